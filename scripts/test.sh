@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Runs everything that is tested, and says at the end what passed and what failed.
+#
+#     scripts/test.sh            build without features, tests, tests under WebGPU's limits, benchmarks once, documentation
+#     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
+#
+# A stage that fails does not stop the next. Needs Rust, and a Vulkan driver on Linux (installed on Debian and Ubuntu).
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+lint=${CI:+yes}
+for argument in "$@"; do
+    case "$argument" in
+    --lint) lint=yes ;;
+    *)
+        echo "usage: scripts/test.sh [--lint]; found $argument" >&2
+        exit 2
+        ;;
+    esac
+done
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "cargo was not found; install Rust, or add its bin folder to PATH" >&2
+    exit 1
+fi
+source scripts/ensure_vulkan.sh
+ensure_vulkan || exit 1
+
+summary=""
+failures=0
+
+# stage TITLE COMMAND...: runs the command under a heading, and notes how it ended and how long it took.
+stage() {
+    local title=$1 start=$SECONDS result=passed
+    shift
+    printf '\n==== %s ====\n%s\n\n' "$title" "$*"
+    if ! "$@"; then
+        result=FAILED
+        failures=$((failures + 1))
+    fi
+    summary="$summary$(printf '%-6s  %5d s  %s' "$result" $((SECONDS - start)) "$title")
+"
+}
+
+if [ -n "$lint" ]; then
+    stage "formatting" cargo fmt --check
+    stage "clippy" cargo clippy --all-targets -- -D warnings
+fi
+stage "the engine alone builds" cargo build --no-default-features
+stage "tests" cargo test --no-fail-fast
+stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test reference_ops
+stage "every benchmark runs once" cargo bench --benches -- --test
+stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+printf '\n==== summary ====\n%s' "$summary"
+if [ "$failures" -gt 0 ]; then
+    echo "$failures failed"
+    exit 1
+fi
+echo "all passed"

@@ -1,0 +1,14 @@
+//! The tape: what was computed from what, gradients, versions of buffers, and the search for the first non-finite value.
+//! It knows no operator; `ops::apply` records each as a [`Function`].
+//!
+//! There is no global tape and no mode switch: a tensor that came from a watched one carries the node that made it.
+
+mod backward;
+mod gradients;
+mod tape;
+mod trace;
+
+pub use gradients::Gradients;
+pub use tape::{Backward, Saves};
+pub(crate) use tape::{Function, leaf, leaf_key, record};
+pub(crate) use trace::check_finite;

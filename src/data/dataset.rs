@@ -1,0 +1,316 @@
+//! Labelled images in memory.
+
+use crate::error::{Error, Result};
+use crate::tensor::random::{Purpose, Stream};
+
+/// Which part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// The part to learn from.
+    Train,
+    /// The part to measure on.
+    Test,
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Split::Train => "train",
+            Split::Test => "test",
+        })
+    }
+}
+
+/// Labelled images of one size: at least one image, and every label has a class. [`Dataset::new`] checks that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    name: String,
+    height: usize,
+    width: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+    labels: Vec<i32>,
+    class_names: Vec<String>,
+}
+
+/// Mean and standard deviation of each channel, of pixels scaled to 0..1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelStatistics {
+    /// One mean a channel.
+    pub mean: Vec<f32>,
+    /// One standard deviation a channel; 1 for a channel that is constant, so that dividing by it is safe.
+    pub std: Vec<f32>,
+}
+
+impl Dataset {
+    /// A data set of `labels.len()` images of `[height, width, channels]`, `pixels` in NHWC order.
+    ///
+    /// # Errors
+    /// Naming the data set: when it is empty, when sizes and counts do not match, or when a label has no class name.
+    pub fn new(
+        name: impl Into<String>,
+        [height, width, channels]: [usize; 3],
+        pixels: Vec<u8>,
+        labels: Vec<i32>,
+        class_names: Vec<String>,
+    ) -> Result<Self> {
+        let name = name.into();
+        let wrong = |message: String| Err(Error::data(name.clone(), message));
+        if labels.is_empty() {
+            return wrong("expected at least one image, found none".to_string());
+        }
+        // Indices of images are u32, in batches and in random draws.
+        if u32::try_from(labels.len()).is_err() {
+            return wrong(format!("expected fewer than 2^32 images, found {}", labels.len()));
+        }
+        if height == 0 || width == 0 || channels == 0 {
+            return wrong(format!("expected images of at least 1x1x1, found {height}x{width}x{channels}"));
+        }
+        let expected = [height, width, channels].iter().try_fold(labels.len(), |product, &size| product.checked_mul(size));
+        if expected != Some(pixels.len()) {
+            return wrong(format!("expected {} images of {height}x{width}x{channels} bytes, found {} bytes", labels.len(), pixels.len()));
+        }
+        let classes = class_names.len();
+        let has_class = |&label: &i32| usize::try_from(label).is_ok_and(|label| label < classes);
+        if let Some((index, label)) = labels.iter().enumerate().find(|(_, label)| !has_class(label)) {
+            return wrong(format!("expected labels of 0 to {} for {classes} classes, found {label} at image {index}", classes as i64 - 1));
+        }
+        Ok(Self { name, height, width, channels, pixels, labels, class_names })
+    }
+
+    /// What the data set is called in messages and reports.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Rows of an image.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Columns of an image.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Channels of a pixel: 1 is grey, 3 is red, green, blue.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Bytes of one image.
+    pub fn image_bytes(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Never true; it is here because `len` is.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// All images, NHWC.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// One label an image.
+    pub fn labels(&self) -> &[i32] {
+        &self.labels
+    }
+
+    /// The name of each label.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// The number of classes; labels lie below it. A class may have no image.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// The pixels of one image, HWC.
+    pub fn image(&self, index: usize) -> Option<&[u8]> {
+        let size = self.image_bytes();
+        let start = index.checked_mul(size)?;
+        self.pixels.get(start..start.checked_add(size)?)
+    }
+
+    /// The label of one image.
+    pub fn label(&self, index: usize) -> Option<i32> {
+        self.labels.get(index).copied()
+    }
+
+    /// The images at `indices`, in that order; the classes stay.
+    ///
+    /// # Errors
+    /// When `indices` is empty, or one is not below the length.
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let mut pixels = Vec::with_capacity(indices.len().saturating_mul(self.image_bytes()));
+        let mut labels = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let (Some(image), Some(label)) = (self.image(index), self.label(index)) else {
+                let message = format!("expected indices below {}, found {index}", self.len());
+                return Err(Error::argument(format!("a subset of {}", self.name), message));
+            };
+            pixels.extend_from_slice(image);
+            labels.push(label);
+        }
+        let size = [self.height, self.width, self.channels];
+        Self::new(self.name.clone(), size, pixels, labels, self.class_names.clone())
+    }
+
+    /// The indices of `per_class` random images of every class, and those of all others, both ascending.
+    ///
+    /// With the same seed, a larger `per_class` only adds images: so runs with 10 and 100 labels a class are nested.
+    ///
+    /// # Errors
+    /// When `per_class` is 0, or a class has fewer images.
+    pub fn split_indices(&self, per_class: usize, seed: u32) -> Result<(Vec<usize>, Vec<usize>)> {
+        if per_class == 0 {
+            let message = "expected at least 1 image a class, found 0";
+            return Err(Error::argument(format!("a split of {}", self.name), message));
+        }
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.classes()];
+        for (index, &label) in self.labels.iter().enumerate() {
+            if let Some(class) = usize::try_from(label).ok().and_then(|l| members.get_mut(l)) {
+                class.push(index);
+            }
+        }
+        let mut chosen = vec![false; self.len()];
+        for ((label, class), name) in (0..).zip(&members).zip(&self.class_names) {
+            if class.len() < per_class {
+                return Err(Error::data(self.name.clone(), format!("expected {per_class} images of class {name}, found {}", class.len())));
+            }
+            // `new` made sure that all lengths fit in a u32.
+            let mut stream = Stream::keyed(seed, Purpose::Split.numbered(label), 0);
+            let order = stream.permutation(class.len() as u32);
+            for index in order.iter().take(per_class).filter_map(|&i| class.get(i as usize)) {
+                if let Some(flag) = chosen.get_mut(*index) {
+                    *flag = true;
+                }
+            }
+        }
+        let (first, rest): (Vec<_>, Vec<_>) = chosen.into_iter().enumerate().partition(|&(_, flag)| flag);
+        let indices = |part: Vec<(usize, bool)>| part.into_iter().map(|(index, _)| index).collect();
+        Ok((indices(first), indices(rest)))
+    }
+
+    /// `per_class` random images of every class, and all others: see [`Dataset::split_indices`].
+    ///
+    /// # Errors
+    /// When `per_class` is 0, a class has fewer images, or no image would be left for the second part.
+    pub fn split(&self, per_class: usize, seed: u32) -> Result<(Self, Self)> {
+        let (first, rest) = self.split_indices(per_class, seed)?;
+        if rest.is_empty() {
+            return Err(Error::data(self.name.clone(), format!("expected more than {per_class} images a class to split, found no more")));
+        }
+        Ok((self.subset(&first)?, self.subset(&rest)?))
+    }
+
+    /// Mean and standard deviation of each channel over all images, in exact integer sums.
+    pub fn statistics(&self) -> ChannelStatistics {
+        let mut sums = vec![(0u64, 0u64); self.channels];
+        for pixel in self.pixels.chunks_exact(self.channels) {
+            for ((sum, squares), &value) in sums.iter_mut().zip(pixel) {
+                *sum += u64::from(value);
+                *squares += u64::from(value) * u64::from(value);
+            }
+        }
+        let count = (self.pixels.len() / self.channels) as f64;
+        let (mean, std) = sums
+            .into_iter()
+            .map(|(sum, squares)| {
+                let mean = sum as f64 / count;
+                let std = (squares as f64 / count - mean * mean).max(0.0).sqrt();
+                ((mean / 255.0) as f32, if std > 0.0 { (std / 255.0) as f32 } else { 1.0 })
+            })
+            .unzip();
+        ChannelStatistics { mean, std }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    /// `count` images of 2x1 pixels and 3 channels, in 4 classes by turns.
+    pub(crate) fn small(count: usize) -> Dataset {
+        let pixels = (0..count * 6).map(|i| i as u8).collect();
+        let labels = (0..count as i32).map(|i| i % 4).collect();
+        let names = ["a", "b", "c", "d"].map(String::from).to_vec();
+        Dataset::new("small", [2, 1, 3], pixels, labels, names).unwrap()
+    }
+
+    #[test]
+    fn images_and_labels() {
+        let dataset = small(5);
+        assert_eq!((dataset.len(), dataset.classes(), dataset.image_bytes()), (5, 4, 6));
+        assert_eq!(dataset.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(dataset.label(4), Some(0));
+        assert_eq!((dataset.image(5), dataset.label(5)), (None, None));
+        assert_eq!(dataset.image(usize::MAX), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let names = || vec!["a".to_string(), "b".to_string()];
+        let cases = [
+            (Dataset::new("x", [1, 1, 1], vec![], vec![], names()), "at least one image"),
+            (Dataset::new("x", [1, 0, 1], vec![], vec![0], names()), "1x0x1"),
+            (Dataset::new("x", [2, 2, 1], vec![0; 7], vec![0; 2], names()), "found 7 bytes"),
+            (Dataset::new("x", [usize::MAX, 2, 1], vec![0], vec![0], names()), "found 1 bytes"),
+            (Dataset::new("x", [1, 1, 1], vec![0; 2], vec![0, 2], names()), "found 2 at image 1"),
+            (Dataset::new("x", [1, 1, 1], vec![0], vec![-1], names()), "found -1"),
+            (Dataset::new("x", [1, 1, 1], vec![0], vec![0], vec![]), "0 classes"),
+        ];
+        for (result, expected) in cases {
+            let error = result.unwrap_err().to_string();
+            assert!(error.starts_with("x: ") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn subset_keeps_the_order_asked_for() {
+        let dataset = small(5);
+        let part = dataset.subset(&[3, 0, 3]).unwrap();
+        assert_eq!(part.labels(), [3, 0, 3]);
+        assert_eq!(part.image(0), dataset.image(3));
+        assert_eq!(part.classes(), 4);
+        assert!(dataset.subset(&[]).is_err());
+        assert!(dataset.subset(&[5]).unwrap_err().to_string().contains("below 5, found 5"));
+    }
+
+    #[test]
+    fn splits_are_balanced_nested_and_repeatable() {
+        let dataset = small(40);
+        let (few, rest) = dataset.split_indices(2, 1).unwrap();
+        let (more, _) = dataset.split_indices(5, 1).unwrap();
+        assert_eq!((few.len(), rest.len(), more.len()), (8, 32, 20));
+        assert!(few.iter().all(|i| more.contains(i) && !rest.contains(i)));
+        assert!(few.is_sorted() && rest.is_sorted());
+        assert_eq!(dataset.split_indices(2, 1).unwrap().0, few);
+        assert_ne!(dataset.split_indices(2, 2).unwrap().0, few);
+        let (labelled, others) = dataset.split(2, 1).unwrap();
+        assert!((0..4).all(|c| labelled.labels().iter().filter(|&&l| l == c).count() == 2));
+        assert_eq!(others.len(), 32);
+        assert!(dataset.split(0, 1).is_err());
+        assert!(dataset.split(10, 1).is_err());
+        let error = dataset.split(11, 1).unwrap_err().to_string();
+        assert!(error.contains("expected 11 images of class a, found 10"), "{error}");
+    }
+
+    #[test]
+    fn statistics_per_channel() {
+        let pixels = vec![0, 255, 7, 255, 255, 7];
+        let dataset = Dataset::new("x", [1, 2, 3], pixels, vec![0], vec!["a".to_string()]).unwrap();
+        let ChannelStatistics { mean, std } = dataset.statistics();
+        assert_eq!(mean, [0.5, 1.0, 7.0 / 255.0]);
+        assert_eq!(std, [0.5, 1.0, 1.0]);
+    }
+}

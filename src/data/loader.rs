@@ -1,0 +1,290 @@
+//! Batches of a data set, in a random order that can be repeated, prepared ahead on another thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::tensor::random::{Purpose, Stream};
+
+/// Batches that wait ready while one is being used.
+const PREFETCH: usize = 2;
+
+/// How a [`Loader`] cuts a data set into batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Decides the order, together with the epoch.
+    pub seed: u32,
+    /// A new random order each epoch; otherwise the order of the data set.
+    pub shuffle: bool,
+    /// Leave out the last batch of an epoch where it is not full.
+    pub drop_last: bool,
+}
+
+/// Images and labels of one step, in host memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostBatch {
+    /// The images, NHWC.
+    pub pixels: Vec<u8>,
+    /// One label an image.
+    pub labels: Vec<i32>,
+    /// Each image's place in the data set: augmentation is keyed by it.
+    pub indices: Vec<u32>,
+}
+
+/// Cuts a data set into batches, epoch by epoch.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    dataset: Arc<Dataset>,
+    options: LoaderOptions,
+}
+
+impl Loader {
+    /// A loader of `dataset`.
+    ///
+    /// # Errors
+    /// When the batch size is 0, or exceeds the data set and incomplete batches are dropped: there would be no batch.
+    pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
+        let loader = Self { dataset, options };
+        let (size, images) = (options.batch_size, loader.dataset.len());
+        if size == 0 || loader.batches() == 0 {
+            let message = format!("expected a batch size of 1 to {images}, found {size}");
+            return Err(Error::argument(format!("loader of {}", loader.dataset.name()), message));
+        }
+        Ok(loader)
+    }
+
+    /// For training: shuffled, without the incomplete batch.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn training(dataset: Arc<Dataset>, batch_size: usize, seed: u32) -> Result<Self> {
+        Self::new(dataset, LoaderOptions { batch_size, seed, shuffle: true, drop_last: true })
+    }
+
+    /// For measuring: every image once, in the order of the data set.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn evaluation(dataset: Arc<Dataset>, batch_size: usize) -> Result<Self> {
+        Self::new(dataset, LoaderOptions { batch_size, seed: 0, shuffle: false, drop_last: false })
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.dataset
+    }
+
+    /// How it is cut into batches.
+    pub fn options(&self) -> LoaderOptions {
+        self.options
+    }
+
+    /// The number of batches in an epoch.
+    pub fn batches(&self) -> usize {
+        let (images, size) = (self.dataset.len(), self.options.batch_size.max(1));
+        if self.options.drop_last { images / size } else { images.div_ceil(size) }
+    }
+
+    /// The order of the images in an epoch: a function of the seed and the epoch alone.
+    pub fn order(&self, epoch: u32) -> Vec<u32> {
+        // `Dataset::new` made sure that the length fits.
+        let images = self.dataset.len() as u32;
+        if self.options.shuffle {
+            Stream::keyed(self.options.seed, Purpose::Shuffle.key(), epoch).permutation(images)
+        } else {
+            (0..images).collect()
+        }
+    }
+
+    /// All batches of an epoch.
+    pub fn epoch(&self, epoch: u32) -> Epoch {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of an epoch from `first_batch` on, the same as [`Loader::epoch`] gives after so many: for resuming. Past the
+    /// end, the only item is an error.
+    pub fn epoch_from(&self, epoch: u32, first_batch: usize) -> Epoch {
+        let subject = || format!("loader of {}", self.dataset.name());
+        let batches = self.batches();
+        let Some(remaining) = batches.checked_sub(first_batch) else {
+            let message = format!("expected a first batch of 0 to {batches}, found {first_batch}");
+            return Epoch::failed(Error::argument(subject(), message));
+        };
+        let (sender, receiver) = sync_channel(PREFETCH);
+        let loader = self.clone();
+        let worker = std::thread::Builder::new()
+            .name("wgrad-loader".to_string())
+            .spawn(move || loader.prepare(epoch, first_batch, remaining, &sender));
+        match worker {
+            Ok(worker) => Epoch { receiver: Some(receiver), worker: Some(worker), remaining, failure: None, name: subject() },
+            Err(error) => {
+                let message = format!("could not start a thread to load data: {error}");
+                Epoch::failed(Error::data(subject(), message))
+            }
+        }
+    }
+
+    /// Runs on the thread: sends batches until there are no more or no one listens.
+    fn prepare(&self, epoch: u32, first: usize, count: usize, sender: &SyncSender<HostBatch>) {
+        let order = self.order(epoch);
+        for indices in order.chunks(self.options.batch_size.max(1)).skip(first).take(count) {
+            if sender.send(self.gather(indices)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn gather(&self, indices: &[u32]) -> HostBatch {
+        let mut pixels = Vec::with_capacity(indices.len() * self.dataset.image_bytes());
+        let mut labels = Vec::with_capacity(indices.len());
+        for &index in indices {
+            // The order holds only indices of the data set, so nothing is passed over.
+            pixels.extend_from_slice(self.dataset.image(index as usize).unwrap_or_default());
+            labels.extend(self.dataset.label(index as usize));
+        }
+        HostBatch { pixels, labels, indices: indices.to_vec() }
+    }
+}
+
+/// The batches of one epoch. Dropping it stops and joins its thread.
+#[derive(Debug)]
+pub struct Epoch {
+    /// `None` once dropped, so that the thread's next send fails.
+    receiver: Option<Receiver<HostBatch>>,
+    worker: Option<JoinHandle<()>>,
+    remaining: usize,
+    /// Why there are no batches; the first and last item.
+    failure: Option<Error>,
+    name: String,
+}
+
+impl Epoch {
+    fn failed(error: Error) -> Self {
+        let name = String::new();
+        Self { receiver: None, worker: None, remaining: 1, failure: Some(error), name }
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = Result<HostBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.remaining == 0 {
+            return None;
+        }
+        if let Some(batch) = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) {
+            self.remaining -= 1;
+            return Some(Ok(batch));
+        }
+        self.remaining = 0;
+        let lost = || Error::data(self.name.clone(), "the thread that loads data stopped early");
+        Some(Err(self.failure.take().unwrap_or_else(lost)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        // First the receiver: a thread that waits for room in the channel then wakes up and ends.
+        self.receiver = None;
+        if let Some(worker) = self.worker.take() {
+            // A panic there has shown as a missing batch; there is nothing more to do about it here.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::super::dataset::tests::small;
+    use super::*;
+
+    fn batches(epoch: Epoch) -> Vec<HostBatch> {
+        epoch.collect::<Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn evaluation_gives_every_image_once_in_order() {
+        let loader = Loader::evaluation(Arc::new(small(10)), 4).unwrap();
+        let found = batches(loader.epoch(0));
+        assert_eq!(loader.batches(), 3);
+        assert_eq!(found.iter().map(|b| b.labels.len()).collect::<Vec<_>>(), [4, 4, 2]);
+        assert_eq!(found[2].indices, [8, 9]);
+        assert_eq!(found[2].labels, [0, 1]);
+        assert_eq!(found[2].pixels, loader.dataset().pixels()[8 * 6..]);
+    }
+
+    #[test]
+    fn training_shuffles_by_seed_and_epoch_and_drops_the_rest() {
+        let dataset = Arc::new(small(50));
+        let loader = Loader::training(dataset.clone(), 8, 1).unwrap();
+        let first = batches(loader.epoch(0));
+        assert_eq!(first.len(), 6);
+        assert_eq!(first, batches(loader.epoch(0)));
+        assert_ne!(first, batches(loader.epoch(1)));
+        assert_ne!(first, batches(Loader::training(dataset.clone(), 8, 2).unwrap().epoch(0)));
+        let mut seen = Vec::new();
+        for batch in &first {
+            for (i, &index) in batch.indices.iter().enumerate() {
+                seen.push(index);
+                assert_eq!(batch.pixels[i * 6..][..6], *dataset.image(index as usize).unwrap());
+                assert_eq!(Some(batch.labels[i]), dataset.label(index as usize));
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 48);
+    }
+
+    #[test]
+    fn the_order_does_not_depend_on_the_batch_size() {
+        let dataset = Arc::new(small(50));
+        let all = |size| -> Vec<u32> {
+            let loader = Loader::training(dataset.clone(), size, 1).unwrap();
+            batches(loader.epoch(3)).into_iter().flat_map(|b| b.indices).take(40).collect()
+        };
+        assert_eq!(all(1), all(20));
+    }
+
+    #[test]
+    fn resuming_gives_the_same_batches() {
+        let loader = Loader::training(Arc::new(small(50)), 8, 1).unwrap();
+        let whole = batches(loader.epoch(2));
+        for first in 0..=6 {
+            assert_eq!(batches(loader.epoch_from(2, first)), whole[first..]);
+        }
+        let mut past = loader.epoch_from(2, 7);
+        assert!(past.next().unwrap().unwrap_err().to_string().contains("0 to 6, found 7"));
+        assert!(past.next().is_none());
+    }
+
+    #[test]
+    fn an_epoch_can_be_left_at_any_batch() {
+        let loader = Loader::training(Arc::new(small(50)), 1, 1).unwrap();
+        for taken in 0..6 {
+            let mut epoch = loader.epoch(0);
+            assert_eq!(epoch.size_hint(), (50, Some(50)));
+            assert_eq!(epoch.by_ref().take(taken).filter(Result::is_ok).count(), taken);
+        }
+        // All threads were joined, and with them their share of the data set was given back.
+        assert_eq!(Arc::strong_count(loader.dataset()), 1);
+    }
+
+    #[test]
+    fn batch_sizes_without_a_batch_are_refused() {
+        let dataset = Arc::new(small(10));
+        assert!(Loader::training(dataset.clone(), 0, 1).is_err());
+        assert!(Loader::evaluation(dataset.clone(), 0).is_err());
+        let error = Loader::training(dataset.clone(), 11, 1).unwrap_err().to_string();
+        assert!(error.contains("loader of small") && error.contains("1 to 10, found 11"), "{error}");
+        assert_eq!(batches(Loader::evaluation(dataset, 11).unwrap().epoch(0)).len(), 1);
+    }
+}

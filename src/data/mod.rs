@@ -1,0 +1,29 @@
+//! Reading labelled images from disk and serving them in batches. All of it runs on the CPU; augmentation is `ops`' work.
+//!
+//! | | |
+//! |---|---|
+//! | `open` | opens a folder, whichever format it has |
+//! | `dataset` | labelled images in memory: parts, statistics |
+//! | `loader` | batches in a repeatable order, prepared ahead |
+//! | `idx` | MNIST, Fashion-MNIST and their kind |
+//! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
+//! | `folder` | PNG and JPEG images, a folder a class |
+//! | `picture` | one PNG or JPEG file |
+//! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
+
+mod cifar;
+mod dataset;
+mod folder;
+mod gzip;
+mod idx;
+mod loader;
+mod open;
+mod picture;
+
+pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
+pub use dataset::{ChannelStatistics, Dataset, Split};
+pub use folder::{read_image_folder, read_image_split};
+pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
+pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
+pub use open::{open, open_with};
+pub use picture::ImageOptions;

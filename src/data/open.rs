@@ -1,0 +1,103 @@
+//! Opening a folder without saying what is in it.
+
+use std::path::Path;
+
+use super::dataset::{Dataset, Split};
+use super::folder::{self, read_image_split};
+use super::picture::ImageOptions;
+use super::{cifar, idx};
+use crate::error::{Error, Result};
+
+/// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a folder of photographs get
+/// the size of `ImageOptions::default()`; [`open_with`] says otherwise.
+///
+/// # Errors
+/// When the folder holds none of the formats (the error lists them), or its files are damaged.
+pub fn open(path: &Path, split: Split) -> Result<Dataset> {
+    open_with(path, split, ImageOptions::default())
+}
+
+/// As [`open`], with the size and colour of images that come in many sizes. The other formats have a size of their own.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dataset> {
+    let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?;
+    if !metadata.is_dir() {
+        let message = "expected the folder of a data set, found a file";
+        return Err(Error::data(path.display().to_string(), message));
+    }
+    if idx::recognise(path) {
+        idx::read_idx_folder(path, split)
+    } else if cifar::recognise_cifar10(path) {
+        cifar::read_cifar10(path, split)
+    } else if cifar::recognise_cifar100(path) {
+        cifar::read_cifar100(path, split)
+    } else if folder::recognise(path) {
+        read_image_split(path, split, options)
+    } else {
+        Err(Error::data(
+            path.display().to_string(),
+            "found no data set in this folder; looked for \
+             MNIST or Fashion-MNIST (train-images-idx3-ubyte[.gz], train-labels-..., t10k-...), \
+             CIFAR-10 in the binary version (data_batch_1.bin[.gz] to data_batch_5.bin, test_batch.bin), \
+             CIFAR-100 in the binary version (train.bin[.gz], test.bin), \
+             and PNG or JPEG images in a folder for each class (<class>/*.png, \
+             or train/<class>/*.png and test/<class>/*.png)",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn each_format_is_recognised() {
+        let new = || tempfile::tempdir().unwrap();
+        let (idx_folder, cifar_folder, images) = (new(), new(), new());
+        idx::tests::write_folder(idx_folder.path(), 7);
+        cifar::tests::write_cifar10(cifar_folder.path());
+        for name in ["train/a/1.png", "test/a/1.png"] {
+            folder::tests::write_image(&images.path().join(name), (5, 5), [1, 2, 3]);
+        }
+        for (folder, channels, height) in [(idx_folder, 1, 2), (cifar_folder, 3, 32), (images, 3, 64)] {
+            for split in [Split::Train, Split::Test] {
+                let dataset = open(folder.path(), split).unwrap();
+                assert_eq!((dataset.channels(), dataset.height()), (channels, height));
+                assert!(dataset.name().ends_with(&format!("({split})")), "{}", dataset.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_says_what_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open(folder.path(), Split::Train).unwrap_err().to_string();
+        for format in ["train-images-idx3-ubyte", "data_batch_1.bin", "train.bin", "<class>"] {
+            assert!(error.contains(format), "{error}");
+        }
+        let file = folder.path().join("file");
+        assert!(open(&file, Split::Train).unwrap_err().to_string().contains("no such file or folder"));
+        std::fs::write(&file, "").unwrap();
+        assert!(open(&file, Split::Train).unwrap_err().to_string().contains("found a file"));
+    }
+
+    #[test]
+    fn the_bundled_slice_opens() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist");
+        // It is not part of the published package.
+        if !path.is_dir() {
+            return;
+        }
+        for (split, per_class) in [(Split::Train, 1000), (Split::Test, 200)] {
+            let dataset = open(&path, split).unwrap();
+            assert_eq!((dataset.len(), dataset.height(), dataset.width()), (per_class * 10, 28, 28));
+            assert_eq!(dataset.class_names(), idx::FASHION_MNIST_CLASSES);
+            assert_eq!(dataset.split_indices(per_class, 0).unwrap().1, [0; 0], "classes balance");
+            let mean = dataset.statistics().mean[0];
+            assert!((0.25..0.32).contains(&mean), "{mean}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Choosing an adapter and making a device of it.
+//!
+//! Only the back ends that wgrad trains on are touched (Vulkan, Metal, DX12): asking for OpenGL makes some systems complain
+//! on stderr about a missing display.
+
+use super::capabilities::{AdapterKind, Capabilities, Schedule};
+use crate::error::{Error, Result};
+
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+
+/// Kernel parameters fit into this many bytes: the least that every Vulkan driver grants.
+pub(crate) const IMMEDIATE_BYTES: u32 = 128;
+
+/// How to make a [`Gpu`](super::Gpu). [`GpuOptions::from_env`] is the default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GpuOptions {
+    /// An adapter by index (as `wgrad info` lists them), by part of its name, or by back end. The best one when `None`.
+    pub adapter: Option<String>,
+    /// Ask for WebGPU's default limits and no optional feature: what a browser may give.
+    pub webgpu_limits: bool,
+    /// The schedule of heavy kernels; the adapter's own when `None`.
+    pub schedule: Option<Schedule>,
+    /// Most device memory that the pool may hold, bytes.
+    pub memory_budget_bytes: Option<u64>,
+    /// Build the crate's own shaders with bounds checks (text from outside always has them).
+    pub checked: bool,
+    /// Fill every buffer with NaN before it is used, and surround it with sentinels: for tests.
+    pub poison: bool,
+    /// Look at every operator's output and gradient, and fail at the first that is not finite. Slow.
+    pub trace_non_finite: bool,
+}
+
+impl GpuOptions {
+    /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=cpu|simd`,
+    /// `WGRAD_MEMORY_MIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`.
+    ///
+    /// # Errors
+    /// A value that is none of these, by the variable's name.
+    pub fn from_env() -> Result<Self> {
+        let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let wrong = |name: &str, value: &str, expected: &str| Error::argument(name, format!("expected {expected}, found \"{value}\""));
+        let flag = |name: &str| match var(name).as_deref() {
+            None | Some("0") => Ok(false),
+            Some("1") => Ok(true),
+            Some(other) => Err(wrong(name, other, "0 or 1")),
+        };
+        Ok(Self {
+            adapter: var("WGRAD_ADAPTER"),
+            webgpu_limits: match var("WGRAD_LIMITS").as_deref() {
+                None | Some("adapter") => false,
+                Some("webgpu") => true,
+                Some(other) => return Err(wrong("WGRAD_LIMITS", other, "\"webgpu\" or \"adapter\"")),
+            },
+            schedule: match var("WGRAD_SCHEDULE").as_deref() {
+                None => None,
+                Some("cpu") => Some(Schedule::Cpu),
+                Some("simd") => Some(Schedule::Simd),
+                Some(other) => return Err(wrong("WGRAD_SCHEDULE", other, "\"cpu\" or \"simd\"")),
+            },
+            memory_budget_bytes: match var("WGRAD_MEMORY_MIB") {
+                None => None,
+                Some(text) => {
+                    Some(text.parse::<u64>().map_err(|_| wrong("WGRAD_MEMORY_MIB", &text, "a number of MiB"))?.saturating_mul(1 << 20))
+                }
+            },
+            checked: flag("WGRAD_CHECKED")?,
+            poison: flag("WGRAD_POISON")?,
+            trace_non_finite: flag("WGRAD_TRACE_NON_FINITE")?,
+        })
+    }
+}
+
+fn kind(device_type: wgpu::DeviceType) -> AdapterKind {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+        wgpu::DeviceType::Cpu => AdapterKind::Software,
+        wgpu::DeviceType::Other => AdapterKind::Other,
+    }
+}
+
+/// All adapters, the preferred first: discrete, integrated, virtual, other, software. The order within a kind is the driver's.
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = BACKENDS;
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(BACKENDS));
+    adapters.sort_by_key(|a| kind(a.get_info().device_type));
+    adapters
+}
+
+fn matches(index: usize, info: &wgpu::AdapterInfo, wanted: &str) -> bool {
+    let wanted = wanted.to_lowercase();
+    wanted
+        .parse::<usize>()
+        .map_or_else(|_| info.name.to_lowercase().contains(&wanted) || info.backend.to_string().to_lowercase() == wanted, |n| n == index)
+}
+
+fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
+    let adapters = enumerate();
+    if adapters.is_empty() {
+        return Err(Error::Adapter(
+            "no Vulkan, Metal or DX12 driver was found; on Debian or Ubuntu `apt-get install libvulkan1 mesa-vulkan-drivers` \
+             installs a software driver (scripts/demo.sh does this by itself)"
+                .into(),
+        ));
+    }
+    let names: Vec<String> =
+        adapters.iter().enumerate().map(|(i, a)| format!("{i}: {} ({})", a.get_info().name, a.get_info().backend)).collect();
+    let wanted = options.adapter.clone();
+    adapters
+        .into_iter()
+        .enumerate()
+        .find(|(i, a)| wanted.as_ref().is_none_or(|w| matches(*i, &a.get_info(), w)))
+        .map(|(_, a)| a)
+        .ok_or_else(|| {
+            Error::Adapter(format!(
+                "WGRAD_ADAPTER=\"{}\" is neither an index, nor part of a name, nor a back end of: {}",
+                wanted.unwrap_or_default(),
+                names.join(", ")
+            ))
+        })
+}
+
+fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
+    let (info, features) = (adapter.get_info(), adapter.features());
+    let limits = limits(adapter, options);
+    let has = |f: wgpu::Features| !options.webgpu_limits && features.contains(f);
+    let subgroups = has(wgpu::Features::SUBGROUP);
+    let kind = kind(info.device_type);
+    let own = if kind == AdapterKind::Software { Schedule::Cpu } else { Schedule::Simd };
+    Capabilities {
+        name: info.name,
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        kind,
+        immediates: has(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= IMMEDIATE_BYTES,
+        subgroups,
+        subgroup_size: if subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+        f16: has(wgpu::Features::SHADER_F16),
+        timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        max_grid: limits.max_compute_workgroups_per_dimension,
+        schedule: options.schedule.unwrap_or(own),
+        webgpu_limits: options.webgpu_limits,
+    }
+}
+
+fn limits(adapter: &wgpu::Adapter, options: &GpuOptions) -> wgpu::Limits {
+    if options.webgpu_limits { wgpu::Limits::default() } else { adapter.limits() }
+}
+
+/// The capabilities of every adapter, the preferred first; what `wgrad info` lists.
+///
+/// # Errors
+/// A malformed environment variable ([`GpuOptions::from_env`]).
+pub fn adapters() -> Result<Vec<Capabilities>> {
+    let options = GpuOptions::from_env()?;
+    Ok(enumerate().iter().map(|a| capabilities(a, &options)).collect())
+}
+
+pub(super) fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Queue, Capabilities)> {
+    let adapter = choose(options)?;
+    let caps = capabilities(&adapter, options);
+    let mut features = wgpu::Features::empty();
+    for (wanted, feature) in [
+        (caps.immediates, wgpu::Features::IMMEDIATES),
+        (caps.subgroups, wgpu::Features::SUBGROUP),
+        (caps.f16, wgpu::Features::SHADER_F16),
+        (caps.timestamps, wgpu::Features::TIMESTAMP_QUERY),
+    ] {
+        features.set(feature, wanted);
+    }
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("wgrad"),
+        required_features: features,
+        required_limits: limits(&adapter, options),
+        // The pool above asks for few, large buffers; big driver blocks would only be held for nothing.
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    }))
+    .map_err(|e| Error::Adapter(format!("{} refused to make a device: {e}", caps.name)))?;
+    Ok((device, queue, caps))
+}

@@ -1,0 +1,106 @@
+//! What an adapter can do, gathered once in one value that every kernel choice reads.
+
+use std::fmt;
+
+/// Which of a heavy kernel's versions is launched (the design behind each is in `docs/kernels.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Schedule {
+    /// For GPUs: register tiles fed from workgroup memory.
+    Simd,
+    /// For software drivers: no barriers and no workgroup memory; a register tile a lane.
+    Cpu,
+}
+
+impl Schedule {
+    /// Both schedules, for tests and sweeps.
+    pub const ALL: [Schedule; 2] = [Schedule::Cpu, Schedule::Simd];
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Schedule::Simd => "simd",
+            Schedule::Cpu => "cpu",
+        })
+    }
+}
+
+/// What kind of hardware an adapter is, in the order in which adapters are preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdapterKind {
+    /// A GPU with its own memory.
+    Discrete,
+    /// A GPU that shares the processor's memory.
+    Integrated,
+    /// A GPU seen through a virtual machine.
+    Virtual,
+    /// Unknown to the driver.
+    Other,
+    /// A software driver such as llvmpipe.
+    Software,
+}
+
+/// The adapter and the device made of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capabilities {
+    /// The adapter's name as its driver gives it.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// What kind of hardware it is.
+    pub kind: AdapterKind,
+    /// Kernel parameters travel as immediates (push constants) rather than through a uniform buffer.
+    pub immediates: bool,
+    /// Subgroup operations may be used.
+    pub subgroups: bool,
+    /// Lanes of a subgroup, smallest and largest that the driver may choose. 0 without [`Self::subgroups`].
+    pub subgroup_size: (u32, u32),
+    /// 16-bit floats may be stored.
+    pub f16: bool,
+    /// Time stamps around passes may be taken.
+    pub timestamps: bool,
+    /// Largest range of one storage binding, bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Storage buffers that one kernel may bind.
+    pub max_storage_buffers: u32,
+    /// Workgroup memory, bytes.
+    pub max_workgroup_bytes: u32,
+    /// Invocations of one workgroup.
+    pub max_invocations: u32,
+    /// Workgroups along one axis of a grid.
+    pub max_grid: u32,
+    /// The schedule that heavy kernels use.
+    pub schedule: Schedule,
+    /// Only WebGPU's default limits were asked for (`WGRAD_LIMITS=webgpu`).
+    pub webgpu_limits: bool,
+}
+
+impl Capabilities {
+    /// Lanes of a subgroup where the `cpu` schedule may rely on exactly one width: software drivers do not vary it.
+    pub fn fixed_subgroup(&self) -> Option<u32> {
+        let (min, max) = self.subgroup_size;
+        (self.subgroups && min == max && min >= 4).then_some(min)
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yes = |b: bool| if b { "yes" } else { "no" };
+        writeln!(f, "adapter          {} ({:?}, {})", self.name, self.kind, self.backend)?;
+        writeln!(f, "driver           {}", self.driver)?;
+        writeln!(f, "schedule         {}", self.schedule)?;
+        writeln!(f, "immediates       {}", yes(self.immediates))?;
+        writeln!(f, "subgroups        {} ({} to {} lanes)", yes(self.subgroups), self.subgroup_size.0, self.subgroup_size.1)?;
+        writeln!(f, "f16 storage      {}", yes(self.f16))?;
+        writeln!(f, "time stamps      {}", yes(self.timestamps))?;
+        writeln!(f, "largest buffer   {} MiB", self.max_buffer_bytes >> 20)?;
+        writeln!(f, "largest binding  {} MiB", self.max_binding_bytes >> 20)?;
+        writeln!(f, "storage buffers  {} a kernel", self.max_storage_buffers)?;
+        writeln!(f, "workgroup        {} B, {} invocations", self.max_workgroup_bytes, self.max_invocations)?;
+        write!(f, "limits           {}", if self.webgpu_limits { "WebGPU's defaults" } else { "the adapter's" })
+    }
+}

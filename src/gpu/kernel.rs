@@ -1,0 +1,333 @@
+//! Kernels: their text, what naga reflects from it, and the pipelines built of it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::adapter::IMMEDIATE_BYTES;
+use super::template::{Defines, Target, Templates};
+use crate::error::{Error, Result};
+
+/// A kernel's name and WGSL text (a template, see [`Target`]).
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    name: Cow<'static, str>,
+    text: Cow<'static, str>,
+    trusted: bool,
+}
+
+/// A kernel embedded from `shaders/`, by its path below that folder, without the extension.
+macro_rules! kernel {
+    ($path:literal) => {
+        $crate::gpu::Kernel::embedded($path, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path, ".wgsl")))
+    };
+}
+pub(crate) use kernel;
+
+impl Kernel {
+    /// A kernel from outside the crate. It is built with bounds checks.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: Cow::Owned(name.into()), text: Cow::Owned(text.into()), trusted: false }
+    }
+
+    /// A kernel of this crate: its indices are guarded by hand, and tests run it with bounds checks, too.
+    pub(crate) const fn embedded(name: &'static str, text: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), trusted: true }
+    }
+
+    /// A kernel from outside, built without bounds checks.
+    ///
+    /// # Safety
+    /// No invocation may read or write outside its bindings, for any parameters that it is launched with.
+    #[allow(unsafe_code)]
+    pub const unsafe fn trusted(name: &'static str, text: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), trusted: true }
+    }
+
+    /// The name, for the crate's own kernels the path below `shaders/`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The element type that a shader declares for a storage binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    F16,
+    I32,
+    U32,
+    /// A struct or something else that only the kernel's author understands.
+    Opaque,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct BindingInfo {
+    pub name: String,
+    pub writable: bool,
+    pub element: Element,
+}
+
+/// One member of the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    U32,
+    I32,
+    F32,
+}
+
+/// What naga reads from the text.
+pub(crate) struct Reflection {
+    pub bindings: Vec<BindingInfo>,
+    /// The members of the parameters after `groups`, with their names.
+    pub params: Vec<(String, Scalar)>,
+    pub has_params: bool,
+    pub entries: Vec<(String, [u32; 3])>,
+}
+
+/// A kernel variant ready to launch.
+pub(crate) struct Pipeline {
+    pub label: Arc<str>,
+    pub raw: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+    pub reflection: Arc<Reflection>,
+}
+
+/// One shader that a [`Gpu`](super::Gpu) has built, for tests and for `wgrad ops --emit`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuiltShader {
+    /// The kernel's name.
+    pub kernel: String,
+    /// Constants of the variant.
+    pub variant: String,
+    /// The text that naga reads.
+    pub native: String,
+    /// The text that a browser reads.
+    pub browser: String,
+}
+
+struct Module {
+    raw: wgpu::ShaderModule,
+    layout: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
+    reflection: Arc<Reflection>,
+}
+
+#[derive(Default)]
+struct Built {
+    modules: HashMap<String, Arc<Module>>,
+    pipelines: HashMap<String, Arc<Pipeline>>,
+    shaders: Vec<BuiltShader>,
+}
+
+/// All pipelines of one device.
+pub(crate) struct Kernels {
+    templates: Templates,
+    target: Target,
+    checked: bool,
+    pub uniform_layout: wgpu::BindGroupLayout,
+    built: Mutex<Built>,
+}
+
+fn scalar(inner: &naga::TypeInner) -> Option<naga::Scalar> {
+    match inner {
+        naga::TypeInner::Scalar(s) | naga::TypeInner::Vector { scalar: s, .. } => Some(*s),
+        _ => None,
+    }
+}
+
+fn element(module: &naga::Module, ty: naga::Handle<naga::Type>) -> Element {
+    let inner = match module.types.get_handle(ty).map(|t| &t.inner) {
+        Ok(naga::TypeInner::Array { base, .. }) => module.types.get_handle(*base).map(|t| &t.inner),
+        other => other,
+    };
+    match inner.ok().and_then(scalar) {
+        Some(naga::Scalar { kind: naga::ScalarKind::Float, width: 4 }) => Element::F32,
+        Some(naga::Scalar { kind: naga::ScalarKind::Float, width: 2 }) => Element::F16,
+        Some(naga::Scalar { kind: naga::ScalarKind::Sint, width: 4 }) => Element::I32,
+        Some(naga::Scalar { kind: naga::ScalarKind::Uint, width: 4 }) => Element::U32,
+        _ => Element::Opaque,
+    }
+}
+
+fn reflect(kernel: &str, module: &naga::Module) -> Result<Reflection> {
+    let mut bindings: Vec<(u32, BindingInfo)> = Vec::new();
+    let (mut params, mut has_params) = (Vec::new(), false);
+    for (_, variable) in module.global_variables.iter() {
+        let name = variable.name.clone().unwrap_or_default();
+        match variable.space {
+            naga::AddressSpace::Storage { access } => {
+                let Some(at) = variable.binding.filter(|b| b.group == 0) else {
+                    return Err(Error::shader(kernel, format!("storage buffer {name} must be in @group(0)")));
+                };
+                let writable = access.contains(naga::StorageAccess::STORE);
+                bindings.push((at.binding, BindingInfo { name, writable, element: element(module, variable.ty) }));
+            }
+            naga::AddressSpace::Uniform | naga::AddressSpace::Immediate => {
+                has_params = true;
+                params = param_list(kernel, module, variable.ty)?;
+            }
+            naga::AddressSpace::WorkGroup | naga::AddressSpace::Private => {}
+            _ => return Err(Error::shader(kernel, format!("{name}: only storage buffers and `params` can be bound"))),
+        }
+    }
+    bindings.sort_by_key(|(index, _)| *index);
+    for (expected, (found, info)) in bindings.iter().enumerate() {
+        if expected as u32 != *found {
+            return Err(Error::shader(kernel, format!("bindings must count up from 0: {} is at {found}, expected {expected}", info.name)));
+        }
+    }
+    let entries = module.entry_points.iter().map(|e| (e.name.clone(), e.workgroup_size)).collect();
+    Ok(Reflection { bindings: bindings.into_iter().map(|(_, info)| info).collect(), params, has_params, entries })
+}
+
+fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>) -> Result<Vec<(String, Scalar)>> {
+    let wrong = || Error::shader(kernel, "parameters must be a struct of u32, i32 and f32 that begins with `groups: u32`");
+    let Ok(naga::Type { inner: naga::TypeInner::Struct { members, .. }, .. }) = module.types.get_handle(ty) else {
+        return Err(wrong());
+    };
+    let mut list = Vec::new();
+    for member in members {
+        let kind = match module.types.get_handle(member.ty).map(|t| &t.inner) {
+            Ok(naga::TypeInner::Scalar(s)) if s.width == 4 => match s.kind {
+                naga::ScalarKind::Uint => Scalar::U32,
+                naga::ScalarKind::Sint => Scalar::I32,
+                naga::ScalarKind::Float => Scalar::F32,
+                _ => return Err(wrong()),
+            },
+            _ => return Err(wrong()),
+        };
+        list.push((member.name.clone().unwrap_or_default(), kind));
+    }
+    if list.first().is_none_or(|(name, kind)| name != "groups" || *kind != Scalar::U32) {
+        return Err(wrong());
+    }
+    if list.len() * 4 > IMMEDIATE_BYTES as usize {
+        return Err(Error::shader(
+            kernel,
+            format!("{} parameters exceed the {IMMEDIATE_BYTES} bytes that every adapter grants", list.len()),
+        ));
+    }
+    list.remove(0);
+    Ok(list)
+}
+
+impl Kernels {
+    pub(crate) fn new(device: &wgpu::Device, target: Target, checked: bool) -> Result<Self> {
+        let uniform_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("parameters"),
+            entries: &[wgpu::BindGroupLayoutEntry {
+                binding: 0,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty: wgpu::BufferBindingType::Uniform, has_dynamic_offset: true, min_binding_size: None },
+                count: None,
+            }],
+        });
+        Ok(Self { templates: Templates::new()?, target, checked, uniform_layout, built: Mutex::default() })
+    }
+
+    /// The pipeline of one entry point of one variant, built on first use.
+    pub(crate) fn pipeline(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, entry: &str) -> Result<Arc<Pipeline>> {
+        let variant: String = defines.iter().map(|(k, v)| format!(" {k}={v}")).collect();
+        // Outside kernels may share a name, so their text is part of the key.
+        let key = if kernel.trusted { format!("{}{variant}", kernel.name) } else { format!("{}{variant}\n{}", kernel.name, kernel.text) };
+        let full = format!("{key}\n{entry}");
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = built.pipelines.get(&full) {
+            return Ok(pipeline.clone());
+        }
+        let module = match built.modules.get(&key) {
+            Some(module) => module.clone(),
+            None => {
+                let native = self.templates.render(&kernel.name, &kernel.text, defines, self.target)?;
+                let module = Arc::new(self.module(device, kernel, &native)?);
+                let other = if self.target == Target::Native { Target::Browser } else { Target::Native };
+                let twin = self.templates.render(&kernel.name, &kernel.text, defines, other)?;
+                let (native, browser) = if self.target == Target::Native { (native, twin) } else { (twin, native) };
+                built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: variant.trim().to_string(), native, browser });
+                built.modules.insert(key, module.clone());
+                module
+            }
+        };
+        let pipeline = Arc::new(Self::build(device, kernel, &module, entry)?);
+        built.pipelines.insert(full, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    pub(crate) fn shaders(&self) -> Vec<BuiltShader> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).shaders.clone()
+    }
+
+    fn module(&self, device: &wgpu::Device, kernel: &Kernel, text: &str) -> Result<Module> {
+        // naga does not know the lines that browsers demand.
+        let parsed = text.replace("enable subgroups;\n", "");
+        let ir = naga::front::wgsl::parse_str(&parsed).map_err(|e| Error::shader(kernel.name(), e.emit_to_string(&parsed)))?;
+        let reflection = Arc::new(reflect(kernel.name(), &ir)?);
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name()), source: wgpu::ShaderSource::Naga(Cow::Owned(ir)) };
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let raw = if kernel.trusted && !self.checked {
+            // SAFETY: `Kernel::trusted` is the promise that no index leaves its binding.
+            #[allow(unsafe_code)]
+            unsafe {
+                device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        } else {
+            device.create_shader_module(descriptor)
+        };
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(index, info)| wgpu::BindGroupLayoutEntry {
+                binding: index as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: !info.writable },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name()), entries: &entries });
+        let uniform = self.target == Target::Browser && reflection.has_params;
+        let immediates = if uniform || !reflection.has_params { 0 } else { 4 * (reflection.params.len() as u32 + 1) };
+        let groups = [Some(&layout), Some(&self.uniform_layout)];
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name()),
+            bind_group_layouts: groups.get(..if uniform { 2 } else { 1 }).unwrap_or_default(),
+            immediate_size: immediates,
+        });
+        match pollster::block_on(scope.pop()) {
+            None => Ok(Module { raw, layout, pipeline_layout, reflection }),
+            Some(error) => Err(Error::shader(kernel.name(), error.to_string())),
+        }
+    }
+
+    fn build(device: &wgpu::Device, kernel: &Kernel, module: &Module, entry: &str) -> Result<Pipeline> {
+        if !module.reflection.entries.iter().any(|(name, _)| name == entry) {
+            let names: Vec<&str> = module.reflection.entries.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(Error::shader(kernel.name(), format!("no entry point \"{entry}\"; it has: {}", names.join(", "))));
+        }
+        let label = format!("{}:{entry}", kernel.name);
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&module.pipeline_layout),
+            module: &module.raw,
+            entry_point: Some(entry),
+            // Kernels write workgroup memory before they read it; naga's zeroing costs a barrier.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: !kernel.trusted,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        let refused = pollster::block_on(internal.pop()).or(pollster::block_on(scope.pop()));
+        match refused {
+            None => Ok(Pipeline { label: label.into(), raw, layout: module.layout.clone(), reflection: module.reflection.clone() }),
+            Some(error) => Err(Error::shader(&label, error.to_string())),
+        }
+    }
+}

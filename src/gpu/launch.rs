@@ -1,0 +1,274 @@
+//! Launching a kernel: what is bound is compared with what the text declares, then recorded.
+
+use std::sync::Arc;
+
+use minijinja::Value;
+
+use super::Gpu;
+use super::kernel::{BindingInfo, Element, Kernel, Pipeline, Scalar};
+use super::pool::{ALIGNMENT, Buffer};
+use super::recorder::Dispatch;
+use super::template::Defines;
+use crate::error::{Error, Result};
+
+/// How the elements of a buffer are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float.
+    F16,
+    /// 32-bit signed integer.
+    I32,
+}
+
+/// A range of a buffer as a kernel sees it.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// The buffer.
+    pub buffer: Arc<Buffer>,
+    /// First byte, a multiple of 256.
+    pub offset: u64,
+    /// Bytes of the contents (the binding itself is rounded up to 16).
+    pub bytes: u64,
+    /// The element type.
+    pub storage: Storage,
+}
+
+/// Whatever can be bound: tensors, above this folder.
+pub trait Bind {
+    /// The range to bind.
+    fn binding(&self) -> Binding;
+}
+
+/// One 4-byte kernel parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Param {
+    /// For a `u32` member.
+    U32(u32),
+    /// For an `i32` member.
+    I32(i32),
+    /// For an `f32` member.
+    F32(f32),
+}
+
+impl From<u32> for Param {
+    fn from(v: u32) -> Self {
+        Param::U32(v)
+    }
+}
+impl From<usize> for Param {
+    /// Tensors hold fewer than 2^32 elements, so sizes and strides fit.
+    fn from(v: usize) -> Self {
+        Param::U32(u32::try_from(v).unwrap_or(u32::MAX))
+    }
+}
+impl From<bool> for Param {
+    fn from(v: bool) -> Self {
+        Param::U32(u32::from(v))
+    }
+}
+impl From<i32> for Param {
+    fn from(v: i32) -> Self {
+        Param::I32(v)
+    }
+}
+impl From<f32> for Param {
+    fn from(v: f32) -> Self {
+        Param::F32(v)
+    }
+}
+
+impl Param {
+    fn bytes(self) -> [u8; 4] {
+        match self {
+            Param::U32(v) => v.to_le_bytes(),
+            Param::I32(v) => v.to_le_bytes(),
+            Param::F32(v) => v.to_le_bytes(),
+        }
+    }
+
+    fn fits(self, scalar: Scalar) -> bool {
+        matches!((self, scalar), (Param::U32(_), Scalar::U32) | (Param::I32(_), Scalar::I32) | (Param::F32(_), Scalar::F32))
+    }
+}
+
+/// Kernel parameters in the order of their declaration: `params![n, stride, eps]`.
+#[macro_export]
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { &[$($crate::gpu::Param::from($value)),*] };
+}
+
+/// A kernel about to be launched. Bindings are given in the order of their numbers.
+#[must_use = "nothing happens before `run`"]
+pub struct Launch<'a> {
+    gpu: &'a Gpu,
+    kernel: &'a Kernel,
+    entry: &'a str,
+    defines: Defines,
+    bindings: Vec<(Binding, bool)>,
+    params: Vec<Param>,
+}
+
+impl<'a> Launch<'a> {
+    /// Prepares the entry point `entry` of `kernel`.
+    pub fn new(gpu: &'a Gpu, kernel: &'a Kernel, entry: &'a str) -> Self {
+        Self { gpu, kernel, entry, defines: Defines::new(), bindings: Vec::new(), params: Vec::new() }
+    }
+
+    /// Sets a constant of the template. Shapes never belong here: each value is another pipeline.
+    pub fn define(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.defines.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets the storage type `T` of bindings that do not fix their own.
+    pub fn storage(self, storage: Storage) -> Self {
+        self.define("T", if storage == Storage::F16 { "f16" } else { "f32" })
+    }
+
+    /// Binds a buffer that is only read.
+    pub fn read(mut self, tensor: &impl Bind) -> Self {
+        self.bindings.push((tensor.binding(), false));
+        self
+    }
+
+    /// Binds a buffer that is written (and may be read).
+    pub fn write(mut self, tensor: &impl Bind) -> Self {
+        self.bindings.push((tensor.binding(), true));
+        self
+    }
+
+    /// Sets the parameters that follow `groups`.
+    pub fn params(mut self, params: &[Param]) -> Self {
+        self.params = params.to_vec();
+        self
+    }
+
+    /// Records the kernel with one invocation for each of `count` items.
+    ///
+    /// # Errors
+    /// As [`Self::groups`].
+    pub fn invocations(self, count: usize) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        let size = pipeline.reflection.entries.iter().find(|(name, _)| name == self.entry).map_or(1, |(_, s)| s.iter().product::<u32>());
+        self.record(&pipeline, count.div_ceil(size.max(1) as usize))
+    }
+
+    /// Records the kernel with `count` workgroups, folded over two axes where there are more than an adapter's limit.
+    /// Nothing is recorded for 0.
+    ///
+    /// # Errors
+    /// Text that does not build; bindings or parameters unlike those that the text declares; a binding or a grid beyond the
+    /// adapter's limits; a lost device.
+    pub fn groups(self, count: usize) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        self.record(&pipeline, count)
+    }
+
+    fn pipeline(&self) -> Result<Arc<Pipeline>> {
+        self.gpu.check()?;
+        self.gpu.kernels().pipeline(self.gpu.device(), self.kernel, &self.defines, self.entry)
+    }
+
+    fn record(&self, pipeline: &Arc<Pipeline>, groups: usize) -> Result<()> {
+        self.check_bindings(pipeline)?;
+        self.check_params(pipeline)?;
+        if groups == 0 {
+            return Ok(());
+        }
+        let caps = self.gpu.capabilities();
+        let limit = caps.max_grid as usize;
+        let x = groups.min(limit);
+        let y = groups.div_ceil(x);
+        if y > limit {
+            return Err(self.limit(format!("{groups} workgroups exceed {limit} x {limit}; use a smaller batch")));
+        }
+        let entries: Vec<wgpu::BindGroupEntry> = self
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(index, (b, _))| wgpu::BindGroupEntry {
+                binding: index as u32,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &b.buffer.raw,
+                    offset: b.offset,
+                    size: std::num::NonZeroU64::new(b.bytes.max(4).next_multiple_of(16)),
+                }),
+            })
+            .collect();
+        let bind_group = self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&pipeline.label),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        let mut params = Vec::new();
+        if pipeline.reflection.has_params {
+            params.extend_from_slice(&(groups as u32).to_le_bytes());
+            params.extend(self.params.iter().flat_map(|p| p.bytes()));
+        }
+        self.gpu.record(Dispatch { pipeline: pipeline.clone(), bind_group, params, grid: [x as u32, y as u32, 1] })
+    }
+
+    fn limit(&self, message: String) -> Error {
+        Error::Limit { operator: self.kernel.name().into(), message, adapter: self.gpu.capabilities().name.clone() }
+    }
+
+    fn check_bindings(&self, pipeline: &Pipeline) -> Result<()> {
+        let (declared, given) = (&pipeline.reflection.bindings, &self.bindings);
+        let name = self.kernel.name();
+        if declared.len() != given.len() {
+            let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+            return Err(Error::shader(
+                name,
+                format!("{} buffers were bound, the text declares {} ({})", given.len(), declared.len(), names.join(", ")),
+            ));
+        }
+        let caps = self.gpu.capabilities();
+        if given.len() > caps.max_storage_buffers as usize {
+            return Err(self.limit(format!("{} storage buffers exceed the limit of {}", given.len(), caps.max_storage_buffers)));
+        }
+        for (BindingInfo { name: binding, writable, element }, (bound, write)) in declared.iter().zip(given) {
+            if writable != write {
+                let words = |w: bool| if w { "written" } else { "only read" };
+                return Err(Error::shader(
+                    name,
+                    format!("{binding} is bound to be {}, but the text declares it to be {}", words(*write), words(*writable)),
+                ));
+            }
+            let fits = match element {
+                Element::F32 => bound.storage == Storage::F32,
+                Element::F16 => bound.storage == Storage::F16,
+                Element::I32 | Element::U32 => bound.storage == Storage::I32,
+                Element::Opaque => true,
+            };
+            if !fits {
+                return Err(Error::dtype(name, format!("{binding} is declared as {element:?}, a tensor of {:?} was bound", bound.storage)));
+            }
+            if bound.bytes > caps.max_binding_bytes {
+                return Err(self.limit(format!(
+                    "{binding} of {} bytes exceeds the largest binding of {} bytes; use a smaller batch",
+                    bound.bytes, caps.max_binding_bytes
+                )));
+            }
+            if bound.offset % ALIGNMENT != 0 || bound.offset + bound.bytes > bound.buffer.bytes() {
+                return Err(Error::shader(name, format!("{binding} lies outside its buffer")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_params(&self, pipeline: &Pipeline) -> Result<()> {
+        let declared = &pipeline.reflection.params;
+        let wrong = |message: String| Err(Error::shader(self.kernel.name(), message));
+        if declared.len() != self.params.len() {
+            return wrong(format!("{} parameters were given, the text declares {}", self.params.len(), declared.len()));
+        }
+        for ((name, scalar), param) in declared.iter().zip(&self.params) {
+            if !param.fits(*scalar) {
+                return wrong(format!("parameter {name} is declared as {scalar:?}, {param:?} was given"));
+            }
+        }
+        Ok(())
+    }
+}

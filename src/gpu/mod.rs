@@ -1,0 +1,266 @@
+//! All that knows wgpu: choosing an adapter, buffers and their pool, building shaders, recording and submitting, reading
+//! back. Nothing above this folder names a wgpu type.
+
+mod adapter;
+mod capabilities;
+mod kernel;
+mod launch;
+mod pool;
+mod readback;
+mod recorder;
+mod template;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use adapter::{GpuOptions, adapters};
+pub use capabilities::{AdapterKind, Capabilities, Schedule};
+pub(crate) use kernel::kernel;
+pub use kernel::{BuiltShader, Kernel};
+pub use launch::{Bind, Binding, Launch, Param, Storage};
+pub use pool::{Buffer, MemoryUse};
+pub use readback::Pending;
+pub use recorder::Counters;
+pub use template::Target;
+
+use crate::error::{Error, Result};
+use kernel::Kernels;
+use pool::Pool;
+use recorder::{Dispatch, Recorder};
+
+/// What NaN looks like in poisoned memory, for floats a quiet NaN with a payload that no computation produces.
+pub const POISON: u32 = 0x7fc0_dead;
+
+const FILL: Kernel = kernel!("gpu/fill");
+
+#[derive(Default)]
+struct Health {
+    lost: Option<String>,
+    error: Option<Error>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    capabilities: Capabilities,
+    options: GpuOptions,
+    pool: Arc<Pool>,
+    kernels: Kernels,
+    recorder: Mutex<Recorder>,
+    health: Arc<Mutex<Health>>,
+}
+
+/// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
+#[derive(Clone)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({})", self.inner.capabilities.name)
+    }
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A poisoned lock says that another thread panicked; the lists behind it are whole between calls.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    /// The best adapter, or the one that the environment names ([`GpuOptions::from_env`]).
+    ///
+    /// # Errors
+    /// No adapter, an unknown one, or a malformed environment variable.
+    pub fn new() -> Result<Self> {
+        Self::with(GpuOptions::from_env()?)
+    }
+
+    /// A device made as `options` say.
+    ///
+    /// # Errors
+    /// No adapter, an unknown one, or one that refuses to make a device.
+    pub fn with(options: GpuOptions) -> Result<Self> {
+        let (device, queue, capabilities) = adapter::open(&options)?;
+        let health = Arc::new(Mutex::new(Health::default()));
+        let sink = health.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let message = error.to_string();
+            log::error!("{message}");
+            let error = match error {
+                wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory(message),
+                _ => Error::Driver { operator: "a recorded command".into(), message },
+            };
+            lock(&sink).error.get_or_insert(error);
+        }));
+        let sink = health.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            lock(&sink).lost.get_or_insert(format!("{reason:?}: {message}"));
+        });
+        let target = if capabilities.immediates { Target::Native } else { Target::Browser };
+        let kernels = Kernels::new(&device, target, options.checked)?;
+        let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
+        let recorder = Mutex::new(Recorder::new(&device, uniform));
+        let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
+        log::info!("{} ({}), schedule {}", capabilities.name, capabilities.backend, capabilities.schedule);
+        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, health }) })
+    }
+
+    /// What the adapter can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.inner.capabilities
+    }
+
+    /// The options that this device was made with.
+    pub fn options(&self) -> &GpuOptions {
+        &self.inner.options
+    }
+
+    /// What the buffer pool holds.
+    pub fn memory(&self) -> MemoryUse {
+        self.inner.pool.memory()
+    }
+
+    /// Dispatches, submissions and uploads so far.
+    pub fn counters(&self) -> Counters {
+        self.recorder().counters
+    }
+
+    /// Every shader variant built so far, in order.
+    pub fn built_shaders(&self) -> Vec<BuiltShader> {
+        self.inner.kernels.shaders()
+    }
+
+    /// Loses the device on purpose: every later call returns [`Error::DeviceLost`].
+    pub fn destroy(&self) {
+        lock(&self.inner.health).lost.get_or_insert("destroyed by the program".into());
+        self.inner.device.destroy();
+    }
+
+    /// Submits what has been recorded, without waiting.
+    ///
+    /// # Errors
+    /// A lost device, or an error that the driver reported for a recorded command.
+    pub fn flush(&self) -> Result<()> {
+        self.check()?;
+        self.recorder().flush(&self.inner.device, &self.inner.queue);
+        self.check()
+    }
+
+    /// Submits what has been recorded and waits until the device has finished it.
+    ///
+    /// # Errors
+    /// As [`Self::flush`]; a kernel that does not end within `WGRAD_TIMEOUT_SECONDS` (600 when not set).
+    pub fn synchronize(&self) -> Result<()> {
+        self.flush()?;
+        self.wait_for(None)
+    }
+
+    /// A buffer of at least `bytes`, whose contents are undefined (NaN in poison mode).
+    pub(crate) fn allocate(&self, bytes: u64) -> Result<Arc<Buffer>> {
+        self.check()?;
+        if !self.inner.options.poison {
+            return Ok(Arc::new(self.inner.pool.allocate(bytes)?));
+        }
+        let buffer = Arc::new(self.inner.pool.allocate(bytes.next_multiple_of(16) + pool::SENTINEL_BYTES)?);
+        self.fill_words(&buffer, POISON)?;
+        Ok(buffer)
+    }
+
+    fn fill_words(&self, buffer: &Arc<Buffer>, word: u32) -> Result<()> {
+        let binding = Binding { buffer: buffer.clone(), offset: 0, bytes: buffer.bytes(), storage: Storage::I32 };
+        self.fill(&binding, word)
+    }
+
+    /// Writes `word` to every 4 bytes of `binding` (f16 tensors: the word holds two elements).
+    pub(crate) fn fill(&self, binding: &Binding, word: u32) -> Result<()> {
+        struct Words(Binding);
+        impl Bind for Words {
+            fn binding(&self) -> Binding {
+                self.0.clone()
+            }
+        }
+        let words = binding.bytes.div_ceil(4);
+        let whole = Words(Binding { bytes: words * 4, storage: Storage::I32, ..binding.clone() });
+        Launch::new(self, &FILL, "fill").write(&whole).params(crate::params![words as u32, word]).invocations(words as usize)
+    }
+
+    /// Copies `data` into `binding`, in recording order.
+    pub(crate) fn upload(&self, binding: &Binding, data: &[u8]) -> Result<()> {
+        self.check()?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut padded;
+        let data = if data.len() % 4 == 0 {
+            data
+        } else {
+            padded = data.to_vec();
+            padded.resize(data.len().next_multiple_of(4), 0);
+            &padded
+        };
+        self.recorder().upload(&self.inner.device, &self.inner.queue, &binding.buffer.raw, binding.offset, data);
+        Ok(())
+    }
+
+    /// Copies bytes between two different buffers, in recording order. Offsets and `bytes` are rounded to 4 by the caller.
+    pub(crate) fn copy(&self, source: &Binding, target: &Binding, bytes: u64) -> Result<()> {
+        self.check()?;
+        if bytes > 0 {
+            self.recorder().copy(&source.buffer.raw, source.offset, &target.buffer.raw, target.offset, bytes.next_multiple_of(4));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn record(&self, dispatch: Dispatch) -> Result<()> {
+        let mut recorder = self.recorder();
+        recorder.dispatch(dispatch);
+        if recorder.is_full() {
+            recorder.flush(&self.inner.device, &self.inner.queue);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    pub(crate) fn kernels(&self) -> &Kernels {
+        &self.inner.kernels
+    }
+
+    pub(crate) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        lock(&self.inner.recorder)
+    }
+
+    /// Reports a lost device, or the first error that the driver raised since the last call.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut health = lock(&self.inner.health);
+        if let Some(lost) = &health.lost {
+            return Err(Error::DeviceLost(lost.clone()));
+        }
+        health.error.take().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let seconds = std::env::var("WGRAD_TIMEOUT_SECONDS").ok().and_then(|v| v.parse().ok()).unwrap_or(600);
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(Duration::from_secs(seconds)) };
+        match self.inner.device.poll(wait) {
+            Ok(_) => self.check(),
+            Err(wgpu::PollError::Timeout) => Err(Error::Driver {
+                operator: "a recorded kernel".into(),
+                message: format!("did not end within {seconds} s (WGRAD_TIMEOUT_SECONDS): a loop without an end?"),
+            }),
+            Err(error) => {
+                self.check()?;
+                Err(Error::DeviceLost(error.to_string()))
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Reading back. Each read is a copy into a mappable buffer, recorded in order; the blocking form waits for the submission
+//! that carries it, the async form polls the device from its own future (a map callback only fires inside `poll`).
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use super::Gpu;
+use super::launch::Binding;
+use crate::error::{Error, Result};
+
+/// Bytes on their way to the host: copied when this was made, waited for when they are asked for.
+#[must_use = "nothing is read before `wait` or `.await`"]
+pub struct Pending {
+    gpu: Gpu,
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    serial: u64,
+    mapped: Option<Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>>,
+}
+
+impl Gpu {
+    /// Records a copy of `binding` to the host; later commands do not change what it reads.
+    ///
+    /// # Errors
+    /// A lost device or an earlier driver error.
+    pub fn read_later(&self, binding: &Binding) -> Result<Pending> {
+        self.check()?;
+        let bytes = binding.bytes.next_multiple_of(4).max(4);
+        let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut recorder = self.recorder();
+        recorder.copy(&binding.buffer.raw, binding.offset, &buffer, 0, bytes);
+        let serial = recorder.serial();
+        drop(recorder);
+        Ok(Pending { gpu: self.clone(), buffer, bytes: binding.bytes, serial, mapped: None })
+    }
+}
+
+impl Pending {
+    fn map(&mut self) -> Result<Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>> {
+        if let Some(state) = &self.mapped {
+            return Ok(state.clone());
+        }
+        if self.gpu.recorder().serial() == self.serial {
+            self.gpu.flush()?;
+        }
+        let state = Arc::new(Mutex::new(None));
+        let sink = state.clone();
+        self.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+            *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        });
+        self.mapped = Some(state.clone());
+        Ok(state)
+    }
+
+    fn take(&self, result: Result<(), wgpu::BufferAsyncError>) -> Result<Vec<u8>> {
+        self.gpu.check()?;
+        result.map_err(|e| Error::DeviceLost(format!("a buffer could not be mapped: {e}")))?;
+        let range = self.buffer.get_mapped_range(..).map_err(|e| Error::DeviceLost(e.to_string()))?;
+        let mut data = range.to_vec();
+        data.truncate(self.bytes as usize);
+        drop(range);
+        self.buffer.unmap();
+        Ok(data)
+    }
+
+    /// The bytes, waiting for the device where they are not there yet.
+    ///
+    /// # Errors
+    /// A lost device; a kernel that did not end within the time limit; an earlier driver error.
+    pub fn wait(mut self) -> Result<Vec<u8>> {
+        let state = self.map()?;
+        let submission_index = self.gpu.recorder().submission(self.serial);
+        self.gpu.wait_for(submission_index)?;
+        let result = state.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.take(result.ok_or_else(|| Error::DeviceLost("the device did not answer".into()))?)
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Vec<u8>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let state = match self.map() {
+            Ok(state) => state,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let _ = self.gpu.device().poll(wgpu::PollType::Poll);
+        let done = state.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match done {
+            Some(result) => Poll::Ready(self.take(result)),
+            None => {
+                if let Err(error) = self.gpu.check() {
+                    return Poll::Ready(Err(error));
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}

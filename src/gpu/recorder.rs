@@ -1,0 +1,186 @@
+//! The list of commands that have been recorded and not yet submitted.
+//!
+//! Uploads travel as a copy inside the encoder: `Queue::write_buffer` lands before every unsubmitted command, so it is only
+//! used on buffers that no unsubmitted command touches (staging, and the ring of parameters, both rewritten after a submit).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::adapter::IMMEDIATE_BYTES;
+use super::kernel::Pipeline;
+
+/// Dispatches of one submission at most: few submissions a step, by count and never by the clock.
+pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
+const SLOT: u64 = 256;
+/// Submissions in flight before the host waits for the oldest.
+const IN_FLIGHT: usize = 16;
+
+pub(crate) struct Dispatch {
+    pub pipeline: Arc<Pipeline>,
+    pub bind_group: wgpu::BindGroup,
+    pub params: Vec<u8>,
+    pub grid: [u32; 3],
+}
+
+enum Command {
+    Dispatch(Dispatch),
+    Copy { source: wgpu::Buffer, source_offset: u64, target: wgpu::Buffer, target_offset: u64, bytes: u64 },
+}
+
+/// Counts of what has been recorded since the device was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Kernels launched.
+    pub dispatches: u64,
+    /// Queue submissions.
+    pub submits: u64,
+    /// Bytes copied from the host.
+    pub uploaded_bytes: u64,
+}
+
+pub(crate) struct Recorder {
+    commands: Vec<Command>,
+    pending_dispatches: usize,
+    staging_free: Vec<wgpu::Buffer>,
+    staging_used: Vec<wgpu::Buffer>,
+    /// Parameters of unsubmitted dispatches, where there are no immediates.
+    uniform: Option<(wgpu::Buffer, wgpu::BindGroup)>,
+    in_flight: VecDeque<(u64, wgpu::SubmissionIndex)>,
+    pub counters: Counters,
+}
+
+impl Recorder {
+    /// `uniform_layout` is given where parameters travel through a uniform buffer.
+    pub(crate) fn new(device: &wgpu::Device, uniform_layout: Option<&wgpu::BindGroupLayout>) -> Self {
+        let uniform = uniform_layout.map(|layout| {
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("parameters"),
+                size: DISPATCHES_PER_SUBMIT as u64 * SLOT,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &buffer,
+                offset: 0,
+                size: std::num::NonZeroU64::new(u64::from(IMMEDIATE_BYTES)),
+            });
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("parameters"),
+                layout,
+                entries: &[wgpu::BindGroupEntry { binding: 0, resource }],
+            });
+            (buffer, group)
+        });
+        Self {
+            commands: Vec::new(),
+            pending_dispatches: 0,
+            staging_free: Vec::new(),
+            staging_used: Vec::new(),
+            uniform,
+            in_flight: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The number of the submission that will carry what is recorded now.
+    pub(crate) fn serial(&self) -> u64 {
+        self.counters.submits
+    }
+
+    pub(crate) fn dispatch(&mut self, dispatch: Dispatch) {
+        self.commands.push(Command::Dispatch(dispatch));
+        self.pending_dispatches += 1;
+        self.counters.dispatches += 1;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending_dispatches >= DISPATCHES_PER_SUBMIT
+    }
+
+    pub(crate) fn copy(&mut self, source: &wgpu::Buffer, source_offset: u64, target: &wgpu::Buffer, target_offset: u64, bytes: u64) {
+        self.commands.push(Command::Copy { source: source.clone(), source_offset, target: target.clone(), target_offset, bytes });
+    }
+
+    /// Copies `data` (a multiple of 4 bytes) into `target`, in recording order.
+    pub(crate) fn upload(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, target: &wgpu::Buffer, offset: u64, data: &[u8]) {
+        let size = (data.len() as u64).next_power_of_two().max(SLOT);
+        let position = self.staging_free.iter().position(|b| b.size() == size);
+        let staging = match position {
+            Some(i) => self.staging_free.swap_remove(i),
+            None => device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size,
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }),
+        };
+        queue.write_buffer(&staging, 0, data);
+        self.copy(&staging, 0, target, offset, data.len() as u64);
+        self.staging_used.push(staging);
+        self.counters.uploaded_bytes += data.len() as u64;
+    }
+
+    /// Submits everything recorded so far.
+    pub(crate) fn flush(&mut self, device: &wgpu::Device, queue: &wgpu::Queue) {
+        if self.commands.is_empty() {
+            return;
+        }
+        let commands = std::mem::take(&mut self.commands);
+        if let Some((buffer, _)) = &self.uniform {
+            let mut blob = Vec::with_capacity(self.pending_dispatches * SLOT as usize);
+            for command in &commands {
+                if let Command::Dispatch(dispatch) = command {
+                    blob.extend_from_slice(&dispatch.params);
+                    blob.resize(blob.len() + SLOT as usize - dispatch.params.len(), 0);
+                }
+            }
+            if !blob.is_empty() {
+                queue.write_buffer(buffer, 0, &blob);
+            }
+        }
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgrad") });
+        let mut slot = 0u32;
+        let mut rest = commands.as_slice();
+        while let Some((first, tail)) = rest.split_first() {
+            match first {
+                Command::Copy { source, source_offset, target, target_offset, bytes } => {
+                    encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *bytes);
+                    rest = tail;
+                }
+                Command::Dispatch(_) => {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    while let Some((Command::Dispatch(dispatch), tail)) = rest.split_first() {
+                        pass.set_pipeline(&dispatch.pipeline.raw);
+                        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+                        if !dispatch.params.is_empty() {
+                            match &self.uniform {
+                                Some((_, group)) => pass.set_bind_group(1, group, &[slot * SLOT as u32]),
+                                None => pass.set_immediates(0, &dispatch.params),
+                            }
+                        }
+                        let [x, y, z] = dispatch.grid;
+                        pass.dispatch_workgroups(x, y, z);
+                        slot += 1;
+                        rest = tail;
+                    }
+                }
+            }
+        }
+        let index = queue.submit([encoder.finish()]);
+        self.in_flight.push_back((self.counters.submits, index));
+        self.counters.submits += 1;
+        self.pending_dispatches = 0;
+        // A later write to a staging buffer is ordered after the submission that read it.
+        self.staging_free.append(&mut self.staging_used);
+        if self.in_flight.len() > IN_FLIGHT
+            && let Some((_, oldest)) = self.in_flight.pop_front()
+        {
+            let _ = device.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+        }
+    }
+
+    /// The submission with this serial number, while it may still be in flight.
+    pub(crate) fn submission(&self, serial: u64) -> Option<wgpu::SubmissionIndex> {
+        self.in_flight.iter().find(|(s, _)| *s == serial).map(|(_, index)| index.clone())
+    }
+}

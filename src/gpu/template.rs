@@ -1,0 +1,138 @@
+//! From the text in `shaders/` to WGSL: templates in Jinja's syntax (minijinja), so that an inner loop can be unrolled and
+//! a storage type chosen without writing a kernel twice.
+//!
+//! A kernel declares its bindings by three functions that hide the storage type and the target:
+//!
+//! - `{{ input(0, "x") }}`, `{{ output(1, "y") }}`, `{{ inout(2, "state") }}` bind a buffer of the kernel's storage type
+//!   `T` (f32 or f16) and define `load_x(i)`, `store_y(i, v)`, which compute in f32. `type="f32"`, `type="i32"` fix the type;
+//!   `width=4` binds `vec4`s and defines `load4_x(i)` (and `load_x(i)`), `store4_y(i, v)`, where `i` counts vec4s.
+//! - `{{ params("n: u32, eps: f32") }}` declares `p`, whose first member, `groups`, is the number of workgroups wanted: grids
+//!   are linear and may be folded, so a kernel starts with `let group = group_index(wid, nwg); if (group >= p.groups) { return; }`.
+//!
+//! Native targets get parameters as immediates; browsers have none, get a uniform buffer, and demand `enable` lines.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{Environment, ErrorKind, State, Value};
+
+use crate::error::{Error, Result};
+
+/// Text that kernels share: `{% include "name.wgsl" %}`.
+const INCLUDES: &[(&str, &str)] = &[
+    ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
+    ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
+    ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
+];
+
+/// Who will read the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// naga inside wgpu: parameters as immediates, no `enable` lines.
+    Native,
+    /// A browser, and adapters without immediates: parameters as a uniform buffer at group 1.
+    Browser,
+}
+
+/// Constants of one variant of a kernel, by name.
+pub type Defines = BTreeMap<String, Value>;
+
+pub(crate) struct Templates {
+    environment: Environment<'static>,
+}
+
+fn invalid(message: String) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, message)
+}
+
+/// The declaration and accessors of one storage binding.
+fn binding(state: &State, index: u32, name: &str, access: &str, options: Kwargs) -> Result<String, minijinja::Error> {
+    let storage = state.lookup("T").map(|t| t.to_string()).unwrap_or_else(|| "f32".into());
+    let ty: String = options.get::<Option<String>>("type")?.unwrap_or(storage);
+    let width: u32 = options.get::<Option<u32>>("width")?.unwrap_or(1);
+    options.assert_all_used()?;
+    // f16 is computed in f32; integers are what they are.
+    let value = match ty.as_str() {
+        "f16" | "f32" => "f32",
+        "i32" => "i32",
+        "u32" => "u32",
+        other => return Err(invalid(format!("binding {name}: unknown type {other}"))),
+    };
+    let element = match width {
+        1 => ty.clone(),
+        4 => format!("vec4<{ty}>"),
+        other => return Err(invalid(format!("binding {name}: width {other} is neither 1 nor 4"))),
+    };
+    let mut text = format!("@group(0) @binding({index}) var<storage, {access}> {name}: array<{element}>;\n");
+    let read = if width == 4 { format!("{name}[i >> 2u][i & 3u]") } else { format!("{name}[i]") };
+    text += &format!("fn load_{name}(i: u32) -> {value} {{ return {value}({read}); }}\n");
+    if width == 4 {
+        text += &format!("fn load4_{name}(i: u32) -> vec4<{value}> {{ return vec4<{value}>({name}[i]); }}\n");
+    }
+    if access == "read_write" {
+        // No scalar store into a vec4 array: WGSL lets an implementation rewrite the whole vector, which would be a race.
+        text += &match width {
+            4 => format!("fn store4_{name}(i: u32, v: vec4<{value}>) {{ {name}[i] = vec4<{ty}>(v); }}\n"),
+            _ => format!("fn store_{name}(i: u32, v: {value}) {{ {name}[i] = {ty}(v); }}\n"),
+        };
+    }
+    Ok(text)
+}
+
+fn params(state: &State, fields: &str) -> String {
+    let members: String = ["groups: u32"]
+        .into_iter()
+        .chain(fields.split(','))
+        .map(str::trim)
+        .filter(|f| !f.is_empty())
+        .map(|f| format!("    {f},\n"))
+        .collect();
+    let browser = state.lookup("BROWSER").is_some_and(|v| v.is_true());
+    let space = if browser { "@group(1) @binding(0) var<uniform>" } else { "var<immediate>" };
+    format!("struct Params {{\n{members}}}\n{space} p: Params;\n")
+}
+
+impl Templates {
+    pub(crate) fn new() -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| Error::shader("templates", e.to_string()))?);
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        environment
+            .add_function("input", |state: &State, index: u32, name: &str, options: Kwargs| binding(state, index, name, "read", options));
+        environment.add_function("output", |state: &State, index: u32, name: &str, options: Kwargs| {
+            binding(state, index, name, "read_write", options)
+        });
+        environment.add_function("inout", |state: &State, index: u32, name: &str, options: Kwargs| {
+            binding(state, index, name, "read_write", options)
+        });
+        environment.add_function("params", params);
+        for (name, text) in INCLUDES {
+            environment.add_template(name, text).map_err(|e| Error::shader(*name, e.to_string()))?;
+        }
+        Ok(Self { environment })
+    }
+
+    /// The WGSL text of one variant.
+    pub(crate) fn render(&self, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
+        let mut context = defines.clone();
+        context.insert("BROWSER".into(), Value::from(target == Target::Browser));
+        context.entry("T".into()).or_insert_with(|| Value::from("f32"));
+        let half = context.get("T").is_some_and(|t| t.as_str() == Some("f16"));
+        // Jinja's delimiters cannot be told from text that never used them, so outside text without any is left as it is.
+        let body = if text.contains("{{") || text.contains("{%") {
+            self.environment.render_named_str(name, text, context).map_err(|e| Error::shader(name, format!("{e:#}")))?
+        } else {
+            text.to_string()
+        };
+        let mut head = String::new();
+        if half && !body.contains("enable f16;") {
+            head += "enable f16;\n";
+        }
+        if target == Target::Browser && body.contains("subgroup") {
+            head += "enable subgroups;\n";
+        }
+        Ok(head + &body)
+    }
+}

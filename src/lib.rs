@@ -1,0 +1,11 @@
+//! A hand-written GPU compute engine: WGSL kernels under a small autograd tape that trains vision models.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod autograd;
+#[cfg(feature = "cli")]
+pub mod data;
+pub mod error;
+pub mod gpu;
+pub mod io;
+pub mod ops;
+pub mod tensor;

@@ -1,0 +1,292 @@
+//! Maps `y = f(x)` of any shape, a row of a table each: the WGSL of `f`, the WGSL of its derivative, and `f` in float64.
+//!
+//! In both expressions `x` is the input; in the derivative `y` is the output, too. `a` and `b` are the map's two constants.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::params;
+use crate::tensor::{Spec, Tensor};
+
+static MAP: Kernel = kernel!("elementwise/map");
+
+/// A map's definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition {
+    /// PyTorch's name.
+    pub name: &'static str,
+    /// WGSL expression in `x`.
+    pub forward: &'static str,
+    /// WGSL expression in `x` and `y`.
+    pub derivative: &'static str,
+    /// The same map in float64, of `x`, `a` and `b`.
+    pub reference: fn(f64, f64, f64) -> f64,
+    /// Where its samples lie.
+    pub domain: (f64, f64),
+    /// Names and defaults of its constants.
+    pub constants: &'static [(&'static str, f32)],
+}
+
+const fn map(name: &'static str, forward: &'static str, derivative: &'static str, reference: fn(f64, f64, f64) -> f64) -> Definition {
+    Definition { name, forward, derivative, reference, domain: (-4.0, 4.0), constants: &[] }
+}
+
+const fn on(low: f64, high: f64, definition: Definition) -> Definition {
+    Definition { domain: (low, high), ..definition }
+}
+
+const fn with(constants: &'static [(&'static str, f32)], definition: Definition) -> Definition {
+    Definition { constants, ..definition }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// The error function by its Maclaurin series and, beyond 3, the continued fraction of its complement: exact to 1e-15.
+fn erf(x: f64) -> f64 {
+    let t = x.abs();
+    let value = if t < 3.0 {
+        let (mut term, mut sum) = (t, t);
+        for n in 1..80 {
+            term *= -t * t / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else {
+        let fraction = (1..60).rev().fold(t, |f, k| t + f64::from(k) / 2.0 / f);
+        1.0 - (-t * t).exp() / (fraction * std::f64::consts::PI.sqrt())
+    };
+    value.copysign(x)
+}
+
+/// All maps.
+pub const MAPS: &[Definition] = &[
+    map("neg", "-x", "-1.0", |x, _, _| -x),
+    map("exp", "exp(x)", "y", |x, _, _| x.exp()),
+    on(0.1, 5.0, map("log", "log(x)", "1.0 / x", |x, _, _| x.ln())),
+    on(0.1, 5.0, map("sqrt", "sqrt(x)", "0.5 / y", |x, _, _| x.sqrt())),
+    on(0.1, 5.0, map("rsqrt", "inverseSqrt(x)", "-0.5 * y / x", |x, _, _| 1.0 / x.sqrt())),
+    map("abs", "abs(x)", "sign(x)", |x, _, _| x.abs()),
+    map("square", "x * x", "2.0 * x", |x, _, _| x * x),
+    on(0.2, 3.0, map("reciprocal", "1.0 / x", "-y * y", |x, _, _| 1.0 / x)),
+    map("sin", "sine(x)", "cosine(x)", |x, _, _| x.sin()),
+    map("cos", "cosine(x)", "-sine(x)", |x, _, _| x.cos()),
+    map("tanh", "hyperbolic_tangent(x)", "1.0 - y * y", |x, _, _| x.tanh()),
+    map("sigmoid", "sigmoid(x)", "y * (1.0 - y)", |x, _, _| sigmoid(x)),
+    map("softplus", "max(x, 0.0) + log1p_exp(-abs(x))", "sigmoid(x)", |x, _, _| x.max(0.0) + (-x.abs()).exp().ln_1p()),
+    map("relu", "max(x, 0.0)", "select(0.0, 1.0, x > 0.0)", |x, _, _| x.max(0.0)),
+    map("relu6", "clamp(x, 0.0, 6.0)", "select(0.0, 1.0, x > 0.0 && x < 6.0)", |x, _, _| x.clamp(0.0, 6.0)),
+    map("silu", "x * sigmoid(x)", "sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)))", |x, _, _| x * sigmoid(x)),
+    map("hardswish", "x * clamp(x / 6.0 + 0.5, 0.0, 1.0)", "select(select(x / 3.0 + 0.5, 1.0, x >= 3.0), 0.0, x <= -3.0)", |x, _, _| {
+        x * (x / 6.0 + 0.5).clamp(0.0, 1.0)
+    }),
+    map("hardsigmoid", "clamp(x / 6.0 + 0.5, 0.0, 1.0)", "select(0.0, 1.0 / 6.0, abs(x) < 3.0)", |x, _, _| (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+    map("gelu", "x * normal_cdf(x)", "normal_cdf(x) + x * 0.3989422804 * exp(-0.5 * x * x)", |x, _, _| {
+        0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
+    }),
+    map("gelu_tanh", "0.5 * x * (1.0 + gelu_inner(x))", "gelu_tanh_derivative(x)", |x, _, _| {
+        0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+    }),
+    with(
+        &[("negative_slope", 0.01)],
+        map("leaky_relu", "select(p.a * x, x, x > 0.0)", "select(p.a, 1.0, x > 0.0)", |x, a, _| if x > 0.0 { x } else { a * x }),
+    ),
+    with(
+        &[("alpha", 1.0)],
+        map(
+            "elu",
+            "select(p.a * (exp(x) - 1.0), x, x > 0.0)",
+            "select(y + p.a, 1.0, x > 0.0)",
+            |x, a, _| {
+                if x > 0.0 { x } else { a * x.exp_m1() }
+            },
+        ),
+    ),
+    with(
+        &[("min", f32::MIN), ("max", f32::MAX)],
+        map("clamp", "clamp(x, p.a, p.b)", "select(0.0, 1.0, x >= p.a && x <= p.b)", |x, a, b| x.max(a).min(b)),
+    ),
+];
+
+/// A map with its constants.
+#[derive(Debug, Clone)]
+pub struct Map {
+    definition: Definition,
+    constants: [f32; 2],
+}
+
+impl Map {
+    /// A map of one's own.
+    pub fn new(definition: Definition) -> Self {
+        let constant = |i: usize| definition.constants.get(i).map_or(0.0, |(_, v)| *v);
+        Self { constants: [constant(0), constant(1)], definition }
+    }
+
+    /// The map called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where there is none.
+    pub fn named(name: &str) -> Result<Self> {
+        let definition = MAPS.iter().find(|d| d.name == name);
+        definition.map(|d| Self::new(*d)).ok_or_else(|| Error::argument("map", format!("there is no map called \"{name}\"")))
+    }
+
+    /// Sets the constants.
+    #[must_use]
+    pub fn with_constants(mut self, a: f32, b: f32) -> Self {
+        self.constants = [a, b];
+        self
+    }
+
+    fn launch(&self, entry: &str, inputs: &[&Tensor], y: &Tensor) -> Result<()> {
+        let n4 = y.elements().div_ceil(4);
+        let mut launch = Launch::new(y.gpu(), &MAP, entry)
+            .storage(y.dtype().storage())
+            .define("FORWARD", self.definition.forward)
+            .define("DERIVATIVE", self.definition.derivative)
+            .define("BACKWARD", entry == "backward");
+        for x in inputs {
+            launch = launch.read(*x);
+        }
+        let [a, b] = self.constants;
+        launch.write(y).params(params![n4, a, b]).invocations(n4)
+    }
+}
+
+impl Operator for Map {
+    fn name(&self) -> &str {
+        self.definition.name
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [x] = exactly(self.name(), inputs)?;
+        if !x.dtype.is_float() {
+            return Err(Error::dtype(self.name(), format!("it takes floats, found {x}; cast it first")));
+        }
+        Ok(vec![x.clone()])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([x], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let y = Tensor::empty(x.gpu(), spec.shape.clone(), spec.dtype)?;
+        self.launch("forward", &[x], &y)?;
+        Ok(vec![y])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let (x, dy) = (step.input(0)?, step.cotangent(0)?);
+        let dx = Tensor::empty(x.gpu(), x.shape(), x.dtype())?;
+        self.launch("backward", &[x, &dy], &dx)?;
+        Ok(vec![Some(dx)])
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: vec![0], outputs: vec![] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x] = exactly(self.name(), inputs)?;
+        let [a, b] = self.constants.map(f64::from);
+        Ok(vec![x.map(|x| (self.definition.reference)(x, a, b))])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::streaming(inputs, outputs, 1.0)
+    }
+}
+
+fn build(name: &str, attributes: &Attributes) -> Result<Box<dyn Operator>> {
+    let name = if name == "gelu" && attributes.text_or("approximate", "none")? == "tanh" { "gelu_tanh" } else { name };
+    let mut map = Map::named(name)?;
+    for ((key, default), constant) in map.definition.constants.iter().zip(&mut map.constants) {
+        *constant = attributes.number_or(key, f64::from(*default))? as f32;
+    }
+    Ok(Box::new(map))
+}
+
+fn sample_input(definition: &Definition, shape: &[usize]) -> Input {
+    let (low, high) = definition.domain;
+    uniform(shape, low, high)
+}
+
+fn samples(definition: &Definition) -> Vec<Sample> {
+    let shapes: [&[usize]; 6] = [&[], &[0], &[1], &[5], &[3, 7], &[33, 65]];
+    shapes.iter().map(|shape| Sample::new(Map::new(*definition), [sample_input(definition, shape)])).collect()
+}
+
+fn bad(definition: &Definition) -> Vec<Bad> {
+    vec![
+        Bad::new(Map::new(*definition), [indices([3], 2)], "it takes floats"),
+        Bad::new(Map::new(*definition), [normal_with([3], 1.0, 2.0), normal_with([3], 1.0, 2.0)], "it takes 1 inputs, 2 were given"),
+    ]
+}
+
+/// The maps' lines of the registry.
+pub(super) fn entries() -> Vec<Entry> {
+    let entry = |definition: &'static Definition| Entry {
+        name: definition.name,
+        family: "elementwise",
+        inputs: &["x"],
+        outputs: &["y"],
+        shaders: &["elementwise/map"],
+        build: Box::new(|attributes| build(definition.name, attributes)),
+        samples: Box::new(|| samples(definition)),
+        bad: Box::new(|| bad(definition)),
+    };
+    MAPS.iter().map(entry).collect()
+}
+
+macro_rules! methods {
+    ($($name:ident: $doc:literal),* $(,)?) => {
+        impl Tensor {
+            $(#[doc = $doc]
+            ///
+            /// # Errors
+            /// An integer tensor; out of memory.
+            pub fn $name(&self) -> Result<Tensor> {
+                apply_one(Map::named(stringify!($name))?, &[self])
+            })*
+        }
+    };
+}
+
+methods! {
+    neg: "-x", exp: "e^x", log: "The natural logarithm.", sqrt: "The square root.", rsqrt: "1 / sqrt(x)", abs: "|x|; the derivative at 0 is 0.",
+    square: "x^2", reciprocal: "1 / x", sin: "The sine of radians.", cos: "The cosine of radians.", tanh: "The hyperbolic tangent.",
+    sigmoid: "1 / (1 + e^-x)", softplus: "log(1 + e^x)", relu: "max(x, 0)", relu6: "min(max(x, 0), 6)", silu: "x sigmoid(x) (swish)",
+    hardswish: "x relu6(x + 3) / 6", hardsigmoid: "relu6(x + 3) / 6", gelu: "x Phi(x), exact (Hendrycks and Gimpel 2016)",
+    gelu_tanh: "GELU by its tanh approximation.",
+}
+
+impl Tensor {
+    /// `x` where positive, else `negative_slope * x`.
+    ///
+    /// # Errors
+    /// An integer tensor; out of memory.
+    pub fn leaky_relu(&self, negative_slope: f32) -> Result<Tensor> {
+        apply_one(Map::named("leaky_relu")?.with_constants(negative_slope, 0.0), &[self])
+    }
+
+    /// `x` where positive, else `alpha (e^x - 1)`.
+    ///
+    /// # Errors
+    /// An integer tensor; out of memory.
+    pub fn elu(&self, alpha: f32) -> Result<Tensor> {
+        apply_one(Map::named("elu")?.with_constants(alpha, 0.0), &[self])
+    }
+
+    /// `x` limited to `min..=max`.
+    ///
+    /// # Errors
+    /// An integer tensor; out of memory.
+    pub fn clamp(&self, min: f32, max: f32) -> Result<Tensor> {
+        apply_one(Map::named("clamp")?.with_constants(min, max), &[self])
+    }
+}

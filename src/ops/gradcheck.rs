@@ -1,0 +1,196 @@
+//! The public gradient check: does a kernel compute what its reference says, and is its gradient the reference's derivative?
+
+use super::{Array, Operator, Tolerance, apply_shared};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::ops::sample::Sample;
+use std::sync::Arc;
+
+/// Gradient elements checked per input: all of a small one, a fixed random choice of a large one.
+const CHECKED: usize = 48;
+
+/// What a passed check saw.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Report {
+    /// Elements compared.
+    pub compared: usize,
+    /// The largest error as a fraction of what was allowed.
+    pub worst: f64,
+}
+
+impl Report {
+    fn merge(&mut self, other: Report) {
+        self.compared += other.compared;
+        self.worst = self.worst.max(other.worst);
+    }
+}
+
+/// Compares an array with the one expected.
+///
+/// # Errors
+/// [`Error::Argument`] naming the element that is furthest off, by how much, against what; [`Error::Shape`] for another shape.
+pub fn compare(what: &str, found: &Array, expected: &Array, tolerance: Tolerance) -> Result<Report> {
+    if found.shape != expected.shape {
+        return Err(Error::shape(what, format!("has shape {}, expected {}", found.shape, expected.shape)));
+    }
+    compare_values(what, &found.data, &expected.data, expected.max_abs(), tolerance)
+}
+
+fn compare_values(what: &str, found: &[f64], expected: &[f64], largest: f64, tolerance: Tolerance) -> Result<Report> {
+    let mut report = Report { compared: found.len(), worst: 0.0 };
+    let mut off = None;
+    for (index, (got, want)) in found.iter().zip(expected).enumerate() {
+        let allowed = tolerance.absolute * largest.max(1.0) + tolerance.relative * want.abs();
+        let same = got == want || (got.is_nan() && want.is_nan());
+        let ratio = if same { 0.0 } else { (got - want).abs() / allowed };
+        if ratio > report.worst || ratio.is_nan() {
+            report.worst = if ratio.is_nan() { f64::INFINITY } else { ratio };
+            off = Some((index, *got, *want, allowed));
+        }
+    }
+    match off {
+        Some((index, got, want, allowed)) if report.worst > 1.0 => {
+            let wrong = found.iter().zip(expected).filter(|(g, w)| (*g - *w).abs() > allowed || g.is_nan() != w.is_nan()).count();
+            Err(Error::argument(
+                what,
+                format!(
+                    "element {index} is {got:.7e}, expected {want:.7e} (off by {:.2e}, allowed {allowed:.2e}); {wrong} of {} elements are off",
+                    (got - want).abs(),
+                    found.len()
+                ),
+            ))
+        }
+        _ => Ok(report),
+    }
+}
+
+/// The derivative of `sum(cotangent * f(inputs))` with respect to chosen elements of one input, by central differences.
+///
+/// # Errors
+/// Those of `f`.
+pub fn central_differences(
+    f: &dyn Fn(&[Array]) -> Result<Vec<Array>>,
+    inputs: &[Array],
+    cotangents: &[Array],
+    input: usize,
+    elements: &[usize],
+) -> Result<Vec<f64>> {
+    let mut inputs = inputs.to_vec();
+    let value = |inputs: &[Array]| -> Result<f64> {
+        let outputs = f(inputs)?;
+        Ok(outputs
+            .iter()
+            .zip(cotangents)
+            .flat_map(|(y, c)| y.data.iter().zip(&c.data))
+            .map(|(y, c)| if *c == 0.0 { 0.0 } else { y * c })
+            .sum())
+    };
+    let mut gradient = Vec::with_capacity(elements.len());
+    for &element in elements {
+        let original = inputs.get(input).map_or(f64::NAN, |a| a.flat(element));
+        let step = 1e-5 * original.abs().max(1.0);
+        let mut at = |x: f64| {
+            if let Some(array) = inputs.get_mut(input) {
+                array.set(element, x);
+            }
+            value(&inputs)
+        };
+        let slope = (at(original + step)? - at(original - step)?) / (2.0 * step);
+        at(original)?;
+        gradient.push(slope);
+    }
+    Ok(gradient)
+}
+
+/// Checks the forward result of `operator` and the gradient of each differentiable input against its float64 reference.
+///
+/// # Errors
+/// [`Error::Argument`] naming operator, tensor and element where one is off; whatever the operator itself reports.
+pub fn gradcheck(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array]) -> Result<Report> {
+    gradcheck_aliased(gpu, operator, inputs, &[])
+}
+
+/// As [`gradcheck`], on a sample's own operator and inputs.
+///
+/// # Errors
+/// As [`gradcheck`].
+pub fn gradcheck_sample(gpu: &Gpu, sample: Sample, seed: u32) -> Result<Report> {
+    let arrays = sample.arrays(seed);
+    let aliases: Vec<(usize, usize)> = sample
+        .inputs
+        .iter()
+        .enumerate()
+        .filter_map(|(i, input)| if let crate::ops::sample::Input::Same(of) = input { Some((i, *of)) } else { None })
+        .collect();
+    gradcheck_aliased(gpu, &Arc::from(sample.operator), &arrays, &aliases)
+}
+
+fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], aliases: &[(usize, usize)]) -> Result<Report> {
+    let name = operator.name().to_string();
+    let differentiable = operator.differentiable();
+    let mut tensors = Vec::with_capacity(inputs.len());
+    for (index, array) in inputs.iter().enumerate() {
+        let alias = aliases.iter().find(|(i, _)| *i == index).and_then(|(_, of)| tensors.get(*of).cloned());
+        let tensor = match alias {
+            Some(same) => same,
+            None => {
+                let plain = array.upload(gpu)?;
+                if differentiable.contains(&index) { plain.watch_as(&format!("input {index}")) } else { plain }
+            }
+        };
+        tensors.push(tensor);
+    }
+    let refs: Vec<&crate::tensor::Tensor> = tensors.iter().collect();
+    let outputs = apply_shared(operator.clone(), &refs)?;
+    let expected = operator.reference(inputs)?;
+    let mut report = Report::default();
+    let mutated: Vec<&crate::tensor::Tensor> = operator.mutates().iter().filter_map(|i| tensors.get(*i)).collect();
+    for (index, (found, want)) in outputs.iter().chain(mutated).zip(&expected).enumerate() {
+        report.merge(compare(&format!("{name} output {index}"), &Array::download(found)?, want, operator.tolerance())?);
+    }
+    if differentiable.is_empty() {
+        return Ok(report);
+    }
+    // One output at a time carries a gradient: a scalar product with a random cotangent.
+    for (index, output) in outputs.iter().enumerate().filter(|(_, t)| t.is_watched()) {
+        if index > 0 {
+            continue;
+        }
+        let cotangents: Vec<Array> = expected
+            .iter()
+            .enumerate()
+            .map(|(i, want)| if i == index { Sample::cotangent(&want.shape, i as u32) } else { Array::zeros(want.shape.clone()) })
+            .collect();
+        let Some(cotangent) = cotangents.get(index) else { continue };
+        let gradients = output.backward_from(&cotangent.upload(gpu)?)?;
+        for &input in &differentiable {
+            if aliases.iter().any(|(i, _)| *i == input) {
+                continue;
+            }
+            let (Some(tensor), Some(array)) = (tensors.get(input), inputs.get(input)) else { continue };
+            let Some(gradient) = gradients.get(tensor) else {
+                return Err(Error::argument(&name, format!("input {input} is differentiable but got no gradient")));
+            };
+            let found = gradient.to_f64()?;
+            let elements = chosen(array.data.len());
+            let mut want = operator.reference_backward(inputs, &cotangents, input, &elements)?;
+            for (alias, _) in aliases.iter().filter(|(_, of)| *of == input) {
+                let more = operator.reference_backward(inputs, &cotangents, *alias, &elements)?;
+                want.iter_mut().zip(more).for_each(|(w, m)| *w += m);
+            }
+            let got: Vec<f64> = elements.iter().map(|e| found.get(*e).copied().unwrap_or(f64::NAN)).collect();
+            let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            report.merge(compare_values(&format!("{name} gradient of input {input}"), &got, &want, largest, operator.tolerance())?);
+        }
+    }
+    Ok(report)
+}
+
+/// A fixed choice of elements that covers the ends and, by a step that is no power of two, the middle.
+fn chosen(elements: usize) -> Vec<usize> {
+    if elements <= CHECKED {
+        return (0..elements).collect();
+    }
+    let step = elements as f64 / CHECKED as f64;
+    (0..CHECKED).map(|i| if i + 1 == CHECKED { elements - 1 } else { (i as f64 * step) as usize }).collect()
+}

@@ -1,0 +1,213 @@
+//! Operators: the trait that each implements, its samples and checks, and the registry that lists them all.
+//!
+//! One operator is one place: `<family>/<op>.rs` holds its shape rule, launches, float64 reference, samples, bad inputs, tolerance
+//! and cost, and one line in [`registry`] makes it known to the tests, the benchmark and the command line.
+
+pub mod array;
+pub mod attributes;
+pub mod gradcheck;
+pub mod registry;
+pub mod sample;
+
+pub mod augment;
+pub mod contrastive;
+pub mod convolution;
+pub mod elementwise;
+pub mod layout;
+pub mod linear;
+pub mod loss;
+pub mod normalization;
+pub mod optimizer;
+pub mod pooling;
+pub mod reduction;
+pub mod softmax;
+
+use std::sync::Arc;
+
+pub use crate::autograd::{Backward, Saves};
+use crate::autograd::{Function, check_finite, record};
+use crate::error::{Error, Result};
+use crate::tensor::{Spec, Tensor};
+pub use array::Array;
+pub use attributes::Attributes;
+
+/// How far a kernel's f32 result may be from the float64 reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// Times max(1, largest expected magnitude).
+    pub absolute: f64,
+    /// Times the expected magnitude of the element itself.
+    pub relative: f64,
+    /// Why it is not smaller.
+    pub reason: &'static str,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self { absolute: 1e-5, relative: 1e-4, reason: "f32 storage and f32 accumulation" }
+    }
+}
+
+/// What one forward call costs at least: the benchmark's yardstick.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add counts as two.
+    pub flops: f64,
+    /// Bytes that must be read and written once.
+    pub bytes: f64,
+}
+
+impl Cost {
+    /// Reading every input and writing every output once, at `flops_per_output` operations an output element.
+    pub fn streaming(inputs: &[Spec], outputs: &[Spec], flops_per_output: f64) -> Self {
+        let bytes: u64 = inputs.iter().chain(outputs).map(Spec::bytes).sum();
+        let elements: usize = outputs.iter().map(|s| s.shape.elements()).sum();
+        Self { flops: flops_per_output * elements as f64, bytes: bytes as f64 }
+    }
+}
+
+/// A differentiable function of tensors whose forward and backward are kernels.
+///
+/// [`apply`] checks the inputs by [`Self::infer`], runs [`Self::forward`] and, where an input is watched, puts
+/// [`Self::backward`] on the tape.
+pub trait Operator: Send + Sync + 'static {
+    /// PyTorch's name of it.
+    fn name(&self) -> &str;
+
+    /// The shape and dtype rule: what the outputs will be.
+    ///
+    /// # Errors
+    /// Names the operator, the shapes and the rule that was broken.
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>>;
+
+    /// Launches the kernels; `outputs` is what [`Self::infer`] said. Every element of every output must be written.
+    ///
+    /// # Errors
+    /// Those of launching.
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>>;
+
+    /// Launches the kernels of the gradients, one entry an input (`None` where there is none).
+    ///
+    /// # Errors
+    /// Those of launching.
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![None; step.input_count()])
+    }
+
+    /// The tensors that [`Self::backward`] asks for; the others are not kept alive.
+    fn saves(&self) -> Saves {
+        Saves::default()
+    }
+
+    /// The inputs that a gradient is computed for; the others (targets, indices, masks, statistics) are constants.
+    fn differentiable(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// The inputs that the kernels change in place.
+    fn mutates(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// The specification: plain loops in float64. Inputs that the operator mutates are appended to the outputs, in order.
+    ///
+    /// # Errors
+    /// Where there is none.
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>>;
+
+    /// The gradients by the reference. By default central differences of [`Self::reference`], which float64 makes exact to
+    /// about nine digits: so the derivative that is checked follows from the forward definition alone.
+    ///
+    /// # Errors
+    /// As [`Self::reference`].
+    fn reference_backward(&self, inputs: &[Array], cotangents: &[Array], input: usize, elements: &[usize]) -> Result<Vec<f64>> {
+        gradcheck::central_differences(&|x| self.reference(x), inputs, cotangents, input, elements)
+    }
+
+    /// How exact the kernels are.
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::default()
+    }
+
+    /// What the forward call costs.
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::streaming(inputs, outputs, 1.0)
+    }
+}
+
+struct Recorded(Arc<dyn Operator>);
+
+impl Function for Recorded {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        self.0.backward(step)
+    }
+}
+
+/// Runs an operator and records it where an input is watched.
+///
+/// # Errors
+/// The operator's shape rule; tensors of different devices; whatever its kernels report.
+pub fn apply(operator: impl Operator, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    apply_shared(Arc::new(operator), inputs)
+}
+
+/// As [`apply`], for an operator that is already shared.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let name = operator.name().to_string();
+    if inputs.windows(2).any(|pair| matches!(pair, [a, b] if a.gpu() != b.gpu())) {
+        return Err(Error::argument(name, "its inputs live on different devices; read one back and upload it to the other"));
+    }
+    let specs: Vec<Spec> = inputs.iter().map(|t| t.spec().clone()).collect();
+    let expected = operator.infer(&specs)?;
+    let outputs = operator.forward(inputs, &expected)?;
+    for index in operator.mutates() {
+        if let Some(tensor) = inputs.get(index) {
+            tensor.raise_version();
+        }
+    }
+    for (index, output) in outputs.iter().enumerate() {
+        check_finite(&name, &format!("output {index}"), output)?;
+    }
+    let differentiable = operator.differentiable();
+    // A constant input must not put the step on the tape.
+    let constants: Vec<Tensor> = inputs.iter().map(|t| t.detach()).collect();
+    let watched: Vec<&Tensor> =
+        inputs.iter().zip(&constants).enumerate().map(|(i, (t, c))| if differentiable.contains(&i) { *t } else { c }).collect();
+    let saves = operator.saves();
+    Ok(record(Box::new(Recorded(operator)), &saves, &watched, outputs))
+}
+
+/// As [`apply`], for an operator whose first output is all that its caller wants.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_one(operator: impl Operator, inputs: &[&Tensor]) -> Result<Tensor> {
+    let name = operator.name().to_string();
+    apply(operator, inputs)?.into_iter().next().ok_or_else(|| Error::argument(name, "it has no output"))
+}
+
+/// The inputs of an operator that takes exactly `N`.
+///
+/// # Errors
+/// [`Error::Shape`] with the number found.
+pub fn exactly<'a, const N: usize, T>(operator: &str, inputs: &'a [T]) -> Result<&'a [T; N]> {
+    inputs.try_into().map_err(|_| Error::shape(operator, format!("it takes {N} inputs, {} were given", inputs.len())))
+}
+
+/// Checks that an input is a float tensor of storage type f32 (losses, statistics and parameters always are).
+///
+/// # Errors
+/// [`Error::Dtype`] naming the input.
+pub fn require_f32(operator: &str, what: &str, spec: &Spec) -> Result<()> {
+    if spec.dtype == crate::tensor::DType::F32 {
+        return Ok(());
+    }
+    Err(Error::dtype(operator, format!("{what} must be f32, found {}; cast it first", spec.dtype)))
+}

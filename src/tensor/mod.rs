@@ -1,0 +1,267 @@
+//! Tensors: contiguous, row-major, on the device. One type for everything; a parameter is a watched tensor.
+
+mod dtype;
+mod print;
+pub mod random;
+mod shape;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use dtype::{DType, Element};
+pub use shape::{Shape, Spec};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Binding, Gpu, Pending};
+
+/// Where on the tape a tensor comes from; only `autograd` looks inside.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub node: Arc<dyn Any + Send + Sync>,
+    pub output: usize,
+}
+
+struct Inner {
+    gpu: Gpu,
+    binding: Binding,
+    spec: Spec,
+    /// Raised by every kernel that writes the contents in place; shared by all views of them.
+    version: Arc<AtomicU64>,
+    origin: Option<Origin>,
+}
+
+/// A tensor on a device. Cloning copies the handle, not the contents.
+#[derive(Clone)]
+pub struct Tensor {
+    inner: Arc<Inner>,
+}
+
+impl Bind for Tensor {
+    fn binding(&self) -> Binding {
+        self.inner.binding.clone()
+    }
+}
+
+impl Tensor {
+    /// A tensor whose contents are undefined: for a kernel that writes every element.
+    ///
+    /// # Errors
+    /// Out of memory; a lost device; 2^32 elements or more.
+    pub fn empty(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        let spec = Spec::new(shape, dtype);
+        let elements = spec.shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
+        if u32::try_from(elements).is_err() {
+            return Err(Error::shape("tensor", format!("shape {} has 2^32 elements or more; use a smaller batch", spec.shape)));
+        }
+        let buffer = gpu.allocate(spec.bytes())?;
+        let binding = Binding { buffer, offset: 0, bytes: spec.bytes(), storage: dtype.storage() };
+        Ok(Self::assemble(gpu, binding, spec, Arc::default()))
+    }
+
+    fn assemble(gpu: &Gpu, binding: Binding, spec: Spec, version: Arc<AtomicU64>) -> Self {
+        Self { inner: Arc::new(Inner { gpu: gpu.clone(), binding, spec, version, origin: None }) }
+    }
+
+    /// A tensor with the contents of `data`, in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `data` has not exactly the shape's number of elements; as [`Self::empty`].
+    pub fn from_slice<E: Element>(gpu: &Gpu, data: &[E], shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.elements() != data.len() {
+            return Err(Error::shape("tensor", format!("shape {shape} has {} elements, {} were given", shape.elements(), data.len())));
+        }
+        let tensor = Self::empty(gpu, shape, E::DTYPE)?;
+        gpu.upload(&tensor.inner.binding, bytemuck::cast_slice(data))?;
+        if E::DTYPE != DType::I32 {
+            return Ok(tensor);
+        }
+        let values = || data.iter().map(|v| v.to_f64() as i32);
+        let range = values().min().zip(values().max());
+        Ok(Self::assemble(gpu, tensor.inner.binding.clone(), Spec { range, ..tensor.spec().clone() }, tensor.inner.version.clone()))
+    }
+
+    /// A tensor with `value` everywhere.
+    ///
+    /// # Errors
+    /// As [`Self::empty`].
+    pub fn full(gpu: &Gpu, shape: impl Into<Shape>, value: f32) -> Result<Self> {
+        let tensor = Self::empty(gpu, shape, DType::F32)?;
+        gpu.fill(&tensor.inner.binding, value.to_bits())?;
+        Ok(tensor)
+    }
+
+    /// A tensor of zeros, of any type.
+    ///
+    /// # Errors
+    /// As [`Self::empty`].
+    pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        let tensor = Self::empty(gpu, shape, dtype)?;
+        gpu.fill(&tensor.inner.binding, 0)?;
+        Ok(tensor)
+    }
+
+    /// A scalar, shape `[]`.
+    ///
+    /// # Errors
+    /// As [`Self::empty`].
+    pub fn scalar(gpu: &Gpu, value: f32) -> Result<Self> {
+        Self::full(gpu, [], value)
+    }
+
+    /// The device that holds it.
+    pub fn gpu(&self) -> &Gpu {
+        &self.inner.gpu
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &Shape {
+        &self.inner.spec.shape
+    }
+
+    /// Its element type.
+    pub fn dtype(&self) -> DType {
+        self.inner.spec.dtype
+    }
+
+    /// Its shape, element type, and known range.
+    pub fn spec(&self) -> &Spec {
+        &self.inner.spec
+    }
+
+    /// How many elements it has.
+    pub fn elements(&self) -> usize {
+        self.shape().elements()
+    }
+
+    /// The same contents under another shape of as many elements, without a tape. The operator is `reshape`.
+    pub(crate) fn view(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
+        if shape.elements() != self.elements() {
+            return Err(Error::shape(
+                "reshape",
+                format!("{} has {} elements, {shape} has {}", self.shape(), self.elements(), shape.elements()),
+            ));
+        }
+        let spec = Spec { shape, ..self.spec().clone() };
+        Ok(Self::assemble(self.gpu(), self.inner.binding.clone(), spec, self.inner.version.clone()))
+    }
+
+    /// `elements` of the contents from element `start` as a tensor of their own that shares memory (and version `version`).
+    /// `start * 4` must be a multiple of 256.
+    pub(crate) fn slot(&self, start: usize, shape: impl Into<Shape>, version: Arc<AtomicU64>) -> Tensor {
+        let spec = Spec::new(shape, self.dtype());
+        let whole = &self.inner.binding;
+        let offset = whole.offset + start as u64 * self.dtype().bytes();
+        let binding = Binding { buffer: whole.buffer.clone(), offset, bytes: spec.bytes(), storage: whole.storage };
+        Self::assemble(self.gpu(), binding, spec, version)
+    }
+
+    /// The same contents, cut off from the tape: no gradient flows through the result.
+    #[must_use]
+    pub fn detach(&self) -> Tensor {
+        if self.inner.origin.is_none() {
+            return self.clone();
+        }
+        Self::assemble(self.gpu(), self.inner.binding.clone(), self.spec().clone(), self.inner.version.clone())
+    }
+
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.inner.origin.as_ref()
+    }
+
+    pub(crate) fn with_origin(&self, origin: Origin) -> Tensor {
+        let i = &self.inner;
+        let inner = Inner {
+            gpu: i.gpu.clone(),
+            binding: i.binding.clone(),
+            spec: i.spec.clone(),
+            version: i.version.clone(),
+            origin: Some(origin),
+        };
+        Tensor { inner: Arc::new(inner) }
+    }
+
+    /// How often the contents have been changed in place.
+    pub fn version(&self) -> u64 {
+        self.inner.version.load(Ordering::Acquire)
+    }
+
+    /// Says that a kernel has written the contents in place.
+    pub fn raise_version(&self) {
+        self.inner.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Replaces the contents by `data`, in recording order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or [`Error::Dtype`] where `data` does not fit.
+    pub fn write<E: Element>(&self, data: &[E]) -> Result<()> {
+        if E::DTYPE != self.dtype() || data.len() != self.elements() {
+            return Err(Error::shape("write", format!("{} {} elements do not fit into {}", data.len(), E::DTYPE, self.spec())));
+        }
+        self.raise_version();
+        self.gpu().upload(&self.inner.binding, bytemuck::cast_slice(data))
+    }
+
+    /// Replaces the contents by those of `source`, which has the same shape and type but other memory.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the two differ.
+    pub fn copy_from(&self, source: &Tensor) -> Result<()> {
+        if source.shape() != self.shape() || source.dtype() != self.dtype() {
+            return Err(Error::shape("copy_from", format!("{} does not fit into {}", source.spec(), self.spec())));
+        }
+        self.raise_version();
+        self.gpu().copy(&source.inner.binding, &self.inner.binding, self.spec().bytes())
+    }
+
+    /// A copy of the contents on the way to the host.
+    ///
+    /// # Errors
+    /// A lost device or an earlier driver error.
+    pub fn read_later(&self) -> Result<Pending> {
+        self.gpu().read_later(&self.inner.binding)
+    }
+
+    /// The contents, in row-major order. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] where `E` is not the element type; a lost device or an earlier driver error.
+    pub fn to_vec<E: Element>(&self) -> Result<Vec<E>> {
+        if E::DTYPE != self.dtype() {
+            return Err(Error::dtype("to_vec", format!("the tensor holds {}, {} was asked for", self.dtype(), E::DTYPE)));
+        }
+        if self.elements() == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(bytemuck::pod_collect_to_vec(&self.read_later()?.wait()?))
+    }
+
+    /// The contents as f64, whatever the element type.
+    ///
+    /// # Errors
+    /// As [`Self::to_vec`].
+    pub fn to_f64(&self) -> Result<Vec<f64>> {
+        fn wide<E: Element>(tensor: &Tensor) -> Result<Vec<f64>> {
+            Ok(tensor.to_vec::<E>()?.into_iter().map(Element::to_f64).collect())
+        }
+        match self.dtype() {
+            DType::F32 => wide::<f32>(self),
+            DType::F16 => wide::<half::f16>(self),
+            DType::I32 => wide::<i32>(self),
+        }
+    }
+
+    /// The value of a tensor of one element. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there is not exactly one element; as [`Self::to_vec`].
+    pub fn item(&self) -> Result<f32> {
+        match self.to_f64()?.as_slice() {
+            [value] => Ok(*value as f32),
+            _ => Err(Error::shape("item", format!("one element was expected, the shape is {}", self.shape()))),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the test programs share: a device, and the fields of reference files.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use wgrad::gpu::{Gpu, GpuOptions, Schedule};
+use wgrad::ops::{Array, Attributes, attributes::Value};
+use wgrad::tensor::{DType, Shape};
+
+/// Options from the environment with poisoned memory: every test runs on buffers that were full of NaN.
+pub fn options() -> GpuOptions {
+    GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }
+}
+
+/// The device of a test. Where there is no adapter the test fails, and says how to get one.
+pub fn gpu() -> Gpu {
+    Gpu::with(options()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A device of each schedule.
+pub fn gpus() -> Vec<(Schedule, Gpu)> {
+    Schedule::ALL
+        .into_iter()
+        .map(|s| (s, Gpu::with(GpuOptions { schedule: Some(s), ..options() }).unwrap_or_else(|e| panic!("{e}"))))
+        .collect()
+}
+
+/// The folder of reference files: from the environment, else the one in the tree.
+pub fn folder(variable: &str, name: &str) -> PathBuf {
+    std::env::var(variable).map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name), PathBuf::from)
+}
+
+/// One case of an operator.
+pub struct Case {
+    pub name: String,
+    pub operator: String,
+    pub attributes: Attributes,
+    pub tensors: BTreeMap<String, Array>,
+}
+
+impl Case {
+    pub fn read(path: &Path) -> Case {
+        let bytes = std::fs::read(path).unwrap();
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let info = metadata.metadata().clone().unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| {
+                let words = view.data().chunks_exact(4).map(|b| <[u8; 4]>::try_from(b).unwrap());
+                let shape = Shape::from(view.shape());
+                let array = match view.dtype() {
+                    safetensors::Dtype::F32 => Array::new(shape, words.map(|b| f64::from(f32::from_le_bytes(b))).collect()),
+                    safetensors::Dtype::I32 => Array::integers(shape, words.map(|b| f64::from(i32::from_le_bytes(b))).collect()),
+                    other => panic!("{name}: unexpected type {other:?}"),
+                };
+                (name, array)
+            })
+            .collect();
+        Case {
+            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+            operator: info["op"].clone(),
+            attributes: attributes(&serde_json::from_str(&info["attrs"]).unwrap()),
+            tensors,
+        }
+    }
+
+    /// The tensors whose name starts with `prefix`, without it.
+    pub fn group(&self, prefix: &str) -> BTreeMap<&str, &Array> {
+        self.tensors.iter().filter_map(|(name, a)| Some((name.strip_prefix(prefix)?, a))).collect()
+    }
+}
+
+fn attributes(json: &serde_json::Value) -> Attributes {
+    let number = |v: &serde_json::Value| v.as_f64().or(v.as_bool().map(|b| f64::from(u8::from(b)))).unwrap();
+    let mut attributes = Attributes::new();
+    for (name, value) in json.as_object().unwrap() {
+        let value = match value {
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Array(list) => Value::List(list.iter().map(number).collect()),
+            other => Value::Number(number(other)),
+        };
+        attributes.insert(name, value);
+    }
+    attributes
+}
+
+/// A 4-D image array from PyTorch's NCHW to NHWC.
+pub fn to_nhwc(array: &Array) -> Array {
+    let [n, c, h, w] = array.shape.array().unwrap();
+    Array { dtype: array.dtype, ..Array::from_fn([n, h, w, c], |i| array.at(&[i[0], i[3], i[1], i[2]])) }
+}
+
+pub fn is_float(array: &Array) -> bool {
+    array.dtype != DType::I32
+}

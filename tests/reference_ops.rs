@@ -1,0 +1,113 @@
+//! Every case of `tests/reference/ops` (or of the folder that `WGRAD_REFERENCE` names) on both schedules: forward and gradients
+//! against PyTorch's float64 values.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::{Case, folder, gpus, is_float, to_nhwc};
+use wgrad::gpu::Gpu;
+use wgrad::io::layout::Layout;
+use wgrad::ops::{Array, Operator, apply_shared, gradcheck::compare, registry};
+use wgrad::tensor::Tensor;
+
+/// Operators whose 4-D tensors called `x` and `y` are images.
+const IMAGES: [&str; 10] = [
+    "conv2d",
+    "depthwise_conv2d",
+    "conv_transpose2d",
+    "max_pool2d",
+    "avg_pool2d",
+    "global_avg_pool2d",
+    "upsample2d",
+    "batch_norm_train",
+    "batch_norm_eval",
+    "group_norm",
+];
+
+/// From the layout of the files to the engine's, for one tensor of one operator.
+fn engine_layout(operator: &str, tensor: &str, array: &Array) -> Array {
+    let layout = match operator {
+        "conv2d" | "conv_transpose2d" if tensor == "weight" => Layout::Convolution,
+        "depthwise_conv2d" if tensor == "weight" => Layout::Depthwise,
+        _ if IMAGES.contains(&operator) && matches!(tensor, "x" | "y") && array.shape.rank() == 4 => return to_nhwc(array),
+        _ => Layout::Plain,
+    };
+    let data = layout.to_engine(&array.data, &array.shape).unwrap();
+    Array { shape: layout.engine_shape(&array.shape).unwrap(), data, dtype: array.dtype }
+}
+
+fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
+    let op = case.operator.as_str();
+    let entry = registry::find(op).ok_or(format!("no operator is called \"{op}\""))?;
+    let operator: Arc<dyn Operator> = Arc::from((entry.build)(&case.attributes).map_err(|e| e.to_string())?);
+    let given = case.group("in.");
+    let gradients = case.group("grad.");
+    let mut tensors: Vec<(&str, Tensor)> = Vec::new();
+    for name in entry.inputs {
+        let Some(array) = given.get(name) else { continue };
+        let tensor = engine_layout(op, name, array).upload(gpu).map_err(|e| e.to_string())?;
+        let watched = if is_float(array) && gradients.contains_key(name) { tensor.watch_as(name) } else { tensor };
+        tensors.push((name, watched));
+    }
+    if tensors.len() != given.len() {
+        return Err(format!("inputs {:?} are not all known: {:?}", given.keys(), entry.inputs));
+    }
+    let refs: Vec<&Tensor> = tensors.iter().map(|(_, t)| t).collect();
+    let outputs = apply_shared(operator.clone(), &refs).map_err(|e| e.to_string())?;
+    let named = |name: &str| {
+        let position = entry.outputs.iter().position(|o| *o == name);
+        position.and_then(|i| outputs.get(i)).or_else(|| tensors.iter().find(|(n, _)| *n == name).map(|(_, t)| t))
+    };
+    for (name, expected) in case.group("out.") {
+        let found = named(name).ok_or(format!("no output is called \"{name}\""))?;
+        let found = Array::download(found).map_err(|e| e.to_string())?;
+        compare(&format!("output {name}"), &found, &engine_layout(op, name, expected), operator.tolerance()).map_err(|e| e.to_string())?;
+    }
+    let mut found = wgrad::autograd::Gradients::default();
+    for (name, cotangent) in case.group("cot.") {
+        let output = named(name).ok_or(format!("no output is called \"{name}\""))?;
+        let cotangent = engine_layout(op, name, cotangent).upload(gpu).map_err(|e| e.to_string())?;
+        found.accumulate(&output.backward_from(&cotangent).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    }
+    for (name, expected) in gradients {
+        let (_, tensor) = tensors.iter().find(|(n, _)| *n == name).ok_or(format!("no input is called \"{name}\""))?;
+        let gradient = found.get(tensor).ok_or(format!("input {name} got no gradient"))?;
+        let gradient = Array::download(gradient).map_err(|e| e.to_string())?;
+        compare(&format!("gradient of {name}"), &gradient, &engine_layout(op, name, expected), operator.tolerance())
+            .map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_case_on_every_schedule() {
+    let folder = folder("WGRAD_REFERENCE", "ops");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "safetensors"));
+    paths.sort();
+    if let Ok(only) = std::env::var("WGRAD_ONLY") {
+        paths.retain(|p| p.file_name().unwrap().to_string_lossy().starts_with(&only));
+    }
+    assert!(!paths.is_empty(), "{} holds no case", folder.display());
+    let mut failures = Vec::new();
+    let mut unknown = BTreeSet::new();
+    for (schedule, gpu) in gpus() {
+        let mut passed = 0;
+        for path in &paths {
+            let case = Case::read(path);
+            match check(&gpu, &case) {
+                Ok(()) => passed += 1,
+                Err(error) if error.starts_with("no operator is called") => {
+                    unknown.insert(case.operator);
+                }
+                Err(error) => failures.push(format!("{} ({schedule}): {error}", case.name)),
+            }
+        }
+        println!("{passed} of {} cases passed on schedule {schedule}, {}", paths.len(), gpu.capabilities().name);
+    }
+    println!("operators still missing: {unknown:?}");
+    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
