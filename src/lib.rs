@@ -7,5 +7,6 @@ pub mod data;
 pub mod error;
 pub mod gpu;
 pub mod io;
+pub mod nn;
 pub mod ops;
 pub mod tensor;

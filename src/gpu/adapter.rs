@@ -80,8 +80,30 @@ fn kind(device_type: wgpu::DeviceType) -> AdapterKind {
     }
 }
 
+/// Mesa's device-select layer asks a Wayland server which GPU it prefers, and complains on stderr where there is no session.
+/// wgrad chooses by itself, so the layer is told to stay out.
+#[cfg(target_os = "linux")]
+fn quiet_device_select() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let set = |name| std::env::var_os(name).is_some();
+    ONCE.call_once(|| {
+        if !set("XDG_RUNTIME_DIR") && !set("NODEVICE_SELECT") {
+            // SAFETY: done once, before this program's first Vulkan instance; Rust's own readers of the environment are locked out
+            // meanwhile. A C library that reads it on another thread at this moment would have to be running without a session, too.
+            #[allow(unsafe_code)]
+            unsafe {
+                std::env::set_var("NODEVICE_SELECT", "1");
+            }
+        }
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet_device_select() {}
+
 /// All adapters, the preferred first: discrete, integrated, virtual, other, software. The order within a kind is the driver's.
 fn enumerate() -> Vec<wgpu::Adapter> {
+    quiet_device_select();
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = BACKENDS;
     let instance = wgpu::Instance::new(descriptor);

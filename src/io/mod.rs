@@ -1,3 +1,7 @@
-//! Files that hold tensors: safetensors, checkpoints, and the one table of weight layouts.
+//! Files that hold tensors: safetensors, and the one table of weight layouts.
 
+pub mod archive;
+pub mod atomic;
 pub mod layout;
+
+pub use archive::{Archive, HostTensor};

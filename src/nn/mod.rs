@@ -1,0 +1,39 @@
+//!
+//! A layer is made inside a scope of [`Parameters`], is called with a [`Mode`], and knows how its output shape follows from
+//! its input's ([`Module::summarize`]), so that a model's cost is known before it runs.
+
+pub mod init;
+pub mod parameters;
+pub mod state_dict;
+pub mod summary;
+
+pub use init::Init;
+pub use parameters::{Counter, Kind, Parameter, Parameters, Role, Slot};
+pub use summary::Summary;
+
+use crate::error::Result;
+use crate::tensor::{Shape, Tensor};
+
+/// How a network is run. There is no other switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Batch statistics, dropout, recorded.
+    Train,
+    Eval,
+    /// Running statistics, recorded: for fine-tuning with frozen batch norm.
+    Frozen,
+}
+
+/// A layer or a network of one input and one output.
+pub trait Module {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
+
+    ///
+    /// # Errors
+    /// A shape that it cannot take.
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape>;
+}

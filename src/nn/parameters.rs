@@ -1,0 +1,447 @@
+//! One home for all weights of a run.
+//!
+//! Every trainable value lives in one buffer, every running statistic in another, at slots aligned to 64 elements, so that an
+//! optimizer, an average or a target network walks them all in one dispatch. A buffer that would outgrow the largest
+//! binding is continued in another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Mode;
+use super::init::Init;
+use crate::autograd::leaf;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::io::layout::Layout;
+use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{DType, Origin, Shape, Spec, Tensor};
+
+/// Elements between the starts of slots: 256 bytes, the alignment of a binding.
+pub const SLOT: usize = 64;
+
+/// What a parameter is: decides its layout in files and whether weight decay applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A dense, grouped or transposed convolution's weight.
+    Convolution,
+    /// A depthwise convolution's weight.
+    Depthwise,
+    /// A linear layer's weight.
+    Linear,
+    /// A bias.
+    Bias,
+    /// Scale or shift of a normalisation.
+    Norm,
+    /// Tokens, embeddings, position embeddings.
+    Embedding,
+    /// Anything else that is trained.
+    Other,
+}
+
+impl Kind {
+    /// How files lay it out.
+    pub fn layout(self) -> Layout {
+        match self {
+            Kind::Convolution => Layout::Convolution,
+            Kind::Depthwise => Layout::Depthwise,
+            _ => Layout::Plain,
+        }
+    }
+
+    /// Whether it is one that recipes exclude from weight decay.
+    pub fn is_bias_or_norm(self) -> bool {
+        matches!(self, Kind::Bias | Kind::Norm)
+    }
+}
+
+/// What becomes of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Trained.
+    Value(Kind),
+    /// Kept by batch norm.
+    Statistic,
+}
+
+/// A slot of the home: one entry of the state.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// The state_dict name.
+    pub name: String,
+    /// The shape in the engine's layout.
+    pub shape: Shape,
+    /// What becomes of it.
+    pub role: Role,
+    /// The chunk of its role that holds it.
+    pub chunk: usize,
+    /// First element in the chunk, a multiple of [`SLOT`].
+    pub start: usize,
+    /// Not trained: its value and optimizer state stay as they are.
+    pub frozen: bool,
+    /// Times the learning rate.
+    pub learning_rate: f32,
+}
+
+struct Entry {
+    slot: Slot,
+    version: Arc<AtomicU64>,
+    origin: Origin,
+}
+
+/// One buffer of a role; grows by doubling, so views are made anew each time they are asked for.
+struct Chunk {
+    tensor: Tensor,
+    used: usize,
+}
+
+#[derive(Default)]
+struct State {
+    values: Vec<Chunk>,
+    statistics: Vec<Chunk>,
+    entries: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+    /// `num_batches_tracked` of each batch norm, by name, in the order of the state.
+    counters: Vec<(usize, String, Arc<AtomicU64>)>,
+    /// Raised when slots are added, frozen or rescaled.
+    revision: u64,
+}
+
+struct Home {
+    gpu: Gpu,
+    seed: u32,
+    /// Values of a snapshot cannot be watched.
+    trainable: bool,
+    step: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// The weights of a run, or a named scope inside them. Clones are handles.
+#[derive(Clone)]
+pub struct Parameters {
+    home: Arc<Home>,
+    prefix: String,
+}
+
+/// A handle of one slot.
+#[derive(Clone)]
+pub struct Parameter {
+    home: Arc<Home>,
+    index: usize,
+}
+
+/// A batch norm's count of training batches, an I64 scalar in files.
+#[derive(Debug, Clone)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// Counts one more.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Parameters(\"{}\", {} values)", self.prefix, self.count())
+    }
+}
+
+fn lock(home: &Home) -> MutexGuard<'_, State> {
+    home.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Parameters {
+    /// An empty home. Initial values follow from `seed` and each parameter's name, not from the order of creation.
+    pub fn new(gpu: &Gpu, seed: u32) -> Self {
+        Self::home(gpu, seed, true)
+    }
+
+    fn home(gpu: &Gpu, seed: u32, trainable: bool) -> Self {
+        let home = Home { gpu: gpu.clone(), seed, trainable, step: AtomicU64::new(0), state: Mutex::default() };
+        Self { home: Arc::new(home), prefix: String::new() }
+    }
+
+    /// The scope `name` inside this one: `blocks.0` of the scope `backbone` is `backbone.blocks.0`.
+    #[must_use]
+    pub fn scope(&self, name: impl AsRef<str>) -> Self {
+        Self { home: self.home.clone(), prefix: self.full_name(name.as_ref()) }
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.home.gpu
+    }
+
+    /// The seed of initial values, dropout and stochastic depth.
+    pub fn seed(&self) -> u32 {
+        self.home.seed
+    }
+
+    /// Optimizer steps taken; what dropout counts by.
+    pub fn step(&self) -> u64 {
+        self.home.step.load(Ordering::Relaxed)
+    }
+
+    /// Sets the step, when a run is resumed.
+    pub fn set_step(&self, step: u64) {
+        self.home.step.store(step, Ordering::Relaxed);
+    }
+
+    /// A trained parameter of this scope; the one that exists already where the name is taken with the same shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the name is taken with another shape; out of memory.
+    pub fn parameter(&self, name: &str, shape: impl Into<Shape>, kind: Kind, init: Init) -> Result<Parameter> {
+        self.create(name, shape.into(), Role::Value(kind), init)
+    }
+
+    /// A running statistic of this scope.
+    ///
+    /// # Errors
+    /// As [`Self::parameter`].
+    pub fn statistic(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Parameter> {
+        self.create(name, shape.into(), Role::Statistic, init)
+    }
+
+    /// A count of batches of this scope.
+    pub fn counter(&self, name: &str) -> Counter {
+        let name = self.full_name(name);
+        let mut state = lock(&self.home);
+        if let Some((_, _, counter)) = state.counters.iter().find(|(_, n, _)| *n == name) {
+            return Counter(counter.clone());
+        }
+        let counter = Arc::new(AtomicU64::new(0));
+        let after = state.entries.len();
+        state.counters.push((after, name, counter.clone()));
+        Counter(counter)
+    }
+
+    fn create(&self, name: &str, shape: Shape, role: Role, init: Init) -> Result<Parameter> {
+        let name = self.full_name(name);
+        let mut state = lock(&self.home);
+        if let Some(index) = state.by_name.get(&name).copied() {
+            let found = state.entries.get(index).map(|e| e.slot.shape.clone());
+            return match found {
+                Some(found) if found == shape => Ok(Parameter { home: self.home.clone(), index }),
+                _ => Err(Error::shape(name, format!("exists with shape {}, {shape} was asked for", found.unwrap_or_default()))),
+            };
+        }
+        let sequence = fnv1a(&name);
+        let mut stream = Stream::keyed(self.home.seed, Purpose::Initialise.key(), sequence);
+        let data = init.values(&shape, &mut stream);
+        let padded = shape.elements().next_multiple_of(SLOT).max(SLOT);
+        let limit = self.largest_chunk();
+        let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
+        let (chunk, start) = reserve(&self.home.gpu, chunks, padded, limit, &name)?;
+        let origin = leaf(&name, &Spec::f32(shape.clone()));
+        let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0 };
+        let index = state.entries.len();
+        state.entries.push(Entry { slot, version: Arc::default(), origin });
+        state.by_name.insert(name, index);
+        state.revision += 1;
+        drop(state);
+        let parameter = Parameter { home: self.home.clone(), index };
+        parameter.plain()?.write(&data)?;
+        Ok(parameter)
+    }
+
+    fn largest_chunk(&self) -> usize {
+        let caps = self.home.gpu.capabilities();
+        let bytes = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        usize::try_from(bytes / 4).unwrap_or(usize::MAX) / SLOT * SLOT
+    }
+
+    /// All slots, in order of creation.
+    pub fn slots(&self) -> Vec<Slot> {
+        lock(&self.home).entries.iter().map(|e| e.slot.clone()).collect()
+    }
+
+    /// Changes whenever slots are added, frozen or rescaled.
+    pub(crate) fn revision(&self) -> u64 {
+        lock(&self.home).revision
+    }
+
+    /// The buffers that hold all trained values.
+    pub(crate) fn values(&self) -> Vec<Tensor> {
+        lock(&self.home).values.iter().map(|c| c.tensor.clone()).collect()
+    }
+
+    /// The buffers that hold all running statistics.
+    pub(crate) fn statistics(&self) -> Vec<Tensor> {
+        lock(&self.home).statistics.iter().map(|c| c.tensor.clone()).collect()
+    }
+
+    /// Every parameter and statistic whose name starts with this scope, in order of creation.
+    pub fn all(&self) -> Vec<Parameter> {
+        let state = lock(&self.home);
+        let inside = |name: &str| {
+            self.prefix.is_empty() || name.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let handle = |(index, _): (usize, &Entry)| Parameter { home: self.home.clone(), index };
+        state.entries.iter().enumerate().filter(|(_, e)| inside(&e.slot.name)).map(handle).collect()
+    }
+
+    /// The parameter or statistic with this full name.
+    pub fn get(&self, name: &str) -> Option<Parameter> {
+        let index = *lock(&self.home).by_name.get(name)?;
+        Some(Parameter { home: self.home.clone(), index })
+    }
+
+    /// How many trained values there are.
+    pub fn count(&self) -> usize {
+        let trained = |e: &&Entry| matches!(e.slot.role, Role::Value(_));
+        lock(&self.home).entries.iter().filter(trained).map(|e| e.slot.shape.elements()).sum()
+    }
+
+    /// The names and counts of the counters, each with the number of slots created before it.
+    pub fn counters(&self) -> Vec<(usize, String, u64)> {
+        lock(&self.home).counters.iter().map(|(at, name, c)| (*at, name.clone(), c.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Sets the counter called `name`, where there is one.
+    pub fn set_counter(&self, name: &str, value: u64) {
+        for (_, _, counter) in lock(&self.home).counters.iter().filter(|(_, n, _)| n == name) {
+            counter.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Freezes (or thaws) every parameter whose name contains `pattern`; how many it were.
+    pub fn freeze(&self, pattern: &str, frozen: bool) -> usize {
+        self.edit(pattern, |slot| slot.frozen = frozen)
+    }
+
+    /// Multiplies the learning rate of every parameter whose name contains `pattern`; how many it were.
+    pub fn scale_learning_rate(&self, pattern: &str, factor: f32) -> usize {
+        self.edit(pattern, |slot| slot.learning_rate = factor)
+    }
+
+    fn edit(&self, pattern: &str, change: impl Fn(&mut Slot)) -> usize {
+        let mut state = lock(&self.home);
+        let mut count = 0;
+        for entry in state.entries.iter_mut().filter(|e| e.slot.name.contains(pattern)) {
+            change(&mut entry.slot);
+            count += 1;
+        }
+        state.revision += 1;
+        count
+    }
+
+    /// A copy whose values cannot be watched: build the same model from it for a teacher or a target network. Its layout is
+    /// this one's, so an average moves it in one dispatch.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn snapshot(&self) -> Result<Parameters> {
+        let copy = Self::home(&self.home.gpu, self.home.seed, false);
+        let state = lock(&self.home);
+        let mut target = lock(&copy.home);
+        let duplicate = |chunks: &[Chunk]| -> Result<Vec<Chunk>> {
+            let copy = |chunk: &Chunk| {
+                let tensor = Tensor::empty(&self.home.gpu, chunk.tensor.shape(), DType::F32)?;
+                tensor.copy_from(&chunk.tensor)?;
+                Ok(Chunk { tensor, used: chunk.used })
+            };
+            chunks.iter().map(copy).collect()
+        };
+        target.values = duplicate(&state.values)?;
+        target.statistics = duplicate(&state.statistics)?;
+        for entry in &state.entries {
+            let slot = entry.slot.clone();
+            let origin = leaf(&slot.name, &Spec::f32(slot.shape.clone()));
+            target.entries.push(Entry { slot, version: Arc::default(), origin });
+        }
+        target.by_name = state.by_name.clone();
+        for (at, name, counter) in &state.counters {
+            target.counters.push((*at, name.clone(), Arc::new(AtomicU64::new(counter.load(Ordering::Relaxed)))));
+        }
+        drop(target);
+        Ok(copy)
+    }
+
+    /// Says that a kernel has written all values in place.
+    pub(crate) fn raise_versions(&self) {
+        for entry in lock(&self.home).entries.iter().filter(|e| e.slot.role != Role::Statistic) {
+            entry.version.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// One more optimizer step was taken.
+    pub(crate) fn advance(&self) {
+        self.home.step.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, name: &str) -> Result<(usize, usize)> {
+    if elements > limit {
+        let adapter = gpu.capabilities().name.clone();
+        return Err(Error::Limit { operator: name.into(), message: format!("{elements} elements exceed the largest binding of {limit}"), adapter });
+    }
+    if chunks.last().is_none_or(|c| c.used + elements > limit) {
+        chunks.push(Chunk { tensor: Tensor::zeros(gpu, [elements], DType::F32)?, used: 0 });
+    }
+    let index = chunks.len() - 1;
+    let Some(chunk) = chunks.last_mut() else { return Err(Error::argument(name, "no chunk")) };
+    let needed = chunk.used + elements;
+    if needed > chunk.tensor.elements() {
+        let grown = Tensor::zeros(gpu, [needed.next_power_of_two().min(limit)], DType::F32)?;
+        let start: Arc<AtomicU64> = Arc::default();
+        let used = chunk.used;
+        if used > 0 {
+            grown.slot(0, [used], start.clone()).copy_from(&chunk.tensor.slot(0, [used], start))?;
+        }
+        chunk.tensor = grown;
+    }
+    let start = chunk.used;
+    chunk.used = needed;
+    Ok((index, start))
+}
+
+/// A stable hash of a name (FNV-1a, 32 bits).
+fn fnv1a(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+impl Parameter {
+    /// The contents as a layer in this mode sees them: watched in training and frozen mode, unless the parameter itself is
+    /// frozen, a statistic, or part of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the home has no such slot.
+    pub fn tensor(&self, mode: Mode) -> Result<Tensor> {
+        let state = lock(&self.home);
+        let Some(entry) = state.entries.get(self.index) else { return Err(Error::argument("parameter", "it belongs to no home")) };
+        let chunks = if entry.slot.role == Role::Statistic { &state.statistics } else { &state.values };
+        let Some(chunk) = chunks.get(entry.slot.chunk) else { return Err(Error::argument(&entry.slot.name, "its chunk is missing")) };
+        let view = chunk.tensor.slot(entry.slot.start, entry.slot.shape.clone(), entry.version.clone());
+        let watch = self.home.trainable && mode != Mode::Eval && !entry.slot.frozen && entry.slot.role != Role::Statistic;
+        Ok(if watch { view.with_origin(entry.origin.clone()) } else { view })
+    }
+
+    /// The contents, unwatched.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn plain(&self) -> Result<Tensor> {
+        self.tensor(Mode::Eval)
+    }
+
+    /// The slot's description.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn slot(&self) -> Result<Slot> {
+        let state = lock(&self.home);
+        state.entries.get(self.index).map(|e| e.slot.clone()).ok_or_else(|| Error::argument("parameter", "it belongs to no home"))
+    }
+
+    /// The identity that gradients are looked up by.
+    pub(crate) fn key(&self) -> Option<usize> {
+        let state = lock(&self.home);
+        state.entries.get(self.index).map(|e| Arc::as_ptr(&e.origin.node).cast::<()>() as usize)
+    }
+}

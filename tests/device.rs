@@ -1,0 +1,206 @@
+//! The device layer: recording order, pool, limits, reading back, errors.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{gpu, options};
+use wgrad::error::Error;
+use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch};
+use wgrad::params;
+use wgrad::tensor::{DType, Tensor};
+
+fn double() -> Kernel {
+    Kernel::new(
+        "double",
+        r#"
+        {% include "grid.wgsl" %}
+        {{ input(0, "x") }}
+        {{ output(1, "y") }}
+        {{ params("n: u32") }}
+        @compute @workgroup_size(1)
+        fn run(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>) {
+            let i = group_index(wid, nwg);
+            if (i < p.n) { store_y(i, 2.0 * load_x(i)); }
+        }"#,
+    )
+}
+
+fn launch_double(x: &Tensor, y: &Tensor) -> wgrad::error::Result<()> {
+    Launch::new(x.gpu(), &double(), "run").read(x).write(y).params(params![x.elements()]).groups(x.elements())
+}
+
+/// Upload, launch, drop, upload into the recycled buffer, launch, one submission: both results are right.
+#[test]
+fn recycled_buffers_keep_recording_order() {
+    let gpu = Gpu::with(GpuOptions { poison: false, ..options() }).unwrap();
+    let before = gpu.counters().submits;
+    let first = Tensor::empty(&gpu, [1000], DType::F32).unwrap();
+    let second = Tensor::empty(&gpu, [1000], DType::F32).unwrap();
+    let x = Tensor::from_slice(&gpu, &[1.0f32; 1000], [1000]).unwrap();
+    launch_double(&x, &first).unwrap();
+    let allocations = gpu.memory().allocations;
+    drop(x);
+    let x = Tensor::from_slice(&gpu, &[10.0f32; 1000], [1000]).unwrap();
+    assert_eq!(gpu.memory().allocations, allocations, "the buffer was not recycled, so the test proves nothing");
+    launch_double(&x, &second).unwrap();
+    assert_eq!(gpu.counters().submits, before, "the commands were not in one submission");
+    assert_eq!(first.to_vec::<f32>().unwrap(), vec![2.0; 1000]);
+    assert_eq!(second.to_vec::<f32>().unwrap(), vec![20.0; 1000]);
+    assert_eq!(gpu.counters().submits, before + 2);
+}
+
+#[test]
+fn more_workgroups_than_fit_along_one_axis_are_folded() {
+    let gpu = gpu();
+    let n = 70_001;
+    let data: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let x = Tensor::from_slice(&gpu, &data, [n]).unwrap();
+    let y = Tensor::empty(&gpu, [n], DType::F32).unwrap();
+    launch_double(&x, &y).unwrap();
+    assert!(y.to_vec::<f32>().unwrap().iter().zip(&data).all(|(y, x)| *y == 2.0 * x));
+}
+
+#[test]
+fn many_dispatches_are_few_submissions() {
+    let gpu = gpu();
+    let x = Tensor::full(&gpu, [64], 1.0).unwrap();
+    gpu.synchronize().unwrap();
+    let before = gpu.counters();
+    let mut y = x;
+    for _ in 0..300 {
+        y = y.neg().unwrap();
+    }
+    assert_eq!(y.to_vec::<f32>().unwrap(), vec![1.0; 64]);
+    let after = gpu.counters();
+    assert!(after.dispatches - before.dispatches >= 300);
+    assert!(after.submits - before.submits <= 4, "{} submissions", after.submits - before.submits);
+}
+
+#[test]
+fn reading_later_reads_the_value_of_its_place_in_the_order() {
+    let gpu = gpu();
+    let x = Tensor::full(&gpu, [3], 1.0).unwrap();
+    let early = x.read_later().unwrap();
+    x.write(&[5.0f32; 3]).unwrap();
+    let late = pollster::block_on(x.read_later().unwrap()).unwrap();
+    assert_eq!(late, bytemuck::cast_slice::<f32, u8>(&[5.0; 3]));
+    assert_eq!(early.wait().unwrap(), bytemuck::cast_slice::<f32, u8>(&[1.0; 3]));
+}
+
+#[test]
+fn handles_work_from_several_threads() {
+    let gpu = gpu();
+    let threads: Vec<_> = (0..4)
+        .map(|t| {
+            let gpu = gpu.clone();
+            std::thread::spawn(move || {
+                for i in 0..20 {
+                    let value = (t * 100 + i) as f32;
+                    let y = Tensor::full(&gpu, [257], value).unwrap().neg().unwrap();
+                    assert_eq!(y.to_vec::<f32>().unwrap(), vec![-value; 257]);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|t| t.join().unwrap());
+}
+
+#[test]
+fn a_small_budget_is_a_typed_error_and_frees_what_it_kept() {
+    let gpu = Gpu::with(GpuOptions { memory_budget_bytes: Some(1 << 20), poison: false, ..options() }).unwrap();
+    let keep = Tensor::full(&gpu, [1000], 3.0).unwrap();
+    match Tensor::empty(&gpu, [1 << 20], DType::F32) {
+        Err(Error::OutOfMemory(message)) => assert!(message.contains("budget of 1048576 bytes"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    // Different sizes one after the other: what is kept for reuse must give way.
+    for elements in [50_000usize, 100_000, 150_000, 200_000] {
+        Tensor::full(&gpu, [elements], 1.0).unwrap();
+    }
+    assert_eq!(keep.to_vec::<f32>().unwrap(), vec![3.0; 1000]);
+    assert!(gpu.memory().held <= 1 << 20);
+}
+
+#[test]
+fn a_destroyed_device_is_a_typed_error_and_a_new_one_works() {
+    let gpu = gpu();
+    let x = Tensor::full(&gpu, [8], 1.0).unwrap();
+    let y = x.neg().unwrap();
+    gpu.destroy();
+    assert!(matches!(y.to_vec::<f32>(), Err(Error::DeviceLost(_))));
+    assert!(matches!(x.neg(), Err(Error::DeviceLost(_))));
+    assert!(matches!(Tensor::zeros(&gpu, [1], DType::F32), Err(Error::DeviceLost(_))));
+    assert_eq!(Tensor::full(&common::gpu(), [2], 4.0).unwrap().to_vec::<f32>().unwrap(), [4.0, 4.0]);
+}
+
+#[test]
+fn unknown_adapters_are_named_with_the_known_ones() {
+    let error = Gpu::with(GpuOptions { adapter: Some("no such adapter".into()), ..Default::default() }).unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, Error::Adapter(_)) && message.contains("no such adapter") && message.contains("0: "), "{message}");
+}
+
+fn refused(gpu: &Gpu, kernel: &Kernel, bind: impl Fn(Launch) -> Launch) -> Error {
+    bind(Launch::new(gpu, kernel, "run")).groups(1).unwrap_err()
+}
+
+#[test]
+fn kernels_from_outside_are_checked_before_they_are_launched() {
+    let gpu = gpu();
+    let x = Tensor::full(&gpu, [4], 1.0).unwrap();
+    let labels = Tensor::from_slice(&gpu, &[1i32, 2], [2]).unwrap();
+    let words = |error: Error, expected: &str| {
+        assert!(matches!(error, Error::Shader { .. } | Error::Dtype { .. }) && error.to_string().contains(expected), "{error}");
+    };
+    words(refused(&gpu, &Kernel::new("broken", "fn run( {"), |l| l), "shader broken");
+    words(refused(&gpu, &Kernel::new("typed", "@compute @workgroup_size(1) fn run() { let x: f32 = 1u; }"), |l| l), "shader typed");
+    words(refused(&gpu, &Kernel::new("other", "@compute @workgroup_size(1) fn walk() {}"), |l| l), "no entry point \"run\"; it has: walk");
+    words(refused(&gpu, &Kernel::new("template", "{{ input(0, \"x\", width=3) }}"), |l| l), "width 3");
+    words(refused(&gpu, &double(), |l| l.read(&x)), "1 buffers were bound, the text declares 2 (x, y)");
+    words(refused(&gpu, &double(), |l| l.read(&x).read(&x).params(params![4u32])), "y is bound to be only read");
+    words(refused(&gpu, &double(), |l| l.read(&labels).write(&x).params(params![4u32])), "x is declared as F32");
+    words(refused(&gpu, &double(), |l| l.read(&x).write(&x.neg().unwrap())), "0 parameters were given, the text declares 1");
+    words(refused(&gpu, &double(), |l| l.read(&x).write(&x.neg().unwrap()).params(params![1.5f32])), "parameter n is declared as U32");
+}
+
+#[test]
+fn reads_out_of_bounds_by_outside_text_stay_inside_the_buffer() {
+    let gpu = gpu();
+    let kernel = Kernel::new(
+        "outside",
+        r#"{{ input(0, "x") }} {{ output(1, "y") }} {{ params("n: u32") }}
+        @compute @workgroup_size(1) fn run() { store_y(0u, load_x(p.n)); store_y(p.n, 1.0); }"#,
+    );
+    let x = Tensor::full(&gpu, [4], 1.0).unwrap();
+    let y = Tensor::empty(&gpu, [4], DType::F32).unwrap();
+    Launch::new(&gpu, &kernel, "run").read(&x).write(&y).params(params![1_000_000_000u32]).groups(1).unwrap();
+    gpu.synchronize().unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), vec![1.0; 4]);
+}
+
+#[test]
+fn plain_wgsl_without_any_template_can_be_launched() {
+    let gpu = gpu();
+    let kernel = Kernel::new(
+        "plain",
+        "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+         @compute @workgroup_size(4) fn run(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = f32(id.x); }",
+    );
+    let y = Tensor::empty(&gpu, [4], DType::F32).unwrap();
+    Launch::new(&gpu, &kernel, "run").write(&y).invocations(4).unwrap();
+    assert_eq!(y.to_vec::<f32>().unwrap(), [0.0, 1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn default_limits_of_a_browser_are_enough() {
+    let gpu = Gpu::with(GpuOptions { webgpu_limits: true, ..options() }).unwrap();
+    let caps = gpu.capabilities();
+    assert!(!caps.immediates && !caps.subgroups && !caps.f16 && caps.max_storage_buffers == 8 && caps.max_binding_bytes == 128 << 20);
+    let x = Arc::new(Tensor::full(&gpu, [300], 2.0).unwrap());
+    let mut y = (*x).clone();
+    for _ in 0..600 {
+        y = y.neg().unwrap();
+    }
+    assert_eq!(y.to_vec::<f32>().unwrap(), vec![2.0; 300]);
+}
