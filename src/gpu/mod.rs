@@ -9,6 +9,7 @@ mod pool;
 mod readback;
 mod recorder;
 mod template;
+mod translate;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use pool::{Buffer, MemoryUse};
 pub use readback::Pending;
 pub use recorder::Counters;
 pub use template::Target;
+pub use translate::{Language, translate, untranslatable};
 
 use crate::error::{Error, Result};
 use kernel::Kernels;
