@@ -3,6 +3,7 @@
 //! One operator is one place: `<family>/<op>.rs` holds its shape rule, launches, float64 reference, samples, bad inputs, tolerance
 //! and cost, and one line in [`registry`] makes it known to the tests, the benchmark and the command line.
 
+pub mod activation;
 pub mod array;
 pub mod attributes;
 pub mod gradcheck;
@@ -28,6 +29,7 @@ pub use crate::autograd::{Backward, Saves};
 use crate::autograd::{Function, check_finite, record};
 use crate::error::{Error, Result};
 use crate::tensor::{Spec, Tensor};
+pub use activation::Activation;
 pub use array::Array;
 pub use attributes::Attributes;
 

@@ -1,8 +1,12 @@
 //! Batch, layer and group normalisation.
 
+pub mod batch_norm;
+
 use super::registry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    Vec::new()
+    let mut entries = Vec::new();
+    entries.extend(batch_norm::entries());
+    entries
 }

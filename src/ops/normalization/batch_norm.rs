@@ -1,0 +1,464 @@
+//! Batch normalisation with an optional residual and activation behind it (Ioffe and Szegedy 2015).
+//!
+//! The mask of the activation is never stored: backward recomputes it from `x`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
+use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
+use crate::params;
+use crate::tensor::{DType, Shape, Spec, Tensor};
+
+static BATCH_NORM: Kernel = kernel!("normalization/batch_norm");
+
+/// What [`Tensor::batch_norm`] can be told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormOptions {
+    /// Weight of the batch in the running statistics.
+    pub momentum: f32,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Applied to the result.
+    pub activation: Activation,
+    /// Normalise by the statistics of the batch and update the running ones, rather than normalise by these.
+    pub training: bool,
+}
+
+impl Default for BatchNormOptions {
+    fn default() -> Self {
+        Self { momentum: 0.1, eps: 1e-5, activation: Activation::None, training: true }
+    }
+}
+
+/// The operators `batch_norm_train` and `batch_norm_eval`: x, weight, bias, running_mean, running_var and, perhaps, residual to y
+/// and what backward needs of each channel (`affine`, see the shader).
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNorm {
+    options: BatchNormOptions,
+}
+
+/// How the matrix `[rows, columns]` of vec4s (or single channels) is cut into pieces.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    schedule: Schedule,
+    rows: usize,
+    width: usize,
+    columns: usize,
+    /// vec4s that a thread of the walk owns.
+    blocks: usize,
+}
+
+/// Most slabs of a reduction.
+const SLABS: usize = 256;
+/// Lanes of a workgroup: a subgroup of the software driver; for GPUs those of the walk and of a reduction.
+const CPU_LANES: usize = 8;
+const WALK_LANES: usize = 64;
+const TREE_LANES: usize = 256;
+
+impl Plan {
+    fn new(gpu: &Gpu, x: &Shape) -> Self {
+        let channels = x.last();
+        let width = if channels % 4 == 0 { 4 } else { 1 };
+        let columns = channels / width;
+        let schedule = gpu.capabilities().schedule;
+        let blocks = match columns {
+            _ if schedule == Schedule::Simd => 1,
+            0..16 => 1,
+            16..32 => 2,
+            _ => 4,
+        };
+        Self { schedule, rows: x.elements() / channels.max(1), width, columns, blocks }
+    }
+
+    /// Threads that share a row in the walk.
+    fn threads(&self) -> usize {
+        if self.blocks == 1 { self.columns } else { self.columns.div_ceil(8 * self.blocks) * 8 }
+    }
+
+    /// Columns of a workgroup whose lanes end in a tree.
+    fn tree_columns(&self) -> usize {
+        self.columns.next_power_of_two().min(16)
+    }
+
+    /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
+    fn slabs(&self) -> (usize, usize) {
+        let least = if self.schedule == Schedule::Simd { 4 * TREE_LANES / self.tree_columns() } else { 16 };
+        let rows = self.rows.div_ceil(SLABS).max(least);
+        (rows, self.rows.div_ceil(rows))
+    }
+
+    fn launch<'a>(&self, gpu: &'a Gpu, step: &'a str, blocks: usize, tree: bool, lanes: usize) -> Launch<'a> {
+        Launch::new(gpu, &BATCH_NORM, step)
+            .define("STEP", step)
+            .define("WIDTH", self.width)
+            .define("BLOCKS", blocks)
+            .define("TREE", tree)
+            .define("LANES", lanes)
+    }
+
+    /// A reduction over rows (`per_row`) or over slabs: its launch, threads that share a row, and workgroups for `slabs` slabs.
+    fn reduction<'a>(&self, gpu: &'a Gpu, step: &'a str, per_row: bool, slabs: usize) -> (Launch<'a>, usize, usize) {
+        if self.schedule == Schedule::Simd {
+            let threads = self.tree_columns();
+            return (self.launch(gpu, step, 1, true, TREE_LANES), threads, slabs * self.columns.div_ceil(threads));
+        }
+        let (blocks, threads) = if per_row { (self.blocks, self.threads()) } else { (1, self.columns) };
+        (self.launch(gpu, step, blocks, false, CPU_LANES), threads, (slabs * threads).div_ceil(CPU_LANES))
+    }
+
+    /// A walk over all elements: its launch, its parameters, and its workgroups.
+    fn walk<'a>(&self, gpu: &'a Gpu, step: &'a str) -> (Launch<'a>, [usize; 7], usize) {
+        let threads = self.threads();
+        let (slabs, start, stride, extent, lanes) = match self.schedule {
+            Schedule::Simd => {
+                let slabs = self.rows.div_ceil(8);
+                (slabs, 1, slabs, self.rows, WALK_LANES)
+            }
+            Schedule::Cpu => {
+                let (rows, slabs) = self.slabs();
+                (slabs, rows, 1, rows, CPU_LANES)
+            }
+        };
+        let params = [self.rows, self.columns, threads, slabs, start, stride, extent];
+        (self.launch(gpu, step, self.blocks, false, lanes), params, (slabs * threads).div_ceil(lanes))
+    }
+
+    fn channels(&self) -> usize {
+        self.columns * self.width
+    }
+}
+
+fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Tensor) {
+    if let Some(slot) = gradients.get_mut(input) {
+        *slot = Some(gradient);
+    }
+}
+
+fn wrong_count(name: &str, found: usize) -> Error {
+    Error::shape(name, format!("it takes x, weight, bias, running_mean, running_var and perhaps residual, {found} inputs were given"))
+}
+
+impl BatchNorm {
+    /// The operator with these options.
+    pub fn new(options: BatchNormOptions) -> Self {
+        Self { options }
+    }
+
+    fn active(&self) -> bool {
+        self.options.activation != Activation::None
+    }
+
+    /// Tells a kernel of backward what to recompute.
+    fn fuse<'a>(&self, launch: Launch<'a>, residual: Option<&Tensor>) -> Launch<'a> {
+        launch
+            .define("ACTIVE", self.active())
+            .define("RESIDUAL", residual.is_some())
+            .define("DERIVATIVE", self.options.activation.derivative())
+    }
+
+    /// `affine` of the batch, which also moves the running statistics.
+    fn train(&self, plan: &Plan, inputs: [&Tensor; 5]) -> Result<Tensor> {
+        let [x, weight, bias, mean, var] = inputs;
+        let gpu = x.gpu();
+        let affine = Tensor::empty(gpu, [5, plan.channels()], DType::F32)?;
+        let (slab_rows, slabs) = plan.slabs();
+        let partials = Tensor::empty(gpu, [slabs, 2, plan.channels()], DType::F32)?;
+        let (launch, threads, groups) = plan.reduction(gpu, "statistics", true, slabs);
+        launch
+            .storage(x.dtype().storage())
+            .read(x)
+            .write(&partials)
+            .params(params![plan.rows, plan.columns, threads, slabs, slab_rows])
+            .groups(groups)?;
+        let (launch, threads, groups) = plan.reduction(gpu, "combine", false, 1);
+        launch
+            .storage(x.dtype().storage())
+            .read(&partials)
+            .read(x)
+            .read(weight)
+            .read(bias)
+            .write(mean)
+            .write(var)
+            .write(&affine)
+            .params(params![plan.rows, plan.columns, threads, 1usize, slab_rows, slabs, self.options.momentum, self.options.eps])
+            .groups(groups)?;
+        Ok(affine)
+    }
+
+    /// `affine` of the running statistics.
+    fn frozen(&self, plan: &Plan, inputs: [&Tensor; 5]) -> Result<Tensor> {
+        let [x, weight, bias, mean, var] = inputs;
+        let affine = Tensor::empty(x.gpu(), [5, plan.channels()], DType::F32)?;
+        plan.launch(x.gpu(), "frozen", 1, false, WALK_LANES)
+            .read(weight)
+            .read(bias)
+            .read(mean)
+            .read(var)
+            .write(&affine)
+            .params(params![plan.columns, plan.columns, 1usize, self.options.eps])
+            .invocations(plan.columns)?;
+        Ok(affine)
+    }
+}
+
+impl Operator for BatchNorm {
+    fn name(&self) -> &str {
+        if self.options.training { "batch_norm_train" } else { "batch_norm_eval" }
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let name = self.name();
+        let [x, channels @ .., residual] = match inputs {
+            [a, b, c, d, e] => [a, b, c, d, e, a],
+            [a, b, c, d, e, f] => [a, b, c, d, e, f],
+            other => return Err(wrong_count(name, other.len())),
+        };
+        if !x.dtype.is_float() || x.shape.rank() < 2 {
+            return Err(Error::shape(name, format!("x must be floats [..., C] of rank 2 or more, found {x}")));
+        }
+        let c = x.shape.last();
+        for (what, spec) in ["weight", "bias", "running_mean", "running_var"].into_iter().zip(channels) {
+            require_f32(name, what, spec)?;
+            if spec.shape != Shape::from([c]) {
+                return Err(Error::shape(name, format!("{what} must have shape [{c}] for x of shape {}, found {}", x.shape, spec.shape)));
+            }
+        }
+        if residual.shape != x.shape || residual.dtype != x.dtype {
+            return Err(Error::shape(name, format!("residual must be like x, {x}, found {residual}")));
+        }
+        let rows = x.shape.elements() / c.max(1);
+        if self.options.training && rows < 2 {
+            return Err(Error::shape(name, format!("expected more than 1 value per channel when training, x has shape {}", x.shape)));
+        }
+        Ok(vec![Spec::new(x.shape.clone(), x.dtype), Spec::f32([5, c])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let [x, weight, bias, mean, var, residual @ ..] = inputs else { return Err(wrong_count(self.name(), inputs.len())) };
+        let plan = Plan::new(x.gpu(), x.shape());
+        let constants = [*x, *weight, *bias, *mean, *var];
+        let affine = if self.options.training { self.train(&plan, constants)? } else { self.frozen(&plan, constants)? };
+        let shape = outputs.first().map_or(x.shape(), |s| &s.shape);
+        let y = Tensor::empty(x.gpu(), shape, x.dtype())?;
+        let (launch, sizes, groups) = plan.walk(x.gpu(), "apply");
+        let mut launch = launch
+            .storage(x.dtype().storage())
+            .define("FORWARD", self.options.activation.forward())
+            .define("RESIDUAL", !residual.is_empty())
+            .read(*x)
+            .read(&affine)
+            .write(&y);
+        for tensor in residual {
+            launch = launch.read(*tensor);
+        }
+        launch.params(&sizes.map(Into::into)).groups(groups)?;
+        Ok(vec![y, affine])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let (x, affine, dy) = (step.input(0)?, step.output(1)?, step.cotangent(0)?);
+        let (gpu, plan, storage) = (step.gpu(), Plan::new(step.gpu(), x.shape()), x.dtype().storage());
+        let residual = if step.input_count() > 5 && self.active() { Some(step.input(5)?) } else { None };
+        let frozen = !self.options.training;
+        let mut gradients: Vec<Option<Tensor>> = vec![None; step.input_count()];
+        let (dweight, dbias) = (Tensor::empty(gpu, [plan.channels()], DType::F32)?, Tensor::empty(gpu, [plan.channels()], DType::F32)?);
+        let coefficients = Tensor::empty(gpu, [2, plan.channels()], DType::F32)?;
+        if !frozen || step.needs(1) || step.needs(2) {
+            let (slab_rows, slabs) = plan.slabs();
+            let partials = Tensor::empty(gpu, [slabs, 2, plan.channels()], DType::F32)?;
+            let (launch, threads, groups) = plan.reduction(gpu, "sums", true, slabs);
+            let mut launch = self.fuse(launch, residual).storage(storage).read(x).read(&dy).read(affine).write(&partials);
+            if let Some(residual) = residual {
+                launch = launch.read(residual);
+            }
+            launch.params(params![plan.rows, plan.columns, threads, slabs, slab_rows]).groups(groups)?;
+            let (launch, threads, groups) = plan.reduction(gpu, "gradients", false, 1);
+            launch
+                .read(&partials)
+                .read(affine)
+                .write(&dweight)
+                .write(&dbias)
+                .write(&coefficients)
+                .params(params![plan.rows, plan.columns, threads, 1usize, slabs])
+                .groups(groups)?;
+            set(&mut gradients, 1, dweight);
+            set(&mut gradients, 2, dbias);
+        }
+        if step.needs(0) || residual.is_some() {
+            let dx = Tensor::empty(gpu, x.shape(), x.dtype())?;
+            let (launch, sizes, groups) = plan.walk(gpu, "input_gradient");
+            let mut launch =
+                self.fuse(launch, residual).define("FROZEN", frozen).storage(storage).read(&dy).read(affine).read(x).write(&dx);
+            if !frozen {
+                launch = launch.read(&coefficients);
+            }
+            if let Some(residual) = residual {
+                let dresidual = Tensor::empty(gpu, x.shape(), x.dtype())?;
+                launch = launch.read(residual).write(&dresidual);
+                set(&mut gradients, 5, dresidual);
+            }
+            launch.params(&sizes.map(Into::into)).groups(groups)?;
+            set(&mut gradients, 0, dx);
+        }
+        if step.input_count() > 5 && !self.active() {
+            set(&mut gradients, 5, dy);
+        }
+        Ok(gradients)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: if self.active() { vec![0, 5] } else { vec![0] }, outputs: vec![1] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0, 1, 2, 5]
+    }
+
+    fn mutates(&self) -> Vec<usize> {
+        if self.options.training { vec![3, 4] } else { Vec::new() }
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x, weight, bias, running_mean, running_var, residual @ ..] = inputs else {
+            return Err(wrong_count(self.name(), inputs.len()));
+        };
+        let (c, momentum, eps) = (x.shape.last(), f64::from(self.options.momentum), f64::from(self.options.eps));
+        let n = (x.shape.elements() / c.max(1)) as f64;
+        let (mut y, mut affine) = (Array::zeros(&x.shape), Array::zeros([5, c]));
+        let (mut new_mean, mut new_var) = (running_mean.clone(), running_var.clone());
+        for channel in 0..c {
+            let values = || x.rows().map(|row| row.get(channel).copied().unwrap_or(f64::NAN));
+            let (mut mean, mut var) = (running_mean.flat(channel), running_var.flat(channel));
+            if self.options.training {
+                mean = values().sum::<f64>() / n;
+                let squares: f64 = values().map(|v| (v - mean) * (v - mean)).sum();
+                var = squares / n;
+                new_mean.set(channel, (1.0 - momentum) * running_mean.flat(channel) + momentum * mean);
+                new_var.set(channel, (1.0 - momentum) * running_var.flat(channel) + momentum * squares / (n - 1.0));
+            }
+            let inverse = 1.0 / (var + eps).sqrt();
+            for (row, value) in [mean, 0.0, inverse, weight.flat(channel) * inverse, bias.flat(channel)].into_iter().enumerate() {
+                affine.set(row * c + channel, value);
+            }
+            for (row, value) in values().enumerate() {
+                let position = row * c + channel;
+                let shortcut: f64 = residual.iter().map(|r| r.flat(position)).sum();
+                let z = (value - mean) * inverse * weight.flat(channel) + bias.flat(channel) + shortcut;
+                y.set(position, self.options.activation.reference(z));
+            }
+        }
+        Ok(if self.options.training { vec![y, affine, new_mean, new_var] } else { vec![y, affine] })
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let x = inputs.first();
+        let (bytes, elements) = (x.map_or(0, Spec::bytes), x.map_or(0, |s| s.shape.elements()));
+        let streaming = Cost::streaming(inputs, outputs, 0.0);
+        // Statistics read x once more: 4 operations an element, and 3 to normalise.
+        let (flops, again) = if self.options.training { (7.0, bytes as f64) } else { (3.0, 0.0) };
+        Cost { flops: flops * elements as f64, bytes: streaming.bytes + again }
+    }
+}
+
+fn build(attributes: &Attributes, training: bool) -> Result<Box<dyn Operator>> {
+    let name = if training { "batch_norm_train" } else { "batch_norm_eval" };
+    let defaults = BatchNormOptions::default();
+    Ok(Box::new(BatchNorm::new(BatchNormOptions {
+        momentum: attributes.number_or("momentum", f64::from(defaults.momentum))? as f32,
+        eps: attributes.number_or("eps", f64::from(defaults.eps))? as f32,
+        activation: Activation::named(name, attributes.text_or("activation", "none")?)?,
+        training,
+    })))
+}
+
+/// The inputs for x of `shape` around `shift`.
+fn sample_inputs(shape: &[usize], scale: f64, shift: f64) -> Vec<Input> {
+    let c = shape.last().copied().unwrap_or(1);
+    vec![normal_with(shape, scale, shift), uniform([c], 0.5, 1.5), normal([c]), normal_with([c], scale, shift), uniform([c], 0.5, 1.5)]
+}
+
+fn samples(training: bool) -> Vec<Sample> {
+    let with = |activation| BatchNorm::new(BatchNormOptions { activation, training, ..Default::default() });
+    let plain = [&[2, 1][..], &[33, 7], &[3, 5, 7, 12], &[5, 65], &[2, 9, 9, 33], &[7, 3, 3, 72], &[1, 5, 7, 132], &[1500, 4], &[700, 3]];
+    let mut samples: Vec<Sample> = plain.iter().map(|shape| Sample::new(with(Activation::None), sample_inputs(shape, 2.0, 1.5))).collect();
+    for activation in Activation::ALL {
+        for shape in [&[3, 5, 5, 8][..], &[33, 3]] {
+            samples.push(Sample::new(with(activation), sample_inputs(shape, 3.0, 0.5)));
+            let mut inputs = sample_inputs(shape, 3.0, 0.5);
+            inputs.push(normal(shape));
+            samples.push(Sample::new(with(activation), inputs));
+        }
+    }
+    let mut same = sample_inputs(&[65, 5], 1.0, 0.0);
+    same.push(Input::Same(0));
+    samples.push(Sample::new(with(Activation::Relu), same));
+    if training {
+        // A mean a thousand deviations away.
+        samples.push(Sample::new(with(Activation::None), sample_inputs(&[400, 8], 1.0, 1000.0)));
+    } else {
+        samples.push(Sample::new(with(Activation::Relu), sample_inputs(&[0, 8], 1.0, 0.0)));
+    }
+    samples
+}
+
+fn bad(training: bool) -> Vec<Bad> {
+    let operator = || BatchNorm::new(BatchNormOptions { training, ..Default::default() });
+    let replaced = |index: usize, input: Input| {
+        let mut inputs = sample_inputs(&[4, 3], 1.0, 0.0);
+        if let Some(slot) = inputs.get_mut(index) {
+            *slot = input;
+        }
+        inputs
+    };
+    let mut residual = sample_inputs(&[4, 3], 1.0, 0.0);
+    residual.push(normal([3, 4]));
+    let mut bad = vec![
+        Bad::new(operator(), [normal([4, 3])], "1 inputs were given"),
+        Bad::new(operator(), replaced(0, normal([3])), "rank 2 or more"),
+        Bad::new(operator(), replaced(1, normal([4])), "weight must have shape [3]"),
+        Bad::new(operator(), replaced(4, crate::ops::sample::indices([3], 2)), "running_var must be f32"),
+        Bad::new(operator(), residual, "residual must be like x"),
+    ];
+    if training {
+        bad.push(Bad::new(operator(), sample_inputs(&[1, 1, 1, 3], 1.0, 0.0), "expected more than 1 value per channel"));
+    }
+    bad
+}
+
+/// The family's lines of the registry for batch norm.
+pub(super) fn entries() -> Vec<Entry> {
+    let entry = |name, training| Entry {
+        name,
+        family: "normalization",
+        inputs: &["x", "weight", "bias", "running_mean", "running_var", "residual"],
+        outputs: &["y"],
+        shaders: &["normalization/batch_norm"],
+        build: Box::new(move |attributes| build(attributes, training)),
+        samples: Box::new(move || samples(training)),
+        bad: Box::new(move || bad(training)),
+    };
+    vec![entry("batch_norm_train", true), entry("batch_norm_eval", false)]
+}
+
+impl Tensor {
+    /// `f((x - mean) / sqrt(var + eps) * weight + bias + residual)` over `[..., C]`, statistics over all axes but the last
+    /// (Ioffe and Szegedy 2015), in one pass behind the statistics. `weight`, `bias`, `running_mean`, `running_var` are f32 `[C]`;
+    /// `residual` is like `self`. With `training` the statistics are the batch's and the running ones are moved in place (the
+    /// unbiased variance, as in PyTorch); without, they are the running ones.
+    ///
+    /// # Errors
+    /// Shapes or types that do not fit; in training fewer than two values a channel; out of memory.
+    pub fn batch_norm(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        running_mean: &Tensor,
+        running_var: &Tensor,
+        options: &BatchNormOptions,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let inputs: Vec<&Tensor> = [self, weight, bias, running_mean, running_var].into_iter().chain(residual).collect();
+        apply_one(BatchNorm::new(*options), &inputs)
+    }
+}
