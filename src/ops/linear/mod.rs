@@ -1,8 +1,17 @@
 //! Matrix products, linear layers, attention.
 
+pub(crate) mod gemm;
+mod linear;
+mod matmul;
+pub(crate) mod partial_sums;
+
 use super::registry::Entry;
+pub use linear::Linear;
+pub use matmul::{Form, Matmul};
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    Vec::new()
+    let mut entries = matmul::entries();
+    entries.push(linear::entry());
+    entries
 }

@@ -1,0 +1,144 @@
+// C = alpha A B (+ bias) for software drivers, where a storage access costs as much as fifty multiply-adds: no workgroup memory, no
+// barriers, a register tile of R rows a lane. Bindings, strides and tiles: include/gemm.wgsl.
+//
+// With subgroups (SG lanes of a fixed number): a workgroup is one subgroup and owns R rows x 4 SG columns; a lane owns 4 adjacent columns, so
+// one vec4 access of B brings 4 SG columns of one k. One vec4 access of A brings SG / 2 rows x 8 k (A = "k": lane -> row l / 2, half l & 1) or
+// 4 SG rows of one k (A = "x"); subgroupShuffle spreads its values. Without (SG = 0): an invocation owns R rows x 4 Q columns by itself.
+// What is left of K after steps of STEP, and all of it where A cannot be read by vec4, goes one k at a time.
+// Rows and columns beyond the edge repeat the last one and are not stored.
+// Design and measurements: this project's prototypes on llvmpipe (docs/kernels.md).
+{% set L = SG if SG else 1 %}
+{% set STEP = 8 if SG else 4 %}
+{% set Q = 1 if SG else 4 %}
+{% set per_load = SG // 2 if SG else 1 %}
+{% include "gemm.wgsl" %}
+
+@compute @workgroup_size({{ SG if SG else 8 }})
+fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
+{% if SG %}
+    @builtin(subgroup_invocation_id) lane: u32) {
+    let index = group_index(wid, nwg);
+{% else %}
+    @builtin(local_invocation_index) local: u32) {
+    let index = group_index(wid, nwg) * 8u + local;
+    let lane = 0u;
+{% endif %}
+    if (index >= p.tiles) {
+        return;
+    }
+    let t = locate(index);
+    let row = t.row * {{ R }}u;
+    let column = t.column * {{ 4 * Q * L }}u + lane * 4u;
+
+    // Where the columns of B start.
+{% for q in range(Q) %}
+    {% if B == "x" %}
+    let b{{ q }} = t.b + min(column + {{ 4 * q }}u, p.n - 4u);
+    {% else %}
+        {% for j in range(4) %}
+    let b{{ q }}_{{ j }} = t.b + min(column + {{ 4 * q + j }}u, p.n - 1u) * p.b_x;
+        {% endfor %}
+    {% endif %}
+{% endfor %}
+{% for r in range(R) %}
+    {% for q in range(Q) %}
+    var sum{{ r }}_{{ q }} = vec4<f32>();
+    {% endfor %}
+{% endfor %}
+    var k = t.first_k;
+{% if A != "s" %}
+    // Where the rows of A start that this lane reads.
+    {% if A == "k" %}
+        {% set loads = R // per_load %}
+        {% for i in range(loads) %}
+            {% if SG %}
+    let a_row{{ i }} = t.a + min(row + {{ i * per_load }}u + lane / 2u, p.m - 1u) * p.a_x + (lane & 1u) * 4u;
+            {% else %}
+    let a_row{{ i }} = t.a + min(row + {{ i }}u, p.m - 1u) * p.a_x;
+            {% endif %}
+        {% endfor %}
+    {% else %}
+        {% set loads = (R + 4 * L - 1) // (4 * L) %}
+        {% for i in range(loads) %}
+    let a_row{{ i }} = t.a + min(row + {{ 4 * L * i }}u + lane * 4u, p.m - 4u);
+        {% endfor %}
+    {% endif %}
+    let whole = t.first_k + (t.end_k - t.first_k) / {{ STEP }}u * {{ STEP }}u;
+    for (; k < whole; k += {{ STEP }}u) {
+    {% if A == "k" %}
+        {% for i in range(loads) %}
+        let a{{ i }} = load4_a((a_row{{ i }} + k) >> 2u);
+        {% endfor %}
+    {% endif %}
+    {% if B == "k" %}
+        {% for q in range(Q) %}
+            {% for j in range(4) %}
+                {% for h in range(STEP // 4) %}
+        let b{{ q }}_{{ j }}_{{ h }} = load4_b((b{{ q }}_{{ j }} + k + {{ 4 * h }}u) >> 2u);
+                {% endfor %}
+            {% endfor %}
+        {% endfor %}
+    {% endif %}
+    {% for kk in range(STEP) %}
+        {
+        {% if A == "x" %}
+            {% for i in range(loads) %}
+            let a{{ i }} = load4_a((a_row{{ i }} + (k + {{ kk }}u) * p.a_k) >> 2u);
+            {% endfor %}
+        {% endif %}
+        {% for q in range(Q) %}
+            {% if B == "k" %}
+            let y{{ q }} = vec4<f32>({% for j in range(4) %}b{{ q }}_{{ j }}_{{ kk // 4 }}[{{ kk % 4 }}], {% endfor %});
+            {% elif B == "x" %}
+            let y{{ q }} = load4_b((b{{ q }} + (k + {{ kk }}u) * p.b_k) >> 2u);
+            {% else %}
+            let k{{ q }} = (k + {{ kk }}u) * p.b_k;
+            let y{{ q }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k{{ q }}), {% endfor %});
+            {% endif %}
+        {% endfor %}
+        {% for r in range(R) %}
+            {% if A == "k" and SG %}
+            let x{{ r }} = subgroupShuffle(a{{ r // per_load }}[{{ kk % 4 }}], {{ r % per_load * 2 + kk // 4 }}u);
+            {% elif A == "k" %}
+            let x{{ r }} = a{{ r }}[{{ kk }}];
+            {% elif SG %}
+            let x{{ r }} = subgroupShuffle(a{{ r // (4 * L) }}[{{ r % 4 }}], {{ r % (4 * L) // 4 }}u);
+            {% else %}
+            let x{{ r }} = a{{ r // 4 }}[{{ r % 4 }}];
+            {% endif %}
+            {% for q in range(Q) %}
+            sum{{ r }}_{{ q }} += x{{ r }} * y{{ q }};
+            {% endfor %}
+        {% endfor %}
+        }
+    {% endfor %}
+    }
+{% endif %}
+    for (; k < t.end_k; k++) {
+{% for i in range((R + L - 1) // L) %}
+        let a{{ i }} = load_a(t.a + min(row + {{ i * L }}u + lane, p.m - 1u) * p.a_x + k * p.a_k);
+{% endfor %}
+{% for q in range(Q) %}
+    {% if B == "x" %}
+        let y{{ q }} = load4_b((b{{ q }} + k * p.b_k) >> 2u);
+    {% else %}
+        let y{{ q }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k * p.b_k), {% endfor %});
+    {% endif %}
+{% endfor %}
+{% for r in range(R) %}
+    {% if SG %}
+        let x{{ r }} = subgroupShuffle(a{{ r // L }}, {{ r % L }}u);
+    {% else %}
+        let x{{ r }} = a{{ r }};
+    {% endif %}
+    {% for q in range(Q) %}
+        sum{{ r }}_{{ q }} += x{{ r }} * y{{ q }};
+    {% endfor %}
+{% endfor %}
+    }
+{% for r in range(R) %}
+    {% for q in range(Q) %}
+    put(t.c, row + {{ r }}u, column + {{ 4 * q }}u, sum{{ r }}_{{ q }});
+    {% endfor %}
+{% endfor %}
+}

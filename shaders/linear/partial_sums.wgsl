@@ -1,0 +1,35 @@
+// y[o, i] = alpha * sum over s of x[o, s, i] (+ bias[i mod columns]): adds up the slices of a split product, the rows of a bias
+// gradient, the broadcast axes of a matmul's gradient. x is [rows, inner], `slices` rows an output row; the last output row may have
+// fewer. An invocation owns V adjacent elements (4 where inner is a multiple of 4) and adds its rows in order.
+{% include "grid.wgsl" %}
+{{ input(0, "x", type=XT, width=V) }}
+{{ output(1, "y", width=V) }}
+{% if BIAS %}
+{{ input(2, "bias", type="f32") }}
+{% endif %}
+{{ params("count: u32, rows: u32, slices: u32, inner: u32, columns: u32, alpha: f32") }}
+{% set load = "load4_x" if V == 4 else "load_x" %}
+
+@compute @workgroup_size(64)
+fn sum(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    // Counts `inner` in units of V elements.
+    let index = group_index(wid, nwg) * 64u + lane;
+    if (index >= p.count) {
+        return;
+    }
+    let first = index / p.inner * p.slices;
+    let end = min(first + p.slices, p.rows);
+    let i = index % p.inner;
+    var total = {{ "vec4<f32>()" if V == 4 else "0.0" }};
+    for (var row = first; row < end; row++) {
+        total += {{ load }}(row * p.inner + i);
+    }
+    total *= p.alpha;
+{% if BIAS and V == 4 %}
+    let column = i * 4u % p.columns;
+    total += vec4<f32>(load_bias(column), load_bias(column + 1u), load_bias(column + 2u), load_bias(column + 3u));
+{% elif BIAS %}
+    total += load_bias(i % p.columns);
+{% endif %}
+    {{ "store4_y" if V == 4 else "store_y" }}(index, total);
+}

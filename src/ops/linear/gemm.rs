@@ -1,0 +1,236 @@
+//! The matrix product that everything in this family and the 1x1 convolutions are made of; not an operator itself.
+//!
+//! The strides say what is multiplied, so there is one kernel a schedule for NN, NT and TN; four elements are read by one access where
+//! the strides allow it. A long K over few tiles is split into slices whose partial sums a second kernel adds up in order.
+
+use super::partial_sums::PartialSums;
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::params;
+use crate::tensor::{DType, Tensor};
+
+static CPU: Kernel = kernel!("linear/gemm_cpu");
+static SIMD: Kernel = kernel!("linear/gemm_simd");
+
+/// The shader files behind [`Gemm`], for the registry entries of operators that use it.
+pub(crate) const SHADERS: [&str; 3] = ["linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums"];
+
+/// Slices are multiples of the `simd` schedule's step along K.
+const STEP: usize = 16;
+
+/// How one operand lies in memory, in elements.
+#[derive(Debug, Clone, Copy, Default)]
+struct Operand {
+    /// From a row of A, or a column of B, to the next.
+    x: usize,
+    /// From one k to the next.
+    k: usize,
+    /// From one matrix to the next along each batch axis, 0 where it is shared.
+    batch: [usize; 3],
+}
+
+impl Operand {
+    /// How the kernels read it: by vec4 along `k` or `x`, or by single elements.
+    fn access(&self, x: usize, k: usize) -> &'static str {
+        let fours = |sizes: &[usize]| sizes.iter().chain(&self.batch).all(|s| s % 4 == 0);
+        match (self.x, self.k) {
+            (_, 1) if fours(&[self.x, k]) => "k",
+            (1, _) if fours(&[self.k, x]) => "x",
+            _ => "s",
+        }
+    }
+
+    /// Elements from the first to the last that is read, and one.
+    fn extent(&self, x: usize, k: usize, batch: [usize; 3]) -> usize {
+        let last = |count: usize, step: usize| count.saturating_sub(1) * step;
+        let batches: usize = batch.iter().zip(self.batch).map(|(count, step)| last(*count, step)).sum();
+        if x * k * batch.iter().product::<usize>() == 0 { 0 } else { last(x, self.x) + last(k, self.k) + batches + 1 }
+    }
+}
+
+/// `C[batch] = alpha * op(A[batch]) op(B[batch]) (+ bias)` with C `[batch, M, N]` contiguous and bias `[N]` in f32.
+/// A, B and C are all f32 or all f16; sums are f32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gemm {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Operand,
+    b: Operand,
+    batch: [usize; 3],
+    alpha: f32,
+}
+
+/// Tiles of one schedule: rows, columns, and how many tiles keep an adapter busy.
+struct Tiling {
+    rows: usize,
+    columns: usize,
+    busy: usize,
+}
+
+impl Gemm {
+    fn new(m: usize, n: usize, k: usize, a: (usize, usize), b: (usize, usize)) -> Self {
+        let operand = |(x, k): (usize, usize)| Operand { x, k, batch: [0; 3] };
+        Self { m, n, k, a: operand(a), b: operand(b), batch: [1; 3], alpha: 1.0 }
+    }
+
+    /// A `[M, K]` times B `[K, N]`.
+    pub(crate) fn nn(m: usize, n: usize, k: usize) -> Self {
+        Self::new(m, n, k, (k, 1), (1, n))
+    }
+
+    /// A `[M, K]` times the transpose of B `[N, K]`.
+    pub(crate) fn nt(m: usize, n: usize, k: usize) -> Self {
+        Self::new(m, n, k, (k, 1), (k, 1))
+    }
+
+    /// The transpose of A `[K, M]` times B `[K, N]`.
+    pub(crate) fn tn(m: usize, n: usize, k: usize) -> Self {
+        Self::new(m, n, k, (1, m), (1, n))
+    }
+
+    /// One product for each of `count`; the operands' matrices are `a_step` and `b_step` elements apart (0: shared).
+    pub(crate) fn batched(self, count: usize, a_step: usize, b_step: usize) -> Self {
+        self.batched3([1, 1, count], [0, 0, a_step], [0, 0, b_step])
+    }
+
+    /// As [`Self::batched`], over three axes.
+    pub(crate) fn batched3(mut self, counts: [usize; 3], a_steps: [usize; 3], b_steps: [usize; 3]) -> Self {
+        (self.batch, self.a.batch, self.b.batch) = (counts, a_steps, b_steps);
+        self
+    }
+
+    /// Other distances between A's rows (NN, NT) or k (TN) and between B's k (NN, TN) or columns (NT) than a contiguous matrix has.
+    pub(crate) fn leading(mut self, a: usize, b: usize) -> Self {
+        *(if self.a.k == 1 { &mut self.a.x } else { &mut self.a.k }) = a;
+        *(if self.b.k == 1 { &mut self.b.x } else { &mut self.b.k }) = b;
+        self
+    }
+
+    /// The factor of the product (not of the bias).
+    pub(crate) fn alpha(self, alpha: f32) -> Self {
+        Self { alpha, ..self }
+    }
+
+    fn batches(&self) -> usize {
+        self.batch.iter().product()
+    }
+
+    fn tiling(&self, schedule: Schedule, lanes: Option<u32>) -> Tiling {
+        match (schedule, lanes) {
+            (Schedule::Simd, _) => {
+                let large = self.m.div_ceil(128) * self.n.div_ceil(128) * self.batches();
+                // 128 x 128 tiles need fewer reads, but must be many to occupy a large GPU.
+                let side = if self.m >= 128 && self.n >= 128 && large >= 256 { 128 } else { 64 };
+                Tiling { rows: side, columns: side, busy: 256 }
+            }
+            (Schedule::Cpu, None) => Tiling { rows: 8, columns: 16, busy: 128 },
+            (Schedule::Cpu, Some(lanes)) => {
+                let rows = match self.m {
+                    0..=8 => 8,
+                    9..=16 => 16,
+                    _ if self.k <= 128 => 16,
+                    _ => 32,
+                };
+                Tiling { rows, columns: 4 * lanes as usize, busy: 16 }
+            }
+        }
+    }
+
+    /// Computes C from A and B.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where a tensor is smaller than the product reads or writes, [`Error::Dtype`] where their types differ; those of
+    /// launching.
+    pub(crate) fn run(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
+        self.check(a, b, bias, c)?;
+        let (gpu, caps) = (a.gpu(), a.gpu().capabilities());
+        let lanes = caps.fixed_subgroup().filter(|lanes| *lanes <= 64);
+        let tiling = self.tiling(caps.schedule, lanes);
+        let (tiles_m, tiles_n) = (self.m.div_ceil(tiling.rows), self.n.div_ceil(tiling.columns));
+        let tiles = tiles_m * tiles_n * self.batches();
+        // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and schedule alone.
+        let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, 64);
+        let slice_k = self.k.div_ceil(wanted).next_multiple_of(STEP).max(STEP);
+        let slices = self.k.div_ceil(slice_k).max(1);
+        let tiles = tiles * slices;
+
+        let partial = if slices > 1 { Some(Tensor::empty(gpu, [self.batches(), slices, self.m * self.n], DType::F32)?) } else { None };
+        let target = partial.as_ref().unwrap_or(c);
+        let bias_here = bias.filter(|_| partial.is_none());
+        let (kernel, groups) = match (caps.schedule, lanes) {
+            (Schedule::Cpu, None) => (&CPU, tiles.div_ceil(8)),
+            (Schedule::Cpu, Some(_)) => (&CPU, tiles),
+            (Schedule::Simd, _) => (&SIMD, tiles),
+        };
+        let mut launch = Launch::new(gpu, kernel, "gemm").storage(a.dtype().storage());
+        launch = match caps.schedule {
+            Schedule::Cpu => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
+            Schedule::Simd => launch.define("TILE", tiling.rows),
+        };
+        launch = launch
+            .define("A", self.a.access(self.m, self.k))
+            .define("B", self.b.access(self.n, self.k))
+            .define("C", if self.n % 4 == 0 { 4 } else { 1 })
+            .define("CT", if target.dtype() == DType::F16 { "f16" } else { "f32" })
+            .define("BIAS", bias_here.is_some())
+            .read(a)
+            .read(b)
+            .write(target);
+        if let Some(bias) = bias_here {
+            launch = launch.read(bias);
+        }
+        let ([_, batch1, batch2], [a0, a1, a2], [b0, b1, b2]) = (self.batch, self.a.batch, self.b.batch);
+        let (a_strides, b_strides) = ((self.a.x, self.a.k), (self.b.x, self.b.k));
+        let alpha = if partial.is_some() { 1.0 } else { self.alpha };
+        launch
+            .params(params![
+                self.m,
+                self.n,
+                self.k,
+                a_strides.0,
+                a_strides.1,
+                b_strides.0,
+                b_strides.1,
+                tiles_m,
+                tiles_n,
+                tiles,
+                slices,
+                slice_k,
+                batch1,
+                batch2,
+                a0,
+                a1,
+                a2,
+                b0,
+                b1,
+                b2,
+                alpha
+            ])
+            .groups(groups)?;
+        match partial {
+            Some(partial) => {
+                PartialSums::new(self.batches(), slices, self.m * self.n).alpha(self.alpha).bias(bias, self.n).run(&partial, c)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
+        if !a.dtype().is_float() || a.dtype() != b.dtype() || a.dtype() != c.dtype() {
+            return Err(Error::dtype("gemm", format!("{}, {} and {} must be floats of one type", a.spec(), b.spec(), c.spec())));
+        }
+        let needs = [
+            ("A", a, self.a.extent(self.m, self.k, self.batch)),
+            ("B", b, self.b.extent(self.n, self.k, self.batch)),
+            ("C", c, self.batches() * self.m * self.n),
+        ];
+        let bias = bias.map(|bias| ("the bias", bias, self.n));
+        for (name, tensor, elements) in needs.into_iter().chain(bias) {
+            if tensor.elements() < elements {
+                return Err(Error::shape("gemm", format!("{name} {} holds fewer than the {elements} elements used", tensor.spec())));
+            }
+        }
+        Ok(())
+    }
+}
