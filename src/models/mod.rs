@@ -3,10 +3,12 @@
 mod cnn;
 mod heads;
 mod mobilenet_v1;
+mod pixels;
 
 pub use cnn::{SmallCnn, SmallCnnConfig};
 pub use heads::{Predictor, Projector};
 pub use mobilenet_v1::{MobileNetV1, MobileNetV1Config};
+pub use pixels::Pixels;
 
 use crate::error::{Error, Result};
 use crate::nn::{Init, Linear, Mode, Module, Parameters, Summary};
@@ -52,7 +54,7 @@ impl<B: Backbone> Module for Classifier<B> {
 }
 
 /// The backbones that can be asked for by name.
-pub const BACKBONES: [&str; 3] = ["cnn_16_32_64", "cnn_32_64_128", "mobilenetv1"];
+pub const BACKBONES: [&str; 4] = ["cnn_16_32_64", "cnn_32_64_128", "mobilenetv1", "pixels"];
 
 /// What a backbone asked for by name is made with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,11 +65,13 @@ pub struct BackboneOptions {
     pub width: f32,
     /// Stride of the first convolution.
     pub stem_stride: usize,
+    /// Values of one image, for the backbone that has no layers.
+    pub pixels: usize,
 }
 
 impl Default for BackboneOptions {
     fn default() -> Self {
-        Self { channels: 3, width: 1.0, stem_stride: 2 }
+        Self { channels: 3, width: 1.0, stem_stride: 2, pixels: 0 }
     }
 }
 
@@ -76,7 +80,7 @@ impl Default for BackboneOptions {
 /// # Errors
 /// [`Error::Argument`] listing [`BACKBONES`] where the name is none of them; out of memory.
 pub fn backbone(params: &Parameters, name: &str, options: BackboneOptions) -> Result<Box<dyn Backbone>> {
-    let BackboneOptions { channels, width, stem_stride } = options;
+    let BackboneOptions { channels, width, stem_stride, pixels } = options;
     let cnn = |widths| SmallCnn::new(params, SmallCnnConfig { channels, widths });
     Ok(match name {
         "cnn_16_32_64" => Box::new(cnn([16, 32, 64])?),
@@ -85,6 +89,7 @@ pub fn backbone(params: &Parameters, name: &str, options: BackboneOptions) -> Re
             let config = MobileNetV1Config { channels, width, stem_stride, activation: Activation::Relu6, ..Default::default() };
             Box::new(MobileNetV1::new(params, config)?)
         }
+        "pixels" => Box::new(Pixels::new(pixels)),
         other => return Err(Error::argument("model", format!("there is no \"{other}\"; there are {}", BACKBONES.join(", ")))),
     })
 }

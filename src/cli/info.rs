@@ -1,0 +1,45 @@
+//! `wgrad info`: adapters, capabilities, which would be chosen.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::error::Result;
+use crate::gpu::{Capabilities, Gpu, adapters};
+
+/// List the adapters and what the chosen one can do
+#[derive(clap::Args)]
+pub(super) struct Info {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Info {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let all = adapters()?;
+        let gpu = Gpu::new()?;
+        let chosen = gpu.capabilities();
+        if self.json {
+            let list: Vec<_> = all.iter().map(json_of).collect();
+            println!("{:#}", json!({ "adapters": list, "chosen": json_of(chosen) }));
+            return Ok(ExitCode::SUCCESS);
+        }
+        for (index, caps) in all.iter().enumerate() {
+            let mark = if caps.name == chosen.name && caps.backend == chosen.backend { "*" } else { " " };
+            println!("{mark} {index}: {} ({:?}, {})", caps.name, caps.kind, caps.backend);
+        }
+        println!("\n{chosen}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn json_of(caps: &Capabilities) -> serde_json::Value {
+    json!({
+        "name": caps.name, "backend": caps.backend, "driver": caps.driver, "kind": format!("{:?}", caps.kind), "schedule": caps.schedule.to_string(),
+        "immediates": caps.immediates, "subgroups": caps.subgroups, "subgroup_size": [caps.subgroup_size.0, caps.subgroup_size.1], "f16": caps.f16,
+        "timestamps": caps.timestamps, "max_binding_bytes": caps.max_binding_bytes, "max_buffer_bytes": caps.max_buffer_bytes,
+        "max_storage_buffers": caps.max_storage_buffers, "max_workgroup_bytes": caps.max_workgroup_bytes, "max_invocations": caps.max_invocations,
+        "max_grid": caps.max_grid, "webgpu_limits": caps.webgpu_limits,
+    })
+}

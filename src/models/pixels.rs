@@ -1,0 +1,44 @@
+//! No network at all: an image's own values as its features. With a classifier this is logistic regression, the baseline that every
+//! encoder must beat.
+
+use super::Backbone;
+use crate::error::{Error, Result};
+use crate::nn::{Mode, Module, Summary};
+use crate::tensor::{Shape, Tensor};
+
+/// Images `[N, H, W, C]` to `[N, H W C]`.
+pub struct Pixels {
+    features: usize,
+}
+
+impl Pixels {
+    /// For images of `features` values.
+    pub fn new(features: usize) -> Self {
+        Self { features }
+    }
+
+    fn output(&self, input: &Shape) -> Result<Shape> {
+        let features: usize = input.iter().skip(1).product();
+        if features != self.features || input.rank() == 0 {
+            return Err(Error::shape("pixels", format!("an image of {input} has {features} values, {} were expected", self.features)));
+        }
+        Ok(Shape::from([input.dim(0), features]))
+    }
+}
+
+impl Module for Pixels {
+    fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
+        let [rows, features] = self.output(x.shape())?.array().unwrap_or_default();
+        x.reshape(&[rows as isize, features as isize])
+    }
+
+    fn summarize(&self, input: &Shape, _: &mut Summary) -> Result<Shape> {
+        self.output(input)
+    }
+}
+
+impl Backbone for Pixels {
+    fn features(&self) -> usize {
+        self.features
+    }
+}

@@ -1,0 +1,125 @@
+//! Learning-rate schedules: a rate for each step, counted from 0.
+
+use crate::error::{Error, Result};
+
+/// A learning rate over the steps of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Schedule {
+    /// Always `rate`.
+    Constant {
+        /// The rate.
+        rate: f32,
+    },
+    /// `rate * factor^(step / every)`, whole steps of the staircase.
+    Step {
+        /// The first rate.
+        rate: f32,
+        /// Times this at each stair.
+        factor: f32,
+        /// Steps of a stair.
+        every: u64,
+    },
+    /// From `rate` to `end` along half a cosine (Loshchilov and Hutter 2017) over `steps`.
+    Cosine {
+        /// The first rate.
+        rate: f32,
+        /// The last rate.
+        end: f32,
+        /// Steps of the run.
+        steps: u64,
+    },
+    /// PyTorch's `OneCycleLR` with cosine annealing: from `rate / 25` up to `rate` in the first `warm_up` of `steps`, then down to
+    /// `rate / 25 / 10^4` (Smith and Topin 2018).
+    OneCycle {
+        /// The peak.
+        rate: f32,
+        /// Steps of the run.
+        steps: u64,
+        /// Part of the steps before the peak.
+        warm_up: f32,
+    },
+}
+
+fn half_cosine(from: f64, to: f64, part: f64) -> f64 {
+    to + (from - to) / 2.0 * (1.0 + (std::f64::consts::PI * part).cos())
+}
+
+impl Schedule {
+    /// A one-cycle schedule with PyTorch's warm-up of 30 %.
+    pub fn one_cycle(rate: f32, steps: u64) -> Self {
+        Schedule::OneCycle { rate, steps, warm_up: 0.3 }
+    }
+
+    /// The schedule called `constant`, `cosine` or `one_cycle`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the name is none of them.
+    pub fn named(name: &str, rate: f32, steps: u64) -> Result<Self> {
+        match name {
+            "constant" => Ok(Schedule::Constant { rate }),
+            "cosine" => Ok(Schedule::Cosine { rate, end: 0.0, steps }),
+            "one_cycle" => Ok(Schedule::one_cycle(rate, steps)),
+            other => Err(Error::argument("schedule", format!("there is no \"{other}\"; there are constant, cosine, one_cycle"))),
+        }
+    }
+
+    /// The learning rate of `step`; beyond the last step, the last rate.
+    pub fn rate(&self, step: u64) -> f32 {
+        match *self {
+            Schedule::Constant { rate } => rate,
+            Schedule::Step { rate, factor, every } => rate * factor.powi(i32::try_from(step / every.max(1)).unwrap_or(i32::MAX)),
+            Schedule::Cosine { rate, end, steps } => {
+                let part = step.min(steps) as f64 / steps.max(1) as f64;
+                half_cosine(f64::from(rate), f64::from(end), part) as f32
+            }
+            Schedule::OneCycle { rate, steps, warm_up } => {
+                let rate = f64::from(rate);
+                let (start, last) = (rate / 25.0, rate / 25.0 / 1e4);
+                let peak = f64::from(warm_up) * steps as f64 - 1.0;
+                let end = steps.max(1) as f64 - 1.0;
+                let at = (step as f64).min(end.max(0.0));
+                let value = if at <= peak && peak > 0.0 {
+                    half_cosine(start, rate, at / peak)
+                } else {
+                    let length = end - peak.max(0.0);
+                    half_cosine(rate, last, if length > 0.0 { (at - peak.max(0.0)) / length } else { 1.0 })
+                };
+                value as f32
+            }
+        }
+    }
+
+    /// The rate of `step` with a linear rise over the first `warm_up` steps: `(step + 1) / warm_up` of it.
+    pub fn rate_with_warm_up(&self, step: u64, warm_up: u64) -> f32 {
+        let part = if warm_up == 0 { 1.0 } else { ((step + 1) as f32 / warm_up as f32).min(1.0) };
+        self.rate(step) * part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `torch.optim.lr_scheduler.OneCycleLR(max_lr=0.3, total_steps=10)` computes, in float64.
+    #[test]
+    fn one_cycle_is_pytorchs() {
+        let schedule = Schedule::one_cycle(0.3, 10);
+        let expected = [0.012, 0.156, 0.3, 0.285_145_4, 0.243_523_7, 0.183_378_6, 0.116_622_6, 0.056_477_5, 0.014_855_8, 0.000_001_2];
+        for (step, want) in expected.iter().enumerate() {
+            let got = schedule.rate(step as u64);
+            assert!((got - want).abs() < 1e-6, "step {step}: {got}, expected {want}");
+        }
+        assert_eq!(schedule.rate(500), schedule.rate(9));
+    }
+
+    #[test]
+    fn the_other_schedules_pass_through_their_ends() {
+        let cosine = Schedule::Cosine { rate: 0.5, end: 0.1, steps: 10 };
+        assert_eq!((cosine.rate(0), cosine.rate(10)), (0.5, 0.1));
+        assert!((cosine.rate(5) - 0.3).abs() < 1e-7);
+        let stairs = Schedule::Step { rate: 1.0, factor: 0.5, every: 3 };
+        assert_eq!([0, 2, 3, 6].map(|s| stairs.rate(s)), [1.0, 1.0, 0.5, 0.25]);
+        let constant = Schedule::Constant { rate: 2.0 };
+        assert_eq!([0, 1, 3, 9].map(|s| constant.rate_with_warm_up(s, 4)), [0.5, 1.0, 2.0, 2.0]);
+    }
+}

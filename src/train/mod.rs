@@ -1,0 +1,14 @@
+//! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
+
+pub mod checkpoint;
+pub mod evaluate;
+pub mod probe;
+pub mod progress;
+pub mod recipe;
+pub mod run;
+pub mod trainer;
+
+pub use checkpoint::Checkpoint;
+pub use recipe::Recipe;
+pub use run::RunDirectory;
+pub use trainer::{Outcome, Trainer};

@@ -1,0 +1,154 @@
+//! A recipe: everything that decides what a run computes, as TOML.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::io::atomic::read;
+
+/// The recipe of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// `supervised` or `simclr`.
+    pub method: String,
+    /// A folder of images: MNIST or CIFAR files, or one folder a class.
+    pub data: PathBuf,
+    /// The backbone, see `wgrad::models::BACKBONES`.
+    pub model: String,
+    /// Width multiplier of mobile networks.
+    pub width: f32,
+    /// Stride of a mobile network's first convolution.
+    pub stem_stride: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Decides initial values, order and augmentation.
+    pub seed: u32,
+    /// The augmentation preset, see `wgrad data`.
+    pub augmentation: String,
+    /// `sgd`, `adamw` or `lars`.
+    pub optimizer: String,
+    /// The schedule's peak.
+    pub learning_rate: f32,
+    /// `constant`, `cosine` or `one_cycle`.
+    pub schedule: String,
+    /// SGD's and LARS's momentum.
+    pub momentum: f32,
+    /// Not applied to biases and norms.
+    pub weight_decay: f32,
+    /// Gradients of a larger norm are scaled down to it; 0 for none.
+    pub clip_norm: f32,
+    /// Supervised learning: probability spread over all classes.
+    pub label_smoothing: f32,
+    /// SimCLR: divides the similarities.
+    pub temperature: f32,
+    /// SimCLR: units of the projector's hidden layer.
+    pub projector_hidden: usize,
+    /// SimCLR: features that the loss compares.
+    pub projection: usize,
+    /// Steps between checkpoints; one is always written at the end of an epoch.
+    pub checkpoint_every: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            method: "supervised".into(),
+            data: PathBuf::from("data/fashion-mnist"),
+            model: "mobilenetv1".into(),
+            width: 0.25,
+            stem_stride: 1,
+            batch: 128,
+            epochs: 4,
+            seed: 0,
+            augmentation: "none".into(),
+            optimizer: "sgd".into(),
+            learning_rate: 0.2,
+            schedule: "one_cycle".into(),
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            clip_norm: 0.0,
+            label_smoothing: 0.1,
+            temperature: 0.5,
+            projector_hidden: 64,
+            projection: 32,
+            checkpoint_every: 500,
+        }
+    }
+}
+
+impl Recipe {
+    /// Parses a recipe; what it leaves out takes its default.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming `source`, the line and the key.
+    pub fn parse(text: &str, source: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|e| Error::data(source, e.to_string()))
+    }
+
+    /// Reads a recipe.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Data`].
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(&String::from_utf8_lossy(&read(path)?), &path.display().to_string())
+    }
+
+    /// The recipe as TOML.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a path that is no text.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::data("recipe", e.to_string()))
+    }
+
+    /// Sets one value from the text `key=value`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown key or a value of the wrong type.
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let wrong = |message: String| Error::argument(format!("--set {assignment}"), message);
+        let (key, value) = assignment.split_once('=').ok_or_else(|| wrong("expected key=value".into()))?;
+        let mut table: toml::Table = toml::from_str(&self.to_toml()?).map_err(|e| wrong(e.to_string()))?;
+        let old = table.get(key).ok_or_else(|| {
+            let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+            wrong(format!("there is no such key; there are {}", keys.join(", ")))
+        })?;
+        let new = if old.is_str() { toml::Value::String(value.into()) } else { parse_value(value, old).ok_or_else(|| wrong(format!("expected a value like {old}")))? };
+        table.insert(key.into(), new);
+        *self = table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_string()))?;
+        Ok(())
+    }
+}
+
+fn parse_value(text: &str, like: &toml::Value) -> Option<toml::Value> {
+    match like {
+        toml::Value::Integer(_) => text.parse().ok().map(toml::Value::Integer),
+        toml::Value::Float(_) => text.parse().ok().map(toml::Value::Float),
+        toml::Value::Boolean(_) => text.parse().ok().map(toml::Value::Boolean),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_survive_a_round_trip_and_name_what_is_wrong() {
+        let mut recipe = Recipe { method: "simclr".into(), epochs: 7, ..Default::default() };
+        assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "x").unwrap(), recipe);
+        recipe.set("learning_rate=0.3").unwrap();
+        recipe.set("model=cnn_16_32_64").unwrap();
+        assert_eq!((recipe.learning_rate, recipe.model.as_str()), (0.3, "cnn_16_32_64"));
+        for (bad, words) in [("epoch=3", "no such key"), ("epochs=x", "expected a value like 7"), ("epochs", "key=value")] {
+            let message = recipe.set(bad).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+        let message = Recipe::parse("epochs = 3\nbatsch = 1\n", "r.toml").unwrap_err().to_string();
+        assert!(message.contains("r.toml") && message.contains("batsch"), "{message}");
+    }
+}
