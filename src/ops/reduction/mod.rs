@@ -1,5 +1,9 @@
 //! Reductions along axes.
 
+pub(crate) mod reduce;
+
+pub(crate) use reduce::{column_sum, sum_to};
+
 use super::registry::Entry;
 
 /// The family's lines of the registry.
