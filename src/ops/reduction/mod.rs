@@ -1,8 +1,21 @@
 //! Reductions along axes.
 
+pub mod aggregate;
+pub mod cosine_similarity;
+mod dims;
+pub mod l2_normalize;
+pub(crate) mod reduce;
+pub mod var;
+
+pub use dims::Dims;
+#[allow(unused_imports)] // for the families that compute bias gradients
+pub(crate) use reduce::{column_sum, sum_to};
+
 use super::registry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    Vec::new()
+    let mut entries = aggregate::entries();
+    entries.extend([var::entry(), l2_normalize::entry(), cosine_similarity::entry()]);
+    entries
 }

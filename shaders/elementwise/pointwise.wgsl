@@ -1,0 +1,51 @@
+// y = f(operands), element by element, where operands broadcast to the shape of y: f is an expression of the operands' names.
+//
+// The host folds axes that all operands walk alike, so that y is seen as AXES axes of sizes d0, d1, .. (the last innermost) and an
+// operand as one step along each (0: it does not have the axis; operands that walk alike share a SET of steps). A thread owns four
+// neighbours along the last axis (V is vec4; sizes and steps count vec4s), or one element where that axis is no multiple of 4 (V is f32).
+// An operand that moves along the last axis is read as V ("vector"); one that does not is read once and spread.
+// With one axis the last vec4 may reach into the padding.
+{% include "grid.wgsl" %}
+alias V = {{ "vec4<f32>" if VEC else "f32" }};
+alias I = {{ "vec4<i32>" if VEC else "i32" }};
+{% for o in OPERANDS %}
+{{ input(loop.index0, "in_" ~ o.name, type=o.ty, width=4 if o.vector else 1) }}
+{% endfor %}
+{{ output(OPERANDS | length, "result", type=OUT, width=4 if VEC else 1) }}
+{% set ns = namespace(text="n: u32, a: f32, b: f32") %}
+{% for axis in range(AXES) %}{% set ns.text = ns.text ~ ", d" ~ axis ~ ": u32" %}{% endfor %}
+{% for set_ in range(SETS) %}{% for axis in range(AXES) %}{% set ns.text = ns.text ~ ", s" ~ set_ ~ "_" ~ axis ~ ": u32" %}{% endfor %}{% endfor %}
+{{ params(ns.text) }}
+{% if POWER %}
+
+// a^b as C's pow has it: pow of WGSL leaves a negative base undefined, although a whole exponent is fine with it.
+fn power(a: V, b: V) -> V {
+    let size = select(pow(abs(a), b), V(1.0), b == V(0.0));
+    let odd = abs(b - V(2.0) * floor(b * 0.5)) == V(1.0);
+    let whole = floor(b) == b;
+    return select(select(log(a), select(size, -size, odd), whole), size, a >= V(0.0));
+}
+{% endif %}
+
+@compute @workgroup_size(64)
+fn pointwise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.n) {
+        return;
+    }
+    {% for back in range(1, AXES) %}
+    {% set axis = AXES - back %}
+    {% set rest = "i" if loop.first else "q" ~ (axis + 1) %}
+    let q{{ axis }} = {{ rest }} / p.d{{ axis }};
+    let c{{ axis }} = {{ rest }} - q{{ axis }} * p.d{{ axis }};
+    {% endfor %}
+    let c0 = {{ "i" if AXES == 1 else "q1" }};
+    {% for set_ in range(SETS) %}
+    let at{{ set_ }} = {% for axis in range(AXES) %}c{{ axis }} * p.s{{ set_ }}_{{ axis }}{{ ";" if loop.last else " + " }}{% endfor %}
+
+    {% endfor %}
+    {% for o in OPERANDS %}
+    let {{ o.name }} = {% if o.vector %}load4_in_{{ o.name }}(at{{ o.set }}){% elif VEC %}vec4(load_in_{{ o.name }}(at{{ o.set }})){% else %}load_in_{{ o.name }}(at{{ o.set }}){% endif %};
+    {% endfor %}
+    {{ "store4_result" if VEC else "store_result" }}(i, {{ EXPRESSION }});
+}

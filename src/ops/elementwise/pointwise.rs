@@ -1,0 +1,127 @@
+//! The launch behind everything that is computed element by element from tensors that broadcast: pairs, `where`, `cast`, and the
+//! gradients of reductions. No operator itself.
+
+use minijinja::Value;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, Param, kernel};
+use crate::tensor::{DType, Shape, Tensor};
+
+static POINTWISE: Kernel = kernel!("elementwise/pointwise");
+
+/// Parameters besides `groups` that a kernel may have.
+const MAX_PARAMS: usize = 31;
+
+/// A WGSL expression of named tensors. It is typed by `V` (`f32` or `vec4<f32>`), so a constant that meets `select`, `max` or a comparison
+/// is written `V(0.5)`; `p.a` and `p.b` are two numbers of the host; `power(a, b)` is pow for any base.
+pub(crate) struct Pointwise<'a> {
+    /// The expression.
+    pub expression: &'a str,
+    /// Its operands: names that WGSL allows, and tensors that broadcast to the result's shape.
+    pub operands: &'a [(&'a str, &'a Tensor)],
+    /// `p.a` and `p.b`.
+    pub constants: [f32; 2],
+}
+
+/// The name of an element type in WGSL.
+pub(crate) fn wgsl_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        DType::I32 => "i32",
+    }
+}
+
+/// An axis of the result: its size, and the elements that each operand moves per step along it.
+struct Axis {
+    size: usize,
+    steps: Vec<usize>,
+}
+
+/// The axes of `shape`, neighbours folded wherever all operands walk on through them.
+fn fold(shape: &Shape, operands: &[(&str, &Tensor)]) -> Vec<Axis> {
+    let strides: Vec<Vec<usize>> = operands.iter().map(|(_, t)| t.shape().strides()).collect();
+    let step = |operand: usize, axis: usize| -> usize {
+        let Some(((_, tensor), strides)) = operands.get(operand).zip(strides.get(operand)) else { return 0 };
+        let own = (axis + tensor.shape().rank()).checked_sub(shape.rank());
+        own.filter(|a| tensor.shape().dim(*a) > 1).and_then(|a| strides.get(a)).copied().unwrap_or(0)
+    };
+    let mut axes: Vec<Axis> = Vec::new();
+    for (index, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
+        let steps: Vec<usize> = (0..operands.len()).map(|o| step(o, index)).collect();
+        match axes.last_mut() {
+            Some(before) if before.steps.iter().zip(&steps).all(|(outer, inner)| *outer == inner * size) => {
+                *before = Axis { size: before.size * size, steps };
+            }
+            _ => axes.push(Axis { size, steps }),
+        }
+    }
+    if axes.is_empty() {
+        axes.push(Axis { size: 1, steps: vec![0; operands.len()] });
+    }
+    axes
+}
+
+impl Pointwise<'_> {
+    /// The result, of the given shape and type. `name` is the operator's, for errors.
+    ///
+    /// # Errors
+    /// More axes that cannot be folded than a kernel has parameters for; those of launching.
+    pub fn run(&self, name: &str, shape: &Shape, dtype: DType) -> Result<Tensor> {
+        let Some((_, first)) = self.operands.first() else {
+            return Err(Error::argument(name, "it has no operand"));
+        };
+        let y = Tensor::empty(first.gpu(), shape.clone(), dtype)?;
+        if y.elements() == 0 {
+            return Ok(y);
+        }
+        let axes = fold(shape, self.operands);
+        let last = axes.last().map_or(1, |a| a.size);
+        let vec = last.is_multiple_of(4) || axes.len() == 1;
+        let (mut sets, mut values): (Vec<Vec<usize>>, Vec<Value>) = (Vec::new(), Vec::new());
+        for (index, (operand, tensor)) in self.operands.iter().enumerate() {
+            let steps: Vec<usize> = axes.iter().map(|a| a.steps.get(index).copied().unwrap_or(0)).collect();
+            let vector = vec && steps.last().is_some_and(|s| *s == 1);
+            // A contiguous operand that has the last axis steps by multiples of its size along the others.
+            let steps: Vec<usize> = match vector {
+                true => steps.iter().enumerate().map(|(k, s)| if k + 1 == steps.len() { 1 } else { s / 4 }).collect(),
+                false => steps,
+            };
+            let set = sets.iter().position(|s| *s == steps).unwrap_or_else(|| {
+                sets.push(steps);
+                sets.len() - 1
+            });
+            values.push(minijinja::context! { name => *operand, ty => wgsl_type(tensor.dtype()), vector, set });
+        }
+        let n = if vec { y.elements().div_ceil(4) } else { y.elements() };
+        let sizes = axes.iter().enumerate().map(|(k, a)| if vec && k + 1 == axes.len() { a.size.div_ceil(4) } else { a.size });
+        let [a, b] = self.constants;
+        let mut params: Vec<Param> = vec![n.into(), a.into(), b.into()];
+        params.extend(sizes.map(Param::from));
+        params.extend(sets.iter().flatten().map(|s| Param::from(*s)));
+        if params.len() > MAX_PARAMS {
+            let shapes: Vec<String> = self.operands.iter().map(|(_, t)| t.shape().to_string()).collect();
+            return Err(Error::shape(
+                name,
+                format!(
+                    "{} broadcast over {} separate groups of axes; at most 6 are supported, reshape first",
+                    shapes.join(", "),
+                    axes.len()
+                ),
+            ));
+        }
+        let mut launch = Launch::new(y.gpu(), &POINTWISE, "pointwise")
+            .define("EXPRESSION", self.expression)
+            .define("POWER", self.expression.contains("power("))
+            .define("AXES", axes.len())
+            .define("SETS", sets.len())
+            .define("VEC", vec)
+            .define("OUT", wgsl_type(dtype))
+            .define("OPERANDS", values);
+        for (_, tensor) in self.operands {
+            launch = launch.read(*tensor);
+        }
+        launch.write(&y).params(&params).invocations(n)?;
+        Ok(y)
+    }
+}
