@@ -24,6 +24,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
+    ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
 ];
 
 /// Who will read the text.
