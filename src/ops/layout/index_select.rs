@@ -1,0 +1,172 @@
+//! Rows of an axis by number.
+
+use super::strided::{element, missing, width};
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, indices, normal};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::params;
+use crate::tensor::{Shape, Spec, Tensor};
+
+static SELECT: Kernel = kernel!("layout/index_select");
+
+/// `y[.., k, ..] = x[.., index[k], ..]` along axis `dim`; index is one-dimensional, i32.
+#[derive(Debug, Clone)]
+pub struct IndexSelect {
+    /// The axis; -1 is the last.
+    pub dim: isize,
+}
+
+/// Elements along an axis and within one step of it.
+fn around(shape: &Shape, axis: usize) -> (usize, usize) {
+    (shape.dim(axis), shape.iter().skip(axis + 1).product())
+}
+
+/// The rows of axis `axis` of `x` that `index` names, as a tensor of shape `shape`.
+pub(super) fn select(x: &Tensor, index: &Tensor, axis: usize, shape: &Shape) -> Result<Tensor> {
+    let y = Tensor::empty(x.gpu(), shape, x.dtype())?;
+    let (size, inner) = around(x.shape(), axis);
+    let w = width([inner].into_iter());
+    let n = y.elements() / w;
+    let mut words = params![n, size, index.elements(), inner / w].to_vec();
+    words.push(missing(x.dtype()));
+    Launch::new(x.gpu(), &SELECT, "forward")
+        .define("T", element(x.dtype()))
+        .define("PASS", "forward")
+        .define("W", w)
+        .read(x)
+        .read(index)
+        .write(&y)
+        .params(&words)
+        .invocations(n)?;
+    Ok(y)
+}
+
+/// The gradient of [`select`] for an x like `spec`.
+pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &Spec) -> Result<Tensor> {
+    let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
+    let (size, inner) = around(&spec.shape, axis);
+    let w = width([inner].into_iter());
+    let n = dx.elements() / w;
+    Launch::new(dy.gpu(), &SELECT, "backward")
+        .define("T", element(spec.dtype))
+        .define("PASS", "backward")
+        .define("W", w)
+        .read(dy)
+        .read(index)
+        .write(&dx)
+        .params(params![n, size, index.elements(), inner / w, 0.0f32])
+        .invocations(n)?;
+    Ok(dx)
+}
+
+impl Operator for IndexSelect {
+    fn name(&self) -> &str {
+        "index_select"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [x, index] = exactly("index_select", inputs)?;
+        let axis = x.shape.axis("index_select", self.dim)?;
+        let Some([count]) = index.shape.array() else {
+            return Err(Error::shape("index_select", format!("index must have one axis, found shape {}", index.shape)));
+        };
+        index.check_indices("index_select", "index", x.shape.dim(axis), None)?;
+        Ok(vec![Spec::new(x.shape.with(axis, count), x.dtype)])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([x, index], [y]) = (exactly("index_select", inputs)?, exactly("index_select", outputs)?);
+        Ok(vec![select(x, index, x.shape().axis("index_select", self.dim)?, &y.shape)?])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let spec = step.input_spec(0)?;
+        let axis = spec.shape.axis("index_select", self.dim)?;
+        Ok(vec![Some(select_backward(&step.cotangent(0)?, step.input(1)?, axis, spec)?), None])
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: vec![1], outputs: vec![] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x, index] = exactly("index_select", inputs)?;
+        let axis = x.shape.axis("index_select", self.dim)?;
+        let y = Array::from_fn(x.shape.with(axis, index.data.len()), |at| {
+            let named = |k: usize, i: usize| if k == axis { index.flat(i) as usize } else { i };
+            x.at(&at.iter().enumerate().map(|(k, i)| named(k, *i)).collect::<Vec<_>>())
+        });
+        Ok(vec![Array { dtype: x.dtype, ..y }])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        moved(inputs, outputs)
+    }
+}
+
+/// The cost of reading an index and what it names, and writing that.
+pub(super) fn moved(inputs: &[Spec], outputs: &[Spec]) -> Cost {
+    let read: Vec<Spec> = inputs.iter().skip(1).chain(outputs).cloned().collect();
+    Cost::streaming(&read, outputs, 0.0)
+}
+
+fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(index_select(attributes.number("dim")? as isize)))
+}
+
+fn index_select(dim: isize) -> IndexSelect {
+    IndexSelect { dim }
+}
+
+fn samples() -> Vec<Sample> {
+    vec![
+        Sample::new(index_select(0), [normal([6, 5]), indices([9], 6)]),
+        Sample::new(index_select(1), [normal([3, 7, 4]), indices([5], 7)]),
+        Sample::new(index_select(-1), [normal([5, 33]), indices([65], 33)]),
+        Sample::new(index_select(0), [normal([1]), indices([1], 1)]),
+        Sample::new(index_select(0), [normal([3, 5]), indices([0], 3)]),
+        Sample::new(index_select(1), [indices([2, 4], 9), indices([3], 4)]),
+    ]
+}
+
+fn bad() -> Vec<Bad> {
+    let outside = |v: f64| Input::Values(Array::integers([1], vec![v]));
+    vec![
+        Bad::new(index_select(0), [normal([6, 5]), indices([3, 1], 6)], "index must have one axis"),
+        Bad::new(index_select(0), [normal([6, 5]), normal([3])], "index must be i32"),
+        Bad::new(index_select(0), [normal([6, 5]), outside(6.0)], "index holds 6, outside 0..6"),
+        Bad::new(index_select(1), [normal([6, 5]), outside(-1.0)], "index holds -1, outside 0..5"),
+        Bad::new(index_select(2), [normal([6, 5]), indices([3], 6)], "axis 2 is out of range"),
+    ]
+}
+
+/// The operator's line of the registry.
+pub(super) fn entry() -> Entry {
+    Entry {
+        name: "index_select",
+        family: "layout",
+        inputs: &["x", "index"],
+        outputs: &["y"],
+        shaders: &["layout/index_select"],
+        build: Box::new(build),
+        samples: Box::new(samples),
+        bad: Box::new(bad),
+    }
+}
+
+impl Tensor {
+    /// The elements `index` (i32, one axis) of axis `dim` (-1 is the last), in its order, repeated where it repeats. A number that only the
+    /// device knows and that lies outside the axis gives NaN (the least integer in an integer tensor).
+    ///
+    /// # Errors
+    /// An index that is not i32, has not one axis, or is known to lie outside the axis; out of memory.
+    pub fn index_select(&self, dim: isize, index: &Tensor) -> Result<Tensor> {
+        apply_one(index_select(dim), &[self, index])
+    }
+}
