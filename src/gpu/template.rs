@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 /// Text that kernels share: `{% include "name.wgsl" %}`.
 const INCLUDES: &[(&str, &str)] = &[
     ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
+    ("convolution.wgsl", include_str!("../../shaders/include/convolution.wgsl")),
+    ("convolution_weight.wgsl", include_str!("../../shaders/include/convolution_weight.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
 ];
