@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 const INCLUDES: &[(&str, &str)] = &[
     ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
     ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
+    ("convolution.wgsl", include_str!("../../shaders/include/convolution.wgsl")),
+    ("convolution_weight.wgsl", include_str!("../../shaders/include/convolution_weight.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),

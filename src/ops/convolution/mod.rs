@@ -1,8 +1,12 @@
 //! Convolutions: dense, grouped, depthwise, transposed.
 
+pub mod conv2d;
+mod dense;
+pub mod geometry;
+
 use super::registry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    Vec::new()
+    vec![conv2d::entry()]
 }

@@ -1,0 +1,118 @@
+// Dense and grouped convolution, forward and gradient to the input, for software drivers: an implicit matrix product without
+// im2col, barriers or workgroup memory. Maths and walk: include/convolution.wgsl.
+//
+// A workgroup is one subgroup of 8 lanes. A lane owns 32 pixels x 4 adjacent columns, in 32 vec4 accumulators; COLUMNS lanes
+// lie side by side along the columns, the other lane groups take other pixels (COLUMNS = 4 where there are few columns).
+// The weights of one row are one vec4 access of all lanes; source values are brought for many pixels by one access and spread by
+// subgroupShuffle:
+// - VECTOR (channels divisible by 4): one access brings 4 pixels x 8 channels, lane = (pixel, half of the channels);
+// - otherwise lane = position in the flat list (tap, channel), one access a pixel: short rows (image stems with C = 1 or 3) waste
+//   nothing.
+// Storage accesses are what costs time there (about 13 ns each against 1 ns for a vec4 multiply-add on llvmpipe).
+//
+// x       source pixels [N, H, W, channels]
+// weight  packed, see pack.wgsl
+// y       target pixels [N, H, W, channels]
+{% set per = 4 if VECTOR else 8 %}
+{% set spread = 8 // COLUMNS %}
+{% set scale = 2 if VECTOR else 1 %}
+{% include "grid.wgsl" %}
+{% include "convolution.wgsl" %}
+{{ input(0, "x", width=4 if VECTOR else 1) }}
+{{ input(1, "weight", type="f32", width=4) }}
+{{ output(2, "y", width=4 if VECTOR_OUT else 1) }}
+
+@compute @workgroup_size(8)
+fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let index = group_index(wid, nwg);
+    if (index >= p.groups) {
+        return;
+    }
+    let t = tile(index, {{ 32 * spread }}u, {{ COLUMNS }}u);
+    let columns4 = (p.columns + 3u) / 4u;
+    let column4 = t.column4 + lane % {{ COLUMNS }}u;
+    let block = weight_block(t, columns4) + min(column4, columns4 - 1u);
+    // The lane that a lane's first pixel of an access lies in.
+    let side = lane / {{ COLUMNS }}u * {{ scale }}u;
+    {% for j in range(32 * spread // per) %}
+    let k{{ j }} = corner(t.pixel + {{ j * per }}u + lane / {{ scale }}u, t);
+    {% endfor %}
+    let bias = load4_weight(block + bias_row(columns4));
+    {% for i in range(32) %}
+    var acc{{ i }} = bias;
+    {% endfor %}
+    let list = taps(t);
+    {% if VECTOR %}
+    let channels = p.source_channels / 4u;
+    let count = p.rows / 4u;
+    let first = t.channel_group * count;
+    let upper = lane & 1u;
+    for (var ty = 0u; ty < list.count_y; ty++) {
+        for (var tx = 0u; tx < list.count_x; tx++) {
+            let tap = tap_at(list, t, ty, tx);
+            let offset = tap.y * i32(p.source_width) + tap.x;
+            {% for j in range(8 * spread) %}
+            let ok{{ j }} = inside_source(k{{ j }}.y + tap.y, k{{ j }}.x + tap.x);
+            let at{{ j }} = select(0u, u32(k{{ j }}.source + offset) * channels, ok{{ j }}) + first;
+            {% endfor %}
+            let rows = block + tap.number * p.rows * columns4;
+            for (var c = 0u; c < count; c += 2u) {
+                let mine = min(c + upper, count - 1u);
+                let inside = c + upper < count;
+                {% for j in range(8 * spread) %}
+                let x{{ j }} = select(vec4<f32>(), load4_x(at{{ j }} + mine), ok{{ j }} && inside);
+                {% endfor %}
+                {% for m in range(8) %}
+                let w{{ m }} = load4_weight(rows + min(c * 4u + {{ m }}u, p.rows - 1u) * columns4);
+                {% for i in range(32) %}
+                acc{{ i }} += subgroupShuffle(x{{ i * spread // 4 }}[{{ m % 4 }}], {{ i * spread % 4 * 2 + m // 4 }}u{{ " + side" if spread > 1 else "" }}) * w{{ m }};
+                {% endfor %}
+                {% endfor %}
+            }
+        }
+    }
+    {% else %}
+    let total = list.count_y * list.count_x * p.rows;
+    // The first lane of a lane group.
+    let base = lane / {{ COLUMNS }}u * {{ COLUMNS }}u;
+    for (var q = 0u; q < total; q += {{ COLUMNS }}u) {
+        let inside = q + lane % {{ COLUMNS }}u < total;
+        let mine = min(q + lane % {{ COLUMNS }}u, total - 1u);
+        let tap_index = mine / p.rows;
+        let c = mine - tap_index * p.rows;
+        let ty = tap_index / list.count_x;
+        let tap = tap_at(list, t, ty, tap_index - ty * list.count_x);
+        let offset = tap.y * i32(p.source_width) + tap.x;
+        let channel = t.channel_group * p.rows + c;
+        let row = tap.number * p.rows + c;
+        {% for i in range(32) %}
+        {% set j = i * spread // 8 %}
+        {% set l %}{{ i * spread % 8 }}u{{ " + side" if spread > 1 else "" }}{% endset %}
+        let ok{{ i }} = inside_source(subgroupShuffle(k{{ j }}.y, {{ l }}) + tap.y, subgroupShuffle(k{{ j }}.x, {{ l }}) + tap.x) && inside;
+        let at{{ i }} = select(0u, u32(subgroupShuffle(k{{ j }}.source, {{ l }}) + offset) * p.source_channels + channel, ok{{ i }});
+        let x{{ i }} = select(0.0, load_x(at{{ i }}), ok{{ i }});
+        {% endfor %}
+        {% for m in range(COLUMNS) %}
+        let w{{ m }} = load4_weight(block + subgroupShuffle(row, {{ m }}u) * columns4);
+        {% for i in range(32) %}
+        acc{{ i }} += subgroupShuffle(x{{ i }}, {{ m }}u{{ " + base" if spread > 1 else "" }}) * w{{ m }};
+        {% endfor %}
+        {% endfor %}
+    }
+    {% endif %}
+    {% for i in range(32) %}
+    let o{{ i }} = subgroupShuffle(k{{ i * spread // per }}.number, {{ i * spread % per * scale }}u{{ " + side" if spread > 1 else "" }});
+    if (o{{ i }} != NONE && column4 < columns4) {
+        {% if VECTOR_OUT %}
+        store4_y((o{{ i }} * p.target_channels + t.channel_group * p.columns) / 4u + column4, acc{{ i }});
+        {% else %}
+        let to{{ i }} = o{{ i }} * p.target_channels + t.channel_group * p.columns + column4 * 4u;
+        {% for m in range(4) %}
+        if (column4 * 4u + {{ m }}u < p.columns) {
+            store_y(to{{ i }} + {{ m }}u, acc{{ i }}[{{ m }}]);
+        }
+        {% endfor %}
+        {% endif %}
+    }
+    {% endfor %}
+}

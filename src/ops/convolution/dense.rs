@@ -1,0 +1,259 @@
+//! Launches of dense convolution kernels: forward, gradient to the input, gradient to the weights, column sums.
+
+use super::geometry::Geometry;
+use crate::error::Result;
+use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::params;
+use crate::tensor::{DType, Shape, Tensor};
+
+static PACK: Kernel = kernel!("convolution/pack");
+static PLAIN: Kernel = kernel!("convolution/conv2d_plain");
+static CPU: Kernel = kernel!("convolution/conv2d_cpu");
+static SIMD: Kernel = kernel!("convolution/conv2d_simd");
+static WEIGHT_PLAIN: Kernel = kernel!("convolution/conv2d_weight_plain");
+static WEIGHT_CPU: Kernel = kernel!("convolution/conv2d_weight_cpu");
+static WEIGHT_SIMD: Kernel = kernel!("convolution/conv2d_weight_simd");
+static REDUCE: Kernel = kernel!("convolution/reduce");
+static COLUMN_SUM: Kernel = kernel!("convolution/column_sum");
+
+/// The shader files of this module, for the registry.
+pub(super) const SHADERS: &[&str] = &[
+    "convolution/pack",
+    "convolution/conv2d_plain",
+    "convolution/conv2d_cpu",
+    "convolution/conv2d_simd",
+    "convolution/conv2d_weight_plain",
+    "convolution/conv2d_weight_cpu",
+    "convolution/conv2d_weight_simd",
+    "convolution/reduce",
+    "convolution/column_sum",
+];
+
+/// Partial sums hold at most this many floats (64 MiB).
+const PARTIALS: usize = 16 << 20;
+
+/// Which version of a kernel fits the adapter and the width of a group.
+#[derive(Clone, Copy, PartialEq)]
+enum Version {
+    Plain,
+    Cpu,
+    Simd,
+}
+
+fn version(gpu: &Gpu, groups: usize, columns: usize) -> Version {
+    let capabilities = gpu.capabilities();
+    match capabilities.schedule {
+        Schedule::Cpu if capabilities.fixed_subgroup() == Some(8) => Version::Cpu,
+        // A tile of 64 columns would stand mostly empty.
+        Schedule::Simd if groups == 1 || columns > 16 => Version::Simd,
+        _ => Version::Plain,
+    }
+}
+
+/// A convolution or its gradient to the input, as `shaders/include/convolution.wgsl` sees it.
+struct Gather {
+    source: [usize; 3],
+    target: [usize; 3],
+    rows: usize,
+    columns: usize,
+    step: [usize; 2],
+    up: [usize; 2],
+    start: [i32; 2],
+    dilation: [i32; 2],
+    row_stride: usize,
+    column_stride: usize,
+}
+
+fn signed(values: [usize; 2], sign: i32) -> [i32; 2] {
+    values.map(|v| sign * v as i32)
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias [K].
+pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+    let rows = g.channels / g.groups;
+    let gather = Gather {
+        source: [h, w, g.channels],
+        target: [oh, ow, g.filters],
+        rows,
+        columns: g.filters / g.groups,
+        step: g.stride,
+        up: [1, 1],
+        start: signed(g.before, -1),
+        dilation: signed(g.dilation, 1),
+        row_stride: 1,
+        column_stride: kh * kw * rows,
+    };
+    gather.launch(g, x, weight, bias)
+}
+
+/// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias [C] makes it a transposed convolution.
+pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+    let columns = g.channels / g.groups;
+    let gather = Gather {
+        source: [oh, ow, g.filters],
+        target: [h, w, g.channels],
+        rows: g.filters / g.groups,
+        columns,
+        step: [1, 1],
+        up: g.stride,
+        start: signed(g.before, 1),
+        dilation: signed(g.dilation, -1),
+        row_stride: kh * kw * columns,
+        column_stride: 1,
+    };
+    gather.launch(g, dy, weight, bias)
+}
+
+impl Gather {
+    fn launch(&self, g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let ([source_h, source_w, source_c], [h, w, c]) = (self.source, self.target);
+        let y = Tensor::empty(x.gpu(), [g.images, h, w, c], x.dtype())?;
+        if y.elements() == 0 {
+            return Ok(y);
+        }
+        let packed = self.pack(g, weight, bias)?;
+        let columns4 = self.columns.div_ceil(4);
+        let version = version(x.gpu(), g.groups, self.columns);
+        // Few columns: half of the lanes take other pixels.
+        let lanes = if columns4 <= 4 { 4 } else { 8 };
+        let (kernel, tile_pixels, tile_columns4) = match version {
+            Version::Plain => (&PLAIN, 4, 1),
+            Version::Cpu => (&CPU, 32 * 8 / lanes, lanes),
+            Version::Simd => (&SIMD, 64, 16),
+        };
+        let [up_y, up_x] = self.up;
+        let sub = [h.div_ceil(up_y), w.div_ceil(up_x)];
+        let [sub_h, sub_w] = sub;
+        let pixels = g.images * sub_h * sub_w;
+        let (pixel_tiles, column_tiles) = (pixels.div_ceil(tile_pixels), columns4.div_ceil(tile_columns4));
+        let tiles = up_y * up_x * pixel_tiles * column_tiles * g.groups;
+        let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
+        let tap_step = |up: usize, dilation: usize| up / greatest_common_divisor(up, dilation);
+        let [d_y, d_x] = g.dilation;
+        let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage());
+        launch = launch.define("VECTOR_OUT", self.columns % 4 == 0);
+        if version != Version::Simd {
+            launch = launch.define("VECTOR", self.rows % 4 == 0);
+        }
+        if version == Version::Cpu {
+            launch = launch.define("COLUMNS", lanes);
+        }
+        #[rustfmt::skip]
+        let launch = launch.read(x).read(&packed).write(&y).params(params![
+            pixels, sub_h, sub_w, h, w, c, source_h, source_w, source_c, self.rows, self.columns, kh, kw,
+            step_y, step_x, up_y, up_x, start_y, start_x, dilation_y, dilation_x,
+            tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
+        ]);
+        if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
+        Ok(y)
+    }
+
+    fn pack(&self, g: &Geometry, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let [kh, kw] = g.kernel;
+        let taps = kh * kw;
+        let packed = Tensor::empty(weight.gpu(), [g.groups, taps * self.rows + 1, self.columns.next_multiple_of(4)], DType::F32)?;
+        let n4 = packed.elements() / 4;
+        Launch::new(weight.gpu(), &PACK, "pack")
+            .read(weight)
+            .read(bias.unwrap_or(weight))
+            .write(&packed)
+            .params(params![
+                n4,
+                taps,
+                self.rows,
+                self.columns,
+                self.rows * self.columns * taps,
+                g.channels / g.groups,
+                self.row_stride,
+                self.column_stride,
+                bias.is_some(),
+            ])
+            .invocations(n4)?;
+        Ok(packed)
+    }
+}
+
+/// The gradient [K, kh, kw, C / groups] to the weights.
+pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let [kh, kw] = g.kernel;
+    let (channels, columns) = (g.channels / g.groups, g.filters / g.groups);
+    let shape = Shape::from([g.filters, kh, kw, channels]);
+    let rows = kh * kw * channels;
+    let columns4 = columns.div_ceil(4);
+    let version = version(x.gpu(), g.groups, columns);
+    let (kernel, tile_rows, tile_columns4, wanted) = match version {
+        Version::Plain => (&WEIGHT_PLAIN, 4, 1, 4096usize),
+        Version::Cpu => (&WEIGHT_CPU, 32, 8, 32),
+        Version::Simd => (&WEIGHT_SIMD, 64, 16, 512),
+    };
+    let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
+    let tiles = row_tiles * column_tiles * g.groups;
+    // Enough workgroups to fill the adapter; a software driver also wants slabs that stay in its cache.
+    let cached = if version == Version::Cpu { g.pixels() / 1024 } else { 1 };
+    let slabs = Slabs::new(g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
+    let partial = Tensor::empty(x.gpu(), [slabs.count, g.groups * rows, columns4 * 4], DType::F32)?;
+    let ([h, w], [oh, ow], [step_y, step_x], [dilation_y, dilation_x]) = (g.input, g.output, g.stride, signed(g.dilation, 1));
+    let [start_y, start_x] = signed(g.before, -1);
+    let tiles = tiles * slabs.count;
+    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns % 4 == 0);
+    if version != Version::Simd {
+        launch = launch.define("VECTOR", channels % 4 == 0);
+    }
+    #[rustfmt::skip]
+    let launch = launch.read(x).read(dy).write(&partial).params(params![
+        g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
+        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles,
+    ]);
+    if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
+    reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
+}
+
+/// The sums [columns] of the columns of a tensor whose last axis has `columns` elements: a bias's gradient.
+pub(super) fn column_sum(x: &Tensor) -> Result<Tensor> {
+    let columns = x.shape().last();
+    let columns4 = columns.div_ceil(4);
+    let pixels = x.elements() / columns.max(1);
+    let slabs = Slabs::new(pixels, 4096usize.div_ceil(columns4), 64, columns4 * 4);
+    let partial = Tensor::empty(x.gpu(), [slabs.count, columns4 * 4], DType::F32)?;
+    Launch::new(x.gpu(), &COLUMN_SUM, "column_sum")
+        .storage(x.dtype().storage())
+        .define("VECTOR", columns % 4 == 0)
+        .read(x)
+        .write(&partial)
+        .params(params![pixels, columns, slabs.count, slabs.pixels])
+        .invocations(slabs.count * columns4)?;
+    reduce(&partial, Shape::from([columns]), slabs.count, 1, columns, [1, 1])
+}
+
+/// How the pixels are split for partial sums: by shapes and capabilities only.
+pub(super) struct Slabs {
+    pub count: usize,
+    pub pixels: usize,
+}
+
+impl Slabs {
+    /// About `wanted` slabs of at least `least` pixels, whose partial sums of `floats` each stay within [`PARTIALS`].
+    pub fn new(pixels: usize, wanted: usize, least: usize, floats: usize) -> Self {
+        let most = (pixels / least).min(PARTIALS / floats.max(1)).max(1);
+        let each = pixels.div_ceil(wanted.clamp(1, most)).max(1);
+        Self { count: pixels.div_ceil(each).max(1), pixels: each }
+    }
+}
+
+/// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of `shape`.
+pub(super) fn reduce(partial: &Tensor, shape: Shape, slabs: usize, rows: usize, columns: usize, [row_stride, column_stride]: [usize; 2]) -> Result<Tensor> {
+    let result = Tensor::empty(partial.gpu(), shape, DType::F32)?;
+    let n4 = partial.elements() / 4 / slabs.max(1);
+    Launch::new(partial.gpu(), &REDUCE, "reduce")
+        .read(partial)
+        .write(&result)
+        .params(params![n4, slabs, rows, columns, row_stride, column_stride])
+        .invocations(n4)?;
+    Ok(result)
+}
