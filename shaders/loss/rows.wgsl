@@ -1,0 +1,267 @@
+// Losses of rows of logits x [n, columns]: cross entropy with labels (KIND "hard", Szegedy et al. 2016 for smoothing) or with
+// probabilities q ("soft"), and distillation ("distill", Hinton et al. 2015). With p = softmax(x), m the row's maximum and
+// l = sum exp(x - m), so that log p = x - m - log l:
+//
+//     hard      -(1 - s) log p[target] - s / columns * sum log p                dx = p - s / columns - (1 - s) [j = target]
+//     soft      -sum q log p                                                    dx = p sum q - q
+//     distill   T^2 sum t (log t - log p), t and p softmaxes of (.) / T         dx = T (p - t)
+//
+// Step "loss" reads a row twice (maximum, then sums relative to it) and writes `rows` [k][n]: the loss, and what the gradient needs:
+// hard: weight (0 where ignored), m, log l; soft: m, log l, sum q; distill: m, log l of student, then teacher. Step "gradient"
+// writes dx * cotangent * inverse, where inverse is 1 / rows that count. Step "correct" counts nothing yet: 1 for a row whose first
+// largest logit is the target's. A label outside 0..columns makes its row NaN.
+//
+// x is a matrix of V: vec4s where columns are a multiple of 4 (WIDTH 4; p.columns counts them), else single values. p.lanes threads
+// share a row, 1 on software drivers (no barriers), up to 256 on GPUs, which combine by a tree in workgroup memory (TREE).
+{% include "grid.wgsl" %}
+{% set load = "load4_" if WIDTH == 4 else "load_" %}
+{% set store = "store4_" if WIDTH == 4 else "store_" %}
+alias V = {{ "vec4<f32>" if WIDTH == 4 else "f32" }};
+alias U = {{ "vec4<u32>" if WIDTH == 4 else "u32" }};
+const LANES = {{ LANES }}u;
+{{ input(0, "x", width=WIDTH) }}
+{% if KIND == "hard" %}
+{{ input(1, "target_", type="i32") }}
+{% else %}
+{{ input(1, "other", width=WIDTH) }}
+{% endif %}
+{% if STEP == "gradient" %}
+{{ input(2, "rows", type="f32") }}
+{{ input(3, "inverse", type="f32") }}
+{{ input(4, "cotangent", type="f32") }}
+{{ output(5, "dx", width=WIDTH) }}
+{% else %}
+{{ output(2, "rows", type="f32") }}
+{% endif %}
+{{ params("n: u32, columns: u32, lanes: u32, constant: f32, ignore: i32, ignores: u32") }}
+
+{% if WIDTH == 4 %}
+fn total(v: V) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+fn largest(v: V) -> f32 {
+    return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn index(j: u32) -> U {
+    return U(4u * j) + U(0u, 1u, 2u, 3u);
+}
+{% else %}
+fn total(v: V) -> f32 {
+    return v;
+}
+
+fn largest(v: V) -> f32 {
+    return v;
+}
+
+fn index(j: u32) -> U {
+    return j;
+}
+{% endif %}
+
+// A constant NaN would be a shader error.
+fn nan() -> f32 {
+    var bits = 0x7fc00000u;
+    return bitcast<f32>(bits);
+}
+
+{% if TREE %}
+var<workgroup> shared_values: array<f32, LANES>;
+
+// The sum over the lanes of a row, in all of them. All lanes of the workgroup must call.
+fn over_row(value: f32, lane: u32, part: u32) -> f32 {
+    shared_values[lane] = value;
+    workgroupBarrier();
+    for (var half = p.lanes / 2u; half > 0u; half /= 2u) {
+        if (part < half) {
+            shared_values[lane] += shared_values[lane + half];
+        }
+        workgroupBarrier();
+    }
+    let result = shared_values[lane - part];
+    workgroupBarrier();
+    return result;
+}
+
+// The maximum, likewise.
+fn max_over_row(value: f32, lane: u32, part: u32) -> f32 {
+    shared_values[lane] = value;
+    workgroupBarrier();
+    for (var half = p.lanes / 2u; half > 0u; half /= 2u) {
+        if (part < half) {
+            shared_values[lane] = max(shared_values[lane], shared_values[lane + half]);
+        }
+        workgroupBarrier();
+    }
+    let result = shared_values[lane - part];
+    workgroupBarrier();
+    return result;
+}
+{% else %}
+fn over_row(value: f32, lane: u32, part: u32) -> f32 {
+    return value;
+}
+
+fn max_over_row(value: f32, lane: u32, part: u32) -> f32 {
+    return value;
+}
+{% endif %}
+{# Rows beyond the last read the last and store nothing. #}
+{% macro place() %}
+    let group = group_index(wid, nwg);
+    if (group >= p.groups) {
+        return;
+    }
+    let wanted = group * (LANES / p.lanes) + lane / p.lanes;
+    let part = lane % p.lanes;
+    let row = min(wanted, p.n - 1u);
+    let base = row * p.columns;
+{% endmacro %}
+{% set arguments = "@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32" %}
+
+{% if STEP == "loss" %}
+@compute @workgroup_size(LANES)
+fn loss({{ arguments }}) {
+{{ place() }}
+    var high = V(-3.4028234e38);
+{% if KIND == "distill" %}
+    var other_high = V(-3.4028234e38);
+{% endif %}
+    for (var j = part; j < p.columns; j += p.lanes) {
+        high = max(high, {{ load }}x(base + j));
+{% if KIND == "distill" %}
+        other_high = max(other_high, {{ load }}other(base + j));
+{% endif %}
+    }
+    let m = max_over_row(largest(high), lane, part);
+{% if KIND == "distill" %}
+    let other_m = max_over_row(largest(other_high), lane, part);
+    let scale = 1.0 / p.constant;
+{% endif %}
+    var exps = V(0.0);
+    var sums = V(0.0);
+    var weights = V(0.0);
+    for (var j = part; j < p.columns; j += p.lanes) {
+{% if KIND == "distill" %}
+        let d = ({{ load }}x(base + j) - V(m)) * scale;
+        let t = ({{ load }}other(base + j) - V(other_m)) * scale;
+        let e = exp(t);
+        exps += exp(d);
+        weights += e;
+        sums = fma(e, t - d, sums);
+{% else %}
+        let d = {{ load }}x(base + j) - V(m);
+        exps += exp(d);
+{% if KIND == "soft" %}
+        let q = {{ load }}other(base + j);
+        weights += q;
+        sums = fma(q, d, sums);
+{% else %}
+        sums += d;
+{% endif %}
+{% endif %}
+    }
+    let l = over_row(total(exps), lane, part);
+    let sum = over_row(total(sums), lane, part);
+{% if KIND != "hard" %}
+    let weight = over_row(total(weights), lane, part);
+{% endif %}
+    if (part > 0u || wanted >= p.n) {
+        return;
+    }
+{% if KIND == "hard" %}
+    let label = load_target_(row);
+    let count = p.columns * {{ WIDTH }}u;
+    let ignored = p.ignores != 0u && label == p.ignore;
+    let valid = label >= 0 && label < i32(count);
+    let hit = load_x(row * count + select(0u, u32(label), valid)) - m;
+    let uniform_part = select(0.0, p.constant / f32(count) * sum, p.constant > 0.0);
+    let value = log(l) - (1.0 - p.constant) * hit - uniform_part;
+    store_rows(row, select(select(nan(), value, valid), 0.0, ignored));
+    store_rows(p.n + row, select(1.0, 0.0, ignored));
+    store_rows(2u * p.n + row, m);
+    store_rows(3u * p.n + row, log(l));
+{% elif KIND == "soft" %}
+    store_rows(row, weight * log(l) - sum);
+    store_rows(p.n + row, m);
+    store_rows(2u * p.n + row, log(l));
+    store_rows(3u * p.n + row, weight);
+{% else %}
+    store_rows(row, p.constant * p.constant * (sum / weight + log(l / weight)));
+    store_rows(p.n + row, m);
+    store_rows(2u * p.n + row, log(l));
+    store_rows(3u * p.n + row, other_m);
+    store_rows(4u * p.n + row, log(weight));
+{% endif %}
+}
+{% endif %}
+
+{% if STEP == "gradient" %}
+@compute @workgroup_size(LANES)
+fn gradient({{ arguments }}) {
+{{ place() }}
+    if (wanted >= p.n) {
+        return;
+    }
+    let scale = load_cotangent(0u) * load_inverse(0u);
+{% if KIND == "hard" %}
+    let m = load_rows(2u * p.n + row);
+    let log_l = load_rows(3u * p.n + row);
+    let label = load_target_(row);
+    let count = p.columns * {{ WIDTH }}u;
+    let ignored = p.ignores != 0u && label == p.ignore;
+    let valid = label >= 0 && label < i32(count);
+    let factor = select(nan(), scale, valid);
+    let flat = V(p.constant / f32(count));
+    for (var j = part; j < p.columns; j += p.lanes) {
+        let probability = exp({{ load }}x(base + j) - V(m) - V(log_l));
+        let hot = select(V(0.0), V(1.0 - p.constant), index(j) == U(u32(label)));
+        {{ store }}dx(base + j, select((probability - flat - hot) * factor, V(0.0), ignored));
+    }
+{% elif KIND == "soft" %}
+    let m = load_rows(p.n + row);
+    let log_l = load_rows(2u * p.n + row);
+    let weight = load_rows(3u * p.n + row);
+    for (var j = part; j < p.columns; j += p.lanes) {
+        let probability = exp({{ load }}x(base + j) - V(m) - V(log_l));
+        {{ store }}dx(base + j, (probability * weight - {{ load }}other(base + j)) * scale);
+    }
+{% else %}
+    let m = load_rows(p.n + row);
+    let log_l = load_rows(2u * p.n + row);
+    let other_m = load_rows(3u * p.n + row);
+    let other_log_l = load_rows(4u * p.n + row);
+    let cold = 1.0 / p.constant;
+    for (var j = part; j < p.columns; j += p.lanes) {
+        let probability = exp(({{ load }}x(base + j) - V(m)) * cold - V(log_l));
+        let teacher = exp(({{ load }}other(base + j) - V(other_m)) * cold - V(other_log_l));
+        {{ store }}dx(base + j, (probability - teacher) * (scale * p.constant));
+    }
+{% endif %}
+}
+{% endif %}
+
+{% if STEP == "correct" %}
+@compute @workgroup_size(LANES)
+fn correct({{ arguments }}) {
+{{ place() }}
+    let label = load_target_(row);
+    let count = p.columns * {{ WIDTH }}u;
+    let valid = label >= 0 && label < i32(count);
+    let wanted_index = select(0u, u32(label), valid);
+    let hit = V(load_x(row * count + wanted_index));
+    // Those before the target must be smaller, those after it not larger; comparisons with NaN fail.
+    var failures = V(0.0);
+    for (var j = part; j < p.columns; j += p.lanes) {
+        let value = {{ load }}x(base + j);
+        let passed = select(value <= hit, value < hit, index(j) < U(wanted_index));
+        failures += select(V(1.0), V(0.0), passed);
+    }
+    let failed = over_row(total(failures), lane, part);
+    if (part == 0u && wanted < p.n) {
+        store_rows(row, select(nan(), select(0.0, 1.0, failed == 0.0), valid));
+    }
+}
+{% endif %}
