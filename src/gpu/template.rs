@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 /// Text that kernels share: `{% include "name.wgsl" %}`.
 const INCLUDES: &[(&str, &str)] = &[
     ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
+    ("augment.wgsl", include_str!("../../shaders/include/augment.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
 ];
