@@ -25,6 +25,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
     ("convolution.wgsl", include_str!("../../shaders/include/convolution.wgsl")),
     ("convolution_weight.wgsl", include_str!("../../shaders/include/convolution_weight.wgsl")),
+    ("augment.wgsl", include_str!("../../shaders/include/augment.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),

@@ -1,0 +1,175 @@
+// Colour, in this order: jitter (JITTER), grey, solarize; each image or not, by its draws. torchvision's ColorJitter,
+// RandomGrayscale and RandomSolarize on floats in 0..1.
+//
+// draw: draws [N, 8] = factors of brightness, contrast, saturation, and hue's turn; order, greyed, solarized, 0. The order
+//   packs four operations, two bits each, first the lowest: 0 brightness, 1 contrast, 2 saturation, 3 hue; -1: no jitter.
+//   Block 0: whether, order; block 1: brightness, contrast; block 2: saturation, hue; block 3: greyed, solarized.
+// mean: means [N], the mean grey of each image as contrast will find it. A workgroup an image, fixed order of addition.
+// apply: brightness, contrast and saturation blend x with black, the image's mean grey and its own grey, f x + (1 - f) base,
+//   limited to 0..1. Hue turns in HSV: with chroma c = max - min and value v = max, channel n is v - c max(0, min(k, 4 - k, 1)),
+//   k = (n + 6 h) mod 6, n = 5, 3, 1. Grey images have neither saturation nor hue.
+{% include "augment.wgsl" %}
+{% if STAGE == "draw" %}
+{{ params("n: u32, seed: u32, purpose: u32, counter: u32, brightness: f32, contrast: f32, saturation: f32, hue: f32, jitter: f32, grayscale: f32, solarize: f32") }}
+
+fn factor(bits: u32, strength: f32) -> f32 {
+    return between(bits, max(0.0, 1.0 - strength), 1.0 + strength);
+}
+
+@compute @workgroup_size(64)
+fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.n) {
+        return;
+    }
+    let index = bitcast<u32>(load_indices(i));
+    let whether = bits(index, 0u);
+    let first = bits(index, 1u);
+    let second = bits(index, 2u);
+    let after = bits(index, 3u);
+    let jittered = happens(whether.x, p.jitter);
+    let factors = vec4<f32>(factor(first.x, p.brightness), factor(first.y, p.contrast), factor(second.x, p.saturation), between(second.y, -p.hue, p.hue));
+    store4_draws(2u * i, select(vec4<f32>(1.0, 1.0, 1.0, 0.0), factors, jittered));
+    // One of 24 orders in the factorial number system: each digit takes an operation from those that are left.
+    var number = below(whether.y, 24u);
+    var left = 0xE4u;
+    var order = 0u;
+{% for radix in [6, 2, 1, 1] %}
+    {
+        let at = 2u * (number / {{ radix }}u);
+        number = number % {{ radix }}u;
+        order |= ((left >> at) & 3u) << {{ loop.index0 * 2 }}u;
+        left = (left & ((1u << at) - 1u)) | ((left >> (at + 2u)) << at);
+    }
+{% endfor %}
+    let flags = vec2<f32>(select(0.0, 1.0, happens(after.x, p.grayscale)), select(0.0, 1.0, happens(after.y, p.solarize)));
+    store4_draws(2u * i + 1u, vec4<f32>(select(-1.0, f32(order), jittered), flags, 0.0));
+}
+{% else %}
+fn grey(x: vec3<f32>) -> f32 {
+{% if CHANNELS == 1 %}
+    return x.x;
+{% else %}
+    return 0.299 * x.x + 0.587 * x.y + 0.114 * x.z;
+{% endif %}
+}
+
+{% if JITTER %}
+fn blend(x: vec3<f32>, base: f32, factor: f32) -> vec3<f32> {
+    return clamp(factor * x + (1.0 - factor) * base, vec3<f32>(0.0), vec3<f32>(1.0));
+}
+
+fn turn_hue(x: vec3<f32>, turn: f32) -> vec3<f32> {
+    let value = max(x.x, max(x.y, x.z));
+    let chroma = value - min(x.x, min(x.y, x.z));
+    let divisor = select(chroma, 1.0, chroma == 0.0);
+    var sextant = 4.0 + (x.x - x.y) / divisor;
+    if (value == x.x) {
+        sextant = (x.y - x.z) / divisor;
+    } else if (value == x.y) {
+        sextant = 2.0 + (x.z - x.x) / divisor;
+    }
+    let k = vec3<f32>(5.0, 3.0, 1.0) + sextant + 6.0 * turn + 6.0;
+    let wrapped = k - 6.0 * floor(k / 6.0);
+    return value - chroma * clamp(min(wrapped, 4.0 - wrapped), vec3<f32>(0.0), vec3<f32>(1.0));
+}
+
+// One operation of the four.
+fn adjust(x: vec3<f32>, operation: u32, factors: vec4<f32>, mean: f32) -> vec3<f32> {
+{% if CHANNELS == 1 %}
+    if (operation > 1u) {
+        return x;
+    }
+    return blend(x, select(0.0, mean, operation == 1u), select(factors.x, factors.y, operation == 1u));
+{% else %}
+    if (operation == 3u) {
+        if (factors.w == 0.0) {
+            return x;
+        }
+        return turn_hue(x, factors.w);
+    }
+    let base = select(select(0.0, mean, operation == 1u), grey(x), operation == 2u);
+    return blend(x, base, select(select(factors.x, factors.y, operation == 1u), factors.z, operation == 2u));
+{% endif %}
+}
+{% endif %}
+
+{% if STAGE == "mean" %}
+{{ output(1, "means", type="f32") }}
+{{ input(2, "draws", type="f32", width=4) }}
+{{ params("image: u32") }}
+var<workgroup> sums: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let n = group_index(wid, nwg);
+    if (n >= p.groups) {
+        return;
+    }
+    let factors = load4_draws(2u * n);
+    let packed = load4_draws(2u * n + 1u).x;
+    let order = u32(max(packed, 0.0));
+    var sum = 0.0;
+    for (var i = lane; i < p.image && packed >= 0.0; i += 64u) {
+        var x = load_pixel(n * p.image + i).xyz;
+        var before = true;
+{% for slot in range(3) %}
+        {
+            let operation = (order >> {{ slot * 2 }}u) & 3u;
+            before = before && operation != 1u;
+            if (before) {
+                x = adjust(x, operation, factors, 0.0);
+            }
+        }
+{% endfor %}
+        sum += grey(x);
+    }
+    sums[lane] = sum;
+    workgroupBarrier();
+    if (lane == 0u) {
+        var total = 0.0;
+        for (var i = 0u; i < 64u; i++) {
+            total += sums[i];
+        }
+        store_means(n, total / f32(p.image));
+    }
+}
+{% else %}
+{{ input(2, "draws", type="f32", width=4) }}
+{% if JITTER %}
+{{ input(3, "means", type="f32") }}
+{% endif %}
+{{ params("pixels: u32, image: u32, threshold: f32") }}
+
+@compute @workgroup_size(64)
+fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.pixels) {
+        return;
+    }
+    let n = i / p.image;
+    let pixel = load_pixel(i);
+    var x = pixel.xyz;
+    let record = load4_draws(2u * n + 1u);
+{% if JITTER %}
+    if (record.x >= 0.0) {
+        let factors = load4_draws(2u * n);
+        let mean = load_means(n);
+        let order = u32(record.x);
+{% for slot in range(4) %}
+        x = adjust(x, (order >> {{ slot * 2 }}u) & 3u, factors, mean);
+{% endfor %}
+    }
+{% endif %}
+{% if CHANNELS != 1 %}
+    if (record.y != 0.0) {
+        x = vec3<f32>(grey(x));
+    }
+{% endif %}
+    if (record.z != 0.0) {
+        x = select(x, 1.0 - x, x >= vec3<f32>(p.threshold));
+    }
+    store_pixel(i, vec4<f32>(x, pixel.w));
+}
+{% endif %}
+{% endif %}

@@ -1,0 +1,93 @@
+// A box of each image, resized to the size of the output; torchvision's RandomResizedCrop, and a fixed box in the centre.
+//
+// draw: draws [N, 4] = left, top, width, height in whole pixels; a negative width means that the result is mirrored.
+//   Block 0 decides the mirroring; blocks 1 to 10 are tries (area, then aspect ratio, uniform in its logarithm); the first box
+//   that fits is placed by block 11. Where none fits: the largest box of an allowed ratio, in the centre.
+// apply: bilinear with antialiasing, as Pillow and torchvision: the triangle filter, as wide as the reduction where the box is
+//   larger than the output, over pixels of the box alone, weights normalised. Source [N, H, W, C], target_ [N, h, w, C].
+{% include "augment.wgsl" %}
+{% if STAGE == "draw" %}
+{{ params("n: u32, seed: u32, purpose: u32, counter: u32, height: u32, width: u32, low: f32, high: f32, log_low: f32, log_high: f32, ratio_low: f32, ratio_high: f32, flip: f32") }}
+
+@compute @workgroup_size(64)
+fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.n) {
+        return;
+    }
+    let index = bitcast<u32>(load_indices(i));
+    let whole = vec2<f32>(f32(p.width), f32(p.height));
+    var size = vec2<f32>(0.0);
+    var fits = false;
+    for (var block = 1u; block <= 10u && !fits; block++) {
+        let b = bits(index, block);
+        let area = whole.x * whole.y * between(b.x, p.low, p.high);
+        let ratio = exp(between(b.y, p.log_low, p.log_high));
+        size = round(sqrt(vec2<f32>(area * ratio, area / ratio)));
+        fits = all(size >= vec2<f32>(1.0)) && all(size <= whole);
+    }
+    var corner = vec2<u32>(0u);
+    if (fits) {
+        let b = bits(index, 11u);
+        corner = vec2<u32>(below(b.x, p.width - u32(size.x) + 1u), below(b.y, p.height - u32(size.y) + 1u));
+    } else {
+        size = whole;
+        if (whole.x < p.ratio_low * whole.y) {
+            size.y = clamp(round(whole.x / p.ratio_low), 1.0, whole.y);
+        } else if (whole.x > p.ratio_high * whole.y) {
+            size.x = clamp(round(whole.y * p.ratio_high), 1.0, whole.x);
+        }
+        corner = (vec2<u32>(p.width, p.height) - vec2<u32>(size)) / 2u;
+    }
+    let mirrored = happens(bits(index, 0u).x, p.flip);
+    store4_draws(i, vec4<f32>(vec2<f32>(corner), select(size.x, -size.x, mirrored), size.y));
+}
+{% else %}
+{{ input(2, "draws", type="f32", width=4) }}
+{{ params("pixels: u32, height: u32, width: u32, out_height: u32, out_width: u32") }}
+
+@compute @workgroup_size(64)
+fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.pixels) {
+        return;
+    }
+    let row = i / p.out_width;
+    let n = row / p.out_height;
+    var out = vec2<u32>(i - row * p.out_width, row - n * p.out_height);
+    let box = load4_draws(n);
+    if (box.z < 0.0) {
+        out.x = p.out_width - 1u - out.x;
+    }
+    let size = abs(box.zw);
+    let scale = size / vec2<f32>(f32(p.out_width), f32(p.out_height));
+    let centre = (vec2<f32>(out) + 0.5) * scale - 0.5;
+    // Taps lie less than reach from the centre: one or two an axis unless the image shrinks.
+    let reach = max(scale, vec2<f32>(1.0));
+    let first = max(floor(centre - reach) + 1.0, vec2<f32>(0.0));
+    let last = min(ceil(centre + reach) - 1.0, size - 1.0);
+    let start = (n * p.height + u32(box.y)) * p.width + u32(box.x);
+    if (all(last - first < vec2<f32>(2.0))) {
+        let near = max(vec2<f32>(0.0), 1.0 - abs(first - centre) / reach);
+        let far = select(vec2<f32>(0.0), max(vec2<f32>(0.0), 1.0 - abs(last - centre) / reach), last > first);
+        let t = far / (near + far);
+        let a = start + u32(first.y) * p.width;
+        let b = start + u32(last.y) * p.width;
+        let upper = mix(load_pixel(a + u32(first.x)), load_pixel(a + u32(last.x)), t.x);
+        let lower = mix(load_pixel(b + u32(first.x)), load_pixel(b + u32(last.x)), t.x);
+        store_pixel(i, mix(upper, lower, t.y));
+    } else {
+        var sum = vec4<f32>(0.0);
+        var total = 0.0;
+        for (var y = first.y; y <= last.y; y += 1.0) {
+            let weight = max(0.0, 1.0 - abs(y - centre.y) / reach.y);
+            for (var x = first.x; x <= last.x; x += 1.0) {
+                let w = weight * max(0.0, 1.0 - abs(x - centre.x) / reach.x);
+                sum += w * load_pixel(start + u32(y) * p.width + u32(x));
+                total += w;
+            }
+        }
+        store_pixel(i, sum / total);
+    }
+}
+{% endif %}

@@ -1,0 +1,297 @@
+//! Colour: jitter, grey and solarize, in one pass over the image. torchvision's ColorJitter, RandomGrayscale and RandomSolarize
+//! on floats in 0..1.
+
+use super::{
+    Draws, SAMPLE_DRAWS, bad_drawn, below, between, check_drawn, check_number, check_probability, images_of, sample_inputs, samples_of,
+    stage, unit,
+};
+use crate::error::Result;
+use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Sample};
+use crate::ops::{Array, Attributes, Cost, Operator, exactly};
+use crate::params;
+use crate::tensor::{DType, Spec, Tensor};
+
+static COLOR: Kernel = kernel!("augment/color");
+
+/// Jitter with chance `p`, then grey with chance `grayscale`, then solarize with chance `solarize`.
+///
+/// Jitter does four things in random order, each limited to 0..1: `f x + (1 - f) base` with base black (brightness), the
+/// image's mean grey (contrast) or the pixel's grey (saturation), `f` uniform in `max(0, 1 - strength)..1 + strength`; and hue
+/// turned by a part of the circle uniform in `-hue..hue`. Grey is 0.299 R + 0.587 G + 0.114 B. Grey images have neither
+/// saturation nor hue. Solarize turns values from `threshold` up into 1 - x.
+///
+/// `draws` `[N, 8]`: brightness, contrast, saturation, hue; the order (two bits each, the first lowest: 0 to 3 in this order; -1
+/// without jitter), greyed, solarized, 0.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Color {
+    /// Strength of brightness.
+    pub brightness: f32,
+    /// Strength of contrast.
+    pub contrast: f32,
+    /// Strength of saturation.
+    pub saturation: f32,
+    /// Largest turn of the hue, as a part of the circle, at most 0.5.
+    pub hue: f32,
+    /// The chance of an image to be jittered.
+    pub p: f32,
+    /// The chance of an image to become grey.
+    pub grayscale: f32,
+    /// The chance of an image to be solarized.
+    pub solarize: f32,
+    /// The least value that solarize turns.
+    pub threshold: f32,
+    /// Where the random numbers come from.
+    pub draws: Draws,
+}
+
+impl Color {
+    /// Jitter with chance `p` alone; the strengths of brightness, contrast, saturation and hue.
+    pub fn jitter([brightness, contrast, saturation, hue]: [f32; 4], p: f32, draws: Draws) -> Self {
+        Self { brightness, contrast, saturation, hue, p, draws, ..Self::default() }
+    }
+
+    fn jitters(&self) -> bool {
+        self.p > 0.0
+    }
+
+    /// The mean grey of each image where contrast's turn comes.
+    fn means(&self, images: &Tensor, draws: &Tensor) -> Result<Tensor> {
+        let [n, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
+        let means = Tensor::empty(images.gpu(), [n], DType::F32)?;
+        let launch = Launch::new(images.gpu(), &COLOR, "mean").define("STAGE", "mean").define("JITTER", true).define("CHANNELS", c as u32);
+        launch.read(images).write(&means).read(draws).params(params![h * w]).groups(n)?;
+        Ok(means)
+    }
+
+    fn record(&self, bits: &dyn Fn(u32) -> [u32; 2]) -> Vec<f64> {
+        let ([whether, order], [b, c], [s, h], [grey, sun]) = (bits(0), bits(1), bits(2), bits(3));
+        let factor = |bits, strength: f32| between(bits, [(1.0 - strength).max(0.0), 1.0 + strength]);
+        let mut record = vec![1.0, 1.0, 1.0, 0.0, -1.0];
+        if unit(whether) < f64::from(self.p) {
+            let (mut left, mut number) = (vec![0u32, 1, 2, 3], below(order, 24));
+            let mut operations = Vec::new();
+            for radix in [6, 2, 1, 1] {
+                operations.push(left.remove(number / radix));
+                number %= radix;
+            }
+            let packed = operations.iter().rev().fold(0, |packed, operation| packed * 4 + operation);
+            let hue = between(h, [-self.hue, self.hue]);
+            record = vec![factor(b, self.brightness), factor(c, self.contrast), factor(s, self.saturation), hue, f64::from(packed)];
+        }
+        let flag = |bits, p: f32| f64::from(u8::from(unit(bits) < f64::from(p)));
+        record.extend([flag(grey, self.grayscale), flag(sun, self.solarize), 0.0]);
+        record
+    }
+}
+
+/// A pixel's grey; the fourth channel does not count.
+fn grey(pixel: &[f64]) -> f64 {
+    match pixel {
+        [r, g, b, ..] => 0.299 * r + 0.587 * g + 0.114 * b,
+        _ => pixel.iter().sum(),
+    }
+}
+
+/// Hue turned the textbook way: RGB to HSV and back.
+fn turn_hue([r, g, b]: [f64; 3], turn: f64) -> [f64; 3] {
+    let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+    let chroma = max - min;
+    if chroma == 0.0 {
+        return [r, g, b];
+    }
+    let degree = if max == r {
+        (g - b) / chroma
+    } else if max == g {
+        2.0 + (b - r) / chroma
+    } else {
+        4.0 + (r - g) / chroma
+    };
+    let hue = (degree / 6.0 + turn).rem_euclid(1.0) * 6.0;
+    let saturation = chroma / max;
+    let fraction = hue - hue.floor();
+    let (p, q, t) = (max * (1.0 - saturation), max * (1.0 - saturation * fraction), max * (1.0 - saturation * (1.0 - fraction)));
+    match hue.floor() as u32 % 6 {
+        0 => [max, t, p],
+        1 => [q, max, p],
+        2 => [p, max, t],
+        3 => [p, q, max],
+        4 => [t, p, max],
+        _ => [max, p, q],
+    }
+}
+
+/// One image, jittered in place.
+fn jitter(pixels: &mut [f64], channels: usize, record: &[f64]) {
+    let [brightness, contrast, saturation, hue, order, ..] = record else { return };
+    if *order < 0.0 {
+        return;
+    }
+    let blend = |v: &mut f64, factor: f64, base: f64| *v = (factor * *v + (1.0 - factor) * base).clamp(0.0, 1.0);
+    for slot in 0..4 {
+        let mean = pixels.chunks(channels).map(grey).sum::<f64>() / (pixels.len() / channels).max(1) as f64;
+        for pixel in pixels.chunks_mut(channels) {
+            let own = grey(pixel);
+            match (*order as u32 >> (2 * slot) & 3, &mut *pixel) {
+                (0, _) => pixel.iter_mut().take(3).for_each(|v| blend(v, *brightness, 0.0)),
+                (1, _) => pixel.iter_mut().take(3).for_each(|v| blend(v, *contrast, mean)),
+                (2, [r, g, b, ..]) => [r, g, b].into_iter().for_each(|v| blend(v, *saturation, own)),
+                (3, [r, g, b, ..]) => [*r, *g, *b] = turn_hue([*r, *g, *b], *hue),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Operator for Color {
+    fn name(&self) -> &str {
+        match (self.jitters(), self.solarize > 0.0) {
+            (true, _) => "color_jitter",
+            (false, true) => "solarize",
+            (false, false) => "grayscale",
+        }
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let name = self.name();
+        let [n, h, w, c] = check_drawn(name, inputs, &self.draws)?;
+        for (what, strength) in [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)] {
+            check_number(name, what, strength, [0.0, 1e3])?;
+        }
+        check_number(name, "hue", self.hue, [0.0, 0.5])?;
+        for (what, p) in [("p", self.p), ("grayscale", self.grayscale), ("solarize", self.solarize)] {
+            check_probability(name, what, p)?;
+        }
+        check_number(name, "threshold", self.threshold, [-1e6, 1e6])?;
+        Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 8])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let [_, h, w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
+        let strengths = params![self.brightness, self.contrast, self.saturation, self.hue, self.p, self.grayscale, self.solarize];
+        let draws = self.draws.launch(&COLOR, indices, 8, strengths)?;
+        let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
+        let pixels = y.elements() / c;
+        let mut launch = stage(&COLOR, images, c).define("JITTER", self.jitters()).write(&y).read(&draws);
+        if self.jitters() {
+            launch = launch.read(&self.means(images, &draws)?);
+        }
+        launch.params(params![pixels, h * w, self.threshold]).invocations(pixels)?;
+        Ok(vec![y, draws])
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [images, indices] = exactly(self.name(), inputs)?;
+        let [_, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape.dim(axis));
+        let draws = self.draws.reference(indices, 8, |bits| self.record(bits));
+        let mut y = images.clone();
+        for (image, record) in y.data.chunks_mut(h * w * c).zip(draws.rows()) {
+            jitter(image, c, record);
+            let [.., greyed, solarized, _] = record else { continue };
+            for pixel in image.chunks_mut(c) {
+                let own = grey(pixel);
+                for value in pixel.iter_mut().take(3) {
+                    *value = if *greyed == 1.0 { own } else { *value };
+                    *value = if *solarized == 1.0 && *value >= f64::from(self.threshold) { 1.0 - *value } else { *value };
+                }
+            }
+        }
+        Ok(vec![y, draws])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::streaming(inputs, outputs, if self.jitters() { 60.0 } else { 4.0 })
+    }
+}
+
+/// The colour operator called `name`, on its defaults or the given attributes.
+fn build(name: &str, attributes: &Attributes) -> Result<Color> {
+    let number = |key, default| Ok(attributes.number_or(key, default)? as f32);
+    let draws = Draws::from_attributes(attributes)?;
+    Ok(match name {
+        "color_jitter" => {
+            let strengths = [number("brightness", 0.0)?, number("contrast", 0.0)?, number("saturation", 0.0)?, number("hue", 0.0)?];
+            Color { grayscale: number("grayscale", 0.0)?, ..Color::jitter(strengths, number("p", 1.0)?, draws) }
+        }
+        "solarize" => Color { solarize: number("p", 1.0)?, threshold: number("threshold", 0.5)?, draws, ..Color::default() },
+        _ => Color { grayscale: number("p", 1.0)?, draws, ..Color::default() },
+    })
+}
+
+fn sample_operator(name: &str, draws: Draws) -> Color {
+    match name {
+        "color_jitter" => Color { grayscale: 0.2, ..Color::jitter([0.8, 0.8, 0.8, 0.2], 0.8, draws) },
+        "solarize" => Color { solarize: 0.6, threshold: 0.5, draws, ..Color::default() },
+        _ => Color { grayscale: 0.5, draws, ..Color::default() },
+    }
+}
+
+pub(super) fn entries() -> Vec<Entry> {
+    let entry = |name: &'static str| Entry {
+        name,
+        family: "augment",
+        inputs: &["images", "indices"],
+        outputs: &["y", "draws"],
+        shaders: &["augment/color"],
+        build: Box::new(move |attributes: &Attributes| Ok(Box::new(build(name, attributes)?))),
+        samples: Box::new(move || {
+            let mut samples = samples_of(|| sample_operator(name, SAMPLE_DRAWS));
+            let inputs = || sample_inputs([33, 3, 7, 3]);
+            match name {
+                "color_jitter" => {
+                    samples.push(Sample::new(Color::jitter([0.0, 0.0, 0.0, 0.5], 1.0, SAMPLE_DRAWS), inputs()));
+                    samples.push(Sample::new(Color::jitter([2.0, 2.0, 2.0, 0.0], 1.0, SAMPLE_DRAWS), inputs()));
+                }
+                "solarize" => {
+                    let all = Color { solarize: 1.0, threshold: 0.25, draws: SAMPLE_DRAWS, ..Color::default() };
+                    let edge = Array::new([1, 1, 4, 3], (0..12).map(|i| f64::from(i) / 8.0).collect());
+                    let at = Array::integers([1], vec![0.0]);
+                    samples.push(Sample::new(all, [crate::ops::sample::Input::Values(edge), crate::ops::sample::Input::Values(at)]));
+                }
+                _ => {}
+            }
+            samples
+        }),
+        bad: Box::new(move || {
+            let mut bad = bad_drawn(|draws| sample_operator(name, draws));
+            let good = sample_operator(name, SAMPLE_DRAWS);
+            let cases = [
+                (Color { brightness: -0.1, ..good }, "brightness must lie in"),
+                (Color { hue: 0.6, ..good }, "hue must lie in 0..=0.5, found 0.6"),
+                (Color { grayscale: 1.1, ..good }, "grayscale must lie in 0..=1"),
+                (Color { threshold: f32::NAN, ..good }, "threshold must lie in"),
+            ];
+            bad.extend(cases.map(|(color, words)| Bad::new(color, sample_inputs([2, 5, 5, 3]), words)));
+            bad
+        }),
+    };
+    ["color_jitter", "grayscale", "solarize"].map(entry).into()
+}
+
+impl Tensor {
+    /// Images `[N, H, W, C]` with jittered, greyed or solarized colours: see [`Color`].
+    ///
+    /// # Errors
+    /// Anything but f32 images with an i32 index each; strengths and chances outside their limits.
+    pub fn color_jitter(&self, indices: &Tensor, color: Color) -> Result<Tensor> {
+        images_of(color, self, indices)
+    }
+
+    /// Images `[N, H, W, C]` turned grey with chance `p`; they keep their channels.
+    ///
+    /// # Errors
+    /// Anything but f32 images with an i32 index each; a chance outside 0..=1.
+    pub fn grayscale(&self, indices: &Tensor, p: f32, draws: Draws) -> Result<Tensor> {
+        images_of(Color { grayscale: p, draws, ..Color::default() }, self, indices)
+    }
+
+    /// Images `[N, H, W, C]` where, with chance `p`, values from `threshold` up become 1 - x.
+    ///
+    /// # Errors
+    /// Anything but f32 images with an i32 index each; a chance outside 0..=1.
+    pub fn solarize(&self, indices: &Tensor, threshold: f32, p: f32, draws: Draws) -> Result<Tensor> {
+        images_of(Color { solarize: p, threshold, draws, ..Color::default() }, self, indices)
+    }
+}

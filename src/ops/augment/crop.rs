@@ -1,0 +1,294 @@
+//! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in the centre.
+
+use super::{
+    Draws, SAMPLE_DRAWS, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, images_of,
+    range, sample_inputs, stage, unit,
+};
+use crate::error::Result;
+use crate::gpu::{Kernel, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Sample, indices, uniform};
+use crate::ops::{Array, Attributes, Cost, Operator, apply_one, exactly};
+use crate::params;
+use crate::tensor::{Spec, Tensor};
+
+static CROP: Kernel = kernel!("augment/crop");
+
+/// The tries that a box has to fit into the image.
+const TRIES: u32 = 10;
+
+/// A random box of each image, resized to `size`, perhaps mirrored.
+///
+/// The box has an area of `scale` times the image's, uniform, and an aspect ratio (width / height) uniform in its logarithm.
+/// Ten boxes are tried; where none fits, it is the largest one of an allowed ratio in the centre. Bilinear with antialiasing.
+/// Where rounding a box's side to a pixel is a near tie, adapters may differ by that pixel; otherwise only in the last bits.
+///
+/// `draws` `[N, 4]`: left, top, width, height in pixels; a negative width means mirrored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RandomResizedCrop {
+    /// Height and width of the result.
+    pub size: [usize; 2],
+    /// Least and greatest share of the area, within 0..=1.
+    pub scale: [f32; 2],
+    /// Least and greatest width / height.
+    pub ratio: [f32; 2],
+    /// The chance of an image to be mirrored.
+    pub flip: f32,
+    /// Where the random numbers come from.
+    pub draws: Draws,
+}
+
+impl RandomResizedCrop {
+    /// Aspect ratios from 3 : 4 to 4 : 3, torchvision's default.
+    pub const RATIO: [f32; 2] = [0.75, 4.0 / 3.0];
+
+    fn record(&self, [h, w]: [usize; 2], bits: &dyn Fn(u32) -> [u32; 2]) -> Vec<f64> {
+        let (height, width) = (h as f64, w as f64);
+        let logarithms = self.ratio.map(f32::ln);
+        let sides = (1..=TRIES).map(|block| {
+            let [area, ratio] = bits(block);
+            let (area, ratio) = (between(area, self.scale) * height * width, between(ratio, logarithms).exp());
+            ((area * ratio).sqrt().round_ties_even(), (area / ratio).sqrt().round_ties_even())
+        });
+        let fitting = sides.into_iter().find(|(x, y)| (1.0..=width).contains(x) && (1.0..=height).contains(y));
+        let [low, high] = self.ratio.map(f64::from);
+        let (left, top, x, y) = match fitting {
+            Some((x, y)) => {
+                let [left, top] = bits(TRIES + 1);
+                (below(left, w - x as usize + 1) as f64, below(top, h - y as usize + 1) as f64, x, y)
+            }
+            None => {
+                let x = if width > high * height { (height * high).round_ties_even().clamp(1.0, width) } else { width };
+                let y = if width < low * height { (width / low).round_ties_even().clamp(1.0, height) } else { height };
+                (((width - x) / 2.0).floor(), ((height - y) / 2.0).floor(), x, y)
+            }
+        };
+        let [flip, _] = bits(0);
+        vec![left, top, if unit(flip) < f64::from(self.flip) { -x } else { x }, y]
+    }
+}
+
+/// The kernel's second stage, whichever way the boxes were made.
+fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec) -> Result<Tensor> {
+    let [_, out_h, out_w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
+    let (h, w) = (images.shape().dim(1), images.shape().dim(2));
+    let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
+    let pixels = y.elements() / c;
+    stage(&CROP, images, c).write(&y).read(boxes).params(params![pixels, h, w, out_h, out_w]).invocations(pixels)?;
+    Ok(y)
+}
+
+/// Weights of all pixels of a side for one of `out` pixels: a triangle, normalised.
+fn triangle(at: usize, out: usize, side: f64) -> Vec<f64> {
+    let scale = side / out as f64;
+    let centre = (at as f64 + 0.5) * scale;
+    let weights = (0..side as usize).map(|i| (1.0 - (i as f64 + 0.5 - centre).abs() / scale.max(1.0)).max(0.0));
+    let total: f64 = weights.clone().sum();
+    weights.map(|weight| weight / total).collect()
+}
+
+fn resize_reference(images: &Array, boxes: &Array, [out_h, out_w]: [usize; 2]) -> Array {
+    let (n, c) = (images.shape.dim(0), images.shape.dim(3));
+    Array::from_fn([n, out_h, out_w, c], |index| {
+        let [n, y, x, c] = index else { return f64::NAN };
+        let [left, top, width, height] = [0, 1, 2, 3].map(|i| boxes.at(&[*n, i]));
+        let x = if width < 0.0 { out_w - 1 - x } else { *x };
+        let (across, down) = (triangle(x, out_w, width.abs()), triangle(*y, out_h, height));
+        let row = |y: usize| {
+            across.iter().enumerate().map(|(x, weight)| weight * images.at(&[*n, top as usize + y, left as usize + x, *c])).sum::<f64>()
+        };
+        down.iter().enumerate().filter(|(_, weight)| **weight > 0.0).map(|(y, weight)| weight * row(y)).sum()
+    })
+}
+
+impl Operator for RandomResizedCrop {
+    fn name(&self) -> &str {
+        "random_resized_crop"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [n, _, _, c] = check_drawn(self.name(), inputs, &self.draws)?;
+        let ([h, w], [low, high], [thin, wide]) = (self.size, self.scale, self.ratio);
+        check_side(self.name(), "the result", h)?;
+        check_side(self.name(), "the result", w)?;
+        check_number(self.name(), "the greatest scale", high, [0.0, 1.0])?;
+        check_number(self.name(), "the least scale", low, [0.0, high])?;
+        check_number(self.name(), "the least ratio", thin, [1e-3, 1e3])?;
+        check_number(self.name(), "the greatest ratio", wide, [thin, 1e3])?;
+        check_probability(self.name(), "flip", self.flip)?;
+        Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 4])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let (h, w) = (images.shape().dim(1), images.shape().dim(2));
+        let ([low, high], [thin, wide]) = (self.scale, self.ratio);
+        let params = params![h, w, low, high, thin.ln(), wide.ln(), thin, wide, self.flip];
+        let boxes = self.draws.launch(&CROP, indices, 4, params)?;
+        Ok(vec![resize(images, &boxes, spec)?, boxes])
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [images, indices] = exactly(self.name(), inputs)?;
+        let side = [images.shape.dim(1), images.shape.dim(2)];
+        let boxes = self.draws.reference(indices, 4, |bits| self.record(side, bits));
+        Ok(vec![resize_reference(images, &boxes, self.size), boxes])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::streaming(inputs, outputs, 8.0)
+    }
+}
+
+/// The square of side `fraction * min(H, W)` in the centre, resized to `size`: for measuring.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CenterResize {
+    /// Height and width of the result.
+    pub size: [usize; 2],
+    /// The square's side as a part of the image's shorter side, above 0 and at most 1.
+    pub fraction: f32,
+}
+
+impl CenterResize {
+    fn square(&self, [h, w]: [usize; 2]) -> [f32; 4] {
+        let side = (h.min(w) as f32 * self.fraction).round().max(1.0) as usize;
+        [(w - side) / 2, (h - side) / 2, side, side].map(|v| v as f32)
+    }
+}
+
+impl Operator for CenterResize {
+    fn name(&self) -> &str {
+        "center_resize"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [images] = exactly(self.name(), inputs)?;
+        let ([n, _, _, c], [h, w]) = (check_images(self.name(), images)?, self.size);
+        check_side(self.name(), "the result", h)?;
+        check_side(self.name(), "the result", w)?;
+        check_number(self.name(), "fraction", self.fraction, [1e-3, 1.0])?;
+        Ok(vec![Spec::f32([n, h, w, c])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([images], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
+        let boxes = Tensor::from_slice(images.gpu(), &self.square([h, w]).repeat(n), [n, 4])?;
+        Ok(vec![resize(images, &boxes, spec)?])
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [images] = exactly(self.name(), inputs)?;
+        let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape.dim(axis));
+        let boxes = Array::new([n, 4], self.square([h, w]).repeat(n).into_iter().map(f64::from).collect());
+        Ok(vec![resize_reference(images, &boxes, self.size)])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::streaming(inputs, outputs, 8.0)
+    }
+}
+
+fn crop_entry() -> Entry {
+    let make = |size, scale, draws| RandomResizedCrop { size, scale, ratio: RandomResizedCrop::RATIO, flip: 0.5, draws };
+    Entry {
+        name: "random_resized_crop",
+        family: "augment",
+        inputs: &["images", "indices"],
+        outputs: &["y", "draws"],
+        shaders: &["augment/crop"],
+        build: Box::new(|attributes: &Attributes| {
+            Ok(Box::new(RandomResizedCrop {
+                size: [attributes.size("height")?, attributes.size("width")?],
+                scale: range(attributes, "scale_low", "scale_high", [0.08, 1.0])?,
+                ratio: range(attributes, "ratio_low", "ratio_high", RandomResizedCrop::RATIO)?,
+                flip: attributes.number_or("flip", 0.0)? as f32,
+                draws: Draws::from_attributes(attributes)?,
+            }))
+        }),
+        samples: Box::new(move || {
+            let crop = |size, scale| make(size, scale, SAMPLE_DRAWS);
+            let sample = |shape, crop| Sample::new(crop, sample_inputs(shape));
+            vec![
+                sample([1, 7, 5, 1], crop([7, 5], [0.08, 1.0])),
+                sample([33, 28, 28, 1], crop([28, 28], [0.3, 1.0])),
+                sample([9, 33, 32, 3], crop([33, 32], [0.08, 1.0])),
+                sample([7, 33, 65, 4], crop([7, 5], [0.4, 1.0])),
+                sample([7, 9, 9, 4], crop([33, 3], [0.05, 0.4])),
+                sample([0, 5, 5, 3], crop([5, 5], [0.08, 1.0])),
+                sample([3, 1, 1, 3], crop([3, 3], [0.5, 1.0])),
+                // Whole images of odd shape never fit: the fallback.
+                sample([3, 33, 5, 3], crop([7, 7], [1.0, 1.0])),
+                sample([3, 5, 33, 1], crop([7, 7], [1.0, 1.0])),
+                sample([5, 7, 7, 3], RandomResizedCrop { ratio: [1.0, 1.0], flip: 0.0, ..crop([7, 7], [1.0, 1.0]) }),
+            ]
+        }),
+        bad: Box::new(move || {
+            let mut bad = bad_drawn(move |draws| make([5, 5], [0.08, 1.0], draws));
+            let good = make([5, 5], [0.08, 1.0], SAMPLE_DRAWS);
+            let cases = [
+                (RandomResizedCrop { size: [0, 5], ..good }, "the result must have sides"),
+                (RandomResizedCrop { scale: [0.5, 0.2], ..good }, "the least scale must lie in 0..=0.2, found 0.5"),
+                (RandomResizedCrop { scale: [0.5, 2.0], ..good }, "the greatest scale"),
+                (RandomResizedCrop { ratio: [0.0, 1.0], ..good }, "the least ratio"),
+                (RandomResizedCrop { ratio: [1.0, 0.5], ..good }, "the greatest ratio"),
+                (RandomResizedCrop { flip: f32::NAN, ..good }, "flip must lie in 0..=1"),
+            ];
+            bad.extend(cases.map(|(crop, words)| Bad::new(crop, sample_inputs([2, 5, 5, 3]), words)));
+            bad
+        }),
+    }
+}
+
+fn center_entry() -> Entry {
+    Entry {
+        name: "center_resize",
+        family: "augment",
+        inputs: &["images"],
+        outputs: &["y"],
+        shaders: &["augment/crop"],
+        build: Box::new(|attributes: &Attributes| {
+            let size = [attributes.size("height")?, attributes.size("width")?];
+            Ok(Box::new(CenterResize { size, fraction: attributes.number_or("fraction", 1.0)? as f32 }))
+        }),
+        samples: Box::new(|| {
+            let sample = |shape: [usize; 4], size, fraction| Sample::new(CenterResize { size, fraction }, [uniform(shape, 0.0, 1.0)]);
+            vec![
+                sample([3, 33, 65, 3], [7, 5], 0.875),
+                sample([3, 7, 5, 1], [33, 3], 1.0),
+                sample([5, 7, 7, 4], [7, 7], 1.0),
+                sample([0, 7, 7, 4], [7, 7], 1.0),
+            ]
+        }),
+        bad: Box::new(|| {
+            let image = || uniform([2, 5, 5, 3], 0.0, 1.0);
+            vec![
+                Bad::new(CenterResize { size: [5, 5], fraction: 1.5 }, [image()], "fraction must lie in"),
+                Bad::new(CenterResize { size: [5, 0], fraction: 1.0 }, [image()], "the result must have sides"),
+                Bad::new(CenterResize { size: [5, 5], fraction: 1.0 }, [indices([2, 5, 5, 3], 9)], "images must be f32"),
+            ]
+        }),
+    }
+}
+
+pub(super) fn entries() -> Vec<Entry> {
+    vec![crop_entry(), center_entry()]
+}
+
+impl Tensor {
+    /// A random box of each of the images `[N, H, W, C]`, resized to `[N, size, C]`: see [`RandomResizedCrop`].
+    ///
+    /// # Errors
+    /// Anything but f32 images with an i32 index each; ranges that are empty or outside their limits.
+    pub fn random_resized_crop(&self, indices: &Tensor, crop: RandomResizedCrop) -> Result<Tensor> {
+        images_of(crop, self, indices)
+    }
+
+    /// The square of side `fraction * min(H, W)` in the centre of images `[N, H, W, C]`, resized to `[N, size, C]`.
+    ///
+    /// # Errors
+    /// Anything but f32 images of 1, 3 or 4 channels; a fraction outside 0..=1; an empty size.
+    pub fn center_resize(&self, size: [usize; 2], fraction: f32) -> Result<Tensor> {
+        apply_one(CenterResize { size, fraction }, &[self])
+    }
+}

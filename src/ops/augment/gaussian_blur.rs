@@ -1,0 +1,166 @@
+//! Gaussian blur of random width: torchvision's GaussianBlur on a random part of the images.
+
+use super::{
+    Draws, SAMPLE_DRAWS, bad_drawn, between, check_drawn, check_number, check_probability, images_of, range, sample_inputs, stage, unit,
+};
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Sample};
+use crate::ops::{Array, Attributes, Cost, Operator, exactly};
+use crate::params;
+use crate::tensor::{Spec, Tensor};
+
+static GAUSSIAN_BLUR: Kernel = kernel!("augment/gaussian_blur");
+
+/// Blur by a Gaussian whose standard deviation is uniform in `sigma`, edges reflected.
+///
+/// `draws` `[N, 4]`: sigma, `q = exp(-1 / (2 sigma^2))`, 1 / sum of the weights, 0; for an image that stays sharp 0, 0, 1, 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GaussianBlur {
+    /// Pixels of the kernel along an axis, odd; half of it is less than either side of the image.
+    pub kernel: usize,
+    /// Least and greatest standard deviation in pixels.
+    pub sigma: [f32; 2],
+    /// The chance of an image to be blurred.
+    pub p: f32,
+    /// Where the random numbers come from.
+    pub draws: Draws,
+}
+
+impl GaussianBlur {
+    /// SimCLR's kernel for images of this height: a tenth, made odd, at least 3.
+    pub fn kernel_for(height: usize) -> usize {
+        (height / 10 / 2 * 2 + 1).max(3)
+    }
+
+    fn weights(&self, sigma: f64) -> Vec<f64> {
+        let radius = (self.kernel / 2) as f64;
+        let density = |d: f64| (-d * d / (2.0 * sigma * sigma)).exp();
+        (0..self.kernel).map(|i| density(i as f64 - radius)).collect()
+    }
+}
+
+impl Operator for GaussianBlur {
+    fn name(&self) -> &str {
+        "gaussian_blur"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [n, h, w, c] = check_drawn(self.name(), inputs, &self.draws)?;
+        if self.kernel % 2 == 0 || self.kernel / 2 >= h.min(w) {
+            let message = format!("images of {h} x {w} take an odd kernel of at most {}, found {}", 2 * h.min(w) - 1, self.kernel);
+            return Err(Error::shape(self.name(), message));
+        }
+        let [low, high] = self.sigma;
+        check_number(self.name(), "the least sigma", low, [0.05, 1e3])?;
+        check_number(self.name(), "the greatest sigma", high, [low, 1e3])?;
+        check_probability(self.name(), "p", self.p)?;
+        Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 4])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let (h, w, c) = (spec.shape.dim(1), spec.shape.dim(2), spec.shape.dim(3));
+        let (radius, [low, high]) = (self.kernel / 2, self.sigma);
+        let draws = self.draws.launch(&GAUSSIAN_BLUR, indices, 4, params![radius, low, high, self.p])?;
+        let pass = |from: &Tensor, vertical: bool| -> Result<Tensor> {
+            let to = Tensor::empty(from.gpu(), &spec.shape, spec.dtype)?;
+            let pixels = to.elements() / c;
+            let params = params![pixels, h as i32, w as i32, radius as i32, vertical];
+            stage(&GAUSSIAN_BLUR, from, c).write(&to).read(&draws).params(params).invocations(pixels)?;
+            Ok(to)
+        };
+        let y = pass(&pass(images, false)?, true)?;
+        Ok(vec![y, draws])
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [images, indices] = exactly(self.name(), inputs)?;
+        let [_, h, w] = [0, 1, 2].map(|axis| images.shape.dim(axis) as isize);
+        let draws = self.draws.reference(indices, 4, |bits| {
+            let ([whether, _], [width, _]) = (bits(0), bits(1));
+            if unit(whether) >= f64::from(self.p) {
+                return vec![0.0, 0.0, 1.0, 0.0];
+            }
+            let sigma = between(width, self.sigma);
+            vec![sigma, (-0.5 / (sigma * sigma)).exp(), 1.0 / self.weights(sigma).iter().sum::<f64>(), 0.0]
+        });
+        let reflect = |i: isize, size: isize| if i < 0 { -i } else { i.min(2 * size - 2 - i) } as usize;
+        let radius = (self.kernel / 2) as isize;
+        let y = Array::from_fn(&images.shape, |index| {
+            let [n, y, x, c] = index else { return f64::NAN };
+            let sigma = draws.at(&[*n, 0]);
+            if sigma == 0.0 {
+                return images.at(index);
+            }
+            let weights = self.weights(sigma);
+            let total: f64 = weights.iter().sum();
+            let mut sum = 0.0;
+            for (dy, down) in (-radius..).zip(&weights) {
+                for (dx, across) in (-radius..).zip(&weights) {
+                    sum += down * across * images.at(&[*n, reflect(*y as isize + dy, h), reflect(*x as isize + dx, w), *c]);
+                }
+            }
+            sum / (total * total)
+        });
+        Ok(vec![y, draws])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::streaming(inputs, outputs, 4.0 * self.kernel as f64)
+    }
+}
+
+pub(super) fn entry() -> Entry {
+    let make = |kernel, p, draws| GaussianBlur { kernel, sigma: [0.1, 2.0], p, draws };
+    Entry {
+        name: "gaussian_blur",
+        family: "augment",
+        inputs: &["images", "indices"],
+        outputs: &["y", "draws"],
+        shaders: &["augment/gaussian_blur"],
+        build: Box::new(|attributes: &Attributes| {
+            Ok(Box::new(GaussianBlur {
+                kernel: attributes.size("kernel")?,
+                sigma: range(attributes, "sigma_low", "sigma_high", [0.1, 2.0])?,
+                p: attributes.number_or("p", 1.0)? as f32,
+                draws: Draws::from_attributes(attributes)?,
+            }))
+        }),
+        samples: Box::new(move || {
+            let sample = |shape, kernel, p| Sample::new(make(kernel, p, SAMPLE_DRAWS), sample_inputs(shape));
+            vec![
+                sample([1, 7, 5, 1], 3, 1.0),
+                sample([7, 5, 7, 3], 9, 0.5),
+                sample([5, 33, 9, 4], 5, 1.0),
+                sample([0, 5, 5, 3], 3, 1.0),
+                sample([3, 1, 1, 3], 1, 1.0),
+                sample([3, 33, 12, 1], 23, 1.0),
+            ]
+        }),
+        bad: Box::new(move || {
+            let mut bad = bad_drawn(move |draws| make(3, 0.5, draws));
+            let good = make(3, 0.5, SAMPLE_DRAWS);
+            let cases = [
+                (GaussianBlur { kernel: 4, ..good }, "odd kernel of at most 9, found 4"),
+                (GaussianBlur { kernel: 11, ..good }, "odd kernel of at most 9, found 11"),
+                (GaussianBlur { sigma: [0.0, 2.0], ..good }, "the least sigma must lie in"),
+                (GaussianBlur { sigma: [1.0, 0.5], ..good }, "the greatest sigma must lie in"),
+                (GaussianBlur { p: 2.0, ..good }, "p must lie in 0..=1"),
+            ];
+            bad.extend(cases.map(|(blur, words)| Bad::new(blur, sample_inputs([2, 5, 5, 3]), words)));
+            bad
+        }),
+    }
+}
+
+impl Tensor {
+    /// Images `[N, H, W, C]` blurred with chance `p` by a Gaussian of random width: see [`GaussianBlur`].
+    ///
+    /// # Errors
+    /// Anything but f32 images with an i32 index each; an even kernel or one too large to reflect; a bad range.
+    pub fn gaussian_blur(&self, indices: &Tensor, kernel: usize, sigma: [f32; 2], p: f32, draws: Draws) -> Result<Tensor> {
+        images_of(GaussianBlur { kernel, sigma, p, draws }, self, indices)
+    }
+}
