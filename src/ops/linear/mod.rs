@@ -1,11 +1,13 @@
 //! Matrix products, linear layers, attention.
 
+mod attention;
 pub(crate) mod gemm;
 mod linear;
 mod matmul;
 pub(crate) mod partial_sums;
 
 use super::registry::Entry;
+pub use attention::ScaledDotProductAttention;
 pub use linear::Linear;
 pub use matmul::{Form, Matmul};
 
@@ -13,5 +15,6 @@ pub use matmul::{Form, Matmul};
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = matmul::entries();
     entries.push(linear::entry());
+    entries.push(attention::entry());
     entries
 }
