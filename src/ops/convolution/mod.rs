@@ -1,6 +1,7 @@
 //! Convolutions: dense, grouped, depthwise, transposed.
 
 pub mod conv2d;
+pub mod conv_transpose2d;
 mod dense;
 pub mod depthwise_conv2d;
 pub mod geometry;
@@ -9,5 +10,5 @@ use super::registry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    vec![conv2d::entry(), depthwise_conv2d::entry()]
+    vec![conv2d::entry(), conv_transpose2d::entry(), depthwise_conv2d::entry()]
 }
