@@ -1,0 +1,322 @@
+//! Depthwise convolution: each channel has its own kernels and sees no other channel.
+
+use super::dense::{Slabs, column_sum, reduce};
+use super::geometry::{Geometry, Padding, Window, check, image, listed, split};
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one};
+use crate::params;
+use crate::tensor::{DType, Shape, Spec, Tensor};
+
+const NAME: &str = "depthwise_conv2d";
+
+static GATHER: Kernel = kernel!("convolution/depthwise_conv2d");
+static WINDOW: Kernel = kernel!("convolution/depthwise_conv2d_window");
+static WEIGHT: Kernel = kernel!("convolution/depthwise_conv2d_weight");
+
+/// Options of [`Tensor::depthwise_conv2d`]; the first number of a pair is vertical. The multiplier, output channels per input
+/// channel, follows from the weight's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DepthwiseConv2dOptions {
+    /// Pixels between two positions of the kernel.
+    pub stride: [usize; 2],
+    /// Zeros around the image.
+    pub padding: Padding,
+    /// Pixels between two taps of the kernel.
+    pub dilation: [usize; 2],
+}
+
+impl Default for DepthwiseConv2dOptions {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: Padding::default(), dilation: [1, 1] }
+    }
+}
+
+/// `y[n, i, j, c * multiplier + m] = bias + sum over r, s of x[n, i * stride + r * dilation - padding, .., c] * weight[r, s, c * multiplier + m]`
+#[derive(Debug, Clone)]
+pub struct DepthwiseConv2d {
+    options: DepthwiseConv2dOptions,
+    /// Where it was stated, it must agree with the weight.
+    multiplier: Option<usize>,
+}
+
+impl DepthwiseConv2d {
+    /// A depthwise convolution with `options`.
+    pub fn new(options: DepthwiseConv2dOptions) -> Self {
+        Self { options, multiplier: None }
+    }
+
+    /// The same, refusing weights with another multiplier.
+    #[must_use]
+    pub fn with_multiplier(self, multiplier: usize) -> Self {
+        Self { multiplier: Some(multiplier), ..self }
+    }
+
+    fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
+        let [images, h, w, channels] = image(NAME, x)?;
+        let DepthwiseConv2dOptions { stride, padding, dilation } = self.options;
+        let wrong = |rule: String| Err(Error::shape(NAME, format!("x {} and weight {}: {rule}", x.shape, weight.shape)));
+        let Some([kh, kw, filters]) = weight.shape.array() else {
+            return wrong("a weight has the shape [kh, kw, C * multiplier]".into());
+        };
+        if channels == 0 || filters == 0 || filters % channels != 0 {
+            return wrong("the weight's last size must be a multiple of C".into());
+        }
+        if let Some(multiplier) = self.multiplier.filter(|m| m * channels != filters) {
+            return wrong(format!("with multiplier {multiplier} the weight's last size must be {}", multiplier * channels));
+        }
+        let (before, output) = Window { stride, padding, dilation }.slide(NAME, [h, w], [kh, kw])?;
+        Ok(Geometry { images, input: [h, w], channels, output, filters, kernel: [kh, kw], stride, before, dilation, groups: channels })
+    }
+}
+
+/// Sizes for which the window kernels are written: the kernel's size and the stride.
+fn window(g: &Geometry) -> Option<(usize, usize)> {
+    let ([kh, kw], [sy, sx]) = (g.kernel, g.stride);
+    let fits = kh == kw && [3, 5, 7].contains(&kw) && sy == sx && sx <= 2 && g.dilation == [1, 1];
+    (fits && g.channels == g.filters && g.channels % 4 == 0).then_some((kw, sx))
+}
+
+/// Channels that a thread of the general kernels takes at once.
+fn width(g: &Geometry) -> usize {
+    if g.channels == g.filters && g.channels % 4 == 0 { 4 } else { 1 }
+}
+
+fn run_window(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, [size, stride]: [usize; 2], backwards: bool) -> Result<Tensor> {
+    let ([h, w], [source_h, source_w]) = if backwards { (g.input, g.output) } else { (g.output, g.input) };
+    // Backwards, the output is padded so that each tap meets what it was multiplied with.
+    let start = |before: usize| if backwards { before as i32 - (size as i32 - 1) } else { -(before as i32) };
+    let y = Tensor::empty(x.gpu(), [g.images, h, w, g.channels], x.dtype())?;
+    let (channels4, tiles_y, tiles_x) = (g.channels / 4, h.div_ceil(2), w.div_ceil(4));
+    let count = g.images * tiles_y * tiles_x * channels4;
+    let [top, left] = g.before;
+    let last = if backwards { size * size - 1 } else { 0 };
+    Launch::new(x.gpu(), &WINDOW, "window")
+        .storage(x.dtype().storage())
+        .define("SIZE", size)
+        .define("STRIDE", stride)
+        .read(x)
+        .read(weight)
+        .read(bias.unwrap_or(weight))
+        .write(&y)
+        .params(params![count, tiles_y, tiles_x, h, w, channels4, source_h, source_w, start(top), start(left), last, bias.is_some()])
+        .invocations(count)?;
+    Ok(y)
+}
+
+fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if let Some((size, stride)) = window(g) {
+        return run_window(g, x, weight, bias, [size, stride], false);
+    }
+    let ([h, w], [source_h, source_w], [kh, kw], [step_y, step_x]) = (g.output, g.input, g.kernel, g.stride);
+    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i32)), g.dilation.map(|v| v as i32));
+    let y = Tensor::empty(x.gpu(), [g.images, h, w, g.filters], x.dtype())?;
+    let width = width(g);
+    let count = y.elements() / width;
+    #[rustfmt::skip]
+    let params = params![
+        count, h, w, g.filters / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, 1usize, 1usize, top, left,
+        dilation_y, dilation_x, g.filters / g.channels, 1usize, bias.is_some(),
+    ];
+    let launch = Launch::new(x.gpu(), &GATHER, "gather").storage(x.dtype().storage()).define("WIDTH", width);
+    launch.read(x).read(weight).read(bias.unwrap_or(weight)).write(&y).params(params).invocations(count)?;
+    Ok(y)
+}
+
+fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    if let Some((size, 1)) = window(g) {
+        return run_window(g, dy, weight, None, [size, 1], true);
+    }
+    let ([h, w], [source_h, source_w], [kh, kw], [up_y, up_x]) = (g.input, g.output, g.kernel, g.stride);
+    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| v as i32), g.dilation.map(|v| -(v as i32)));
+    let dx = Tensor::empty(dy.gpu(), [g.images, h, w, g.channels], dy.dtype())?;
+    let width = width(g);
+    let count = dx.elements() / width;
+    #[rustfmt::skip]
+    let params = params![
+        count, h, w, g.channels / width, source_h, source_w, g.filters / width, kh, kw, 1usize, 1usize, up_y, up_x, top, left,
+        dilation_y, dilation_x, 1usize, g.filters / g.channels, false,
+    ];
+    let launch = Launch::new(dy.gpu(), &GATHER, "gather").storage(dy.dtype().storage()).define("WIDTH", width);
+    launch.read(dy).read(weight).read(weight).write(&dx).params(params).invocations(count)?;
+    Ok(dx)
+}
+
+fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let ([h, w], [source_h, source_w], [kh, kw], [step_y, step_x]) = (g.output, g.input, g.kernel, g.stride);
+    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i32)), g.dilation.map(|v| v as i32));
+    let (rows, taps, width) = (g.images * h, kh * kw, width(g));
+    let (size, stride) = window(g).unwrap_or((0, 1));
+    // All nine taps fit into a thread's registers, of larger kernels one row.
+    let band = if size == 3 { 3 } else { 1 };
+    let items = match size {
+        0 => taps,
+        _ => kh / band,
+    };
+    let channels = g.filters / width;
+    let columns = g.filters.next_multiple_of(4);
+    let threads = if x.gpu().capabilities().schedule == Schedule::Simd { 16384usize } else { 4096 };
+    let slabs = Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns);
+    let partial = Tensor::empty(x.gpu(), [slabs.count, taps, columns], DType::F32)?;
+    let count = slabs.count * items * channels;
+    #[rustfmt::skip]
+    let params = params![
+        count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
+        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels,
+    ];
+    let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).define("WIDTH", width);
+    let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band);
+    launch.read(x).read(dy).write(&partial).params(params).invocations(count)?;
+    reduce(&partial, Shape::from([kh, kw, g.filters]), slabs.count, taps, g.filters, [g.filters, 1])
+}
+
+impl Operator for DepthwiseConv2d {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let (x, weight, bias) = split(NAME, inputs)?;
+        let g = self.geometry(x, weight)?;
+        check(NAME, x, weight, bias, g.filters)?;
+        let [h, w] = g.output;
+        Ok(vec![Spec::new([g.images, h, w, g.filters], x.dtype)])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
+        let (x, weight, bias) = split(NAME, inputs)?;
+        let g = self.geometry(x.spec(), weight.spec())?;
+        Ok(vec![forward(&g, x, weight, bias.copied())?])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let g = self.geometry(x.spec(), weight.spec())?;
+        let mut gradients = vec![
+            step.needs(0).then(|| input_gradient(&g, &dy, weight)).transpose()?,
+            step.needs(1).then(|| weight_gradient(&g, x, &dy)).transpose()?,
+        ];
+        if step.input_count() == 3 {
+            gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
+        }
+        Ok(gradients)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: vec![0, 1], outputs: vec![] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0, 1, 2]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let (x, weight, bias) = split(NAME, inputs)?;
+        let g = self.geometry(&Spec::f32(x.shape.clone()), &Spec::f32(weight.shape.clone()))?;
+        let ([h, w], [oh, ow], [kh, kw], [sy, sx]) = (g.input, g.output, g.kernel, g.stride);
+        let ([dy, dx], [top, left], multiplier) = (g.dilation, g.before, g.filters / g.channels);
+        let y = Array::from_fn([g.images, oh, ow, g.filters], |at| {
+            let [n, i, j, o] = *at else { return f64::NAN };
+            let mut sum = bias.map_or(0.0, |b| b.flat(o));
+            for r in 0..kh {
+                for s in 0..kw {
+                    let (row, column) = (i * sy + r * dy, j * sx + s * dx);
+                    if row >= top && column >= left && row - top < h && column - left < w {
+                        sum += x.at(&[n, row - top, column - left, o / multiplier]) * weight.at(&[r, s, o]);
+                    }
+                }
+            }
+            sum
+        });
+        Ok(vec![y])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let flops = match inputs {
+            [x, weight, ..] => self.geometry(x, weight).map_or(0.0, |g| g.flops()),
+            _ => 0.0,
+        };
+        Cost { flops, ..Cost::streaming(inputs, outputs, 0.0) }
+    }
+}
+
+fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
+    let Window { stride, padding, dilation } = Window::from_attributes(attributes)?;
+    let operator = DepthwiseConv2d::new(DepthwiseConv2dOptions { stride, padding, dilation });
+    Ok(Box::new(if attributes.has("multiplier") { operator.with_multiplier(attributes.size("multiplier")?) } else { operator }))
+}
+
+fn samples() -> Vec<Sample> {
+    let sample = |x: [usize; 4], weight: [usize; 3], bias: bool, options: DepthwiseConv2dOptions| {
+        let mut inputs: Vec<Input> = vec![normal(x), normal_with(weight, 0.3, 0.0)];
+        if bias {
+            inputs.push(normal([weight[2]]));
+        }
+        Sample::new(DepthwiseConv2d::new(options), inputs)
+    };
+    let with = |stride: [usize; 2], padding: Padding, dilation: [usize; 2]| DepthwiseConv2dOptions { stride, padding, dilation };
+    let same = with([1, 1], Padding::Same, [1, 1]);
+    let two = with([2, 2], Padding::Same, [1, 1]);
+    vec![
+        sample([0, 5, 5, 4], [3, 3, 4], true, same),
+        sample([1, 1, 1, 1], [1, 1, 1], false, DepthwiseConv2dOptions::default()),
+        sample([2, 5, 7, 3], [3, 3, 3], true, same),
+        sample([2, 7, 5, 4], [3, 3, 4], true, same),
+        sample([1, 9, 6, 12], [3, 3, 12], false, two),
+        sample([1, 9, 10, 8], [5, 5, 8], true, same),
+        sample([1, 8, 9, 4], [5, 5, 4], false, two),
+        sample([1, 9, 7, 4], [7, 7, 4], true, with([1, 1], [3, 2, 0, 4].into(), [1, 1])),
+        sample([1, 11, 13, 4], [7, 7, 4], true, with([2, 2], 3.into(), [1, 1])),
+        sample([1, 9, 9, 8], [3, 5, 8], true, with([2, 3], [1, 0, 2, 3].into(), [2, 1])),
+        sample([2, 6, 5, 3], [3, 3, 6], true, with([1, 2], 1.into(), [1, 1])),
+        sample([1, 5, 5, 33], [3, 2, 65 + 1], true, with([2, 1], 1.into(), [1, 2])),
+    ]
+}
+
+fn bad() -> Vec<Bad> {
+    let plain = || DepthwiseConv2d::new(DepthwiseConv2dOptions::default());
+    vec![
+        Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
+        Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3])], "expected [N, H, W, C]"),
+        Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3, 1])], "a weight has the shape [kh, kw, C * multiplier]"),
+        Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 4])], "must be a multiple of C"),
+        Bad::new(plain().with_multiplier(2), [normal([1, 4, 4, 3]), normal([3, 3, 3])], "with multiplier 2 the weight's last size must be 6"),
+        Bad::new(plain(), [normal([1, 4, 2, 3]), normal([3, 3, 3])], "a kernel that spans 3 pixels does not fit into 2 pixels"),
+        Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3]), normal([4])], "expected [3]: one element an output channel"),
+        Bad::new(plain(), [indices([1, 4, 4, 3], 2), normal([3, 3, 3])], "x must hold floats"),
+    ]
+}
+
+/// The operator's line of the registry.
+pub(super) fn entry() -> Entry {
+    Entry {
+        name: NAME,
+        family: "convolution",
+        inputs: &["x", "weight", "bias"],
+        outputs: &["y"],
+        shaders: &[
+            "convolution/depthwise_conv2d",
+            "convolution/depthwise_conv2d_window",
+            "convolution/depthwise_conv2d_weight",
+            "convolution/reduce",
+            "convolution/column_sum",
+        ],
+        build: Box::new(build),
+        samples: Box::new(samples),
+        bad: Box::new(bad),
+    }
+}
+
+impl Tensor {
+    /// Depthwise convolution of images `[N, H, W, C]` with `weight` `[kh, kw, C * multiplier]` and `bias` `[C * multiplier]`:
+    /// `[N, OH, OW, C * multiplier]`, output channel `c * multiplier + m`; sizes as in [`Tensor::conv2d`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel larger than the padded image, a stride or dilation of 0; a weight or bias that is not
+    /// f32; out of memory.
+    pub fn depthwise_conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &DepthwiseConv2dOptions) -> Result<Tensor> {
+        apply_one(DepthwiseConv2d::new(*options), &listed(self, weight, bias))
+    }
+}
