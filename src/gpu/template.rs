@@ -24,6 +24,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
+    ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
 ];
 
 /// Who will read the text.
