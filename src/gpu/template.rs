@@ -29,6 +29,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
+    ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
 ];
 
 /// Who will read the text.

@@ -1,0 +1,70 @@
+// NT-Xent from stored similarities, all [n, n] and divided by the temperature: s11 and s22 within each view, s12 between the two. Row i of the
+// whole 2n x 2n matrix is (s11[i, :] without i, s12[i, :]), row n + i is (s12[:, i], s22[i, :] without i); its positive is s12[i, i].
+//
+// rows: stats [2n] of (log-sum-exp, 1, 1, loss of the row); a thread owns a row (online max and sum).
+// backward: the gradient dy [n, n] of s11 (PART 0), s12 (1) or s22 (2): (softmax of each row that holds the element, less 1 at a positive)
+// * loss_gradient[0] / 2n; a thread owns an element.
+{% include "grid.wgsl" %}
+{% if ENTRY == "rows" %}
+{{ input(0, "s11", type="f32") }}
+{{ input(1, "s12", type="f32") }}
+{{ input(2, "s22", type="f32") }}
+{{ output(3, "stats", type="f32", width=4) }}
+{{ params("n: u32") }}
+
+fn fold(state: vec2<f32>, s: f32) -> vec2<f32> {
+    let m = max(state.x, s);
+    return vec2<f32>(m, state.y * exp(state.x - m) + exp(s - m));
+}
+
+@compute @workgroup_size(64)
+fn rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group_index(wid, nwg) * 64u + lane;
+    if (row >= 2u * p.n) {
+        return;
+    }
+    let second = row >= p.n;
+    let i = select(row, row - p.n, second);
+    let positive = load_s12(i * p.n + i);
+    var state = vec2<f32>(positive, 0.0);
+    for (var j = 0u; j < p.n; j += 1u) {
+        if (second) {
+            state = fold(state, load_s12(j * p.n + i));
+        } else {
+            state = fold(state, load_s12(i * p.n + j));
+        }
+        if (j != i) {
+            if (second) {
+                state = fold(state, load_s22(i * p.n + j));
+            } else {
+                state = fold(state, load_s11(i * p.n + j));
+            }
+        }
+    }
+    let lse = state.x + log(state.y);
+    store4_stats(row, vec4<f32>(lse, 1.0, 1.0, lse - positive));
+}
+{% else %}
+{{ input(0, "s", type="f32") }}
+{{ input(1, "stats", type="f32", width=4) }}
+{{ input(2, "loss_gradient", type="f32") }}
+{{ output(3, "dy", type="f32") }}
+{{ params("n: u32") }}
+
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let index = group_index(wid, nwg) * 64u + lane;
+    if (index >= p.n * p.n) {
+        return;
+    }
+    let i = index / p.n;
+    let j = index % p.n;
+    let s = load_s(index);
+{% if PART == 1 %}
+    let value = exp(s - load4_stats(i).x) + exp(s - load4_stats(p.n + j).x) - select(0.0, 2.0, i == j);
+{% else %}
+    let value = select(0.0, exp(s - load4_stats({{ "p.n + " if PART == 2 else "" }}i).x), i != j);
+{% endif %}
+    store_dy(index, value * load_loss_gradient(0u) / f32(2u * p.n));
+}
+{% endif %}

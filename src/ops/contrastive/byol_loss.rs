@@ -1,0 +1,131 @@
+//! BYOL's loss: two less twice the cosine between a prediction and its target (Grill et al. 2020).
+
+use super::pairs::{check_batch, check_rows, dot, mean, row_lanes, scalar, specs};
+use crate::error::Result;
+use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, indices, normal};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::params;
+use crate::tensor::{DType, Spec, Tensor};
+
+const NAME: &str = "byol_loss";
+static KERNEL: Kernel = kernel!("contrastive/byol_loss");
+
+/// The mean over rows of 2 - 2 cos(`prediction`, `target`), both [N, D]; the target gets no gradient.
+#[derive(Debug, Clone)]
+pub struct ByolLoss;
+
+impl ByolLoss {
+    fn launch<'a>(&self, prediction: &'a Tensor, target: &Tensor, entry: &'a str) -> Launch<'a> {
+        Launch::new(prediction.gpu(), &KERNEL, entry)
+            .storage(prediction.dtype().storage())
+            .define("TARGET", if target.dtype() == DType::F16 { "f16" } else { "f32" })
+            .define("BACKWARD", entry == "backward")
+            .read(prediction)
+            .read(target)
+    }
+}
+
+impl Operator for ByolLoss {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [prediction, target] = specs(NAME, inputs)?;
+        check_rows(NAME, ["prediction", "target"], [prediction, target])?;
+        check_batch(NAME, ["prediction", "target"], [prediction, target])?;
+        let n = prediction.shape.dim(0);
+        Ok(vec![Spec::f32([]), Spec::f32([n, 4]), Spec::f32([n])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let [prediction, target] = *exactly(NAME, inputs)?;
+        let (gpu, n) = (prediction.gpu(), prediction.shape().dim(0));
+        let stats = Tensor::empty(gpu, [n, 4], DType::F32)?;
+        let norms = Tensor::empty(gpu, [n], DType::F32)?;
+        self.launch(prediction, target, "forward")
+            .define("LANES", row_lanes(gpu))
+            .write(&stats)
+            .write(&norms)
+            .params(params![prediction.shape().last()])
+            .groups(n)?;
+        let [loss, _] = mean(&stats, n)?;
+        Ok(vec![loss, stats, norms])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let (prediction, target) = (step.input(0)?, step.input(1)?);
+        let dx = Tensor::empty(step.gpu(), prediction.shape(), prediction.dtype())?;
+        let scale = -2.0 / prediction.shape().dim(0) as f32;
+        self.launch(prediction, target, "backward")
+            .read(step.output(1)?)
+            .read(step.output(2)?)
+            .read(&step.cotangent(0)?)
+            .write(&dx)
+            .params(params![prediction.shape().last(), dx.elements(), scale])
+            .invocations(dx.elements())?;
+        Ok(vec![Some(dx), None])
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: vec![0, 1], outputs: vec![1, 2] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [prediction, target] = exactly(NAME, inputs)?;
+        let norm = |row: &[f64]| dot(row, row).sqrt().max(1e-8);
+        let loss: f64 = prediction.rows().zip(target.rows()).map(|(x, t)| 2.0 - 2.0 * dot(x, t) / (norm(x) * norm(t))).sum();
+        Ok(scalar(loss / prediction.shape.dim(0) as f64))
+    }
+
+    fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
+        let bytes: u64 = inputs.iter().map(Spec::bytes).sum();
+        let elements = inputs.first().map_or(0, |x| x.shape.elements());
+        Cost { flops: 6.0 * elements as f64, bytes: bytes as f64 + 4.0 }
+    }
+}
+
+fn samples() -> Vec<Sample> {
+    let on = |n: usize, d: usize| Sample::new(ByolLoss, [normal([n, d]), normal([n, d])]);
+    vec![on(1, 3), on(5, 1), on(3, 7), on(33, 65), on(65, 300), Sample::new(ByolLoss, [normal([5, 9]), Input::Same(0)])]
+}
+
+fn bad() -> Vec<Bad> {
+    vec![
+        Bad::new(ByolLoss, [normal([3, 4])], "takes 2 inputs, 1 were given"),
+        Bad::new(ByolLoss, [normal([3, 4]), normal([3, 5])], "must have 4 features"),
+        Bad::new(ByolLoss, [normal([3, 4]), normal([4, 4])], "must have as many rows"),
+        Bad::new(ByolLoss, [normal([3, 4]), indices([3, 4], 2)], "must be a float tensor"),
+        Bad::new(ByolLoss, [normal([0, 4]), normal([0, 4])], "is empty"),
+    ]
+}
+
+pub(super) fn entry() -> Entry {
+    Entry {
+        name: NAME,
+        family: "contrastive",
+        inputs: &["prediction", "target"],
+        outputs: &["loss"],
+        shaders: &["contrastive/byol_loss", "contrastive/statistics"],
+        build: Box::new(|_| Ok(Box::new(ByolLoss))),
+        samples: Box::new(samples),
+        bad: Box::new(bad),
+    }
+}
+
+impl Tensor {
+    /// BYOL's loss of these predictions [N, D] against `target` [N, D]: the mean over rows of 2 - 2 cos (Grill et al. 2020). The target gets
+    /// no gradient.
+    ///
+    /// # Errors
+    /// Unequal shapes, no rows, integers; out of memory.
+    pub fn byol_loss(&self, target: &Tensor) -> Result<Tensor> {
+        apply_one(ByolLoss, &[self, target])
+    }
+}

@@ -1,0 +1,394 @@
+//! Losses over all pairs of two sets of normalised rows, without the matrix of their similarities.
+//!
+//! Forward: tiles of the matrix are folded into each row's log-sum-exp and positives as they are computed. Backward: tiles are computed
+//! again, a block of columns at a time, turned into the loss's derivative by each similarity, and multiplied with the rows of that block.
+//! So memory grows with the rows, not with their square, and nothing is computed more often than that for any number of features.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::ops::{Backward, exactly};
+use crate::params;
+use crate::tensor::{DType, Spec, Tensor};
+
+static NORMALIZE: Kernel = kernel!("contrastive/normalize");
+static SIMILARITY_CPU: Kernel = kernel!("contrastive/similarity_cpu");
+static SIMILARITY_SIMD: Kernel = kernel!("contrastive/similarity_simd");
+static WEIGHTED_CPU: Kernel = kernel!("contrastive/weighted_cpu");
+static WEIGHTED_SIMD: Kernel = kernel!("contrastive/weighted_simd");
+static STATISTICS: Kernel = kernel!("contrastive/statistics");
+
+/// The shaders of a loss over pairs.
+pub(super) const SHADERS: &[&str] = &[
+    "contrastive/normalize",
+    "contrastive/similarity_cpu",
+    "contrastive/similarity_simd",
+    "contrastive/weighted_cpu",
+    "contrastive/weighted_simd",
+    "contrastive/statistics",
+];
+
+/// Rows are padded to the larger tile's height.
+const ROWS: usize = 64;
+/// Features are padded to the narrower tile's width.
+const FEATURES: usize = 32;
+/// Elements of the block of derivatives that backward holds at a time: 8 MiB, which stays in a large cache.
+const BLOCK: usize = 1 << 21;
+
+/// Lanes that share a row in kernels that own a row (or a whole loss) with one workgroup.
+pub(super) fn row_lanes(gpu: &Gpu) -> u32 {
+    match gpu.capabilities().schedule {
+        Schedule::Cpu => 8,
+        Schedule::Simd => 64,
+    }
+}
+
+/// How the launched schedule cuts its tiles.
+struct Tiling {
+    simd: bool,
+    lanes: u32,
+    shuffle: bool,
+    rows: usize,
+    columns: usize,
+    /// Lanes that keep statistics of one row.
+    parts: usize,
+    /// Workgroups that are enough to fill the adapter.
+    enough: usize,
+}
+
+impl Tiling {
+    fn of(gpu: &Gpu) -> Self {
+        if gpu.capabilities().schedule == Schedule::Simd {
+            return Self { simd: true, lanes: 0, shuffle: false, rows: 64, columns: 64, parts: 16, enough: 512 };
+        }
+        let lanes = gpu.capabilities().fixed_subgroup().filter(|lanes| matches!(lanes, 4 | 8 | 16));
+        let (shuffle, lanes) = (lanes.is_some(), lanes.unwrap_or(8));
+        Self { simd: false, lanes, shuffle, rows: 16, columns: 4 * lanes as usize, parts: lanes as usize, enough: 32 }
+    }
+
+    fn launch<'a>(&self, gpu: &'a Gpu, kernels: [&'a Kernel; 2], entry: &'a str) -> Launch<'a> {
+        let [cpu, simd] = kernels;
+        if self.simd {
+            return Launch::new(gpu, simd, entry);
+        }
+        Launch::new(gpu, cpu, entry).define("LANES", self.lanes).define("SHUFFLE", self.shuffle)
+    }
+}
+
+/// Normalised rows of one or more tensors below each other, padded with zeros.
+#[derive(Clone)]
+pub(super) struct Rows {
+    /// `[padded rows, padded features]`.
+    pub unit: Tensor,
+    /// `[padded rows]`: 1 / norm.
+    pub inverse: Tensor,
+}
+
+impl Rows {
+    /// Normalises the rows of `parts`, which have the same number of columns.
+    pub fn new(gpu: &Gpu, parts: &[&Tensor]) -> Result<Self> {
+        let d = parts.first().map_or(1, |t| t.shape().last());
+        let rows: usize = parts.iter().map(|t| t.shape().dim(0)).sum();
+        let (padded, width) = (rows.next_multiple_of(ROWS), d.next_multiple_of(FEATURES));
+        let unit = Tensor::empty(gpu, [padded, width], DType::F32)?;
+        let inverse = Tensor::empty(gpu, [padded], DType::F32)?;
+        let mut offset = 0;
+        for (index, part) in parts.iter().enumerate() {
+            let n = part.shape().dim(0);
+            let last = index + 1 == parts.len();
+            Launch::new(gpu, &NORMALIZE, "normalize")
+                .storage(part.dtype().storage())
+                .define("BACKWARD", false)
+                .define("LANES", row_lanes(gpu))
+                .read(*part)
+                .write(&unit)
+                .write(&inverse)
+                .params(params![d, width, offset, n])
+                .groups(if last { padded - offset } else { n })?;
+            offset += n;
+        }
+        Ok(Self { unit, inverse })
+    }
+
+    fn padded(&self) -> usize {
+        self.unit.shape().dim(0)
+    }
+
+    fn width(&self) -> usize {
+        self.unit.shape().last()
+    }
+
+    /// The gradient of the rows from `offset` that came from an input of this spec, of the gradient `du` of the normalised rows, times
+    /// `scale` and the two scalars on the device (the loss's own gradient and weight).
+    pub fn gradient(&self, du: &Tensor, offset: usize, input: &Spec, scale: f32, scalars: Option<[&Tensor; 2]>) -> Result<Tensor> {
+        let gpu = du.gpu();
+        let dx = Tensor::empty(gpu, input.shape.clone(), input.dtype)?;
+        let mut launch = Launch::new(gpu, &NORMALIZE, "normalize")
+            .storage(input.dtype.storage())
+            .define("BACKWARD", true)
+            .define("SCALED", scalars.is_some())
+            .define("LANES", row_lanes(gpu))
+            .read(du)
+            .read(&self.unit)
+            .read(&self.inverse);
+        for scalar in scalars.into_iter().flatten() {
+            launch = launch.read(scalar);
+        }
+        launch.write(&dx).params(params![input.shape.last(), self.width(), offset, scale]).groups(input.shape.dim(0))?;
+        Ok(dx)
+    }
+}
+
+/// Which pairs count, as `include/similarity.wgsl` explains.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Every pair.
+    All,
+    /// The positive of a row is half the rows away.
+    Pairs,
+    /// Positives share a label.
+    Labels,
+    /// Columns are `half` negatives, then a positive for each row.
+    Queue,
+}
+
+impl Kind {
+    fn define(self) -> &'static str {
+        match self {
+            Kind::All => "all",
+            Kind::Pairs => "pairs",
+            Kind::Labels => "labels",
+            Kind::Queue => "queue",
+        }
+    }
+}
+
+/// All pairs of `rows` and `columns`.
+pub(super) struct Pairs<'a> {
+    pub kind: Kind,
+    pub a: &'a Rows,
+    pub b: &'a Rows,
+    pub labels: Option<&'a Tensor>,
+    pub rows: usize,
+    pub columns: usize,
+    pub half: usize,
+    pub temperature: f32,
+}
+
+impl Pairs<'_> {
+    fn gpu(&self) -> &Gpu {
+        self.a.unit.gpu()
+    }
+
+    /// Launches tiles over the padded columns `first..first + width`, walked in `splits` parts.
+    fn launch(&self, output: &str, stats: Option<&Tensor>, target: &Tensor, [first, width]: [usize; 2], splits: usize) -> Result<()> {
+        let tiling = Tiling::of(self.gpu());
+        let tiles = width / tiling.columns;
+        let mut launch = tiling
+            .launch(self.gpu(), [&SIMILARITY_CPU, &SIMILARITY_SIMD], "similarity")
+            .define("PAIRS", self.kind.define())
+            .define("OUTPUT", output)
+            .define("WIDTH", if tiling.simd { 1 } else { 4 })
+            .read(&self.a.unit)
+            .read(&self.b.unit);
+        for tensor in self.labels.into_iter().chain(stats) {
+            launch = launch.read(tensor);
+        }
+        let splits = splits.clamp(1, tiles.max(1));
+        let per = tiles.div_ceil(splits);
+        let padded = self.a.padded();
+        launch
+            .write(target)
+            .params(params![
+                self.rows,
+                self.columns,
+                padded,
+                self.half,
+                self.a.width() / 4,
+                first,
+                tiles,
+                splits,
+                per,
+                1.0 / self.temperature
+            ])
+            .groups(if tiles == 0 { 0 } else { padded / tiling.rows * splits })
+    }
+
+    /// The similarities divided by the temperature, `[rows, columns]`.
+    pub fn matrix(&self) -> Result<Tensor> {
+        let y = Tensor::empty(self.gpu(), [self.rows, self.columns], DType::F32)?;
+        self.launch("matrix", None, &y, [0, self.b.padded()], usize::MAX)?;
+        Ok(y)
+    }
+
+    /// The loss `[]`, the rows' statistics `[padded, 4]`, and 1 / (rows that count) `[1]`.
+    pub fn loss(&self) -> Result<[Tensor; 3]> {
+        let gpu = self.gpu();
+        let tiling = Tiling::of(gpu);
+        let padded = self.a.padded();
+        let tiles = self.b.padded() / tiling.columns;
+        let wanted = tiling.enough.div_ceil(padded / tiling.rows).min(tiles);
+        // So that no split is left without a tile.
+        let splits = tiles.div_ceil(tiles.div_ceil(wanted));
+        let partials = Tensor::empty(gpu, [splits * tiling.parts, padded, 4], DType::F32)?;
+        self.launch("sums", None, &partials, [0, self.b.padded()], splits)?;
+        let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
+        Launch::new(gpu, &STATISTICS, "merge")
+            .define("ENTRY", "merge")
+            .read(&partials)
+            .write(&stats)
+            .params(params![splits * tiling.parts, padded, self.rows])
+            .invocations(padded)?;
+        let [loss, weight] = mean(&stats, self.rows)?;
+        Ok([loss, stats, weight])
+    }
+
+    /// The gradient of the normalised rows, less the factor weight / temperature.
+    pub fn gradient(&self, stats: &Tensor) -> Result<Tensor> {
+        let (gpu, rows, columns) = (self.gpu(), self.a.padded(), self.b.padded());
+        let width = (BLOCK / rows / ROWS * ROWS).clamp(ROWS, columns);
+        let weights = Tensor::empty(gpu, [rows, width], DType::F32)?;
+        let du = Tensor::empty(gpu, [rows, self.a.width()], DType::F32)?;
+        for first in (0..columns).step_by(width) {
+            let width = width.min(columns - first);
+            self.launch("weights", Some(stats), &weights, [first, width], usize::MAX)?;
+            weighted(&weights, width, &self.b.unit, first, &du)?;
+        }
+        Ok(du)
+    }
+}
+
+/// The mean of the rows' losses `[]` over the rows that count, and 1 / their number `[1]`.
+pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<[Tensor; 2]> {
+    let gpu = stats.gpu();
+    let loss = Tensor::empty(gpu, [], DType::F32)?;
+    let weight = Tensor::empty(gpu, [1], DType::F32)?;
+    Launch::new(gpu, &STATISTICS, "mean")
+        .define("ENTRY", "mean")
+        .define("LANES", 4 * row_lanes(gpu))
+        .read(stats)
+        .write(&loss)
+        .write(&weight)
+        .params(params![rows])
+        .groups(1)?;
+    Ok([loss, weight])
+}
+
+/// `y (+)= w v[first..first + width]`: the first block writes, later ones add. Sizes are padded.
+pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &Tensor) -> Result<()> {
+    let tiling = Tiling::of(y.gpu());
+    let d = v.shape().last();
+    let tiles = y.shape().dim(0) / tiling.rows * d.div_ceil(if tiling.simd { 32 } else { tiling.columns });
+    tiling
+        .launch(y.gpu(), [&WEIGHTED_CPU, &WEIGHTED_SIMD], "weighted")
+        .read(w)
+        .read(v)
+        .write(y)
+        .params(params![width / 4, d / 4, first, first > 0])
+        .groups(tiles)
+}
+
+/// Checks that `inputs` are float matrices with rows, as many columns each.
+pub(super) fn check_rows<const N: usize>(operator: &str, names: [&str; N], inputs: [&Spec; N]) -> Result<()> {
+    let mut columns = None;
+    for (name, spec) in names.iter().zip(inputs) {
+        if !spec.dtype.is_float() {
+            return Err(Error::dtype(operator, format!("{name} must be a float tensor, found {spec}; cast it first")));
+        }
+        let Some([_, d]) = spec.shape.array() else {
+            return Err(Error::shape(operator, format!("{name} must be a matrix [rows, features], found {}", spec.shape)));
+        };
+        if *columns.get_or_insert(d) != d || d == 0 {
+            return Err(Error::shape(operator, format!("{name} {} must have {} features, at least 1", spec.shape, columns.unwrap_or(1))));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that two matrices have the same number of rows, at least one.
+pub(super) fn check_batch(operator: &str, names: [&str; 2], [a, b]: [&Spec; 2]) -> Result<()> {
+    let [x, y] = names;
+    if a.shape.dim(0) != b.shape.dim(0) {
+        return Err(Error::shape(operator, format!("{x} {} and {y} {} must have as many rows", a.shape, b.shape)));
+    }
+    not_empty(operator, x, a)
+}
+
+/// Checks that there is a row: a mean over nothing is not a number.
+pub(super) fn not_empty(operator: &str, name: &str, spec: &Spec) -> Result<()> {
+    if spec.shape.elements() == 0 {
+        return Err(Error::shape(operator, format!("{name} {} is empty; the mean over no rows is undefined", spec.shape)));
+    }
+    Ok(())
+}
+
+/// Checks that a temperature is a positive number.
+pub(super) fn check_temperature(operator: &str, temperature: f32) -> Result<()> {
+    if temperature > 0.0 && temperature.is_finite() {
+        return Ok(());
+    }
+    Err(Error::argument(operator, format!("temperature must be positive and finite, found {temperature}")))
+}
+
+/// What a loss over pairs of one matrix puts on the tape besides the loss: normalised rows, norms, statistics, weight.
+pub(super) fn extra_specs(rows: usize, d: usize) -> [Spec; 4] {
+    let padded = rows.next_multiple_of(ROWS);
+    [Spec::f32([padded, d.next_multiple_of(FEATURES)]), Spec::f32([padded]), Spec::f32([padded, 4]), Spec::f32([1])]
+}
+
+/// The gradients of `inputs`, whose rows lie below each other in `pairs.a`, of a loss over pairs.
+pub(super) fn input_gradients(
+    step: &Backward,
+    pairs: &Pairs,
+    stats: &Tensor,
+    weight: &Tensor,
+    inputs: usize,
+) -> Result<Vec<Option<Tensor>>> {
+    let du = pairs.gradient(stats)?;
+    let cotangent = step.cotangent(0)?;
+    let mut gradients = vec![None; step.input_count()];
+    let mut offset = 0;
+    for (index, gradient) in gradients.iter_mut().enumerate().take(inputs) {
+        let spec = step.input_spec(index)?;
+        if step.needs(index) {
+            *gradient = Some(pairs.a.gradient(&du, offset, spec, 1.0 / pairs.temperature, Some([&cotangent, weight]))?);
+        }
+        offset += spec.shape.dim(0);
+    }
+    Ok(gradients)
+}
+
+/// Normalised rows by plain loops, for references.
+pub(super) fn unit_rows(array: &crate::ops::Array) -> Vec<Vec<f64>> {
+    let unit = |row: &[f64]| {
+        let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        row.iter().map(|v| v / norm).collect()
+    };
+    array.rows().map(unit).collect()
+}
+
+/// A scalar product, for references.
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// log(sum(exp)), for references; -infinity of nothing.
+pub(super) fn log_sum_exp(values: &[f64]) -> f64 {
+    let m = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if m == f64::NEG_INFINITY { m } else { m + values.iter().map(|v| (v - m).exp()).sum::<f64>().ln() }
+}
+
+/// The array of a reference's single number.
+pub(super) fn scalar(value: f64) -> Vec<crate::ops::Array> {
+    vec![crate::ops::Array::new([], vec![value])]
+}
+
+/// The five outputs of a loss over pairs by name.
+pub(super) fn saved_rows(step: &Backward, first: usize) -> Result<Rows> {
+    Ok(Rows { unit: step.output(first)?.clone(), inverse: step.output(first + 1)?.clone() })
+}
+
+/// As [`exactly`], for specs by reference.
+pub(super) fn specs<'a, const N: usize>(operator: &str, inputs: &'a [Spec]) -> Result<[&'a Spec; N]> {
+    let all: &[Spec; N] = exactly(operator, inputs)?;
+    Ok(all.each_ref())
+}
