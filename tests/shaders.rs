@@ -6,12 +6,18 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use common::gpus;
 use wgrad::gpu::{BuiltShader, Language, translate, untranslatable};
 use wgrad::ops::{gradcheck::gradcheck_sample, registry::registry};
 
-fn built() -> Vec<BuiltShader> {
+fn built() -> &'static [BuiltShader] {
+    static BUILT: OnceLock<Vec<BuiltShader>> = OnceLock::new();
+    BUILT.get_or_init(build_all)
+}
+
+fn build_all() -> Vec<BuiltShader> {
     let mut shaders: Vec<BuiltShader> = Vec::new();
     for (_, gpu) in gpus() {
         for entry in registry() {
@@ -49,7 +55,7 @@ fn every_shader_translates_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let mut failures = Vec::new();
     let mut excused = BTreeSet::new();
-    for shader in &shaders {
+    for shader in shaders {
         let name = format!("{} [{}]", shader.kernel, shader.variant);
         for language in Language::ALL {
             if let Some(reason) = untranslatable(&shader.native, language) {

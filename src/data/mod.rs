@@ -26,4 +26,4 @@ pub use folder::{read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
 pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
-pub use picture::ImageOptions;
+pub use picture::{ImageOptions, read_pictures};

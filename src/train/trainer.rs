@@ -188,6 +188,24 @@ impl Trainer {
         Ok(Outcome { finished, position: self.position, loss, seconds: begun.elapsed().as_secs_f64(), images })
     }
 
+    /// Seconds of one step, over `count` of them after one that compiles; the weights are changed.
+    ///
+    /// # Errors
+    /// Those of a step.
+    pub fn measure_steps(&mut self, count: usize) -> Result<(f64, usize)> {
+        let mut times = Vec::new();
+        for batch in self.loader.epoch(0).take(count + 1) {
+            let begun = Instant::now();
+            let batch = DeviceBatch::upload(&self.gpu, &batch?, &self.dataset)?;
+            self.step(&batch)?;
+            self.gpu.synchronize()?;
+            times.push(begun.elapsed().as_secs_f64());
+        }
+        self.reads.clear();
+        let measured = times.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&times);
+        Ok((measured.iter().sum::<f64>() / measured.len().max(1) as f64, measured.len()))
+    }
+
     /// One step: views, loss, gradients, update. Nothing in it waits for the device.
     fn step(&mut self, batch: &DeviceBatch) -> Result<()> {
         let before = self.gpu.counters();

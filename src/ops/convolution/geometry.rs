@@ -95,7 +95,7 @@ impl Window {
     }
 
     /// Padding above and to the left, and the output's size along both axes.
-    pub(super) fn slide(&self, operator: &str, input: [usize; 2], kernel: [usize; 2]) -> Result<([usize; 2], [usize; 2])> {
+    pub(crate) fn slide(&self, operator: &str, input: [usize; 2], kernel: [usize; 2]) -> Result<([usize; 2], [usize; 2])> {
         if self.stride.contains(&0) || self.dilation.contains(&0) || kernel.contains(&0) {
             return Err(Error::argument(
                 operator,

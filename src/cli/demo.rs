@@ -1,0 +1,171 @@
+//! `wgrad demo`: from nothing to a table in minutes, on real photographs of clothes.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::probe::table as probe_table;
+use super::table::Table;
+use super::train::{simclr_defaults, stop_on_interrupt};
+use crate::data::{Augmentation, Dataset, Split, open};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::io::atomic::write_atomically;
+use crate::train::evaluate::evaluate;
+use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
+use crate::train::progress::Style;
+use crate::train::run::environment;
+use crate::train::{Recipe, RunDirectory, Trainer};
+
+/// Pre-train an encoder without labels, probe it, train a MobileNet with labels, and show what came of it
+#[derive(clap::Args)]
+pub(super) struct Demo {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
+    out: PathBuf,
+    /// The photographs
+    #[arg(long, default_value = "data/fashion-mnist")]
+    data: PathBuf,
+    /// Epochs of pre-training
+    #[arg(long, default_value_t = 6)]
+    pretrain_epochs: u32,
+    /// Epochs of the MobileNet
+    #[arg(long, default_value_t = 4)]
+    epochs: u32,
+    /// Decides initial values, order and augmentation
+    #[arg(long, default_value_t = 0)]
+    seed: u32,
+}
+
+/// One trained network of the demo.
+struct Trained {
+    trainer: Trainer,
+    seconds: f64,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let begun = Instant::now();
+        let gpu = Gpu::new()?;
+        let train = Arc::new(open(&self.data, Split::Train)?);
+        let test = Arc::new(open(&self.data, Split::Test)?);
+        if self.out.exists() {
+            // A demo's directory is the demo's own; anything else is left alone.
+            if !self.out.join("simclr").exists() {
+                return Err(Error::argument(self.out.display().to_string(), "exists and holds no demo; choose another --out"));
+            }
+            std::fs::remove_dir_all(&self.out).map_err(|e| Error::io(&self.out, &e))?;
+        }
+        eprintln!("{} ({}), {} training and {} test images of {} classes", gpu.capabilities().name, gpu.capabilities().backend, train.len(), test.len(), train.classes());
+
+        let stop = stop_on_interrupt()?;
+
+        eprintln!("\n1. SimCLR: an encoder learns from images without labels");
+        let recipe = Recipe { data: self.data.clone(), epochs: self.pretrain_epochs, seed: self.seed, ..simclr_defaults() };
+        let simclr = self.train(&gpu, "simclr", recipe, &train, &stop)?;
+
+        let options = ProbeOptions { seed: self.seed, ..Default::default() };
+        eprintln!("\n2. Probe: {} labels a class on its features, {} draws", options.per_class, options.draws);
+        let probe_begun = Instant::now();
+        let probed = probe(&gpu, simclr.trainer.learner.network(), &simclr.trainer.recipe, &train, &test, &options)?;
+        let probe_seconds = probe_begun.elapsed().as_secs_f64();
+        eprint!("{}", probe_table(&probed));
+
+        eprintln!("\n3. A MobileNetV1 (width 0.25) and, as the baseline, a linear classifier on pixels learn with labels");
+        let recipe = Recipe { data: self.data.clone(), epochs: self.epochs, seed: self.seed, ..Recipe::default() };
+        let pixels = Recipe { model: "pixels".into(), learning_rate: 0.02, label_smoothing: 0.0, ..recipe.clone() };
+        let mobilenet = self.train(&gpu, "mobilenetv1", recipe, &train, &stop)?;
+        let linear = self.train(&gpu, "pixels", pixels, &train, &stop)?;
+        let mobilenet_accuracy = accuracy(&gpu, &mobilenet, &train, &test)?;
+        let linear_accuracy = accuracy(&gpu, &linear, &train, &test)?;
+
+        let results = Results { simclr, probed, probe_seconds, mobilenet, mobilenet_accuracy, linear, linear_accuracy, seconds: begun.elapsed().as_secs_f64() };
+        let summary = results.to_json(&gpu);
+        write_atomically(&self.out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
+        println!("\n{}", results.table());
+        println!("{:.0} s in all; everything is in {}", results.seconds, self.out.display());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn train(&self, gpu: &Gpu, name: &str, recipe: Recipe, data: &Arc<Dataset>, stop: &AtomicBool) -> Result<Trained> {
+        let path = self.directory(name);
+        let run = RunDirectory::create(&path, &recipe, gpu)?;
+        let mut trainer = Trainer::new(gpu, recipe, data.clone())?;
+        let outcome = trainer.run(Some(&run), Style::Auto, stop)?;
+        if !outcome.finished {
+            let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method, path.display());
+            return Err(Error::argument("demo", format!("interrupted; this part goes on with `{command}`")));
+        }
+        Ok(Trained { trainer, seconds: outcome.seconds })
+    }
+
+    fn directory(&self, name: &str) -> PathBuf {
+        Path::new(&self.out).join(name)
+    }
+}
+
+/// The share of test images that a trained classifier gets right.
+fn accuracy(gpu: &Gpu, trained: &Trained, train: &Dataset, test: &Arc<Dataset>) -> Result<f64> {
+    let preprocessing = Augmentation::preset("none")?.normalized(train);
+    Ok(evaluate(gpu, trained.trainer.learner.network(), test, &preprocessing)?.accuracy())
+}
+
+/// Everything that the closing table shows.
+struct Results {
+    simclr: Trained,
+    probed: Vec<Accuracies>,
+    probe_seconds: f64,
+    mobilenet: Trained,
+    mobilenet_accuracy: f64,
+    linear: Trained,
+    linear_accuracy: f64,
+    seconds: f64,
+}
+
+impl Results {
+    fn table(&self) -> Table {
+        let percent = |v: f64| format!("{:.1} %", 100.0 * v);
+        let mut table = Table::new(&["what", "labels", "test accuracy", "parameters", "training seconds"]);
+        for row in &self.probed {
+            let (mean, spread) = mean_and_spread(&row.linear);
+            let trained = row.features == "trained encoder";
+            let cost = |text: String| if trained { text } else { "-".to_string() };
+            let parameters = cost(self.simclr.trainer.params.count().to_string());
+            let seconds = cost(format!("{:.0}", self.simclr.seconds));
+            table.row(&[format!("probe of {}", row.features), "20 a class".into(), format!("{} +- {:.1}", percent(mean), 100.0 * spread), parameters, seconds]);
+        }
+        let classifiers = [("MobileNetV1, width 0.25", &self.mobilenet, self.mobilenet_accuracy), ("linear classifier on pixels", &self.linear, self.linear_accuracy)];
+        for (name, trained, accuracy) in classifiers {
+            table.row(&[name.into(), "all".into(), percent(accuracy), trained.trainer.params.count().to_string(), format!("{:.0}", trained.seconds)]);
+        }
+        table
+    }
+
+    fn to_json(&self, gpu: &Gpu) -> Value {
+        // The kinds of features share draws and views, so differences are taken draw by draw.
+        let paired = |other: usize| -> Value {
+            let (Some(trained), Some(other)) = (self.probed.first(), self.probed.get(other)) else { return Value::Null };
+            let differences: Vec<f64> = trained.linear.iter().zip(&other.linear).map(|(a, b)| a - b).collect();
+            let (mean, spread) = mean_and_spread(&differences);
+            json!({ "mean": mean, "spread": spread, "draws": differences })
+        };
+        let classifier = |trained: &Trained, accuracy: f64| json!({ "accuracy": accuracy, "parameters": trained.trainer.params.count(), "seconds": trained.seconds });
+        json!({
+            "environment": environment(gpu),
+            "seconds": self.seconds,
+            "simclr": { "parameters": self.simclr.trainer.params.count(), "seconds": self.simclr.seconds, "epochs": self.simclr.trainer.recipe.epochs },
+            "probe": {
+                "seconds": self.probe_seconds,
+                "rows": self.probed.iter().map(Accuracies::to_json).collect::<Vec<_>>(),
+                "over_random": paired(1),
+                "over_pixels": paired(2),
+            },
+            "mobilenet": classifier(&self.mobilenet, self.mobilenet_accuracy),
+            "linear_on_pixels": classifier(&self.linear, self.linear_accuracy),
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! `wgrad probe`: what has an encoder learnt?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::eval::load;
+use super::table::Table;
+use crate::data::{Split, open};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::nn::Module;
+use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
+use crate::train::trainer::Learner;
+
+/// Judge a run's encoder by a linear classifier and nearest neighbours, beside a random encoder and raw pixels
+#[derive(clap::Args)]
+pub(super) struct Probe {
+    /// The run's directory
+    #[arg(default_value = "runs/latest")]
+    run: PathBuf,
+    /// Labelled images of each class
+    #[arg(long, default_value_t = 20)]
+    labels: usize,
+    /// Independent choices of them
+    #[arg(long, default_value_t = 5)]
+    draws: u32,
+    /// Augmented views of each labelled image
+    #[arg(long, default_value_t = 4)]
+    views: u32,
+    /// The views' augmentation preset; the run's own where it has one
+    #[arg(long)]
+    augmentation: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Probe {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let gpu = Gpu::new()?;
+        let loaded = load(&gpu, &self.run)?;
+        let test = Arc::new(open(&loaded.recipe.data, Split::Test)?);
+        let encoder: &dyn Module = match &loaded.learner {
+            Learner::Supervised(method) => &method.model.backbone,
+            Learner::SimClr(method) => &method.encoder,
+        };
+        let augmentation = self.augmentation.unwrap_or_else(|| loaded.recipe.augmentation.clone());
+        let options = ProbeOptions { per_class: self.labels, draws: self.draws, views: self.views, seed: loaded.recipe.seed, augmentation };
+        let found = probe(&gpu, encoder, &loaded.recipe, &loaded.train, &test, &options)?;
+        if self.json {
+            println!("{:#}", json!(found.iter().map(Accuracies::to_json).collect::<Vec<_>>()));
+        } else {
+            print!("{}", table(&found));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The probe's table, in per cent.
+pub(super) fn table(found: &[Accuracies]) -> Table {
+    let mut table = Table::new(&["features", "linear", "nearest", "linear, clean images"]);
+    let show = |values: &[f64]| {
+        let (mean, spread) = mean_and_spread(values);
+        format!("{:.1} +- {:.1}", 100.0 * mean, 100.0 * spread)
+    };
+    for row in found {
+        table.row(&[row.features.clone(), show(&row.linear), show(&row.neighbours), show(&row.clean)]);
+    }
+    table
+}
+
