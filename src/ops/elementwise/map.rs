@@ -109,6 +109,8 @@ pub const MAPS: &[Definition] = &[
         &[("min", f32::MIN), ("max", f32::MAX)],
         map("clamp", "clamp(x, p.a, p.b)", "select(0.0, 1.0, x >= p.a && x <= p.b)", |x, a, b| x.max(a).min(b)),
     ),
+    with(&[("value", 2.0)], map("add_scalar", "x + p.a", "1.0", |x, a, _| x + a)),
+    with(&[("value", 2.0)], map("mul_scalar", "x * p.a", "p.a", |x, a, _| x * a)),
 ];
 
 /// A map with its constants.
@@ -288,5 +290,21 @@ impl Tensor {
     /// An integer tensor; out of memory.
     pub fn clamp(&self, min: f32, max: f32) -> Result<Tensor> {
         apply_one(Map::named("clamp")?.with_constants(min, max), &[self])
+    }
+
+    /// `x + value`.
+    ///
+    /// # Errors
+    /// An integer tensor; out of memory.
+    pub fn add_scalar(&self, value: f32) -> Result<Tensor> {
+        apply_one(Map::named("add_scalar")?.with_constants(value, 0.0), &[self])
+    }
+
+    /// `x * value`.
+    ///
+    /// # Errors
+    /// An integer tensor; out of memory.
+    pub fn mul_scalar(&self, value: f32) -> Result<Tensor> {
+        apply_one(Map::named("mul_scalar")?.with_constants(value, 0.0), &[self])
     }
 }

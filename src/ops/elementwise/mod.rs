@@ -1,8 +1,11 @@
-//! Element-wise operators: maps of one tensor, and broadcasting pairs.
+//! Element-wise operators: maps of one tensor, broadcasting pairs, choices, conversions and random masks.
 
 pub mod binary;
+pub mod cast;
+pub mod dropout;
 pub mod map;
 pub(crate) mod pointwise;
+pub mod where_;
 
 use super::registry::Entry;
 
@@ -10,5 +13,7 @@ use super::registry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = map::entries();
     entries.extend(binary::entries());
+    entries.extend([where_::entry(), cast::entry()]);
+    entries.extend(dropout::entries());
     entries
 }

@@ -5,6 +5,7 @@ pub mod cosine_similarity;
 mod dims;
 pub mod l2_normalize;
 pub(crate) mod reduce;
+pub mod topk;
 pub mod var;
 
 pub use dims::Dims;
@@ -16,6 +17,7 @@ use super::registry::Entry;
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = aggregate::entries();
+    entries.extend(topk::entries());
     entries.extend([var::entry(), l2_normalize::entry(), cosine_similarity::entry()]);
     entries
 }

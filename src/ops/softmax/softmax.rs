@@ -1,0 +1,232 @@
+//! `softmax(x / temperature)` and its logarithm along any axis.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::params;
+use crate::tensor::{Spec, Tensor};
+
+static CPU: Kernel = kernel!("softmax/softmax_cpu");
+static SIMD: Kernel = kernel!("softmax/softmax_simd");
+
+/// Lanes of the workgroup that owns a row on GPUs.
+const LANES: usize = 128;
+/// The longest row that such a workgroup keeps in registers.
+const IN_REGISTERS: usize = 1024;
+/// Rows up to this length are a thread's on GPUs, too.
+const SHORT: usize = 32;
+
+/// Softmax or its logarithm.
+#[derive(Debug, Clone)]
+pub struct Softmax {
+    dim: isize,
+    temperature: f32,
+    log: bool,
+}
+
+impl Softmax {
+    /// Softmax along `dim` (-1 is the last) of the input divided by `temperature`.
+    pub fn new(dim: isize, temperature: f32) -> Self {
+        Self { dim, temperature, log: false }
+    }
+
+    /// The logarithm of the same.
+    pub fn log(dim: isize, temperature: f32) -> Self {
+        Self { log: true, ..Self::new(dim, temperature) }
+    }
+
+    /// Forward: `tensors` is x, the result y. Backward: y and dy, the result dx.
+    fn launch(&self, backward: bool, tensors: &[&Tensor], result: &Tensor) -> Result<()> {
+        if result.elements() == 0 {
+            return Ok(());
+        }
+        let shape = result.shape();
+        let axis = shape.axis(self.name(), self.dim)?;
+        let n = shape.dim(axis);
+        let inner = shape.iter().skip(axis + 1).product::<usize>();
+        let rows = result.elements() / n;
+        let rate = 1.0 / self.temperature;
+        let simd = result.gpu().capabilities().schedule == Schedule::Simd && inner == 1 && n > SHORT;
+        let mut launch = Launch::new(result.gpu(), if simd { &SIMD } else { &CPU }, if backward { "backward" } else { "forward" })
+            .storage(result.dtype().storage())
+            .define("BACKWARD", backward)
+            .define("LOG", self.log);
+        for tensor in tensors {
+            launch = launch.read(*tensor);
+        }
+        let launch = launch.write(result);
+        if simd {
+            let width = if n.is_multiple_of(4) { 4 } else { 1 };
+            let items = if n <= IN_REGISTERS { IN_REGISTERS / LANES / width } else { 0 };
+            return launch.define("WIDE", width == 4).define("ITEMS", items).params(params![n / width, rate]).groups(rows);
+        }
+        let (vec, rows, n, inner) = match (inner, n) {
+            (1, n) if n.is_multiple_of(4) => ("rows", rows, n / 4, 1),
+            (inner, n) if inner.is_multiple_of(4) => ("columns", rows / 4, n, inner / 4),
+            (inner, n) => ("none", rows, n, inner),
+        };
+        launch.define("VEC", vec).params(params![rows, n, inner, rate]).invocations(rows)
+    }
+}
+
+impl Operator for Softmax {
+    fn name(&self) -> &str {
+        if self.log { "log_softmax" } else { "softmax" }
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [x] = exactly(self.name(), inputs)?;
+        if !x.dtype.is_float() {
+            return Err(Error::dtype(self.name(), format!("it takes floats, found {x}; cast it first")));
+        }
+        if self.temperature.is_nan() || self.temperature <= 0.0 {
+            return Err(Error::argument(self.name(), format!("the temperature must be above 0, found {}", self.temperature)));
+        }
+        x.shape.axis(self.name(), self.dim)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([x], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let y = Tensor::empty(x.gpu(), spec.shape.clone(), spec.dtype)?;
+        self.launch(false, &[x], &y)?;
+        Ok(vec![y])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let (y, dy) = (step.output(0)?, step.cotangent(0)?);
+        let dx = Tensor::empty(y.gpu(), y.shape(), y.dtype())?;
+        self.launch(true, &[y, &dy], &dx)?;
+        Ok(vec![Some(dx)])
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: vec![], outputs: vec![0] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x] = exactly(self.name(), inputs)?;
+        let axis = x.shape.axis(self.name(), self.dim)?;
+        let t = f64::from(self.temperature);
+        Ok(vec![Array::from_fn(&x.shape, |index| {
+            let mut other = index.to_vec();
+            let mut row = (0..x.shape.dim(axis)).map(|i| {
+                if let Some(o) = other.get_mut(axis) {
+                    *o = i;
+                }
+                x.at(&other) / t
+            });
+            let row: Vec<f64> = row.by_ref().collect();
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|v| (v - largest).exp()).sum();
+            let z = x.at(index) / t - largest;
+            if self.log { z - sum.ln() } else { z.exp() / sum }
+        })])
+    }
+
+    fn reference_backward(&self, inputs: &[Array], cotangents: &[Array], _: usize, elements: &[usize]) -> Result<Vec<f64>> {
+        let ([x], [dy]) = (exactly(self.name(), inputs)?, exactly(self.name(), cotangents)?);
+        let p = Softmax { log: false, ..self.clone() }.reference(inputs)?;
+        let [p] = exactly(self.name(), &p)?;
+        let axis = x.shape.axis(self.name(), self.dim)?;
+        let (n, inner) = (x.shape.dim(axis), x.shape.iter().skip(axis + 1).product::<usize>());
+        let gradient = |&element: &usize| {
+            let first = element / (n * inner) * n * inner + element % inner;
+            let row = || (0..n).map(|i| first + i * inner);
+            // The Jacobian: dp_j/dz_i = p_j ([i = j] - p_i), and d(log p_j)/dz_i = [i = j] - p_i.
+            let terms = row().map(|j| {
+                let same = f64::from(u8::from(j == element));
+                dy.flat(j) * (same - p.flat(element)) * if self.log { 1.0 } else { p.flat(j) }
+            });
+            terms.sum::<f64>() / f64::from(self.temperature)
+        };
+        Ok(elements.iter().map(gradient).collect())
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        // Comparing, subtracting, scaling, exp, adding, multiplying.
+        Cost::streaming(inputs, outputs, 6.0)
+    }
+}
+
+fn samples(log: bool) -> Vec<Sample> {
+    let cases: [(&[usize], isize, f32); 16] = [
+        (&[1], 0, 1.0),
+        (&[0, 5], 1, 1.0),
+        (&[5], -1, 4.0),
+        (&[3, 7], 1, 0.07),
+        (&[3, 7], 0, 1.0),
+        (&[7, 8], -1, 2.0),
+        (&[33, 65], -1, 1.0),
+        (&[65, 33], 0, 0.5),
+        (&[3, 36], -1, 1.0),
+        (&[2, 5, 3], 1, 1.0),
+        (&[2, 5, 12], 1, 2.0),
+        (&[3, 33, 8], -2, 1.0),
+        (&[3, 516], -1, 0.1),
+        (&[2, 1021], -1, 1.0),
+        (&[2, 1025], -1, 1.0),
+        (&[2, 2052], -1, 3.0),
+    ];
+    let operator = |dim, temperature| Softmax { dim, temperature, log };
+    let mut samples: Vec<Sample> =
+        cases.iter().map(|(shape, dim, t)| Sample::new(operator(*dim, *t), [normal_with(*shape, 3.0, 0.0)])).collect();
+    for shape in [[4, 50], [3, 1300], [5, 7]] {
+        samples.push(Sample::new(operator(-1, 1.0), [normal_with(shape, 200.0, 0.0)]));
+        samples.push(Sample::new(operator(-1, 1.0), [normal_with(shape, 1.0, 1e4)]));
+    }
+    samples
+}
+
+fn bad(log: bool) -> Vec<Bad> {
+    let operator = |dim, temperature| Softmax { dim, temperature, log };
+    vec![
+        Bad::new(operator(2, 1.0), [normal([3, 4])], "axis 2 is out of range for shape [3, 4]"),
+        Bad::new(operator(-1, 1.0), [normal([])], "axis -1 is out of range for shape []"),
+        Bad::new(operator(-1, 0.0), [normal([3, 4])], "the temperature must be above 0, found 0"),
+        Bad::new(operator(-1, f32::NAN), [normal([3, 4])], "the temperature must be above 0, found NaN"),
+        Bad::new(operator(-1, 1.0), [indices([3, 4], 2)], "it takes floats, found i32 [3, 4]"),
+    ]
+}
+
+/// The lines of the registry.
+pub(super) fn entries() -> Vec<Entry> {
+    let entry = |name: &'static str, log: bool| Entry {
+        name,
+        family: "softmax",
+        inputs: &["x"],
+        outputs: &["y"],
+        shaders: &["softmax/softmax_cpu", "softmax/softmax_simd"],
+        build: Box::new(move |attributes: &Attributes| {
+            let dim = attributes.number_or("dim", -1.0)? as isize;
+            Ok(Box::new(Softmax { dim, temperature: attributes.number_or("temperature", 1.0)? as f32, log }))
+        }),
+        samples: Box::new(move || samples(log)),
+        bad: Box::new(move || bad(log)),
+    };
+    vec![entry("softmax", false), entry("log_softmax", true)]
+}
+
+impl Tensor {
+    /// `exp(x / temperature)` divided by its sum along `dim` (-1 is the last). The shape stays; nothing overflows.
+    ///
+    /// # Errors
+    /// An axis that does not exist; a temperature not above 0; integers; out of memory.
+    pub fn softmax(&self, dim: isize, temperature: f32) -> Result<Tensor> {
+        apply_one(Softmax::new(dim, temperature), &[self])
+    }
+
+    /// The logarithm of [`Self::softmax`], computed as `x / temperature - log(sum(exp(x / temperature)))`.
+    ///
+    /// # Errors
+    /// As [`Self::softmax`].
+    pub fn log_softmax(&self, dim: isize, temperature: f32) -> Result<Tensor> {
+        apply_one(Softmax::log(dim, temperature), &[self])
+    }
+}
