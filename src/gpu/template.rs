@@ -25,6 +25,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
+    ("window.wgsl", include_str!("../../shaders/include/window.wgsl")),
 ];
 
 /// Who will read the text.
