@@ -1,8 +1,14 @@
 //! Batch, layer and group normalisation.
 
+pub mod group_norm;
+pub mod layer_norm;
+
 use super::registry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    Vec::new()
+    let mut entries = Vec::new();
+    entries.extend(group_norm::entries());
+    entries.extend(layer_norm::entries());
+    entries
 }
