@@ -30,6 +30,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
     ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
+    ("window.wgsl", include_str!("../../shaders/include/window.wgsl")),
 ];
 
 /// Who will read the text.

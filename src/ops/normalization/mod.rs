@@ -1,6 +1,8 @@
 //! Batch, layer and group normalisation.
 
 pub mod batch_norm;
+pub mod group_norm;
+pub mod layer_norm;
 
 use super::registry::Entry;
 
@@ -8,5 +10,7 @@ use super::registry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = Vec::new();
     entries.extend(batch_norm::entries());
+    entries.extend(group_norm::entries());
+    entries.extend(layer_norm::entries());
     entries
 }

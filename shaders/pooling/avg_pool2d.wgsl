@@ -1,0 +1,54 @@
+// y = the mean of each window: its sum by its number of elements, with the padding (kh kw) or without it (`all` = 0).
+//
+// x: [N, H, W, C], y: [N, OH, OW, C]; VEC = 4 counts vec4s along C. A thread owns an element of what is written. The gradient has no
+// atomics: each element of dx sums dy / count over the windows that contain it (in that pass x is dy and y is dx).
+{% include "grid.wgsl" %}
+{% set wide = "4" if VEC == 4 else "" %}
+{% set float = "vec4<f32>" if VEC == 4 else "f32" %}
+{{ input(0, "x", width=VEC) }}
+{{ output(1, "y", width=VEC) }}
+{{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32, all: u32") }}
+{% include "window.wgsl" %}
+
+fn count(rows: vec2<u32>, columns: vec2<u32>) -> f32 {
+    return f32(select((rows.y - rows.x) * (columns.y - columns.x), p.kh * p.kw, p.all != 0u));
+}
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.n) {
+        return;
+    }
+    let at = pixel(i, p.oh, p.ow);
+    let rows = inside(at.row, p.sh, p.ph, p.kh, p.h);
+    let columns = inside(at.column, p.sw, p.pw, p.kw, p.w);
+    var sum = {{ float }}(0.0);
+    for (var r = rows.x; r < rows.y; r += 1u) {
+        let row = ((at.image * p.h + r) * p.w) * p.c + at.channel;
+        for (var q = columns.x; q < columns.y; q += 1u) {
+            sum += load{{ wide }}_x(row + q * p.c);
+        }
+    }
+    store{{ wide }}_y(i, sum / count(rows, columns));
+}
+
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.n) {
+        return;
+    }
+    let at = pixel(i, p.h, p.w);
+    let rows = containing(at.row, p.sh, p.ph, p.kh, p.oh);
+    let columns = containing(at.column, p.sw, p.pw, p.kw, p.ow);
+    var sum = {{ float }}(0.0);
+    for (var r = rows.x; r < rows.y; r += 1u) {
+        let covered = inside(r, p.sh, p.ph, p.kh, p.h);
+        for (var q = columns.x; q < columns.y; q += 1u) {
+            let dy = load{{ wide }}_x(((at.image * p.oh + r) * p.ow + q) * p.c + at.channel);
+            sum += dy / count(covered, inside(q, p.sw, p.pw, p.kw, p.w));
+        }
+    }
+    store{{ wide }}_y(i, sum);
+}

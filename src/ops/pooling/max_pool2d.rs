@@ -1,0 +1,184 @@
+//! The largest element of each window.
+
+use super::window::{Window, vec};
+use crate::error::Result;
+use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, distinct, indices};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::tensor::{DType, Spec, Tensor};
+
+static MAX_POOL: Kernel = kernel!("pooling/max_pool2d");
+
+/// `y[n, i, j, c]` is the largest element of a window of x `[N, H, W, C]`; of equal ones the first gets the gradient, as in PyTorch. A second
+/// output says which won: its place in the window.
+#[derive(Debug, Clone)]
+pub struct MaxPool2d {
+    /// The windows.
+    pub window: Window,
+}
+
+impl Operator for MaxPool2d {
+    fn name(&self) -> &str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [x] = exactly("max_pool2d", inputs)?;
+        let shape = self.window.output("max_pool2d", x)?;
+        Ok(vec![Spec::new(shape.clone(), x.dtype), Spec::i32(shape)])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let ([x], [spec, _]) = (exactly("max_pool2d", inputs)?, exactly("max_pool2d", outputs)?);
+        let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
+        let winner = Tensor::empty(x.gpu(), &spec.shape, DType::I32)?;
+        let v = vec(x.shape().last());
+        Launch::new(x.gpu(), &MAX_POOL, "forward")
+            .storage(x.dtype().storage())
+            .define("PASS", "forward")
+            .define("VEC", v)
+            .read(*x)
+            .write(&y)
+            .write(&winner)
+            .params(&self.window.parameters(y.elements(), x.shape(), y.shape(), v))
+            .invocations(y.elements() / v)?;
+        Ok(vec![y, winner])
+    }
+
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        let (dy, winner, spec) = (step.cotangent(0)?, step.output(1)?, step.input_spec(0)?);
+        let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
+        let v = vec(spec.shape.last());
+        Launch::new(dy.gpu(), &MAX_POOL, "backward")
+            .storage(spec.dtype.storage())
+            .define("PASS", "backward")
+            .define("VEC", v)
+            .read(&dy)
+            .read(winner)
+            .write(&dx)
+            .params(&self.window.parameters(dx.elements(), &spec.shape, dy.shape(), v))
+            .invocations(dx.elements() / v)?;
+        Ok(vec![Some(dx)])
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: vec![], outputs: vec![1] }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x] = exactly("max_pool2d", inputs)?;
+        let shape = self.window.output("max_pool2d", &Spec::f32(&x.shape))?;
+        let first = |(best, at): (f64, usize), (k, v): (usize, &f64)| if *v > best { (*v, k) } else { (best, at) };
+        let largest = |at: &[usize]| self.window.values(x, at).iter().enumerate().fold((f64::NEG_INFINITY, 0), first);
+        let winner = Array::from_fn(&shape, |at| largest(at).1 as f64);
+        Ok(vec![Array::from_fn(&shape, |at| largest(at).0), Array { dtype: DType::I32, ..winner }])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let compared = self.window.kernel.iter().product::<usize>() * outputs.first().map_or(0, |s| s.shape.elements());
+        Cost { flops: compared as f64, ..Cost::streaming(inputs, outputs, 0.0) }
+    }
+}
+
+fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(MaxPool2d { window: Window::build(attributes)? }))
+}
+
+fn square(kernel: usize, stride: usize, padding: usize) -> MaxPool2d {
+    MaxPool2d { window: Window::square(kernel, stride, padding) }
+}
+
+fn samples() -> Vec<Sample> {
+    let uneven = MaxPool2d { window: Window { kernel: [1, 3], stride: [2, 1], padding: [0, 1] } };
+    let equal = Input::Values(Array::new([1, 4, 4, 1], vec![1.0; 16]));
+    vec![
+        Sample::new(square(2, 2, 0), [distinct([1, 6, 6, 2])]),
+        Sample::new(square(3, 2, 1), [distinct([2, 7, 9, 3])]),
+        Sample::new(square(3, 2, 1), [distinct([1, 7, 5, 8])]),
+        Sample::new(square(3, 1, 1), [distinct([1, 5, 5, 4])]),
+        Sample::new(square(2, 3, 0), [distinct([1, 7, 7, 1])]),
+        Sample::new(square(1, 1, 0), [distinct([3, 1, 1, 33])]),
+        Sample::new(uneven, [distinct([2, 5, 7, 5])]),
+        Sample::new(square(5, 1, 2), [distinct([1, 3, 3, 65])]),
+        Sample::new(FirstOfEqual(square(2, 2, 0)), [equal]),
+        Sample::new(square(2, 2, 0), [distinct([0, 4, 4, 3])]),
+    ]
+}
+
+/// The operator on equal elements, where central differences do not exist: the first of each window gets the gradient.
+struct FirstOfEqual(MaxPool2d);
+
+impl Operator for FirstOfEqual {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        self.0.infer(inputs)
+    }
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        self.0.forward(inputs, outputs)
+    }
+    fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+        self.0.backward(step)
+    }
+    fn saves(&self) -> Saves {
+        self.0.saves()
+    }
+    fn differentiable(&self) -> Vec<usize> {
+        self.0.differentiable()
+    }
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        self.0.reference(inputs)
+    }
+    fn reference_backward(&self, inputs: &[Array], cotangents: &[Array], _: usize, elements: &[usize]) -> Result<Vec<f64>> {
+        let ([x], Some(dy)) = (exactly("max_pool2d", inputs)?, cotangents.first()) else { return Ok(Vec::new()) };
+        let mut dx = Array::zeros(&x.shape);
+        // Windows of the sample do not overlap, so window (i, j) begins at (2 i, 2 j).
+        Array::from_fn(&dy.shape, |at| {
+            if let [n, i, j, c] = at {
+                dx.add_at(&[*n, 2 * i, 2 * j, *c], dy.at(at));
+            }
+            0.0
+        });
+        Ok(elements.iter().map(|e| dx.flat(*e)).collect())
+    }
+}
+
+fn bad() -> Vec<Bad> {
+    vec![
+        Bad::new(square(2, 2, 0), [distinct([4, 4, 3])], "x must be images [N, H, W, C]"),
+        Bad::new(square(2, 2, 0), [indices([1, 4, 4, 3], 5)], "it takes floats"),
+        Bad::new(square(5, 1, 0), [distinct([1, 4, 4, 3])], "the window is larger than the padded image"),
+        Bad::new(square(2, 1, 2), [distinct([1, 4, 4, 3])], "padding must be at most half the kernel"),
+        Bad::new(square(2, 0, 0), [distinct([1, 4, 4, 3])], "kernel and stride must be at least 1"),
+    ]
+}
+
+/// The operator's line of the registry.
+pub(super) fn entry() -> Entry {
+    Entry {
+        name: "max_pool2d",
+        family: "pooling",
+        inputs: &["x"],
+        outputs: &["y"],
+        shaders: &["pooling/max_pool2d"],
+        build: Box::new(build),
+        samples: Box::new(samples),
+        bad: Box::new(bad),
+    }
+}
+
+impl Tensor {
+    /// The largest element of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - kernel) / stride + 1, .., C]`.
+    ///
+    /// # Errors
+    /// Other than four axes of floats; a window that does not fit; padding of more than half a window; out of memory.
+    pub fn max_pool2d(&self, window: Window) -> Result<Tensor> {
+        apply_one(MaxPool2d { window }, &[self])
+    }
+}

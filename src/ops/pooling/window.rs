@@ -1,0 +1,107 @@
+//! Sliding windows over images, and what the family's operators share.
+
+use crate::error::{Error, Result};
+use crate::gpu::Param;
+use crate::ops::{Array, Attributes};
+use crate::params;
+use crate::tensor::{Shape, Spec};
+
+/// Windows of `kernel` elements every `stride`, over images with `padding` on each side; rows first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width of a window.
+    pub kernel: [usize; 2],
+    /// Rows and columns from one window to the next.
+    pub stride: [usize; 2],
+    /// Rows above and below, columns left and right of the image; at most half a window.
+    pub padding: [usize; 2],
+}
+
+impl Window {
+    /// A square window.
+    pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] }
+    }
+
+    /// From the attributes `kernel`, `stride` (by default the kernel) and `padding` (by default 0): a number or two each.
+    pub(super) fn build(attributes: &Attributes) -> Result<Self> {
+        let kernel = pair(attributes, "kernel", None)?;
+        Ok(Self { kernel, stride: pair(attributes, "stride", Some(kernel))?, padding: pair(attributes, "padding", Some([0; 2]))? })
+    }
+
+    /// The shape of y for an x `[N, H, W, C]`: `(size + 2 padding - kernel) / stride + 1`, rounded down.
+    pub(super) fn output(&self, operator: &str, x: &Spec) -> Result<Shape> {
+        let [n, h, w, c] = images(operator, x)?;
+        let [oh, ow] = self.counts(operator, [h, w])?;
+        Ok(Shape::from([n, oh, ow, c]))
+    }
+
+    fn counts(&self, operator: &str, size: [usize; 2]) -> Result<[usize; 2]> {
+        let wrong = |rule: &str| Err(Error::shape(operator, format!("{self:?} does not fit an image of {size:?}: {rule}")));
+        let mut counts = [0; 2];
+        let axes = self.kernel.iter().zip(&self.stride).zip(&self.padding).zip(&size);
+        for ((((kernel, stride), padding), size), count) in axes.zip(&mut counts) {
+            if *kernel == 0 || *stride == 0 {
+                return wrong("kernel and stride must be at least 1");
+            }
+            if 2 * padding > *kernel {
+                return wrong("padding must be at most half the kernel");
+            }
+            let Some(rest) = (size + 2 * padding).checked_sub(*kernel).filter(|_| *size > 0) else {
+                return wrong("the window is larger than the padded image");
+            };
+            *count = rest / stride + 1;
+        }
+        Ok(counts)
+    }
+
+    /// What the kernels are told of `n` elements to write: x and y in channels or, where `vec` is 4, vec4s of them.
+    pub(super) fn parameters(&self, n: usize, x: &Shape, y: &Shape, vec: usize) -> Vec<Param> {
+        let ([kh, kw], [sh, sw], [ph, pw]) = (self.kernel, self.stride, self.padding);
+        params![n / vec, x.dim(1), x.dim(2), y.dim(1), y.dim(2), x.last() / vec, kh, kw, sh, sw, ph, pw].to_vec()
+    }
+
+    /// The elements of x in a window, in the order of rows; for references.
+    pub(super) fn values(&self, x: &Array, at: &[usize]) -> Vec<f64> {
+        let [n, oh, ow, c] = <[usize; 4]>::try_from(at).unwrap_or_default();
+        let [[kh, kw], [sh, sw], [ph, pw]] = [self.kernel, self.stride, self.padding];
+        let mut values = Vec::with_capacity(kh * kw);
+        for r in 0..kh {
+            for q in 0..kw {
+                let (row, column) = ((oh * sh + r).checked_sub(ph), (ow * sw + q).checked_sub(pw));
+                values.push(match (row, column) {
+                    (Some(row), Some(column)) if row < x.shape.dim(1) && column < x.shape.dim(2) => x.at(&[n, row, column, c]),
+                    _ => f64::NAN,
+                });
+            }
+        }
+        values
+    }
+}
+
+/// One or two whole numbers of at least 0.
+pub(super) fn pair(attributes: &Attributes, name: &str, default: Option<[usize; 2]>) -> Result<[usize; 2]> {
+    if let (Some(default), false) = (default, attributes.has(name)) {
+        return Ok(default);
+    }
+    let given = attributes.integers(name)?;
+    let sizes: Option<Vec<usize>> = given.iter().map(|v| usize::try_from(*v).ok()).collect();
+    match sizes.as_deref() {
+        Some([both]) => Ok([*both; 2]),
+        Some([rows, columns]) => Ok([*rows, *columns]),
+        _ => Err(Error::argument(format!("attribute {name}"), format!("expected one or two sizes, found {given:?}"))),
+    }
+}
+
+/// The sizes of images `[N, H, W, C]` of floats.
+pub(super) fn images(operator: &str, x: &Spec) -> Result<[usize; 4]> {
+    if !x.dtype.is_float() {
+        return Err(Error::dtype(operator, format!("it takes floats, found {x}; cast it first")));
+    }
+    x.shape.array().ok_or_else(|| Error::shape(operator, format!("x must be images [N, H, W, C], found shape {}", x.shape)))
+}
+
+/// Channels that a thread handles at once.
+pub(super) fn vec(channels: usize) -> usize {
+    if channels % 4 == 0 { 4 } else { 1 }
+}
