@@ -27,6 +27,7 @@
 {% set store = "store4_" if WIDTH == 4 else "store_" %}
 {% set R = range(BLOCKS) %}
 alias V = {{ "vec4<f32>" if WIDTH == 4 else "f32" }};
+alias U = {{ "vec4<u32>" if WIDTH == 4 else "u32" }};
 const LANES = {{ LANES }}u;
 {# Which channels (c0, c1, .. of p.columns) and which rows (part, part + parts, ..) of which slab this thread owns. Channels beyond
    the last read the last (k0, k1, ..) and store nothing. #}
@@ -156,12 +157,11 @@ fn combine({{ arguments }}) {
     }
     let n = f32(p.rows);
     let squares = max(q0 - s0 * (s0 / n), V(0.0));
-    // mean + lost is origin + offset without rounding (Knuth's two-sum).
+    // mean + lost is origin + offset without rounding. The cleared bit keeps drivers from simplifying lost to 0.
     let origin = {{ load }}x(c0);
     let offset = shift + s0 / n;
-    let mean = origin + offset;
-    let back = mean - origin;
-    let lost = (origin - (mean - back)) + (offset - back);
+    let mean = bitcast<V>(bitcast<U>(origin + offset) & U(0xfffffffeu));
+    let lost = (origin - mean) + offset;
     let inverse = V(1.0) / sqrt(squares / n + V(p.eps));
     let a = {{ load }}weight(c0) * inverse;
     {{ store }}affine(c0, mean);

@@ -59,7 +59,7 @@ const TREE_LANES: usize = 256;
 impl Plan {
     fn new(gpu: &Gpu, x: &Shape) -> Self {
         let channels = x.last();
-        let width = if channels % 4 == 0 { 4 } else { 1 };
+        let width = if channels.is_multiple_of(4) { 4 } else { 1 };
         let columns = channels / width;
         let schedule = gpu.capabilities().schedule;
         let blocks = match columns {
