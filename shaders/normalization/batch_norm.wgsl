@@ -5,31 +5,33 @@
 // x is a matrix [rows, columns] of V: vec4s of channels (WIDTH 4), or single channels where C is no multiple of 4 (WIDTH 1).
 // Seven steps, each a variant (STEP) of this text:
 //
-//     statistics   x -> partials [slabs][2][C]: mean of a slab of rows less x[0], and M2 = sum of squared deviations
-//     combine      partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
-//     frozen       running statistics -> affine
-//     apply        x, affine -> y
-//     sums         x, dy, affine -> partials [slabs][2][C]: sums of g and of g * (x - mean), where g = dy * f'(z) is recomputed
-//     gradients    partials -> dweight, dbias, and the two coefficients [2][C] of dx
+//     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less x[0], and M2 = sum of squared deviations
+//     combine          partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
+//     frozen           running statistics -> affine
+//     apply            x, affine -> y
+//     sums             x, dy, affine -> partials [slabs][2][C]: sums of g and of g * (x - mean), where g = dy * f'(z) is recomputed
+//     gradients        partials -> dweight, dbias, and the two coefficients [2][C] of dx
 //     input_gradient   dx = a * g + e * (x - mean) + o, one pass; dresidual = g
 //
 // affine [5][C] is all that backward needs of a channel: mean, rest, inverse deviation 1 / sqrt(var + eps), a = weight * inverse,
 // b = bias - a * (mean's rounding error); rest is that error times inverse, so (x - mean) * inverse - rest is xhat to full precision
 // when the mean is thousands of deviations away. For that reason sums are taken of differences from a row of the data, too.
 //
-// Tiling. Reductions (statistics, sums), TREE (GPUs): 256 lanes = p.threads columns (a power of two) by 256 / p.threads rows of a
-// slab, then a tree in workgroup memory. Otherwise (software drivers), and always in apply and dx: a thread keeps its channels in
-// registers (BLOCKS Vs, 8 lanes apart, so that a group of 8 lanes reads BLOCKS * 128 contiguous bytes of each row) and walks rows:
-// those of a slab on software drivers, every p.step-th on GPUs. Neither barriers nor workgroup memory. Source: the walk is
-// wgrad's own, measured on llvmpipe; per-slab shifted sums with Chan's combination as in PyTorch's channels-last batch norm.
+// Tiling. Reductions (statistics, sums, combine, gradients) with TREE (GPUs): 256 lanes = p.threads columns (a power of two) by
+// 256 / p.threads rows of a slab, then a tree in workgroup memory. Otherwise (software drivers), and always in apply and
+// input_gradient: a thread keeps its channels in registers and walks rows, those of a slab on software drivers, every p.step-th on
+// GPUs; neither barriers nor workgroup memory. BLOCKS 1: a thread is one V of one slab, the V fastest. BLOCKS 2 to 4 (software
+// drivers): a group of 8 lanes has a slab, and for each BLOCKS * 8 Vs of its rows in turn a lane owns BLOCKS of them, 8 apart, so that
+// BLOCKS * 128 contiguous bytes are read of each row. The walk is wgrad's own, measured on llvmpipe; per-slab shifted sums combined
+// pairwise are as in PyTorch's channels-last batch norm.
 {% include "grid.wgsl" %}
 {% set load = "load4_" if WIDTH == 4 else "load_" %}
 {% set store = "store4_" if WIDTH == 4 else "store_" %}
 {% set R = range(BLOCKS) %}
 alias V = {{ "vec4<f32>" if WIDTH == 4 else "f32" }};
+alias U = {{ "vec4<u32>" if WIDTH == 4 else "u32" }};
 const LANES = {{ LANES }}u;
-{# Which channels (c0, c1, .. of p.columns) and which rows (part, part + parts, ..) of which slab this thread owns. Channels beyond
-   the last read the last (k0, k1, ..) and store nothing. #}
+{# Which slab this thread works on, and which of its rows: part, part + parts, .. #}
 {% macro place() %}
     let group = group_index(wid, nwg);
     if (group >= p.groups) {
@@ -47,16 +49,44 @@ const LANES = {{ LANES }}u;
     if (slab >= p.slabs) {
         return;
     }
-    let j = id % p.threads;
     let part = 0u;
     let parts = 1u;
-{% for r in R %}
-    let c{{ r }} = (j >> 3u) * {{ 8 * BLOCKS }}u + {{ 8 * r }}u + (j & 7u);
-{% endfor %}
+{% if BLOCKS == 1 %}
+    let c0 = id % p.threads;
 {% endif %}
+{% endif %}
+{% if BLOCKS == 1 %}
+    let k0 = min(c0, p.columns - 1u);
+{% endif %}
+{% endmacro %}
+{# The channels c0, c1, .. (of p.columns) that this thread owns, all of them in turn where a group has all of a slab. Channels
+   beyond the last read the last (k0, k1, ..) and store nothing. To be followed by close(). #}
+{% macro channels() %}
+{% if BLOCKS > 1 %}
+    for (var block = 0u; block < p.columns; block += {{ 8 * BLOCKS }}u) {
 {% for r in R %}
+    let c{{ r }} = block + {{ 8 * r }}u + lane;
     let k{{ r }} = min(c{{ r }}, p.columns - 1u);
 {% endfor %}
+{% endif %}
+{% endmacro %}
+{% macro close() %}{% if BLOCKS > 1 %}    }{% endif %}{% endmacro %}
+{# Before a slab is read in pieces of its rows, one access to each of its cache lines in order, eight at once: what is then read in
+   pieces is near. #}
+{% macro touch(names) %}
+{% if BLOCKS > 1 %}
+    if (p.columns > {{ 8 * BLOCKS }}u) {
+        var touched = 0u;
+        for (var i = {{ WIDTH }}u * first * p.columns + 16u * lane; i < {{ WIDTH }}u * end * p.columns; i += 128u) {
+{% for name in names %}
+            touched += bitcast<u32>(load_{{ name }}(i)) & 1u;
+{% endfor %}
+        }
+        if (touched == 0xffffffffu) {
+            return;
+        }
+    }
+{% endif %}
 {% endmacro %}
 {# Sums each of `names` over the parts of the workgroup; the result is right where part is 0. #}
 {% macro tree(names) %}
@@ -103,6 +133,8 @@ fn statistics({{ arguments }}) {
 {{ place() }}
     let first = slab * p.slab_rows;
     let end = min(first + p.slab_rows, p.rows);
+{{ touch(["x"]) }}
+{{ channels() }}
 {% for r in R %}
     let shift{{ r }} = {{ load }}x(first * p.columns + k{{ r }});
     var s{{ r }} = V(0.0);
@@ -125,6 +157,7 @@ fn statistics({{ arguments }}) {
         {{ store }}partials((2u * slab + 1u) * p.columns + c{{ r }}, max(q{{ r }} - s{{ r }} * m, V(0.0)));
     }
 {% endfor %}
+{{ close() }}
 }
 {% endif %}
 
@@ -156,12 +189,11 @@ fn combine({{ arguments }}) {
     }
     let n = f32(p.rows);
     let squares = max(q0 - s0 * (s0 / n), V(0.0));
-    // mean + lost is origin + offset without rounding (Knuth's two-sum).
+    // mean + lost is origin + offset without rounding. The cleared bit keeps drivers from simplifying lost to 0.
     let origin = {{ load }}x(c0);
     let offset = shift + s0 / n;
-    let mean = origin + offset;
-    let back = mean - origin;
-    let lost = (origin - (mean - back)) + (offset - back);
+    let mean = bitcast<V>(bitcast<U>(origin + offset) & U(0xfffffffeu));
+    let lost = (origin - mean) + offset;
     let inverse = V(1.0) / sqrt(squares / n + V(p.eps));
     let a = {{ load }}weight(c0) * inverse;
     {{ store }}affine(c0, mean);
@@ -210,13 +242,15 @@ fn activation(z: V) -> V {
 @compute @workgroup_size(LANES)
 fn apply({{ arguments }}) {
 {{ place() }}
+    let first = slab * p.start;
+    let end = min(first + p.extent, p.rows);
+{{ touch(["x", "y"]) }}
+{{ channels() }}
 {% for r in R %}
     let mean{{ r }} = {{ load }}affine(k{{ r }});
     let a{{ r }} = {{ load }}affine(3u * p.columns + k{{ r }});
     let b{{ r }} = {{ load }}affine(4u * p.columns + k{{ r }});
 {% endfor %}
-    let first = slab * p.start;
-    let end = min(first + p.extent, p.rows);
     for (var row = first; row < end; row += p.step) {
         let at = row * p.columns;
 {% for r in R %}
@@ -227,6 +261,7 @@ fn apply({{ arguments }}) {
 
 {% endfor %}
     }
+{{ close() }}
 }
 {% endif %}
 
@@ -249,6 +284,8 @@ fn sums({{ arguments }}) {
 {{ place() }}
     let first = slab * p.slab_rows;
     let end = min(first + p.slab_rows, p.rows);
+{{ touch(["x", "dy"]) }}
+{{ channels() }}
 {% for r in R %}
     let mean{{ r }} = {{ load }}affine(k{{ r }});
 {% if ACTIVE %}
@@ -274,6 +311,7 @@ fn sums({{ arguments }}) {
         {{ store }}partials((2u * slab + 1u) * p.columns + c{{ r }}, q{{ r }});
     }
 {% endfor %}
+{{ close() }}
 }
 {% endif %}
 
@@ -331,6 +369,10 @@ fn derivative(z: V) -> V {
 @compute @workgroup_size(LANES)
 fn input_gradient({{ arguments }}) {
 {{ place() }}
+    let first = slab * p.start;
+    let end = min(first + p.extent, p.rows);
+{{ touch(["dy", "x", "dx"]) }}
+{{ channels() }}
 {% for r in R %}
     let a{{ r }} = {{ load }}affine(3u * p.columns + k{{ r }});
 {% if ACTIVE or not FROZEN %}
@@ -344,8 +386,6 @@ fn input_gradient({{ arguments }}) {
     let o{{ r }} = {{ load }}coefficients(p.columns + k{{ r }});
 {% endif %}
 {% endfor %}
-    let first = slab * p.start;
-    let end = min(first + p.extent, p.rows);
     for (var row = first; row < end; row += p.step) {
         let at = row * p.columns;
 {% for r in R %}
@@ -366,5 +406,6 @@ fn input_gradient({{ arguments }}) {
 
 {% endfor %}
     }
+{{ close() }}
 }
 {% endif %}

@@ -41,7 +41,7 @@ fn count(x: &Shape) -> usize {
 
 impl Rows {
     fn launch<'a>(&self, gpu: &'a Gpu, step: &'a str, x: &Tensor, other: &Tensor) -> (Launch<'a>, usize, [crate::gpu::Param; 6]) {
-        let width = if x.shape().last() % 4 == 0 { 4 } else { 1 };
+        let width = if x.shape().last().is_multiple_of(4) { 4 } else { 1 };
         let (n, columns) = (count(x.shape()), x.shape().last() / width);
         let tree = gpu.capabilities().schedule == Schedule::Simd;
         // A row a thread on software drivers; on GPUs at least 8 lanes a row, and 4 loads a lane where a row is long enough.

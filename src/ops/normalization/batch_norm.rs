@@ -59,21 +59,20 @@ const TREE_LANES: usize = 256;
 impl Plan {
     fn new(gpu: &Gpu, x: &Shape) -> Self {
         let channels = x.last();
-        let width = if channels % 4 == 0 { 4 } else { 1 };
+        let width = if channels.is_multiple_of(4) { 4 } else { 1 };
         let columns = channels / width;
         let schedule = gpu.capabilities().schedule;
-        let blocks = match columns {
-            _ if schedule == Schedule::Simd => 1,
-            0..16 => 1,
-            16..32 => 2,
-            _ => 4,
+        // As many as lose the fewest lanes at the end of a row, the more the better.
+        let blocks = match schedule {
+            Schedule::Cpu if columns >= 16 => (2..=4).rev().min_by_key(|b| columns.next_multiple_of(8 * b)).unwrap_or(1),
+            _ => 1,
         };
         Self { schedule, rows: x.elements() / channels.max(1), width, columns, blocks }
     }
 
     /// Threads that share a row in the walk.
     fn threads(&self) -> usize {
-        if self.blocks == 1 { self.columns } else { self.columns.div_ceil(8 * self.blocks) * 8 }
+        if self.blocks == 1 { self.columns } else { CPU_LANES }
     }
 
     /// Columns of a workgroup whose lanes end in a tree.
@@ -116,8 +115,9 @@ impl Plan {
                 (slabs, 1, slabs, self.rows, WALK_LANES)
             }
             Schedule::Cpu => {
-                let (rows, slabs) = self.slabs();
-                (slabs, rows, 1, rows, CPU_LANES)
+                // A slab is read in pieces of its rows, so it should stay in the cache (256 KiB).
+                let rows = self.slabs().0.min((65536 / self.channels().max(1)).max(16));
+                (self.rows.div_ceil(rows), rows, 1, rows, CPU_LANES)
             }
         };
         let params = [self.rows, self.columns, threads, slabs, start, stride, extent];
