@@ -1,18 +1,23 @@
-//! Reading labelled images from disk and serving them in batches. All of it runs on the CPU; augmentation is `ops`' work.
+//! Reading labelled images from disk and serving them in batches. Reading runs on the CPU; what
+//! is done to the images then runs on the device.
 //!
 //! | | |
 //! |---|---|
 //! | `open` | opens a folder, whichever format it has |
 //! | `dataset` | labelled images in memory: parts, statistics |
 //! | `loader` | batches in a repeatable order, prepared ahead |
+//! | `device` | a batch on the device |
+//! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
 //! | `folder` | PNG and JPEG images, a folder a class |
 //! | `picture` | one PNG or JPEG file |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
+mod augmentation;
 mod cifar;
 mod dataset;
+mod device;
 mod folder;
 mod gzip;
 mod idx;
@@ -20,8 +25,10 @@ mod loader;
 mod open;
 mod picture;
 
+pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
+pub use device::DeviceBatch;
 pub use folder::{read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
 pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};

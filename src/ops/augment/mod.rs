@@ -209,3 +209,6 @@ pub(super) fn entries() -> Vec<Entry> {
     entries.extend(reflect_crop::entries());
     entries
 }
+
+#[cfg(test)]
+mod tests;

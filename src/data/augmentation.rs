@@ -1,0 +1,393 @@
+//! Augmentation pipelines: what is done to the images of a batch, step by step, and the published recipes by name.
+
+use serde::{Deserialize, Serialize};
+
+use super::dataset::ChannelStatistics;
+use super::device::DeviceBatch;
+use crate::error::{Error, Result};
+use crate::ops::augment::{Color, Draws, GaussianBlur, RandomResizedCrop};
+use crate::tensor::Tensor;
+
+/// One step of a pipeline. Chances lie in 0..=1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// A random box, resized: [`RandomResizedCrop`].
+    RandomResizedCrop {
+        /// Height and width of the result; the image's own where it is not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<[usize; 2]>,
+        /// Least and greatest share of the area.
+        scale: [f32; 2],
+        /// Least and greatest width / height.
+        #[serde(default = "default_ratio")]
+        ratio: [f32; 2],
+        /// The chance of being mirrored.
+        #[serde(default)]
+        flip: f32,
+    },
+    /// Padding by reflection, then a random crop of the old size: [`ReflectCrop`](crate::ops::augment::ReflectCrop).
+    ReflectCrop {
+        /// Pixels of padding on each side.
+        pad: usize,
+        /// The chance of being mirrored.
+        #[serde(default)]
+        flip: f32,
+    },
+    /// Left and right exchanged.
+    HorizontalFlip {
+        /// The chance of it.
+        p: f32,
+    },
+    /// Jittered colours, then perhaps grey: [`Color`].
+    ColorJitter {
+        /// Strength of brightness.
+        #[serde(default)]
+        brightness: f32,
+        /// Strength of contrast.
+        #[serde(default)]
+        contrast: f32,
+        /// Strength of saturation.
+        #[serde(default)]
+        saturation: f32,
+        /// Largest turn of the hue, at most 0.5.
+        #[serde(default)]
+        hue: f32,
+        /// The chance of jitter.
+        p: f32,
+        /// The chance of becoming grey after it: as a step [`Step::Grayscale`] would, in the same pass.
+        #[serde(default)]
+        grayscale: f32,
+    },
+    /// No colour.
+    Grayscale {
+        /// The chance of it.
+        p: f32,
+    },
+    /// Bright values inverted.
+    Solarize {
+        /// The least value that is inverted.
+        threshold: f32,
+        /// The chance of it.
+        p: f32,
+    },
+    /// Blur of random width: [`GaussianBlur`].
+    GaussianBlur {
+        /// Pixels of the kernel along an axis, odd.
+        kernel: usize,
+        /// Least and greatest standard deviation in pixels.
+        sigma: [f32; 2],
+        /// The chance of it.
+        p: f32,
+    },
+    /// A square set to 0: [`Cutout`](crate::ops::augment::Cutout).
+    Cutout {
+        /// The square's side in pixels.
+        size: usize,
+        /// The chance of it.
+        p: f32,
+    },
+    /// The centre, resized; nothing random: [`CenterResize`](crate::ops::augment::CenterResize).
+    CenterResize {
+        /// Height and width of the result.
+        size: [usize; 2],
+        /// The square's side as a part of the image's shorter side.
+        fraction: f32,
+    },
+    /// `(x - mean) / std`; a grey image takes the first numbers.
+    Normalize {
+        /// The mean of each channel.
+        mean: [f32; 3],
+        /// The standard deviation of each channel.
+        std: [f32; 3],
+    },
+}
+
+fn default_ratio() -> [f32; 2] {
+    RandomResizedCrop::RATIO
+}
+
+impl Step {
+    fn apply(&self, images: &Tensor, indices: &Tensor, draws: Draws) -> Result<Tensor> {
+        match *self {
+            Step::RandomResizedCrop { size, scale, ratio, flip } => {
+                let size = size.unwrap_or([images.shape().dim(1), images.shape().dim(2)]);
+                images.random_resized_crop(indices, RandomResizedCrop { size, scale, ratio, flip, draws })
+            }
+            Step::ReflectCrop { pad, flip } => images.reflect_crop(indices, pad, flip, draws),
+            Step::HorizontalFlip { p } => images.horizontal_flip(indices, p, draws),
+            Step::ColorJitter { brightness, contrast, saturation, hue, p, grayscale } => {
+                let jitter = Color::jitter([brightness, contrast, saturation, hue], p, draws);
+                images.color_jitter(indices, Color { grayscale, ..jitter })
+            }
+            Step::Grayscale { p } => images.grayscale(indices, p, draws),
+            Step::Solarize { threshold, p } => images.solarize(indices, threshold, p, draws),
+            Step::GaussianBlur { kernel, sigma, p } => images.gaussian_blur(indices, kernel, sigma, p, draws),
+            Step::Cutout { size, p } => images.cutout(indices, size, p, draws),
+            Step::CenterResize { size, fraction } => images.center_resize(size, fraction),
+            Step::Normalize { mean, std } => images.normalize_images(mean, std),
+        }
+    }
+}
+
+/// A pipeline: its steps in order, and the seed that they draw from.
+///
+/// What an image becomes depends on the seed, the epoch, the view, its place in the data set and the steps: not on its batch.
+/// Each step draws its own numbers by its place in the list, so the same step twice does two things.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augmentation {
+    /// The seed.
+    #[serde(default)]
+    pub seed: u32,
+    /// What is done, in order.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+impl Augmentation {
+    /// The names that [`Self::preset`] knows.
+    pub const PRESETS: [&str; 10] =
+        ["none", "supervised", "simclr", "simclr_cifar", "grey_simclr", "byol_a", "byol_b", "dino_global_1", "dino_global_2", "dino_local"];
+
+    /// A pipeline of one's own.
+    pub fn new(seed: u32, steps: impl Into<Vec<Step>>) -> Self {
+        Self { seed, steps: steps.into() }
+    }
+
+    /// A published recipe, for images of `[height, width]`, in 0..1 and without normalising: see [`Self::normalized`].
+    ///
+    /// | name | crop | jitter (chance) | grey | blur | solarize |
+    /// |---|---|---|---|---|---|
+    /// | `none` | | | | | |
+    /// | `supervised` | padded by 4 reflected pixels | | | | |
+    /// | `simclr` | 0.08-1 | 0.8, 0.8, 0.8, 0.2 (0.8) | 0.2 | 0.5 | |
+    /// | `simclr_cifar` | 0.08-1 | 0.4, 0.4, 0.4, 0.1 (0.8) | 0.2 | | |
+    /// | `grey_simclr` | 0.3-1 | 0.4, 0.4, 0, 0 (0.8) | | | |
+    /// | `byol_a`, `byol_b` | 0.08-1 | 0.4, 0.4, 0.2, 0.1 (0.8) | 0.2 | 1, 0.1 | 0, 0.2 |
+    /// | `dino_global_1`, `dino_global_2` | 0.4-1 | as BYOL | 0.2 | 1, 0.1 | 0, 0.2 |
+    /// | `dino_local` | 0.05-0.4, to 3/7 of the sides | as BYOL | 0.2 | 0.5 | 0 |
+    ///
+    /// All but `none` mirror half of the images. Colours are jittered as torchvision does, crops are bilinear, and the blur's
+    /// kernel is a tenth of the height. Sources: SimCLR (Chen et al. 2020, appendices A and B.9), BYOL (Grill et al. 2020,
+    /// table 6), DINO (Caron et al. 2021; 96 of 224 pixels for local views).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another name, with those that there are.
+    pub fn preset(name: &str, seed: u32, [height, width]: [usize; 2]) -> Result<Self> {
+        let crop = |scale| Step::RandomResizedCrop { size: None, scale, ratio: default_ratio(), flip: 0.5 };
+        let jitter = |[brightness, contrast, saturation, hue]: [f32; 4], grayscale| Step::ColorJitter {
+            brightness,
+            contrast,
+            saturation,
+            hue,
+            p: 0.8,
+            grayscale,
+        };
+        let blur = |side, p| Step::GaussianBlur { kernel: GaussianBlur::kernel_for(side), sigma: [0.1, 2.0], p };
+        let solarize = Step::Solarize { threshold: 0.5, p: 0.2 };
+        let byol = jitter([0.4, 0.4, 0.2, 0.1], 0.2);
+        let steps = match name {
+            "none" => vec![],
+            "supervised" => vec![Step::ReflectCrop { pad: 4, flip: 0.5 }],
+            "simclr" => vec![crop([0.08, 1.0]), jitter([0.8, 0.8, 0.8, 0.2], 0.2), blur(height, 0.5)],
+            "simclr_cifar" => vec![crop([0.08, 1.0]), jitter([0.4, 0.4, 0.4, 0.1], 0.2)],
+            "grey_simclr" => vec![crop([0.3, 1.0]), jitter([0.4, 0.4, 0.0, 0.0], 0.0)],
+            "byol_a" => vec![crop([0.08, 1.0]), byol, blur(height, 1.0)],
+            "byol_b" => vec![crop([0.08, 1.0]), byol, blur(height, 0.1), solarize],
+            "dino_global_1" => vec![crop([0.4, 1.0]), byol, blur(height, 1.0)],
+            "dino_global_2" => vec![crop([0.4, 1.0]), byol, blur(height, 0.1), solarize],
+            "dino_local" => {
+                let [h, w] = [height, width].map(|side| (side * 3).div_ceil(7));
+                let crop = Step::RandomResizedCrop { size: Some([h, w]), scale: [0.05, 0.4], ratio: default_ratio(), flip: 0.5 };
+                vec![crop, byol, blur(h, 0.5)]
+            }
+            _ => {
+                let message = format!("there is no preset called \"{name}\"; there are {}", Self::PRESETS.join(", "));
+                return Err(Error::argument("augmentation", message));
+            }
+        };
+        Ok(Self { seed, steps })
+    }
+
+    /// The same pipeline with a last step that normalises by a data set's statistics.
+    #[must_use]
+    pub fn normalized(mut self, statistics: &ChannelStatistics) -> Self {
+        let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
+        mean.iter_mut().zip(&statistics.mean).for_each(|(to, from)| *to = *from);
+        std.iter_mut().zip(&statistics.std).for_each(|(to, from)| *to = *from);
+        self.steps.push(Step::Normalize { mean, std });
+        self
+    }
+
+    /// One view of a batch: images `[N, h, w, C]`.
+    ///
+    /// # Errors
+    /// Those of the steps' operators: numbers outside their limits, images that a step does not take, an epoch of 65536 or more,
+    /// a view of 256 or more.
+    pub fn apply(&self, batch: &DeviceBatch, epoch: u32, view: u32) -> Result<Tensor> {
+        let mut images = batch.pixels.detach();
+        for (step, number) in self.steps.iter().zip(0..) {
+            let draws = Draws { seed: self.seed, epoch, view, step: number };
+            images = step.apply(&images, &batch.indices, draws)?;
+        }
+        Ok(images)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::super::loader::HostBatch;
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+    use crate::tensor::random::{Purpose, Stream};
+
+    fn gpu() -> Gpu {
+        Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap()
+    }
+
+    /// The images at these places of an imagined data set.
+    fn batch(gpu: &Gpu, size: [usize; 3], indices: &[u32], out_channels: usize) -> DeviceBatch {
+        let image = |index: u32| {
+            let mut stream = Stream::keyed(9, Purpose::Test.key(), index);
+            (0..size.iter().product()).map(move |_| stream.below(256) as u8)
+        };
+        let host = HostBatch {
+            pixels: indices.iter().flat_map(|index| image(*index)).collect(),
+            labels: indices.iter().map(|index| *index as i32 % 10).collect(),
+            indices: indices.to_vec(),
+        };
+        DeviceBatch::upload(gpu, &host, size, out_channels).unwrap()
+    }
+
+    fn bits(images: &Tensor) -> Vec<u32> {
+        let values = images.to_vec::<f32>().unwrap();
+        assert!(values.iter().all(|v| v.is_finite()));
+        values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    /// Every preset, on images it was made for.
+    fn pipelines(seed: u32) -> Vec<([usize; 3], usize, Augmentation)> {
+        let shapes = [([28, 28, 1], 1), ([32, 32, 3], 3), ([32, 32, 3], 4)];
+        let of = |(size, channels): ([usize; 3], usize)| {
+            Augmentation::PRESETS.map(|name| (size, channels, Augmentation::preset(name, seed, [size[0], size[1]]).unwrap()))
+        };
+        shapes.into_iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn a_batch_is_what_the_loader_read() {
+        let gpu = gpu();
+        for channels in [3, 4] {
+            let batch = batch(&gpu, [3, 5, 3], &[4, u32::MAX, 7], channels);
+            assert_eq!(batch.pixels.shape().to_vec(), [3, 3, 5, channels]);
+            assert_eq!(batch.labels.to_vec::<i32>().unwrap(), [4, -1, 7]);
+            assert_eq!(batch.indices.to_vec::<i32>().unwrap(), [4, -1, 7]);
+            let mut stream = Stream::keyed(9, Purpose::Test.key(), 4);
+            let pixels = batch.pixels.to_vec::<f32>().unwrap();
+            for pixel in pixels.chunks(channels).take(15) {
+                pixel.iter().take(3).for_each(|v| assert!((v * 255.0 - stream.below(256) as f32).abs() < 1e-4));
+                assert!(pixel.iter().skip(3).all(|v| *v == 0.0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_and_others_do_not() {
+        let gpu = gpu();
+        for (size, channels, pipeline) in pipelines(1) {
+            let batch = batch(&gpu, size, &[3, 1, 4, 15, 9, 26, 5], channels);
+            let first = bits(&pipeline.apply(&batch, 2, 1).unwrap());
+            assert_eq!(first, bits(&pipeline.apply(&batch, 2, 1).unwrap()));
+            if pipeline.steps.is_empty() {
+                assert_eq!(first, bits(&batch.pixels));
+                continue;
+            }
+            for (other, epoch, view) in [(2, 2, 1), (1, 3, 1), (1, 2, 0)] {
+                let other = Augmentation { seed: other, ..pipeline.clone() };
+                assert_ne!(first, bits(&other.apply(&batch, epoch, view).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_its_batch_or_place_in_it() {
+        let gpu = gpu();
+        let places = [3, 1, 4, 15, 9, 26, 5];
+        for (size, channels, pipeline) in pipelines(1) {
+            let whole = bits(&pipeline.apply(&batch(&gpu, size, &places, channels), 2, 1).unwrap());
+            let image = whole.len() / places.len();
+            let alone = places.map(|place| bits(&pipeline.apply(&batch(&gpu, size, &[place], channels), 2, 1).unwrap()));
+            assert_eq!(whole, alone.concat(), "{pipeline:?}");
+            let mut reversed = places;
+            reversed.reverse();
+            let reversed = bits(&pipeline.apply(&batch(&gpu, size, &reversed, channels), 2, 1).unwrap());
+            assert_eq!(whole, reversed.rchunks(image).flatten().copied().collect::<Vec<_>>(), "{pipeline:?}");
+        }
+    }
+
+    #[test]
+    fn padding_changes_nothing_else() {
+        let gpu = gpu();
+        for name in Augmentation::PRESETS {
+            let statistics = ChannelStatistics { mean: vec![0.5, 0.4, 0.3], std: vec![0.2, 0.3, 0.4] };
+            let pipeline = Augmentation::preset(name, 5, [32, 32]).unwrap().normalized(&statistics);
+            let [plain, padded] = [3, 4].map(|c| {
+                let images = pipeline.apply(&batch(&gpu, [32, 32, 3], &[8, 9], c), 0, 0).unwrap();
+                assert_eq!(images.shape().last(), c);
+                images.to_vec::<f32>().unwrap()
+            });
+            for (plain, padded) in plain.chunks(3).zip(padded.chunks(4)) {
+                assert_eq!(padded[3], 0.0, "{name}");
+                assert!(plain.iter().zip(padded).all(|(a, b)| (a - b).abs() < 1e-4), "{name}: {plain:?} {padded:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_step_twice_draws_twice() {
+        let gpu = gpu();
+        let indices: Vec<u32> = (0..64).collect();
+        let batch = batch(&gpu, [4, 4, 1], &indices, 1);
+        let flip = Step::HorizontalFlip { p: 0.5 };
+        let once = Augmentation::new(1, [flip]).apply(&batch, 0, 0).unwrap();
+        let twice = Augmentation::new(1, [flip, flip]).apply(&batch, 0, 0).unwrap();
+        assert_ne!(bits(&twice), bits(&batch.pixels));
+        assert_ne!(bits(&twice), bits(&once));
+    }
+
+    #[test]
+    fn pipelines_are_written_and_read_as_toml() {
+        for (_, _, pipeline) in pipelines(3) {
+            let text = toml::to_string(&pipeline).unwrap();
+            assert_eq!(toml::from_str::<Augmentation>(&text).unwrap(), pipeline, "{text}");
+        }
+        let text = r#"
+            steps = [{ step = "random_resized_crop", scale = [0.2, 1.0] }, { step = "color_jitter", brightness = 0.4, p = 0.8 }]
+        "#;
+        let pipeline: Augmentation = toml::from_str(text).unwrap();
+        let [Step::RandomResizedCrop { size: None, flip, ratio, .. }, Step::ColorJitter { hue, .. }] = pipeline.steps[..] else {
+            panic!("{pipeline:?}")
+        };
+        assert_eq!((flip, hue, ratio), (0.0, 0.0, RandomResizedCrop::RATIO));
+        let unknown = r#"steps = [{ step = "horizontal_flip", p = 0.5, q = 1 }]"#;
+        assert!(toml::from_str::<Augmentation>(unknown).unwrap_err().to_string().contains('q'));
+        assert!(toml::from_str::<Augmentation>(r#"steps = [{ step = "rotate" }]"#).unwrap_err().to_string().contains("rotate"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let gpu = gpu();
+        let batch = batch(&gpu, [4, 4, 1], &[1], 1);
+        let refused = |step, epoch, words: &str| {
+            let error = Augmentation::new(0, [step]).apply(&batch, epoch, 0).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(Step::ReflectCrop { pad: 4, flip: 0.5 }, 0, "reflect_crop: images of 4 x 4");
+        refused(Step::HorizontalFlip { p: 2.0 }, 0, "0..=1, found 2");
+        refused(Step::HorizontalFlip { p: 0.5 }, 65_536, "epoch must be below 65536");
+        let error = Augmentation::preset("simclr2", 0, [32, 32]).unwrap_err().to_string();
+        assert!(error.contains("simclr2") && error.contains("simclr_cifar"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! What is drawn has the distribution asked for, and what should change nothing changes no bit.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+use crate::gpu::{Gpu, GpuOptions};
+use crate::tensor::random::Stream;
+
+const COUNT: usize = 4096;
+
+fn gpu() -> Gpu {
+    Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap()
+}
+
+/// What an operator draws for many images of `side * side`, one record an image.
+fn drawn(operator: impl Operator, side: usize) -> Vec<Vec<f64>> {
+    let gpu = gpu();
+    let images = Tensor::zeros(&gpu, [COUNT, side, side, 1], DType::F32).unwrap();
+    let indices = Tensor::from_slice(&gpu, &(0..COUNT as i32).collect::<Vec<_>>(), [COUNT]).unwrap();
+    let outputs = apply(operator, &[&images, &indices]).unwrap();
+    let width = outputs[1].shape().last();
+    outputs[1].to_f64().unwrap().chunks(width).map(<[f64]>::to_vec).collect()
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Whether `count` of [`COUNT`] is within five standard deviations of the chance `p`.
+fn likely(count: usize, p: f64) -> bool {
+    (count as f64 - COUNT as f64 * p).abs() < 5.0 * (COUNT as f64 * p * (1.0 - p)).sqrt()
+}
+
+#[test]
+fn flips_and_shifts_are_even() {
+    let records = drawn(ReflectCrop { pad: 4, flip: 0.3, draws: SAMPLE_DRAWS }, 5);
+    assert!(likely(records.iter().filter(|r| r[2] == 1.0).count(), 0.3));
+    for axis in 0..2 {
+        for shift in -4..=4 {
+            assert!(likely(records.iter().filter(|r| r[axis] == f64::from(shift)).count(), 1.0 / 9.0), "axis {axis}, shift {shift}");
+        }
+    }
+    // Independent of each other: both negative in 16 of 81.
+    assert!(likely(records.iter().filter(|r| r[0] < 0.0 && r[1] < 0.0).count(), 16.0 / 81.0));
+}
+
+#[test]
+fn crops_have_the_areas_and_ratios_asked_for() {
+    let crop = RandomResizedCrop { size: [1, 1], scale: [0.2, 0.6], ratio: RandomResizedCrop::RATIO, flip: 0.5, draws: SAMPLE_DRAWS };
+    let records = drawn(crop, 64);
+    assert!(likely(records.iter().filter(|r| r[2] < 0.0).count(), 0.5));
+    // At most 0.6 of the area at 4 : 3 always fits, so areas are uniform; rounding a side shifts one by up to 2 %.
+    let areas: Vec<f64> = records.iter().map(|r| (r[2] * r[3]).abs() / 4096.0).collect();
+    assert!(areas.iter().all(|a| (0.19..0.62).contains(a)));
+    for quarter in 0..4 {
+        let low = 0.2 + 0.1 * f64::from(quarter);
+        let count = areas.iter().filter(|a| (low..low + 0.1).contains(*a)).count();
+        assert!((0.22..0.28).contains(&(count as f64 / COUNT as f64)), "{count} areas from {low}");
+    }
+    // Uniform in the logarithm: as often wide as high. Standard error 0.17 / sqrt(4096) = 0.0026.
+    let logarithm = mean(records.iter().map(|r| (r[2].abs() / r[3]).ln()));
+    assert!(logarithm.abs() < 0.01, "{logarithm}");
+    for record in &records {
+        assert!(record[0] >= 0.0 && record[1] >= 0.0 && record[0] + record[2].abs() <= 64.0 && record[1] + record[3] <= 64.0);
+    }
+    // Centres lie in the middle on average.
+    let centre = mean(records.iter().map(|r| r[0] + r[2].abs() / 2.0));
+    assert!((centre - 32.0).abs() < 0.6, "{centre}");
+}
+
+#[test]
+fn jitter_draws_every_order_and_the_whole_range() {
+    let records = drawn(Color { grayscale: 0.2, ..Color::jitter([0.8, 0.8, 1.5, 0.2], 0.8, SAMPLE_DRAWS) }, 1);
+    let jittered: Vec<&Vec<f64>> = records.iter().filter(|r| r[4] >= 0.0).collect();
+    assert!(likely(jittered.len(), 0.8));
+    assert!(likely(records.iter().filter(|r| r[5] == 1.0).count(), 0.2));
+    assert!(records.iter().filter(|r| r[4] < 0.0).all(|r| r[..4] == [1.0, 1.0, 1.0, 0.0]));
+    let mut orders = std::collections::BTreeMap::new();
+    for record in &jittered {
+        *orders.entry(record[4] as u32).or_insert(0usize) += 1;
+    }
+    assert_eq!(orders.len(), 24);
+    for (order, count) in orders {
+        let operations: std::collections::BTreeSet<u32> = (0..4).map(|slot| order >> (2 * slot) & 3).collect();
+        assert_eq!(operations.len(), 4);
+        assert!(likely(count, 0.8 / 24.0), "order {order:#x}: {count}");
+    }
+    for (factor, [low, high]) in [[0.2, 1.8], [0.2, 1.8], [0.0, 2.5], [-0.2, 0.2]].into_iter().enumerate() {
+        let values = || jittered.iter().map(|r| r[factor]);
+        assert!(values().all(|v| v >= low - 1e-6 && v <= high + 1e-6), "factor {factor}");
+        assert!((mean(values()) - (low + high) / 2.0).abs() < 0.02 * (high - low), "factor {factor}");
+    }
+}
+
+#[test]
+fn blur_and_cutout_draw_what_they_should() {
+    let blurs = drawn(GaussianBlur { kernel: 3, sigma: [0.1, 2.0], p: 0.5, draws: SAMPLE_DRAWS }, 3);
+    let sigmas: Vec<f64> = blurs.iter().map(|r| r[0]).filter(|s| *s > 0.0).collect();
+    assert!(likely(sigmas.len(), 0.5));
+    assert!(sigmas.iter().all(|s| (0.099..2.001).contains(s)) && (mean(sigmas.iter().copied()) - 1.05).abs() < 0.05);
+    let cuts = drawn(Cutout { size: 4, p: 0.25, draws: SAMPLE_DRAWS }, 7);
+    let squares: Vec<&Vec<f64>> = cuts.iter().filter(|r| r[2] != r[0]).collect();
+    assert!(likely(squares.len(), 0.25));
+    assert!(squares.iter().all(|r| r[2] - r[0] == 4.0 && r[3] - r[1] == 4.0 && (-2.0..=4.0).contains(&r[0])));
+}
+
+#[test]
+fn what_asks_for_nothing_changes_no_bit() {
+    let gpu = gpu();
+    for channels in [1, 3, 4] {
+        let mut stream = Stream::new(1, Purpose::Test);
+        let data: Vec<f32> = (0..3 * 7 * 7 * channels).map(|_| stream.uniform()).collect();
+        let images = Tensor::from_slice(&gpu, &data, [3, 7, 7, channels]).unwrap();
+        let indices = Tensor::from_slice(&gpu, &[5, 0, 9], [3]).unwrap();
+        let draws = SAMPLE_DRAWS;
+        let whole = RandomResizedCrop { size: [7, 7], scale: [1.0, 1.0], ratio: [1.0, 1.0], flip: 0.0, draws };
+        let flipped = |images: &Tensor| images.horizontal_flip(&indices, 1.0, draws).unwrap();
+        let results = [
+            images.random_resized_crop(&indices, whole).unwrap(),
+            images.center_resize([7, 7], 1.0).unwrap(),
+            flipped(&flipped(&images)),
+            flipped(&images.random_resized_crop(&indices, RandomResizedCrop { flip: 1.0, ..whole }).unwrap()),
+            images.reflect_crop(&indices, 0, 0.0, draws).unwrap(),
+            images.color_jitter(&indices, Color::jitter([0.0; 4], 1.0, draws)).unwrap(),
+            images.color_jitter(&indices, Color::jitter([0.8, 0.8, 0.8, 0.2], 1e-9, draws)).unwrap(),
+            images.grayscale(&indices, 0.0, draws).unwrap(),
+            images.solarize(&indices, 0.5, 0.0, draws).unwrap(),
+            images.gaussian_blur(&indices, 5, [0.1, 2.0], 0.0, draws).unwrap(),
+            images.cutout(&indices, 3, 0.0, draws).unwrap(),
+            images.normalize_images([0.0; 3], [1.0; 3]).unwrap(),
+        ];
+        for (number, result) in results.iter().enumerate() {
+            assert_eq!(result.to_vec::<f32>().unwrap(), data, "result {number} of {channels} channels");
+        }
+    }
+}
