@@ -286,6 +286,11 @@ impl Parameters {
         state.entries.iter().enumerate().filter(|(_, e)| inside(&e.slot.name)).map(handle).collect()
     }
 
+    /// Every parameter and statistic, whatever this scope.
+    pub(crate) fn all_in_home(&self) -> Vec<Parameter> {
+        Self { home: self.home.clone(), prefix: String::new() }.all()
+    }
+
     /// The parameter or statistic with this full name.
     pub fn get(&self, name: &str) -> Option<Parameter> {
         let index = *lock(&self.home).by_name.get(name)?;

@@ -1,0 +1,70 @@
+//! Optimizers, schedules, averages. An optimizer step over all parameters is one update kernel a chunk, behind the gradients' norm:
+//! clipping, skipping of non-finite steps, decay and learning-rate multipliers of each parameter happen inside it.
+
+mod ema;
+mod rules;
+mod schedule;
+mod slabs;
+
+pub use ema::Ema;
+pub use rules::{Adam, AdamConfig, AdamW, Lars, LarsConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+pub use schedule::Schedule;
+
+use crate::autograd::Gradients;
+use crate::error::{Error, Result};
+use crate::nn::Parameters;
+use crate::tensor::Tensor;
+
+/// What all optimizers can do to gradients before the update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Common {
+    /// L2 penalty, or decoupled decay, by the optimizer.
+    pub weight_decay: f32,
+    /// Biases and normalisations are not decayed; LARS then takes their gradients as they are.
+    pub exclude_bias_and_norm: bool,
+    /// Gradients whose global norm is larger are scaled down to it (PyTorch's `clip_grad_norm_`).
+    pub clip_norm: Option<f32>,
+    /// Gradients are multiplied by this first: 1 / loss scale.
+    pub gradient_scale: f32,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self { weight_decay: 0.0, exclude_bias_and_norm: false, clip_norm: None, gradient_scale: 1.0 }
+    }
+}
+
+/// One optimizer over one home of parameters.
+pub trait Optimizer {
+    /// Updates every parameter that has a gradient and is not frozen; the others keep value and state. A step whose gradients are
+    /// not all finite changes nothing ([`Self::skipped`] counts it).
+    ///
+    /// # Errors
+    /// Gradients of another type or shape than the parameters; out of memory; a lost device.
+    fn step(&mut self, gradients: &Gradients, learning_rate: f32) -> Result<()>;
+
+    /// The state to keep in a checkpoint, by name. Writing into these tensors restores it.
+    ///
+    /// # Errors
+    /// Out of memory.
+    fn state(&mut self) -> Result<Vec<(String, Tensor)>>;
+
+    /// How many steps were skipped because of non-finite gradients. Waits for the device.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn skipped(&self) -> Result<u64>;
+}
+
+/// The optimizer called `sgd` (with Nesterov's momentum), `adamw` or `lars`; `momentum` is not for AdamW.
+///
+/// # Errors
+/// [`Error::Argument`] where the name is none of them; out of memory.
+pub fn named(name: &str, params: &Parameters, momentum: f32, common: Common) -> Result<Box<dyn Optimizer>> {
+    Ok(match name {
+        "sgd" => Box::new(Sgd::new(params, SgdConfig { momentum, nesterov: momentum > 0.0, common })?),
+        "adamw" => Box::new(AdamW::new(params, AdamConfig { common, ..Default::default() })?),
+        "lars" => Box::new(Lars::new(params, LarsConfig { momentum, common, ..Default::default() })?),
+        other => return Err(Error::argument("optimizer", format!("there is no \"{other}\"; there are sgd, adamw, lars"))),
+    })
+}

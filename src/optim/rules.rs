@@ -1,0 +1,157 @@
+//! The optimizers: PyTorch's names, arguments and results.
+
+use super::slabs::Slabs;
+use super::{Common, Optimizer};
+use crate::autograd::Gradients;
+use crate::error::Result;
+use crate::nn::Parameters;
+use crate::ops::optimizer::Scalars;
+use crate::ops::optimizer::adam_update::AdamUpdate;
+use crate::ops::optimizer::lars_update::LarsUpdate;
+use crate::ops::optimizer::rmsprop_update::RmspropUpdate;
+use crate::ops::optimizer::sgd_update::SgdUpdate;
+use crate::tensor::Tensor;
+
+/// An optimizer from its configuration, the names of its states, its update, and whether it needs the norm of each parameter.
+macro_rules! optimizer {
+    ($(#[$doc:meta])* $name:ident, $config:ty, $states:expr, $norms:literal, $rule:expr, $scalars:expr) => {
+        $(#[$doc])*
+        pub struct $name {
+            slabs: Slabs,
+            config: $config,
+        }
+
+        impl $name {
+            /// An optimizer of all parameters in the home of `params`, also of those that are made later.
+            ///
+            /// # Errors
+            /// Out of memory.
+            pub fn new(params: &Parameters, config: $config) -> Result<Self> {
+                Ok(Self { slabs: Slabs::new(params, config.common, $states(&config))?, config })
+            }
+        }
+
+        impl Optimizer for $name {
+            fn step(&mut self, gradients: &Gradients, learning_rate: f32) -> Result<()> {
+                let scalars = Scalars { lr: learning_rate, ..$scalars(&self.config, self.slabs.step_number()) };
+                let config = self.config;
+                self.slabs.step(gradients, scalars, || $rule(&config), $norms)
+            }
+
+            fn state(&mut self) -> Result<Vec<(String, Tensor)>> {
+                self.slabs.state()
+            }
+
+            fn skipped(&self) -> Result<u64> {
+                self.slabs.skipped()
+            }
+        }
+    };
+}
+
+fn plain<C>(_: &C, _: u64) -> Scalars {
+    Scalars::default()
+}
+
+/// How [`Sgd`] is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SgdConfig {
+    /// What is kept of the last update's direction.
+    pub momentum: f32,
+    /// Looks ahead by one step of the momentum.
+    pub nesterov: bool,
+    /// Decay and clipping.
+    pub common: Common,
+}
+
+optimizer! {
+    /// Stochastic gradient descent with momentum, without dampening.
+    Sgd, SgdConfig, |c: &SgdConfig| -> &'static [&'static str] { if c.momentum == 0.0 { &[] } else { &["momentum_buffer"] } }, false,
+    |c: &SgdConfig| SgdUpdate { momentum: c.momentum, nesterov: c.nesterov }, plain
+}
+
+/// How [`Adam`] and [`AdamW`] are set up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConfig {
+    /// Decay rates of the averages of the gradient and its square.
+    pub betas: [f32; 2],
+    /// Keeps the division finite.
+    pub eps: f32,
+    /// Decay and clipping.
+    pub common: Common,
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        Self { betas: [0.9, 0.999], eps: 1e-8, common: Common::default() }
+    }
+}
+
+/// 1 - beta^t for both averages; in float64, because f32 loses the difference at large t.
+fn bias_corrections(config: &AdamConfig, step: u64) -> Scalars {
+    let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
+    let [beta1, beta2] = config.betas;
+    Scalars { bias_correction1: correction(beta1), bias_correction2: correction(beta2), ..Scalars::default() }
+}
+
+const AVERAGES: &[&str] = &["exp_avg", "exp_avg_sq"];
+
+optimizer! {
+    /// Adam (Kingma and Ba 2015); weight decay is added to the gradient.
+    Adam, AdamConfig, |_: &AdamConfig| AVERAGES, false,
+    |c: &AdamConfig| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: false }, bias_corrections
+}
+
+optimizer! {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    AdamW, AdamConfig, |_: &AdamConfig| AVERAGES, false,
+    |c: &AdamConfig| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: true }, bias_corrections
+}
+
+/// How [`Lars`] is set up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LarsConfig {
+    /// What is kept of the velocity.
+    pub momentum: f32,
+    /// The trust coefficient.
+    pub eta: f32,
+    /// Decay and clipping.
+    pub common: Common,
+}
+
+impl Default for LarsConfig {
+    fn default() -> Self {
+        Self { momentum: 0.9, eta: 1e-3, common: Common::default() }
+    }
+}
+
+optimizer! {
+    /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the decayed gradient inside the momentum.
+    Lars, LarsConfig, |_: &LarsConfig| -> &'static [&'static str] { &["velocity"] }, true,
+    |c: &LarsConfig| LarsUpdate { momentum: c.momentum, eta: c.eta }, plain
+}
+
+/// How [`RmsProp`] is set up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RmsPropConfig {
+    /// Decay rate of the average of the squared gradient.
+    pub alpha: f32,
+    /// Added outside the root.
+    pub eps: f32,
+    /// What is kept of the last update's direction.
+    pub momentum: f32,
+    /// Decay and clipping.
+    pub common: Common,
+}
+
+impl Default for RmsPropConfig {
+    fn default() -> Self {
+        Self { alpha: 0.99, eps: 1e-8, momentum: 0.0, common: Common::default() }
+    }
+}
+
+optimizer! {
+    /// RMSprop (Hinton 2012) with momentum, eps outside the root as in PyTorch.
+    RmsProp, RmsPropConfig, |_: &RmsPropConfig| -> &'static [&'static str] { &["square_avg", "momentum_buffer"] }, false,
+    |c: &RmsPropConfig| RmspropUpdate { alpha: c.alpha, eps: c.eps, momentum: c.momentum }, plain
+}

@@ -1,0 +1,176 @@
+//! What all optimizers share: gradients gathered into slabs of the parameters' layout, the tables that describe the slots to the kernels,
+//! and the optimizer's own state.
+
+use super::Common;
+use crate::autograd::Gradients;
+use crate::error::{Error, Result};
+use crate::nn::{Parameters, Role, Slot};
+use crate::ops::Operator;
+use crate::ops::optimizer::clip_norm::clip_norm;
+use crate::ops::optimizer::segment_norms::SegmentNorms;
+use crate::ops::optimizer::{BLOCK, Scalars, Segment, Slab, update};
+use crate::ops::apply_one;
+use crate::tensor::{DType, Tensor};
+
+/// One chunk of the parameters' values with all that belongs to it.
+struct Chunk {
+    gradients: Tensor,
+    segments: Tensor,
+    table: Tensor,
+    states: Vec<Tensor>,
+    /// Indices into the slots, in the order of the table.
+    slots: Vec<usize>,
+}
+
+/// The slabs of one optimizer.
+pub(super) struct Slabs {
+    params: Parameters,
+    common: Common,
+    state_names: &'static [&'static str],
+    revision: u64,
+    slots: Vec<Slot>,
+    keys: Vec<usize>,
+    present: Vec<bool>,
+    chunks: Vec<Chunk>,
+    scalars: Tensor,
+    skipped: Tensor,
+}
+
+impl Slabs {
+    pub(super) fn new(params: &Parameters, common: Common, state_names: &'static [&'static str]) -> Result<Self> {
+        let gpu = params.gpu();
+        Ok(Self {
+            params: params.clone(),
+            common,
+            state_names,
+            revision: u64::MAX,
+            slots: Vec::new(),
+            keys: Vec::new(),
+            present: Vec::new(),
+            chunks: Vec::new(),
+            scalars: Tensor::zeros(gpu, [Scalars::LENGTH], DType::F32)?,
+            skipped: Tensor::zeros(gpu, [1], DType::I32)?,
+        })
+    }
+
+    /// The number of the step about to be taken, from 1.
+    pub(super) fn step_number(&self) -> u64 {
+        self.params.step() + 1
+    }
+
+    pub(super) fn skipped(&self) -> Result<u64> {
+        Ok(self.skipped.to_vec::<i32>()?.into_iter().map(|v| v.unsigned_abs().into()).sum())
+    }
+
+    pub(super) fn state(&mut self) -> Result<Vec<(String, Tensor)>> {
+        self.refresh()?;
+        let named = |(index, chunk): (usize, &Chunk)| {
+            let names = self.state_names.iter().zip(chunk.states.clone());
+            names.map(move |(name, tensor)| (format!("{name}.{index}"), tensor)).collect::<Vec<_>>()
+        };
+        Ok(self.chunks.iter().enumerate().flat_map(named).chain([("skipped".to_string(), self.skipped.clone())]).collect())
+    }
+
+    /// Follows parameters that were added, frozen or rescaled since the last step.
+    fn refresh(&mut self) -> Result<()> {
+        if self.revision == self.params.revision() {
+            return Ok(());
+        }
+        let gpu = self.params.gpu().clone();
+        let parameters = self.params.all_in_home();
+        self.slots = self.params.slots();
+        self.keys = parameters.iter().map(|p| p.key().unwrap_or(0)).collect();
+        self.present = vec![false; self.slots.len()];
+        let mut old = std::mem::take(&mut self.chunks).into_iter();
+        for (index, values) in self.params.values().iter().enumerate() {
+            let elements = values.elements();
+            let inside = |s: &Slot| matches!(s.role, Role::Value(_)) && s.chunk == index;
+            let slots: Vec<usize> = self.slots.iter().enumerate().filter(|(_, s)| inside(s)).map(|(i, _)| i).collect();
+            // Blocks that hold no parameter belong to a last segment, which is never active.
+            let unused = slots.len() as i32;
+            let mut of_block = vec![unused; elements / BLOCK];
+            for (segment, slot) in slots.iter().filter_map(|i| self.slots.get(*i)).enumerate() {
+                let first = slot.start / BLOCK;
+                let blocks = slot.shape.elements().div_ceil(BLOCK).max(1);
+                of_block.iter_mut().skip(first).take(blocks).for_each(|b| *b = segment as i32);
+            }
+            let before = old.next();
+            let grown = |tensor: Option<&Tensor>| -> Result<Tensor> {
+                let fresh = Tensor::zeros(&gpu, [elements], DType::F32)?;
+                if let Some(tensor) = tensor {
+                    let version = std::sync::Arc::default();
+                    fresh.slot(0, tensor.shape().clone(), version).copy_from(tensor)?;
+                }
+                Ok(fresh)
+            };
+            let states = (0..self.state_names.len()).map(|i| grown(before.as_ref().and_then(|c| c.states.get(i)))).collect::<Result<Vec<_>>>()?;
+            self.chunks.push(Chunk {
+                gradients: Tensor::zeros(&gpu, [elements], DType::F32)?,
+                segments: Tensor::from_slice(&gpu, &of_block, [of_block.len()])?,
+                table: Tensor::zeros(&gpu, [slots.len() + 1, 4], DType::F32)?,
+                states,
+                slots,
+            });
+        }
+        self.write_tables()?;
+        self.revision = self.params.revision();
+        Ok(())
+    }
+
+    fn write_tables(&self) -> Result<()> {
+        for chunk in &self.chunks {
+            let row = |index: &usize| {
+                let (Some(slot), Some(present)) = (self.slots.get(*index), self.present.get(*index)) else { return [0.0; 4] };
+                let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
+                let weight_decay = if spared { 0.0 } else { self.common.weight_decay };
+                Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }.to_array()
+            };
+            let rows: Vec<f32> = chunk.slots.iter().flat_map(row).chain([0.0; 4]).collect();
+            chunk.table.write(&rows)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the gradients into the slabs. Copies within one pass cost less than a kernel for each.
+    fn gather(&mut self, gradients: &Gradients) -> Result<()> {
+        let present: Vec<bool> = self.keys.iter().map(|key| gradients.by_key(*key).is_some()).collect();
+        if present != self.present {
+            self.present = present;
+            self.write_tables()?;
+        }
+        for chunk in &self.chunks {
+            let version = std::sync::Arc::default();
+            for index in &chunk.slots {
+                let (Some(slot), Some(key)) = (self.slots.get(*index), self.keys.get(*index)) else { continue };
+                let Some(gradient) = gradients.by_key(*key) else { continue };
+                if gradient.dtype() != DType::F32 {
+                    return Err(Error::dtype(&slot.name, format!("its gradient is {}, expected f32", gradient.dtype())));
+                }
+                chunk.gradients.slot(slot.start, slot.shape.clone(), std::sync::Arc::clone(&version)).copy_from(gradient)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of `rule`, which is given the segments' norms where it `needs_norms`.
+    pub(super) fn step<O: Operator>(&mut self, gradients: &Gradients, scalars: Scalars, rule: impl Fn() -> O, needs_norms: bool) -> Result<()> {
+        self.refresh()?;
+        self.gather(gradients)?;
+        let scalars = Scalars { max_norm: self.common.clip_norm.unwrap_or(0.0), gradient_scale: self.common.gradient_scale, ..scalars };
+        self.scalars.write(&scalars.to_array())?;
+        let sums: Vec<[&Tensor; 3]> = self.chunks.iter().map(|c| [&c.gradients, &c.segments, &c.table]).collect();
+        let control = clip_norm(&sums, &self.scalars, &self.skipped)?;
+        for (values, chunk) in self.params.values().iter().zip(&self.chunks) {
+            let slab = Slab { values, gradients: &chunk.gradients, segments: &chunk.segments, table: &chunk.table, scalars: &self.scalars, control: &control };
+            let mut states: Vec<&Tensor> = chunk.states.iter().collect();
+            let norms = needs_norms
+                .then(|| apply_one(SegmentNorms, &[values, &chunk.gradients, &chunk.segments, &chunk.table, &control]))
+                .transpose()?;
+            states.extend(&norms);
+            update(rule(), &slab, &states)?;
+        }
+        self.params.raise_versions();
+        self.params.advance();
+        Ok(())
+    }
+}
