@@ -1,8 +1,30 @@
-//! Updates of parameters in place: operators without a backward.
+//! Optimizer updates over one slab that holds all parameters: one dispatch a step, in place, without a backward. `slab` describes the layout;
+//! `src/optim` drives them.
+
+pub mod adam_update;
+pub mod clip_norm;
+pub mod ema_update;
+pub mod lars_update;
+pub mod rmsprop_update;
+pub mod segment_norms;
+pub mod sgd_update;
+mod slab;
+pub mod square_sums;
+
+pub use slab::{BLOCK, Scalars, Segment, Slab, update};
 
 use super::registry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    Vec::new()
+    vec![
+        adam_update::entry(),
+        clip_norm::entry(),
+        ema_update::entry(),
+        lars_update::entry(),
+        rmsprop_update::entry(),
+        segment_norms::entry(),
+        sgd_update::entry(),
+        square_sums::entry(),
+    ]
 }

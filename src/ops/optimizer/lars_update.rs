@@ -1,0 +1,95 @@
+//! LARS (You et al. 2017, as in DeepMind's BYOL), over a whole slab in one dispatch after `segment_norms`.
+
+use super::slab::{Rule, check, cost, infer, launch, reference, sample};
+use crate::error::Result;
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Sample, normal, uniform};
+use crate::ops::{Array, Attributes, Cost, Operator};
+use crate::tensor::{Spec, Tensor};
+
+const NAME: &str = "lars_update";
+
+/// g += decay w; v = momentum v + trust g, trust = eta |w| / |g| of the segment (1 where either is 0, or where the segment is marked); w -=
+/// lr v. Inputs: those of a [`Slab`](super::Slab), v [n], zero before the first step, and the norms [segments, 2] of `segment_norms`.
+#[derive(Debug, Clone)]
+pub struct LarsUpdate {
+    /// What is kept of the velocity.
+    pub momentum: f32,
+    /// The trust coefficient.
+    pub eta: f32,
+}
+
+impl Operator for LarsUpdate {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let (_, segments) = infer(NAME, inputs, 1, 1)?;
+        if let Some(norms) = inputs.last() {
+            check(NAME, "norms", norms, [segments, 2])?;
+        }
+        Ok(vec![])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        launch(&Rule { name: "lars", states: 1, constants: [self.momentum, self.eta, 0.0, 0.0] }, inputs).map(|()| vec![])
+    }
+
+    fn mutates(&self) -> Vec<usize> {
+        vec![0, 6]
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [momentum, eta] = [self.momentum, self.eta].map(f64::from);
+        let norm = |segment: usize, which: usize| inputs.last().map_or(f64::NAN, |norms| norms.at(&[segment, which]));
+        reference(inputs, 1, |e, state| {
+            let [v] = state else { return f64::NAN };
+            let g = e.gradient + e.decay * e.value;
+            let (of_w, of_g) = (norm(e.segment, 0), norm(e.segment, 1));
+            let trust = if e.without_trust || of_w == 0.0 || of_g == 0.0 { 1.0 } else { eta * of_w / of_g };
+            *v = momentum * *v + trust * g;
+            e.value - e.lr * *v
+        })
+    }
+
+    fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
+        cost(inputs, 1, 8.0)
+    }
+}
+
+fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
+    let momentum = attributes.number_or("momentum", 0.9)? as f32;
+    Ok(Box::new(LarsUpdate { momentum, eta: attributes.number_or("eta", 1e-3)? as f32 }))
+}
+
+fn samples() -> Vec<Sample> {
+    let on = |blocks: usize, count: usize, taken: bool, lowest: f64| {
+        let mut inputs = sample(blocks, count, taken);
+        inputs.extend([normal([blocks * super::BLOCK]), uniform([count, 2], lowest, lowest + lowest)]);
+        Sample::new(LarsUpdate { momentum: 0.9, eta: 0.01 }, inputs)
+    };
+    vec![on(1, 1, true, 0.5), on(3, 1, true, 0.0), on(33, 5, true, 0.5), on(65, 7, true, 0.25), on(5, 3, false, 0.5)]
+}
+
+fn bad() -> Vec<Bad> {
+    let update = || LarsUpdate { momentum: 0.9, eta: 0.01 };
+    let with = |segments: usize| sample(3, 2, true).into_iter().chain([normal([192]), normal([segments, 2])]).collect::<Vec<_>>();
+    vec![
+        Bad::new(update(), sample(3, 2, true), "it takes 8 inputs, 6 were given"),
+        Bad::new(update(), with(3), "norms must have shape [2, 2]"),
+    ]
+}
+
+pub(super) fn entry() -> Entry {
+    Entry {
+        name: NAME,
+        family: "optimizer",
+        inputs: &["values", "gradients", "segments", "table", "scalars", "control", "velocity", "norms"],
+        outputs: &[],
+        shaders: &["optimizer/update"],
+        build: Box::new(build),
+        samples: Box::new(samples),
+        bad: Box::new(bad),
+    }
+}

@@ -1,0 +1,119 @@
+//! The norms of each parameter and its gradient, which LARS compares.
+
+use super::slab::{BLOCK, check, check_layout, lanes, sample};
+use crate::error::Result;
+use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::registry::Entry;
+use crate::ops::sample::{Bad, Input, Sample, normal};
+use crate::ops::{Array, Cost, Operator, exactly};
+use crate::params;
+use crate::tensor::{DType, Spec, Tensor};
+
+const NAME: &str = "segment_norms";
+static KERNEL: Kernel = kernel!("optimizer/norms");
+
+/// |w| and |factor g + decay w| of every segment, f32 [segments, 2]; 0 where it is not active. Inputs: values [n], gradients [n], segments
+/// i32 [n / 64] (ascending), table [segments, 4], control [4].
+#[derive(Debug, Clone)]
+pub struct SegmentNorms;
+
+impl Operator for SegmentNorms {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [values, gradients, segments, table, control] = exactly(NAME, inputs)?;
+        let (n, count) = check_layout(NAME, values, segments, table)?;
+        check(NAME, "gradients", gradients, [n])?;
+        check(NAME, "control", control, [4])?;
+        Ok(vec![Spec::f32([count, 2])])
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
+        let [values, gradients, segments, table, control] = *exactly(NAME, inputs)?;
+        let (gpu, blocks, count) = (values.gpu(), values.elements() / BLOCK, table.shape().dim(0));
+        let sums = Tensor::empty(gpu, [blocks, 2], DType::F32)?;
+        Launch::new(gpu, &KERNEL, "blocks")
+            .define("ENTRY", "blocks")
+            .read(values)
+            .read(gradients)
+            .read(segments)
+            .read(table)
+            .read(control)
+            .write(&sums)
+            .params(params![blocks, count])
+            .invocations(blocks)?;
+        let norms = Tensor::empty(gpu, [count, 2], DType::F32)?;
+        Launch::new(gpu, &KERNEL, "segment")
+            .define("ENTRY", "segment")
+            .define("LANES", lanes(gpu))
+            .read(&sums)
+            .read(segments)
+            .write(&norms)
+            .params(params![blocks])
+            .groups(count)?;
+        Ok(vec![norms])
+    }
+
+    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [values, gradients, segments, table, control] = exactly(NAME, inputs)?;
+        let count = table.shape.dim(0);
+        let mut sums = Array::zeros([count, 2]);
+        for (i, w) in values.data.iter().enumerate() {
+            let segment = segments.flat(i / BLOCK) as usize;
+            if table.at(&[segment, 2]) != 0.0 {
+                let g = gradients.flat(i) * control.flat(1) + table.at(&[segment, 1]) * w;
+                sums.add_at(&[segment, 0], w * w);
+                sums.add_at(&[segment, 1], g * g);
+            }
+        }
+        Ok(vec![sums.map(f64::sqrt)])
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
+        Cost { flops: 7.0 * n, ..Cost::streaming(inputs, outputs, 0.0) }
+    }
+}
+
+fn layout(blocks: usize, count: usize) -> Vec<Input> {
+    let inputs = sample(blocks, count, true);
+    inputs.into_iter().enumerate().filter(|(i, _)| *i != 4).map(|(_, input)| input).collect()
+}
+
+fn samples() -> Vec<Sample> {
+    // More segments than blocks: some have none.
+    [(0, 1), (1, 1), (3, 2), (3, 5), (33, 5), (65, 7), (300, 3)]
+        .map(|(blocks, count)| Sample::new(SegmentNorms, layout(blocks, count)))
+        .into()
+}
+
+fn bad() -> Vec<Bad> {
+    let with = |index: usize, n: usize| {
+        let mut inputs = layout(3, 2);
+        if let Some(slot) = inputs.get_mut(index) {
+            *slot = normal([n]);
+        }
+        inputs
+    };
+    vec![
+        Bad::new(SegmentNorms, [normal([64])], "takes 5 inputs, 1 were given"),
+        Bad::new(SegmentNorms, with(0, 100), "n a multiple of 64"),
+        Bad::new(SegmentNorms, with(1, 128), "gradients must have shape [192]"),
+        Bad::new(SegmentNorms, with(4, 1), "control must have shape [4]"),
+    ]
+}
+
+pub(super) fn entry() -> Entry {
+    Entry {
+        name: NAME,
+        family: "optimizer",
+        inputs: &["values", "gradients", "segments", "table", "control"],
+        outputs: &["norms"],
+        shaders: &["optimizer/norms"],
+        build: Box::new(|_| Ok(Box::new(SegmentNorms))),
+        samples: Box::new(samples),
+        bad: Box::new(bad),
+    }
+}
