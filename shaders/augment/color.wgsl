@@ -1,13 +1,14 @@
 // Colour, in this order: jitter (JITTER), grey, solarize; each image or not, by its draws. torchvision's ColorJitter,
 // RandomGrayscale and RandomSolarize on floats in 0..1.
 //
-// draw: draws [N, 8] = factors of brightness, contrast, saturation, and hue's turn; order, greyed, solarized, 0. The order
+// draw: draws [N, 8] = factors of brightness, contrast, saturation, and hue's turn; order, greyed, solarized, hue's slot. The order
 //   packs four operations, two bits each, first the lowest: 0 brightness, 1 contrast, 2 saturation, 3 hue; -1: no jitter.
 //   Block 0: whether, order; block 1: brightness, contrast; block 2: saturation, hue; block 3: greyed, solarized.
 // mean: means [N], the mean grey of each image as contrast will find it. A workgroup an image, fixed order of addition.
 // apply: brightness, contrast and saturation blend x with black, the image's mean grey and its own grey, f x + (1 - f) base,
 //   limited to 0..1. Hue turns in HSV: with chroma c = max - min and value v = max, channel n is v - c max(0, min(k, 4 - k, 1)),
-//   k = (n + 6 h) mod 6, n = 5, 3, 1. Grey images have neither saturation nor hue.
+//   k = (n + 6 h) mod 6, n = 5, 3, 1. Grey images have neither saturation nor hue. Hue costs most and a software driver runs both
+//   sides of every branch, so hue stands once in the text: the slots before it, hue, the slots after it.
 {% include "augment.wgsl" %}
 {% if STAGE == "draw" %}
 {{ params("n: u32, seed: u32, purpose: u32, counter: u32, brightness: f32, contrast: f32, saturation: f32, hue: f32, jitter: f32, grayscale: f32, solarize: f32") }}
@@ -34,16 +35,19 @@ fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     var number = below(whether.y, 24u);
     var left = 0xE4u;
     var order = 0u;
+    var hue_at = 0u;
 {% for radix in [6, 2, 1, 1] %}
     {
         let at = 2u * (number / {{ radix }}u);
         number = number % {{ radix }}u;
-        order |= ((left >> at) & 3u) << {{ loop.index0 * 2 }}u;
+        let operation = (left >> at) & 3u;
+        order |= operation << {{ loop.index0 * 2 }}u;
+        hue_at = select(hue_at, {{ loop.index0 }}u, operation == 3u);
         left = (left & ((1u << at) - 1u)) | ((left >> (at + 2u)) << at);
     }
 {% endfor %}
     let flags = vec2<f32>(select(0.0, 1.0, happens(after.x, p.grayscale)), select(0.0, 1.0, happens(after.y, p.solarize)));
-    store4_draws(2u * i + 1u, vec4<f32>(select(-1.0, f32(order), jittered), flags, 0.0));
+    store4_draws(2u * i + 1u, vec4<f32>(select(-1.0, f32(order), jittered), flags, select(0.0, f32(hue_at), jittered)));
 }
 {% else %}
 fn grey(x: vec3<f32>) -> f32 {
@@ -74,23 +78,36 @@ fn turn_hue(x: vec3<f32>, turn: f32) -> vec3<f32> {
     return value - chroma * clamp(min(wrapped, 4.0 - wrapped), vec3<f32>(0.0), vec3<f32>(1.0));
 }
 
-// One operation of the four.
+// One operation other than hue; hue leaves x as it is.
 fn adjust(x: vec3<f32>, operation: u32, factors: vec4<f32>, mean: f32) -> vec3<f32> {
 {% if CHANNELS == 1 %}
-    if (operation > 1u) {
-        return x;
-    }
-    return blend(x, select(0.0, mean, operation == 1u), select(factors.x, factors.y, operation == 1u));
+    let base = select(0.0, mean, operation == 1u);
+    let factor = select(factors.x, factors.y, operation == 1u);
+    return select(x, blend(x, base, factor), operation < 2u);
 {% else %}
-    if (operation == 3u) {
-        if (factors.w == 0.0) {
-            return x;
-        }
-        return turn_hue(x, factors.w);
-    }
     let base = select(select(0.0, mean, operation == 1u), grey(x), operation == 2u);
-    return blend(x, base, select(select(factors.x, factors.y, operation == 1u), factors.z, operation == 2u));
+    let factor = select(select(factors.x, factors.y, operation == 1u), factors.z, operation == 2u);
+    return select(x, blend(x, base, factor), operation < 3u);
 {% endif %}
+}
+
+// The operations in the slots below end.
+fn jitter(pixel: vec3<f32>, factors: vec4<f32>, order: u32, hue_at: u32, end: u32, mean: f32) -> vec3<f32> {
+    var x = pixel;
+{% if CHANNELS == 1 %}
+{% for slot in range(4) %}
+    x = select(x, adjust(x, (order >> {{ slot * 2 }}u) & 3u, factors, mean), {{ slot }}u < end);
+{% endfor %}
+{% else %}
+{% for slot in range(3) %}
+    x = select(x, adjust(x, (order >> {{ slot * 2 }}u) & 3u, factors, mean), {{ slot }}u < min(hue_at, end));
+{% endfor %}
+    x = select(x, turn_hue(x, factors.w), hue_at < end && factors.w != 0.0);
+{% for slot in range(1, 3 if STAGE == "mean" else 4) %}
+    x = select(x, adjust(x, (order >> {{ slot * 2 }}u) & 3u, factors, mean), {{ slot }}u > hue_at && {{ slot }}u < end);
+{% endfor %}
+{% endif %}
+    return x;
 }
 {% endif %}
 
@@ -107,22 +124,17 @@ fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         return;
     }
     let factors = load4_draws(2u * n);
-    let packed = load4_draws(2u * n + 1u).x;
-    let order = u32(max(packed, 0.0));
-    var sum = 0.0;
-    for (var i = lane; i < p.image && packed >= 0.0; i += 64u) {
-        var x = load_pixel(n * p.image + i).xyz;
-        var before = true;
-{% for slot in range(3) %}
-        {
-            let operation = (order >> {{ slot * 2 }}u) & 3u;
-            before = before && operation != 1u;
-            if (before) {
-                x = adjust(x, operation, factors, 0.0);
-            }
-        }
+    let record = load4_draws(2u * n + 1u);
+    let order = u32(max(record.x, 0.0));
+    let hue_at = u32(record.w);
+    // The slot of contrast.
+    var end = 0u;
+{% for slot in [1, 2, 3] %}
+    end = select(end, {{ slot }}u, ((order >> {{ slot * 2 }}u) & 3u) == 1u);
 {% endfor %}
-        sum += grey(x);
+    var sum = 0.0;
+    for (var i = lane; i < p.image && record.x >= 0.0; i += 64u) {
+        sum += grey(jitter(load_pixel(n * p.image + i).xyz, factors, order, hue_at, end, 0.0));
     }
     sums[lane] = sum;
     workgroupBarrier();
@@ -147,19 +159,13 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     if (i >= p.pixels) {
         return;
     }
-    let n = i / p.image;
+    let n = divide(i, p.image);
     let pixel = load_pixel(i);
     var x = pixel.xyz;
     let record = load4_draws(2u * n + 1u);
 {% if JITTER %}
-    if (record.x >= 0.0) {
-        let factors = load4_draws(2u * n);
-        let mean = load_means(n);
-        let order = u32(record.x);
-{% for slot in range(4) %}
-        x = adjust(x, (order >> {{ slot * 2 }}u) & 3u, factors, mean);
-{% endfor %}
-    }
+    let end = select(0u, 4u, record.x >= 0.0);
+    x = jitter(x, load4_draws(2u * n), u32(max(record.x, 0.0)), u32(record.w), end, load_means(n));
 {% endif %}
 {% if CHANNELS != 1 %}
     if (record.y != 0.0) {

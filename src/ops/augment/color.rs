@@ -23,7 +23,7 @@ static COLOR: Kernel = kernel!("augment/color");
 /// saturation nor hue. Solarize turns values from `threshold` up into 1 - x.
 ///
 /// `draws` `[N, 8]`: brightness, contrast, saturation, hue; the order (two bits each, the first lowest: 0 to 3 in this order; -1
-/// without jitter), greyed, solarized, 0.
+/// without jitter), greyed, solarized, hue's slot in it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Color {
     /// Strength of brightness.
@@ -69,6 +69,7 @@ impl Color {
         let ([whether, order], [b, c], [s, h], [grey, sun]) = (bits(0), bits(1), bits(2), bits(3));
         let factor = |bits, strength: f32| between(bits, [(1.0 - strength).max(0.0), 1.0 + strength]);
         let mut record = vec![1.0, 1.0, 1.0, 0.0, -1.0];
+        let mut hue_at = 0;
         if unit(whether) < f64::from(self.p) {
             let (mut left, mut number) = (vec![0u32, 1, 2, 3], below(order, 24));
             let mut operations = Vec::new();
@@ -76,12 +77,13 @@ impl Color {
                 operations.push(left.remove(number / radix));
                 number %= radix;
             }
+            hue_at = operations.iter().position(|operation| *operation == 3).unwrap_or(0);
             let packed = operations.iter().rev().fold(0, |packed, operation| packed * 4 + operation);
             let hue = between(h, [-self.hue, self.hue]);
             record = vec![factor(b, self.brightness), factor(c, self.contrast), factor(s, self.saturation), hue, f64::from(packed)];
         }
         let flag = |bits, p: f32| f64::from(u8::from(unit(bits) < f64::from(p)));
-        record.extend([flag(grey, self.grayscale), flag(sun, self.solarize), 0.0]);
+        record.extend([flag(grey, self.grayscale), flag(sun, self.solarize), hue_at as f64]);
         record
     }
 }
