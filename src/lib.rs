@@ -3,10 +3,17 @@
 
 pub mod autograd;
 #[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
 pub mod data;
 pub mod error;
 pub mod gpu;
 pub mod io;
+pub mod methods;
+pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod tensor;
+#[cfg(feature = "cli")]
+pub mod train;

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::probe::table as probe_table;
 use super::table::Table;
 use super::train::{simclr_defaults, stop_on_interrupt};
-use crate::data::{Augmentation, Dataset, Split, open};
+use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::train::evaluate::evaluate;
+use crate::train::evaluate::{evaluate, preprocessing};
 use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
 use crate::train::progress::Style;
 use crate::train::run::environment;
@@ -110,7 +110,7 @@ impl Demo {
 
 /// The share of test images that a trained classifier gets right.
 fn accuracy(gpu: &Gpu, trained: &Trained, train: &Dataset, test: &Arc<Dataset>) -> Result<f64> {
-    let preprocessing = Augmentation::preset("none")?.normalized(train);
+    let preprocessing = preprocessing("none", 0, train)?;
     Ok(evaluate(gpu, trained.trainer.learner.network(), test, &preprocessing)?.accuracy())
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::table::Table;
-use crate::data::{Augmentation, Split, open};
+use crate::data::{Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Parameters, state_dict};
-use crate::train::evaluate::evaluate;
+use crate::train::evaluate::{evaluate, preprocessing};
 use crate::train::trainer::{Learner, learner};
 use crate::train::{Recipe, RunDirectory};
 
@@ -55,7 +55,7 @@ impl Eval {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
         let test = Arc::new(open(self.data.as_ref().unwrap_or(&loaded.recipe.data), Split::Test)?);
-        let preprocessing = Augmentation::preset("none")?.normalized(&loaded.train);
+        let preprocessing = preprocessing("none", 0, &loaded.train)?;
         let found = evaluate(&gpu, loaded.learner.network(), &test, &preprocessing)?;
         if self.json {
             println!("{:#}", json!({ "images": test.len(), "accuracy": found.accuracy(), "loss": found.loss, "confusion": found.confusion, "parameters": loaded.params.count() }));

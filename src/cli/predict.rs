@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::eval::load;
 use super::table::Table;
-use crate::data::{Augmentation, Dataset, ImageOptions, read_pictures};
+use crate::data::{Dataset, ImageOptions, read_pictures};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::train::evaluate::outputs;
+use crate::train::evaluate::{outputs, preprocessing};
 use crate::train::trainer::Learner;
 
 /// Classify pictures (PNG, JPEG) with a run's classifier
@@ -45,7 +45,7 @@ impl Predict {
         }
         let pixels = read_pictures(&self.images, ImageOptions { size: train.height(), grey: train.channels() == 1 })?;
         let pictures = Arc::new(Dataset::new("pictures", shape, pixels, vec![0; self.images.len()], train.class_names().to_vec())?);
-        let preprocessing = Augmentation::preset("none")?.normalized(train);
+        let preprocessing = preprocessing("none", 0, train)?;
         let logits = outputs(&gpu, loaded.learner.network(), &pictures, &preprocessing, 0)?;
         let mut table = Table::new(&["picture", "class", "probability"]);
         let mut list = Vec::new();

@@ -3,11 +3,13 @@
 //! its input's ([`Module::summarize`]), so that a model's cost is known before it runs.
 
 pub mod init;
+pub mod layers;
 pub mod parameters;
 pub mod state_dict;
 pub mod summary;
 
 pub use init::Init;
+pub use layers::{BatchNorm, Conv2d, DepthwiseConv2d, DropPath, Dropout, Embedding, LayerNorm, Linear, SqueezeExcite};
 pub use parameters::{Counter, Kind, Parameter, Parameters, Role, Slot};
 pub use summary::Summary;
 

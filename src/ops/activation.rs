@@ -1,6 +1,9 @@
 //! Activations that kernels apply to a value they are about to store: batch norm's, and those of convolution epilogues.
 
 use crate::error::{Error, Result};
+use crate::ops::apply_one;
+use crate::ops::elementwise::map::Map;
+use crate::tensor::Tensor;
 
 /// A function fused behind another operator. Its unfused twin is the map of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -42,6 +45,17 @@ impl Activation {
             let names: Vec<&str> = Self::ALL.iter().map(|a| a.name()).collect();
             Error::argument(operator, format!("there is no fused activation \"{name}\"; choose one of {}", names.join(", ")))
         })
+    }
+
+    /// The unfused twin: an operator of its own.
+    ///
+    /// # Errors
+    /// An integer tensor; out of memory.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::None => Ok(x.clone()),
+            other => apply_one(Map::named(other.name())?, &[x]),
+        }
     }
 
     /// WGSL of its value at `z`, which has the kernel's type `V`: `f32` or a vector (`alias V = vec4<f32>;`).

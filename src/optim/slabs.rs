@@ -59,7 +59,7 @@ impl Slabs {
     }
 
     pub(super) fn skipped(&self) -> Result<u64> {
-        Ok(self.skipped.to_vec::<i32>()?.into_iter().map(|v| v.unsigned_abs().into()).sum())
+        Ok(self.skipped.to_vec::<i32>()?.into_iter().map(|v| u64::from(v.unsigned_abs())).sum())
     }
 
     pub(super) fn state(&mut self) -> Result<Vec<(String, Tensor)>> {

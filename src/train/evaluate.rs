@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::data::{Augmentation, Dataset, DeviceBatch, Loader};
+use crate::data::{Augmentation, Dataset, DeviceBatch, HostBatch, Loader};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Mode, Module};
@@ -28,6 +28,23 @@ impl Evaluation {
     }
 }
 
+/// A batch of `dataset` on the device.
+///
+/// # Errors
+/// Out of memory.
+pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<DeviceBatch> {
+    let channels = dataset.channels();
+    DeviceBatch::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
+}
+
+/// A preset for the images of `dataset`, followed by normalising with its statistics.
+///
+/// # Errors
+/// [`Error::Argument`](crate::error::Error) for an unknown preset.
+pub fn preprocessing(name: &str, seed: u32, dataset: &Dataset) -> Result<Augmentation> {
+    Ok(Augmentation::preset(name, seed, [dataset.height(), dataset.width()])?.normalized(&dataset.statistics()))
+}
+
 /// The output of `model` for every image of `dataset`, in its order, `width` values an image, after `preprocessing` with the draws of
 /// `view`.
 ///
@@ -37,8 +54,8 @@ pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocess
     let mut rows = Vec::new();
     let mut pending = Vec::new();
     for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
-        let batch = DeviceBatch::upload(gpu, &batch?, dataset)?;
-        let images = preprocessing.apply(gpu, &batch, 0, view)?;
+        let batch = upload(gpu, &batch?, dataset)?;
+        let images = preprocessing.apply(&batch, 0, view)?;
         pending.push(model.forward(&images, Mode::Eval)?.read_later()?);
     }
     for read in pending {

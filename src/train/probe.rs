@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::evaluate::{argmax, outputs};
+use super::evaluate::{argmax, outputs, preprocessing};
 use super::recipe::Recipe;
 use super::trainer::learner;
-use crate::data::{Augmentation, Dataset};
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::Pixels;
 use crate::nn::{Linear, Mode, Module, Parameters};
-use crate::optim::{AdamW, Optimizer, OptimizerConfig, Schedule};
+use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
 use crate::tensor::Tensor;
 
 /// How encoders are probed.
@@ -74,7 +74,7 @@ impl Accuracies {
 }
 
 /// View numbers of test images start here, so that no test view is a training view's twin.
-const TEST_VIEW: u32 = 1000;
+const TEST_VIEW: u32 = 200;
 /// Nearest neighbours that vote, and the temperature of their weights (Wu et al. 2018).
 const NEIGHBOURS: usize = 20;
 const NEIGHBOUR_TEMPERATURE: f32 = 0.07;
@@ -90,8 +90,8 @@ pub fn probe(gpu: &Gpu, trained: &dyn Module, recipe: &Recipe, train: &Arc<Datas
     let random = learner(&random_params, recipe, train)?;
     let pixels = Pixels::new(train.image_bytes());
     let kinds: [(&str, &dyn Module); 3] = [("trained encoder", trained), ("random encoder", random.network()), ("raw pixels", &pixels)];
-    let augmentation = Augmentation::preset(&options.augmentation)?.normalized(train).seeded(options.seed);
-    let clean = Augmentation::preset("none")?.normalized(train);
+    let augmentation = preprocessing(&options.augmentation, options.seed, train)?;
+    let clean = preprocessing("none", 0, train)?;
     let mut results = Vec::new();
     for (name, encoder) in kinds {
         let test_views = outputs(gpu, encoder, test, &augmentation, TEST_VIEW)?;
@@ -159,7 +159,8 @@ impl Standardizer {
 fn fit(gpu: &Gpu, x: &Tensor, y: &Tensor, classes: usize, seed: u32) -> Result<Linear> {
     let params = Parameters::new(gpu, seed);
     let classifier = Linear::new(&params, "classifier", x.shape().last(), classes)?;
-    let mut optimizer = AdamW::new(&params, OptimizerConfig { weight_decay: 0.5, ..Default::default() })?;
+    let common = Common { weight_decay: 0.5, ..Default::default() };
+    let mut optimizer = AdamW::new(&params, AdamConfig { common, ..Default::default() })?;
     let schedule = Schedule::Cosine { rate: 0.02, end: 0.0, steps: STEPS };
     for step in 0..STEPS {
         let loss = classifier.forward(x, Mode::Train)?.cross_entropy(y, 0.0)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, Position};
+use super::evaluate::{preprocessing, upload};
 use super::progress::{Progress, Style, record};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
@@ -15,7 +16,7 @@ use crate::gpu::{Gpu, Pending};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
 use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
 use crate::nn::{Module, Parameters, state_dict};
-use crate::optim::{self, Optimizer, OptimizerConfig, Schedule};
+use crate::optim::{self, Common, Optimizer, Schedule};
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;
@@ -114,11 +115,12 @@ impl Trainer {
         }
         let params = Parameters::new(gpu, recipe.seed);
         let learner = learner(&params, &recipe, &dataset)?;
-        let config = OptimizerConfig { momentum: recipe.momentum, weight_decay: recipe.weight_decay, clip_norm: (recipe.clip_norm > 0.0).then_some(recipe.clip_norm) };
-        let optimizer = optim::named(&recipe.optimizer, &params, config)?;
+        let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
+        let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, ..Default::default() };
+        let optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
         let steps = loader.batches() as u64 * u64::from(recipe.epochs);
         let schedule = Schedule::named(&recipe.schedule, recipe.learning_rate, steps)?;
-        let augmentation = Augmentation::preset(&recipe.augmentation)?.normalized(&dataset).seeded(recipe.seed);
+        let augmentation = preprocessing(&recipe.augmentation, recipe.seed, &dataset)?;
         let position = Position::default();
         let (reads, epoch_losses) = (VecDeque::new(), Vec::new());
         Ok(Self { gpu: gpu.clone(), recipe, params, learner, optimizer, schedule, augmentation, dataset, loader, position, reads, epoch_losses })
@@ -161,7 +163,7 @@ impl Trainer {
             self.epoch_losses.clear();
             let epoch_begun = (Instant::now(), self.position.step);
             for batch in self.loader.epoch_from(self.position.epoch, self.position.batch) {
-                let batch = DeviceBatch::upload(&self.gpu, &batch?, &self.dataset)?;
+                let batch = upload(&self.gpu, &batch?, &self.dataset)?;
                 self.step(&batch)?;
                 self.collect(READ_BEHIND, &mut progress, directory)?;
                 if stop.load(Ordering::Relaxed) {
@@ -196,7 +198,7 @@ impl Trainer {
         let mut times = Vec::new();
         for batch in self.loader.epoch(0).take(count + 1) {
             let begun = Instant::now();
-            let batch = DeviceBatch::upload(&self.gpu, &batch?, &self.dataset)?;
+            let batch = upload(&self.gpu, &batch?, &self.dataset)?;
             self.step(&batch)?;
             self.gpu.synchronize()?;
             times.push(begun.elapsed().as_secs_f64());
@@ -210,7 +212,7 @@ impl Trainer {
     fn step(&mut self, batch: &DeviceBatch) -> Result<()> {
         let before = self.gpu.counters();
         let method = self.learner.method();
-        let views = (0..method.views()).map(|view| self.augmentation.apply(&self.gpu, batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
+        let views = (0..method.views()).map(|view| self.augmentation.apply(batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
         let loss = method.loss(&Batch { views, labels: batch.labels.clone() })?;
         let rate = self.schedule.rate(self.position.step);
         self.optimizer.step(&loss.backward()?, rate)?;

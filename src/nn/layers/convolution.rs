@@ -1,0 +1,138 @@
+//! Convolution layers over NHWC images.
+
+use crate::error::{Error, Result};
+use crate::nn::{Init, Kind, Mode, Module, Parameter, Parameters, Summary};
+use crate::ops::convolution::conv2d::Conv2dOptions;
+use crate::ops::convolution::depthwise_conv2d::DepthwiseConv2dOptions;
+use crate::ops::convolution::geometry::{Padding, Window};
+use crate::tensor::{Shape, Tensor};
+
+/// What both convolution layers are made of. Square kernels, the same stride along both axes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conv2dConfig {
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Steps between outputs.
+    pub stride: usize,
+    /// Zeros around the image; `None` keeps the size at stride 1 (kernel / 2 on every side).
+    pub padding: Option<Padding>,
+    /// Steps between taps.
+    pub dilation: usize,
+    /// Groups of channels that do not mix (dense layer only).
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// The weights' start; `None` is PyTorch's default.
+    pub init: Option<Init>,
+}
+
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self { kernel: 3, stride: 1, padding: None, dilation: 1, groups: 1, bias: false, init: None }
+    }
+}
+
+impl Conv2dConfig {
+    fn padding(&self) -> Padding {
+        self.padding.unwrap_or(Padding::Explicit([self.dilation * (self.kernel / 2); 4]))
+    }
+
+    /// The output's shape for `channels` output channels.
+    fn output(&self, name: &str, input: &Shape, channels: usize) -> Result<Shape> {
+        let wrong = || Error::shape(name, format!("input {input} must be [N, H, W, C]"));
+        let [n, h, w, _] = input.array::<4>().ok_or_else(wrong)?;
+        let window = Window { stride: [self.stride; 2], padding: self.padding(), dilation: [self.dilation; 2] };
+        let (_, [h, w]) = window.slide(name, [h, w], [self.kernel; 2])?;
+        Ok(Shape::from([n, h, w, channels]))
+    }
+}
+
+/// A dense or grouped convolution: `[N, H, W, in]` to `[N, OH, OW, out]`.
+pub struct Conv2d {
+    name: String,
+    weight: Parameter,
+    bias: Option<Parameter>,
+    config: Conv2dConfig,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Conv2d {
+    /// Makes the layer in the scope `params`: `weight`, and `bias` where the configuration has one.
+    ///
+    /// # Errors
+    /// Groups that do not divide both channel counts; out of memory.
+    pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize, config: Conv2dConfig) -> Result<Self> {
+        let groups = config.groups;
+        if groups == 0 || inputs % groups != 0 || outputs % groups != 0 || config.kernel == 0 || config.stride == 0 || config.dilation == 0 {
+            let message = format!("kernel, stride and dilation must be at least 1, and {groups} groups must divide {inputs} input and {outputs} output channels");
+            return Err(Error::argument(name, message));
+        }
+        let scope = params.scope(name);
+        let fan_in = inputs / groups * config.kernel * config.kernel;
+        let shape = [outputs, config.kernel, config.kernel, inputs / groups];
+        let weight = scope.parameter("weight", shape, Kind::Convolution, config.init.unwrap_or(Init::fan_in(fan_in)))?;
+        let bias = config.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, Init::fan_in(fan_in))).transpose()?;
+        Ok(Self { name: name.into(), weight, bias, config, inputs, outputs })
+    }
+}
+
+impl Module for Conv2d {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
+        let c = &self.config;
+        let options = Conv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2], groups: c.groups };
+        x.conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &options)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let output = self.config.output(&self.name, input, self.outputs)?;
+        let per_output = self.inputs / self.config.groups * self.config.kernel * self.config.kernel;
+        let bias = if self.config.bias { self.outputs } else { 0 };
+        summary.push(&self.name, &output, self.outputs * per_output + bias, (output.elements() * per_output) as u64);
+        Ok(output)
+    }
+}
+
+/// A depthwise convolution with multiplier 1: every channel has its own kernel.
+pub struct DepthwiseConv2d {
+    name: String,
+    weight: Parameter,
+    bias: Option<Parameter>,
+    config: Conv2dConfig,
+    channels: usize,
+}
+
+impl DepthwiseConv2d {
+    /// Makes the layer in the scope `params`.
+    ///
+    /// # Errors
+    /// A kernel, stride or dilation of 0; out of memory.
+    pub fn new(params: &Parameters, name: &str, channels: usize, config: Conv2dConfig) -> Result<Self> {
+        if config.kernel == 0 || config.stride == 0 || config.dilation == 0 {
+            return Err(Error::argument(name, "kernel, stride and dilation must be at least 1"));
+        }
+        let scope = params.scope(name);
+        let (k, fan_in) = (config.kernel, config.kernel * config.kernel);
+        let weight = scope.parameter("weight", [k, k, channels], Kind::Depthwise, config.init.unwrap_or(Init::fan_in(fan_in)))?;
+        let bias = config.bias.then(|| scope.parameter("bias", [channels], Kind::Bias, Init::fan_in(fan_in))).transpose()?;
+        Ok(Self { name: name.into(), weight, bias, config, channels })
+    }
+}
+
+impl Module for DepthwiseConv2d {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
+        let c = &self.config;
+        let options = DepthwiseConv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2] };
+        x.depthwise_conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &options)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let output = self.config.output(&self.name, input, self.channels)?;
+        let taps = self.config.kernel * self.config.kernel;
+        let bias = if self.config.bias { self.channels } else { 0 };
+        summary.push(&self.name, &output, self.channels * taps + bias, (output.elements() * taps) as u64);
+        Ok(output)
+    }
+}

@@ -1,0 +1,83 @@
+//! Linear layers and embeddings.
+
+use crate::error::{Error, Result};
+use crate::nn::{Init, Kind, Mode, Module, Parameter, Parameters, Summary};
+use crate::tensor::{Shape, Tensor};
+
+/// `y = x W^T + b` along the last axis: `[..., in]` to `[..., out]`.
+pub struct Linear {
+    name: String,
+    weight: Parameter,
+    bias: Option<Parameter>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Linear {
+    /// Makes the layer with a bias, with PyTorch's initial values.
+    ///
+    /// # Errors
+    /// Out of memory; a name that is taken with another shape.
+    pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
+        Self::with(params, name, inputs, outputs, true, Init::fan_in(inputs), Init::fan_in(inputs))
+    }
+
+    /// Makes the layer, with or without a bias, with the given initial values.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(params: &Parameters, name: &str, inputs: usize, outputs: usize, bias: bool, init: Init, bias_init: Init) -> Result<Self> {
+        let scope = params.scope(name);
+        let weight = scope.parameter("weight", [outputs, inputs], Kind::Linear, init)?;
+        let bias = bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, bias_init)).transpose()?;
+        Ok(Self { name: name.into(), weight, bias, inputs, outputs })
+    }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
+        x.linear(&self.weight.tensor(mode)?, bias.as_ref())
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        if input.last() != self.inputs || input.rank() == 0 {
+            return Err(Error::shape(&self.name, format!("input {input} must end in {} features", self.inputs)));
+        }
+        let output = input.with(input.rank() - 1, self.outputs);
+        let bias = if self.bias.is_some() { self.outputs } else { 0 };
+        summary.push(&self.name, &output, self.inputs * self.outputs + bias, (output.elements() * self.inputs) as u64);
+        Ok(output)
+    }
+}
+
+/// A table of vectors looked up by index: i32 `[...]` to f32 `[..., features]`.
+pub struct Embedding {
+    name: String,
+    weight: Parameter,
+    rows: usize,
+    features: usize,
+}
+
+impl Embedding {
+    /// Makes a table of `rows` vectors with standard normal entries (PyTorch's default).
+    ///
+    /// # Errors
+    /// As [`Linear::new`].
+    pub fn new(params: &Parameters, name: &str, rows: usize, features: usize) -> Result<Self> {
+        let weight = params.scope(name).parameter("weight", [rows, features], Kind::Embedding, Init::Normal { std: 1.0 })?;
+        Ok(Self { name: name.into(), weight, rows, features })
+    }
+}
+
+impl Module for Embedding {
+    fn forward(&self, index: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.weight.tensor(mode)?.embedding(index)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let output = Shape::from([input, [self.features].as_slice()].concat());
+        summary.push(&self.name, &output, self.rows * self.features, 0);
+        Ok(output)
+    }
+}

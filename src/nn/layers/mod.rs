@@ -1,0 +1,13 @@
+//! Layers, named and parameterised as PyTorch's.
+
+mod convolution;
+mod linear;
+mod normalization;
+mod regularization;
+mod squeeze_excite;
+
+pub use convolution::{Conv2d, Conv2dConfig, DepthwiseConv2d};
+pub use linear::{Embedding, Linear};
+pub use normalization::{BatchNorm, BatchNormConfig, LayerNorm};
+pub use regularization::{DropPath, Dropout};
+pub use squeeze_excite::{SqueezeExcite, SqueezeExciteConfig};

@@ -1,0 +1,115 @@
+//! Batch and layer normalisation.
+
+use crate::error::Result;
+use crate::nn::{Counter, Init, Kind, Mode, Module, Parameter, Parameters, Summary};
+use crate::ops::activation::Activation;
+use crate::ops::normalization::batch_norm::BatchNormOptions;
+use crate::tensor::{Shape, Tensor};
+
+/// How a batch norm is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormConfig {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Weight of the new batch in the running statistics (PyTorch's convention).
+    pub momentum: f32,
+    /// Applied after the affine map, in the same kernel.
+    pub activation: Activation,
+}
+
+impl Default for BatchNormConfig {
+    fn default() -> Self {
+        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None }
+    }
+}
+
+/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation fused.
+pub struct BatchNorm {
+    name: String,
+    weight: Parameter,
+    bias: Parameter,
+    running_mean: Parameter,
+    running_var: Parameter,
+    batches: Counter,
+    config: BatchNormConfig,
+    channels: usize,
+}
+
+impl BatchNorm {
+    /// Makes the layer: `weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`.
+    ///
+    /// # Errors
+    /// Out of memory; a name that is taken with another shape.
+    pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
+        let scope = params.scope(name);
+        Ok(Self {
+            name: name.into(),
+            weight: scope.parameter("weight", [channels], Kind::Norm, Init::ONES)?,
+            bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
+            running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
+            running_var: scope.statistic("running_var", [channels], Init::ONES)?,
+            batches: scope.counter("num_batches_tracked"),
+            config,
+            channels,
+        })
+    }
+
+    /// As `forward`, adding `residual` before the activation.
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn forward_residual(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        let BatchNormConfig { eps, momentum, activation } = self.config;
+        let training = mode == Mode::Train;
+        if training {
+            self.batches.increment();
+        }
+        let options = BatchNormOptions { eps, momentum, activation, training };
+        let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);
+        x.batch_norm(&self.weight.tensor(mode)?, &self.bias.tensor(mode)?, &mean, &var, &options, residual)
+    }
+}
+
+impl Module for BatchNorm {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_residual(x, None, mode)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        summary.push(&self.name, input, 2 * self.channels, 0);
+        Ok(input.clone())
+    }
+}
+
+/// Layer normalisation over the last axis (Ba et al. 2016).
+pub struct LayerNorm {
+    name: String,
+    weight: Parameter,
+    bias: Parameter,
+    eps: f32,
+    features: usize,
+}
+
+impl LayerNorm {
+    /// Makes the layer.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::new`].
+    pub fn new(params: &Parameters, name: &str, features: usize, eps: f32) -> Result<Self> {
+        let scope = params.scope(name);
+        let weight = scope.parameter("weight", [features], Kind::Norm, Init::ONES)?;
+        let bias = scope.parameter("bias", [features], Kind::Norm, Init::ZEROS)?;
+        Ok(Self { name: name.into(), weight, bias, eps, features })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        x.layer_norm(&self.weight.tensor(mode)?, &self.bias.tensor(mode)?, self.eps)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        summary.push(&self.name, input, 2 * self.features, 0);
+        Ok(input.clone())
+    }
+}
