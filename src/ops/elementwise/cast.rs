@@ -139,6 +139,13 @@ mod tests {
         let half = half.unwrap();
         let expected: Vec<half::f16> = data.iter().map(|v| half::f16::from_f32(*v)).collect();
         assert_eq!(half.to_vec::<half::f16>().unwrap(), expected);
+        let total: f32 = expected.iter().map(|v| v.to_f32()).sum();
+        let close = |t: &Tensor, value: f32| (t.to_f64().unwrap().iter().sum::<f64>() - f64::from(value)).abs() < 3e-3;
+        assert!(close(&half.sum(&[], false).unwrap(), total));
+        assert!(close(&half.logsumexp(&[], false).unwrap(), expected.iter().map(|v| v.to_f32().exp()).sum::<f32>().ln()));
+        assert!(close(&half.softmax(0, 1.0).unwrap(), 1.0));
+        assert!(close(&half.dropout(0.0, 1, 2, 3).unwrap(), total));
+        assert!(close(&half.topk(1, 0).unwrap().0, expected.last().unwrap().to_f32()));
         // A sum over f16 storage accumulates in f32, and its gradient is f16 until it passes the cast.
         let sum = half.mul(&half).unwrap().cast(DType::F32).unwrap().sum(&[], false).unwrap();
         let exact: f32 = expected.iter().map(|v| v.to_f32() * v.to_f32()).sum();

@@ -4,7 +4,7 @@
 use minijinja::Value;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param, kernel};
+use crate::gpu::{Kernel, Launch, Param, Storage, kernel};
 use crate::tensor::{DType, Shape, Tensor};
 
 static POINTWISE: Kernel = kernel!("elementwise/pointwise");
@@ -30,6 +30,11 @@ pub(crate) fn wgsl_type(dtype: DType) -> &'static str {
         DType::F16 => "f16",
         DType::I32 => "i32",
     }
+}
+
+/// What `T` must be for a kernel whose bindings all name their type: f16 where one of them is, so that the text enables it.
+pub(crate) fn enabling(dtypes: impl IntoIterator<Item = DType>) -> Storage {
+    if dtypes.into_iter().any(|d| d == DType::F16) { Storage::F16 } else { Storage::F32 }
 }
 
 /// An axis of the result: its size, and the elements that each operand moves per step along it.
@@ -111,6 +116,7 @@ impl Pointwise<'_> {
             ));
         }
         let mut launch = Launch::new(y.gpu(), &POINTWISE, "pointwise")
+            .storage(enabling(self.operands.iter().map(|(_, t)| t.dtype()).chain([dtype])))
             .define("EXPRESSION", self.expression)
             .define("POWER", self.expression.contains("power("))
             .define("AXES", axes.len())

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
-use crate::ops::elementwise::pointwise::wgsl_type;
+use crate::ops::elementwise::pointwise::{enabling, wgsl_type};
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -163,6 +163,7 @@ impl Reduce<'_> {
         let groups = |sizes: &[usize; GROUPS]| if sizes.iter().rev().skip(1).all(|s| *s == 1) { 1 } else { GROUPS };
         let x = wgsl_type(self.x.dtype());
         let mut launch = Launch::new(y.gpu(), &REDUCE, "reduce")
+            .storage(enabling([self.x.dtype(), y.dtype()].into_iter().chain(side.map(Tensor::dtype))))
             .define("X", x)
             .define("OUT", wgsl_type(y.dtype()))
             .define("COMBINE", self.combine.name())
