@@ -170,3 +170,29 @@ impl Tensor {
         apply_one(index_select(dim), &[self, index])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::gpu::Gpu;
+
+    // The range of what a kernel wrote is unknown on the host: the kernels must stay inside by themselves.
+    #[test]
+    fn numbers_that_only_the_device_knows() {
+        let gpu = Gpu::new().unwrap();
+        let index = Tensor::from_slice(&gpu, &[2, 3, -1, i32::MAX, i32::MIN, 0], [6]).unwrap().flip(&[0]).unwrap();
+        let ones = |shape: &[usize]| Tensor::full(&gpu, shape, 1.0).unwrap();
+        let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0], [3, 1]).unwrap().watch();
+        let expected = [Some(1.0), None, None, None, None, Some(3.0)];
+        let found = |y: &Tensor| y.to_vec::<f32>().unwrap().into_iter().map(|v| (!v.is_nan()).then_some(v)).collect::<Vec<_>>();
+        let gradient = |y: &Tensor| y.backward_from(&ones(y.shape())).unwrap().get(&x).unwrap().to_vec::<f32>().unwrap();
+        for y in [x.index_select(0, &index), x.embedding(&index), x.gather(0, &index.reshape(&[6, 1]).unwrap())] {
+            let y = y.unwrap();
+            assert_eq!(found(&y), expected);
+            assert_eq!(gradient(&y), [1.0, 0.0, 1.0]);
+        }
+        let whole = Tensor::from_slice(&gpu, &[7, 8, 9], [3]).unwrap().index_select(0, &index).unwrap();
+        assert_eq!(whole.to_vec::<i32>().unwrap(), [7, i32::MIN, i32::MIN, i32::MIN, i32::MIN, 9]);
+    }
+}

@@ -12,6 +12,8 @@ pub mod reshape;
 pub mod slice;
 mod strided;
 
+pub use pad::PadMode;
+
 use super::registry::Entry;
 
 /// The family's lines of the registry.

@@ -33,7 +33,7 @@ impl Pad {
     /// How many go before and behind each axis, in the order of the axes.
     fn sides(&self, shape: &Shape) -> Result<Vec<(isize, isize)>> {
         let wrong = |rule: String| Error::shape("pad", format!("{shape} cannot be padded by {:?}: {rule}", self.pad));
-        if self.pad.len() % 2 != 0 || self.pad.len() > 2 * shape.rank() {
+        if !self.pad.len().is_multiple_of(2) || self.pad.len() > 2 * shape.rank() {
             return Err(wrong("two numbers an axis are needed, last axis first".into()));
         }
         let given = self.pad.chunks_exact(2).filter_map(|c| Some((*c.first()?, *c.last()?)));

@@ -139,3 +139,20 @@ pub(super) fn copy(x: &Tensor, axes: &[Axis], base: i64, value: f32) -> Result<T
         .invocations(n)?;
     Ok(y)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_that_step_as_one_merge() {
+        let shape = Shape::from([2, 1, 3, 4]);
+        assert_eq!(collapse(&axes(&shape)), [Axis::whole(24, 1)]);
+        let repeated = [Axis::whole(5, 0), Axis::whole(7, 0), Axis::whole(3, 4), Axis::whole(4, 1)];
+        assert_eq!(collapse(&repeated), [Axis::whole(35, 0), Axis::whole(12, 1)]);
+        let backwards = [Axis::whole(3, 4), Axis::whole(4, -1)];
+        assert_eq!(collapse(&backwards), backwards);
+        let padded = Axis { size: 1, low: 1, ..Axis::whole(3, 1) };
+        assert_eq!(collapse(&[Axis::whole(2, 3), padded]), [Axis::whole(2, 3), padded]);
+    }
+}

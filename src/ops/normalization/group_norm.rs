@@ -26,7 +26,7 @@ pub(super) struct Groups {
 
 impl Groups {
     fn vec(&self) -> usize {
-        if self.channels % 4 == 0 { 4 } else { 1 }
+        if self.channels.is_multiple_of(4) { 4 } else { 1 }
     }
 
     /// The passes with a group a thread or a workgroup.
@@ -155,7 +155,7 @@ impl GroupNorm {
         let ([images, .., c], groups) = (&x[..], self.groups) else {
             return Err(Error::shape("group_norm", format!("x must be [N, .., C], found shape {x}")));
         };
-        if groups == 0 || c % groups != 0 {
+        if groups == 0 || !c.is_multiple_of(groups) {
             return Err(Error::shape("group_norm", format!("the {c} channels of {x} do not form {groups} groups of one size")));
         }
         let pixels = x.iter().skip(1).take(x.rank() - 2).product();

@@ -103,5 +103,5 @@ pub(super) fn images(operator: &str, x: &Spec) -> Result<[usize; 4]> {
 
 /// Channels that a thread handles at once.
 pub(super) fn vec(channels: usize) -> usize {
-    if channels % 4 == 0 { 4 } else { 1 }
+    if channels.is_multiple_of(4) { 4 } else { 1 }
 }
