@@ -164,7 +164,7 @@ impl Gemm {
         launch = launch
             .define("A", self.a.access(self.m, self.k))
             .define("B", self.b.access(self.n, self.k))
-            .define("C", if self.n % 4 == 0 { 4 } else { 1 })
+            .define("C", if self.n.is_multiple_of(4) { 4 } else { 1 })
             .define("CT", if target.dtype() == DType::F16 { "f16" } else { "f32" })
             .define("BIAS", bias_here.is_some())
             .read(a)
