@@ -30,10 +30,10 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let row = t.row * {{ R }}u;
     let column = t.column * {{ 4 * Q * L }}u + lane * 4u;
 
-    // Where the columns of B start.
+    // Where the columns of B start, in vec4s where they are read so; parameters are read once, outside the loops.
 {% for q in range(Q) %}
     {% if B == "x" %}
-    let b{{ q }} = t.b + min(column + {{ 4 * q }}u, p.n - 4u);
+    let b{{ q }} = (t.b + min(column + {{ 4 * q }}u, p.n - 4u)) / 4u;
     {% else %}
         {% for j in range(4) %}
     let b{{ q }}_{{ j }} = t.b + min(column + {{ 4 * q + j }}u, p.n - 1u) * p.b_x;
@@ -45,36 +45,38 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     var sum{{ r }}_{{ q }} = vec4<f32>();
     {% endfor %}
 {% endfor %}
+    let b_k = p.b_k{{ " / 4u" if B == "x" else "" }};
     var k = t.first_k;
 {% if A != "s" %}
-    // Where the rows of A start that this lane reads.
+    // Where the rows of A start that this lane reads, in vec4s.
     {% if A == "k" %}
         {% set loads = R // per_load %}
         {% for i in range(loads) %}
             {% if SG %}
-    let a_row{{ i }} = t.a + min(row + {{ i * per_load }}u + lane / 2u, p.m - 1u) * p.a_x + (lane & 1u) * 4u;
+    let a_row{{ i }} = (t.a + min(row + {{ i * per_load }}u + lane / 2u, p.m - 1u) * p.a_x) / 4u + (lane & 1u);
             {% else %}
-    let a_row{{ i }} = t.a + min(row + {{ i }}u, p.m - 1u) * p.a_x;
+    let a_row{{ i }} = (t.a + min(row + {{ i }}u, p.m - 1u) * p.a_x) / 4u;
             {% endif %}
         {% endfor %}
     {% else %}
+    let a_k = p.a_k / 4u;
         {% set loads = (R + 4 * L - 1) // (4 * L) %}
         {% for i in range(loads) %}
-    let a_row{{ i }} = t.a + min(row + {{ 4 * L * i }}u + lane * 4u, p.m - 4u);
+    let a_row{{ i }} = (t.a + min(row + {{ 4 * L * i }}u + lane * 4u, p.m - 4u)) / 4u;
         {% endfor %}
     {% endif %}
     let whole = t.first_k + (t.end_k - t.first_k) / {{ STEP }}u * {{ STEP }}u;
     for (; k < whole; k += {{ STEP }}u) {
     {% if A == "k" %}
         {% for i in range(loads) %}
-        let a{{ i }} = load4_a((a_row{{ i }} + k) >> 2u);
+        let a{{ i }} = load4_a(a_row{{ i }} + k / 4u);
         {% endfor %}
     {% endif %}
     {% if B == "k" %}
         {% for q in range(Q) %}
             {% for j in range(4) %}
                 {% for h in range(STEP // 4) %}
-        let b{{ q }}_{{ j }}_{{ h }} = load4_b((b{{ q }}_{{ j }} + k + {{ 4 * h }}u) >> 2u);
+        let b{{ q }}_{{ j }}_{{ h }} = load4_b((b{{ q }}_{{ j }} + k) / 4u + {{ h }}u);
                 {% endfor %}
             {% endfor %}
         {% endfor %}
@@ -83,16 +85,16 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         {
         {% if A == "x" %}
             {% for i in range(loads) %}
-            let a{{ i }} = load4_a((a_row{{ i }} + (k + {{ kk }}u) * p.a_k) >> 2u);
+            let a{{ i }} = load4_a(a_row{{ i }} + k * a_k + {{ kk }}u * a_k);
             {% endfor %}
         {% endif %}
         {% for q in range(Q) %}
             {% if B == "k" %}
             let y{{ q }} = vec4<f32>({% for j in range(4) %}b{{ q }}_{{ j }}_{{ kk // 4 }}[{{ kk % 4 }}], {% endfor %});
             {% elif B == "x" %}
-            let y{{ q }} = load4_b((b{{ q }} + (k + {{ kk }}u) * p.b_k) >> 2u);
+            let y{{ q }} = load4_b(b{{ q }} + k * b_k + {{ kk }}u * b_k);
             {% else %}
-            let k{{ q }} = (k + {{ kk }}u) * p.b_k;
+            let k{{ q }} = (k + {{ kk }}u) * b_k;
             let y{{ q }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k{{ q }}), {% endfor %});
             {% endif %}
         {% endfor %}
@@ -120,9 +122,9 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% endfor %}
 {% for q in range(Q) %}
     {% if B == "x" %}
-        let y{{ q }} = load4_b((b{{ q }} + k * p.b_k) >> 2u);
+        let y{{ q }} = load4_b(b{{ q }} + k * b_k);
     {% else %}
-        let y{{ q }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k * p.b_k), {% endfor %});
+        let y{{ q }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k * b_k), {% endfor %});
     {% endif %}
 {% endfor %}
 {% for r in range(R) %}

@@ -100,13 +100,6 @@ impl Gemm {
         self
     }
 
-    /// Other distances between A's rows (NN, NT) or k (TN) and between B's k (NN, TN) or columns (NT) than a contiguous matrix has.
-    pub(crate) fn leading(mut self, a: usize, b: usize) -> Self {
-        *(if self.a.k == 1 { &mut self.a.x } else { &mut self.a.k }) = a;
-        *(if self.b.k == 1 { &mut self.b.x } else { &mut self.b.k }) = b;
-        self
-    }
-
     /// The factor of the product (not of the bias).
     pub(crate) fn alpha(self, alpha: f32) -> Self {
         Self { alpha, ..self }
@@ -171,7 +164,7 @@ impl Gemm {
         launch = launch
             .define("A", self.a.access(self.m, self.k))
             .define("B", self.b.access(self.n, self.k))
-            .define("C", if self.n % 4 == 0 { 4 } else { 1 })
+            .define("C", if self.n.is_multiple_of(4) { 4 } else { 1 })
             .define("CT", if target.dtype() == DType::F16 { "f16" } else { "f32" })
             .define("BIAS", bias_here.is_some())
             .read(a)
@@ -232,5 +225,48 @@ impl Gemm {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+
+    /// Enough tiles of 128 x 128 for the `simd` schedule to use them, with edges and every way of reading.
+    #[test]
+    fn large_tiles_are_right_at_their_edges() {
+        let (count, k) = (64, 21);
+        let value = |i: usize| ((i * 7919) % 1013) as f32 / 500.0 - 1.0;
+        for schedule in Schedule::ALL {
+            let options = GpuOptions { schedule: Some(schedule), poison: true, ..GpuOptions::from_env().unwrap() };
+            let gpu = Gpu::with(options).unwrap();
+            for (m, n, k) in [(130, 132, k - 1), (129, 131, k), (132, 136, k)] {
+                let a: Vec<f32> = (0..count * m * k).map(value).collect();
+                let b: Vec<f32> = (0..k * n).map(|i| value(i * 3 + 1)).collect();
+                let (x, y) = (Tensor::from_slice(&gpu, &a, [count, m * k]).unwrap(), Tensor::from_slice(&gpu, &b, [k * n]).unwrap());
+                let forms = [(Gemm::nn(m, n, k), (k, 1), (1, n)), (Gemm::nt(m, n, k), (k, 1), (k, 1)), (Gemm::tn(m, n, k), (1, m), (1, n))];
+                for (gemm, a_step, b_step) in forms {
+                    let c = Tensor::empty(&gpu, [count, m, n], DType::F32).unwrap();
+                    gemm.batched(count, m * k, 0).alpha(0.5).run(&x, &y, None, &c).unwrap();
+                    for (at, found) in c.to_vec::<f32>().unwrap().into_iter().enumerate().step_by(37) {
+                        let (matrix, row, column) = (at / (m * n), at / n % m, at % n);
+                        let term = |l: usize| {
+                            f64::from(a[matrix * m * k + row * a_step.0 + l * a_step.1]) * f64::from(b[column * b_step.0 + l * b_step.1])
+                        };
+                        let expected = 0.5 * (0..k).map(term).sum::<f64>();
+                        assert!((f64::from(found) - expected).abs() < 1e-5, "{schedule} {m}x{n}x{k}, element {at}: {found}, {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tensor_too_small_for_the_product_is_refused() {
+        let gpu = Gpu::new().unwrap();
+        let x = Tensor::zeros(&gpu, [4, 4], DType::F32).unwrap();
+        let error = Gemm::nn(4, 4, 5).run(&x, &x, None, &x).unwrap_err().to_string();
+        assert!(error.contains("A f32 [4, 4] holds fewer than the 20 elements used"), "{error}");
     }
 }

@@ -2,6 +2,8 @@
 
 mod attention;
 pub(crate) mod gemm;
+// An operator may be called as its family is.
+#[allow(clippy::module_inception)]
 mod linear;
 mod matmul;
 pub(crate) mod partial_sums;

@@ -40,7 +40,7 @@ impl<'a> PartialSums<'a> {
     /// # Errors
     /// Those of launching.
     pub(crate) fn run(&self, x: &Tensor, y: &Tensor) -> Result<()> {
-        let fours = self.inner % 4 == 0 && (self.bias.is_none() || self.columns % 4 == 0);
+        let fours = self.inner.is_multiple_of(4) && (self.bias.is_none() || self.columns.is_multiple_of(4));
         let width = if fours { 4 } else { 1 };
         let count = self.outer * self.inner / width;
         let mut launch = Launch::new(x.gpu(), &PARTIAL_SUMS, "sum")
