@@ -1,6 +1,7 @@
 //! Batch, layer and group normalisation.
 
 pub mod batch_norm;
+mod columns;
 
 use super::registry::Entry;
 
