@@ -370,3 +370,40 @@ impl Tensor {
         apply_one(BatchNorm::new(*options), &inputs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+    use half::f16;
+
+    /// x, y and their gradients stored as f16 differ from f32 by rounding alone; parameters' gradients hardly at all.
+    #[test]
+    fn f16_storage_only_rounds() {
+        let gpu = Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap();
+        if !gpu.capabilities().f16 {
+            return;
+        }
+        for c in [5, 72] {
+            let halves = |k: usize| -> Vec<f16> { (0..33 * c).map(|i| f16::from_f32(((i * k) % 101) as f32 / 25.0 - 2.0)).collect() };
+            let vector = |from: f32| Tensor::from_slice(&gpu, &(0..c).map(|i| from + i as f32 * 0.01).collect::<Vec<_>>(), [c]).unwrap();
+            let run = |storage: DType| -> Vec<Vec<f64>> {
+                let upload = |values: Vec<f16>| match storage {
+                    DType::F16 => Tensor::from_slice(&gpu, &values, [33, c]).unwrap(),
+                    _ => Tensor::from_slice(&gpu, &values.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), [33, c]).unwrap(),
+                };
+                let (x, residual) = (upload(halves(37)).watch(), upload(halves(53)).watch());
+                let (weight, bias) = (vector(0.5).watch(), vector(-0.3).watch());
+                let options = BatchNormOptions { activation: Activation::Hardswish, ..Default::default() };
+                let y = x.batch_norm(&weight, &bias, &vector(0.0), &vector(1.0), &options, Some(&residual)).unwrap();
+                let gradients = y.backward_from(&upload(halves(29))).unwrap();
+                let found = [&x, &residual, &weight, &bias].map(|t| gradients.get(t).unwrap().to_f64().unwrap());
+                [y.to_f64().unwrap()].into_iter().chain(found).collect()
+            };
+            for (half, full) in run(DType::F16).iter().zip(&run(DType::F32)) {
+                let largest = full.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                assert!(half.iter().zip(full).all(|(h, f)| (h - f).abs() <= 1e-3 * largest));
+            }
+        }
+    }
+}
