@@ -4,12 +4,12 @@
 {{ output(1, "loss", type="f32") }}
 {{ output(2, "inverse", type="f32") }}
 {{ params("n: u32, weighted: u32, divisor: f32") }}
-var<workgroup> shared_sums: array<vec2<f32>, 64>;
+var<workgroup> shared_sums: array<vec2<f32>, 256>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(256)
 fn mean(@builtin(local_invocation_index) lane: u32) {
     var sums = vec2<f32>(0.0);
-    for (var i = lane; i < p.n; i += 64u) {
+    for (var i = lane; i < p.n; i += 256u) {
         sums.x += load_terms(i);
         if (p.weighted == 1u) {
             sums.y += load_terms(p.n + i);
@@ -17,7 +17,7 @@ fn mean(@builtin(local_invocation_index) lane: u32) {
     }
     shared_sums[lane] = sums;
     workgroupBarrier();
-{% for half in [32, 16, 8, 4, 2, 1] %}
+{% for half in [128, 64, 32, 16, 8, 4, 2, 1] %}
     if (lane < {{ half }}u) {
         shared_sums[lane] += shared_sums[lane + {{ half }}u];
     }

@@ -8,8 +8,8 @@
 //
 // Step "loss" reads a row twice (maximum, then sums relative to it) and writes `rows` [k][n]: the loss, and what the gradient needs:
 // hard: weight (0 where ignored), m, log l; soft: m, log l, sum q; distill: m, log l of student, then teacher. Step "gradient"
-// writes dx * cotangent * inverse, where inverse is 1 / rows that count. Step "correct" counts nothing yet: 1 for a row whose first
-// largest logit is the target's. A label outside 0..columns makes its row NaN.
+// writes dx * cotangent * inverse, where inverse is 1 / rows that count (shaders/loss/mean.wgsl adds the losses and finds it). Step
+// "correct" writes 1 for a row whose first largest logit is the target's, else 0. A label outside 0..columns makes its row NaN.
 //
 // x is a matrix of V: vec4s where columns are a multiple of 4 (WIDTH 4; p.columns counts them), else single values. p.lanes threads
 // share a row, 1 on software drivers (no barriers), up to 256 on GPUs, which combine by a tree in workgroup memory (TREE).

@@ -169,3 +169,34 @@ impl Tensor {
         apply_one(CrossEntropy::new(*options), &[self, target])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions, Schedule};
+    use crate::tensor::DType;
+
+    /// Labels computed on the device have no known range: the kernels must not read outside, and say NaN.
+    #[test]
+    fn unknown_labels_outside_are_nan_and_can_be_ignored() {
+        for schedule in Schedule::ALL {
+            let options = GpuOptions { schedule: Some(schedule), poison: true, ..GpuOptions::from_env().unwrap() };
+            let gpu = Gpu::with(options).unwrap();
+            for (classes, bad) in [(5, 5), (8, -1), (5, i32::MIN), (8, i32::MAX)] {
+                let values: Vec<f32> = (0..3 * classes).map(|i| (i * 7 % 11) as f32).collect();
+                let logits = Tensor::from_slice(&gpu, &values, [3, classes as usize]).unwrap().watch();
+                let target = Tensor::zeros(&gpu, [3], DType::I32).unwrap();
+                target.write(&[0, bad, 1]).unwrap();
+                assert!(logits.cross_entropy(&target, 0.1).unwrap().item().unwrap().is_nan());
+                assert!(logits.correct(&target).unwrap().item().unwrap().is_nan());
+                let options = CrossEntropyOptions { label_smoothing: 0.1, ignore_index: Some(bad) };
+                let loss = logits.cross_entropy_with(&target, &options).unwrap();
+                assert!(loss.item().unwrap().is_finite());
+                let gradient = loss.backward().unwrap().get(&logits).unwrap().to_vec::<f32>().unwrap();
+                let rows: Vec<bool> = gradient.chunks(classes as usize).map(|row| row.iter().all(|v| *v == 0.0)).collect();
+                assert_eq!(rows, [false, true, false]);
+                assert!(gradient.iter().all(|v| v.is_finite()));
+            }
+        }
+    }
+}

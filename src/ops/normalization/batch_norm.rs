@@ -2,8 +2,9 @@
 //!
 //! The mask of the activation is never stored: backward recomputes it from `x`.
 
+use super::columns::{Plan, WALK_LANES};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
@@ -36,97 +37,6 @@ impl Default for BatchNormOptions {
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm {
     options: BatchNormOptions,
-}
-
-/// How the matrix `[rows, columns]` of vec4s (or single channels) is cut into pieces.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    schedule: Schedule,
-    rows: usize,
-    width: usize,
-    columns: usize,
-    /// vec4s that a thread of the walk owns.
-    blocks: usize,
-}
-
-/// Most slabs of a reduction.
-const SLABS: usize = 256;
-/// Lanes of a workgroup: a subgroup of the software driver; for GPUs those of the walk and of a reduction.
-const CPU_LANES: usize = 8;
-const WALK_LANES: usize = 64;
-const TREE_LANES: usize = 256;
-
-impl Plan {
-    fn new(gpu: &Gpu, x: &Shape) -> Self {
-        let channels = x.last();
-        let width = if channels.is_multiple_of(4) { 4 } else { 1 };
-        let columns = channels / width;
-        let schedule = gpu.capabilities().schedule;
-        // As many as lose the fewest lanes at the end of a row, the more the better.
-        let blocks = match schedule {
-            Schedule::Cpu if columns >= 16 => (2..=4).rev().min_by_key(|b| columns.next_multiple_of(8 * b)).unwrap_or(1),
-            _ => 1,
-        };
-        Self { schedule, rows: x.elements() / channels.max(1), width, columns, blocks }
-    }
-
-    /// Threads that share a row in the walk.
-    fn threads(&self) -> usize {
-        if self.blocks == 1 { self.columns } else { CPU_LANES }
-    }
-
-    /// Columns of a workgroup whose lanes end in a tree.
-    fn tree_columns(&self) -> usize {
-        self.columns.next_power_of_two().min(16)
-    }
-
-    /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
-    fn slabs(&self) -> (usize, usize) {
-        let least = if self.schedule == Schedule::Simd { 4 * TREE_LANES / self.tree_columns() } else { 16 };
-        let rows = self.rows.div_ceil(SLABS).max(least);
-        (rows, self.rows.div_ceil(rows))
-    }
-
-    fn launch<'a>(&self, gpu: &'a Gpu, step: &'a str, blocks: usize, tree: bool, lanes: usize) -> Launch<'a> {
-        Launch::new(gpu, &BATCH_NORM, step)
-            .define("STEP", step)
-            .define("WIDTH", self.width)
-            .define("BLOCKS", blocks)
-            .define("TREE", tree)
-            .define("LANES", lanes)
-    }
-
-    /// A reduction over rows (`per_row`) or over slabs: its launch, threads that share a row, and workgroups for `slabs` slabs.
-    fn reduction<'a>(&self, gpu: &'a Gpu, step: &'a str, per_row: bool, slabs: usize) -> (Launch<'a>, usize, usize) {
-        if self.schedule == Schedule::Simd {
-            let threads = self.tree_columns();
-            return (self.launch(gpu, step, 1, true, TREE_LANES), threads, slabs * self.columns.div_ceil(threads));
-        }
-        let (blocks, threads) = if per_row { (self.blocks, self.threads()) } else { (1, self.columns) };
-        (self.launch(gpu, step, blocks, false, CPU_LANES), threads, (slabs * threads).div_ceil(CPU_LANES))
-    }
-
-    /// A walk over all elements: its launch, its parameters, and its workgroups.
-    fn walk<'a>(&self, gpu: &'a Gpu, step: &'a str) -> (Launch<'a>, [usize; 7], usize) {
-        let threads = self.threads();
-        let (slabs, start, stride, extent, lanes) = match self.schedule {
-            Schedule::Simd => {
-                let slabs = self.rows.div_ceil(8);
-                (slabs, 1, slabs, self.rows, WALK_LANES)
-            }
-            Schedule::Cpu => {
-                // A slab is read in pieces of its rows, so it should stay in the cache (256 KiB).
-                let rows = self.slabs().0.min((65536 / self.channels().max(1)).max(16));
-                (self.rows.div_ceil(rows), rows, 1, rows, CPU_LANES)
-            }
-        };
-        let params = [self.rows, self.columns, threads, slabs, start, stride, extent];
-        (self.launch(gpu, step, self.blocks, false, lanes), params, (slabs * threads).div_ceil(lanes))
-    }
-
-    fn channels(&self) -> usize {
-        self.columns * self.width
-    }
 }
 
 fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Tensor) {
@@ -236,7 +146,7 @@ impl Operator for BatchNorm {
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [x, weight, bias, mean, var, residual @ ..] = inputs else { return Err(wrong_count(self.name(), inputs.len())) };
-        let plan = Plan::new(x.gpu(), x.shape());
+        let plan = Plan::new(x.gpu(), &BATCH_NORM, x.shape());
         let constants = [*x, *weight, *bias, *mean, *var];
         let affine = if self.options.training { self.train(&plan, constants)? } else { self.frozen(&plan, constants)? };
         let shape = outputs.first().map_or(x.shape(), |s| &s.shape);
@@ -258,7 +168,7 @@ impl Operator for BatchNorm {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (x, affine, dy) = (step.input(0)?, step.output(1)?, step.cotangent(0)?);
-        let (gpu, plan, storage) = (step.gpu(), Plan::new(step.gpu(), x.shape()), x.dtype().storage());
+        let (gpu, plan, storage) = (step.gpu(), Plan::new(step.gpu(), &BATCH_NORM, x.shape()), x.dtype().storage());
         let residual = if step.input_count() > 5 && self.active() { Some(step.input(5)?) } else { None };
         let frozen = !self.options.training;
         let mut gradients: Vec<Option<Tensor>> = vec![None; step.input_count()];
@@ -458,5 +368,42 @@ impl Tensor {
     ) -> Result<Tensor> {
         let inputs: Vec<&Tensor> = [self, weight, bias, running_mean, running_var].into_iter().chain(residual).collect();
         apply_one(BatchNorm::new(*options), &inputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+    use half::f16;
+
+    /// x, y and their gradients stored as f16 differ from f32 by rounding alone; parameters' gradients hardly at all.
+    #[test]
+    fn f16_storage_only_rounds() {
+        let gpu = Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap();
+        if !gpu.capabilities().f16 {
+            return;
+        }
+        for c in [5, 72] {
+            let halves = |k: usize| -> Vec<f16> { (0..33 * c).map(|i| f16::from_f32(((i * k) % 101) as f32 / 25.0 - 2.0)).collect() };
+            let vector = |from: f32| Tensor::from_slice(&gpu, &(0..c).map(|i| from + i as f32 * 0.01).collect::<Vec<_>>(), [c]).unwrap();
+            let run = |storage: DType| -> Vec<Vec<f64>> {
+                let upload = |values: Vec<f16>| match storage {
+                    DType::F16 => Tensor::from_slice(&gpu, &values, [33, c]).unwrap(),
+                    _ => Tensor::from_slice(&gpu, &values.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), [33, c]).unwrap(),
+                };
+                let (x, residual) = (upload(halves(37)).watch(), upload(halves(53)).watch());
+                let (weight, bias) = (vector(0.5).watch(), vector(-0.3).watch());
+                let options = BatchNormOptions { activation: Activation::Hardswish, ..Default::default() };
+                let y = x.batch_norm(&weight, &bias, &vector(0.0), &vector(1.0), &options, Some(&residual)).unwrap();
+                let gradients = y.backward_from(&upload(halves(29))).unwrap();
+                let found = [&x, &residual, &weight, &bias].map(|t| gradients.get(t).unwrap().to_f64().unwrap());
+                [y.to_f64().unwrap()].into_iter().chain(found).collect()
+            };
+            for (half, full) in run(DType::F16).iter().zip(&run(DType::F32)) {
+                let largest = full.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                assert!(half.iter().zip(full).all(|(h, f)| (h - f).abs() <= 1e-3 * largest));
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod batch_norm;
 pub mod group_norm;
 pub mod layer_norm;
+mod columns;
 
 use super::registry::Entry;
 
