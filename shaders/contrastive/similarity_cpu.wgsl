@@ -1,6 +1,6 @@
 // s = scale * a b^T, tile by tile, for software drivers; what becomes of a tile is in include/similarity.wgsl.
 //
-// A workgroup is one subgroup of LANES lanes and owns 16 rows; it walks `per` of the tiles of 4 * LANES columns. A lane owns four adjacent
+// A workgroup is one subgroup of LANES lanes and owns ROWS rows; it walks `per` of the tiles of 4 * LANES columns. A lane owns four adjacent
 // columns: 16 vec4 accumulators. With SHUFFLE one vec4 access brings LANES / 2 rows x 8 k of a, spread by subgroupShuffle; else every lane
 // loads a itself. A lane's vec4 of b runs along k, so no transposed copy is needed: a driver that keeps each component in a register of its
 // own turns it for nothing. (Register tiles fed by shuffles as in llama.cpp's and clblast's subgroup kernels; online max and sum as in
@@ -14,23 +14,23 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
         return;
     }
     let split = group % p.splits;
-    let row = (group / p.splits) * 16u;
+    let row = (group / p.splits) * {{ ROWS }}u;
     let last = min((split + 1u) * p.per, p.tiles);
 {% set across = LANES // 2 %}
 {% if SHUFFLE %}
-{% for r in range(16 // across) %}
+{% for r in range(ROWS // across) %}
     let a{{ r }} = (row + {{ r * across }}u + lane / 2u) * p.k4 + (lane & 1u);
 {% endfor %}
 {% endif %}
 {% if OUTPUT == "sums" %}
-{% for i in range(16) %}
+{% for i in range(ROWS) %}
     var state{{ i }} = vec4<f32>(LOWEST, 0.0, 0.0, 0.0);
 {% endfor %}
 {% endif %}
     for (var tile = split * p.per; tile < last; tile += 1u) {
         let j = p.first + (tile * {{ LANES }}u + lane) * 4u + vec4<u32>(0u, 1u, 2u, 3u);
         let base = j * p.k4;
-{% for i in range(16) %}
+{% for i in range(ROWS) %}
         var acc{{ i }} = vec4<f32>(0.0);
 {% endfor %}
         for (var k = 0u; k < p.k4; k += 2u) {
@@ -41,20 +41,20 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
             let bw{{ h }} = load4_b(base.w + k + {{ h }}u);
 {% endfor %}
 {% if SHUFFLE %}
-{% for r in range(16 // across) %}
+{% for r in range(ROWS // across) %}
             let v{{ r }} = load4_a(a{{ r }} + k);
 {% endfor %}
 {% endif %}
 {% for h in range(2) %}
 {% if not SHUFFLE %}
-{% for i in range(16) %}
+{% for i in range(ROWS) %}
             let v{{ i }}_{{ h }} = load4_a((row + {{ i }}u) * p.k4 + k + {{ h }}u);
 {% endfor %}
 {% endif %}
 {% for e in ["x", "y", "z", "w"] %}
             {
                 let b = vec4<f32>(bx{{ h }}.{{ e }}, by{{ h }}.{{ e }}, bz{{ h }}.{{ e }}, bw{{ h }}.{{ e }});
-{% for i in range(16) %}
+{% for i in range(ROWS) %}
 {% if SHUFFLE %}
                 acc{{ i }} += subgroupShuffle(v{{ i // across }}.{{ e }}, {{ (i % across) * 2 + h }}u) * b;
 {% else %}
@@ -65,18 +65,21 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
 {% endfor %}
 {% endfor %}
         }
-{% for i in range(16) %}
+{% if OUTPUT == "weights" %}
+        let columns = columns_of(j);
+{% endif %}
+{% for i in range(ROWS) %}
 {% if OUTPUT == "sums" %}
         state{{ i }} = fold(state{{ i }}, row + {{ i }}u, j, acc{{ i }});
 {% elif OUTPUT == "weights" %}
-        store4_w(((row + {{ i }}u) * p.tiles + tile) * {{ LANES }}u + lane, weigh(row + {{ i }}u, j, acc{{ i }}));
+        store4_w((row + {{ i }}u) * (p.stride / 4u) + tile * {{ LANES }}u + lane, weigh(row + {{ i }}u, j, columns, acc{{ i }}));
 {% else %}
         store_pairs(row + {{ i }}u, j, acc{{ i }});
 {% endif %}
 {% endfor %}
     }
 {% if OUTPUT == "sums" %}
-{% for i in range(16) %}
+{% for i in range(ROWS) %}
     store4_partials((split * {{ LANES }}u + lane) * p.padded + row + {{ i }}u, state{{ i }});
 {% endfor %}
 {% endif %}

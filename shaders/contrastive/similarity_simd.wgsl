@@ -51,14 +51,17 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
             }
 {% endfor %}
         }
+{% if OUTPUT == "weights" %}
+        let columns = columns_of(j);
+{% endif %}
 {% for i in range(4) %}
         {
             let i = row + ty + {{ i * 16 }}u;
 {% if OUTPUT == "sums" %}
             state{{ i }} = fold(state{{ i }}, i, j, acc{{ i }});
 {% elif OUTPUT == "weights" %}
-            let w = weigh(i, j, acc{{ i }});
-            let to = (i * p.tiles + tile) * 64u + tx;
+            let w = weigh(i, j, columns, acc{{ i }});
+            let to = i * p.stride + tile * 64u + tx;
             store_w(to, w.x);
             store_w(to + 16u, w.y);
             store_w(to + 32u, w.z);

@@ -1,4 +1,4 @@
-// y (+)= w v, for GPUs: w [rows, 4 * k4], v [.., 4 * d4] from its row `first`, y [rows, 4 * d4]; rows a multiple of 64, 4 * k4 and 4 * d4 of
+// y (+)= w v, for GPUs: w [rows, 4 * k4 of 4 * stride4], v [.., 4 * d4] from its row `first`, y [rows, 4 * d4]; rows a multiple of 64, 4 * k4 and 4 * d4 of
 // 32. With `add` y keeps what is there and the product is added.
 //
 // A workgroup of 16 x 8 threads owns 64 rows x 32 columns, 16 k at a time through workgroup memory: w as rows of four vec4s along k with a
@@ -7,7 +7,7 @@
 {{ input(0, "w", type="f32", width=4) }}
 {{ input(1, "v", type="f32", width=4) }}
 {{ inout(2, "y", type="f32", width=4) }}
-{{ params("k4: u32, d4: u32, first: u32, add: u32") }}
+{{ params("k4: u32, stride4: u32, d4: u32, first: u32, add: u32") }}
 
 var<workgroup> tile_w: array<vec4<f32>, 320>;
 var<workgroup> tile_v: array<vec4<f32>, 128>;
@@ -30,8 +30,8 @@ fn weighted(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
 {% endfor %}
     for (var k = 0u; k < p.k4; k += 4u) {
         workgroupBarrier();
-        tile_w[line * 5u + quad] = load4_w((row + line) * p.k4 + k + quad);
-        tile_w[(line + 32u) * 5u + quad] = load4_w((row + line + 32u) * p.k4 + k + quad);
+        tile_w[line * 5u + quad] = load4_w((row + line) * p.stride4 + k + quad);
+        tile_w[(line + 32u) * 5u + quad] = load4_w((row + line + 32u) * p.stride4 + k + quad);
         tile_v[thread] = load4_v((p.first + k * 4u + ty) * p.d4 + column + tx);
         workgroupBarrier();
 {% for q in range(4) %}

@@ -3,7 +3,7 @@
 // a [rows padded to 64, 4 * k4] and b [columns padded to 64, 4 * k4] hold normalised rows, zero in the padding; s_ij = scale * <a_i, b_j>.
 // OUTPUT = "matrix":  y [rows, columns] = s.
 // OUTPUT = "sums":    partials [split and lane, padded rows] of each row's (max, sum of exp(s - max), sum of s over positives, positives).
-// OUTPUT = "weights": w [padded rows, width] for the columns first..first + width: the derivative of the loss by s_ij, where
+// OUTPUT = "weights": w [padded rows, stride] for the columns first..first + width: the derivative of the loss by s_ij, where
 //                     stats [padded rows] holds (log-sum-exp, g / positives, g, loss), g = 1 for rows that count.
 // PAIRS = "pairs":  a = b; the positive of i is i +- half; j = i is left out (Chen et al. 2020).
 // PAIRS = "labels": a = b; positives are all j with the label of i; j = i is left out (Khosla et al. 2020).
@@ -24,7 +24,7 @@
 {% else %}
 {{ output(2, "y", type="f32") }}
 {% endif %}
-{{ params("rows: u32, columns: u32, padded: u32, half: u32, k4: u32, first: u32, tiles: u32, splits: u32, per: u32, scale: f32") }}
+{{ params("rows: u32, columns: u32, padded: u32, half: u32, k4: u32, first: u32, tiles: u32, splits: u32, per: u32, stride: u32, scale: f32") }}
 
 const LOWEST = -3.0e38;
 
@@ -71,22 +71,37 @@ fn fold(state: vec4<f32>, i: u32, j: vec4<u32>, similarity: vec4<f32>) -> vec4<f
     );
 }
 {% elif OUTPUT == "weights" %}
+// What the columns of a tile bring along where a = b: log-sum-exp, g / positives, g.
+struct Columns {
+    lse: vec4<f32>,
+    share: vec4<f32>,
+    g: vec4<f32>,
+}
+
+fn columns_of(j: vec4<u32>) -> Columns {
+{% if PAIRS == "queue" %}
+    return Columns();
+{% else %}
+    let x = load4_stats(j.x);
+    let y = load4_stats(j.y);
+    let z = load4_stats(j.z);
+    let w = load4_stats(j.w);
+    return Columns(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y), vec4<f32>(x.z, y.z, z.z, w.z));
+{% endif %}
+}
+
 // The loss's derivative by four similarities: each row's softmax minus its positives' share; where a = b, of both rows.
-fn weigh(i: u32, j: vec4<u32>, similarity: vec4<f32>) -> vec4<f32> {
+fn weigh(i: u32, j: vec4<u32>, columns: Columns, similarity: vec4<f32>) -> vec4<f32> {
     let ok = allowed(i, j) & vec4<bool>(i < p.rows);
-    let pos = positive(i, j);
     let s = p.scale * similarity;
     let own = load4_stats(i);
-    var w = exp(s - own.x) * own.z - select(vec4<f32>(0.0), vec4<f32>(own.y), pos);
+    var w = exp(s - own.x) * own.z;
+    var share = vec4<f32>(own.y);
 {% if PAIRS != "queue" %}
-    let s0 = load4_stats(j.x);
-    let s1 = load4_stats(j.y);
-    let s2 = load4_stats(j.z);
-    let s3 = load4_stats(j.w);
-    w += exp(s - vec4<f32>(s0.x, s1.x, s2.x, s3.x)) * vec4<f32>(s0.z, s1.z, s2.z, s3.z);
-    w -= select(vec4<f32>(0.0), vec4<f32>(s0.y, s1.y, s2.y, s3.y), pos);
+    w += exp(s - columns.lse) * columns.g;
+    share += columns.share;
 {% endif %}
-    return select(vec4<f32>(0.0), w, ok);
+    return select(vec4<f32>(0.0), w - select(vec4<f32>(0.0), share, positive(i, j)), ok);
 }
 {% else %}
 fn store_pairs(i: u32, j: vec4<u32>, similarity: vec4<f32>) {

@@ -31,6 +31,8 @@ pub(super) const SHADERS: &[&str] = &[
 const ROWS: usize = 64;
 /// Features are padded to the narrower tile's width.
 const FEATURES: usize = 32;
+/// Elements between the rows of a block, so that rows of a power of two do not share their place in a cache.
+pub(super) const GAP: usize = 16;
 /// Elements of the block of derivatives that backward holds at a time: 8 MiB, which stays in a large cache.
 const BLOCK: usize = 1 << 21;
 
@@ -70,7 +72,7 @@ impl Tiling {
         if self.simd {
             return Launch::new(gpu, simd, entry);
         }
-        Launch::new(gpu, cpu, entry).define("LANES", self.lanes).define("SHUFFLE", self.shuffle)
+        Launch::new(gpu, cpu, entry).define("LANES", self.lanes).define("SHUFFLE", self.shuffle).define("ROWS", self.rows)
     }
 }
 
@@ -208,6 +210,7 @@ impl Pairs<'_> {
                 tiles,
                 splits,
                 per,
+                target.shape().last(),
                 1.0 / self.temperature
             ])
             .groups(if tiles == 0 { 0 } else { padded / tiling.rows * splits })
@@ -246,7 +249,7 @@ impl Pairs<'_> {
     pub fn gradient(&self, stats: &Tensor) -> Result<Tensor> {
         let (gpu, rows, columns) = (self.gpu(), self.a.padded(), self.b.padded());
         let width = (BLOCK / rows / ROWS * ROWS).clamp(ROWS, columns);
-        let weights = Tensor::empty(gpu, [rows, width], DType::F32)?;
+        let weights = Tensor::empty(gpu, [rows, width + GAP], DType::F32)?;
         let du = Tensor::empty(gpu, [rows, self.a.width()], DType::F32)?;
         for first in (0..columns).step_by(width) {
             let width = width.min(columns - first);
@@ -273,7 +276,7 @@ pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<[Tensor; 2]> {
     Ok([loss, weight])
 }
 
-/// `y (+)= w v[first..first + width]`: the first block writes, later ones add. Sizes are padded.
+/// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes are padded.
 pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &Tensor) -> Result<()> {
     let tiling = Tiling::of(y.gpu());
     let d = v.shape().last();
@@ -283,7 +286,7 @@ pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &T
         .read(w)
         .read(v)
         .write(y)
-        .params(params![width / 4, d / 4, first, first > 0])
+        .params(params![width / 4, w.shape().last() / 4, d / 4, first, first > 0])
         .groups(tiles)
 }
 

@@ -1,6 +1,6 @@
 //! The matrix of cosines between the rows of two matrices, divided by a temperature: the unfused path of the contrastive losses.
 
-use super::pairs::{Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
+use super::pairs::{GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
@@ -21,7 +21,7 @@ pub struct SimilarityMatrix {
 
 /// `dy` or its transpose, in the padded rows and columns of the two sides.
 fn padded(dy: &Tensor, rows: &Rows, columns: &Rows, transposed: bool) -> Result<Tensor> {
-    let target = [rows.unit.shape().dim(0), columns.unit.shape().dim(0)];
+    let target = [rows.unit.shape().dim(0), columns.unit.shape().dim(0) + GAP];
     let [n, m]: [usize; 2] = dy.shape().array().unwrap_or([0, 0]);
     let w = Tensor::empty(dy.gpu(), target, DType::F32)?;
     let [high, wide] = target;

@@ -25,7 +25,7 @@ impl Operator for EmaUpdate {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [average, source, scalars] = exactly(NAME, inputs)?;
         require_f32(NAME, "average", average)?;
-        if average.shape.rank() != 1 || average.shape.elements() % BLOCK != 0 {
+        if average.shape.rank() != 1 || !average.shape.elements().is_multiple_of(BLOCK) {
             return Err(Error::shape(NAME, format!("average must be [n] with n a multiple of {BLOCK}, found {}", average.shape)));
         }
         check(NAME, "source", source, &average.shape)?;

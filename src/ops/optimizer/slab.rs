@@ -142,7 +142,7 @@ pub(super) fn check(operator: &str, what: &str, spec: &Spec, shape: impl Into<Sh
 pub(super) fn check_layout(operator: &str, slab: &Spec, segments: &Spec, table: &Spec) -> Result<(usize, usize)> {
     require_f32(operator, "the slab", slab)?;
     let n = slab.shape.elements();
-    if slab.shape.rank() != 1 || n % BLOCK != 0 {
+    if slab.shape.rank() != 1 || !n.is_multiple_of(BLOCK) {
         return Err(Error::shape(operator, format!("the slab must be [n] with n a multiple of {BLOCK}, found {}", slab.shape)));
     }
     let Some([count, 4]) = table.shape.array() else {
