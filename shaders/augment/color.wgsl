@@ -159,7 +159,7 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     if (i >= p.pixels) {
         return;
     }
-    let n = divide(i, p.image);
+    let n = i / p.image;
     let pixel = load_pixel(i);
     var x = pixel.xyz;
     let record = load4_draws(2u * n + 1u);

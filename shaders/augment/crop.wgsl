@@ -52,8 +52,8 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     if (i >= p.pixels) {
         return;
     }
-    let row = divide(i, p.out_width);
-    let n = divide(row, p.out_height);
+    let row = i / p.out_width;
+    let n = row / p.out_height;
     var out = vec2<u32>(i - row * p.out_width, row - n * p.out_height);
     let box = load4_draws(n);
     if (box.z < 0.0) {

@@ -28,8 +28,8 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     if (i >= p.pixels) {
         return;
     }
-    let row = divide(i, p.width);
-    let n = divide(row, p.height);
+    let row = i / p.width;
+    let n = row / p.height;
     let box = load4_draws(n);
     let at = vec2<f32>(f32(i - row * p.width), f32(row - n * p.height));
     let inside = all(at >= box.xy) && all(at < box.zw);

@@ -38,8 +38,8 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     if (i >= p.pixels) {
         return;
     }
-    let row = divide(i, u32(p.width));
-    let n = divide(row, u32(p.height));
+    let row = i / u32(p.width);
+    let n = row / u32(p.height);
     let record = load4_draws(n);
     // Taps lie at start + stride * position.
     var at = i32(i - row * u32(p.width));

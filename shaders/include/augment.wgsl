@@ -15,7 +15,7 @@ fn bits(index: u32, block: u32) -> vec2<u32> {
     return threefry2x32(vec2<u32>(p.seed, p.purpose), vec2<u32>(index, p.counter + block));
 }
 
-// A whole number in 0..n for n up to 65536: integers only, so exact.
+// A whole number in 0..n for n up to 65536: integers only, so exact; chances differ by less than 2^-16.
 fn below(bits: u32, n: u32) -> u32 {
     return ((bits >> 16u) * n) >> 16u;
 }
@@ -38,16 +38,6 @@ fn load_pixel(i: u32) -> vec4<f32> {
 {% else %}
     return vec4<f32>(load_source(i), 0.0, 0.0, 0.0);
 {% endif %}
-}
-
-// i / d for both below 2^31 (a binding holds fewer pixels): an integer division costs a software driver as much as three loads.
-// A float's quotient is off by at most 2^9 + 1; dividing the remainder leaves at most 1, which is then seen from the remainder.
-fn divide(i: u32, d: u32) -> u32 {
-    let inverse = 1.0 / f32(i32(d));
-    var quotient = i32(f32(i32(i)) * inverse);
-    quotient += i32(floor(f32(i32(i) - quotient * i32(d)) * inverse));
-    let rest = i32(i) - quotient * i32(d);
-    return u32(quotient + select(0, 1, rest >= i32(d)) - select(0, 1, rest < 0));
 }
 
 // A place up to size - 1 outside of 0..size, reflected into it; the edge is not repeated.

@@ -48,7 +48,7 @@ impl Operator for GaussianBlur {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [n, h, w, c] = check_drawn(self.name(), inputs, &self.draws)?;
-        if self.kernel % 2 == 0 || self.kernel / 2 >= h.min(w) {
+        if self.kernel.is_multiple_of(2) || self.kernel / 2 >= h.min(w) {
             let message = format!("images of {h} x {w} take an odd kernel of at most {}, found {}", 2 * h.min(w) - 1, self.kernel);
             return Err(Error::shape(self.name(), message));
         }
