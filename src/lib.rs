@@ -1,4 +1,6 @@
 //! A hand-written GPU compute engine: WGSL kernels under a small autograd tape that trains vision models.
+// wgpu's types nest deeper than rustdoc's default limit.
+#![recursion_limit = "256"]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod autograd;

@@ -16,8 +16,6 @@ use wgrad::models::{Predictor, Projector};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
 use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Init, Kind, Linear, Mode, Module, Parameter, Parameters};
 use wgrad::ops::activation::Activation;
-use wgrad::ops::contrastive::{center_update::CenterUpdate, queue_write::QueueWrite};
-use wgrad::ops::apply;
 use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, Schedule, Sgd, SgdConfig};
 use wgrad::tensor::Tensor;
 
@@ -210,7 +208,7 @@ fn moco(run: &Run) -> Vec<String> {
     };
     run.simple(&params, loss, |s| {
         let start = (s as usize * BATCH) % 64;
-        apply(QueueWrite { start }, &[&queue, keys.borrow().as_ref().unwrap()]).unwrap();
+        queue.queue_write(keys.borrow().as_ref().unwrap(), start).unwrap();
     })
 }
 
@@ -253,7 +251,7 @@ fn dino(run: &Run) -> Vec<String> {
         before.copy_from(&center).unwrap();
         let sum = o2.dino_loss(&t1, &before, ts, tt).unwrap().add(&o1.dino_loss(&t2, &before, ts, tt).unwrap()).unwrap();
         let both = Tensor::concat(&[&t1, &t2], 0).unwrap();
-        apply(CenterUpdate { momentum: run.hp("center_momentum") }, &[&center, &both]).unwrap();
+        center.center_update(&both, run.hp("center_momentum")).unwrap();
         sum.mul_scalar(0.5).unwrap()
     };
     run.simple(&params, loss, |_| average.update(run.hp("ema")).unwrap())
