@@ -9,6 +9,7 @@
 //     "columns": V is four neighbouring outputs (the innermost axis is kept); outputs and steps count vec4s;
 //     "none":    V is one.
 // TREE: a workgroup of 128 lanes owns a result and adds its lanes by a tree in workgroup memory; otherwise a thread owns it, without a barrier.
+// BLOCK (columns, software drivers): a thread owns that many results, 8 apart, so that the 8 lanes which run together read a long piece of a row.
 // map is an expression of x, of `other` (a second tensor like x) and `side` (a value per output); finish one of s, `side` and p.scale.
 {% include "grid.wgsl" %}
 alias V = {{ "f32" if VEC == "none" else "vec4<f32>" }};
@@ -131,6 +132,34 @@ fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     if (lane == 0u) {
         store_result(group, finish(scratch[0], side));
     }
+}
+{% elif BLOCK > 1 %}
+
+@compute @workgroup_size(64)
+fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    let blocks = p.outputs / {{ BLOCK }}u;
+    if (i >= blocks * p.splits) {
+        return;
+    }
+    let g = i % blocks;
+    let o = (g >> 3u) * {{ 8 * BLOCK }}u + (g & 7u);
+    let first = (i / blocks) * p.chunk;
+    let last = min(first + p.chunk, p.length);
+    {% for k in range(BLOCK) %}
+    let at{{ k }} = base(o + {{ 8 * k }}u);
+    let side{{ k }} = load_side(o + {{ 8 * k }}u);
+    var v{{ k }} = V({{ identity }});
+    {% endfor %}
+    for (var r = first; r < last; r += 1u) {
+        {% for k in range(BLOCK) %}
+        v{{ k }} = combine(v{{ k }}, term(at{{ k }}, r, side{{ k }}));
+        {% endfor %}
+    }
+    let to = (i / blocks) * p.outputs + o;
+    {% for k in range(BLOCK) %}
+    store4_result(to + {{ 8 * k }}u, finish(v{{ k }}, side{{ k }}));
+    {% endfor %}
 }
 {% else %}
 

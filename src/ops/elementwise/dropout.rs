@@ -64,14 +64,15 @@ impl Dropout {
 
     fn launch(&self, x: &Tensor) -> Result<Tensor> {
         let y = Tensor::empty(x.gpu(), x.shape(), x.dtype())?;
-        let n4 = y.elements().div_ceil(4);
+        let (n4, row) = (y.elements().div_ceil(4), Self::row(x.spec()));
         let [seed, layer] = self.key();
         Launch::new(x.gpu(), &DROPOUT, "dropout")
             .storage(x.dtype().storage())
             .define("ELEMENTS", self.unit == Unit::Element)
+            .define("ALIGNED", self.unit == Unit::Row && row.is_multiple_of(4))
             .read(x)
             .write(&y)
-            .params(params![n4, Self::row(x.spec()), seed, layer, self.step, self.threshold(), self.scale()])
+            .params(params![n4, row, seed, layer, self.step, self.threshold(), self.scale()])
             .invocations(n4)?;
         Ok(y)
     }

@@ -131,7 +131,12 @@ impl<'a> Reduce<'a> {
         let tree = self.x.gpu().capabilities().schedule == Schedule::Simd && inner_reduced && length > 2 * LANES / 4;
         let longest = if tree { LANES * LANE_STEPS } else { THREAD_STEPS };
         let splits = length.div_ceil(longest).max(1);
-        let plan = Plan { vec, tree, splits, longest, length, elements, outputs, kept_sizes, kept_steps, sizes, steps };
+        let block = match (vec, self.x.gpu().capabilities().schedule) {
+            ("columns", Schedule::Cpu) if outputs.is_multiple_of(32) => 4,
+            ("columns", Schedule::Cpu) if outputs.is_multiple_of(16) => 2,
+            _ => 1,
+        };
+        let plan = Plan { vec, tree, block, splits, longest, length, elements, outputs, kept_sizes, kept_steps, sizes, steps };
         if splits == 1 {
             self.pass(&y, &plan)?;
             return Ok(y);
@@ -146,6 +151,7 @@ impl<'a> Reduce<'a> {
 struct Plan {
     vec: &'static str,
     tree: bool,
+    block: usize,
     splits: usize,
     longest: usize,
     length: usize,
@@ -173,6 +179,7 @@ impl Reduce<'_> {
             .define("SIDE", side.map_or("", |t| wgsl_type(t.dtype())))
             .define("VEC", plan.vec)
             .define("TREE", plan.tree)
+            .define("BLOCK", plan.block)
             .define("KEPT", groups(&plan.kept_sizes))
             .define("REDUCED", groups(&plan.sizes))
             .read(self.x);
@@ -185,7 +192,7 @@ impl Reduce<'_> {
         let ([_, r1, r2], [rs0, rs1, rs2]) = (plan.sizes, plan.steps);
         // Only a row on its own can end in padding.
         let elements = if plan.outputs == 1 { plan.elements } else { u32::MAX as usize };
-        let count = plan.outputs * plan.splits;
+        let count = plan.outputs / plan.block * plan.splits;
         let launch = launch.write(y).params(params![
             plan.outputs,
             plan.splits,
