@@ -192,4 +192,21 @@ mod tests {
         assert!(gradients.get(&z1).is_some());
         assert!(used < 16 << 20, "{used} bytes");
     }
+
+    #[test]
+    fn takes_half_precision_embeddings() {
+        let gpu = Gpu::with(GpuOptions::from_env().unwrap()).unwrap();
+        if !gpu.capabilities().f16 {
+            return;
+        }
+        let [half, full] = [crate::tensor::DType::F16, crate::tensor::DType::F32].map(|dtype| {
+            let data: Vec<f64> = (0..35).map(|i| f64::from(i * 11 % 17) / 8.0 - 1.0).collect();
+            let z = Array { dtype, ..Array::new([5, 7], data) }.upload(&gpu).unwrap().watch();
+            let loss = z.nt_xent(&z, 0.5).unwrap();
+            let gradients = loss.backward().unwrap();
+            (loss.item().unwrap(), gradients.get(&z).unwrap().to_f64().unwrap())
+        });
+        assert_eq!(half.0, full.0);
+        assert!(half.1.iter().zip(&full.1).all(|(h, f)| (h - f).abs() < 1e-4));
+    }
 }
