@@ -194,8 +194,8 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
     let tiles = row_tiles * column_tiles * g.groups;
-    // Enough workgroups to fill the adapter; a software driver also wants slabs that stay in its cache.
-    let cached = if version == Version::Cpu { g.pixels() / 1024 } else { 1 };
+    // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images) that stay in its cache.
+    let cached = if version == Version::Cpu { g.pixels() / (65536 / (g.channels + g.filters)).clamp(256, 1024) } else { 1 };
     let slabs = Slabs::new(g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     let partial = Tensor::empty(x.gpu(), [slabs.count, g.groups * rows, columns4 * 4], DType::F32)?;
     let ([h, w], [oh, ow], [step_y, step_x], [dilation_y, dilation_x]) = (g.input, g.output, g.stride, signed(g.dilation, 1));
@@ -208,7 +208,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     #[rustfmt::skip]
     let launch = launch.read(x).read(dy).write(&partial).params(params![
         g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
-        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles,
+        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, f32::NAN,
     ]);
     if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
     reduce(&partial, shape, slabs.count, rows, columns, [1, rows])

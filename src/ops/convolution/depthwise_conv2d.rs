@@ -97,11 +97,12 @@ fn run_window(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, 
         .storage(x.dtype().storage())
         .define("SIZE", size)
         .define("STRIDE", stride)
+        .define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu)
         .read(x)
         .read(weight)
         .read(bias.unwrap_or(weight))
         .write(&y)
-        .params(params![count, tiles_y, tiles_x, h, w, channels4, source_h, source_w, start(top), start(left), last, bias.is_some()])
+        .params(params![count, tiles_y, tiles_x, h, w, channels4, source_h, source_w, start(top), start(left), last, bias.is_some(), f32::NAN])
         .invocations(count)?;
     Ok(y)
 }
@@ -164,10 +165,11 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     #[rustfmt::skip]
     let params = params![
         count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
-        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels,
+        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, f32::NAN,
     ];
     let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).define("WIDTH", width);
     let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band);
+    let launch = launch.define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu);
     launch.read(x).read(dy).write(&partial).params(params).invocations(count)?;
     reduce(&partial, Shape::from([kh, kw, g.filters]), slabs.count, taps, g.filters, [g.filters, 1])
 }
