@@ -72,6 +72,11 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
+/// In a gradient to the input, every how many taps meet whole source pixels.
+pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
+    up / greatest_common_divisor(up, dilation)
+}
+
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias [K].
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
@@ -134,7 +139,6 @@ impl Gather {
         let (pixel_tiles, column_tiles) = (pixels.div_ceil(tile_pixels), columns4.div_ceil(tile_columns4));
         let tiles = up_y * up_x * pixel_tiles * column_tiles * g.groups;
         let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
-        let tap_step = |up: usize, dilation: usize| up / greatest_common_divisor(up, dilation);
         let [d_y, d_x] = g.dilation;
         let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage());
         launch = launch.define("VECTOR_OUT", self.columns % 4 == 0);
@@ -150,7 +154,11 @@ impl Gather {
             step_y, step_x, up_y, up_x, start_y, start_x, dilation_y, dilation_x,
             tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
         ]);
-        if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
+        if version == Version::Plain {
+            launch.invocations(tiles)?
+        } else {
+            launch.groups(tiles)?
+        }
         Ok(y)
     }
 
@@ -210,7 +218,11 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
         dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, f32::NAN,
     ]);
-    if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
+    if version == Version::Plain {
+        launch.invocations(tiles)?
+    } else {
+        launch.groups(tiles)?
+    }
     reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
 }
 
@@ -247,7 +259,14 @@ impl Slabs {
 }
 
 /// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of `shape`.
-pub(super) fn reduce(partial: &Tensor, shape: Shape, slabs: usize, rows: usize, columns: usize, [row_stride, column_stride]: [usize; 2]) -> Result<Tensor> {
+pub(super) fn reduce(
+    partial: &Tensor,
+    shape: Shape,
+    slabs: usize,
+    rows: usize,
+    columns: usize,
+    [row_stride, column_stride]: [usize; 2],
+) -> Result<Tensor> {
     let result = Tensor::empty(partial.gpu(), shape, DType::F32)?;
     let n4 = partial.elements() / 4 / slabs.max(1);
     Launch::new(partial.gpu(), &REDUCE, "reduce")
