@@ -141,9 +141,9 @@ impl Gather {
         let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
         let [d_y, d_x] = g.dilation;
         let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage());
-        launch = launch.define("VECTOR_OUT", self.columns % 4 == 0);
+        launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
         if version != Version::Simd {
-            launch = launch.define("VECTOR", self.rows % 4 == 0);
+            launch = launch.define("VECTOR", self.rows.is_multiple_of(4));
         }
         if version == Version::Cpu {
             launch = launch.define("COLUMNS", lanes);
@@ -209,9 +209,9 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let ([h, w], [oh, ow], [step_y, step_x], [dilation_y, dilation_x]) = (g.input, g.output, g.stride, signed(g.dilation, 1));
     let [start_y, start_x] = signed(g.before, -1);
     let tiles = tiles * slabs.count;
-    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns % 4 == 0);
+    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns.is_multiple_of(4));
     if version != Version::Simd {
-        launch = launch.define("VECTOR", channels % 4 == 0);
+        launch = launch.define("VECTOR", channels.is_multiple_of(4));
     }
     #[rustfmt::skip]
     let launch = launch.read(x).read(dy).write(&partial).params(params![
@@ -235,7 +235,7 @@ pub(super) fn column_sum(x: &Tensor) -> Result<Tensor> {
     let partial = Tensor::empty(x.gpu(), [slabs.count, columns4 * 4], DType::F32)?;
     Launch::new(x.gpu(), &COLUMN_SUM, "column_sum")
         .storage(x.dtype().storage())
-        .define("VECTOR", columns % 4 == 0)
+        .define("VECTOR", columns.is_multiple_of(4))
         .read(x)
         .write(&partial)
         .params(params![pixels, columns, slabs.count, slabs.pixels])

@@ -76,12 +76,12 @@ impl DepthwiseConv2d {
 fn window(g: &Geometry) -> Option<(usize, usize)> {
     let ([kh, kw], [sy, sx]) = (g.kernel, g.stride);
     let fits = kh == kw && [3, 5, 7].contains(&kw) && sy == sx && sx <= 2 && g.dilation == [1, 1];
-    (fits && g.channels == g.filters && g.channels % 4 == 0).then_some((kw, sx))
+    (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
 /// Channels that a thread of the general kernels takes at once.
 fn width(g: &Geometry) -> usize {
-    if g.channels == g.filters && g.channels % 4 == 0 { 4 } else { 1 }
+    if g.channels == g.filters && g.channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
 fn run_window(
