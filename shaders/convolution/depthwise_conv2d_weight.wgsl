@@ -17,7 +17,7 @@
 {{ output(2, "partial", type="f32", width=WIDTH) }}
 {{ params("count: u32, rows: u32, height: u32, width: u32, channels: u32, line: u32, source_height: u32, source_width: u32,
     source_channels: u32, kernel_height: u32, kernel_width: u32, step_y: u32, step_x: u32, start_y: i32, start_x: i32, dilation_y: i32,
-    dilation_x: i32, multiplier: u32, slab_rows: u32") }}
+    dilation_x: i32, multiplier: u32, slab_rows: u32, nothing: f32") }}
 
 {% if SIZE == 0 %}
 @compute @workgroup_size(64)
@@ -76,6 +76,18 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         let corner_y = i32((row - image * p.height) * p.step_y) + p.start_y + i32(r) * p.dilation_y;
         for (var x = 0u; x < p.width; x += 4u) {
             let from_dy = (row * p.width + x) * p.channels + channel;
+            {% if TOUCH %}
+            // On a processor: eight cache lines at once, see depthwise_conv2d_window.wgsl.
+            let line = min((channel & 0xfffffff8u) + (lane & 1u) * 4u, p.channels - 1u);
+            let near = min(x + (lane & 7u) / 2u, p.width - 1u);
+            let near_y = clamp(corner_y + {{ BAND - 1 }} * p.dilation_y, 0, i32(p.source_height) - 1);
+            let near_x = clamp(i32(x * {{ STRIDE }}u) + p.start_x + i32({{ columns - 4 }}u + (lane & 7u) / 2u), 0, i32(p.source_width) - 1);
+            let touched = load_dy(((row * p.width + near) * p.channels + line) * 4u)
+                + load_x((((image * p.source_height + u32(near_y)) * p.source_width + u32(near_x)) * p.channels + line) * 4u);
+            if (touched == p.nothing) {
+                return;
+            }
+            {% endif %}
             {% for c in range(4) %}
             let live{{ c }} = x + {{ c }}u < p.width;
             let dy{{ c }} = select(vec4<f32>(), load4_dy(from_dy + select(0u, {{ c }}u * p.channels, live{{ c }})), live{{ c }});

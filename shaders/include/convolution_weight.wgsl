@@ -5,7 +5,7 @@
 // and reduce.wgsl adds the slabs.
 {{ params("pixels: u32, height: u32, width: u32, filters: u32, source_height: u32, source_width: u32, source_channels: u32,
     rows: u32, row_channels: u32, columns: u32, kernel_width: u32, step_y: u32, step_x: u32, start_y: i32, start_x: i32,
-    dilation_y: i32, dilation_x: i32, slab_pixels: u32, row_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32") }}
+    dilation_y: i32, dilation_x: i32, slab_pixels: u32, row_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32, nothing: f32") }}
 
 struct Tile { slab: u32, channel_group: u32, row: u32, column4: u32 }
 

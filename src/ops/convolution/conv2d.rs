@@ -149,7 +149,8 @@ fn samples() -> Vec<Sample> {
         }
         Sample::new(Conv2d::new(options), inputs)
     };
-    let with = |stride: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize| Conv2dOptions { stride, padding, dilation, groups };
+    let with =
+        |stride: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize| Conv2dOptions { stride, padding, dilation, groups };
     let plain = Conv2dOptions::default();
     let same = with([1, 1], 1.into(), [1, 1], 1);
     vec![

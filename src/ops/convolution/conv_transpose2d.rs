@@ -49,16 +49,24 @@ impl ConvTranspose2d {
         if inputs != filters || filters == 0 || channels == 0 {
             return wrong("the weight's first size must be the channels of x".into());
         }
-        let ([sy, sx], [top, bottom, left, right], [more_y, more_x]) = (self.options.stride, self.options.padding, self.options.output_padding);
+        let ([sy, sx], [top, bottom, left, right], [more_y, more_x]) =
+            (self.options.stride, self.options.padding, self.options.output_padding);
         if sy == 0 || sx == 0 || kh == 0 || kw == 0 || more_y >= sy || more_x >= sx {
             return Err(Error::argument(
                 NAME,
-                format!("stride [{sy}, {sx}] and kernel [{kh}, {kw}] must be at least 1, output_padding [{more_y}, {more_x}] less than the stride"),
+                format!(
+                    "stride [{sy}, {sx}] and kernel [{kh}, {kw}] must be at least 1, output_padding [{more_y}, {more_x}] less than the stride"
+                ),
             ));
         }
-        let axis = |size: usize, stride: usize, kernel: usize, more: usize, cut: usize| match ((size.max(1) - 1) * stride + kernel + more).checked_sub(cut) {
+        let axis = |size: usize, stride: usize, kernel: usize, more: usize, cut: usize| match ((size.max(1) - 1) * stride + kernel + more)
+            .checked_sub(cut)
+        {
             Some(out) if out > 0 && size > 0 => Ok(out),
-            _ => Err(Error::shape(NAME, format!("nothing is left of {size} pixels at stride {stride} and kernel {kernel} when {cut} are cut off"))),
+            _ => Err(Error::shape(
+                NAME,
+                format!("nothing is left of {size} pixels at stride {stride} and kernel {kernel} when {cut} are cut off"),
+            )),
         };
         let input = [axis(h, sy, kh, more_y, top + bottom)?, axis(w, sx, kw, more_x, left + right)?];
         Ok(Geometry {
@@ -162,7 +170,8 @@ fn samples() -> Vec<Sample> {
         }
         Sample::new(ConvTranspose2d::new(options), inputs)
     };
-    let with = |stride: [usize; 2], padding: [usize; 4], output_padding: [usize; 2]| ConvTranspose2dOptions { stride, padding, output_padding };
+    let with =
+        |stride: [usize; 2], padding: [usize; 4], output_padding: [usize; 2]| ConvTranspose2dOptions { stride, padding, output_padding };
     vec![
         sample([0, 3, 3, 4], [4, 2, 2, 3], true, with([2, 2], [0; 4], [0, 0])),
         sample([1, 1, 1, 1], [1, 1, 1, 1], false, ConvTranspose2dOptions::default()),

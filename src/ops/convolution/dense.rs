@@ -72,6 +72,11 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
+/// In a gradient to the input, every how many taps meet whole source pixels.
+pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
+    up / greatest_common_divisor(up, dilation)
+}
+
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias [K].
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
@@ -134,12 +139,11 @@ impl Gather {
         let (pixel_tiles, column_tiles) = (pixels.div_ceil(tile_pixels), columns4.div_ceil(tile_columns4));
         let tiles = up_y * up_x * pixel_tiles * column_tiles * g.groups;
         let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
-        let tap_step = |up: usize, dilation: usize| up / greatest_common_divisor(up, dilation);
         let [d_y, d_x] = g.dilation;
         let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage());
-        launch = launch.define("VECTOR_OUT", self.columns % 4 == 0);
+        launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
         if version != Version::Simd {
-            launch = launch.define("VECTOR", self.rows % 4 == 0);
+            launch = launch.define("VECTOR", self.rows.is_multiple_of(4));
         }
         if version == Version::Cpu {
             launch = launch.define("COLUMNS", lanes);
@@ -150,7 +154,11 @@ impl Gather {
             step_y, step_x, up_y, up_x, start_y, start_x, dilation_y, dilation_x,
             tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
         ]);
-        if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
+        if version == Version::Plain {
+            launch.invocations(tiles)?
+        } else {
+            launch.groups(tiles)?
+        }
         Ok(y)
     }
 
@@ -194,23 +202,27 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
     let tiles = row_tiles * column_tiles * g.groups;
-    // Enough workgroups to fill the adapter; a software driver also wants slabs that stay in its cache.
-    let cached = if version == Version::Cpu { g.pixels() / 1024 } else { 1 };
+    // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images) that stay in its cache.
+    let cached = if version == Version::Cpu { g.pixels() / (65536 / (g.channels + g.filters)).clamp(256, 1024) } else { 1 };
     let slabs = Slabs::new(g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     let partial = Tensor::empty(x.gpu(), [slabs.count, g.groups * rows, columns4 * 4], DType::F32)?;
     let ([h, w], [oh, ow], [step_y, step_x], [dilation_y, dilation_x]) = (g.input, g.output, g.stride, signed(g.dilation, 1));
     let [start_y, start_x] = signed(g.before, -1);
     let tiles = tiles * slabs.count;
-    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns % 4 == 0);
+    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns.is_multiple_of(4));
     if version != Version::Simd {
-        launch = launch.define("VECTOR", channels % 4 == 0);
+        launch = launch.define("VECTOR", channels.is_multiple_of(4));
     }
     #[rustfmt::skip]
     let launch = launch.read(x).read(dy).write(&partial).params(params![
         g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
-        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles,
+        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, f32::NAN,
     ]);
-    if version == Version::Plain { launch.invocations(tiles)? } else { launch.groups(tiles)? }
+    if version == Version::Plain {
+        launch.invocations(tiles)?
+    } else {
+        launch.groups(tiles)?
+    }
     reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
 }
 
@@ -223,7 +235,7 @@ pub(super) fn column_sum(x: &Tensor) -> Result<Tensor> {
     let partial = Tensor::empty(x.gpu(), [slabs.count, columns4 * 4], DType::F32)?;
     Launch::new(x.gpu(), &COLUMN_SUM, "column_sum")
         .storage(x.dtype().storage())
-        .define("VECTOR", columns % 4 == 0)
+        .define("VECTOR", columns.is_multiple_of(4))
         .read(x)
         .write(&partial)
         .params(params![pixels, columns, slabs.count, slabs.pixels])
@@ -247,7 +259,14 @@ impl Slabs {
 }
 
 /// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of `shape`.
-pub(super) fn reduce(partial: &Tensor, shape: Shape, slabs: usize, rows: usize, columns: usize, [row_stride, column_stride]: [usize; 2]) -> Result<Tensor> {
+pub(super) fn reduce(
+    partial: &Tensor,
+    shape: Shape,
+    slabs: usize,
+    rows: usize,
+    columns: usize,
+    [row_stride, column_stride]: [usize; 2],
+) -> Result<Tensor> {
     let result = Tensor::empty(partial.gpu(), shape, DType::F32)?;
     let n4 = partial.elements() / 4 / slabs.max(1);
     Launch::new(partial.gpu(), &REDUCE, "reduce")

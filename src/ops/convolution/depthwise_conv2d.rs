@@ -1,6 +1,6 @@
 //! Depthwise convolution: each channel has its own kernels and sees no other channel.
 
-use super::dense::{Slabs, column_sum, reduce};
+use super::dense::{Slabs, column_sum, reduce, tap_step};
 use super::geometry::{Geometry, Padding, Window, check, image, listed, split};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
@@ -76,15 +76,22 @@ impl DepthwiseConv2d {
 fn window(g: &Geometry) -> Option<(usize, usize)> {
     let ([kh, kw], [sy, sx]) = (g.kernel, g.stride);
     let fits = kh == kw && [3, 5, 7].contains(&kw) && sy == sx && sx <= 2 && g.dilation == [1, 1];
-    (fits && g.channels == g.filters && g.channels % 4 == 0).then_some((kw, sx))
+    (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
 /// Channels that a thread of the general kernels takes at once.
 fn width(g: &Geometry) -> usize {
-    if g.channels == g.filters && g.channels % 4 == 0 { 4 } else { 1 }
+    if g.channels == g.filters && g.channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
-fn run_window(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, [size, stride]: [usize; 2], backwards: bool) -> Result<Tensor> {
+fn run_window(
+    g: &Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    [size, stride]: [usize; 2],
+    backwards: bool,
+) -> Result<Tensor> {
     let ([h, w], [source_h, source_w]) = if backwards { (g.input, g.output) } else { (g.output, g.input) };
     // Backwards, the output is padded so that each tap meets what it was multiplied with.
     let start = |before: usize| if backwards { before as i32 - (size as i32 - 1) } else { -(before as i32) };
@@ -97,11 +104,26 @@ fn run_window(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, 
         .storage(x.dtype().storage())
         .define("SIZE", size)
         .define("STRIDE", stride)
+        .define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu)
         .read(x)
         .read(weight)
         .read(bias.unwrap_or(weight))
         .write(&y)
-        .params(params![count, tiles_y, tiles_x, h, w, channels4, source_h, source_w, start(top), start(left), last, bias.is_some()])
+        .params(params![
+            count,
+            tiles_y,
+            tiles_x,
+            h,
+            w,
+            channels4,
+            source_h,
+            source_w,
+            start(top),
+            start(left),
+            last,
+            bias.is_some(),
+            f32::NAN
+        ])
         .invocations(count)?;
     Ok(y)
 }
@@ -118,7 +140,7 @@ fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
     #[rustfmt::skip]
     let params = params![
         count, h, w, g.filters / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, 1usize, 1usize, top, left,
-        dilation_y, dilation_x, g.filters / g.channels, 1usize, bias.is_some(),
+        dilation_y, dilation_x, 1usize, 1usize, g.filters / g.channels, 1usize, bias.is_some(),
     ];
     let launch = Launch::new(x.gpu(), &GATHER, "gather").storage(x.dtype().storage()).define("WIDTH", width);
     launch.read(x).read(weight).read(bias.unwrap_or(weight)).write(&y).params(params).invocations(count)?;
@@ -131,13 +153,14 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
     }
     let ([h, w], [source_h, source_w], [kh, kw], [up_y, up_x]) = (g.input, g.output, g.kernel, g.stride);
     let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| v as i32), g.dilation.map(|v| -(v as i32)));
+    let [d_y, d_x] = g.dilation;
     let dx = Tensor::empty(dy.gpu(), [g.images, h, w, g.channels], dy.dtype())?;
     let width = width(g);
     let count = dx.elements() / width;
     #[rustfmt::skip]
     let params = params![
         count, h, w, g.channels / width, source_h, source_w, g.filters / width, kh, kw, 1usize, 1usize, up_y, up_x, top, left,
-        dilation_y, dilation_x, 1usize, g.filters / g.channels, false,
+        dilation_y, dilation_x, tap_step(up_y, d_y), tap_step(up_x, d_x), 1usize, g.filters / g.channels, false,
     ];
     let launch = Launch::new(dy.gpu(), &GATHER, "gather").storage(dy.dtype().storage()).define("WIDTH", width);
     launch.read(dy).read(weight).read(weight).write(&dx).params(params).invocations(count)?;
@@ -164,10 +187,11 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     #[rustfmt::skip]
     let params = params![
         count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
-        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels,
+        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, f32::NAN,
     ];
     let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).define("WIDTH", width);
     let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band);
+    let launch = launch.define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu);
     launch.read(x).read(dy).write(&partial).params(params).invocations(count)?;
     reduce(&partial, Shape::from([kh, kw, g.filters]), slabs.count, taps, g.filters, [g.filters, 1])
 }
@@ -282,7 +306,11 @@ fn bad() -> Vec<Bad> {
         Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3])], "expected [N, H, W, C]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3, 1])], "a weight has the shape [kh, kw, C * multiplier]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 4])], "must be a multiple of C"),
-        Bad::new(plain().with_multiplier(2), [normal([1, 4, 4, 3]), normal([3, 3, 3])], "with multiplier 2 the weight's last size must be 6"),
+        Bad::new(
+            plain().with_multiplier(2),
+            [normal([1, 4, 4, 3]), normal([3, 3, 3])],
+            "with multiplier 2 the weight's last size must be 6",
+        ),
         Bad::new(plain(), [normal([1, 4, 2, 3]), normal([3, 3, 3])], "a kernel that spans 3 pixels does not fit into 2 pixels"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3]), normal([4])], "expected [3]: one element an output channel"),
         Bad::new(plain(), [indices([1, 4, 4, 3], 2), normal([3, 3, 3])], "x must hold floats"),
