@@ -95,6 +95,18 @@ impl Attributes {
         list.ok_or_else(|| Self::wrong(name, "whole numbers", self.values.get(name)))
     }
 
+    /// Several numbers, or `default` where they are missing.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where it is something else.
+    pub fn numbers_or(&self, name: &str, default: &[f64]) -> Result<Vec<f64>> {
+        match self.values.get(name) {
+            None => Ok(default.to_vec()),
+            Some(Value::List(list)) => Ok(list.clone()),
+            other => Err(Self::wrong(name, "numbers", other)),
+        }
+    }
+
     /// A truth value, false where it is missing.
     ///
     /// # Errors

@@ -43,6 +43,12 @@ impl Bind for Tensor {
     }
 }
 
+/// The smallest and largest of integers; `None` for floats and for none.
+fn integer_range<E: Element>(data: &[E]) -> Option<(i32, i32)> {
+    let values = || data.iter().filter(|_| E::DTYPE == DType::I32).map(|v| v.to_f64() as i32);
+    values().min().zip(values().max())
+}
+
 impl Tensor {
     /// A tensor whose contents are undefined: for a kernel that writes every element.
     ///
@@ -77,8 +83,7 @@ impl Tensor {
         if E::DTYPE != DType::I32 {
             return Ok(tensor);
         }
-        let values = || data.iter().map(|v| v.to_f64() as i32);
-        let range = values().min().zip(values().max());
+        let range = integer_range(data);
         Ok(Self::assemble(gpu, tensor.inner.binding.clone(), Spec { range, ..tensor.spec().clone() }, tensor.inner.version.clone()))
     }
 
@@ -196,13 +201,26 @@ impl Tensor {
     /// Replaces the contents by `data`, in recording order.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Dtype`] where `data` does not fit.
+    /// [`Error::Shape`] where `data` does not fit; [`Error::Argument`] where integers leave the range that operators were told
+    /// when the tensor was made (make a new one).
     pub fn write<E: Element>(&self, data: &[E]) -> Result<()> {
         if E::DTYPE != self.dtype() || data.len() != self.elements() {
             return Err(Error::shape("write", format!("{} {} elements do not fit into {}", data.len(), E::DTYPE, self.spec())));
         }
+        self.check_range("write", integer_range(data))?;
         self.raise_version();
         self.gpu().upload(&self.inner.binding, bytemuck::cast_slice(data))
+    }
+
+    /// Refuses integers outside the known range: shape rules rely on it.
+    fn check_range(&self, call: &str, new: Option<(i32, i32)>) -> Result<()> {
+        match (self.spec().range, new) {
+            (None, _) => Ok(()),
+            (Some((low, high)), Some((least, most))) if least >= low && most <= high => Ok(()),
+            (Some((low, high)), _) => {
+                Err(Error::argument(call, format!("the new integers are not known to lie in {low}..={high}, as the old ones did; make a new tensor")))
+            }
+        }
     }
 
     /// Replaces the contents by those of `source`, which has the same shape and type but other memory.
@@ -213,6 +231,7 @@ impl Tensor {
         if source.shape() != self.shape() || source.dtype() != self.dtype() {
             return Err(Error::shape("copy_from", format!("{} does not fit into {}", source.spec(), self.spec())));
         }
+        self.check_range("copy_from", source.spec().range)?;
         self.raise_version();
         self.gpu().copy(&source.inner.binding, &self.inner.binding, self.spec().bytes())
     }
