@@ -204,3 +204,32 @@ fn default_limits_of_a_browser_are_enough() {
     }
     assert_eq!(y.to_vec::<f32>().unwrap(), vec![2.0; 300]);
 }
+
+/// The kernel runs in a process of its own, which is then given up: nothing can stop a loop on a software driver.
+#[test]
+fn a_kernel_that_does_not_end_is_a_typed_error() {
+    const CHILD: &str = "WGRAD_TEST_ENDLESS";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "a_kernel_that_does_not_end_is_a_typed_error";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .env("WGRAD_TIMEOUT_SECONDS", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        // A GPU's own watchdog may be faster, and takes the device.
+        assert!(text.contains("did not end within 1 s") || text.contains("the GPU device was lost"), "{text}");
+        return;
+    }
+    let kernel = Kernel::new(
+        "endless",
+        r#"{{ inout(0, "y") }}
+        @compute @workgroup_size(1) fn run() { loop { store_y(0u, load_y(0u) + 1.0); if (load_y(0u) < 0.0) { break; } } }"#,
+    );
+    let y = Tensor::full(&gpu(), [1], 1.0).unwrap();
+    // llvmpipe leaves a loop after 65,535 rounds, so it takes many of them.
+    Launch::new(y.gpu(), &kernel, "run").write(&y).groups(1_000_000).unwrap();
+    println!("{}", y.to_vec::<f32>().unwrap_err());
+    std::process::abort();
+}

@@ -65,6 +65,21 @@ impl Gradients {
         Ok(())
     }
 
+    /// Replaces every gradient by its image under `f`: clipping, noise, whatever a recipe does to gradients one by one.
+    ///
+    /// # Errors
+    /// Those of `f`; [`Error::Autograd`] where an image has another shape or type.
+    pub fn map(&mut self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+        for (_, gradient) in self.by_leaf.values_mut() {
+            let image = f(gradient)?;
+            if image.spec() != gradient.spec() {
+                return Err(Error::autograd("map", format!("a gradient of {} became {}", gradient.spec(), image.spec())));
+            }
+            *gradient = image.detach();
+        }
+        Ok(())
+    }
+
     /// Multiplies every gradient by `factor`: 1 / micro-batches, or 1 / loss scale.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! Optimizers, schedules, averages. An optimizer step over all parameters is one update kernel a chunk, behind the gradients' norm:
 //! clipping, skipping of non-finite steps, decay and learning-rate multipliers of each parameter happen inside it.
 
+mod clip;
 mod ema;
 mod rules;
 mod schedule;
 mod slabs;
 
+pub use clip::clip_each_norm;
 pub use ema::Ema;
 pub use rules::{Adam, AdamConfig, AdamW, Lars, LarsConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig};
 pub use schedule::Schedule;
@@ -22,6 +24,8 @@ pub struct Common {
     pub weight_decay: f32,
     /// Biases and normalisations are not decayed; LARS then takes their gradients as they are.
     pub exclude_bias_and_norm: bool,
+    /// Depthwise weights are not decayed either (the rule of MobileNetV1's authors: they have few values each).
+    pub exclude_depthwise: bool,
     /// Gradients whose global norm is larger are scaled down to it (PyTorch's `clip_grad_norm_`).
     pub clip_norm: Option<f32>,
     /// Gradients are multiplied by this first: 1 / loss scale.
@@ -30,7 +34,7 @@ pub struct Common {
 
 impl Default for Common {
     fn default() -> Self {
-        Self { weight_decay: 0.0, exclude_bias_and_norm: false, clip_norm: None, gradient_scale: 1.0 }
+        Self { weight_decay: 0.0, exclude_bias_and_norm: false, exclude_depthwise: false, clip_norm: None, gradient_scale: 1.0 }
     }
 }
 

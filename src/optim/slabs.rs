@@ -4,7 +4,7 @@
 use super::Common;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
-use crate::nn::{Parameters, Role, Slot};
+use crate::nn::{Kind, Parameters, Role, Slot};
 use crate::ops::Operator;
 use crate::ops::optimizer::clip_norm::clip_norm;
 use crate::ops::optimizer::segment_norms::SegmentNorms;
@@ -122,7 +122,8 @@ impl Slabs {
             let row = |index: &usize| {
                 let (Some(slot), Some(present)) = (self.slots.get(*index), self.present.get(*index)) else { return [0.0; 4] };
                 let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
-                let weight_decay = if spared { 0.0 } else { self.common.weight_decay };
+                let depthwise = self.common.exclude_depthwise && slot.role == Role::Value(Kind::Depthwise);
+                let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay };
                 Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }.to_array()
             };
             let rows: Vec<f32> = chunk.slots.iter().flat_map(row).chain([0.0; 4]).collect();
