@@ -7,8 +7,8 @@ use crate::params;
 use crate::tensor::{DType, Tensor};
 
 static COUNT: Kernel = kernel!("autograd/non_finite");
-/// Partial counts, each of one invocation.
-const PARTS: usize = 64;
+/// Elements that one invocation looks at.
+const EACH: usize = 4096;
 
 /// Fails where tracing is on and `tensor` holds a value that is not finite.
 pub(crate) fn check_finite(operator: &str, what: &str, tensor: &Tensor) -> Result<()> {
@@ -26,12 +26,13 @@ pub(crate) fn check_finite(operator: &str, what: &str, tensor: &Tensor) -> Resul
 
 /// How many elements are NaN or infinite. Waits for the device.
 fn count_non_finite(tensor: &Tensor) -> Result<i64> {
-    let counts = Tensor::empty(tensor.gpu(), [PARTS], DType::I32)?;
+    let parts = tensor.elements().div_ceil(EACH);
+    let counts = Tensor::empty(tensor.gpu(), [parts], DType::I32)?;
     Launch::new(tensor.gpu(), &COUNT, "count")
         .storage(tensor.dtype().storage())
         .read(tensor)
         .write(&counts)
-        .params(params![tensor.elements()])
-        .invocations(PARTS)?;
+        .params(params![tensor.elements(), parts])
+        .invocations(parts)?;
     Ok(counts.to_vec::<i32>()?.into_iter().map(i64::from).sum())
 }
