@@ -64,7 +64,9 @@ fn peers(c: &mut Criterion) {
             });
         });
     }
-    for (name, image, weight, padding) in [("conv3x3", [16, 32, 32, 64], [64, 3, 3, 64], 1), ("conv1x1", [16, 16, 16, 128], [256, 1, 1, 128], 0)] {
+    for (name, image, weight, padding) in
+        [("conv3x3", [16, 32, 32, 64], [64, 3, 3, 64], 1), ("conv1x1", [16, 16, 16, 128], [256, 1, 1, 128], 0)]
+    {
         let options = Conv2dOptions { padding: Padding::Explicit([padding; 4]), ..Default::default() };
         let (x, w) = (random(gpu, &image), random(gpu, &weight));
         let (watched_x, watched_w) = (x.watch(), w.watch());
