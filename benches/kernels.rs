@@ -5,9 +5,12 @@
 //! submitting and waiting for the device; compiling falls into the warm-up.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod clock;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use clock::measure;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use wgrad::gpu::Gpu;
@@ -26,6 +29,16 @@ fn random(gpu: &Gpu, shape: &[usize]) -> Tensor {
     Tensor::from_slice(gpu, &data, shape).unwrap()
 }
 
+/// Times `work` with all that it makes the device do.
+fn bench<T>(group: &mut BenchmarkGroup<WallTime>, gpu: &Gpu, name: impl Into<String>, work: impl Fn() -> T) {
+    let finished = || {
+        let result = work();
+        gpu.synchronize().unwrap();
+        result
+    };
+    group.bench_function(name.into(), |b| b.iter_custom(|times| measure(times, &finished)));
+}
+
 fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = c.benchmark_group(name);
     group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
@@ -34,22 +47,10 @@ fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
 
 /// Times `f` as it is, and, from a cotangent of the shape that it gives, with the gradients of its watched inputs.
 fn both(group: &mut BenchmarkGroup<WallTime>, gpu: &Gpu, name: &str, plain: &dyn Fn() -> Tensor, watched: &dyn Fn() -> Tensor) {
-    group.bench_function(format!("{name}_fwd"), |b| {
-        b.iter(|| {
-            let y = plain();
-            gpu.synchronize().unwrap();
-            y
-        });
-    });
+    bench(group, gpu, format!("{name}_fwd"), plain);
     let y = plain();
     let dy = random(gpu, y.shape()).cast(y.dtype()).unwrap();
-    group.bench_function(format!("{name}_fwdbwd"), |b| {
-        b.iter(|| {
-            let gradients = watched().backward_from(&dy).unwrap();
-            gpu.synchronize().unwrap();
-            gradients
-        });
-    });
+    bench(group, gpu, format!("{name}_fwdbwd"), || watched().backward_from(&dy).unwrap());
 }
 
 fn peers(c: &mut Criterion) {
@@ -57,13 +58,7 @@ fn peers(c: &mut Criterion) {
     let mut group = group(c, "peers");
     for (name, [m, k, n]) in [("512", [512; 3]), ("1024", [1024; 3]), ("4096x256x256", [4096, 256, 256])] {
         let (a, b) = (random(gpu, &[m, k]), random(gpu, &[k, n]));
-        group.bench_function(format!("matmul_{name}"), |bench| {
-            bench.iter(|| {
-                let y = a.matmul(&b).unwrap();
-                gpu.synchronize().unwrap();
-                y
-            });
-        });
+        bench(&mut group, gpu, format!("matmul_{name}"), || a.matmul(&b).unwrap());
     }
     for (name, image, weight, padding) in
         [("conv3x3", [16, 32, 32, 64], [64, 3, 3, 64], 1), ("conv1x1", [16, 16, 16, 128], [256, 1, 1, 128], 0)]
@@ -88,13 +83,7 @@ fn peers(c: &mut Criterion) {
     {
         // 512 rows: two views of 256 images.
         let (a, b) = (random(gpu, &[256, 128]).watch(), random(gpu, &[256, 128]).watch());
-        group.bench_function("ntxent_fwdbwd", |bench| {
-            bench.iter(|| {
-                let gradients = a.nt_xent(&b, 0.5).unwrap().backward().unwrap();
-                gpu.synchronize().unwrap();
-                gradients
-            });
-        });
+        bench(&mut group, gpu, "ntxent_fwdbwd", || a.nt_xent(&b, 0.5).unwrap().backward().unwrap());
     }
     {
         let x = random(gpu, &[16, 32, 32, 128]).watch();
@@ -102,14 +91,8 @@ fn peers(c: &mut Criterion) {
         let (weight, bias, mean, var) = (full(1.0).watch(), full(0.0).watch(), full(0.0), full(1.0));
         let dy = random(gpu, &[16, 32, 32, 128]);
         let options = BatchNormOptions { training: true, ..Default::default() };
-        group.bench_function("batchnorm_fwdbwd", |b| {
-            b.iter(|| {
-                let y = x.batch_norm(&weight, &bias, &mean, &var, &options, None).unwrap();
-                let gradients = y.backward_from(&dy).unwrap();
-                gpu.synchronize().unwrap();
-                gradients
-            });
-        });
+        let forward = || x.batch_norm(&weight, &bias, &mean, &var, &options, None).unwrap();
+        bench(&mut group, gpu, "batchnorm_fwdbwd", || forward().backward_from(&dy).unwrap());
     }
 }
 
@@ -127,13 +110,7 @@ fn operators(c: &mut Criterion) {
         let run = |inputs: &[Tensor]| apply_shared(operator.clone(), &inputs.iter().collect::<Vec<_>>()).unwrap();
         // Some have inputs without gradients alone, or integers in this sample.
         let Some(output) = run(&watched).iter().position(Tensor::is_watched) else {
-            group.bench_function(entry.name, |b| {
-                b.iter(|| {
-                    let outputs = run(&constants);
-                    gpu.synchronize().unwrap();
-                    outputs
-                });
-            });
+            bench(&mut group, gpu, entry.name, || run(&constants));
             continue;
         };
         both(&mut group, gpu, entry.name, &|| run(&constants).remove(output), &|| run(&watched).remove(output));

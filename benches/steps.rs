@@ -1,8 +1,12 @@
 //! Training steps: forward, backward and update. `cargo bench --bench steps`, each once by `cargo bench --bench steps -- --test`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod clock;
+
+use std::cell::RefCell;
 use std::time::Duration;
 
+use clock::measure;
 use criterion::{Criterion, criterion_group, criterion_main};
 use wgrad::gpu::Gpu;
 use wgrad::methods::{Batch, Method, SimClr, SimClrConfig};
@@ -29,31 +33,29 @@ fn steps(c: &mut Criterion) {
     let params = Parameters::new(gpu, 0);
     let config = MobileNetV1Config { width: 0.25, stem_stride: 1, activation: Activation::Relu, ..Default::default() };
     let model = Classifier::new(&params, MobileNetV1::new(&params, config).unwrap(), 10).unwrap();
-    let mut optimizer = Sgd::new(&params, momentum).unwrap();
+    let optimizer = RefCell::new(Sgd::new(&params, momentum).unwrap());
     let x = images(gpu, [32, 32, 32, 3], 11);
     let labels = Tensor::from_slice(gpu, &(0..32).map(|i| i % 10).collect::<Vec<i32>>(), [32]).unwrap();
-    group.bench_function("mobilenet_step", |b| {
-        b.iter(|| {
-            let loss = model.forward(&x, Mode::Train).unwrap().cross_entropy(&labels, 0.0).unwrap();
-            optimizer.step(&loss.backward().unwrap(), 0.01).unwrap();
-            loss.item().unwrap()
-        });
-    });
+    let step = || {
+        let loss = model.forward(&x, Mode::Train).unwrap().cross_entropy(&labels, 0.0).unwrap();
+        optimizer.borrow_mut().step(&loss.backward().unwrap(), 0.01).unwrap();
+        loss.item().unwrap()
+    };
+    group.bench_function("mobilenet_step", |b| b.iter_custom(|times| measure(times, &step)));
 
     // The demo's pre-training step without its augmentation: two views of 256 grey images.
     let params = Parameters::new(gpu, 0);
     let encoder = SmallCnn::new(&params, SmallCnnConfig { channels: 1, widths: [16, 32, 64] }).unwrap();
     let method = SimClr::new(&params, encoder, SimClrConfig::default()).unwrap();
-    let mut optimizer = Sgd::new(&params, momentum).unwrap();
+    let optimizer = RefCell::new(Sgd::new(&params, momentum).unwrap());
     let labels = Tensor::from_slice(gpu, &[0i32; 256], [256]).unwrap();
     let batch = Batch { views: vec![images(gpu, [256, 28, 28, 1], 1), images(gpu, [256, 28, 28, 1], 2)], labels };
-    group.bench_function("simclr_step", |b| {
-        b.iter(|| {
-            let loss = method.loss(&batch).unwrap();
-            optimizer.step(&loss.backward().unwrap(), 0.01).unwrap();
-            loss.item().unwrap()
-        });
-    });
+    let step = || {
+        let loss = method.loss(&batch).unwrap();
+        optimizer.borrow_mut().step(&loss.backward().unwrap(), 0.01).unwrap();
+        loss.item().unwrap()
+    };
+    group.bench_function("simclr_step", |b| b.iter_custom(|times| measure(times, &step)));
     group.finish();
 }
 
