@@ -1,4 +1,55 @@
 //! A hand-written GPU compute engine: WGSL kernels under a small autograd tape that trains vision models.
+//!
+//! Every number on the training path is computed by a shader in `shaders/`, on any GPU that Vulkan, Metal or DX12 reaches, or on a
+//! software driver where there is none. Images are NHWC; names of operators, layers and arguments are PyTorch's.
+//!
+//! ```
+//! use wgrad::gpu::Gpu;
+//! use wgrad::nn::{Linear, Mode, Module, Parameters};
+//! use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+//! use wgrad::tensor::Tensor;
+//!
+//! # fn main() -> wgrad::error::Result<()> {
+//! let gpu = Gpu::new()?;
+//! let params = Parameters::new(&gpu, 0); // one home for all weights, and the seed of their initial values
+//! let model = Linear::new(&params, "model", 2, 2)?;
+//! let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() })?;
+//!
+//! // Is the first number the larger one?
+//! let x = Tensor::from_slice(&gpu, &[1.0f32, 0.0, 0.0, 1.0, 0.8, 0.3, 0.2, 0.9], [4, 2])?;
+//! let labels = Tensor::from_slice(&gpu, &[1, 0, 1, 0], [4])?;
+//! for _ in 0..20 {
+//!     let loss = model.forward(&x, Mode::Train)?.cross_entropy(&labels, 0.0)?;
+//!     optimizer.step(&loss.backward()?, 0.5)?;
+//! }
+//! let logits = model.forward(&x, Mode::Eval)?;
+//! assert_eq!(logits.argmax(-1)?.to_vec::<i32>()?, [1, 0, 1, 0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`gpu`] | adapters, devices, kernels and launching them |
+//! | [`tensor`] | tensors, shapes, element types, random numbers; every operator is a method of [`tensor::Tensor`] |
+//! | [`autograd`] | the tape: [`watch`](tensor::Tensor::watch), [`backward`](tensor::Tensor::backward), [`autograd::Gradients`] |
+//! | [`ops`] | the [`ops::Operator`] trait, all operators by family, the registry, [`ops::gradcheck`] |
+//! | [`nn`] | [`nn::Parameters`], layers, initial values, state dictionaries |
+//! | [`optim`] | optimizers, learning-rate schedules, moving averages |
+//! | [`models`] | networks |
+//! | [`methods`] | how a model is trained: supervised, SimCLR |
+//! | `data`, `train`, `cli` | images and augmentation; runs, checkpoints, evaluation; the command line (feature `cli`, on by default) |
+//! | [`io`] | files: archives of tensors, atomic writing, layouts of weights |
+//! | [`error`] | the one error type |
+//!
+//! A folder uses what stands below it in this order and never what stands above: cli, train, methods, models, nn with optim, data and io, ops,
+//! autograd, tensor, gpu, error.
+//!
+//! # Features
+//!
+//! `cli` (default) brings `data`, `train`, the command line and their dependencies. Without it this is the engine alone.
 // wgpu's types nest deeper than rustdoc's default limit.
 #![recursion_limit = "256"]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -19,3 +70,8 @@ pub mod optim;
 pub mod tensor;
 #[cfg(feature = "cli")]
 pub mod train;
+
+/// The README's examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

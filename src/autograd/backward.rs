@@ -13,6 +13,20 @@ impl Tensor {
     /// The gradients of this one-element tensor with respect to every watched tensor that it was computed from.
     /// Saved tensors are released on the way, so the tape can be walked once.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0], [3])?.watch();
+    /// let loss = x.square()?.sum(&[0], false)?;
+    /// let gradients = loss.backward()?;
+    /// assert_eq!(gradients.get(&x).expect("x is watched").to_vec::<f32>()?, [2.0, 4.0, 6.0]);
+    /// assert!(loss.backward().is_err()); // what it saved has been released
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Autograd`] where nothing was watched, the tape has been walked already, or a saved tensor was changed in
     /// place; [`Error::Shape`] where this tensor has more than one element.

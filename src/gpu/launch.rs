@@ -100,6 +100,31 @@ macro_rules! params {
 }
 
 /// A kernel about to be launched. Bindings are given in the order of their numbers.
+///
+/// ```
+/// # fn main() -> wgrad::error::Result<()> {
+/// use wgrad::gpu::{Gpu, Kernel, Launch};
+/// use wgrad::params;
+/// use wgrad::tensor::Tensor;
+///
+/// let gpu = Gpu::new()?;
+/// let kernel = Kernel::new("scale", r#"
+///     {% include "grid.wgsl" %}
+///     {{ input(0, "x") }} {{ output(1, "y") }} {{ params("n: u32, factor: f32") }}
+///     @compute @workgroup_size(64)
+///     fn scale(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lane: u32) {
+///         let i = group_index(wid, nwg) * 64u + lane;
+///         if (i < p.n) { store_y(i, p.factor * load_x(i)); }
+///     }"#);
+/// let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0], [3])?;
+/// let y = Tensor::empty(&gpu, [3], x.dtype())?;
+/// Launch::new(&gpu, &kernel, "scale").read(&x).write(&y).params(params![3usize, 2.0f32]).invocations(3)?;
+/// assert_eq!(y.to_vec::<f32>()?, [2.0, 4.0, 6.0]);
+/// // Too few buffers: an error that names the kernel and what its text declares.
+/// assert!(Launch::new(&gpu, &kernel, "scale").read(&x).params(params![3usize, 2.0f32]).invocations(3).is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing happens before `run`"]
 pub struct Launch<'a> {
     gpu: &'a Gpu,

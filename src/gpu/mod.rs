@@ -78,6 +78,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Gpu {
     /// The best adapter, or the one that the environment names ([`GpuOptions::from_env`]).
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// println!("{} by {}", gpu.capabilities().name, gpu.capabilities().backend);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// No adapter, an unknown one, or a malformed environment variable.
     pub fn new() -> Result<Self> {

@@ -1,3 +1,4 @@
+//! Layers over one home of named parameters.
 //!
 //! A layer is made inside a scope of [`Parameters`], is called with a [`Mode`], and knows how its output shape follows from
 //! its input's ([`Module::summarize`]), so that a model's cost is known before it runs.
@@ -21,6 +22,7 @@ use crate::tensor::{Shape, Tensor};
 pub enum Mode {
     /// Batch statistics, dropout, recorded.
     Train,
+    /// Running statistics, nothing recorded: layers read their parameters detached.
     Eval,
     /// Running statistics, recorded: for fine-tuning with frozen batch norm.
     Frozen,
@@ -34,6 +36,7 @@ pub trait Module {
     /// Those of its operators.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
 
+    /// The shape of the output for an input of shape `input`, without running; adds each layer's size and cost to `summary`.
     ///
     /// # Errors
     /// A shape that it cannot take.

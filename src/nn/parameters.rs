@@ -153,6 +153,18 @@ fn lock(home: &Home) -> MutexGuard<'_, State> {
 
 impl Parameters {
     /// An empty home. Initial values follow from `seed` and each parameter's name, not from the order of creation.
+    ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::nn::{Linear, Parameters};
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let params = Parameters::new(&gpu, 0);
+    /// Linear::new(&params.scope("head"), "fc", 4, 2)?; // makes head.fc.weight and head.fc.bias
+    /// assert_eq!(params.count(), 4 * 2 + 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(gpu: &Gpu, seed: u32) -> Self {
         Self::home(gpu, seed, true)
     }

@@ -104,6 +104,21 @@ pub fn central_differences(
 
 /// Checks the forward result of `operator` and the gradient of each differentiable input against its float64 reference.
 ///
+/// ```
+/// # fn main() -> wgrad::error::Result<()> {
+/// use std::sync::Arc;
+/// use wgrad::ops::elementwise::map::Map;
+/// use wgrad::ops::gradcheck::gradcheck;
+/// use wgrad::ops::{Array, Operator};
+///
+/// let gpu = wgrad::gpu::Gpu::new()?;
+/// let operator: Arc<dyn Operator> = Arc::new(Map::named("tanh")?);
+/// let report = gradcheck(&gpu, &operator, &[Array::new([3], vec![-1.0, 0.5, 2.0])])?;
+/// assert!(report.worst <= 1.0); // the largest error as a fraction of what is allowed
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`Error::Argument`] naming operator, tensor and element where one is off; whatever the operator itself reports.
 pub fn gradcheck(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array]) -> Result<Report> {

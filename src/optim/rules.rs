@@ -66,6 +66,29 @@ pub struct SgdConfig {
 
 optimizer! {
     /// Stochastic gradient descent with momentum, without dampening.
+    ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::nn::{Linear, Mode, Module, Parameters};
+    /// use wgrad::optim::{Common, Optimizer, Schedule, Sgd, SgdConfig};
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let params = Parameters::new(&gpu, 0);
+    /// let model = Linear::new(&params, "model", 1, 1)?;
+    /// let common = Common { weight_decay: 1e-4, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
+    /// let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, nesterov: true, common })?;
+    /// let schedule = Schedule::one_cycle(0.2, 60);
+    /// let (x, y) = (Tensor::from_slice(&gpu, &[1.0f32, 2.0], [2, 1])?, Tensor::from_slice(&gpu, &[3.0f32, 5.0], [2, 1])?);
+    /// let error = || model.forward(&x, Mode::Train)?.mse_loss(&y);
+    /// let before = error()?.item()?;
+    /// for step in 0..60 {
+    ///     optimizer.step(&error()?.backward()?, schedule.rate(step))?;
+    /// }
+    /// assert!(error()?.item()? < 0.1 * before);
+    /// # Ok(())
+    /// # }
+    /// ```
     Sgd, SgdConfig, |c: &SgdConfig| -> &'static [&'static str] { if c.momentum == 0.0 { &[] } else { &["momentum_buffer"] } }, false,
     |c: &SgdConfig| SgdUpdate { momentum: c.momentum, nesterov: c.nesterov }, plain
 }

@@ -71,6 +71,18 @@ impl Tensor {
 
     /// A tensor with the contents of `data`, in row-major order.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3])?;
+    /// assert_eq!(x.sum(&[0], false)?.to_vec::<f32>()?, [5.0, 7.0, 9.0]);
+    /// assert!(Tensor::from_slice(&gpu, &[1.0f32, 2.0], [2, 3]).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Shape`] where `data` has not exactly the shape's number of elements; as [`Self::empty`].
     pub fn from_slice<E: Element>(gpu: &Gpu, data: &[E], shape: impl Into<Shape>) -> Result<Self> {

@@ -12,7 +12,7 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "center_update";
 static KERNEL: Kernel = kernel!("contrastive/center_update");
 
-/// `center` [D] becomes momentum * center + (1 - momentum) * mean over the rows of `teacher` [N, D].
+/// `center` `[D]` becomes momentum * center + (1 - momentum) * mean over the rows of `teacher` [N, D].
 #[derive(Debug, Clone)]
 pub struct CenterUpdate {
     /// What is kept of the old centre, 0 to 1.
@@ -102,7 +102,7 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Moves this centre [D] towards the mean row of `teacher` [N, D] in place: momentum * center + (1 - momentum) * mean.
+    /// Moves this centre `[D]` towards the mean row of `teacher` [N, D] in place: momentum * center + (1 - momentum) * mean.
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, a momentum outside 0..=1.

@@ -13,7 +13,7 @@ const NAME: &str = "dino_loss";
 static KERNEL: Kernel = kernel!("contrastive/dino_loss");
 
 /// The mean over rows of -sum softmax((`teacher` - `center`) / teacher_temperature) log softmax(`student` / student_temperature), for
-/// `student` and `teacher` [N, D] and `center` [D]. The gradient is the student's alone.
+/// `student` and `teacher` [N, D] and `center` `[D]`. The gradient is the student's alone.
 #[derive(Debug, Clone)]
 pub struct DinoLoss {
     /// Divides the student's logits.
@@ -154,7 +154,7 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// DINO's loss of these student logits [N, D] against `teacher` [N, D] with `center` [D] (Caron et al. 2021): the mean over rows of
+    /// DINO's loss of these student logits [N, D] against `teacher` [N, D] with `center` `[D]` (Caron et al. 2021): the mean over rows of
     /// `-sum softmax((teacher - center) / teacher_temperature) log softmax(student / student_temperature)`. Only the student gets a gradient.
     ///
     /// # Errors

@@ -130,6 +130,19 @@ impl Tensor {
     /// rows of `-log(e^(s_ip / temperature) / sum over k != i of e^(s_ik / temperature))`, p the other view of i. The 2N x 2N matrix is
     /// never stored.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let view = Tensor::from_slice(&gpu, &[1.0f32, 0.0, 0.0, 1.0], [2, 2])?;
+    /// let other = Tensor::from_slice(&gpu, &[0.0f32, 1.0, 1.0, 0.0], [2, 2])?;
+    /// // Two views that agree cost less than two that do not.
+    /// assert!(view.nt_xent(&view, 0.5)?.item()? < view.nt_xent(&other, 0.5)?.item()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Unequal shapes, no rows, integers, a temperature that is not positive; out of memory.
     pub fn nt_xent(&self, z2: &Tensor, temperature: f32) -> Result<Tensor> {

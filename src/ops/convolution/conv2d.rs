@@ -214,6 +214,23 @@ impl Tensor {
     /// Convolution (cross-correlation) of images `[N, H, W, C]` with `weight` `[K, kh, kw, C / groups]` and `bias` `[K]`:
     /// `[N, OH, OW, K]` with `OH = (H + top + bottom - dilation * (kh - 1) - 1) / stride + 1`, rounded down.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::ops::convolution::conv2d::Conv2dOptions;
+    /// use wgrad::ops::convolution::geometry::Padding;
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let images = Tensor::full(&gpu, [1, 4, 4, 3], 1.0)?; // [N, H, W, C]
+    /// let weight = Tensor::full(&gpu, [8, 3, 3, 3], 1.0)?; // [K, kh, kw, C]
+    /// let options = Conv2dOptions { padding: Padding::Explicit([1; 4]), ..Default::default() };
+    /// let y = images.conv2d(&weight, None, &options)?;
+    /// assert_eq!(y.shape()[..], [1, 4, 4, 8]);
+    /// assert_eq!(y.to_vec::<f32>()?.first(), Some(&12.0)); // 2 x 2 of the corner's taps meet pixels, of 3 channels each
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Shapes that do not fit, a kernel larger than the padded image, a stride, dilation or number of groups of 0; a weight or
     /// bias that is not f32; out of memory.

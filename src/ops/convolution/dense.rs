@@ -77,7 +77,7 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
     up / greatest_common_divisor(up, dilation)
 }
 
-/// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias [K].
+/// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias `[K]`.
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
     let rows = g.channels / g.groups;
@@ -96,7 +96,7 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&T
     gather.launch(g, x, weight, bias)
 }
 
-/// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias [C] makes it a transposed convolution.
+/// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias `[C]` makes it a transposed convolution.
 pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
     let columns = g.channels / g.groups;

@@ -155,6 +155,19 @@ pub(super) fn entry() -> Entry {
 impl Tensor {
     /// The linear layer: x `[.., in]`, weight `[out, in]`, bias `[out]` (f32) -> `x weight^T + bias`, `[.., out]`.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0], [1, 2])?;
+    /// let weight = Tensor::from_slice(&gpu, &[1.0f32, 0.0, 0.0, 1.0, 1.0, 1.0], [3, 2])?; // [out, in]
+    /// let bias = Tensor::full(&gpu, [3], 10.0)?;
+    /// assert_eq!(x.linear(&weight, Some(&bias))?.to_vec::<f32>()?, [11.0, 12.0, 13.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Shapes that do not fit; x and weight of different types; out of memory.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

@@ -288,6 +288,20 @@ pub(super) fn entries() -> Vec<Entry> {
 impl Tensor {
     /// The matrix product `[.., M, K] x [.., K, N] -> [.., M, N]`; leading axes broadcast. Sums are f32 whatever the storage type.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let a = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0, 4.0], [2, 2])?;
+    /// let b = Tensor::from_slice(&gpu, &[0.0f32, 1.0, 1.0, 0.0], [2, 2])?;
+    /// assert_eq!(a.matmul(&b)?.to_vec::<f32>()?, [2.0, 1.0, 4.0, 3.0]);
+    /// let error = a.matmul(&Tensor::full(&gpu, [3, 2], 1.0)?).unwrap_err();
+    /// println!("{error}"); // names the operator, both shapes and the rule
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Fewer than two axes, other sizes, types that differ; out of memory.
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {

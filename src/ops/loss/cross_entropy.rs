@@ -155,6 +155,22 @@ impl Tensor {
     /// The mean over rows of `-log softmax(logits)[target]`, with `label_smoothing` of the target spread evenly over all classes
     /// (Szegedy et al. 2016). `self` are logits `[.., C]`, `target` is i32 `[..]` in `0..C`; the result is f32 `[]`.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let logits = Tensor::from_slice(&gpu, &[0.0f32, 0.0, 0.0, 0.0], [2, 2])?.watch();
+    /// let labels = Tensor::from_slice(&gpu, &[0, 1], [2])?;
+    /// let loss = logits.cross_entropy(&labels, 0.0)?;
+    /// assert!((loss.item()? - 2f32.ln()).abs() < 1e-6);
+    /// let gradients = loss.backward()?;
+    /// let gradient = gradients.get(&logits).expect("the logits are watched").to_vec::<f32>()?;
+    /// assert_eq!(gradient, [-0.25, 0.25, 0.25, -0.25]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Shapes or types that do not fit; a label known to lie outside `0..C` (one computed on the device makes the loss NaN).
     pub fn cross_entropy(&self, target: &Tensor, label_smoothing: f32) -> Result<Tensor> {

@@ -11,7 +11,7 @@ const NAME: &str = "adam_update";
 
 /// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps), c the bias corrections of
 /// [`Scalars`](super::Scalars). Weight decay is added to g, or with `decoupled` (AdamW) taken from w first. Inputs: those of a
-/// [`Slab`](super::Slab), m [n], v [n], both zero before the first step.
+/// [`Slab`](super::Slab), m `[n]`, v `[n]`, both zero before the first step.
 #[derive(Debug, Clone)]
 pub struct AdamUpdate {
     /// Decay rates of the averages of g and g^2.

@@ -14,7 +14,7 @@ static KERNEL: Kernel = kernel!("optimizer/norms");
 /// Slabs that one norm may span: as many as bindings allow.
 const SLABS: usize = 4;
 
-/// From `scalars`, the counter `skipped` i32 [1] and the partial sums of one to four slabs to what the updates read, f32 [4]: the norm of
+/// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs to what the updates read, f32 `[4]`: the norm of
 /// all gradients after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's clip_grad_norm_; max_norm 0
 /// clips nothing); and 1, or 0 where the norm is not finite: then the updates leave everything as it is and `skipped` rises by one.
 #[derive(Debug, Clone)]

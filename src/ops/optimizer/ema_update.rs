@@ -12,7 +12,7 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "ema_update";
 static KERNEL: Kernel = kernel!("optimizer/ema_update");
 
-/// average = m average + (1 - m) source, both [n], n a multiple of 64; m is the moving average's momentum of [`Scalars`].
+/// average = m average + (1 - m) source, both `[n]`, n a multiple of 64; m is the moving average's momentum of [`Scalars`].
 /// Inputs: average (changed in place), source, scalars.
 #[derive(Debug, Clone)]
 pub struct EmaUpdate;

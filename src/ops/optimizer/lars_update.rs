@@ -10,7 +10,7 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "lars_update";
 
 /// g += decay w; v = momentum v + trust g, trust = eta |w| / |g| of the segment (1 where either is 0, or where the segment is marked); w -=
-/// lr v. Inputs: those of a [`Slab`](super::Slab), v [n], zero before the first step, and the norms [segments, 2] of `segment_norms`.
+/// lr v. Inputs: those of a [`Slab`](super::Slab), v `[n]`, zero before the first step, and the norms [segments, 2] of `segment_norms`.
 #[derive(Debug, Clone)]
 pub struct LarsUpdate {
     /// What is kept of the velocity.

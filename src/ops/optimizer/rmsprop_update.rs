@@ -10,7 +10,7 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "rmsprop_update";
 
 /// g += decay w; s = alpha s + (1 - alpha) g^2; b = momentum b + g / (sqrt(s) + eps); w -= lr b. Inputs: those of a
-/// [`Slab`](super::Slab), s [n], b [n], both zero before the first step.
+/// [`Slab`](super::Slab), s `[n]`, b `[n]`, both zero before the first step.
 #[derive(Debug, Clone)]
 pub struct RmspropUpdate {
     /// Decay rate of the average of g^2.

@@ -10,7 +10,7 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "sgd_update";
 
 /// g += decay w; b = momentum b + g; w -= lr b, or with Nesterov w -= lr (g + momentum b). A buffer of zeros before the first step gives
-/// PyTorch's first step. Inputs: those of a [`Slab`](super::Slab), and the momentum buffer [n] unless `momentum` is 0.
+/// PyTorch's first step. Inputs: those of a [`Slab`](super::Slab), and the momentum buffer `[n]` unless `momentum` is 0.
 #[derive(Debug, Clone)]
 pub struct SgdUpdate {
     /// What is kept of the buffer; 0: there is none.

@@ -12,7 +12,7 @@ static UPDATE: Kernel = kernel!("optimizer/update");
 /// Elements of a block, which belongs to one segment: slots of a slab start at multiples of it.
 pub const BLOCK: usize = 64;
 
-/// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes into an f32 [8] tensor.
+/// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes into an f32 `[8]` tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scalars {
     /// The learning rate.
@@ -69,17 +69,17 @@ impl Segment {
 /// The tensors of one update. Padding between slots must be zero in `gradients` (it is part of the norm).
 #[derive(Clone, Copy)]
 pub struct Slab<'a> {
-    /// All parameters, f32 [n], n a multiple of [`BLOCK`]; changed in place.
+    /// All parameters, f32 `[n]`, n a multiple of [`BLOCK`]; changed in place.
     pub values: &'a Tensor,
-    /// Their gradients, f32 [n].
+    /// Their gradients, f32 `[n]`.
     pub gradients: &'a Tensor,
     /// The segment of each block, i32 [n / 64], ascending.
     pub segments: &'a Tensor,
     /// A [`Segment`] a row, f32 [segments, 4].
     pub table: &'a Tensor,
-    /// [`Scalars`], f32 [8].
+    /// [`Scalars`], f32 `[8]`.
     pub scalars: &'a Tensor,
-    /// What `clip_norm` said, f32 [4].
+    /// What `clip_norm` said, f32 `[4]`.
     pub control: &'a Tensor,
 }
 

@@ -12,7 +12,7 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "square_sums";
 static KERNEL: Kernel = kernel!("optimizer/norms");
 
-/// Partial sums, f32 [parts], of the squares of `gradients` [n] in active segments (`segments` i32 [n / 64], `table` [segments, 4]);
+/// Partial sums, f32 `[parts]`, of the squares of `gradients` `[n]` in active segments (`segments` i32 [n / 64], `table` [segments, 4]);
 /// parts depends on n alone, and is at least 1.
 #[derive(Debug, Clone)]
 pub struct SquareSums;

@@ -216,6 +216,18 @@ pub(super) fn entries() -> Vec<Entry> {
 impl Tensor {
     /// `exp(x / temperature)` divided by its sum along `dim` (-1 is the last). The shape stays; nothing overflows.
     ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::Tensor;
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// let x = Tensor::from_slice(&gpu, &[0.0f32, 4.0 * 3f32.ln()], [1, 2])?;
+    /// let y = x.softmax(-1, 4.0)?.to_vec::<f32>()?; // along the last axis, at temperature 4
+    /// assert!((y[0] - 0.25).abs() < 1e-6 && (y[1] - 0.75).abs() < 1e-6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// An axis that does not exist; a temperature not above 0; integers; out of memory.
     pub fn softmax(&self, dim: isize, temperature: f32) -> Result<Tensor> {
