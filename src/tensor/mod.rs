@@ -225,6 +225,15 @@ impl Tensor {
         self.gpu().read_later(&self.inner.binding)
     }
 
+    /// Whether no kernel has written behind the contents (rounded up to 16 bytes) of a tensor with a buffer of its own: in
+    /// [`GpuOptions::poison`](crate::gpu::GpuOptions) mode sentinels follow each. For tests; waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] in any other mode; as [`Self::to_vec`].
+    pub fn sentinels_intact(&self) -> Result<bool> {
+        self.gpu().sentinels_intact(&self.inner.binding)
+    }
+
     /// The contents, in row-major order. Waits for the device.
     ///
     /// # Errors
