@@ -208,8 +208,11 @@ impl Tensor {
     /// Replaces the contents by those of `source`, which has the same shape and type but other memory.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the two differ.
+    /// [`Error::Shape`] where the two differ; [`Error::Argument`] where they live on two devices.
     pub fn copy_from(&self, source: &Tensor) -> Result<()> {
+        if source.gpu() != self.gpu() {
+            return Err(Error::argument("copy_from", "the two tensors live on different devices; read one back and upload it to the other"));
+        }
         if source.shape() != self.shape() || source.dtype() != self.dtype() {
             return Err(Error::shape("copy_from", format!("{} does not fit into {}", source.spec(), self.spec())));
         }
