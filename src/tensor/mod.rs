@@ -47,12 +47,17 @@ impl Tensor {
     /// A tensor whose contents are undefined: for a kernel that writes every element.
     ///
     /// # Errors
-    /// Out of memory; a lost device; 2^32 elements or more.
+    /// Out of memory; a lost device; 2^32 elements or more; f16 on an adapter that cannot store it.
     pub fn empty(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let spec = Spec::new(shape, dtype);
         let elements = spec.shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
         if u32::try_from(elements).is_err() {
             return Err(Error::shape("tensor", format!("shape {} has 2^32 elements or more; use a smaller batch", spec.shape)));
+        }
+        let caps = gpu.capabilities();
+        if dtype == DType::F16 && !caps.f16 {
+            let message = "the adapter cannot store f16; keep the tensor in f32".to_string();
+            return Err(Error::Limit { operator: "tensor".into(), message, adapter: caps.name.clone() });
         }
         let buffer = gpu.allocate(spec.bytes())?;
         let binding = Binding { buffer, offset: 0, bytes: spec.bytes(), storage: dtype.storage() };
