@@ -52,7 +52,10 @@ impl Tensor {
                 return Err(Error::argument("backward", "the cotangent and the tensor live on different devices; upload it to this one"));
             }
             Some(given) if given.dtype() != self.dtype() => {
-                return Err(Error::dtype("backward", format!("the cotangent is {}, the tensor {}; cast it first", given.spec(), self.spec())));
+                return Err(Error::dtype(
+                    "backward",
+                    format!("the cotangent is {}, the tensor {}; cast it first", given.spec(), self.spec()),
+                ));
             }
             Some(given) => given.detach(),
             None if self.elements() != 1 => {
