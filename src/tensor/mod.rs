@@ -216,7 +216,10 @@ impl Tensor {
     /// [`Error::Shape`] where the two differ; [`Error::Argument`] where they live on two devices.
     pub fn copy_from(&self, source: &Tensor) -> Result<()> {
         if source.gpu() != self.gpu() {
-            return Err(Error::argument("copy_from", "the two tensors live on different devices; read one back and upload it to the other"));
+            return Err(Error::argument(
+                "copy_from",
+                "the two tensors live on different devices; read one back and upload it to the other",
+            ));
         }
         if source.shape() != self.shape() || source.dtype() != self.dtype() {
             return Err(Error::shape("copy_from", format!("{} does not fit into {}", source.spec(), self.spec())));
