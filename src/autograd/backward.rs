@@ -46,7 +46,7 @@ impl Tensor {
     /// As [`Self::backward`], for a tensor of any shape: the gradients of `sum(self * cotangent)`.
     ///
     /// # Errors
-    /// As [`Self::backward`]; [`Error::Shape`] where `cotangent` has another shape.
+    /// As [`Self::backward`]; an error where `cotangent` has another shape or type, or lives on another device.
     pub fn backward_from(&self, cotangent: &Tensor) -> Result<Gradients> {
         self.walk(Some(cotangent), false)
     }
@@ -61,6 +61,15 @@ impl Tensor {
         let seed = match cotangent {
             Some(given) if given.shape() != self.shape() => {
                 return Err(Error::shape("backward", format!("the cotangent has shape {}, the tensor {}", given.shape(), self.shape())));
+            }
+            Some(given) if given.gpu() != self.gpu() => {
+                return Err(Error::argument("backward", "the cotangent and the tensor live on different devices; upload it to this one"));
+            }
+            Some(given) if given.dtype() != self.dtype() => {
+                return Err(Error::dtype(
+                    "backward",
+                    format!("the cotangent is {}, the tensor {}; cast it first", given.spec(), self.spec()),
+                ));
             }
             Some(given) => given.detach(),
             None if self.elements() != 1 => {

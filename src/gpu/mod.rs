@@ -196,9 +196,31 @@ impl Gpu {
                 self.0.clone()
             }
         }
-        let words = binding.bytes.div_ceil(4);
-        let whole = Words(Binding { bytes: words * 4, storage: Storage::I32, ..binding.clone() });
-        Launch::new(self, &FILL, "fill").write(&whole).params(crate::params![words as u32, word]).invocations(words as usize)
+        // In parts, so that a tensor may be larger than a binding.
+        let most = (self.inner.capabilities.max_binding_bytes / pool::ALIGNMENT).max(1) * pool::ALIGNMENT;
+        let bytes = binding.bytes.next_multiple_of(4);
+        let mut start = 0;
+        loop {
+            let part = most.min(bytes - start);
+            let words = Words(Binding { offset: binding.offset + start, bytes: part, storage: Storage::I32, ..binding.clone() });
+            let count = part / 4;
+            Launch::new(self, &FILL, "fill").write(&words).params(crate::params![count as u32, word]).invocations(count as usize)?;
+            start += part;
+            if start >= bytes {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether everything behind `binding`, rounded up to 16 bytes, still holds [`POISON`].
+    pub(crate) fn sentinels_intact(&self, binding: &Binding) -> Result<bool> {
+        if !self.inner.options.poison {
+            return Err(Error::argument("sentinels", "there are none, because the device was made without GpuOptions::poison"));
+        }
+        let end = binding.offset + binding.bytes.next_multiple_of(16);
+        let tail = Binding { offset: end, bytes: binding.buffer.bytes().saturating_sub(end), ..binding.clone() };
+        let words = self.read_later(&tail)?.wait()?;
+        Ok(words.len() as u64 >= pool::SENTINEL_BYTES && words.chunks_exact(4).all(|w| w == POISON.to_le_bytes()))
     }
 
     /// Copies `data` into `binding`, in recording order.

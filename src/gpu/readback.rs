@@ -2,12 +2,39 @@
 //! that carries it, the async form polls the device from its own future (a map callback only fires inside `poll`).
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::Gpu;
 use super::launch::Binding;
 use crate::error::{Error, Result};
+
+/// What the map callback reports, and who waits for it.
+#[derive(Default)]
+struct Answer {
+    result: Mutex<Option<Result<(), wgpu::BufferAsyncError>>>,
+    arrived: Condvar,
+}
+
+impl Answer {
+    fn give(&self, result: Result<(), wgpu::BufferAsyncError>) {
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.arrived.notify_all();
+    }
+
+    fn take(&self) -> Option<Result<(), wgpu::BufferAsyncError>> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The result, once the submission is known to be finished. Another thread's poll may have collected the callback and be about
+    /// to call it, so its absence right behind one's own poll says nothing.
+    fn wait(&self) -> Option<Result<(), wgpu::BufferAsyncError>> {
+        let held = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.arrived.wait_timeout_while(held, Duration::from_secs(60), |r| r.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
+    }
+}
 
 /// Bytes on their way to the host: copied when this was made, waited for when they are asked for.
 #[must_use = "nothing is read before `wait` or `.await`"]
@@ -16,7 +43,7 @@ pub struct Pending {
     buffer: wgpu::Buffer,
     bytes: u64,
     serial: u64,
-    mapped: Option<Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>>,
+    mapped: Option<Arc<Answer>>,
 }
 
 impl Gpu {
@@ -42,18 +69,16 @@ impl Gpu {
 }
 
 impl Pending {
-    fn map(&mut self) -> Result<Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>> {
+    fn map(&mut self) -> Result<Arc<Answer>> {
         if let Some(state) = &self.mapped {
             return Ok(state.clone());
         }
         if self.gpu.recorder().serial() == self.serial {
             self.gpu.flush()?;
         }
-        let state = Arc::new(Mutex::new(None));
+        let state = Arc::new(Answer::default());
         let sink = state.clone();
-        self.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        });
+        self.buffer.map_async(wgpu::MapMode::Read, .., move |result| sink.give(result));
         self.mapped = Some(state.clone());
         Ok(state)
     }
@@ -77,8 +102,7 @@ impl Pending {
         let state = self.map()?;
         let submission_index = self.gpu.recorder().submission(self.serial);
         self.gpu.wait_for(submission_index)?;
-        let result = state.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.take(result.ok_or_else(|| Error::DeviceLost("the device did not answer".into()))?)
+        self.take(state.wait().ok_or_else(|| Error::DeviceLost("the device did not answer".into()))?)
     }
 }
 
@@ -91,8 +115,7 @@ impl Future for Pending {
             Err(error) => return Poll::Ready(Err(error)),
         };
         let _ = self.gpu.device().poll(wgpu::PollType::Poll);
-        let done = state.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match done {
+        match state.take() {
             Some(result) => Poll::Ready(self.take(result)),
             None => {
                 if let Err(error) = self.gpu.check() {

@@ -53,12 +53,17 @@ impl Tensor {
     /// A tensor whose contents are undefined: for a kernel that writes every element.
     ///
     /// # Errors
-    /// Out of memory; a lost device; 2^32 elements or more.
+    /// Out of memory; a lost device; 2^32 elements or more; f16 on an adapter that cannot store it.
     pub fn empty(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let spec = Spec::new(shape, dtype);
         let elements = spec.shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
         if u32::try_from(elements).is_err() {
             return Err(Error::shape("tensor", format!("shape {} has 2^32 elements or more; use a smaller batch", spec.shape)));
+        }
+        let caps = gpu.capabilities();
+        if dtype == DType::F16 && !caps.f16 {
+            let message = "the adapter cannot store f16; keep the tensor in f32".to_string();
+            return Err(Error::Limit { operator: "tensor".into(), message, adapter: caps.name.clone() });
         }
         let buffer = gpu.allocate(spec.bytes())?;
         let binding = Binding { buffer, offset: 0, bytes: spec.bytes(), storage: dtype.storage() };
@@ -238,8 +243,14 @@ impl Tensor {
     /// Replaces the contents by those of `source`, which has the same shape and type but other memory.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the two differ.
+    /// [`Error::Shape`] where the two differ; [`Error::Argument`] where they live on two devices.
     pub fn copy_from(&self, source: &Tensor) -> Result<()> {
+        if source.gpu() != self.gpu() {
+            return Err(Error::argument(
+                "copy_from",
+                "the two tensors live on different devices; read one back and upload it to the other",
+            ));
+        }
         if source.shape() != self.shape() || source.dtype() != self.dtype() {
             return Err(Error::shape("copy_from", format!("{} does not fit into {}", source.spec(), self.spec())));
         }
@@ -254,6 +265,15 @@ impl Tensor {
     /// A lost device or an earlier driver error.
     pub fn read_later(&self) -> Result<Pending> {
         self.gpu().read_later(&self.inner.binding)
+    }
+
+    /// Whether no kernel has written behind the contents (rounded up to 16 bytes) of a tensor with a buffer of its own: in
+    /// [`GpuOptions::poison`](crate::gpu::GpuOptions) mode sentinels follow each. For tests; waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] in any other mode; as [`Self::to_vec`].
+    pub fn sentinels_intact(&self) -> Result<bool> {
+        self.gpu().sentinels_intact(&self.inner.binding)
     }
 
     /// The contents, in row-major order. Waits for the device.
