@@ -10,5 +10,5 @@ mod trace;
 
 pub use gradients::Gradients;
 pub use tape::{Backward, Saves};
-pub(crate) use tape::{Function, leaf, leaf_key, record};
+pub(crate) use tape::{Function, leaf, record};
 pub(crate) use trace::check_finite;

@@ -283,11 +283,6 @@ impl Parameters {
         lock(&self.home).values.iter().map(|c| c.tensor.clone()).collect()
     }
 
-    /// The buffers that hold all running statistics.
-    pub(crate) fn statistics(&self) -> Vec<Tensor> {
-        lock(&self.home).statistics.iter().map(|c| c.tensor.clone()).collect()
-    }
-
     /// Every parameter and statistic whose name starts with this scope, in order of creation.
     pub fn all(&self) -> Vec<Parameter> {
         let state = lock(&self.home);

@@ -2,7 +2,6 @@
 
 use crate::autograd::Gradients;
 use crate::error::Result;
-use crate::tensor::Tensor;
 
 /// Scales every gradient whose norm exceeds `max_norm` down to it, each tensor by itself: g min(1, max_norm / (|g| + 1e-6)).
 ///
@@ -21,6 +20,7 @@ pub fn clip_each_norm(gradients: &mut Gradients, max_norm: f32) -> Result<()> {
 mod tests {
     use super::*;
     use crate::gpu::Gpu;
+    use crate::tensor::Tensor;
 
     #[test]
     fn long_gradients_are_shortened_and_short_ones_stay() {
