@@ -26,7 +26,7 @@ impl DinoLoss {
     fn launch<'a>(&self, student: &'a Tensor, teacher: &Tensor, center: &Tensor, entry: &'a str) -> Launch<'a> {
         Launch::new(student.gpu(), &KERNEL, entry)
             .storage(student.dtype().storage())
-            .define("TEACHER", if teacher.dtype() == DType::F16 { "f16" } else { "f32" })
+            .define("TEACHER", teacher.dtype().to_string())
             .define("BACKWARD", entry == "backward")
             .read(student)
             .read(teacher)
@@ -128,7 +128,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(loss(), [normal([3, 4]), normal([3, 4])], "takes 3 inputs, 2 were given"),
         Bad::new(loss(), [normal([3, 4]), normal([2, 4]), normal([4])], "must have as many rows"),
         Bad::new(loss(), [normal([3, 4]), normal([3, 4]), normal([3])], "center [3] must be [D]"),
-        Bad::new(loss(), [normal([3, 4]), indices([3, 4], 3), normal([4])], "must be a float tensor"),
+        Bad::new(loss(), [normal([3, 4]), indices([3, 4], 3), normal([4])], "must hold floats"),
         Bad::new(
             DinoLoss { student_temperature: 0.1, teacher_temperature: 0.0 },
             [normal([3, 4]), normal([3, 4]), normal([4])],

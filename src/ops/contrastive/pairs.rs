@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
-use crate::ops::{Backward, exactly};
+use crate::ops::{Backward, exactly, require_float};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -294,9 +294,7 @@ pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &T
 pub(super) fn check_rows<const N: usize>(operator: &str, names: [&str; N], inputs: [&Spec; N]) -> Result<()> {
     let mut columns = None;
     for (name, spec) in names.iter().zip(inputs) {
-        if !spec.dtype.is_float() {
-            return Err(Error::dtype(operator, format!("{name} must be a float tensor, found {spec}; cast it first")));
-        }
+        require_float(operator, name, spec)?;
         let Some([_, d]) = spec.shape.array() else {
             return Err(Error::shape(operator, format!("{name} must be a matrix [rows, features], found {}", spec.shape)));
         };

@@ -1,4 +1,4 @@
-//! Launches of dense convolution kernels: forward, gradient to the input, gradient to the weights, column sums.
+//! Launches of dense convolution kernels: forward, gradient to the input, gradient to the weights.
 
 use super::geometry::Geometry;
 use crate::error::Result;
@@ -14,7 +14,6 @@ static WEIGHT_PLAIN: Kernel = kernel!("convolution/conv2d_weight_plain");
 static WEIGHT_CPU: Kernel = kernel!("convolution/conv2d_weight_cpu");
 static WEIGHT_SIMD: Kernel = kernel!("convolution/conv2d_weight_simd");
 static REDUCE: Kernel = kernel!("convolution/reduce");
-static COLUMN_SUM: Kernel = kernel!("convolution/column_sum");
 
 /// The shader files of this module, for the registry.
 pub(super) const SHADERS: &[&str] = &[
@@ -26,7 +25,7 @@ pub(super) const SHADERS: &[&str] = &[
     "convolution/conv2d_weight_cpu",
     "convolution/conv2d_weight_simd",
     "convolution/reduce",
-    "convolution/column_sum",
+    "reduction/reduce",
 ];
 
 /// Partial sums hold at most this many floats (64 MiB).
@@ -224,23 +223,6 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         launch.groups(tiles)?
     }
     reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
-}
-
-/// The sums [columns] of the columns of a tensor whose last axis has `columns` elements: a bias's gradient.
-pub(super) fn column_sum(x: &Tensor) -> Result<Tensor> {
-    let columns = x.shape().last();
-    let columns4 = columns.div_ceil(4);
-    let pixels = x.elements() / columns.max(1);
-    let slabs = Slabs::new(pixels, 4096usize.div_ceil(columns4), 64, columns4 * 4);
-    let partial = Tensor::empty(x.gpu(), [slabs.count, columns4 * 4], DType::F32)?;
-    Launch::new(x.gpu(), &COLUMN_SUM, "column_sum")
-        .storage(x.dtype().storage())
-        .define("VECTOR", columns.is_multiple_of(4))
-        .read(x)
-        .write(&partial)
-        .params(params![pixels, columns, slabs.count, slabs.pixels])
-        .invocations(slabs.count * columns4)?;
-    reduce(&partial, Shape::from([columns]), slabs.count, 1, columns, [1, 1])
 }
 
 /// How the pixels are split for partial sums: by shapes and capabilities only.
