@@ -51,7 +51,7 @@ impl Operator for ByolLoss {
             .write(&norms)
             .params(params![prediction.shape().last()])
             .groups(n)?;
-        let [loss, _] = mean(&stats, n)?;
+        let (loss, _) = mean(&stats, n)?;
         Ok(vec![loss, stats, norms])
     }
 
@@ -112,7 +112,7 @@ pub(super) fn entry() -> Entry {
         family: "contrastive",
         inputs: &["prediction", "target"],
         outputs: &["loss"],
-        shaders: &["contrastive/byol_loss", "contrastive/statistics"],
+        shaders: &["contrastive/byol_loss", "loss/mean"],
         build: Box::new(|_| Ok(Box::new(ByolLoss))),
         samples: Box::new(samples),
         bad: Box::new(bad),

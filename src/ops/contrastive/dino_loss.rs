@@ -61,7 +61,7 @@ impl Operator for DinoLoss {
             .write(&stats)
             .params(params![student.shape().last(), 1.0 / self.student_temperature, 1.0 / self.teacher_temperature])
             .groups(n)?;
-        let [loss, _] = mean(&stats, n)?;
+        let (loss, _) = mean(&stats, n)?;
         Ok(vec![loss, stats])
     }
 
@@ -143,7 +143,7 @@ pub(super) fn entry() -> Entry {
         family: "contrastive",
         inputs: &["student", "teacher", "center"],
         outputs: &["loss"],
-        shaders: &["contrastive/dino_loss", "contrastive/statistics"],
+        shaders: &["contrastive/dino_loss", "loss/mean"],
         build: Box::new(|a| {
             let student_temperature = a.number_or("student_temperature", 0.1)? as f32;
             Ok(Box::new(DinoLoss { student_temperature, teacher_temperature: a.number_or("teacher_temperature", 0.04)? as f32 }))

@@ -25,6 +25,7 @@ pub(super) const SHADERS: &[&str] = &[
     "contrastive/weighted_cpu",
     "contrastive/weighted_simd",
     "contrastive/statistics",
+    "loss/mean",
 ];
 
 /// Rows are padded to the larger tile's height.
@@ -236,12 +237,11 @@ impl Pairs<'_> {
         self.launch("sums", None, &partials, [0, self.b.padded()], splits)?;
         let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
         Launch::new(gpu, &STATISTICS, "merge")
-            .define("ENTRY", "merge")
             .read(&partials)
             .write(&stats)
             .params(params![splits * tiling.parts, padded, self.rows])
             .invocations(padded)?;
-        let [loss, weight] = mean(&stats, self.rows)?;
+        let (loss, weight) = mean(&stats, self.rows)?;
         Ok([loss, stats, weight])
     }
 
@@ -260,20 +260,9 @@ impl Pairs<'_> {
     }
 }
 
-/// The mean of the rows' losses `[]` over the rows that count, and 1 / their number `[1]`.
-pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<[Tensor; 2]> {
-    let gpu = stats.gpu();
-    let loss = Tensor::empty(gpu, [], DType::F32)?;
-    let weight = Tensor::empty(gpu, [1], DType::F32)?;
-    Launch::new(gpu, &STATISTICS, "mean")
-        .define("ENTRY", "mean")
-        .define("LANES", 4 * row_lanes(gpu))
-        .read(stats)
-        .write(&loss)
-        .write(&weight)
-        .params(params![rows])
-        .groups(1)?;
-    Ok([loss, weight])
+/// The mean of the rows' losses `[]` over the rows that count, and 1 / their number `[1]`, of statistics `[rows, 4]`.
+pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<(Tensor, Tensor)> {
+    crate::ops::loss::rows::mean(stats, rows, [3, 4], Some(2), 1)
 }
 
 /// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes are padded.

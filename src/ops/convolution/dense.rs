@@ -3,6 +3,7 @@
 use super::geometry::Geometry;
 use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::ops::linear::gemm::Gemm;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -25,6 +26,8 @@ pub(super) const SHADERS: &[&str] = &[
     "convolution/conv2d_weight_cpu",
     "convolution/conv2d_weight_simd",
     "convolution/reduce",
+    "linear/gemm_simd",
+    "linear/partial_sums",
     "reduction/reduce",
 ];
 
@@ -76,9 +79,20 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
     up / greatest_common_divisor(up, dilation)
 }
 
+/// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
+fn is_product(g: &Geometry, x: &Tensor) -> bool {
+    let pointwise = g.kernel == [1, 1] && g.stride == [1, 1] && g.output == g.input && g.groups == 1;
+    pointwise && x.dtype() == DType::F32 && x.gpu().capabilities().schedule == Schedule::Simd
+}
+
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias [K].
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+    if is_product(g, x) {
+        let y = Tensor::empty(x.gpu(), [g.images, oh, ow, g.filters], x.dtype())?;
+        Gemm::nt(g.pixels(), g.filters, g.channels).run(x, weight, bias, &y)?;
+        return Ok(y);
+    }
     let rows = g.channels / g.groups;
     let gather = Gather {
         source: [h, w, g.channels],
@@ -98,6 +112,11 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&T
 /// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias [C] makes it a transposed convolution.
 pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+    if is_product(g, dy) {
+        let dx = Tensor::empty(dy.gpu(), [g.images, h, w, g.channels], dy.dtype())?;
+        Gemm::nn(g.pixels(), g.channels, g.filters).run(dy, weight, bias, &dx)?;
+        return Ok(dx);
+    }
     let columns = g.channels / g.groups;
     let gather = Gather {
         source: [oh, ow, g.filters],
@@ -191,6 +210,11 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let [kh, kw] = g.kernel;
     let (channels, columns) = (g.channels / g.groups, g.filters / g.groups);
     let shape = Shape::from([g.filters, kh, kw, channels]);
+    if is_product(g, x) {
+        let dw = Tensor::empty(x.gpu(), shape, DType::F32)?;
+        Gemm::tn(g.filters, g.channels, g.pixels()).run(dy, x, None, &dw)?;
+        return Ok(dw);
+    }
     let rows = kh * kw * channels;
     let columns4 = columns.div_ceil(4);
     let version = version(x.gpu(), g.groups, columns);
