@@ -3,10 +3,9 @@
 use super::dense;
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
-use crate::ops::reduction::column_sum;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, images};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "conv2d";
@@ -77,16 +76,9 @@ impl Operator for Conv2d {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let (x, weight) = (step.input(0)?, step.input(1)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        let mut gradients = vec![
-            step.needs(0).then(|| dense::input_gradient(&g, &dy, weight, None)).transpose()?,
-            step.needs(1).then(|| dense::weight_gradient(&g, x, &dy)).transpose()?,
-        ];
-        if step.input_count() == 3 {
-            gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
-        }
-        Ok(gradients)
+        dense::gradients(step, |dy| dense::input_gradient(&g, dy, weight, None), |dy| dense::weight_gradient(&g, x, dy))
     }
 
     fn saves(&self) -> Saves {
@@ -122,10 +114,6 @@ impl Operator for Conv2d {
             sum
         });
         Ok(vec![y])
-    }
-
-    fn tolerance(&self) -> Tolerance {
-        Tolerance::default()
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {

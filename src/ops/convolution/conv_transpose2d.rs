@@ -3,7 +3,6 @@
 use super::dense;
 use super::geometry::{Geometry, check, listed, sides, split};
 use crate::error::{Error, Result};
-use crate::ops::reduction::column_sum;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
@@ -105,16 +104,9 @@ impl Operator for ConvTranspose2d {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let (x, weight) = (step.input(0)?, step.input(1)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        let mut gradients = vec![
-            step.needs(0).then(|| dense::forward(&g, &dy, weight, None)).transpose()?,
-            step.needs(1).then(|| dense::weight_gradient(&g, &dy, x)).transpose()?,
-        ];
-        if step.input_count() == 3 {
-            gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
-        }
-        Ok(gradients)
+        dense::gradients(step, |dy| dense::forward(&g, dy, weight, None), |dy| dense::weight_gradient(&g, dy, x))
     }
 
     fn saves(&self) -> Saves {

@@ -3,7 +3,9 @@
 use super::geometry::Geometry;
 use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::ops::Backward;
 use crate::ops::linear::gemm::Gemm;
+use crate::ops::reduction::column_sum;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -247,6 +249,20 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         launch.groups(tiles)?
     }
     reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
+}
+
+/// The gradients of x, weight and, where there is one, bias, by the functions for the first two.
+pub(super) fn gradients(
+    step: &Backward,
+    input: impl FnOnce(&Tensor) -> Result<Tensor>,
+    weight: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
+    let dy = step.cotangent(0)?;
+    let mut gradients = vec![step.needs(0).then(|| input(&dy)).transpose()?, step.needs(1).then(|| weight(&dy)).transpose()?];
+    if step.input_count() == 3 {
+        gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
+    }
+    Ok(gradients)
 }
 
 /// How the pixels are split for partial sums: by shapes and capabilities only.

@@ -1,10 +1,9 @@
 //! Depthwise convolution: each channel has its own kernels and sees no other channel.
 
-use super::dense::{Slabs, reduce, tap_step};
+use super::dense::{Slabs, gradients, reduce, tap_step};
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
-use crate::ops::reduction::column_sum;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
@@ -217,16 +216,9 @@ impl Operator for DepthwiseConv2d {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let (x, weight) = (step.input(0)?, step.input(1)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        let mut gradients = vec![
-            step.needs(0).then(|| input_gradient(&g, &dy, weight)).transpose()?,
-            step.needs(1).then(|| weight_gradient(&g, x, &dy)).transpose()?,
-        ];
-        if step.input_count() == 3 {
-            gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
-        }
-        Ok(gradients)
+        gradients(step, |dy| input_gradient(&g, dy, weight), |dy| weight_gradient(&g, x, dy))
     }
 
     fn saves(&self) -> Saves {
