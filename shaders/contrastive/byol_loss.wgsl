@@ -1,10 +1,11 @@
 // loss of a row = 2 - 2 cos(prediction, target), cos = <x, t> / (max(|x|, 1e-8) max(|t|, 1e-8)) (Grill et al. 2020; PyTorch's cosine_similarity).
 //
 // forward: prediction x and target t [n, d] to stats [n] of (cos, 1 / |x|, 1, loss of the row) and norms [n] of 1 / |t|; a workgroup owns a
-// row: each lane sums a strided part, every lane then adds all parts in the same order.
+// row: each lane sums a strided part, then all parts are added in the same order.
 // backward: dx = loss_gradient[0] * scale * (t / |t| - cos x / |x|) / |x|, scale = -2 / n; below the threshold |x| is constant. A thread owns
 // an element.
 {% include "grid.wgsl" %}
+{% from "lanes.wgsl" import join_lanes %}
 {{ input(0, "prediction") }}
 {{ input(1, "target_", type=TARGET) }}
 {% if BACKWARD %}
@@ -45,12 +46,9 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         part += vec3<f32>(x * t, x * x, t * t);
     }
     parts[lane] = part;
-    workgroupBarrier();
+{{ join_lanes("parts", LANES) }}
     if (lane == 0u) {
-        var sum = vec3<f32>(0.0);
-        for (var i = 0u; i < {{ LANES }}u; i += 1u) {
-            sum += parts[i];
-        }
+        let sum = parts[0];
         let inverse_x = 1.0 / max(sqrt(sum.y), 1e-8);
         let inverse_t = 1.0 / max(sqrt(sum.z), 1e-8);
         let cosine = sum.x * inverse_x * inverse_t;

@@ -4,8 +4,9 @@
 // of the launch are padding: zero. backward: du and u [.., padded] to dx [n, d]: dx = scale * inverse * (du - u <u, du>), and with SCALED
 // also times loss_gradient[0] * weight[0]. Below the threshold the norm is constant, so the projection falls away.
 //
-// A workgroup owns a row: each lane sums a strided part, every lane then adds all parts in the same order.
+// A workgroup owns a row: each lane sums a strided part, then all parts are added in the same order.
 {% include "grid.wgsl" %}
+{% from "lanes.wgsl" import join_lanes %}
 {% if BACKWARD %}
 {{ input(0, "du", type="f32") }}
 {{ input(1, "u", type="f32") }}
@@ -27,12 +28,9 @@ var<workgroup> parts: array<f32, {{ LANES }}>;
 
 fn all_lanes(part: f32, lane: u32) -> f32 {
     parts[lane] = part;
+{{ join_lanes("parts", LANES) }}
     workgroupBarrier();
-    var sum = 0.0;
-    for (var i = 0u; i < {{ LANES }}u; i += 1u) {
-        sum += parts[i];
-    }
-    return sum;
+    return parts[0];
 }
 
 @compute @workgroup_size({{ LANES }})

@@ -1,6 +1,6 @@
 // The sum over slabs of partial sums, always in the same order, and their way into the layout of the weights:
 //     result[group * columns * rows + row * row_stride + column * column_stride] = sum over slabs of partial[slab][group][row][column]
-// Dense weights [K, kh, kw, C] have row_stride 1; depthwise weights column_stride 1; bias gradients are the case of one row.
+// Dense weights [K, kh, kw, C] have row_stride 1; depthwise weights column_stride 1.
 //
 // partial  [slabs][groups * rows][columns / 4] vec4s
 // result   a thread adds one vec4 and writes its up to 4 columns

@@ -1,28 +1,26 @@
-// y[o, i] = alpha * sum over s of x[o, s, i] (+ bias[i mod columns]): adds up the slices of a split product, the rows of a bias
-// gradient, the broadcast axes of a matmul's gradient. x is [rows, inner], `slices` rows an output row; the last output row may have
-// fewer. An invocation owns V adjacent elements (4 where inner is a multiple of 4) and adds its rows in order.
+// y[b, i] = alpha * sum over s of x[b, s, i] (+ bias[i mod columns]): adds up the slices of a split product, always in the same order.
+// x is [batches, slices, matrix], y [batches, matrix]. A thread owns V adjacent elements (4 where rows are a multiple of 4).
 {% include "grid.wgsl" %}
-{{ input(0, "x", type=XT, width=V) }}
+{{ input(0, "x", type="f32", width=V) }}
 {{ output(1, "y", width=V) }}
 {% if BIAS %}
 {{ input(2, "bias", type="f32") }}
 {% endif %}
-{{ params("count: u32, rows: u32, slices: u32, inner: u32, columns: u32, alpha: f32") }}
+{{ params("count: u32, slices: u32, matrix: u32, columns: u32, alpha: f32") }}
 {% set load = "load4_x" if V == 4 else "load_x" %}
 
 @compute @workgroup_size(64)
 fn sum(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    // Counts `inner` in units of V elements.
+    // Counts `matrix` in units of V elements.
     let index = group_index(wid, nwg) * 64u + lane;
     if (index >= p.count) {
         return;
     }
-    let first = index / p.inner * p.slices;
-    let end = min(first + p.slices, p.rows);
-    let i = index % p.inner;
+    let batch = index / p.matrix;
+    let i = index - batch * p.matrix;
     var total = {{ "vec4<f32>()" if V == 4 else "0.0" }};
-    for (var row = first; row < end; row++) {
-        total += {{ load }}(row * p.inner + i);
+    for (var slice = batch * p.slices; slice < (batch + 1u) * p.slices; slice++) {
+        total += {{ load }}(slice * p.matrix + i);
     }
     total *= p.alpha;
 {% if BIAS and V == 4 %}

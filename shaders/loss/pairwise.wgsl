@@ -6,6 +6,7 @@
 // Step "gradient": da = f'(a, b) * cotangent * scale, a vec4 a thread.
 {% include "grid.wgsl" %}
 {% include "activation.wgsl" %}
+{% from "lanes.wgsl" import join_lanes %}
 const LANES = {{ LANES }}u;
 {{ input(0, "left", width=4) }}
 {{ input(1, "right", width=4) }}
@@ -28,7 +29,7 @@ fn of_four(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
 
 {% if STEP == "terms" %}
 {% if TREE %}
-var<workgroup> shared_sums: array<f32, LANES>;
+var<workgroup> parts: array<f32, LANES>;
 {% endif %}
 
 @compute @workgroup_size(LANES)
@@ -45,16 +46,10 @@ fn partial_sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) 
     }
     let sum = (sums.x + sums.y) + (sums.z + sums.w);
 {% if TREE %}
-    shared_sums[lane] = sum;
-    workgroupBarrier();
-{% for half in [128, 64, 32, 16, 8, 4, 2, 1] %}
-    if (lane < {{ half }}u) {
-        shared_sums[lane] += shared_sums[lane + {{ half }}u];
-    }
-    workgroupBarrier();
-{% endfor %}
+    parts[lane] = sum;
+{{ join_lanes("parts", LANES) }}
     if (lane == 0u) {
-        store_terms(group, shared_sums[0]);
+        store_terms(group, parts[0]);
     }
 {% else %}
     store_terms(group * LANES + lane, sum);

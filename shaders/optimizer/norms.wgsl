@@ -7,6 +7,7 @@
 // blocks:  sums [n / 64] of (values^2, (factor * gradients + decay * values)^2) of each block; a thread owns a block.
 // segment: norms [count, 2]: square roots of the sums of a segment's blocks, whose numbers ascend along the slab; a workgroup owns a segment.
 {% include "grid.wgsl" %}
+{% from "lanes.wgsl" import join_lanes %}
 {% if ENTRY == "squares" %}
 {{ input(0, "gradients", type="f32", width=4) }}
 {{ input(1, "segments", type="i32") }}
@@ -32,12 +33,9 @@ fn squares(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         }
     }
     parts[lane] = part;
-    workgroupBarrier();
+{{ join_lanes("parts", LANES) }}
     if (lane == 0u) {
-        var sum = 0.0;
-        for (var i = 0u; i < {{ LANES }}u; i += 1u) {
-            sum += parts[i];
-        }
+        let sum = parts[0];
         store_partials(group, sum);
     }
 }
@@ -61,12 +59,9 @@ fn clip(@builtin(local_invocation_index) lane: u32) {
     }
 {% endfor %}
     parts[lane] = part;
-    workgroupBarrier();
+{{ join_lanes("parts", LANES) }}
     if (lane == 0u) {
-        var sum = 0.0;
-        for (var i = 0u; i < {{ LANES }}u; i += 1u) {
-            sum += parts[i];
-        }
+        let sum = parts[0];
         let scale = load_scalars(5u);
         let norm = sqrt(sum) * scale;
         // All exponent bits: NaN or infinite. A comparison of floats may be optimised away.
@@ -151,12 +146,9 @@ fn segment(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         part += vec2<f32>(load_sums(2u * i), load_sums(2u * i + 1u));
     }
     parts[lane] = part;
-    workgroupBarrier();
+{{ join_lanes("parts", LANES) }}
     if (lane == 0u) {
-        var sum = vec2<f32>(0.0);
-        for (var i = 0u; i < {{ LANES }}u; i += 1u) {
-            sum += parts[i];
-        }
+        let sum = parts[0];
         store_norms(2u * group, sqrt(sum.x));
         store_norms(2u * group + 1u, sqrt(sum.y));
     }

@@ -12,6 +12,7 @@
 // BLOCK (columns, software drivers): a thread owns that many results, 8 apart, so that the 8 lanes which run together read a long piece of a row.
 // map is an expression of x, of `other` (a second tensor like x) and `side` (a value per output); finish one of s, `side` and p.scale.
 {% include "grid.wgsl" %}
+{% from "lanes.wgsl" import join_lanes %}
 alias V = {{ "f32" if VEC == "none" else "vec4<f32>" }};
 alias F = {{ "vec4<f32>" if VEC == "columns" else "f32" }};
 {% set wide = 1 if VEC == "none" else 4 %}
@@ -123,12 +124,7 @@ fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let first = (group / p.outputs) * p.chunk;
     let side = load_side(o);
     scratch[lane] = fold(run(base(o), first + lane, min(first + p.chunk, p.length), 128u, V(side)));
-    {% for half in [64, 32, 16, 8, 4, 2, 1] %}
-    workgroupBarrier();
-    if (lane < {{ half }}u) {
-        scratch[lane] = {% if COMBINE == "sum" %}scratch[lane] + scratch[lane + {{ half }}u]{% else %}{{ COMBINE }}(scratch[lane], scratch[lane + {{ half }}u]){% endif %};
-    }
-    {% endfor %}
+{{ join_lanes("scratch", 128, COMBINE) }}
     if (lane == 0u) {
         store_result(group, finish(scratch[0], side));
     }

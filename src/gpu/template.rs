@@ -22,14 +22,15 @@ use crate::error::{Error, Result};
 /// Text that kernels share: `{% include "name.wgsl" %}`.
 const INCLUDES: &[(&str, &str)] = &[
     ("activation.wgsl", include_str!("../../shaders/include/activation.wgsl")),
-    ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
+    ("augment.wgsl", include_str!("../../shaders/include/augment.wgsl")),
     ("convolution.wgsl", include_str!("../../shaders/include/convolution.wgsl")),
     ("convolution_weight.wgsl", include_str!("../../shaders/include/convolution_weight.wgsl")),
-    ("augment.wgsl", include_str!("../../shaders/include/augment.wgsl")),
+    ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
+    ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
-    ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
     ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
+    ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
     ("window.wgsl", include_str!("../../shaders/include/window.wgsl")),
 ];
 

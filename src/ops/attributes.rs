@@ -107,6 +107,35 @@ impl Attributes {
         }
     }
 
+    /// Several whole numbers of at least 0; one number is a list of one.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where it is missing or something else.
+    pub fn sizes(&self, name: &str) -> Result<Vec<usize>> {
+        let sizes = self.integers(name)?.into_iter().map(|v| usize::try_from(v).ok()).collect::<Option<Vec<usize>>>();
+        sizes.ok_or_else(|| Self::wrong(name, "whole numbers of at least 0", self.values.get(name)))
+    }
+
+    /// Two sizes, rows first; one number stands for both.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where it is missing or something else.
+    pub fn pair(&self, name: &str) -> Result<[usize; 2]> {
+        match *self.sizes(name)? {
+            [both] => Ok([both; 2]),
+            [rows, columns] => Ok([rows, columns]),
+            _ => Err(Self::wrong(name, "one or two sizes", self.values.get(name))),
+        }
+    }
+
+    /// As [`Self::pair`], or `default` where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where it is something else.
+    pub fn pair_or(&self, name: &str, default: [usize; 2]) -> Result<[usize; 2]> {
+        if self.has(name) { self.pair(name) } else { Ok(default) }
+    }
+
     /// A truth value, false where it is missing.
     ///
     /// # Errors

@@ -203,6 +203,22 @@ pub fn exactly<'a, const N: usize, T>(operator: &str, inputs: &'a [T]) -> Result
     inputs.try_into().map_err(|_| Error::shape(operator, format!("it takes {N} inputs, {} were given", inputs.len())))
 }
 
+/// Checks that an input holds floats, of any storage type.
+///
+/// # Errors
+/// [`Error::Dtype`] naming the input.
+pub fn require_float(operator: &str, what: &str, spec: &Spec) -> Result<()> {
+    if spec.dtype.is_float() {
+        return Ok(());
+    }
+    Err(Error::dtype(operator, format!("{what} must hold floats, found {spec}; cast it first")))
+}
+
+/// The sizes of images `[N, H, W, C]`.
+pub(crate) fn images(operator: &str, x: &Spec) -> Result<[usize; 4]> {
+    x.shape.array().ok_or_else(|| Error::shape(operator, format!("x must be images [N, H, W, C], found shape {}", x.shape)))
+}
+
 /// Checks that an input is a float tensor of storage type f32 (losses, statistics and parameters always are).
 ///
 /// # Errors

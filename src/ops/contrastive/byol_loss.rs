@@ -20,7 +20,7 @@ impl ByolLoss {
     fn launch<'a>(&self, prediction: &'a Tensor, target: &Tensor, entry: &'a str) -> Launch<'a> {
         Launch::new(prediction.gpu(), &KERNEL, entry)
             .storage(prediction.dtype().storage())
-            .define("TARGET", if target.dtype() == DType::F16 { "f16" } else { "f32" })
+            .define("TARGET", target.dtype().to_string())
             .define("BACKWARD", entry == "backward")
             .read(prediction)
             .read(target)
@@ -51,7 +51,7 @@ impl Operator for ByolLoss {
             .write(&norms)
             .params(params![prediction.shape().last()])
             .groups(n)?;
-        let [loss, _] = mean(&stats, n)?;
+        let (loss, _) = mean(&stats, n)?;
         Ok(vec![loss, stats, norms])
     }
 
@@ -101,7 +101,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(ByolLoss, [normal([3, 4])], "takes 2 inputs, 1 were given"),
         Bad::new(ByolLoss, [normal([3, 4]), normal([3, 5])], "must have 4 features"),
         Bad::new(ByolLoss, [normal([3, 4]), normal([4, 4])], "must have as many rows"),
-        Bad::new(ByolLoss, [normal([3, 4]), indices([3, 4], 2)], "must be a float tensor"),
+        Bad::new(ByolLoss, [normal([3, 4]), indices([3, 4], 2)], "must hold floats"),
         Bad::new(ByolLoss, [normal([0, 4]), normal([0, 4])], "is empty"),
     ]
 }
@@ -112,7 +112,7 @@ pub(super) fn entry() -> Entry {
         family: "contrastive",
         inputs: &["prediction", "target"],
         outputs: &["loss"],
-        shaders: &["contrastive/byol_loss", "contrastive/statistics"],
+        shaders: &["contrastive/byol_loss", "loss/mean"],
         build: Box::new(|_| Ok(Box::new(ByolLoss))),
         samples: Box::new(samples),
         bad: Box::new(bad),

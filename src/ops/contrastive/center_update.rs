@@ -82,7 +82,7 @@ fn bad() -> Vec<Bad> {
     vec![
         Bad::new(update(), [normal([4])], "takes 2 inputs, 1 were given"),
         Bad::new(update(), [normal([3]), normal([5, 4])], "center [3] must be [D]"),
-        Bad::new(update(), [normal([4]), indices([5, 4], 2)], "must be a float tensor"),
+        Bad::new(update(), [normal([4]), indices([5, 4], 2)], "must hold floats"),
         Bad::new(update(), [normal([4]), normal([0, 4])], "is empty"),
         Bad::new(CenterUpdate { momentum: 1.5 }, [normal([4]), normal([5, 4])], "momentum must lie in"),
     ]

@@ -26,7 +26,7 @@ impl DinoLoss {
     fn launch<'a>(&self, student: &'a Tensor, teacher: &Tensor, center: &Tensor, entry: &'a str) -> Launch<'a> {
         Launch::new(student.gpu(), &KERNEL, entry)
             .storage(student.dtype().storage())
-            .define("TEACHER", if teacher.dtype() == DType::F16 { "f16" } else { "f32" })
+            .define("TEACHER", teacher.dtype().to_string())
             .define("BACKWARD", entry == "backward")
             .read(student)
             .read(teacher)
@@ -61,7 +61,7 @@ impl Operator for DinoLoss {
             .write(&stats)
             .params(params![student.shape().last(), 1.0 / self.student_temperature, 1.0 / self.teacher_temperature])
             .groups(n)?;
-        let [loss, _] = mean(&stats, n)?;
+        let (loss, _) = mean(&stats, n)?;
         Ok(vec![loss, stats])
     }
 
@@ -128,7 +128,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(loss(), [normal([3, 4]), normal([3, 4])], "takes 3 inputs, 2 were given"),
         Bad::new(loss(), [normal([3, 4]), normal([2, 4]), normal([4])], "must have as many rows"),
         Bad::new(loss(), [normal([3, 4]), normal([3, 4]), normal([3])], "center [3] must be [D]"),
-        Bad::new(loss(), [normal([3, 4]), indices([3, 4], 3), normal([4])], "must be a float tensor"),
+        Bad::new(loss(), [normal([3, 4]), indices([3, 4], 3), normal([4])], "must hold floats"),
         Bad::new(
             DinoLoss { student_temperature: 0.1, teacher_temperature: 0.0 },
             [normal([3, 4]), normal([3, 4]), normal([4])],
@@ -143,7 +143,7 @@ pub(super) fn entry() -> Entry {
         family: "contrastive",
         inputs: &["student", "teacher", "center"],
         outputs: &["loss"],
-        shaders: &["contrastive/dino_loss", "contrastive/statistics"],
+        shaders: &["contrastive/dino_loss", "loss/mean"],
         build: Box::new(|a| {
             let student_temperature = a.number_or("student_temperature", 0.1)? as f32;
             Ok(Box::new(DinoLoss { student_temperature, teacher_temperature: a.number_or("teacher_temperature", 0.04)? as f32 }))

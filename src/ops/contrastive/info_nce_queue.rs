@@ -111,7 +111,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(loss(), [normal([3, 4]), normal([3, 4])], "takes 3 inputs, 2 were given"),
         Bad::new(loss(), [normal([3, 4]), normal([2, 4]), normal([5, 4])], "must have as many rows"),
         Bad::new(loss(), [normal([3, 4]), normal([3, 4]), normal([5, 3])], "must have 4 features"),
-        Bad::new(loss(), [normal([3, 4]), normal([3, 4]), indices([5, 4], 2)], "must be a float tensor"),
+        Bad::new(loss(), [normal([3, 4]), normal([3, 4]), indices([5, 4], 2)], "must hold floats"),
         Bad::new(InfoNceQueue { temperature: -1.0 }, [normal([3, 4]), normal([3, 4]), normal([5, 4])], "temperature must be positive"),
     ]
 }

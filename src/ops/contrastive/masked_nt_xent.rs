@@ -46,7 +46,7 @@ impl Operator for MaskedNtXent {
             .write(&stats)
             .params(params![n])
             .invocations(2 * n)?;
-        let [loss, _] = mean(&stats, 2 * n)?;
+        let (loss, _) = mean(&stats, 2 * n)?;
         Ok(vec![loss, stats])
     }
 
@@ -116,7 +116,7 @@ pub(super) fn entry() -> Entry {
         family: "contrastive",
         inputs: &["s11", "s12", "s22"],
         outputs: &["loss"],
-        shaders: &["contrastive/masked_nt_xent", "contrastive/statistics"],
+        shaders: &["contrastive/masked_nt_xent", "loss/mean"],
         build: Box::new(|_| Ok(Box::new(MaskedNtXent))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -106,7 +106,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(loss(0.5), [normal([3, 4]), normal([3, 5])], "must have 4 features"),
         Bad::new(loss(0.5), [normal([3, 4]), normal([2, 4])], "must have as many rows"),
         Bad::new(loss(0.5), [normal([3]), normal([3])], "must be a matrix"),
-        Bad::new(loss(0.5), [indices([3, 4], 2), normal([3, 4])], "must be a float tensor"),
+        Bad::new(loss(0.5), [indices([3, 4], 2), normal([3, 4])], "must hold floats"),
         Bad::new(loss(0.5), [normal([0, 4]), normal([0, 4])], "is empty"),
         Bad::new(loss(0.0), [normal([3, 4]), normal([3, 4])], "temperature must be positive"),
     ]

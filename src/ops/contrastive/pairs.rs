@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
-use crate::ops::{Backward, exactly};
+use crate::ops::{Backward, exactly, require_float};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -25,6 +25,7 @@ pub(super) const SHADERS: &[&str] = &[
     "contrastive/weighted_cpu",
     "contrastive/weighted_simd",
     "contrastive/statistics",
+    "loss/mean",
 ];
 
 /// Rows are padded to the larger tile's height.
@@ -236,12 +237,11 @@ impl Pairs<'_> {
         self.launch("sums", None, &partials, [0, self.b.padded()], splits)?;
         let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
         Launch::new(gpu, &STATISTICS, "merge")
-            .define("ENTRY", "merge")
             .read(&partials)
             .write(&stats)
             .params(params![splits * tiling.parts, padded, self.rows])
             .invocations(padded)?;
-        let [loss, weight] = mean(&stats, self.rows)?;
+        let (loss, weight) = mean(&stats, self.rows)?;
         Ok([loss, stats, weight])
     }
 
@@ -260,20 +260,9 @@ impl Pairs<'_> {
     }
 }
 
-/// The mean of the rows' losses `[]` over the rows that count, and 1 / their number `[1]`.
-pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<[Tensor; 2]> {
-    let gpu = stats.gpu();
-    let loss = Tensor::empty(gpu, [], DType::F32)?;
-    let weight = Tensor::empty(gpu, [1], DType::F32)?;
-    Launch::new(gpu, &STATISTICS, "mean")
-        .define("ENTRY", "mean")
-        .define("LANES", 4 * row_lanes(gpu))
-        .read(stats)
-        .write(&loss)
-        .write(&weight)
-        .params(params![rows])
-        .groups(1)?;
-    Ok([loss, weight])
+/// The mean of the rows' losses `[]` over the rows that count, and 1 / their number `[1]`, of statistics `[rows, 4]`.
+pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<(Tensor, Tensor)> {
+    crate::ops::loss::rows::mean(stats, rows, [3, 4], Some(2), 1)
 }
 
 /// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes are padded.
@@ -294,9 +283,7 @@ pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &T
 pub(super) fn check_rows<const N: usize>(operator: &str, names: [&str; N], inputs: [&Spec; N]) -> Result<()> {
     let mut columns = None;
     for (name, spec) in names.iter().zip(inputs) {
-        if !spec.dtype.is_float() {
-            return Err(Error::dtype(operator, format!("{name} must be a float tensor, found {spec}; cast it first")));
-        }
+        require_float(operator, name, spec)?;
         let Some([_, d]) = spec.shape.array() else {
             return Err(Error::shape(operator, format!("{name} must be a matrix [rows, features], found {}", spec.shape)));
         };

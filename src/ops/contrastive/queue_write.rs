@@ -132,7 +132,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(at(0), [normal([5, 4]), normal([6, 4])], "do not fit"),
         Bad::new(at(5), [normal([5, 4]), normal([2, 4])], "start 5 is outside 0..5"),
         Bad::new(at(0), [normal([5, 4]), normal([2, 3])], "must have 4 features"),
-        Bad::new(at(0), [normal([5, 4]), indices([2, 4], 3)], "must be a float tensor"),
+        Bad::new(at(0), [normal([5, 4]), indices([2, 4], 3)], "must hold floats"),
     ]
 }
 

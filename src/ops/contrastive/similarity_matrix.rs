@@ -2,15 +2,13 @@
 
 use super::pairs::{GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::layout::strided::{Axis, copy};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
-use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "similarity_matrix";
-static PAD: Kernel = kernel!("contrastive/pad");
 
 /// y_ij = <a_i / |a_i|, b_j / |b_j|> / temperature for `a` [N, D] and `b` [M, D].
 #[derive(Debug, Clone)]
@@ -21,13 +19,10 @@ pub struct SimilarityMatrix {
 
 /// `dy` or its transpose, in the padded rows and columns of the two sides.
 fn padded(dy: &Tensor, rows: &Rows, columns: &Rows, transposed: bool) -> Result<Tensor> {
-    let target = [rows.unit.shape().dim(0), columns.unit.shape().dim(0) + GAP];
     let [n, m]: [usize; 2] = dy.shape().array().unwrap_or([0, 0]);
-    let w = Tensor::empty(dy.gpu(), target, DType::F32)?;
-    let [high, wide] = target;
-    let [n, m, row, column] = if transposed { [m, n, 1, m] } else { [n, m, m, 1] };
-    Launch::new(dy.gpu(), &PAD, "pad").read(dy).write(&w).params(params![n, m, row, column, wide, high * wide]).invocations(high * wide)?;
-    Ok(w)
+    let [(n, down), (m, along)] = if transposed { [(m, 1), (n, m as i64)] } else { [(n, m as i64), (m, 1)] };
+    let axis = |size: usize, stride: i64, extent: usize| Axis { size, stride, low: 0, extent };
+    copy(dy, &[axis(rows.unit.shape().dim(0), down, n), axis(columns.unit.shape().dim(0) + GAP, along, m)], 0, 0.0)
 }
 
 /// The gradient of one side: `dy` times the other side's rows, through the normalisation.
@@ -118,7 +113,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(matrix(1.0), [normal([3, 4])], "takes 2 inputs, 1 were given"),
         Bad::new(matrix(1.0), [normal([3, 4]), normal([3, 5])], "must have 4 features"),
         Bad::new(matrix(1.0), [normal([3, 4]), normal([3, 4, 1])], "must be a matrix"),
-        Bad::new(matrix(1.0), [indices([3, 4], 2), normal([3, 4])], "must be a float tensor"),
+        Bad::new(matrix(1.0), [indices([3, 4], 2), normal([3, 4])], "must hold floats"),
         Bad::new(matrix(f32::INFINITY), [normal([3, 4]), normal([3, 4])], "temperature must be positive"),
     ]
 }
@@ -135,7 +130,7 @@ pub(super) fn entry() -> Entry {
             "contrastive/similarity_simd",
             "contrastive/weighted_cpu",
             "contrastive/weighted_simd",
-            "contrastive/pad",
+            "layout/copy",
         ],
         build: Box::new(|a| Ok(Box::new(SimilarityMatrix { temperature: a.number_or("temperature", 1.0)? as f32 }))),
         samples: Box::new(samples),

@@ -1,11 +1,11 @@
 //! Two-dimensional convolution (cross-correlation, as in PyTorch), dense or grouped.
 
 use super::dense;
-use super::geometry::{Geometry, Padding, Window, check, image, listed, split};
+use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "conv2d";
@@ -42,7 +42,7 @@ impl Conv2d {
     }
 
     fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
-        let [images, h, w, channels] = image(NAME, x)?;
+        let [images, h, w, channels] = images(NAME, x)?;
         let Conv2dOptions { stride, padding, dilation, groups } = self.options;
         let wrong = |rule: String| Err(Error::shape(NAME, format!("x {} and weight {}: {rule}", x.shape, weight.shape)));
         let Some([filters, kh, kw, inner]) = weight.shape.array() else {
@@ -76,16 +76,9 @@ impl Operator for Conv2d {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let (x, weight) = (step.input(0)?, step.input(1)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        let mut gradients = vec![
-            step.needs(0).then(|| dense::input_gradient(&g, &dy, weight, None)).transpose()?,
-            step.needs(1).then(|| dense::weight_gradient(&g, x, &dy)).transpose()?,
-        ];
-        if step.input_count() == 3 {
-            gradients.push(step.needs(2).then(|| dense::column_sum(&dy)).transpose()?);
-        }
-        Ok(gradients)
+        dense::gradients(step, |dy| dense::input_gradient(&g, dy, weight, None), |dy| dense::weight_gradient(&g, x, dy))
     }
 
     fn saves(&self) -> Saves {
@@ -121,10 +114,6 @@ impl Operator for Conv2d {
             sum
         });
         Ok(vec![y])
-    }
-
-    fn tolerance(&self) -> Tolerance {
-        Tolerance::default()
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -176,7 +165,7 @@ fn bad() -> Vec<Bad> {
     let plain = || Conv2d::new(Conv2dOptions::default());
     vec![
         Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
-        Bad::new(plain(), [normal([4, 4, 3]), normal([2, 3, 3, 3])], "expected [N, H, W, C]"),
+        Bad::new(plain(), [normal([4, 4, 3]), normal([2, 3, 3, 3])], "x must be images [N, H, W, C]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3])], "a weight has the shape [K, kh, kw, C / groups]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3, 4])], "C groups times the weight's last size"),
         Bad::new(

@@ -1,11 +1,11 @@
 //! Transposed convolution: the gradient of a convolution to its input, as an operator.
 
 use super::dense;
-use super::geometry::{Geometry, check, image, listed, pair, sides, split};
+use super::geometry::{Geometry, check, listed, sides, split};
 use crate::error::{Error, Result};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "conv_transpose2d";
@@ -41,7 +41,7 @@ impl ConvTranspose2d {
 
     /// The convolution whose gradient this is: from y to x.
     fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
-        let [images, h, w, filters] = image(NAME, x)?;
+        let [images, h, w, filters] = images(NAME, x)?;
         let wrong = |rule: String| Err(Error::shape(NAME, format!("x {} and weight {}: {rule}", x.shape, weight.shape)));
         let Some([inputs, kh, kw, channels]) = weight.shape.array() else {
             return wrong("a weight has the shape [C_in, kh, kw, C_out]".into());
@@ -104,16 +104,9 @@ impl Operator for ConvTranspose2d {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let (x, weight) = (step.input(0)?, step.input(1)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        let mut gradients = vec![
-            step.needs(0).then(|| dense::forward(&g, &dy, weight, None)).transpose()?,
-            step.needs(1).then(|| dense::weight_gradient(&g, &dy, x)).transpose()?,
-        ];
-        if step.input_count() == 3 {
-            gradients.push(step.needs(2).then(|| dense::column_sum(&dy)).transpose()?);
-        }
-        Ok(gradients)
+        dense::gradients(step, |dy| dense::forward(&g, dy, weight, None), |dy| dense::weight_gradient(&g, dy, x))
     }
 
     fn saves(&self) -> Saves {
@@ -156,9 +149,9 @@ impl Operator for ConvTranspose2d {
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
     Ok(Box::new(ConvTranspose2d::new(ConvTranspose2dOptions {
-        stride: pair(attributes, "stride", 1, 1)?,
+        stride: attributes.pair_or("stride", [1; 2])?,
         padding: sides(attributes)?,
-        output_padding: pair(attributes, "output_padding", 0, 0)?,
+        output_padding: attributes.pair_or("output_padding", [0; 2])?,
     })))
 }
 
@@ -185,7 +178,7 @@ fn bad() -> Vec<Bad> {
     let plain = || ConvTranspose2d::new(ConvTranspose2dOptions::default());
     vec![
         Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
-        Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3, 2])], "expected [N, H, W, C]"),
+        Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3, 2])], "x must be images [N, H, W, C]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3])], "a weight has the shape [C_in, kh, kw, C_out]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3, 3])], "the weight's first size must be the channels of x"),
         Bad::new(

@@ -1,8 +1,11 @@
-//! Launches of dense convolution kernels: forward, gradient to the input, gradient to the weights, column sums.
+//! Launches of dense convolution kernels: forward, gradient to the input, gradient to the weights.
 
 use super::geometry::Geometry;
 use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::ops::Backward;
+use crate::ops::linear::gemm::Gemm;
+use crate::ops::reduction::column_sum;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -14,7 +17,6 @@ static WEIGHT_PLAIN: Kernel = kernel!("convolution/conv2d_weight_plain");
 static WEIGHT_CPU: Kernel = kernel!("convolution/conv2d_weight_cpu");
 static WEIGHT_SIMD: Kernel = kernel!("convolution/conv2d_weight_simd");
 static REDUCE: Kernel = kernel!("convolution/reduce");
-static COLUMN_SUM: Kernel = kernel!("convolution/column_sum");
 
 /// The shader files of this module, for the registry.
 pub(super) const SHADERS: &[&str] = &[
@@ -26,7 +28,9 @@ pub(super) const SHADERS: &[&str] = &[
     "convolution/conv2d_weight_cpu",
     "convolution/conv2d_weight_simd",
     "convolution/reduce",
-    "convolution/column_sum",
+    "linear/gemm_simd",
+    "linear/partial_sums",
+    "reduction/reduce",
 ];
 
 /// Partial sums hold at most this many floats (64 MiB).
@@ -77,9 +81,20 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
     up / greatest_common_divisor(up, dilation)
 }
 
+/// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
+fn is_product(g: &Geometry, x: &Tensor) -> bool {
+    let pointwise = g.kernel == [1, 1] && g.stride == [1, 1] && g.output == g.input && g.groups == 1;
+    pointwise && x.dtype() == DType::F32 && x.gpu().capabilities().schedule == Schedule::Simd
+}
+
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias `[K]`.
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+    if is_product(g, x) {
+        let y = Tensor::empty(x.gpu(), [g.images, oh, ow, g.filters], x.dtype())?;
+        Gemm::nt(g.pixels(), g.filters, g.channels).run(x, weight, bias, &y)?;
+        return Ok(y);
+    }
     let rows = g.channels / g.groups;
     let gather = Gather {
         source: [h, w, g.channels],
@@ -99,6 +114,11 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&T
 /// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias `[C]` makes it a transposed convolution.
 pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+    if is_product(g, dy) {
+        let dx = Tensor::empty(dy.gpu(), [g.images, h, w, g.channels], dy.dtype())?;
+        Gemm::nn(g.pixels(), g.channels, g.filters).run(dy, weight, bias, &dx)?;
+        return Ok(dx);
+    }
     let columns = g.channels / g.groups;
     let gather = Gather {
         source: [oh, ow, g.filters],
@@ -192,6 +212,11 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let [kh, kw] = g.kernel;
     let (channels, columns) = (g.channels / g.groups, g.filters / g.groups);
     let shape = Shape::from([g.filters, kh, kw, channels]);
+    if is_product(g, x) {
+        let dw = Tensor::empty(x.gpu(), shape, DType::F32)?;
+        Gemm::tn(g.filters, g.channels, g.pixels()).run(dy, x, None, &dw)?;
+        return Ok(dw);
+    }
     let rows = kh * kw * channels;
     let columns4 = columns.div_ceil(4);
     let version = version(x.gpu(), g.groups, columns);
@@ -226,21 +251,18 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
 }
 
-/// The sums [columns] of the columns of a tensor whose last axis has `columns` elements: a bias's gradient.
-pub(super) fn column_sum(x: &Tensor) -> Result<Tensor> {
-    let columns = x.shape().last();
-    let columns4 = columns.div_ceil(4);
-    let pixels = x.elements() / columns.max(1);
-    let slabs = Slabs::new(pixels, 4096usize.div_ceil(columns4), 64, columns4 * 4);
-    let partial = Tensor::empty(x.gpu(), [slabs.count, columns4 * 4], DType::F32)?;
-    Launch::new(x.gpu(), &COLUMN_SUM, "column_sum")
-        .storage(x.dtype().storage())
-        .define("VECTOR", columns.is_multiple_of(4))
-        .read(x)
-        .write(&partial)
-        .params(params![pixels, columns, slabs.count, slabs.pixels])
-        .invocations(slabs.count * columns4)?;
-    reduce(&partial, Shape::from([columns]), slabs.count, 1, columns, [1, 1])
+/// The gradients of x, weight and, where there is one, bias, by the functions for the first two.
+pub(super) fn gradients(
+    step: &Backward,
+    input: impl FnOnce(&Tensor) -> Result<Tensor>,
+    weight: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
+    let dy = step.cotangent(0)?;
+    let mut gradients = vec![step.needs(0).then(|| input(&dy)).transpose()?, step.needs(1).then(|| weight(&dy)).transpose()?];
+    if step.input_count() == 3 {
+        gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
+    }
+    Ok(gradients)
 }
 
 /// How the pixels are split for partial sums: by shapes and capabilities only.

@@ -1,12 +1,12 @@
 //! Depthwise convolution: each channel has its own kernels and sees no other channel.
 
-use super::dense::{Slabs, column_sum, reduce, tap_step};
-use super::geometry::{Geometry, Padding, Window, check, image, listed, split};
+use super::dense::{Slabs, gradients, reduce, tap_step};
+use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -55,7 +55,7 @@ impl DepthwiseConv2d {
     }
 
     fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
-        let [images, h, w, channels] = image(NAME, x)?;
+        let [images, h, w, channels] = images(NAME, x)?;
         let DepthwiseConv2dOptions { stride, padding, dilation } = self.options;
         let wrong = |rule: String| Err(Error::shape(NAME, format!("x {} and weight {}: {rule}", x.shape, weight.shape)));
         let Some([kh, kw, filters]) = weight.shape.array() else {
@@ -216,16 +216,9 @@ impl Operator for DepthwiseConv2d {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
+        let (x, weight) = (step.input(0)?, step.input(1)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        let mut gradients = vec![
-            step.needs(0).then(|| input_gradient(&g, &dy, weight)).transpose()?,
-            step.needs(1).then(|| weight_gradient(&g, x, &dy)).transpose()?,
-        ];
-        if step.input_count() == 3 {
-            gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
-        }
-        Ok(gradients)
+        gradients(step, |dy| input_gradient(&g, dy, weight), |dy| weight_gradient(&g, x, dy))
     }
 
     fn saves(&self) -> Saves {
@@ -303,7 +296,7 @@ fn bad() -> Vec<Bad> {
     let plain = || DepthwiseConv2d::new(DepthwiseConv2dOptions::default());
     vec![
         Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
-        Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3])], "expected [N, H, W, C]"),
+        Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3])], "x must be images [N, H, W, C]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3, 1])], "a weight has the shape [kh, kw, C * multiplier]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 4])], "must be a multiple of C"),
         Bad::new(
@@ -329,7 +322,7 @@ pub(super) fn entry() -> Entry {
             "convolution/depthwise_conv2d_window",
             "convolution/depthwise_conv2d_weight",
             "convolution/reduce",
-            "convolution/column_sum",
+            "reduction/reduce",
         ],
         build: Box::new(build),
         samples: Box::new(samples),

@@ -1,7 +1,7 @@
 //! Sizes of a convolution, and the rules for stride, padding and dilation that all convolutions share.
 
 use crate::error::{Error, Result};
-use crate::ops::Attributes;
+use crate::ops::{Attributes, require_f32, require_float};
 use crate::tensor::{Spec, Tensor};
 
 /// Zeros around an image.
@@ -88,9 +88,9 @@ impl Window {
     /// Reads `stride`, `padding` and `dilation`.
     pub(super) fn from_attributes(attributes: &Attributes) -> Result<Self> {
         Ok(Self {
-            stride: pair(attributes, "stride", 1, 1)?,
+            stride: attributes.pair_or("stride", [1; 2])?,
             padding: Padding::Explicit(sides(attributes)?),
-            dilation: pair(attributes, "dilation", 1, 1)?,
+            dilation: attributes.pair_or("dilation", [1; 2])?,
         })
     }
 
@@ -128,35 +128,18 @@ impl Window {
     }
 }
 
-/// A number or a pair of numbers, at least `least`.
-pub(super) fn pair(attributes: &Attributes, name: &str, default: usize, least: usize) -> Result<[usize; 2]> {
-    if !attributes.has(name) {
-        return Ok([default; 2]);
-    }
-    let list = attributes.integers(name)?;
-    let sizes: Vec<usize> = list.iter().filter_map(|v| usize::try_from(*v).ok()).filter(|v| *v >= least).collect();
-    match (sizes.as_slice(), list.len()) {
-        ([one], 1) => Ok([*one; 2]),
-        ([y, x], 2) => Ok([*y, *x]),
-        _ => Err(Error::argument(format!("attribute {name}"), format!("expected one or two numbers of at least {least}, found {list:?}"))),
-    }
-}
-
 /// Padding: one number, a pair, or top, bottom, left, right.
 pub(super) fn sides(attributes: &Attributes) -> Result<[usize; 4]> {
     if !attributes.has("padding") {
         return Ok([0; 4]);
     }
-    let list = attributes.integers("padding")?;
-    let sizes: Vec<usize> = list.iter().filter_map(|v| usize::try_from(*v).ok()).collect();
-    match (sizes.as_slice(), list.len()) {
-        ([all], 1) => Ok([*all; 4]),
-        ([y, x], 2) => Ok([*y, *y, *x, *x]),
-        ([top, bottom, left, right], 4) => Ok([*top, *bottom, *left, *right]),
-        _ => Err(Error::argument(
-            "attribute padding",
-            format!("expected one number, two, or [top, bottom, left, right], of at least 0, found {list:?}"),
-        )),
+    match *attributes.sizes("padding")? {
+        [all] => Ok([all; 4]),
+        [y, x] => Ok([y, y, x, x]),
+        [top, bottom, left, right] => Ok([top, bottom, left, right]),
+        ref other => {
+            Err(Error::argument("attribute padding", format!("expected one number, two, or [top, bottom, left, right], found {other:?}")))
+        }
     }
 }
 
@@ -171,21 +154,14 @@ pub(super) fn split<'a, T>(operator: &str, inputs: &'a [T]) -> Result<(&'a T, &'
 
 /// Checks types, and the bias's shape.
 pub(super) fn check(operator: &str, x: &Spec, weight: &Spec, bias: Option<&Spec>, channels: usize) -> Result<()> {
-    if !x.dtype.is_float() {
-        return Err(Error::dtype(operator, format!("x must hold floats, found {x}; cast it first")));
-    }
-    crate::ops::require_f32(operator, "weight", weight)?;
+    require_float(operator, "x", x)?;
+    require_f32(operator, "weight", weight)?;
     let Some(bias) = bias else { return Ok(()) };
-    crate::ops::require_f32(operator, "bias", bias)?;
+    require_f32(operator, "bias", bias)?;
     if bias.shape.array() != Some([channels]) {
         return Err(Error::shape(operator, format!("bias has shape {}, expected [{channels}]: one element an output channel", bias.shape)));
     }
     Ok(())
-}
-
-/// Sizes of an image [N, H, W, C].
-pub(super) fn image(operator: &str, x: &Spec) -> Result<[usize; 4]> {
-    x.shape.array().ok_or_else(|| Error::shape(operator, format!("x has shape {}, expected [N, H, W, C]", x.shape)))
 }
 
 /// Inputs of a convolution with an optional bias, as a list.

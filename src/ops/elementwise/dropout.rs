@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly, require_float};
 use crate::params;
 use crate::tensor::random::{Purpose, threefry2x32};
 use crate::tensor::{Spec, Tensor};
@@ -85,9 +85,7 @@ impl Operator for Dropout {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
-        if !x.dtype.is_float() {
-            return Err(Error::dtype(self.name(), format!("it takes floats, found {x}; cast it first")));
-        }
+        require_float(self.name(), "x", x)?;
         if !(0.0..=1.0).contains(&self.p) {
             return Err(Error::argument(self.name(), format!("p must be a probability in 0..=1, found {}", self.p)));
         }
@@ -149,7 +147,7 @@ fn bad(unit: Unit) -> Vec<Bad> {
         Bad::new(operator(1.5, 0), [normal([3])], "p must be a probability in 0..=1, found 1.5"),
         Bad::new(operator(f32::NAN, 0), [normal([3])], "found NaN"),
         Bad::new(operator(0.5, 1 << 24), [normal([3])], "layer must be below 2^24"),
-        Bad::new(operator(0.5, 0), [indices([3], 2)], "it takes floats, found i32 [3]"),
+        Bad::new(operator(0.5, 0), [indices([3], 2)], "x must hold floats, found i32 [3]"),
     ];
     if unit == Unit::Row {
         bad.push(Bad::new(operator(0.5, 0), [normal([])], "a scalar has no rows"));

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -165,9 +165,7 @@ impl Operator for Map {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
-        if !x.dtype.is_float() {
-            return Err(Error::dtype(self.name(), format!("it takes floats, found {x}; cast it first")));
-        }
+        require_float(self.name(), "x", x)?;
         Ok(vec![x.clone()])
     }
 
@@ -225,7 +223,7 @@ fn samples(definition: &Definition) -> Vec<Sample> {
 
 fn bad(definition: &Definition) -> Vec<Bad> {
     vec![
-        Bad::new(Map::new(*definition), [indices([3], 2)], "it takes floats"),
+        Bad::new(Map::new(*definition), [indices([3], 2)], "x must hold floats"),
         Bad::new(Map::new(*definition), [normal_with([3], 1.0, 2.0), normal_with([3], 1.0, 2.0)], "it takes 1 inputs, 2 were given"),
     ]
 }

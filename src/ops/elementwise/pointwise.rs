@@ -23,15 +23,6 @@ pub(crate) struct Pointwise<'a> {
     pub constants: [f32; 2],
 }
 
-/// The name of an element type in WGSL.
-pub(crate) fn wgsl_type(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F32 => "f32",
-        DType::F16 => "f16",
-        DType::I32 => "i32",
-    }
-}
-
 /// What `T` must be for a kernel whose bindings all name their type: f16 where one of them is, so that the text enables it.
 pub(crate) fn enabling(dtypes: impl IntoIterator<Item = DType>) -> Storage {
     if dtypes.into_iter().any(|d| d == DType::F16) { Storage::F16 } else { Storage::F32 }
@@ -96,7 +87,7 @@ impl Pointwise<'_> {
                 sets.push(steps);
                 sets.len() - 1
             });
-            values.push(minijinja::context! { name => *operand, ty => wgsl_type(tensor.dtype()), vector, set });
+            values.push(minijinja::context! { name => *operand, ty => tensor.dtype().to_string(), vector, set });
         }
         let n = if vec { y.elements().div_ceil(4) } else { y.elements() };
         let sizes = axes.iter().enumerate().map(|(k, a)| if vec && k + 1 == axes.len() { a.size.div_ceil(4) } else { a.size });
@@ -122,7 +113,7 @@ impl Pointwise<'_> {
             .define("AXES", axes.len())
             .define("SETS", sets.len())
             .define("VEC", vec)
-            .define("OUT", wgsl_type(dtype))
+            .define("OUT", dtype.to_string())
             .define("OPERANDS", values);
         for (_, tensor) in self.operands {
             launch = launch.read(*tensor);

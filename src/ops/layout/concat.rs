@@ -1,6 +1,6 @@
 //! Tensors one after another along an axis.
 
-use super::strided::{Axis, axes, check_rank, copy, element, width};
+use super::strided::{Axis, axes, check_rank, copy, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
@@ -66,7 +66,7 @@ impl Operator for Concat {
             let length = row(x.shape());
             let n = x.elements() / w;
             Launch::new(x.gpu(), &CONCAT, "part")
-                .define("T", element(x.dtype()))
+                .define("T", x.dtype().to_string())
                 .define("W", w)
                 .read(*x)
                 .write(&y)

@@ -4,7 +4,7 @@ use super::index_select::{moved, select, select_backward};
 use crate::error::{Error, Result};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// `y[.., d] = weight[index[..], d]`: weight is `[V, D]`, index has any shape, y has one axis more.
@@ -25,9 +25,7 @@ impl Operator for Embedding {
         let Some([rows, features]) = weight.shape.array() else {
             return Err(Error::shape("embedding", format!("weight must be [V, D], found shape {}", weight.shape)));
         };
-        if !weight.dtype.is_float() {
-            return Err(Error::dtype("embedding", format!("weight must hold floats, found {}", weight.dtype)));
-        }
+        require_float("embedding", "weight", weight)?;
         index.check_indices("embedding", "index", rows, None)?;
         Ok(vec![Spec::new(joined(&index.shape, features), weight.dtype)])
     }

@@ -1,20 +1,12 @@
 //! Repeating a tensor along axes of size 1, and along new ones in front.
 
-use super::strided::{Axis, axes, check_rank, collapse, copy, element, parameters};
+use super::strided::{Axis, check_rank, copy};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param, Storage, kernel};
+use crate::ops::reduction::sum_to;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
-use crate::params;
-use crate::tensor::{DType, Shape, Spec, Tensor};
-
-static SUM: Kernel = kernel!("layout/expand_sum");
-
-/// With fewer threads than this, a sum is cut into slabs.
-const THREADS: usize = 4096;
-/// At least so many elements of a sum go to one thread.
-const RUN: usize = 64;
+use crate::tensor::{Shape, Spec, Tensor};
 
 /// x repeated to `shape` by the broadcasting rule.
 #[derive(Debug, Clone)]
@@ -47,48 +39,6 @@ fn repeated(from: &Shape, to: &Shape) -> Vec<bool> {
     to.iter().enumerate().map(|(k, size)| own(k) != Some(*size)).collect()
 }
 
-/// The sum of `x`, of the shape that `spec` was repeated to, over what is repeated.
-fn sum(x: &Tensor, spec: &Spec) -> Result<Tensor> {
-    let mask = repeated(&spec.shape, x.shape());
-    let all = axes(x.shape());
-    let of = |wanted: bool| -> Vec<Axis> {
-        collapse(&all.iter().zip(&mask).filter(|(_, m)| **m == wanted).map(|(a, _)| *a).collect::<Vec<_>>())
-    };
-    let (kept, runs) = (of(false), of(true));
-    let n = spec.shape.elements();
-    let longest = runs.first().map_or(1, |a| a.size);
-    let total: usize = runs.iter().map(|a| a.size).product();
-    let wanted = (total / RUN).min(THREADS / n.max(1)).clamp(1, longest.max(1));
-    let chunk = longest.div_ceil(wanted).max(1);
-    let slabs = longest.div_ceil(chunk).max(1);
-    let gradient = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
-    if slabs == 1 {
-        launch(x, &gradient, n, (1, chunk), &runs, &kept)?;
-    } else {
-        let partial = Tensor::empty(x.gpu(), [slabs, n], DType::F32)?;
-        launch(x, &partial, n, (slabs, chunk), &runs, &kept)?;
-        launch(&partial, &gradient, n, (1, slabs), &[Axis::whole(slabs, n as i64)], &[Axis::whole(n, 1)])?;
-    }
-    Ok(gradient)
-}
-
-fn launch(x: &Tensor, y: &Tensor, n: usize, (slabs, chunk): (usize, usize), runs: &[Axis], kept: &[Axis]) -> Result<()> {
-    let filler = || std::iter::repeat_n(Axis::whole(1, 0), 3usize.saturating_sub(runs.len()));
-    let mut words = params![n, slabs, chunk].to_vec();
-    words.extend(runs.iter().copied().chain(filler()).map(|a| Param::from(a.size)));
-    words.extend(runs.iter().copied().chain(filler()).map(|a| Param::U32(a.stride as u32)));
-    words.extend(parameters(kept, false));
-    let half = x.dtype() == DType::F16 || y.dtype() == DType::F16;
-    Launch::new(x.gpu(), &SUM, "sum")
-        .storage(if half { Storage::F16 } else { Storage::F32 })
-        .define("SOURCE", element(x.dtype()))
-        .define("TARGET", element(y.dtype()))
-        .read(x)
-        .write(y)
-        .params(&words)
-        .invocations(n * slabs)
-}
-
 impl Operator for Expand {
     fn name(&self) -> &str {
         "expand"
@@ -115,7 +65,7 @@ impl Operator for Expand {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(sum(&step.cotangent(0)?, step.input_spec(0)?)?)])
+        Ok(vec![Some(sum_to(&step.cotangent(0)?, &step.input_spec(0)?.shape)?)])
     }
 
     fn differentiable(&self) -> Vec<usize> {
@@ -177,7 +127,7 @@ pub(super) fn entry() -> Entry {
         family: "layout",
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["layout/copy", "layout/expand_sum"],
+        shaders: &["layout/copy", "reduction/reduce"],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,7 +1,7 @@
 //! One element of an axis for each element of an index.
 
 use super::index_select::moved;
-use super::strided::{Axis, axes, check_rank, collapse, element, missing, parameters};
+use super::strided::{Axis, axes, check_rank, collapse, missing, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
@@ -57,7 +57,7 @@ impl Operator for Gather {
         words.push(missing(x.dtype()));
         words.extend(parameters(&collapse(&walk), false));
         Launch::new(x.gpu(), &GATHER, "forward")
-            .define("T", element(x.dtype()))
+            .define("T", x.dtype().to_string())
             .define("PASS", "forward")
             .read(*x)
             .read(*index)
@@ -80,7 +80,7 @@ impl Operator for Gather {
         let mut words = params![n, spec.shape.dim(axis), within(index.shape()), count, within(&spec.shape), 0.0f32].to_vec();
         words.extend(parameters(&collapse(&walk), true));
         Launch::new(dy.gpu(), &GATHER, "backward")
-            .define("T", element(spec.dtype))
+            .define("T", spec.dtype.to_string())
             .define("PASS", "backward")
             .read(&dy)
             .read(index)

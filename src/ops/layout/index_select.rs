@@ -1,6 +1,6 @@
 //! Rows of an axis by number.
 
-use super::strided::{element, missing, width};
+use super::strided::{missing, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
@@ -32,7 +32,7 @@ pub(super) fn select(x: &Tensor, index: &Tensor, axis: usize, shape: &Shape) -> 
     let mut words = params![n, size, index.elements(), inner / w].to_vec();
     words.push(missing(x.dtype()));
     Launch::new(x.gpu(), &SELECT, "forward")
-        .define("T", element(x.dtype()))
+        .define("T", x.dtype().to_string())
         .define("PASS", "forward")
         .define("W", w)
         .read(x)
@@ -50,7 +50,7 @@ pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &S
     let w = width([inner].into_iter());
     let n = dx.elements() / w;
     Launch::new(dy.gpu(), &SELECT, "backward")
-        .define("T", element(spec.dtype))
+        .define("T", spec.dtype.to_string())
         .define("PASS", "backward")
         .define("W", w)
         .read(dy)

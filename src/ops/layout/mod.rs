@@ -10,7 +10,7 @@ pub mod pad;
 pub mod permute;
 pub mod reshape;
 pub mod slice;
-mod strided;
+pub(crate) mod strided;
 
 pub use pad::PadMode;
 

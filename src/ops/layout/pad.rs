@@ -1,6 +1,6 @@
 //! More elements around a tensor: a constant, or its own reflection.
 
-use super::strided::{Axis, axes, check_rank, copy, element, width};
+use super::strided::{Axis, axes, check_rank, copy, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
@@ -71,7 +71,7 @@ fn reflect(x: &Tensor, entry: &str, shape: &Shape, axis: usize, (low, high): (us
     let w = width([inner].into_iter());
     let n = y.elements() / w;
     Launch::new(x.gpu(), &REFLECT, entry)
-        .define("T", element(x.dtype()))
+        .define("T", x.dtype().to_string())
         .define("W", w)
         .read(x)
         .write(&y)

@@ -12,7 +12,7 @@ pub(super) const AXES: usize = 6;
 
 /// One axis of what is written, and how a step along it moves in what is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     /// How many elements are written along it.
     pub size: usize,
     /// Elements of the source per step.
@@ -67,15 +67,6 @@ pub(super) fn parameters(axes: &[Axis], bounded: bool) -> Vec<Param> {
     words
 }
 
-/// The kernels' name of an element type that is moved bit for bit.
-pub(super) fn element(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F32 => "f32",
-        DType::F16 => "f16",
-        DType::I32 => "i32",
-    }
-}
-
 /// A number in the type that kernels compute `dtype` in.
 pub(super) fn number(dtype: DType, value: f32) -> Param {
     match dtype {
@@ -103,7 +94,7 @@ pub(super) fn check_rank(operator: &str, shape: &Shape) -> Result<()> {
 }
 
 /// A new tensor of the axes' sizes: the elements of `x` that they name, counted from element `base`; `value` outside their bounds.
-pub(super) fn copy(x: &Tensor, axes: &[Axis], base: i64, value: f32) -> Result<Tensor> {
+pub(crate) fn copy(x: &Tensor, axes: &[Axis], base: i64, value: f32) -> Result<Tensor> {
     let shape: Vec<usize> = axes.iter().map(|a| a.size).collect();
     let y = Tensor::empty(x.gpu(), shape, x.dtype())?;
     let base = axes.iter().fold(base, |at, a| at - a.low * a.stride);
@@ -129,7 +120,7 @@ pub(super) fn copy(x: &Tensor, axes: &[Axis], base: i64, value: f32) -> Result<T
     words.push(number(x.dtype(), value));
     words.extend(parameters(&axes, bounded));
     Launch::new(x.gpu(), &COPY, "copy")
-        .define("T", element(x.dtype()))
+        .define("T", x.dtype().to_string())
         .define("LOAD", load)
         .define("STORE", store)
         .define("BOUNDED", bounded)

@@ -3,7 +3,6 @@
 //! The strides say what is multiplied, so there is one kernel a schedule for NN, NT and TN; four elements are read by one access where
 //! the strides allow it. A long K over few tiles is split into slices whose partial sums a second kernel adds up in order.
 
-use super::partial_sums::PartialSums;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::params;
@@ -11,9 +10,7 @@ use crate::tensor::{DType, Tensor};
 
 static CPU: Kernel = kernel!("linear/gemm_cpu");
 static SIMD: Kernel = kernel!("linear/gemm_simd");
-
-/// The shader files behind [`Gemm`], for the registry entries of operators that use it.
-pub(crate) const SHADERS: [&str; 3] = ["linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums"];
+static PARTIAL_SUMS: Kernel = kernel!("linear/partial_sums");
 
 /// Slices are multiples of the `simd` schedule's step along K.
 const STEP: usize = 16;
@@ -165,7 +162,7 @@ impl Gemm {
             .define("A", self.a.access(self.m, self.k))
             .define("B", self.b.access(self.n, self.k))
             .define("C", if self.n.is_multiple_of(4) { 4 } else { 1 })
-            .define("CT", if target.dtype() == DType::F16 { "f16" } else { "f32" })
+            .define("CT", target.dtype().to_string())
             .define("BIAS", bias_here.is_some())
             .read(a)
             .read(b)
@@ -202,11 +199,27 @@ impl Gemm {
             ])
             .groups(groups)?;
         match partial {
-            Some(partial) => {
-                PartialSums::new(self.batches(), slices, self.m * self.n).alpha(self.alpha).bias(bias, self.n).run(&partial, c)
-            }
+            Some(partial) => self.add_slices(&partial, slices, bias, c),
             None => Ok(()),
         }
+    }
+
+    /// C from the sums of `slices` slices of k, `[batches, slices, M, N]`.
+    fn add_slices(&self, partial: &Tensor, slices: usize, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
+        let fours = (self.m * self.n).is_multiple_of(4) && (bias.is_none() || self.n.is_multiple_of(4));
+        let width = if fours { 4 } else { 1 };
+        let matrix = self.m * self.n / width;
+        let count = self.batches() * matrix;
+        let mut launch = Launch::new(c.gpu(), &PARTIAL_SUMS, "sum")
+            .storage(c.dtype().storage())
+            .define("V", width)
+            .define("BIAS", bias.is_some())
+            .read(partial)
+            .write(c);
+        if let Some(bias) = bias {
+            launch = launch.read(bias);
+        }
+        launch.params(params![count, slices, matrix, self.n, self.alpha]).invocations(count)
     }
 
     fn check(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The linear layer, `y = x weight^T + bias`.
 
-use super::gemm::{Gemm, SHADERS};
-use super::partial_sums::column_sums;
+use super::gemm::Gemm;
 use crate::error::{Error, Result};
+use crate::ops::reduction::column_sum;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, require_f32};
@@ -71,7 +71,7 @@ impl Operator for Linear {
                     Gemm::tn(out, features, rows).run(&dy, x, None, &dw)?;
                     dw
                 }
-                _ => column_sums(&dy, rows, out)?,
+                _ => column_sum(&dy)?,
             });
         }
         Ok(gradients)
@@ -145,7 +145,7 @@ pub(super) fn entry() -> Entry {
         family: "linear",
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: &SHADERS,
+        shaders: &["linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums", "reduction/reduce"],
         build: Box::new(|_| Ok(Box::new(Linear))),
         samples: Box::new(samples),
         bad: Box::new(bad),

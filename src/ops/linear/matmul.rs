@@ -1,8 +1,8 @@
 //! Matrix products of the last two axes, leading axes broadcast: `a b`, `a b^T`, `a^T b`.
 
-use super::gemm::{Gemm, SHADERS};
-use super::partial_sums::PartialSums;
+use super::gemm::Gemm;
 use crate::error::{Error, Result};
+use crate::ops::reduction::sum_to;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -57,21 +57,11 @@ fn steps(axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize) -> [us
     steps
 }
 
-/// Adds up the batch axes along which an operand does not vary: from the gradient of the broadcast operand to its own.
-fn reduce(full: Tensor, axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize, shape: &Shape) -> Result<Tensor> {
-    let mut sizes = axes.map(|axis| axis.size);
-    let mut x = full;
-    for (i, axis) in axes.iter().enumerate().rev().filter(|(_, axis)| !varies(axis)) {
-        let outer: usize = sizes.iter().take(i).product();
-        let inner: usize = sizes.iter().skip(i + 1).product::<usize>() * matrix;
-        let y = Tensor::empty(x.gpu(), [outer, inner], x.dtype())?;
-        PartialSums::new(outer, axis.size, inner).run(&x, &y)?;
-        if let Some(size) = sizes.get_mut(i) {
-            *size = 1;
-        }
-        x = y;
-    }
-    x.view(shape)
+/// From the gradient of a broadcast operand to its own: the sum over the batch axes along which it does not vary.
+fn reduce(full: &Tensor, axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize, shape: &Shape) -> Result<Tensor> {
+    let [a, b, c] = axes.map(|axis| axis.size);
+    let [x, y, z] = axes.map(|axis| if varies(&axis) { axis.size } else { 1 });
+    sum_to(&full.view([a, b, c, matrix])?, &Shape::from([x, y, z, matrix]))?.view(shape)
 }
 
 impl Matmul {
@@ -169,7 +159,7 @@ impl Operator for Matmul {
                     Form::Nt => Gemm::nn(m, k, n).batched3(sizes, y_steps, b_steps).run(&dy, b, None, &full)?,
                     Form::Tn => Gemm::nt(k, m, n).batched3(sizes, b_steps, y_steps).run(b, &dy, None, &full)?,
                 }
-                *da = Some(reduce(full, &axes, |x| x.a, m * k, a.shape())?);
+                *da = Some(reduce(&full, &axes, |x| x.a, m * k, a.shape())?);
             }
             if step.needs(1) {
                 let full = Tensor::empty(b.gpu(), [batches, k * n], b.dtype())?;
@@ -178,7 +168,7 @@ impl Operator for Matmul {
                     Form::Nt => Gemm::tn(n, k, m).batched3(sizes, y_steps, a_steps).run(&dy, a, None, &full)?,
                     Form::Tn => Gemm::nn(k, n, m).batched3(sizes, a_steps, y_steps).run(a, &dy, None, &full)?,
                 }
-                *db = Some(reduce(full, &axes, |x| x.b, k * n, b.shape())?);
+                *db = Some(reduce(&full, &axes, |x| x.b, k * n, b.shape())?);
             }
         }
         Ok(gradients)
@@ -277,7 +267,7 @@ pub(super) fn entries() -> Vec<Entry> {
         family: "linear",
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &SHADERS,
+        shaders: &["linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums", "reduction/reduce"],
         build: Box::new(move |_| Ok(Box::new(Matmul { form }))),
         samples: Box::new(move || samples(form)),
         bad: Box::new(move || bad(form)),

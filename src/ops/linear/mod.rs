@@ -6,7 +6,6 @@ pub(crate) mod gemm;
 #[allow(clippy::module_inception)]
 mod linear;
 mod matmul;
-pub(crate) mod partial_sums;
 
 use super::registry::Entry;
 pub use attention::ScaledDotProductAttention;

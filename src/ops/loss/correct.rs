@@ -26,7 +26,7 @@ impl Operator for Correct {
     fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
         let [logits, target] = exactly(self.name(), inputs)?;
         let hits = Rows { kind: "hard", constant: 0.0, ignore: None }.terms("correct", logits, target, 1)?;
-        Ok(vec![mean(&hits, hits.elements(), false, 1)?.0])
+        Ok(vec![mean(&hits, hits.elements(), [0, 1], None, 1)?.0])
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -4,7 +4,7 @@ pub mod correct;
 pub mod cross_entropy;
 pub mod distillation_kl;
 pub mod pairwise;
-mod rows;
+pub(crate) mod rows;
 pub mod soft_cross_entropy;
 
 use super::registry::Entry;

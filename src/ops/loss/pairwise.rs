@@ -137,7 +137,7 @@ impl Operator for Pairwise {
             .write(&terms)
             .params(params![n, n4, chunk, self.beta])
             .groups(groups)?;
-        Ok(vec![mean(&terms, terms.elements(), false, n)?.0])
+        Ok(vec![mean(&terms, terms.elements(), [0, 1], None, n)?.0])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {

@@ -25,12 +25,19 @@ pub(super) fn saves() -> Saves {
     Saves { inputs: vec![0, 1], outputs: vec![1, 2] }
 }
 
-/// The mean of the first `n` terms, or their sum over the next `n` where these are weights: the loss and what it was multiplied by.
-pub(super) fn mean(terms: &Tensor, n: usize, weighted: bool, divisor: usize) -> Result<(Tensor, Tensor)> {
+/// The sum of `n` terms, the first at element `first` and then every `step`-th, over that of as many weights from element `weights` on, or
+/// over `divisor`: the loss `[]`, and what the sum was multiplied by `[1]`.
+pub(crate) fn mean(
+    terms: &Tensor,
+    n: usize,
+    [first, step]: [usize; 2],
+    weights: Option<usize>,
+    divisor: usize,
+) -> Result<(Tensor, Tensor)> {
     let gpu = terms.gpu();
     let (loss, inverse) = (Tensor::empty(gpu, [], DType::F32)?, Tensor::empty(gpu, [1], DType::F32)?);
     let launch = Launch::new(gpu, &MEAN, "mean").read(terms).write(&loss).write(&inverse);
-    launch.params(params![n, weighted, divisor.max(1) as f32]).groups(1)?;
+    launch.params(params![n, first, step, weights.is_some(), weights.unwrap_or(0), divisor.max(1) as f32]).groups(1)?;
     Ok((loss, inverse))
 }
 
@@ -72,7 +79,7 @@ impl Rows {
     pub fn forward(&self, x: &Tensor, other: &Tensor) -> Result<Vec<Tensor>> {
         let n = count(x.shape());
         let rows = self.terms("loss", x, other, if self.kind == "distill" { 5 } else { 4 })?;
-        let (loss, inverse) = mean(&rows, n, self.kind == "hard", n)?;
+        let (loss, inverse) = mean(&rows, n, [0, 1], (self.kind == "hard").then_some(n), n)?;
         Ok(vec![loss, rows, inverse])
     }
 

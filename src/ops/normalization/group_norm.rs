@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly, require_f32};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly, require_f32, require_float};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -128,9 +128,7 @@ pub(super) fn norm_cost(inputs: &[Spec], outputs: &[Spec]) -> Cost {
 
 /// Checks x, and that weight and bias are f32 `[size]`.
 pub(super) fn check_parameters(operator: &str, x: &Spec, size: usize, parameters: [(&str, &Spec); 2]) -> Result<()> {
-    if !x.dtype.is_float() {
-        return Err(Error::dtype(operator, format!("x must hold floats, found {x}; cast it first")));
-    }
+    require_float(operator, "x", x)?;
     for (what, spec) in parameters {
         require_f32(operator, what, spec)?;
         if spec.shape != Shape::from([size]) {

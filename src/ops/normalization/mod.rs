@@ -1,9 +1,9 @@
 //! Batch, layer and group normalisation.
 
 pub mod batch_norm;
+mod columns;
 pub mod group_norm;
 pub mod layer_norm;
-mod columns;
 
 use super::registry::Entry;
 

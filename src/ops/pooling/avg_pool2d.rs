@@ -106,7 +106,7 @@ fn samples() -> Vec<Sample> {
 fn bad() -> Vec<Bad> {
     vec![
         Bad::new(square(2, 2, 0, true), [normal([4, 4])], "x must be images [N, H, W, C]"),
-        Bad::new(square(2, 2, 0, true), [indices([1, 4, 4, 3], 5)], "it takes floats"),
+        Bad::new(square(2, 2, 0, true), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(square(5, 1, 0, true), [normal([1, 4, 4, 3])], "the window is larger than the padded image"),
         Bad::new(square(3, 1, 2, true), [normal([1, 4, 4, 3])], "padding must be at most half the kernel"),
         Bad::new(square(0, 1, 0, true), [normal([1, 4, 4, 3])], "kernel and stride must be at least 1"),

@@ -1,38 +1,21 @@
 //! The mean of each channel of an image.
 
-use super::window::{images, vec};
+use super::window::float_images;
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::reduction::reduce::Reduce;
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
-use crate::params;
-use crate::tensor::{DType, Spec, Tensor};
-
-static GLOBAL_AVG_POOL: Kernel = kernel!("pooling/global_avg_pool2d");
-
-/// Pixels that one thread sums, before an image is cut into slabs.
-const CHUNK: usize = 256;
+use crate::tensor::{Shape, Spec, Tensor};
 
 /// `y[n, c]` is the mean of x `[N, H, W, C]` over H and W.
 #[derive(Debug, Clone)]
 pub struct GlobalAvgPool2d;
 
-fn launch(entry: &str, x: &Tensor, y: &Tensor, pixels: usize, slabs: usize, scale: f64) -> Result<()> {
-    let c = y.shape().last();
-    let v = vec(c);
-    let n = y.elements() / v;
-    let name = |t: &Tensor| if t.dtype() == DType::F16 { "f16" } else { "f32" };
-    let half = [x, y].into_iter().find(|t| t.dtype() == DType::F16).unwrap_or(x);
-    Launch::new(x.gpu(), &GLOBAL_AVG_POOL, entry)
-        .storage(half.dtype().storage())
-        .define("SOURCE", name(x))
-        .define("TARGET", name(y))
-        .define("VEC", v)
-        .read(x)
-        .write(y)
-        .params(params![n, pixels, c / v, slabs, pixels.div_ceil(slabs), scale as f32])
-        .invocations(n)
+/// What a pixel counts in the mean.
+fn share(x: &Shape) -> f32 {
+    1.0 / (x.dim(1) * x.dim(2)) as f32
 }
 
 impl Operator for GlobalAvgPool2d {
@@ -42,7 +25,7 @@ impl Operator for GlobalAvgPool2d {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly("global_avg_pool2d", inputs)?;
-        let [n, h, w, c] = images("global_avg_pool2d", x)?;
+        let [n, h, w, c] = float_images("global_avg_pool2d", x)?;
         if h * w == 0 {
             return Err(Error::shape("global_avg_pool2d", format!("images of shape {} have no pixels", x.shape)));
         }
@@ -50,26 +33,16 @@ impl Operator for GlobalAvgPool2d {
     }
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
-        let ([x], [spec]) = (exactly("global_avg_pool2d", inputs)?, exactly("global_avg_pool2d", outputs)?);
-        let [n, h, w, c] = images("global_avg_pool2d", x.spec())?;
-        let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
-        let (slabs, scale) = ((h * w).div_ceil(CHUNK), 1.0 / (h * w) as f64);
-        if slabs == 1 {
-            launch("forward", x, &y, h * w, 1, scale)?;
-        } else {
-            let partial = Tensor::empty(x.gpu(), [n, slabs, c], DType::F32)?;
-            launch("forward", x, &partial, h * w, slabs, 1.0)?;
-            launch("forward", &partial, &y, slabs, 1, scale)?;
-        }
-        Ok(vec![y])
+        let ([x], [y]) = (exactly("global_avg_pool2d", inputs)?, exactly("global_avg_pool2d", outputs)?);
+        let mean = Reduce { finish: "s * p.scale", scale: share(x.shape()), ..Reduce::sum(x) };
+        Ok(vec![mean.run("global_avg_pool2d", &[false, true, true, false], &y.shape, y.dtype)?])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (dy, spec) = (step.cotangent(0)?, step.input_spec(0)?);
-        let [_, h, w, _] = images("global_avg_pool2d", spec)?;
-        let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
-        launch("backward", &dy, &dx, h * w, 1, 1.0 / (h * w) as f64)?;
-        Ok(vec![Some(dx)])
+        let spec = step.input_spec(0)?;
+        let dy = step.cotangent(0)?.view([spec.shape.dim(0), 1, 1, spec.shape.last()])?;
+        let dx = Pointwise { expression: "dy * p.a", operands: &[("dy", &dy)], constants: [share(&spec.shape), 0.0] };
+        Ok(vec![Some(dx.run("global_avg_pool2d", &spec.shape, spec.dtype)?)])
     }
 
     fn differentiable(&self) -> Vec<usize> {
@@ -78,7 +51,7 @@ impl Operator for GlobalAvgPool2d {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("global_avg_pool2d", inputs)?;
-        let [n, h, w, c] = images("global_avg_pool2d", &Spec::f32(&x.shape))?;
+        let [n, h, w, c] = float_images("global_avg_pool2d", &Spec::f32(&x.shape))?;
         let mut y = Array::zeros([n, c]);
         Array::from_fn(&x.shape, |at| {
             if let [n, _, _, c] = at {
@@ -107,7 +80,7 @@ fn samples() -> Vec<Sample> {
 fn bad() -> Vec<Bad> {
     vec![
         Bad::new(GlobalAvgPool2d, [normal([4, 4, 3])], "x must be images [N, H, W, C]"),
-        Bad::new(GlobalAvgPool2d, [indices([1, 4, 4, 3], 5)], "it takes floats"),
+        Bad::new(GlobalAvgPool2d, [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(GlobalAvgPool2d, [normal([1, 0, 4, 3])], "have no pixels"),
         Bad::new(GlobalAvgPool2d, [], "it takes 1 inputs"),
     ]
@@ -120,7 +93,7 @@ pub(super) fn entry() -> Entry {
         family: "pooling",
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["pooling/global_avg_pool2d"],
+        shaders: &["reduction/reduce", "elementwise/pointwise"],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

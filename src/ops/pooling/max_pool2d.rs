@@ -152,7 +152,7 @@ impl Operator for FirstOfEqual {
 fn bad() -> Vec<Bad> {
     vec![
         Bad::new(square(2, 2, 0), [distinct([4, 4, 3])], "x must be images [N, H, W, C]"),
-        Bad::new(square(2, 2, 0), [indices([1, 4, 4, 3], 5)], "it takes floats"),
+        Bad::new(square(2, 2, 0), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(square(5, 1, 0), [distinct([1, 4, 4, 3])], "the window is larger than the padded image"),
         Bad::new(square(2, 1, 2), [distinct([1, 4, 4, 3])], "padding must be at most half the kernel"),
         Bad::new(square(2, 0, 0), [distinct([1, 4, 4, 3])], "kernel and stride must be at least 1"),

@@ -1,6 +1,6 @@
 //! Images resampled to another size.
 
-use super::window::{images, pair, vec};
+use super::window::{float_images, vec};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::registry::Entry;
@@ -61,7 +61,7 @@ impl Ratio {
 
 impl Upsample2d {
     fn ratios(&self, x: &Spec) -> Result<([usize; 4], [Ratio; 2])> {
-        let shape @ [_, h, w, _] = images("upsample2d", x)?;
+        let shape @ [_, h, w, _] = float_images("upsample2d", x)?;
         let scaled = |from: usize, scale: f64| {
             let exact = |num: &usize| (scale * *num as f64 - (scale * *num as f64).round()).abs() < 1e-9;
             let num = (1..=DENOMINATOR).find(exact).filter(|_| scale > 0.0 && scale < 1e6);
@@ -174,9 +174,9 @@ fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
         other => return Err(Error::argument("upsample2d", format!("mode is nearest or bilinear, found \"{other}\""))),
     };
     let to = match (attributes.has("size"), attributes.number("scale")) {
-        (true, _) => Upsample::Size(pair(attributes, "size", None)?),
+        (true, _) => Upsample::Size(attributes.pair("size")?),
         (false, Ok(scale)) => Upsample::Scale([scale; 2]),
-        (false, Err(_)) => Upsample::Scale(pair(attributes, "scale", None)?.map(|s| s as f64)),
+        (false, Err(_)) => Upsample::Scale(attributes.pair("scale")?.map(|s| s as f64)),
     };
     Ok(Box::new(Upsample2d { to, mode }))
 }
@@ -212,7 +212,7 @@ fn bad() -> Vec<Bad> {
     let mode = UpsampleMode::Bilinear;
     vec![
         Bad::new(size([4, 4], mode), [normal([4, 4, 3])], "x must be images [N, H, W, C]"),
-        Bad::new(size([4, 4], mode), [indices([1, 4, 4, 3], 5)], "it takes floats"),
+        Bad::new(size([4, 4], mode), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(size([0, 4], mode), [normal([1, 4, 4, 3])], "both need pixels"),
         Bad::new(scale(0.1, mode), [normal([1, 4, 4, 3])], "both need pixels"),
         Bad::new(scale(std::f64::consts::PI, mode), [normal([1, 4, 4, 3])], "give the size instead"),

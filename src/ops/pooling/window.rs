@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Param;
-use crate::ops::{Array, Attributes};
+use crate::ops::{Array, Attributes, images, require_float};
 use crate::params;
 use crate::tensor::{Shape, Spec};
 
@@ -25,13 +25,13 @@ impl Window {
 
     /// From the attributes `kernel`, `stride` (by default the kernel) and `padding` (by default 0): a number or two each.
     pub(super) fn build(attributes: &Attributes) -> Result<Self> {
-        let kernel = pair(attributes, "kernel", None)?;
-        Ok(Self { kernel, stride: pair(attributes, "stride", Some(kernel))?, padding: pair(attributes, "padding", Some([0; 2]))? })
+        let kernel = attributes.pair("kernel")?;
+        Ok(Self { kernel, stride: attributes.pair_or("stride", kernel)?, padding: attributes.pair_or("padding", [0; 2])? })
     }
 
     /// The shape of y for an x `[N, H, W, C]`: `(size + 2 padding - kernel) / stride + 1`, rounded down.
     pub(super) fn output(&self, operator: &str, x: &Spec) -> Result<Shape> {
-        let [n, h, w, c] = images(operator, x)?;
+        let [n, h, w, c] = float_images(operator, x)?;
         let [oh, ow] = self.counts(operator, [h, w])?;
         Ok(Shape::from([n, oh, ow, c]))
     }
@@ -79,26 +79,10 @@ impl Window {
     }
 }
 
-/// One or two whole numbers of at least 0.
-pub(super) fn pair(attributes: &Attributes, name: &str, default: Option<[usize; 2]>) -> Result<[usize; 2]> {
-    if let (Some(default), false) = (default, attributes.has(name)) {
-        return Ok(default);
-    }
-    let given = attributes.integers(name)?;
-    let sizes: Option<Vec<usize>> = given.iter().map(|v| usize::try_from(*v).ok()).collect();
-    match sizes.as_deref() {
-        Some([both]) => Ok([*both; 2]),
-        Some([rows, columns]) => Ok([*rows, *columns]),
-        _ => Err(Error::argument(format!("attribute {name}"), format!("expected one or two sizes, found {given:?}"))),
-    }
-}
-
 /// The sizes of images `[N, H, W, C]` of floats.
-pub(super) fn images(operator: &str, x: &Spec) -> Result<[usize; 4]> {
-    if !x.dtype.is_float() {
-        return Err(Error::dtype(operator, format!("it takes floats, found {x}; cast it first")));
-    }
-    x.shape.array().ok_or_else(|| Error::shape(operator, format!("x must be images [N, H, W, C], found shape {}", x.shape)))
+pub(super) fn float_images(operator: &str, x: &Spec) -> Result<[usize; 4]> {
+    require_float(operator, "x", x)?;
+    images(operator, x)
 }
 
 /// Channels that a thread handles at once.

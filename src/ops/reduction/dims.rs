@@ -1,7 +1,7 @@
 //! Which axes a reduction removes: PyTorch's `dims` and `keepdim`.
 
 use crate::error::{Error, Result};
-use crate::ops::{Array, Attributes};
+use crate::ops::{Array, Attributes, require_float};
 use crate::tensor::{Shape, Spec};
 
 /// The axes to reduce; none named means all.
@@ -46,9 +46,7 @@ impl Dims {
 
     /// The result's type and shape, for a float input; `empty` says whether the value of no term at all is defined.
     pub(super) fn infer(&self, operator: &str, x: &Spec, empty: bool) -> Result<Spec> {
-        if !x.dtype.is_float() {
-            return Err(Error::dtype(operator, format!("it takes floats, found {x}; cast it first")));
-        }
+        require_float(operator, "x", x)?;
         if !empty && terms(&x.shape, &self.mask(operator, &x.shape)?) == 0 {
             return Err(Error::shape(operator, format!("there is nothing to reduce in {} along {:?}", x.shape, self.dims)));
         }

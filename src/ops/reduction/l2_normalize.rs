@@ -115,7 +115,7 @@ fn bad() -> Vec<Bad> {
     vec![
         Bad::new(L2Normalize::new(2, 1e-12), [normal([3, 4])], "axis 2 is out of range for shape [3, 4]"),
         Bad::new(L2Normalize::new(-1, 0.0), [normal([3, 4])], "eps must be above 0, found 0"),
-        Bad::new(L2Normalize::new(-1, 1e-12), [indices([3, 4], 2)], "it takes floats, found i32 [3, 4]"),
+        Bad::new(L2Normalize::new(-1, 1e-12), [indices([3, 4], 2)], "x must hold floats, found i32 [3, 4]"),
     ]
 }
 

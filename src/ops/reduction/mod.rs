@@ -9,7 +9,6 @@ pub mod topk;
 pub mod var;
 
 pub use dims::Dims;
-#[allow(unused_imports)] // for the families that compute bias gradients
 pub(crate) use reduce::{column_sum, sum_to};
 
 use super::registry::Entry;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
-use crate::ops::elementwise::pointwise::{enabling, wgsl_type};
+use crate::ops::elementwise::pointwise::enabling;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -167,16 +167,15 @@ impl Reduce<'_> {
     fn pass(&self, y: &Tensor, plan: &Plan) -> Result<()> {
         let side = self.side.filter(|_| self.map.contains("side") || self.finish.contains("side"));
         let groups = |sizes: &[usize; GROUPS]| if sizes.iter().rev().skip(1).all(|s| *s == 1) { 1 } else { GROUPS };
-        let x = wgsl_type(self.x.dtype());
         let mut launch = Launch::new(y.gpu(), &REDUCE, "reduce")
             .storage(enabling([self.x.dtype(), y.dtype()].into_iter().chain(side.map(Tensor::dtype))))
-            .define("X", x)
-            .define("OUT", wgsl_type(y.dtype()))
+            .define("X", self.x.dtype().to_string())
+            .define("OUT", y.dtype().to_string())
             .define("COMBINE", self.combine.name())
             .define("MAP", self.map)
             .define("FINISH", self.finish)
             .define("OTHER", self.other.is_some())
-            .define("SIDE", side.map_or("", |t| wgsl_type(t.dtype())))
+            .define("SIDE", side.map_or(String::new(), |t| t.dtype().to_string()))
             .define("VEC", plan.vec)
             .define("TREE", plan.tree)
             .define("BLOCK", plan.block)
@@ -226,7 +225,8 @@ pub(crate) fn sum_to(x: &Tensor, shape: &Shape) -> Result<Tensor> {
     Reduce::sum(x).run("sum_to", &reduced, shape, x.dtype())
 }
 
-/// The sums over the rows of a `[rows, columns]` matrix, in whatever shape `x` holds it: `[columns]`, the gradient of a bias.
-pub(crate) fn column_sum(x: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
-    Reduce::sum(&x.view([rows, columns])?).run("column_sum", &[true, false], &Shape::from([columns]), x.dtype())
+/// The sums over all axes of `x` but the last: f32, the gradient of a bias.
+pub(crate) fn column_sum(x: &Tensor) -> Result<Tensor> {
+    let reduced: Vec<bool> = (1..=x.shape().rank()).map(|axis| axis < x.shape().rank()).collect();
+    Reduce::sum(x).run("column_sum", &reduced, &Shape::from([x.shape().last()]), DType::F32)
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, exactly, require_float};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -21,9 +21,7 @@ fn around(shape: &Shape, axis: usize) -> [usize; 3] {
 
 /// The shape rule of both: floats, an axis that exists, and at least `k` elements along it.
 fn axis_of(operator: &str, x: &Spec, dim: isize, k: usize) -> Result<usize> {
-    if !x.dtype.is_float() {
-        return Err(Error::dtype(operator, format!("it takes floats, found {x}; cast it first")));
-    }
+    require_float(operator, "x", x)?;
     let axis = x.shape.axis(operator, dim)?;
     let length = x.shape.dim(axis);
     if k == 0 || k > length {
@@ -208,7 +206,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(TopK::new(1, 2), [normal([3, 4])], "axis 2 is out of range for shape [3, 4]"),
         Bad::new(TopK::new(5, 1), [normal([3, 4])], "k must be in 1..=4, the size of axis 1 of [3, 4]; found 5"),
         Bad::new(TopK::new(0, 1), [normal([3, 4])], "found 0"),
-        Bad::new(TopK::new(1, 0), [indices([3], 2)], "it takes floats, found i32 [3]"),
+        Bad::new(TopK::new(1, 0), [indices([3], 2)], "x must hold floats, found i32 [3]"),
     ]
 }
 
@@ -216,7 +214,7 @@ fn argmax_bad() -> Vec<Bad> {
     vec![
         Bad::new(Argmax::new(-3), [normal([3, 4])], "axis -3 is out of range for shape [3, 4]"),
         Bad::new(Argmax::new(1), [normal([3, 0])], "the size of axis 1 of [3, 0]"),
-        Bad::new(Argmax::new(0), [indices([3], 2)], "it takes floats, found i32 [3]"),
+        Bad::new(Argmax::new(0), [indices([3], 2)], "x must hold floats, found i32 [3]"),
     ]
 }
 

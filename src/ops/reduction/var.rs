@@ -100,7 +100,7 @@ fn bad() -> Vec<Bad> {
     vec![
         Bad::new(operator(&[-3]), [normal([3, 4])], "axis -3 is out of range for shape [3, 4]"),
         Bad::new(operator(&[0, 0]), [normal([3, 4])], "axis 0 is named twice"),
-        Bad::new(operator(&[0]), [indices([3], 2)], "it takes floats, found i32 [3]"),
+        Bad::new(operator(&[0]), [indices([3], 2)], "x must hold floats, found i32 [3]"),
     ]
 }
 

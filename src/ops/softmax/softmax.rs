@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -78,9 +78,7 @@ impl Operator for Softmax {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
-        if !x.dtype.is_float() {
-            return Err(Error::dtype(self.name(), format!("it takes floats, found {x}; cast it first")));
-        }
+        require_float(self.name(), "x", x)?;
         if self.temperature.is_nan() || self.temperature <= 0.0 {
             return Err(Error::argument(self.name(), format!("the temperature must be above 0, found {}", self.temperature)));
         }
@@ -191,7 +189,7 @@ fn bad(log: bool) -> Vec<Bad> {
         Bad::new(operator(-1, 1.0), [normal([])], "axis -1 is out of range for shape []"),
         Bad::new(operator(-1, 0.0), [normal([3, 4])], "the temperature must be above 0, found 0"),
         Bad::new(operator(-1, f32::NAN), [normal([3, 4])], "the temperature must be above 0, found NaN"),
-        Bad::new(operator(-1, 1.0), [indices([3, 4], 2)], "it takes floats, found i32 [3, 4]"),
+        Bad::new(operator(-1, 1.0), [indices([3, 4], 2)], "x must hold floats, found i32 [3, 4]"),
     ]
 }
 
