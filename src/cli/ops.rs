@@ -47,20 +47,23 @@ impl Ops {
             say(format!("{:#}", json!(list)))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mut table = Table::new(&["operator", "family", "schedules", "inputs", "shaders"]);
+        if let (Some(_), Some(entry)) = (&self.operator, entries.first()) {
+            say(format!("operator   {}", entry.name))?;
+            say(format!("family     {}", entry.family))?;
+            say(format!("inputs     {}", entry.inputs.join(", ")))?;
+            say(format!("outputs    {}", entry.outputs.join(", ")))?;
+            say(format!("schedules  {}", schedules(entry).join(", ")))?;
+            say(format!("shaders    {}", entry.shaders.join(", ")))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut table = Table::of_words(&["operator", "family", "schedules", "shaders", "inputs"]);
         for entry in &entries {
-            table.row(&[
-                entry.name.into(),
-                entry.family.into(),
-                schedules(entry).join(", "),
-                entry.inputs.join(", "),
-                entry.shaders.join(", "),
-            ]);
+            let (first, more) = (entry.shaders.first().unwrap_or(&""), entry.shaders.len().saturating_sub(1));
+            let shaders = if more == 0 { first.to_string() } else { format!("{first} and {more} more") };
+            table.row(&[entry.name.into(), entry.family.into(), schedules(entry).join(", "), shaders, entry.inputs.join(", ")]);
         }
         say(table)?;
-        if self.operator.is_none() {
-            say(format!("{} operators", entries.len()))?;
-        }
+        say(format!("{} operators; `wgrad ops NAME` shows one in full", entries.len()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -85,8 +85,14 @@ impl Progress {
             Style::Json => writeln!(std::io::stdout(), "{}", metrics.to_json()).map_err(|e| Error::io(Path::new("stdout"), &e))?,
             Style::Silent => {}
             Style::Auto => {
-                if let Some(rate) = metrics.images_per_second {
-                    let line = format!("{} epoch {} done: mean loss {:.4}, {rate:.0} images/s", self.label, metrics.epoch, metrics.loss);
+                if let Some(Epoch { images_per_second: rate, skipped }) = metrics.whole {
+                    let skipped = if skipped > 0 {
+                        format!(", {skipped} steps skipped because their gradients were not finite")
+                    } else {
+                        String::new()
+                    };
+                    let line =
+                        format!("{} epoch {} done: mean loss {:.4}, {rate:.0} images/s{skipped}", self.label, metrics.epoch, metrics.loss);
                     match &self.bar {
                         Some(bar) => bar.println(line),
                         None => eprintln!("{line}"),
@@ -133,19 +139,29 @@ pub struct Metrics {
     /// The last step's.
     pub learning_rate: f32,
     /// Only with a whole epoch.
-    pub images_per_second: Option<f64>,
+    pub whole: Option<Epoch>,
+}
+
+/// What is known of a whole epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Epoch {
+    /// Since the epoch began, or was resumed.
+    pub images_per_second: f64,
+    /// Steps that changed nothing because their gradients were not finite, since the run began.
+    pub skipped: u64,
 }
 
 impl Metrics {
     /// As an object whose `kind` is `step` or `epoch`.
     pub fn to_json(&self) -> Value {
-        let Self { step, epoch, loss, learning_rate, images_per_second } = *self;
+        let Self { step, epoch, loss, learning_rate, whole } = *self;
         // The shortest decimal that is this f32, not the float64 beside it.
         let short = |v: f32| v.to_string().parse::<f64>().unwrap_or(f64::from(v));
         let mut line = json!({ "kind": "step", "step": step, "epoch": epoch, "loss": short(loss), "learning_rate": short(learning_rate) });
-        if let (Some(rate), Some(fields)) = (images_per_second, line.as_object_mut()) {
+        if let (Some(Epoch { images_per_second, skipped }), Some(fields)) = (whole, line.as_object_mut()) {
             fields.insert("kind".into(), json!("epoch"));
-            fields.insert("images_per_second".into(), json!((rate * 10.0).round() / 10.0));
+            fields.insert("images_per_second".into(), json!((images_per_second * 10.0).round() / 10.0));
+            fields.insert("skipped".into(), json!(skipped));
         }
         line
     }
@@ -171,9 +187,9 @@ mod tests {
 
     #[test]
     fn metrics_are_short_numbers() {
-        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, images_per_second: None };
+        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, whole: None };
         assert_eq!(step.to_json().to_string(), r#"{"epoch":1,"kind":"step","learning_rate":1.2e-6,"loss":0.1,"step":20}"#);
-        let epoch = Metrics { images_per_second: Some(99.96), ..step };
+        let epoch = Metrics { whole: Some(Epoch { images_per_second: 99.96, skipped: 0 }), ..step };
         assert_eq!(epoch.to_json()["images_per_second"], 100.0);
         assert_eq!(epoch.to_json()["kind"], "epoch");
     }

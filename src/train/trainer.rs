@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::{preprocessing, upload};
-use super::progress::{Metrics, Progress, Style};
+use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
 use crate::data::{Augmentation, Dataset, DeviceBatch, Loader};
@@ -227,6 +227,7 @@ impl Trainer {
                 self.epoch_loss = EpochLoss::default();
             }
             let epoch_begun = (Instant::now(), self.position.step);
+            let skipped_before = self.optimizer.skipped()?;
             for batch in self.loader.epoch_from(self.position.epoch, self.position.batch) {
                 let batch = upload(&self.gpu, &batch?, &self.dataset)?;
                 self.step(&batch)?;
@@ -242,7 +243,20 @@ impl Trainer {
             }
             self.collect(0, progress, directory)?;
             self.position = Position { epoch: self.position.epoch + 1, batch: 0, ..self.position };
-            self.report_epoch(epoch_begun, progress, directory)?;
+            let skipped = self.optimizer.skipped()?;
+            if skipped - skipped_before >= batches as u64 {
+                // Losses may still be finite, but nothing is learnt any more.
+                return Err(Error::NonFinite {
+                    operator: self.recipe.method.clone(),
+                    message: format!(
+                        "no gradient of epoch {}, which ended with step {}, was finite; {}",
+                        self.position.epoch,
+                        self.position.step,
+                        remedy(self.recipe.learning_rate)
+                    ),
+                });
+            }
+            self.report_epoch(epoch_begun, skipped, progress, directory)?;
             self.save(progress, directory)?;
         }
         Ok(true)
@@ -314,18 +328,24 @@ impl Trainer {
             self.epoch_loss.add(loss);
             progress.step(step, loss, rate);
             if step % METRICS_EVERY == 0 {
-                report(Metrics { step, epoch: epoch + 1, loss, learning_rate: rate, images_per_second: None }, progress, directory)?;
+                report(Metrics { step, epoch: epoch + 1, loss, learning_rate: rate, whole: None }, progress, directory)?;
             }
         }
         Ok(())
     }
 
-    fn report_epoch(&self, (begun, first): (Instant, u64), progress: &Progress, directory: Option<&RunDirectory>) -> Result<()> {
+    fn report_epoch(
+        &self,
+        (begun, first): (Instant, u64),
+        skipped: u64,
+        progress: &Progress,
+        directory: Option<&RunDirectory>,
+    ) -> Result<()> {
         let Position { step, epoch, .. } = self.position;
         let images = (step - first) as f64 * self.recipe.batch as f64;
         let learning_rate = self.schedule.rate(step.saturating_sub(1));
-        let images_per_second = Some(images / begun.elapsed().as_secs_f64().max(1e-9));
-        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, images_per_second }, progress, directory)
+        let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
+        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, whole }, progress, directory)
     }
 
     /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds is finite and no metrics are missing
@@ -335,6 +355,11 @@ impl Trainer {
         self.collect(0, progress, Some(directory))?;
         self.checkpoint()?.save(&directory.last_checkpoint())
     }
+}
+
+/// What helps against numbers that are not finite.
+fn remedy(learning_rate: f32) -> String {
+    format!("lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1")
 }
 
 fn report(metrics: Metrics, progress: &Progress, directory: Option<&RunDirectory>) -> Result<()> {
