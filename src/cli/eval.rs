@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::output::say;
 use super::table::Table;
 use crate::data::{Split, open};
 use crate::error::{Error, Result};
@@ -21,8 +22,8 @@ pub(super) struct Eval {
     /// The run's directory
     #[arg(default_value = "runs/latest")]
     run: PathBuf,
-    /// Other data than the run's own
-    #[arg(long)]
+    /// The run's data set where it is not where the run found it
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -37,9 +38,20 @@ pub(super) struct Loaded {
     pub params: Parameters,
 }
 
-/// Loads a finished run.
-pub(super) fn load(gpu: &Gpu, run: &std::path::Path) -> Result<Loaded> {
-    let (run, recipe) = RunDirectory::open(run)?;
+/// Loads a finished run. Its training images give the classes and the statistics to normalise with; `data` says where they are when
+/// they have moved.
+pub(super) fn load(gpu: &Gpu, run: &std::path::Path, data: Option<&PathBuf>) -> Result<Loaded> {
+    let (run, mut recipe) = RunDirectory::open(run)?;
+    if !run.weights().exists() {
+        let command = format!("wgrad train {} --resume --out {}", recipe.method, run.path().display());
+        return Err(Error::data(
+            run.path().display().to_string(),
+            format!("has no weights yet: the run is not finished; go on with `{command}`"),
+        ));
+    }
+    if let Some(data) = data {
+        recipe.data.clone_from(data);
+    }
     let train = Arc::new(open(&recipe.data, Split::Train)?);
     let params = Parameters::new(gpu, recipe.seed);
     let learner = learner(&params, &recipe, &train)?;
@@ -50,18 +62,27 @@ pub(super) fn load(gpu: &Gpu, run: &std::path::Path) -> Result<Loaded> {
 impl Eval {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = Gpu::new()?;
-        let loaded = load(&gpu, &self.run)?;
+        let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let Learner::Supervised(_) = &loaded.learner else {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
-        let test = Arc::new(open(self.data.as_ref().unwrap_or(&loaded.recipe.data), Split::Test)?);
+        let test = Arc::new(open(&loaded.recipe.data, Split::Test)?);
         let preprocessing = preprocessing("none", 0, &loaded.train)?;
         let found = evaluate(&gpu, loaded.learner.network(), &test, &preprocessing)?;
         if self.json {
-            println!("{:#}", json!({ "images": test.len(), "accuracy": found.accuracy(), "loss": found.loss, "confusion": found.confusion, "parameters": loaded.params.count() }));
+            say(format!(
+                "{:#}",
+                json!({ "images": test.len(), "accuracy": found.accuracy(), "loss": found.loss, "confusion": found.confusion, "classes": test.class_names(), "parameters": loaded.params.count() })
+            ))?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{:.2} % of {} images, loss {:.4}, {} parameters", 100.0 * found.accuracy(), test.len(), found.loss, loaded.params.count());
+        say(format!(
+            "accuracy {:.2} % of {} images, loss {:.4}, {} parameters\n",
+            100.0 * found.accuracy(),
+            test.len(),
+            found.loss,
+            loaded.params.count()
+        ))?;
         let names = test.class_names();
         let head: Vec<String> = (0..names.len()).map(|i| i.to_string()).collect();
         let mut table = Table::new(&[&["true \\ predicted"], head.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
@@ -69,7 +90,7 @@ impl Eval {
             let counts = row.iter().map(ToString::to_string);
             table.row(&[format!("{index} {name}")].into_iter().chain(counts).collect::<Vec<_>>());
         }
-        print!("{table}");
+        say(table)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::output::say;
 use crate::error::Result;
 use crate::gpu::{Capabilities, Gpu, adapters};
 
@@ -22,14 +23,14 @@ impl Info {
         let chosen = gpu.capabilities();
         if self.json {
             let list: Vec<_> = all.iter().map(json_of).collect();
-            println!("{:#}", json!({ "adapters": list, "chosen": json_of(chosen) }));
+            say(format!("{:#}", json!({ "adapters": list, "chosen": json_of(chosen) })))?;
             return Ok(ExitCode::SUCCESS);
         }
         for (index, caps) in all.iter().enumerate() {
             let mark = if caps.name == chosen.name && caps.backend == chosen.backend { "*" } else { " " };
-            println!("{mark} {index}: {} ({:?}, {})", caps.name, caps.kind, caps.backend);
+            say(format!("{mark} {index}: {} ({:?}, {})", caps.name, caps.kind, caps.backend))?;
         }
-        println!("\n{chosen}");
+        say(format!("\n{chosen}"))?;
         Ok(ExitCode::SUCCESS)
     }
 }

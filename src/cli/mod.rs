@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod info;
 mod ops;
+mod output;
 mod predict;
 mod probe;
 mod table;
@@ -16,10 +17,21 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 
+const ENVIRONMENT: &str = "\
+Environment:
+  WGRAD_ADAPTER           an adapter by index, part of its name, or back end
+  WGRAD_LIMITS=webgpu     only what a browser would grant
+  WGRAD_SCHEDULE          cpu or simd, the versions of heavy kernels
+  WGRAD_MEMORY_MIB        most device memory to hold
+  WGRAD_CHECKED=1         build shaders with bounds checks
+  WGRAD_TRACE_NON_FINITE=1  name the first operator whose result is not finite
+  RUST_LOG=wgrad=info     what every step does
+
+Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted (training can be resumed).";
+
 /// Trains vision models through hand-written WGSL kernels on any GPU that Vulkan, Metal or DX12 reaches.
 #[derive(Parser)]
-#[command(name = "wgrad", version, about, max_term_width = 100, after_help = "Environment: WGRAD_ADAPTER selects an adapter by index, name or back end; \
-    WGRAD_LIMITS=webgpu grants only what a browser would; WGRAD_SCHEDULE=cpu|simd; WGRAD_MEMORY_MIB; WGRAD_CHECKED=1; RUST_LOG=wgrad=info.")]
+#[command(name = "wgrad", version, about, after_help = ENVIRONMENT)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

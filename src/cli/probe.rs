@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::eval::load;
+use super::output::say;
 use super::table::Table;
 use crate::data::{Split, open};
 use crate::error::Result;
@@ -21,17 +22,20 @@ pub(super) struct Probe {
     /// The run's directory
     #[arg(default_value = "runs/latest")]
     run: PathBuf,
+    /// The run's data set where it is not where the run found it
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Labelled images of each class
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20)]
     labels: usize,
     /// Independent choices of them
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     draws: u32,
     /// Augmented views of each labelled image
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=200))]
     views: u32,
-    /// The views' augmentation preset; the run's own where it has one
-    #[arg(long)]
+    /// The views' augmentation preset; the run's own when not given
+    #[arg(long, value_name = "PRESET")]
     augmentation: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -41,7 +45,7 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = Gpu::new()?;
-        let loaded = load(&gpu, &self.run)?;
+        let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let test = Arc::new(open(&loaded.recipe.data, Split::Test)?);
         let encoder: &dyn Module = match &loaded.learner {
             Learner::Supervised(method) => &method.model.backbone,
@@ -51,9 +55,13 @@ impl Probe {
         let options = ProbeOptions { per_class: self.labels, draws: self.draws, views: self.views, seed: loaded.recipe.seed, augmentation };
         let found = probe(&gpu, encoder, &loaded.recipe, &loaded.train, &test, &options)?;
         if self.json {
-            println!("{:#}", json!(found.iter().map(Accuracies::to_json).collect::<Vec<_>>()));
+            say(format!("{:#}", json!(found.iter().map(Accuracies::to_json).collect::<Vec<_>>())))?;
         } else {
-            print!("{}", table(&found));
+            say(table(&found))?;
+            say(format!(
+                "accuracy in per cent over {} draws of {} labels a class; on augmented test images unless clean",
+                self.draws, self.labels
+            ))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -71,4 +79,3 @@ pub(super) fn table(found: &[Accuracies]) -> Table {
     }
     table
 }
-

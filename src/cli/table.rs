@@ -1,13 +1,19 @@
-//! Text tables: the first column to the left, the others to the right.
+//! Text tables: the first column to the left, the others to the right, or all to the left.
 
 /// A table with a head.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
+    words: bool,
 }
 
 impl Table {
     pub(super) fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(ToString::to_string).collect()] }
+        Self { rows: vec![head.iter().map(ToString::to_string).collect()], words: false }
+    }
+
+    /// A table of words, all to the left.
+    pub(super) fn of_words(head: &[&str]) -> Self {
+        Self { words: true, ..Self::new(head) }
     }
 
     pub(super) fn row(&mut self, cells: &[String]) {
@@ -25,7 +31,7 @@ impl std::fmt::Display for Table {
                 .iter()
                 .zip(&widths)
                 .enumerate()
-                .map(|(c, (text, width))| if c == 0 { format!("{text:<width$}") } else { format!("{text:>width$}") })
+                .map(|(c, (text, width))| if c == 0 || self.words { format!("{text:<width$}") } else { format!("{text:>width$}") })
                 .collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
             if index == 0 {

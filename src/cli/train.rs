@@ -1,18 +1,23 @@
 //! `wgrad train`: a run from a recipe.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::json;
+
+use super::output::say;
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::read;
 use crate::nn::Summary;
 use crate::tensor::Shape;
 use crate::train::progress::Style;
 use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
+
+/// What a shell reports of a program that was ended by Ctrl-C.
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// Train a model
 #[derive(clap::Subcommand)]
@@ -32,13 +37,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A folder of images: MNIST or CIFAR files, or one folder a class
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The run's directory
     #[arg(long, value_name = "DIR", default_value = "runs/latest")]
     out: PathBuf,
-    /// Go on from the last checkpoint of --out
-    #[arg(long)]
+    /// Go on from the last checkpoint of --out, by the recipe that is kept there
+    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "dry_run"])]
     resume: bool,
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
@@ -53,10 +58,10 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     let handler = move || {
-        if flag.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            std::process::exit(130);
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("interrupted: writing a checkpoint (once more to stop at once)");
+        eprintln!("interrupted: stopping after this step (once more to stop at once)");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::argument("Ctrl-C", e.to_string()))?;
     Ok(stop)
@@ -70,13 +75,13 @@ impl Train {
         };
         let gpu = Gpu::new()?;
         if options.resume {
-            return options.resume(&gpu);
+            return options.resume(&gpu, method);
         }
         let recipe = options.recipe(method)?;
         let dataset = Arc::new(open(&recipe.data, Split::Train)?);
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
         if options.dry_run {
-            return dry_run(&gpu, &mut trainer, &dataset);
+            return dry_run(&gpu, &mut trainer, &dataset, options.json);
         }
         let run = RunDirectory::create(&options.out, &recipe, &gpu)?;
         options.finish(&mut trainer, &run)
@@ -86,73 +91,92 @@ impl Train {
 impl Options {
     fn recipe(&self, method: &str) -> Result<Recipe> {
         let mut recipe = match &self.recipe {
-            Some(path) => Recipe::parse(&String::from_utf8_lossy(&read(path)?), &path.display().to_string())?,
-            None if method == "simclr" => simclr_defaults(),
-            None => Recipe::default(),
+            Some(path) => Recipe::read(path)?,
+            None => Recipe::defaults(method),
         };
-        recipe.method = method.into();
         if let Some(data) = &self.data {
             recipe.data.clone_from(data);
         }
         self.set.iter().try_for_each(|assignment| recipe.set(assignment))?;
+        if recipe.method != method {
+            return Err(Error::argument("recipe", format!("its method is \"{}\"; use `wgrad train {}`", recipe.method, recipe.method)));
+        }
         Ok(recipe)
     }
 
-    fn resume(&self, gpu: &Gpu) -> Result<ExitCode> {
-        let (run, _) = RunDirectory::open(&self.out)?;
-        let checkpoint = Checkpoint::load(&run.last_checkpoint())?;
-        let dataset = Arc::new(open(&checkpoint.recipe.data, Split::Train)?);
-        let mut trainer = Trainer::resume(gpu, &checkpoint, dataset)?;
-        run.rewind(checkpoint.position.step)?;
-        eprintln!("resuming at step {} of {}", checkpoint.position.step, trainer.steps());
+    fn resume(&self, gpu: &Gpu, method: &str) -> Result<ExitCode> {
+        let (run, recipe) = RunDirectory::open(&self.out)?;
+        if recipe.method != method {
+            return Err(Error::argument(
+                self.out.display().to_string(),
+                format!("holds a run of the method \"{}\"; use `wgrad train {}`", recipe.method, recipe.method),
+            ));
+        }
+        let dataset = Arc::new(open(&recipe.data, Split::Train)?);
+        let path = run.last_checkpoint();
+        // A run that was ended before its first checkpoint starts again.
+        let mut trainer =
+            if path.exists() { Trainer::resume(gpu, &Checkpoint::load(&path)?, dataset)? } else { Trainer::new(gpu, recipe, dataset)? };
+        let step = trainer.position().step;
+        run.rewind(step)?;
+        eprintln!("resuming after step {step} of {}", trainer.steps());
         self.finish(&mut trainer, &run)
     }
 
     fn finish(&self, trainer: &mut Trainer, run: &RunDirectory) -> Result<ExitCode> {
         let stop = stop_on_interrupt()?;
-        let outcome = trainer.run(Some(run), if self.json { Style::Json } else { Style::Auto }, &stop)?;
+        let style = if self.json { Style::Json } else { Style::Auto };
+        let outcome = trainer.run(Some(run), style, &mut |_| stop.load(Ordering::Relaxed))?;
         if outcome.finished {
             eprintln!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display());
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("stopped at step {}; go on with --resume --out {}", outcome.position.step, display(run.path()));
-        Ok(ExitCode::from(130))
+        let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method, run.path().display());
+        eprintln!("stopped after step {}; go on with `{command}`", outcome.position.step);
+        Ok(ExitCode::from(INTERRUPTED))
     }
 }
 
-fn display(path: &Path) -> String {
-    path.display().to_string()
-}
-
-/// SimCLR's own defaults for small grey images.
-pub(super) fn simclr_defaults() -> Recipe {
-    Recipe {
-        method: "simclr".into(),
-        model: "cnn_16_32_64".into(),
-        batch: 256,
-        epochs: 6,
-        augmentation: "grey_simclr".into(),
-        learning_rate: 0.3,
-        weight_decay: 1e-4,
-        ..Default::default()
-    }
-}
-
-fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>) -> Result<ExitCode> {
+fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bool) -> Result<ExitCode> {
+    let recipe = trainer.recipe.clone();
     let mut summary = Summary::default();
-    let input = Shape::from([trainer.recipe.batch, dataset.height(), dataset.width(), dataset.channels()]);
-    trainer.learner.network().summarize(&input, &mut summary)?;
-    println!("{summary}");
-    let views = u64::from(trainer.learner.method().views());
-    let parameters = 4 * trainer.params.count() as u64;
-    // Values, gradients and one optimizer state; activations of every view with their gradients.
-    let estimate = 3 * parameters + 2 * views * summary.activation_bytes();
-    println!("parameters        {} ({} with heads)", summary.parameters(), trainer.params.count());
-    println!("multiply-adds     {} an image and view", summary.macs() / trainer.recipe.batch.max(1) as u64);
-    println!("device memory     about {} MiB for a step", (estimate >> 20).max(1));
-    let (seconds, measured) = trainer.measure_steps(3)?;
-    println!("                  {} MiB measured", gpu.memory().high_water >> 20);
-    println!("expected time     {:.0} s for {} steps of {} ms on {}", seconds * trainer.steps() as f64, trainer.steps(), (seconds * 1e3).round(), gpu.capabilities().name);
-    println!("                  measured on {measured} steps, whose result was thrown away");
+    trainer
+        .learner
+        .network()
+        .summarize(&Shape::from([recipe.batch, dataset.height(), dataset.width(), dataset.channels()]), &mut summary)?;
+    let (first, each) = trainer.measure_steps(3)?;
+    let (steps, parameters) = (trainer.steps(), trainer.params.count());
+    let multiply_adds = summary.macs() / recipe.batch as u64;
+    let memory = gpu.memory().high_water;
+    let seconds = first + each * steps.saturating_sub(1) as f64;
+    if as_json {
+        let layers = summary
+            .rows
+            .iter()
+            .map(|r| json!({ "name": r.name, "output": r.output.to_vec(), "parameters": r.parameters, "multiply_adds": r.macs }))
+            .collect::<Vec<_>>();
+        say(format!(
+            "{:#}",
+            json!({
+                "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory, "steps": steps,
+                "first_step_seconds": first, "step_seconds": each, "expected_seconds": seconds, "adapter": gpu.capabilities().name, "layers": layers,
+            })
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let heads = parameters - summary.parameters();
+    say(format!("{summary}\n"))?;
+    say(format!(
+        "parameters       {parameters}{}",
+        if heads > 0 { format!(", {heads} of them in heads that only training needs") } else { String::new() }
+    ))?;
+    say(format!("multiply-adds    {multiply_adds} an image, forwards"))?;
+    say(format!("device memory    {:.1} MiB", memory as f64 / f64::from(1 << 20)))?;
+    say(format!(
+        "expected time    {seconds:.0} s: {steps} steps of {:.0} ms after a first one of {:.1} s, which compiles kernels",
+        each * 1e3,
+        first
+    ))?;
+    say(format!("measured on a few steps on {}; nothing was kept", gpu.capabilities().name))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// Whether `path` is a temporary file of [`write_atomically`], which only a killed process leaves behind.
+pub fn is_partial(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) && path.extension().is_some_and(|e| e == "partial")
+}
+
 /// Reads a whole file.
 ///
 /// # Errors

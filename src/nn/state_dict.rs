@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Parameters, Role, Slot};
+use super::{Parameter, Parameters, Role, Slot};
 use crate::error::{Error, Result};
 use crate::io::layout::Layout;
 use crate::io::{Archive, HostTensor};
@@ -47,10 +47,11 @@ pub fn state(params: &Parameters) -> Result<Vec<(String, Shape)>> {
 /// A lost device.
 pub fn to_archive(params: &Parameters) -> Result<Archive> {
     let mut archive = Archive::default();
-    for parameter in params.all() {
-        let slot = parameter.slot()?;
+    // All reads are recorded before the first is waited for: one submission and not one for each parameter.
+    let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.plain()?.read_later()?));
+    for (slot, read) in params.all().into_iter().map(read).collect::<Result<Vec<_>>>()? {
         let layout = layout(&slot);
-        let data = layout.to_file(&parameter.plain()?.to_vec::<f32>()?, &slot.shape)?;
+        let data = layout.to_file(&bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?), &slot.shape)?;
         archive.insert(&slot.name, HostTensor::F32(layout.file_shape(&slot.shape)?, data));
     }
     for (_, name, count) in params.counters() {

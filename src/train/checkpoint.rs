@@ -8,7 +8,7 @@ use crate::gpu::Gpu;
 use crate::io::{Archive, HostTensor};
 use crate::methods::Method;
 use crate::nn::{Parameters, state_dict};
-use crate::optim::Optimizer;
+use crate::optim::{Ema, Optimizer};
 use crate::tensor::Tensor;
 
 /// Raised when older checkpoints can no longer be read.
@@ -25,16 +25,54 @@ pub struct Position {
     pub batch: usize,
 }
 
+/// The losses of an epoch so far.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct EpochLoss {
+    /// Their sum.
+    pub sum: f64,
+    /// How many.
+    pub count: u64,
+}
+
+impl EpochLoss {
+    /// Adds a step's.
+    pub fn add(&mut self, loss: f32) {
+        self.sum += f64::from(loss);
+        self.count += 1;
+    }
+
+    /// The mean, 0 of none.
+    pub fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+}
+
+/// All of a run that changes from step to step.
+pub struct State<'a> {
+    /// The weights and statistics.
+    pub params: &'a Parameters,
+    /// Their average, where one is kept.
+    pub ema: Option<&'a Ema>,
+    /// With its moments.
+    pub optimizer: &'a mut dyn Optimizer,
+    /// With its queues and centres.
+    pub method: &'a dyn Method,
+}
+
 /// The file's contents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     /// Where the run stands.
     pub position: Position,
+    /// The losses of the epoch under way, so that its mean is the same whether or not the run was interrupted.
+    pub epoch_loss: EpochLoss,
     /// What the run computes.
     pub recipe: Recipe,
     /// The adapter that computed it, with its driver and schedule: others give other bits.
     pub adapter: String,
     archive: Archive,
+    /// What errors call it: the file.
+    source: String,
 }
 
 /// Adapter, driver and schedule in one line: equal bits are promised only where it is equal.
@@ -48,10 +86,13 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A lost device.
-    pub fn capture(position: Position, recipe: &Recipe, params: &Parameters, optimizer: &mut dyn Optimizer, method: &dyn Method) -> Result<Self> {
+    pub fn capture((position, epoch_loss): (Position, EpochLoss), recipe: &Recipe, state: State) -> Result<Self> {
+        let State { params, ema, optimizer, method } = state;
         let mut archive = Archive::default();
-        for (name, tensor) in state_dict::to_archive(params)?.tensors {
-            archive.insert(format!("model.{name}"), tensor);
+        for (prefix, params) in [("model", Some(params)), ("ema", ema.map(Ema::parameters))] {
+            for (name, tensor) in params.map(state_dict::to_archive).transpose()?.unwrap_or_default().tensors {
+                archive.insert(format!("{prefix}.{name}"), tensor);
+            }
         }
         for (name, tensor) in optimizer.state()? {
             archive.insert(format!("optimizer.{name}"), host(&tensor)?);
@@ -59,21 +100,30 @@ impl Checkpoint {
         for (name, tensor) in method.state() {
             archive.insert(format!("method.{name}"), host(&tensor)?);
         }
-        Ok(Self { position, recipe: recipe.clone(), adapter: adapter_line(params.gpu()), archive })
+        Ok(Self { position, epoch_loss, recipe: recipe.clone(), adapter: adapter_line(params.gpu()), archive, source: "checkpoint".into() })
     }
 
     /// Puts the state of a run back on the device.
     ///
     /// # Errors
     /// [`Error::Data`] naming a tensor that is missing or does not fit.
-    pub fn restore(&self, params: &Parameters, optimizer: &mut dyn Optimizer, method: &dyn Method) -> Result<()> {
+    pub fn restore(&self, state: State) -> Result<()> {
+        let State { params, ema, optimizer, method } = state;
         let part = |prefix: &str| {
             let strip = |(name, tensor): (&String, &HostTensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone()));
             Archive { tensors: self.archive.tensors.iter().filter_map(strip).collect(), text: Default::default() }
         };
-        let report = state_dict::from_archive(params, &part("model."), "checkpoint")?;
-        if let Some(name) = report.missing.first().or(report.extra.first()) {
-            return Err(Error::data("checkpoint", format!("does not fit the recipe's model: tensor \"{name}\" is only on one side")));
+        for (prefix, params) in [("model.", Some(params)), ("ema.", ema.map(Ema::parameters))] {
+            let report =
+                params.map(|params| state_dict::from_archive(params, &part(prefix), &self.source)).transpose()?.unwrap_or_default();
+            for (names, lacks) in [(&report.missing, "the checkpoint lacks"), (&report.extra, "the model lacks")] {
+                if let Some(name) = names.first() {
+                    return Err(Error::data(
+                        &self.source,
+                        format!("does not fit the model of its recipe: {lacks} tensor \"{prefix}{name}\""),
+                    ));
+                }
+            }
         }
         params.set_step(self.position.step);
         for (prefix, targets) in [("optimizer.", optimizer.state()?), ("method.", method.state())] {
@@ -84,14 +134,20 @@ impl Checkpoint {
                     Some(HostTensor::I32(shape, data)) if shape == target.shape() => target.write(data)?,
                     other => {
                         let found = other.map_or("nothing".into(), |t| t.shape().to_string());
-                        return Err(Error::data("checkpoint", format!("tensor \"{prefix}{name}\" should have shape {}, found {found}", target.shape())));
+                        return Err(Error::data(
+                            &self.source,
+                            format!("tensor \"{prefix}{name}\" should have shape {}, found {found}", target.shape()),
+                        ));
                     }
                 }
             }
         }
         let here = adapter_line(params.gpu());
         if here != self.adapter {
-            log::warn!("the run was on \"{}\", this is \"{here}\": it goes on, but its bits will differ from an uninterrupted run's", self.adapter);
+            log::warn!(
+                "the run was on \"{}\", this is \"{here}\": it goes on, but its bits will differ from an uninterrupted run's",
+                self.adapter
+            );
         }
         Ok(())
     }
@@ -108,8 +164,13 @@ impl Checkpoint {
             ("step", step.to_string()),
             ("epoch", epoch.to_string()),
             ("batch", batch.to_string()),
+            ("epoch_loss_sum", self.epoch_loss.sum.to_string()),
+            ("epoch_loss_count", self.epoch_loss.count.to_string()),
+            ("seed", self.recipe.seed.to_string()),
             ("recipe", self.recipe.to_toml()?),
             ("adapter", self.adapter.clone()),
+            // Kernels have no tuning table yet; where there is one, its hash belongs to what decides the bits.
+            ("tuning_table", "none".into()),
         ] {
             archive.text.insert(key.into(), value);
         }
@@ -129,13 +190,19 @@ impl Checkpoint {
         }
         fn number<T: std::str::FromStr>(archive: &Archive, path: &Path, key: &str) -> Result<T> {
             let text = archive.require_text(path, key)?;
-            text.parse().map_err(|_| Error::data(path.display().to_string(), format!("the entry \"{key}\" is \"{text}\", expected a number")))
+            text.parse()
+                .map_err(|_| Error::data(path.display().to_string(), format!("the entry \"{key}\" is \"{text}\", expected a number")))
         }
-        let position = Position { step: number(&archive, path, "step")?, epoch: number(&archive, path, "epoch")?, batch: number(&archive, path, "batch")? };
+        let position = Position {
+            step: number(&archive, path, "step")?,
+            epoch: number(&archive, path, "epoch")?,
+            batch: number(&archive, path, "batch")?,
+        };
+        let epoch_loss = EpochLoss { sum: number(&archive, path, "epoch_loss_sum")?, count: number(&archive, path, "epoch_loss_count")? };
         let recipe = Recipe::parse(archive.require_text(path, "recipe")?, &source)?;
         let adapter = archive.require_text(path, "adapter")?.to_string();
         archive.text.clear();
-        Ok(Self { position, recipe, adapter, archive })
+        Ok(Self { position, epoch_loss, recipe, adapter, archive, source })
     }
 }
 

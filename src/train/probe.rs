@@ -85,7 +85,14 @@ const STEPS: u64 = 150;
 ///
 /// # Errors
 /// A class with fewer labelled images than asked for; those of the device.
-pub fn probe(gpu: &Gpu, trained: &dyn Module, recipe: &Recipe, train: &Arc<Dataset>, test: &Arc<Dataset>, options: &ProbeOptions) -> Result<Vec<Accuracies>> {
+pub fn probe(
+    gpu: &Gpu,
+    trained: &dyn Module,
+    recipe: &Recipe,
+    train: &Arc<Dataset>,
+    test: &Arc<Dataset>,
+    options: &ProbeOptions,
+) -> Result<Vec<Accuracies>> {
     let random_params = Parameters::new(gpu, recipe.seed.wrapping_add(0x5eed));
     let random = learner(&random_params, recipe, train)?;
     let pixels = Pixels::new(train.image_bytes());
@@ -110,7 +117,9 @@ pub fn probe(gpu: &Gpu, trained: &dyn Module, recipe: &Recipe, train: &Arc<Datas
             let train_y = Tensor::from_slice(gpu, &labels, [labels.len()])?;
             let classifier = fit(gpu, &train_x, &train_y, train.classes(), options.seed)?;
             let test_x = scale.upload(gpu, &test_views)?;
-            let classify = |x: &Tensor| Ok::<_, crate::error::Error>(share_right(&classifier.forward(x, Mode::Eval)?.to_vec()?, test.labels(), train.classes()));
+            let classify = |x: &Tensor| {
+                Ok::<_, crate::error::Error>(share_right(&classifier.forward(x, Mode::Eval)?.to_vec()?, test.labels(), train.classes()))
+            };
             found.linear.push(classify(&test_x)?);
             found.clean.push(classify(&scale.upload(gpu, &test_clean)?)?);
             found.neighbours.push(nearest(&train_x, &labels, &test_x, test.labels(), train.classes())?);

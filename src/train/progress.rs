@@ -1,10 +1,14 @@
 //! What a run shows while it goes: a bar with rate and remaining time on a terminal, plain lines otherwise, JSON on request.
 
-use std::io::IsTerminal;
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub enum Style {
 
 /// Plain lines come at most this often.
 const LINES: Duration = Duration::from_secs(5);
+/// The rate is that of the last so many steps: the first ones compile kernels, and would be held against all that follow.
+const RATE_STEPS: usize = 50;
 
 /// The progress of one run.
 pub struct Progress {
@@ -27,8 +33,7 @@ pub struct Progress {
     label: String,
     steps: u64,
     batch: usize,
-    begun: Instant,
-    first_step: u64,
+    recent: VecDeque<(u64, Instant)>,
     shown: Option<Instant>,
 }
 
@@ -38,21 +43,29 @@ impl Progress {
         let bar = (style == Style::Auto && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(steps).with_position(done);
             // The template is constant; should it ever be wrong, the default bar is shown.
-            let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg} eta {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style);
             bar.set_prefix(label.to_string());
+            bar.set_message("compiling kernels");
             bar
         });
-        Self { style, bar, label: label.into(), steps, batch, begun: Instant::now(), first_step: done, shown: None }
+        Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None }
     }
 
     /// Shows a step's figures; `step` counts from 1.
     pub fn step(&mut self, step: u64, loss: f32, learning_rate: f32) {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        let rate = (step - self.first_step.min(step)) as f64 * self.batch as f64 / seconds.max(1e-9);
+        self.recent.push_back((step, Instant::now()));
+        if self.recent.len() > RATE_STEPS {
+            self.recent.pop_front();
+        }
+        let speed = steps_per_second(&self.recent).map_or(String::new(), |rate| {
+            let left = Duration::from_secs_f64((self.steps.saturating_sub(step) as f64 / rate).min(1e9));
+            format!("  {:.0} images/s, {} left", rate * self.batch as f64, clock(left))
+        });
         if let Some(bar) = &self.bar {
             bar.set_position(step);
-            bar.set_message(format!("loss {loss:.4}  {rate:.0} images/s"));
+            bar.set_message(format!("loss {loss:.4}{speed}"));
             return;
         }
         let last = step == self.steps;
@@ -60,23 +73,34 @@ impl Progress {
             return;
         }
         self.shown = Some(Instant::now());
-        let left = (self.steps.saturating_sub(step)) as f64 * self.batch as f64 / rate.max(1e-9);
-        eprintln!("{} step {step}/{} loss {loss:.4} learning rate {learning_rate:.4} {rate:.0} images/s, {left:.0} s left", self.label, self.steps);
+        eprintln!("{} step {step}/{}  loss {loss:.4}  learning rate {learning_rate:.4}{speed}", self.label, self.steps);
     }
 
-    /// Shows a line of metrics.
-    pub fn metrics(&self, metrics: &Value) {
+    /// Hands on a line of metrics: every one as JSON, those of whole epochs as text.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where stdout cannot be written.
+    pub fn metrics(&self, metrics: &Metrics) -> Result<()> {
         match self.style {
-            Style::Json => println!("{metrics}"),
+            Style::Json => writeln!(std::io::stdout(), "{}", metrics.to_json()).map_err(|e| Error::io(Path::new("stdout"), &e))?,
             Style::Silent => {}
             Style::Auto => {
-                let line = format!("{} {}", self.label, line(metrics));
-                match &self.bar {
-                    Some(bar) => bar.println(line),
-                    None => eprintln!("{line}"),
+                if let Some(Epoch { images_per_second: rate, skipped }) = metrics.whole {
+                    let skipped = if skipped > 0 {
+                        format!(", {skipped} steps skipped because their gradients were not finite")
+                    } else {
+                        String::new()
+                    };
+                    let line =
+                        format!("{} epoch {} done: mean loss {:.4}, {rate:.0} images/s{skipped}", self.label, metrics.epoch, metrics.loss);
+                    match &self.bar {
+                        Some(bar) => bar.println(line),
+                        None => eprintln!("{line}"),
+                    }
                 }
             }
         }
+        Ok(())
     }
 
     /// Removes the bar.
@@ -87,15 +111,86 @@ impl Progress {
     }
 }
 
-/// `{"a": 1, "b": 2}` as `a 1  b 2`.
-fn line(metrics: &Value) -> String {
-    let empty = serde_json::Map::new();
-    let fields = metrics.as_object().unwrap_or(&empty);
-    let show = |v: &Value| v.as_f64().filter(|f| f.fract() != 0.0).map_or_else(|| v.to_string(), |f| format!("{f:.4}"));
-    fields.iter().map(|(k, v)| format!("{k} {}", show(v))).collect::<Vec<_>>().join("  ")
+fn steps_per_second(recent: &VecDeque<(u64, Instant)>) -> Option<f64> {
+    let ((first, begun), (last, now)) = (recent.front()?, recent.back()?);
+    let seconds = now.duration_since(*begun).as_secs_f64();
+    (last > first && seconds > 0.0).then(|| (last - first) as f64 / seconds)
 }
 
-/// One line of metrics.
-pub fn record(step: u64, epoch: u32, loss: f32, learning_rate: f32, images_per_second: f64) -> Value {
-    json!({ "step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate, "images_per_second": images_per_second.round() })
+/// `9 s`, `2:05` or `1:00:00`.
+fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+    }
+}
+
+/// One line of metrics: of a step, or of a whole epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metrics {
+    /// Steps taken so far.
+    pub step: u64,
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// The step's loss, or the epoch's mean.
+    pub loss: f32,
+    /// The last step's.
+    pub learning_rate: f32,
+    /// Only with a whole epoch.
+    pub whole: Option<Epoch>,
+}
+
+/// What is known of a whole epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Epoch {
+    /// Since the epoch began, or was resumed.
+    pub images_per_second: f64,
+    /// Steps that changed nothing because their gradients were not finite, since the run began.
+    pub skipped: u64,
+}
+
+impl Metrics {
+    /// As an object whose `kind` is `step` or `epoch`.
+    pub fn to_json(&self) -> Value {
+        let Self { step, epoch, loss, learning_rate, whole } = *self;
+        // The shortest decimal that is this f32, not the float64 beside it.
+        let short = |v: f32| v.to_string().parse::<f64>().unwrap_or(f64::from(v));
+        let mut line = json!({ "kind": "step", "step": step, "epoch": epoch, "loss": short(loss), "learning_rate": short(learning_rate) });
+        if let (Some(Epoch { images_per_second, skipped }), Some(fields)) = (whole, line.as_object_mut()) {
+            fields.insert("kind".into(), json!("epoch"));
+            fields.insert("images_per_second".into(), json!((images_per_second * 10.0).round() / 10.0));
+            fields.insert("skipped".into(), json!(skipped));
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_latest_steps() {
+        let begun = Instant::now();
+        let at = |step, seconds| (step, begun + Duration::from_secs_f64(seconds));
+        assert_eq!(steps_per_second(&VecDeque::from([at(1, 0.0)])), None);
+        assert_eq!(steps_per_second(&VecDeque::from([at(7, 3.0), at(8, 3.5), at(9, 4.0)])), Some(2.0));
+    }
+
+    #[test]
+    fn remaining_time_reads_like_a_clock() {
+        let shown = [0.4, 59.4, 59.6, 3599.0, 3600.0].map(|s| clock(Duration::from_secs_f64(s)));
+        assert_eq!(shown, ["0 s", "59 s", "1:00", "59:59", "1:00:00"]);
+    }
+
+    #[test]
+    fn metrics_are_short_numbers() {
+        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, whole: None };
+        assert_eq!(step.to_json().to_string(), r#"{"epoch":1,"kind":"step","learning_rate":1.2e-6,"loss":0.1,"step":20}"#);
+        let epoch = Metrics { whole: Some(Epoch { images_per_second: 99.96, skipped: 0 }), ..step };
+        assert_eq!(epoch.to_json()["images_per_second"], 100.0);
+        assert_eq!(epoch.to_json()["kind"], "epoch");
+    }
 }

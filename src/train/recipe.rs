@@ -27,7 +27,7 @@ pub struct Recipe {
     pub epochs: u32,
     /// Decides initial values, order and augmentation.
     pub seed: u32,
-    /// The augmentation preset, see `wgrad data`.
+    /// The augmentation preset, see [`Augmentation::preset`](crate::data::Augmentation::preset).
     pub augmentation: String,
     /// `sgd`, `adamw` or `lars`.
     pub optimizer: String,
@@ -41,6 +41,8 @@ pub struct Recipe {
     pub weight_decay: f32,
     /// Gradients of a larger norm are scaled down to it; 0 for none.
     pub clip_norm: f32,
+    /// Momentum of an exponential moving average of the weights, which is then what is kept; 0 for none.
+    pub ema: f32,
     /// Supervised learning: probability spread over all classes.
     pub label_smoothing: f32,
     /// SimCLR: divides the similarities.
@@ -61,8 +63,8 @@ impl Default for Recipe {
             model: "mobilenetv1".into(),
             width: 0.25,
             stem_stride: 1,
-            batch: 128,
-            epochs: 4,
+            batch: 64,
+            epochs: 5,
             seed: 0,
             augmentation: "none".into(),
             optimizer: "sgd".into(),
@@ -71,6 +73,7 @@ impl Default for Recipe {
             momentum: 0.9,
             weight_decay: 5e-4,
             clip_norm: 0.0,
+            ema: 0.0,
             label_smoothing: 0.1,
             temperature: 0.5,
             projector_hidden: 64,
@@ -81,12 +84,64 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Parses a recipe; what it leaves out takes its default.
+    /// A method's own defaults; an unknown one takes those of `supervised`, and is refused by [`Self::check`].
+    pub fn defaults(method: &str) -> Self {
+        match method {
+            // What a small network learns from small grey images in a few epochs.
+            "simclr" => Self {
+                method: "simclr".into(),
+                model: "cnn_16_32_64".into(),
+                batch: 256,
+                epochs: 6,
+                augmentation: "grey_simclr".into(),
+                learning_rate: 0.3,
+                weight_decay: 1e-4,
+                ..Self::default()
+            },
+            other => Self { method: other.into(), ..Self::default() },
+        }
+    }
+
+    /// Parses a recipe; what it leaves out takes its method's default.
     ///
     /// # Errors
     /// [`Error::Data`] naming `source`, the line and the key.
     pub fn parse(text: &str, source: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::data(source, e.to_string()))
+        let wrong = |e: toml::de::Error| Error::data(source, e.to_string());
+        // Once as it is, for errors with line numbers; then on top of the method's defaults.
+        let method = toml::from_str::<Self>(text).map_err(wrong)?.method;
+        let mut table: toml::Table = toml::from_str(&Self::defaults(&method).to_toml()?).map_err(wrong)?;
+        table.extend(toml::from_str::<toml::Table>(text).map_err(wrong)?);
+        table.try_into().map_err(wrong)
+    }
+
+    /// Whether every number lies where it means something. Names are judged by whoever looks them up.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the key, what is allowed and what was found.
+    pub fn check(&self) -> Result<()> {
+        fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Result<()> {
+            // Written so that NaN lies outside.
+            if value >= least && value <= most {
+                Ok(())
+            } else {
+                Err(Error::argument(key, format!("expected {least} to {most}, found {value}")))
+            }
+        }
+        within("epochs", self.epochs, 1, 65_535)?;
+        within("batch", self.batch, if self.method == "simclr" { 2 } else { 1 }, 1 << 20)?;
+        within("width", self.width, 0.01, 100.0)?;
+        within("stem_stride", self.stem_stride, 1, 8)?;
+        within("learning_rate", self.learning_rate, 0.0, 1e6)?;
+        within("momentum", self.momentum, 0.0, 1.0)?;
+        within("weight_decay", self.weight_decay, 0.0, 1e6)?;
+        within("clip_norm", self.clip_norm, 0.0, f32::MAX)?;
+        within("ema", self.ema, 0.0, 1.0)?;
+        within("label_smoothing", self.label_smoothing, 0.0, 1.0)?;
+        within("temperature", self.temperature, 1e-6, 1e6)?;
+        within("projector_hidden", self.projector_hidden, 1, 1 << 20)?;
+        within("projection", self.projection, 1, 1 << 20)?;
+        within("checkpoint_every", self.checkpoint_every, 1, u64::MAX)
     }
 
     /// Reads a recipe.
@@ -110,14 +165,18 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`] for an unknown key or a value of the wrong type.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let wrong = |message: String| Error::argument(format!("--set {assignment}"), message);
+        let wrong = |message: String| Error::argument(format!("recipe value \"{assignment}\""), message);
         let (key, value) = assignment.split_once('=').ok_or_else(|| wrong("expected key=value".into()))?;
         let mut table: toml::Table = toml::from_str(&self.to_toml()?).map_err(|e| wrong(e.to_string()))?;
         let old = table.get(key).ok_or_else(|| {
             let keys: Vec<&str> = table.keys().map(String::as_str).collect();
             wrong(format!("there is no such key; there are {}", keys.join(", ")))
         })?;
-        let new = if old.is_str() { toml::Value::String(value.into()) } else { parse_value(value, old).ok_or_else(|| wrong(format!("expected a value like {old}")))? };
+        let new = if old.is_str() {
+            toml::Value::String(value.into())
+        } else {
+            parse_value(value, old).ok_or_else(|| wrong(format!("expected a value like {old}")))?
+        };
         table.insert(key.into(), new);
         *self = table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_string()))?;
         Ok(())
@@ -149,6 +208,32 @@ mod tests {
             assert!(message.contains(words), "{message}");
         }
         let message = Recipe::parse("epochs = 3\nbatsch = 1\n", "r.toml").unwrap_err().to_string();
-        assert!(message.contains("r.toml") && message.contains("batsch"), "{message}");
+        assert!(message.contains("r.toml") && message.contains("line 2") && message.contains("batsch"), "{message}");
+        assert_eq!(Recipe::parse("method = \"simclr\"\nseed = 3", "x").unwrap(), Recipe { seed: 3, ..Recipe::defaults("simclr") });
+    }
+
+    #[test]
+    fn numbers_without_a_meaning_are_refused_by_their_key() {
+        for method in ["supervised", "simclr"] {
+            Recipe::defaults(method).check().unwrap();
+        }
+        for bad in [
+            "epochs=0",
+            "epochs=65536",
+            "batch=0",
+            "learning_rate=-1",
+            "learning_rate=nan",
+            "temperature=0",
+            "momentum=2",
+            "checkpoint_every=0",
+        ] {
+            let mut recipe = Recipe::default();
+            recipe.set(bad).unwrap();
+            let (key, value) = bad.split_once('=').unwrap();
+            let message = recipe.check().unwrap_err().to_string().to_lowercase();
+            assert!(message.starts_with(key) && message.ends_with(&format!("found {value}")), "{message}");
+        }
+        let pair = Recipe { batch: 1, ..Recipe::defaults("simclr") };
+        assert!(pair.check().unwrap_err().to_string().contains("batch: expected 2 to"));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::{read, write_atomically};
+use crate::io::atomic::{is_partial, read, write_atomically};
 
 /// One run's files.
 #[derive(Debug, Clone)]
@@ -18,28 +18,49 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// A new run's directory.
+    /// A new run's directory. Where one was begun and never got as far as a checkpoint, it is begun again.
     ///
     /// # Errors
-    /// [`Error::Argument`] where it holds a run already; [`Error::Io`].
+    /// [`Error::Argument`] where it holds a run already; [`Error::Io`], and then nothing of it is left.
     pub fn create(path: &Path, recipe: &Recipe, gpu: &Gpu) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
-        if run.recipe_path().exists() {
-            return Err(Error::argument(path.display().to_string(), "holds a run already; continue it with --resume or choose another directory"));
+        if run.last_checkpoint().exists() || run.weights().exists() {
+            return Err(Error::argument(
+                path.display().to_string(),
+                "holds a run already; continue it with --resume or choose another --out",
+            ));
         }
-        let checkpoints = path.join("checkpoints");
-        fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, &e))?;
-        write_atomically(&path.join("environment.json"), pretty(&environment(gpu)).as_bytes())?;
-        write_atomically(&run.recipe_path(), recipe.to_toml()?.as_bytes())?;
+        let existed = path.exists();
+        run.write_new(recipe, gpu).inspect_err(|_| {
+            // The recipe comes last, so it is not there; what else was written goes.
+            let _ = fs::remove_file(run.environment_path());
+            let _ = fs::remove_dir(run.checkpoints());
+            if !existed {
+                let _ = fs::remove_dir(path);
+            }
+        })?;
         Ok(run)
+    }
+
+    fn write_new(&self, recipe: &Recipe, gpu: &Gpu) -> Result<()> {
+        let checkpoints = self.checkpoints();
+        fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, &e))?;
+        if self.metrics_path().exists() {
+            fs::remove_file(self.metrics_path()).map_err(|e| Error::io(&self.metrics_path(), &e))?;
+        }
+        write_atomically(&self.environment_path(), pretty(&environment(gpu)).as_bytes())?;
+        write_atomically(&self.recipe_path(), recipe.to_toml()?.as_bytes())
     }
 
     /// An existing run and its recipe.
     ///
     /// # Errors
-    /// [`Error::Io`] where there is none; [`Error::Data`] where the recipe is damaged.
+    /// [`Error::Io`], [`Error::Data`] where there is none; [`Error::Data`] where the recipe is damaged.
     pub fn open(path: &Path) -> Result<(Self, Recipe)> {
         let run = Self { path: path.to_path_buf() };
+        if path.is_dir() && !run.recipe_path().exists() {
+            return Err(Error::data(path.display().to_string(), "holds no run: it has no recipe.toml"));
+        }
         let recipe = Recipe::read(&run.recipe_path())?;
         Ok((run, recipe))
     }
@@ -53,9 +74,17 @@ impl RunDirectory {
         self.path.join("recipe.toml")
     }
 
+    fn environment_path(&self) -> PathBuf {
+        self.path.join("environment.json")
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// The checkpoint that a killed run goes on from.
     pub fn last_checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoints").join("last.safetensors")
+        self.checkpoints().join("last.safetensors")
     }
 
     /// The weights alone, in PyTorch's layout.
@@ -80,11 +109,18 @@ impl RunDirectory {
         attempt().map_err(|e| Error::io(&path, &e))
     }
 
-    /// Drops metrics of steps from `step` on: those that a resumed run will write again.
+    /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written again, and half-written files
+    /// that a killed process left.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn rewind(&self, step: u64) -> Result<()> {
+        for folder in [self.path.clone(), self.checkpoints()] {
+            let entries = fs::read_dir(&folder).map_err(|e| Error::io(&folder, &e))?;
+            for file in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_partial(file)) {
+                fs::remove_file(&file).map_err(|e| Error::io(&file, &e))?;
+            }
+        }
         let path = self.metrics_path();
         if !path.exists() {
             return Ok(());
@@ -121,6 +157,8 @@ pub fn environment(gpu: &Gpu) -> Value {
         "schedule": caps.schedule.to_string(),
         "webgpu_limits": caps.webgpu_limits,
         "checked": gpu.options().checked,
+        // Kernels have no tuning table yet; where there is one, its hash belongs to what decides the bits.
+        "tuning_table": null,
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "cores": std::thread::available_parallelism().map_or(0, |n| n.get()),

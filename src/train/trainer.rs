@@ -1,13 +1,13 @@
 //! The loop: a recipe becomes a model, a method, an optimizer and a stream of batches, and is run to its end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::checkpoint::{Checkpoint, Position};
+use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::{preprocessing, upload};
-use super::progress::{Progress, Style, record};
+use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
 use crate::data::{Augmentation, Dataset, DeviceBatch, Loader};
@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
 use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
-use crate::nn::{Module, Parameters, state_dict};
-use crate::optim::{self, Common, Optimizer, Schedule};
+use crate::nn::{Module, Parameters, Role, state_dict};
+use crate::optim::{self, Common, Ema, Optimizer, Schedule};
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;
@@ -54,7 +54,12 @@ impl Learner {
 /// # Errors
 /// [`Error::Argument`] for an unknown method or model; out of memory.
 pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset) -> Result<Learner> {
-    let options = BackboneOptions { channels: dataset.channels(), width: recipe.width, stem_stride: recipe.stem_stride, pixels: dataset.image_bytes() };
+    let options = BackboneOptions {
+        channels: dataset.channels(),
+        width: recipe.width,
+        stem_stride: recipe.stem_stride,
+        pixels: dataset.image_bytes(),
+    };
     let encoder = backbone(params, &recipe.model, options)?;
     match recipe.method.as_str() {
         "supervised" => {
@@ -94,13 +99,14 @@ pub struct Trainer {
     /// What is trained.
     pub learner: Learner,
     optimizer: Box<dyn Optimizer>,
+    ema: Option<Ema>,
     schedule: Schedule,
     augmentation: Augmentation,
     dataset: Arc<Dataset>,
     loader: Loader,
     position: Position,
     reads: VecDeque<(u64, u32, f32, Pending)>,
-    epoch_losses: Vec<f64>,
+    epoch_loss: EpochLoss,
 }
 
 impl Trainer {
@@ -109,21 +115,34 @@ impl Trainer {
     /// # Errors
     /// A recipe that names what does not exist; a data set smaller than a batch; out of memory.
     pub fn new(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>) -> Result<Self> {
+        recipe.check()?;
         let loader = Loader::training(dataset.clone(), recipe.batch, recipe.seed)?;
-        if loader.batches() == 0 {
-            return Err(Error::data(dataset.name(), format!("holds {} images, fewer than a batch of {}", dataset.len(), recipe.batch)));
-        }
         let params = Parameters::new(gpu, recipe.seed);
         let learner = learner(&params, &recipe, &dataset)?;
         let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
         let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, ..Default::default() };
         let optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
+        let ema = (recipe.ema > 0.0).then(|| Ema::new(&params)).transpose()?;
         let steps = loader.batches() as u64 * u64::from(recipe.epochs);
         let schedule = Schedule::named(&recipe.schedule, recipe.learning_rate, steps)?;
         let augmentation = preprocessing(&recipe.augmentation, recipe.seed, &dataset)?;
         let position = Position::default();
-        let (reads, epoch_losses) = (VecDeque::new(), Vec::new());
-        Ok(Self { gpu: gpu.clone(), recipe, params, learner, optimizer, schedule, augmentation, dataset, loader, position, reads, epoch_losses })
+        let (reads, epoch_loss) = (VecDeque::new(), EpochLoss::default());
+        Ok(Self {
+            gpu: gpu.clone(),
+            recipe,
+            params,
+            learner,
+            optimizer,
+            ema,
+            schedule,
+            augmentation,
+            dataset,
+            loader,
+            position,
+            reads,
+            epoch_loss,
+        })
     }
 
     /// A run that goes on from a checkpoint.
@@ -132,9 +151,15 @@ impl Trainer {
     /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
     pub fn resume(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>) -> Result<Self> {
         let mut trainer = Self::new(gpu, checkpoint.recipe.clone(), dataset)?;
-        checkpoint.restore(&trainer.params, trainer.optimizer.as_mut(), trainer.learner.method())?;
+        checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
+        trainer.epoch_loss = checkpoint.epoch_loss;
         Ok(trainer)
+    }
+
+    /// Where the run stands.
+    pub fn position(&self) -> Position {
+        self.position
     }
 
     /// Steps of the whole run.
@@ -147,54 +172,101 @@ impl Trainer {
     /// # Errors
     /// A lost device.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
-        Checkpoint::capture(self.position, &self.recipe, &self.params, self.optimizer.as_mut(), self.learner.method())
+        Checkpoint::capture((self.position, self.epoch_loss), &self.recipe.clone(), self.state())
     }
 
-    /// Runs to the end, or until `stop` is set; writes metrics and checkpoints where there is a directory.
+    fn state(&mut self) -> State<'_> {
+        State { params: &self.params, ema: self.ema.as_ref(), optimizer: self.optimizer.as_mut(), method: self.learner.method() }
+    }
+
+    /// Writes the weights to use: the averaged ones where there is an average.
+    ///
+    /// # Errors
+    /// A lost device; [`Error::Io`].
+    pub fn save_weights(&self, path: &Path) -> Result<()> {
+        let mut archive = state_dict::to_archive(&self.params)?;
+        if let Some(ema) = &self.ema {
+            // Running statistics are not averaged: they are averages already.
+            let averaged = state_dict::to_archive(ema.parameters())?.tensors;
+            let values: BTreeSet<String> =
+                self.params.slots().into_iter().filter(|s| matches!(s.role, Role::Value(_))).map(|s| s.name).collect();
+            archive.tensors.extend(averaged.into_iter().filter(|(name, _)| values.contains(name)));
+        }
+        archive.save(path)
+    }
+
+    /// Runs to the end, or until `stop`, which is asked after every step, says so; writes metrics and checkpoints where there is a
+    /// directory.
     ///
     /// # Errors
     /// [`Error::NonFinite`] where the loss is not finite; those of the device and of writing files.
-    pub fn run(&mut self, directory: Option<&RunDirectory>, style: Style, stop: &AtomicBool) -> Result<Outcome> {
+    pub fn run(&mut self, directory: Option<&RunDirectory>, style: Style, stop: &mut dyn FnMut(Position) -> bool) -> Result<Outcome> {
         let begun = Instant::now();
         let first_step = self.position.step;
-        let mut progress = Progress::new(style, &self.recipe.method.clone(), self.steps(), first_step, self.recipe.batch);
-        let mut finished = true;
-        'run: while self.position.epoch < self.recipe.epochs {
-            self.epoch_losses.clear();
+        let mut progress = Progress::new(style, &self.recipe.method, self.steps(), first_step, self.recipe.batch);
+        let finished = self.epochs(directory, &mut progress, stop);
+        progress.finish();
+        let finished = finished?;
+        if let Some(directory) = directory.filter(|_| finished) {
+            self.save_weights(&directory.weights())?;
+        }
+        let images = (self.position.step - first_step) * self.recipe.batch as u64;
+        Ok(Outcome { finished, position: self.position, loss: self.epoch_loss.mean(), seconds: begun.elapsed().as_secs_f64(), images })
+    }
+
+    /// The rest of the run; false where it was stopped.
+    fn epochs(
+        &mut self,
+        directory: Option<&RunDirectory>,
+        progress: &mut Progress,
+        stop: &mut dyn FnMut(Position) -> bool,
+    ) -> Result<bool> {
+        let batches = self.loader.batches();
+        while self.position.epoch < self.recipe.epochs {
+            if self.position.batch == 0 {
+                self.epoch_loss = EpochLoss::default();
+            }
             let epoch_begun = (Instant::now(), self.position.step);
+            let skipped_before = self.optimizer.skipped()?;
             for batch in self.loader.epoch_from(self.position.epoch, self.position.batch) {
                 let batch = upload(&self.gpu, &batch?, &self.dataset)?;
                 self.step(&batch)?;
-                self.collect(READ_BEHIND, &mut progress, directory)?;
-                if stop.load(Ordering::Relaxed) {
-                    finished = false;
-                    break 'run;
+                self.collect(READ_BEHIND, progress, directory)?;
+                if stop(self.position) {
+                    self.save(progress, directory)?;
+                    return Ok(false);
                 }
-                if self.position.step % self.recipe.checkpoint_every.max(1) == 0 {
-                    self.save(directory)?;
+                // The end of an epoch has a checkpoint of its own.
+                if self.position.step % self.recipe.checkpoint_every == 0 && self.position.batch < batches {
+                    self.save(progress, directory)?;
                 }
             }
-            self.collect(0, &mut progress, directory)?;
+            self.collect(0, progress, directory)?;
             self.position = Position { epoch: self.position.epoch + 1, batch: 0, ..self.position };
-            self.report_epoch(epoch_begun, &progress, directory)?;
-            self.save(directory)?;
+            let skipped = self.optimizer.skipped()?;
+            if skipped - skipped_before >= batches as u64 {
+                // Losses may still be finite, but nothing is learnt any more.
+                return Err(Error::NonFinite {
+                    operator: self.recipe.method.clone(),
+                    message: format!(
+                        "no gradient of epoch {}, which ended with step {}, was finite; {}",
+                        self.position.epoch,
+                        self.position.step,
+                        remedy(self.recipe.learning_rate)
+                    ),
+                });
+            }
+            self.report_epoch(epoch_begun, skipped, progress, directory)?;
+            self.save(progress, directory)?;
         }
-        self.collect(0, &mut progress, directory)?;
-        progress.finish();
-        self.save(directory)?;
-        if let Some(directory) = directory.filter(|_| finished) {
-            state_dict::save(&self.params, &directory.weights())?;
-        }
-        let loss = self.epoch_losses.iter().sum::<f64>() / self.epoch_losses.len().max(1) as f64;
-        let images = (self.position.step - first_step) * self.recipe.batch as u64;
-        Ok(Outcome { finished, position: self.position, loss, seconds: begun.elapsed().as_secs_f64(), images })
+        Ok(true)
     }
 
-    /// Seconds of one step, over `count` of them after one that compiles; the weights are changed.
+    /// Seconds of the first step, which compiles kernels, and of one of `count` steps after it; the weights are changed.
     ///
     /// # Errors
     /// Those of a step.
-    pub fn measure_steps(&mut self, count: usize) -> Result<(f64, usize)> {
+    pub fn measure_steps(&mut self, count: usize) -> Result<(f64, f64)> {
         let mut times = Vec::new();
         for batch in self.loader.epoch(0).take(count + 1) {
             let begun = Instant::now();
@@ -204,18 +276,24 @@ impl Trainer {
             times.push(begun.elapsed().as_secs_f64());
         }
         self.reads.clear();
-        let measured = times.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&times);
-        Ok((measured.iter().sum::<f64>() / measured.len().max(1) as f64, measured.len()))
+        let first = times.first().copied().unwrap_or(0.0);
+        // An epoch of a single batch has no later step.
+        let later = times.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&times);
+        Ok((first, later.iter().sum::<f64>() / later.len().max(1) as f64))
     }
 
     /// One step: views, loss, gradients, update. Nothing in it waits for the device.
     fn step(&mut self, batch: &DeviceBatch) -> Result<()> {
         let before = self.gpu.counters();
         let method = self.learner.method();
-        let views = (0..method.views()).map(|view| self.augmentation.apply(batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
+        let views =
+            (0..method.views()).map(|view| self.augmentation.apply(batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
         let loss = method.loss(&Batch { views, labels: batch.labels.clone() })?;
         let rate = self.schedule.rate(self.position.step);
         self.optimizer.step(&loss.backward()?, rate)?;
+        if let Some(ema) = &self.ema {
+            ema.update(self.recipe.ema)?;
+        }
         method.after_update()?;
         self.position.step += 1;
         self.position.batch += 1;
@@ -242,31 +320,49 @@ impl Trainer {
             if !loss.is_finite() {
                 return Err(Error::NonFinite {
                     operator: self.recipe.method.clone(),
-                    message: format!("the loss of step {step} is {loss}; lower the learning rate ({rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1"),
+                    message: format!(
+                        "the loss of step {step} is {loss}; lower the learning rate ({rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1"
+                    ),
                 });
             }
-            self.epoch_losses.push(f64::from(loss));
+            self.epoch_loss.add(loss);
             progress.step(step, loss, rate);
-            if let Some(directory) = directory.filter(|_| step % METRICS_EVERY == 0) {
-                directory.append(&serde_json::json!({ "step": step, "epoch": epoch, "loss": loss, "learning_rate": rate }))?;
+            if step % METRICS_EVERY == 0 {
+                report(Metrics { step, epoch: epoch + 1, loss, learning_rate: rate, whole: None }, progress, directory)?;
             }
         }
         Ok(())
     }
 
-    fn report_epoch(&self, (begun, first): (Instant, u64), progress: &Progress, directory: Option<&RunDirectory>) -> Result<()> {
-        let images = (self.position.step - first) as f64 * self.recipe.batch as f64;
-        let loss = self.epoch_losses.iter().sum::<f64>() / self.epoch_losses.len().max(1) as f64;
-        let rate = self.schedule.rate(self.position.step.saturating_sub(1));
-        let metrics = record(self.position.step, self.position.epoch, loss as f32, rate, images / begun.elapsed().as_secs_f64().max(1e-9));
-        progress.metrics(&metrics);
-        directory.map_or(Ok(()), |d| d.append(&metrics))
+    fn report_epoch(
+        &self,
+        (begun, first): (Instant, u64),
+        skipped: u64,
+        progress: &Progress,
+        directory: Option<&RunDirectory>,
+    ) -> Result<()> {
+        let Position { step, epoch, .. } = self.position;
+        let images = (step - first) as f64 * self.recipe.batch as f64;
+        let learning_rate = self.schedule.rate(step.saturating_sub(1));
+        let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
+        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, whole }, progress, directory)
     }
 
-    fn save(&mut self, directory: Option<&RunDirectory>) -> Result<()> {
-        match directory {
-            Some(directory) => self.checkpoint()?.save(&directory.last_checkpoint()),
-            None => Ok(()),
-        }
+    /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds is finite and no metrics are missing
+    /// when it is gone on from.
+    fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
+        let Some(directory) = directory else { return Ok(()) };
+        self.collect(0, progress, Some(directory))?;
+        self.checkpoint()?.save(&directory.last_checkpoint())
     }
+}
+
+/// What helps against numbers that are not finite.
+fn remedy(learning_rate: f32) -> String {
+    format!("lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1")
+}
+
+fn report(metrics: Metrics, progress: &Progress, directory: Option<&RunDirectory>) -> Result<()> {
+    progress.metrics(&metrics)?;
+    directory.map_or(Ok(()), |d| d.append(&metrics.to_json()))
 }

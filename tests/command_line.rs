@@ -1,0 +1,450 @@
+//! The built program, as its users run it: results on stdout, words on stderr, exit codes, interruptions, bad input.
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use wgrad::data::{Split, open};
+
+fn wgrad() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+}
+
+/// What a command left behind; it did not panic.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn ran(output: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let ran = Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    assert!(!ran.err.contains("panicked") && !ran.out.contains("panicked"), "{}\n{}", ran.out, ran.err);
+    ran
+}
+
+fn run(command: &mut Command) -> Ran {
+    ran(command.output().unwrap())
+}
+
+/// A command that does what it is asked.
+fn done(arguments: &[&str]) -> Ran {
+    let ran = run(wgrad().args(arguments));
+    assert_eq!(ran.code, Some(0), "{arguments:?}\n{}\n{}", ran.out, ran.err);
+    ran
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let ran = done(arguments);
+    serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{arguments:?}: {e}\n{}", ran.out))
+}
+
+/// A command that fails, and says why in one message that holds all the words.
+fn refused(command: &mut Command, words: &[&str]) {
+    let ran = run(command);
+    assert_eq!(ran.code, Some(1), "{command:?}\n{}\n{}", ran.out, ran.err);
+    assert_eq!(ran.out, "", "{command:?}");
+    let message = ran.err.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>().join("\n");
+    words.iter().for_each(|word| assert!(message.contains(word), "{command:?} should say \"{word}\":\n{}", ran.err));
+}
+
+fn idx(dimensions: &[usize], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+    dimensions.iter().for_each(|d| bytes.extend((*d as u32).to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+/// A data set in MNIST's files: 96 images to learn from, 40 to test on.
+fn data(folder: &Path) -> PathBuf {
+    data_called(folder, "data")
+}
+
+fn data_called(folder: &Path, name: &str) -> PathBuf {
+    let folder = folder.join(name);
+    fs::create_dir(&folder).unwrap();
+    for (name, count) in [("train", 96), ("t10k", 40)] {
+        let (pixels, labels) = tiny::images(count);
+        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), idx(&[count, tiny::SIDE, tiny::SIDE], &pixels)).unwrap();
+        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), idx(&[count], &labels)).unwrap();
+    }
+    folder
+}
+
+/// `wgrad train METHOD` with a small model; 6 steps an epoch.
+fn train(method: &str, data: &Path, out: &Path, epochs: usize) -> Command {
+    let mut command = wgrad();
+    command.args(["train", method, "--set", "model=cnn_16_32_64", "--set", "batch=16", "--set", "checkpoint_every=3"]);
+    command.args(["--set", &format!("epochs={epochs}")]).arg("--data").arg(data).arg("--out").arg(out);
+    command
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn help_names_every_command_and_misuse_is_code_2() {
+    let help = done(&["--help"]).out;
+    for command in ["info", "doctor", "ops", "train", "probe", "eval", "predict", "demo"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+        assert!(done(&[command, "--help"]).out.contains("Usage: wgrad"));
+    }
+    assert!(done(&["--version"]).out.contains(env!("CARGO_PKG_VERSION")));
+    for misuse in [&["--nope"][..], &["train"], &["ops", "--emit", "cuda", "relu"], &["train", "simclr", "--resume", "--set", "epochs=2"]] {
+        let ran = run(wgrad().args(misuse));
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{misuse:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn info_and_ops_describe_what_there_is() {
+    let info = json(&["info", "--json"]);
+    assert!(info["adapters"].as_array().unwrap().contains(&info["chosen"]));
+    let name = info["chosen"]["name"].as_str().unwrap();
+    let plain = done(&["info"]);
+    assert!(plain.out.contains(name), "{}", plain.out);
+    assert_eq!(plain.err, "", "nothing is said that was not asked for");
+
+    let listed = json(&["ops", "--json"]);
+    let registry = wgrad::ops::registry::registry();
+    assert_eq!(listed.as_array().unwrap().len(), registry.len());
+    let table = done(&["ops"]).out;
+    for (entry, listed) in registry.iter().zip(listed.as_array().unwrap()) {
+        assert_eq!(listed["name"], entry.name);
+        assert!(table.contains(entry.name), "{}", entry.name);
+        assert_eq!(listed["shaders"].as_array().unwrap().len(), entry.shaders.len(), "{}", entry.name);
+    }
+    let matmul = json(&["ops", "matmul", "--json"]);
+    assert_eq!(matmul[0]["schedules"], serde_json::json!(["cpu", "simd"]));
+    assert!(done(&["ops", "matmul"]).out.contains("linear/gemm_simd"));
+}
+
+#[test]
+fn shaders_are_emitted_in_every_language() {
+    for (language, mark) in [("wgsl", "@compute"), ("msl", "kernel void"), ("hlsl", "[numthreads"), ("glsl", "#version")] {
+        let text = done(&["ops", "relu", "--emit", language]).out;
+        assert!(text.contains(mark) && text.contains("// elementwise/map"), "{language}: {text}");
+    }
+    let spirv = wgrad().args(["ops", "relu", "--emit", "spirv"]).output().unwrap().stdout;
+    assert_eq!(spirv[..4], [3, 2, 0x23, 7], "SPIR-V's magic number");
+    let folder = folder();
+    done(&["ops", "matmul", "--emit", "spirv", "--out", text(folder.path())]);
+    assert!(files(folder.path()).len() > 1);
+    for file in files(folder.path()) {
+        assert_eq!(fs::read(folder.path().join(&file)).unwrap()[..4], [3, 2, 0x23, 7], "{file}");
+    }
+}
+
+#[test]
+fn doctor_gives_a_verdict() {
+    let found = done(&["doctor", "--only", "relu"]).out;
+    assert!(found.contains("verdict: HEALTHY") && found.contains("schedule cpu") && found.contains("schedule simd"), "{found}");
+    let found = json(&["doctor", "--only", "matmul", "--json"]);
+    assert_eq!(found["healthy"], true);
+    assert!(found["checks"].as_array().unwrap().iter().all(|check| check["worst"].as_f64().unwrap() <= 1.0));
+    refused(wgrad().args(["doctor", "--only", "nope"]), &["doctor", "nope"]);
+}
+
+#[test]
+fn a_dry_run_tells_what_a_run_costs_and_leaves_nothing() {
+    let folder = folder();
+    let (data, out) = (data(folder.path()), folder.path().join("run"));
+    let plain = run(train("simclr", &data, &out, 5).arg("--dry-run"));
+    assert_eq!(plain.code, Some(0), "{}", plain.err);
+    for word in ["conv3", "parameters", "device memory", "MiB", "expected time", "30 steps"] {
+        assert!(plain.out.contains(word), "{}", plain.out);
+    }
+    let found: Value = serde_json::from_str(&run(train("supervised", &data, &out, 5).args(["--dry-run", "--json"])).out).unwrap();
+    assert_eq!(found["steps"], 30);
+    // Three convolutions, three norms, the classifier of 4 classes.
+    assert_eq!(found["parameters"], 9 * (16 + 16 * 32 + 32 * 64) + 2 * (16 + 32 + 64) + 64 * 4 + 4);
+    for key in ["device_memory_bytes", "expected_seconds", "multiply_adds_per_image"] {
+        assert!(found[key].as_f64().unwrap() > 0.0, "{found}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
+    let folder = folder();
+    let (data, out) = (data(folder.path()), folder.path().join("run"));
+    let found = run(train("simclr", &data, &out, 4).arg("--json"));
+    assert_eq!(found.code, Some(0), "{}", found.err);
+    let kinds: Vec<Value> = found.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["epoch", "epoch", "epoch", "step", "epoch"]);
+    assert_eq!(found.out, fs::read_to_string(out.join("metrics.jsonl")).unwrap());
+    assert_eq!(files(&out), ["checkpoints", "environment.json", "metrics.jsonl", "recipe.toml", "weights.safetensors"]);
+    assert_eq!(files(&out.join("checkpoints")), ["last.safetensors"]);
+    assert!(found.err.contains("finished in"), "{}", found.err);
+    let environment: Value = serde_json::from_slice(&fs::read(out.join("environment.json")).unwrap()).unwrap();
+    assert!(environment["arguments"].as_array().unwrap().contains(&Value::from("simclr")));
+
+    // The encoder is probed beside a random one and pixels; a classifier it is not.
+    let probed = json(&["probe", text(&out), "--labels", "2", "--draws", "2", "--views", "1", "--json"]);
+    let rows: Vec<&str> = probed.as_array().unwrap().iter().map(|row| row["features"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["trained encoder", "random encoder", "raw pixels"]);
+    assert!(probed.as_array().unwrap().iter().all(|row| row["linear"]["draws"].as_array().unwrap().len() == 2));
+    refused(wgrad().args(["eval", text(&out)]), &[text(&out), "wgrad probe"]);
+    refused(&mut train("simclr", &data, &out, 4), &[text(&out), "holds a run already"]);
+    refused(wgrad().args(["train", "supervised", "--resume", "--out", text(&out)]), &["simclr"]);
+    // A finished run has nothing left to do.
+    done(&["train", "simclr", "--resume", "--out", text(&out)]);
+}
+
+#[test]
+fn pictures_made_from_the_bundled_data_are_classified() {
+    let folder = folder();
+    let out = folder.path().join("run");
+    let recipe = folder.path().join("pixels.toml");
+    fs::write(&recipe, "model = \"pixels\"\nbatch = 128\nepochs = 4\nlearning_rate = 0.05\nlabel_smoothing = 0.0\n").unwrap();
+    done(&["train", "supervised", "--recipe", text(&recipe), "--out", text(&out)]);
+    let found = json(&["eval", text(&out), "--json"]);
+    assert_eq!(found["images"], 2000);
+    assert!(found["accuracy"].as_f64().unwrap() > 0.78, "{found}");
+    assert!(done(&["eval", text(&out)]).out.contains("Ankle boot"));
+
+    let test = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist"), Split::Test).unwrap();
+    let names: Vec<PathBuf> = (0..30).map(|i| folder.path().join(format!("picture {i}.png"))).collect();
+    for (i, name) in names.iter().enumerate() {
+        image::GrayImage::from_raw(28, 28, test.image(i).unwrap().to_vec()).unwrap().save(name).unwrap();
+    }
+    let mut arguments = vec!["predict", "--run", text(&out), "--top", "10", "--json"];
+    arguments.extend(names.iter().map(|n| text(n)));
+    let predicted = json(&arguments);
+    let mut right = 0;
+    for (i, picture) in predicted.as_array().unwrap().iter().enumerate() {
+        assert_eq!(picture["picture"], text(&names[i]));
+        let classes = picture["classes"].as_array().unwrap();
+        let sum: f64 = classes.iter().map(|c| c["probability"].as_f64().unwrap()).sum();
+        assert!(classes.len() == 10 && (sum - 1.0).abs() < 1e-6);
+        right += usize::from(classes[0]["class"] == test.class_names()[test.label(i).unwrap() as usize].as_str());
+    }
+    assert!(predicted.as_array().unwrap().len() == 30 && right > 20, "{right} of 30");
+    let plain = done(&["predict", "--run", text(&out), text(&names[0])]).out;
+    assert!(plain.contains("picture 0.png") && plain.lines().count() == 5, "{plain}");
+
+    let whole = fs::read(&names[0]).unwrap();
+    let broken = folder.path().join("broken.png");
+    fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
+    refused(wgrad().args(["predict", "--run", text(&out), text(&broken)]), &["broken.png"]);
+    fs::write(&broken, "no picture").unwrap();
+    refused(wgrad().args(["predict", "--run", text(&out), text(&broken)]), &["broken.png", "PNG or JPEG"]);
+    refused(wgrad().args(["predict", "--run", text(&out), "nowhere.png"]), &["nowhere.png", "no such file"]);
+
+    let weights = out.join("weights.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..whole.len() - 5]).unwrap();
+    refused(wgrad().args(["eval", text(&out)]), &["weights.safetensors", "no complete safetensors file"]);
+    fs::remove_file(&weights).unwrap();
+    refused(wgrad().args(["eval", text(&out)]), &["not finished", "--resume"]);
+}
+
+#[test]
+fn bad_input_is_named_and_leaves_nothing() {
+    let folder = folder();
+    // The name gives it the ten classes of Fashion-MNIST.
+    let good = data_called(folder.path(), "fashion-data");
+    let out = folder.path().join("run");
+    let try_data = |path: &Path, words: &[&str]| {
+        refused(&mut train("supervised", path, &out, 1), words);
+        assert!(!out.exists());
+    };
+    try_data(&folder.path().join("missing"), &["missing", "no such file or folder"]);
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    try_data(&empty, &["empty", "found no data set", "train-images-idx3-ubyte"]);
+
+    let labels = good.join("train-labels-idx1-ubyte");
+    let images = good.join("train-images-idx3-ubyte");
+    let (whole_labels, whole_images) = (fs::read(&labels).unwrap(), fs::read(&images).unwrap());
+    let mut wrong = whole_labels.clone();
+    wrong[8 + 5] = 200;
+    fs::write(&labels, wrong).unwrap();
+    try_data(&good, &["data", "200", "5"]);
+    fs::write(&labels, idx(&[0], &[])).unwrap();
+    try_data(&good, &["data"]);
+    fs::write(&labels, &whole_labels).unwrap();
+    for length in [0, 3, 10, whole_images.len() - 1] {
+        fs::write(&images, &whole_images[..length]).unwrap();
+        try_data(&good, &["train-images-idx3-ubyte"]);
+    }
+    fs::remove_file(&images).unwrap();
+    fs::write(good.join("train-images-idx3-ubyte.gz"), [0x1f, 0x8b, 8, 0, 1, 2, 3]).unwrap();
+    try_data(&good, &["train-images-idx3-ubyte.gz"]);
+    fs::remove_file(good.join("train-images-idx3-ubyte.gz")).unwrap();
+    fs::write(&images, &whole_images).unwrap();
+
+    let by_class = folder.path().join("by class");
+    fs::create_dir_all(by_class.join("a")).unwrap();
+    fs::write(by_class.join("a/x.png"), b"\x89PNG\r\n\x1a\n and no more").unwrap();
+    try_data(&by_class, &["x.png"]);
+
+    for (value, words) in [
+        ("epoch=3", &["epoch=3", "there is no such key"][..]),
+        ("epochs=many", &["epochs=many", "expected a value like"]),
+        ("epochs=0", &["epochs", "found 0"]),
+        ("model=resnet9000", &["resnet9000", "mobilenetv1"]),
+        ("batch=97", &["1 to 96, found 97"]),
+        ("method=simclr", &["wgrad train simclr"]),
+    ] {
+        refused(train("supervised", &good, &out, 1).args(["--set", value]), words);
+        assert!(!out.exists(), "{value}");
+    }
+    let recipe = folder.path().join("recipe.toml");
+    refused(wgrad().args(["train", "simclr", "--recipe", text(&recipe)]), &["recipe.toml", "no such file"]);
+    fs::write(&recipe, "epochs = 2\nbatsch = 16\n").unwrap();
+    refused(wgrad().args(["train", "supervised", "--recipe", text(&recipe)]), &["recipe.toml", "line 2", "batsch"]);
+
+    refused(wgrad().args(["ops", "relu9"]), &["relu9", "wgrad ops"]);
+    refused(wgrad().arg("info").env("WGRAD_ADAPTER", "voodoo 2"), &["voodoo 2", "0: "]);
+    refused(wgrad().arg("info").env("WGRAD_LIMITS", "none"), &["WGRAD_LIMITS", "webgpu"]);
+    refused(wgrad().args(["eval", text(&empty)]), &["empty", "holds no run"]);
+    refused(wgrad().args(["train", "simclr", "--resume", "--out", text(&empty)]), &["empty", "holds no run"]);
+    refused(wgrad().args(["demo", "--out", text(&good)]), &["data", "holds no demo"]);
+    refused(train("simclr", &good, &out, 1).env("WGRAD_MEMORY_MIB", "0"), &["out of device memory", "WGRAD_MEMORY_MIB"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_run_that_cannot_be_written_says_so_and_leaves_no_part_of_a_file() {
+    let folder = folder();
+    let data = data(folder.path());
+    let below_a_file = data.join("train-labels-idx1-ubyte/run");
+    refused(&mut train("supervised", &data, &below_a_file, 1), &["train-labels-idx1-ubyte/run"]);
+}
+
+/// Ends the program for certain, whatever becomes of the test.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    fn spawn(command: &mut Command) -> Guard {
+        Guard(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits until the checkpoint in `run` has gone beyond step `beyond`.
+    fn checkpoint_beyond(run: &Path, beyond: u64, child: &mut Guard) -> u64 {
+        let begun = Instant::now();
+        let path = run.join("checkpoints/last.safetensors");
+        loop {
+            if let Some(step) = wgrad::train::Checkpoint::load(&path).ok().map(|c| c.position.step).filter(|step| *step > beyond) {
+                return step;
+            }
+            assert!(child.0.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+            assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint came");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn signal(child: &Guard, name: &str) {
+        assert!(Command::new("kill").args([name, &child.0.id().to_string()]).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_killed_and_an_interrupted_run_go_on_to_the_same_weights() {
+        let folder = folder();
+        let data = data(folder.path());
+        let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
+        let epochs = 50;
+        assert_eq!(run(&mut train("supervised", &data, &whole, epochs)).code, Some(0));
+
+        let mut killed = spawn(&mut train("supervised", &data, &out, epochs));
+        let step = checkpoint_beyond(&out, 0, &mut killed);
+        killed.0.kill().unwrap();
+        assert_eq!(killed.0.wait().unwrap().code(), None);
+        assert!(!out.join("weights.safetensors").exists());
+
+        let resume = || {
+            let mut command = wgrad();
+            command.args(["train", "supervised", "--resume", "--out"]).arg(&out);
+            command
+        };
+        let mut interrupted = spawn(&mut resume());
+        checkpoint_beyond(&out, step, &mut interrupted);
+        signal(&interrupted, "-INT");
+        let status = interrupted.0.wait().unwrap();
+        assert_eq!(status.code(), Some(130));
+        let mut words = String::new();
+        std::io::Read::read_to_string(interrupted.0.stderr.as_mut().unwrap(), &mut words).unwrap();
+        assert!(words.contains("--resume --out") && !words.contains("panicked"), "{words}");
+        assert!(!out.join("weights.safetensors").exists());
+
+        let rest = run(&mut resume());
+        assert_eq!(rest.code, Some(0), "{}", rest.err);
+        assert!(rest.err.contains("resuming after step"), "{}", rest.err);
+        assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(whole.join("weights.safetensors")).unwrap());
+        let lines = |run: &Path| {
+            let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+            let parse = |line: &str| {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                line.as_object_mut().unwrap().remove("images_per_second");
+                line
+            };
+            text.lines().map(parse).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&out), lines(&whole));
+    }
+
+    /// A limit on the size of files, with its signal ignored, stops writing amid a file as a full disk does.
+    #[test]
+    fn a_full_disk_is_a_typed_error_and_leaves_no_part_of_a_file() {
+        let folder = folder();
+        let (data, out) = (data(folder.path()), folder.path().join("run"));
+        let mut full = Command::new("sh");
+        full.args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$@\"", "sh"]);
+        let inner = train("supervised", &data, &out, 2);
+        full.arg(inner.get_program()).args(inner.get_args()).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+        full.env("MESA_SHADER_CACHE_DISABLE", "true");
+        refused(&mut full, &["last.safetensors"]);
+        assert_eq!(files(&out.join("checkpoints")), [""; 0]);
+        assert_eq!(files(&out), ["checkpoints", "environment.json", "recipe.toml"]);
+        // With room again the same command does its work.
+        assert_eq!(run(&mut train("supervised", &data, &out, 1)).code, Some(0));
+
+        if Path::new("/dev/full").exists() {
+            let mut command = wgrad();
+            command.arg("info").stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+            refused(&mut command, &["stdout", "no space left"]);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_ends_the_program_quietly() {
+        let mut child =
+            Guard(wgrad().args(["ops", "conv2d", "--emit", "wgsl"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        drop(child.0.stdout.take());
+        let status = child.0.wait().unwrap();
+        let mut words = String::new();
+        std::io::Read::read_to_string(child.0.stderr.as_mut().unwrap(), &mut words).unwrap();
+        assert_eq!((status.code(), words.as_str()), (Some(141), ""));
+    }
+}

@@ -1,0 +1,423 @@
+//! Training runs: the same bits every time and after every interruption, constant memory, typed errors, learning.
+
+mod common;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use wgrad::data::Dataset;
+use wgrad::error::{Error, Result};
+use wgrad::gpu::{Gpu, GpuOptions};
+use wgrad::io::{Archive, HostTensor};
+use wgrad::train::evaluate::{evaluate, preprocessing};
+use wgrad::train::progress::Style;
+use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
+
+const METHODS: [&str; 2] = ["supervised", "simclr"];
+
+fn dataset(images: usize) -> Arc<Dataset> {
+    let (pixels, labels) = tiny::images(images);
+    let names = (0..tiny::CLASSES).map(|i| format!("quarter {i}")).collect();
+    Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
+}
+
+/// 6 steps an epoch of `dataset(100)`.
+fn recipe(method: &str) -> Recipe {
+    Recipe {
+        model: "cnn_16_32_64".into(),
+        batch: 16,
+        epochs: 3,
+        seed: 7,
+        augmentation: "grey_simclr".into(),
+        learning_rate: 0.1,
+        checkpoint_every: 4,
+        // Every part of the state takes part in one of the methods.
+        ema: if method == "supervised" { 0.9 } else { 0.0 },
+        optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),
+        ..Recipe::defaults(method)
+    }
+}
+
+fn to_the_end(trainer: &mut Trainer, run: Option<&RunDirectory>) -> Result<Outcome> {
+    trainer.run(run, Style::Silent, &mut |_| false)
+}
+
+/// Every tensor's bytes, and the texts, of a safetensors file.
+fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bytes = fs::read(path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let texts = header.metadata().clone().unwrap_or_default();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec()));
+    tensors.chain(texts.into_iter().map(|(key, text)| (format!("text {key}"), text.into_bytes()))).collect()
+}
+
+/// The whole state of a run, bit for bit.
+fn bits(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    trainer.checkpoint().unwrap().save(&path).unwrap();
+    contents(&path)
+}
+
+/// The lines of metrics without the time that they took.
+fn metrics(run: &RunDirectory) -> Vec<Value> {
+    let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("images_per_second")));
+    lines
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            names.extend(files(&entry.path()).into_iter().map(|inner| format!("{name}/{inner}")));
+        } else {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names
+}
+
+/// A run directory below `folder` and its run from start to end.
+fn uninterrupted(folder: &Path, recipe: &Recipe, data: &Arc<Dataset>) -> (RunDirectory, Trainer) {
+    let gpu = common::gpu();
+    let run = RunDirectory::create(&folder.join("uninterrupted"), recipe, &gpu).unwrap();
+    let mut trainer = Trainer::new(&gpu, recipe.clone(), data.clone()).unwrap();
+    let outcome = to_the_end(&mut trainer, Some(&run)).unwrap();
+    assert!(outcome.finished && outcome.position.step == trainer.steps());
+    (run, trainer)
+}
+
+/// Goes on from the checkpoint in `run` with a new device.
+fn resumed(run: &RunDirectory, data: &Arc<Dataset>) -> Trainer {
+    let checkpoint = Checkpoint::load(&run.last_checkpoint()).unwrap();
+    run.rewind(checkpoint.position.step).unwrap();
+    let mut trainer = Trainer::resume(&common::gpu(), &checkpoint, data.clone()).unwrap();
+    assert!(to_the_end(&mut trainer, Some(run)).unwrap().finished);
+    trainer
+}
+
+fn assert_equal_runs(what: &str, (run, trainer): (&RunDirectory, &mut Trainer), (other_run, other): (&RunDirectory, &mut Trainer)) {
+    let (found, expected) = (bits(other), bits(trainer));
+    let different: Vec<&String> = expected.keys().filter(|name| found.get(*name) != expected.get(*name)).collect();
+    assert!(different.is_empty() && found.len() == expected.len(), "{what}: {different:?} differ");
+    assert_eq!(contents(&other_run.weights()), contents(&run.weights()), "{what}");
+    assert_eq!(metrics(other_run), metrics(run), "{what}");
+}
+
+#[test]
+fn the_same_run_twice_gives_the_same_bits() {
+    let data = dataset(100);
+    for method in METHODS {
+        for (schedule, gpu) in common::gpus() {
+            let run = |seed: u32| {
+                let mut trainer = Trainer::new(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, data.clone()).unwrap();
+                to_the_end(&mut trainer, None).unwrap();
+                bits(&mut trainer)
+            };
+            let first = run(7);
+            assert!(first == run(7), "{method}, {schedule}");
+            assert!(first != run(8), "{method}, {schedule}: the seed has no effect");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
+    let data = dataset(100);
+    for method in METHODS {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe(method);
+        let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
+        // The first step, amid an epoch, at a checkpoint's own step, at an epoch's last batch, and before the last step.
+        for stop_at in [1, 4, 6, 11, 17] {
+            let gpu = common::gpu();
+            let run = RunDirectory::create(&folder.path().join(stop_at.to_string()), &recipe, &gpu).unwrap();
+            let mut trainer = Trainer::new(&gpu, recipe.clone(), data.clone()).unwrap();
+            let outcome = trainer.run(Some(&run), Style::Silent, &mut |position| position.step == stop_at).unwrap();
+            assert_eq!((outcome.finished, outcome.position.step, run.weights().exists()), (false, stop_at, false));
+            drop((trainer, gpu));
+            let mut rest = resumed(&run, &data);
+            assert_equal_runs(&format!("{method} stopped at {stop_at}"), (&whole_run, &mut whole), (&run, &mut rest));
+        }
+    }
+}
+
+#[test]
+fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
+    let data = dataset(100);
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe("supervised");
+    let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
+    let gpu = common::gpu();
+    let run = RunDirectory::create(&folder.path().join("lost"), &recipe, &gpu).unwrap();
+    let mut trainer = Trainer::new(&gpu, recipe, data.clone()).unwrap();
+    let result = trainer.run(Some(&run), Style::Silent, &mut |position| {
+        if position.step == 10 {
+            gpu.destroy();
+        }
+        false
+    });
+    assert!(matches!(result, Err(Error::DeviceLost(_))), "{result:?}");
+    assert_eq!(Checkpoint::load(&run.last_checkpoint()).unwrap().position.step, 8);
+    assert!(!run.weights().exists());
+    let mut rest = resumed(&run, &data);
+    assert_equal_runs("device lost", (&whole_run, &mut whole), (&run, &mut rest));
+}
+
+#[test]
+fn two_hundred_steps_take_no_more_memory_than_a_few() {
+    let data = dataset(320);
+    let folder = tempfile::tempdir().unwrap();
+    for method in METHODS {
+        // Poisoned memory would add dispatches of its own.
+        let gpu = Gpu::with(GpuOptions { poison: false, ..common::options() }).unwrap();
+        let recipe = Recipe { epochs: 10, checkpoint_every: 50, ..recipe(method) };
+        let run = RunDirectory::create(&folder.path().join(method), &recipe, &gpu).unwrap();
+        let mut trainer = Trainer::new(&gpu, recipe, data.clone()).unwrap();
+        let mut seen = Vec::new();
+        trainer
+            .run(Some(&run), Style::Silent, &mut |_| {
+                seen.push((gpu.memory(), gpu.counters().submits));
+                false
+            })
+            .unwrap();
+        assert_eq!(seen.len(), 200);
+        for (step, (memory, _)) in seen.iter().enumerate().skip(5) {
+            assert_eq!(*memory, seen[5].0, "{method}: step {}", step + 1);
+        }
+        let most = seen.windows(2).map(|pair| pair[1].1 - pair[0].1).max().unwrap();
+        assert!(most <= 8, "{method}: {most} submissions in one step");
+    }
+}
+
+#[test]
+fn too_small_a_budget_is_a_typed_error_that_leaves_nothing_half_written() {
+    let gpu = Gpu::with(GpuOptions { memory_budget_bytes: Some(1 << 20), poison: false, ..common::options() }).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { batch: 96, ..recipe("simclr") };
+    let path = folder.path().join("run");
+    let run = RunDirectory::create(&path, &recipe, &gpu).unwrap();
+    let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset(100)).unwrap();
+    match to_the_end(&mut trainer, Some(&run)) {
+        Err(Error::OutOfMemory(message)) => {
+            assert!(message.contains("budget of 1048576 bytes") && message.contains("smaller batch"), "{message}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(files(&path), ["environment.json", "recipe.toml"]);
+    // Nothing was learnt, so the directory can be used again.
+    RunDirectory::create(&path, &recipe, &gpu).unwrap();
+}
+
+fn not_finite(result: Result<Outcome>, words: &[&str]) {
+    match result {
+        Err(Error::NonFinite { operator, message }) => {
+            assert_eq!(operator, "supervised");
+            words.iter().for_each(|word| assert!(message.contains(word), "{message}"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint_file(folder.path());
+    let mut archive = Archive::load(&path).unwrap();
+    if let Some(HostTensor::F32(_, bias)) = archive.tensors.get_mut("model.classifier.bias") {
+        bias[0] = f32::NAN;
+    }
+    archive.save(&path).unwrap();
+    let mut trainer = Trainer::resume(&common::gpu(), &Checkpoint::load(&path).unwrap(), dataset(100)).unwrap();
+    not_finite(to_the_end(&mut trainer, None), &["the loss of step 6 is NaN", "lower the learning rate"]);
+}
+
+#[test]
+fn a_run_that_learns_nothing_because_every_step_is_skipped_ends() {
+    // Decay times rate is far above 2: the weights grow until gradients overflow, while the loss stays finite.
+    let recipe = Recipe { learning_rate: 1e6, schedule: "constant".into(), ema: 0.0, epochs: 100, ..recipe("supervised") };
+    let mut trainer = Trainer::new(&common::gpu(), recipe, dataset(100)).unwrap();
+    not_finite(to_the_end(&mut trainer, None), &["no gradient of epoch ", "step ", "lower the learning rate (1000000)"]);
+}
+
+#[test]
+fn losses_fall_and_the_classes_are_learnt() {
+    let data = dataset(100);
+    for method in METHODS {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe { epochs: 6, ema: 0.0, augmentation: "none".into(), label_smoothing: 0.0, ..recipe(method) };
+        // Without augmentation both views of SimCLR would be the same image.
+        let simclr = |recipe| Recipe { augmentation: "grey_simclr".into(), optimizer: "sgd".into(), batch: 32, epochs: 6, ..recipe };
+        let recipe = if method == "simclr" { simclr(recipe) } else { recipe };
+        let (run, trainer) = uninterrupted(folder.path(), &recipe, &data);
+        let losses: Vec<f64> = metrics(&run).iter().filter(|m| m["kind"] == "epoch").map(|m| m["loss"].as_f64().unwrap()).collect();
+        assert_eq!(losses.len(), 6);
+        if method == "simclr" {
+            assert!(losses[5] < losses[0], "{losses:?}");
+            continue;
+        }
+        assert!(losses[5] < 0.3 * losses[0], "{losses:?}");
+        let found = evaluate(trainer.params.gpu(), trainer.learner.network(), &data, &preprocessing("none", 0, &data).unwrap()).unwrap();
+        assert!(found.accuracy() > 0.9, "{found:?}");
+    }
+}
+
+#[test]
+fn the_average_is_what_is_kept_where_one_is_asked_for() {
+    let data = dataset(100);
+    let folder = tempfile::tempdir().unwrap();
+    let (run, mut trainer) = uninterrupted(folder.path(), &recipe("supervised"), &data);
+    let (state, weights) = (bits(&mut trainer), contents(&run.weights()));
+    assert_eq!(weights["conv1.weight"], state["ema.conv1.weight"]);
+    assert_ne!(weights["conv1.weight"], state["model.conv1.weight"]);
+    assert_eq!(weights["bn1.running_mean"], state["model.bn1.running_mean"]);
+}
+
+/// A checkpoint file after 5 steps.
+fn checkpoint_file(folder: &Path) -> std::path::PathBuf {
+    let mut trainer = Trainer::new(&common::gpu(), recipe("supervised"), dataset(100)).unwrap();
+    trainer.run(None, Style::Silent, &mut |position| position.step == 5).unwrap();
+    let path = folder.join("last.safetensors");
+    trainer.checkpoint().unwrap().save(&path).unwrap();
+    path
+}
+
+fn damaged(path: &Path, words: &str) {
+    match Checkpoint::load(path) {
+        Err(Error::Data { source_name, message }) => {
+            assert_eq!(source_name, path.display().to_string());
+            assert!(message.contains(words), "{message}");
+        }
+        other => panic!("expected an error with \"{words}\", found {other:?}"),
+    }
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint_file(folder.path());
+    let whole = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for length in (0..header).step_by(61).chain((header..whole.len()).step_by(9973)).chain([whole.len() - 1]) {
+        fs::write(&path, &whole[..length]).unwrap();
+        damaged(&path, "no complete safetensors file");
+    }
+    // A wrong byte in the header never panics; where it is noticed, the file is named.
+    for at in (0..header).step_by(17) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x5a;
+        fs::write(&path, bytes).unwrap();
+        if let Err(error) = Checkpoint::load(&path) {
+            assert!(matches!(&error, Error::Data { source_name, .. } if source_name.contains("last.safetensors")), "{error}");
+        }
+    }
+    let mut longer = whole.clone();
+    longer.push(0);
+    fs::write(&path, longer).unwrap();
+    damaged(&path, "no complete safetensors file");
+    fs::write(&path, "not a checkpoint").unwrap();
+    damaged(&path, "");
+    let mut weights = Archive::default();
+    weights.insert("conv1.bias", HostTensor::F32([1].into(), vec![0.0]));
+    weights.save(&path).unwrap();
+    damaged(&path, "is no checkpoint of format 1");
+    let missing = Checkpoint::load(&folder.path().join("missing")).unwrap_err();
+    assert!(matches!(&missing, Error::Io { path, .. } if path.ends_with("missing")), "{missing}");
+
+    for (key, value, words) in [
+        ("format", "wgrad checkpoint 999", "format is \"wgrad checkpoint 999\""),
+        ("step", "five", "\"step\" is \"five\", expected a number"),
+        ("recipe", "batch = 1\nbatsch = 2", "batsch"),
+    ] {
+        fs::write(&path, &whole).unwrap();
+        let mut archive = Archive::load(&path).unwrap();
+        archive.text.insert(key.into(), value.into());
+        archive.save(&path).unwrap();
+        damaged(&path, words);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_names_the_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint_file(folder.path());
+    let whole = Archive::load(&path).unwrap();
+    let data = dataset(100);
+    let refused = |archive: Archive, words: &[&str]| {
+        archive.save(&path).unwrap();
+        let error = Trainer::resume(&common::gpu(), &Checkpoint::load(&path).unwrap(), data.clone()).map(|_| ()).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::Data { .. }) && message.contains("last.safetensors"), "{message}");
+        words.iter().for_each(|word| assert!(message.contains(word), "{message}"));
+    };
+    let mut other = whole.clone();
+    other.text.insert("recipe".into(), Recipe { model: "cnn_32_64_128".into(), ..recipe("supervised") }.to_toml().unwrap());
+    refused(other, &["conv1.weight", "[16, 1, 3, 3]", "[32, 1, 3, 3]"]);
+    for name in ["model.bn2.running_var", "ema.conv1.weight", "optimizer.momentum_buffer.0"] {
+        let mut lacking = whole.clone();
+        lacking.tensors.remove(name).unwrap();
+        refused(lacking, &[name]);
+    }
+    let mut more = whole.clone();
+    more.insert("model.conv9.weight", HostTensor::F32([1].into(), vec![0.0]));
+    refused(more, &["model.conv9.weight"]);
+}
+
+#[test]
+fn run_directories_are_not_mixed_up() {
+    let gpu = common::gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe("supervised");
+    let path = folder.path().join("run");
+    let run = RunDirectory::create(&path, &recipe, &gpu).unwrap();
+    assert_eq!(RunDirectory::open(&path).unwrap().1, recipe);
+    let environment: Value = serde_json::from_slice(&fs::read(path.join("environment.json")).unwrap()).unwrap();
+    assert_eq!(environment["adapter"], gpu.capabilities().name.as_str());
+    assert_eq!(environment["driver"], gpu.capabilities().driver.as_str());
+    assert_eq!(environment["wgrad"], env!("CARGO_PKG_VERSION"));
+    assert!(environment["tuning_table"].is_null() && environment["arguments"].is_array());
+
+    // What a killed process leaves: a torn line, metrics of steps that will come again, a half-written file.
+    let lines = "{\"step\":20}\n{\"step\":40}\n{\"step\":60}\n{\"st";
+    fs::write(path.join("metrics.jsonl"), lines).unwrap();
+    fs::write(path.join("checkpoints/.last.safetensors.17.partial"), "x").unwrap();
+    run.rewind(40).unwrap();
+    assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "{\"step\":20}\n{\"step\":40}\n");
+    assert_eq!(files(&path), ["environment.json", "metrics.jsonl", "recipe.toml"]);
+
+    fs::write(run.last_checkpoint(), "x").unwrap();
+    let error = RunDirectory::create(&path, &recipe, &gpu).unwrap_err();
+    assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains("--resume"), "{error}");
+    assert!(matches!(RunDirectory::open(&folder.path().join("none")), Err(Error::Io { .. })));
+    assert!(RunDirectory::open(&path.join("checkpoints")).unwrap_err().to_string().contains("holds no run"));
+    let below_a_file = path.join("recipe.toml/run");
+    assert!(matches!(RunDirectory::create(&below_a_file, &recipe, &gpu), Err(Error::Io { .. })));
+}
+
+#[test]
+fn recipes_that_name_what_does_not_exist_are_refused() {
+    let gpu = common::gpu();
+    for (bad, words) in [
+        ("method=mystery", "supervised, simclr"),
+        ("model=mystery", "cnn_16_32_64"),
+        ("optimizer=mystery", "sgd, adamw, lars"),
+        ("schedule=mystery", "one_cycle"),
+        ("augmentation=mystery", "grey_simclr"),
+        ("batch=101", "batch size of 1 to 100, found 101"),
+    ] {
+        let mut recipe = recipe("supervised");
+        recipe.set(bad).unwrap();
+        let error = Trainer::new(&gpu, recipe, dataset(100)).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains(words), "{error}");
+    }
+}
