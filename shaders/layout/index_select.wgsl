@@ -1,8 +1,8 @@
 // y[o, k, i] = x[o, index[k], i]: rows of an axis by number (index_select), or of a table (embedding: one o).
 //
 // x: [outer, size, inner]; index: [count], i32; y: [outer, count, inner]; W = 4 counts vec4s along inner. A number outside 0..size gives `missing`
-// (NaN; the least integer) and never a read. The gradient has no atomics: each element of dx walks the whole index list, in order, and
-// sums the rows of dy that were taken from it.
+// (NaN; the least integer) and never a read. The gradient has no atomics: each element of dx walks the index list, in order, and
+// sums the rows of dy that were taken from it; a long list in parts first..last (first a multiple of 4), each adding to what the ones before left.
 {% include "grid.wgsl" %}
 {% set BACKWARD = PASS == "backward" %}
 {% set scalar = "i32" if T == "i32" else "f32" %}
@@ -11,7 +11,7 @@
 {{ input(0, "x", width=W) }}
 {{ input(1, "index", type="i32", width=4 if BACKWARD else 1) }}
 {{ output(2, "y", width=W) }}
-{{ params("n: u32, size: u32, count: u32, inner: u32, missing: " ~ scalar) }}
+{{ params("n: u32, size: u32, count: u32, inner: u32, missing: " ~ scalar ~ ", first: u32, last: u32") }}
 
 {% if BACKWARD %}
 // Here x is dy and y is dx.
@@ -26,7 +26,10 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let d = i32(row - o * p.size);
     let start = o * p.count * p.inner + (i - row * p.inner);
     var sum = {{ value }}(0.0);
-    for (var k = 0u; k < p.count; k += 4u) {
+    if (p.first > 0u) {
+        sum = load{{ wide }}_y(i);
+    }
+    for (var k = p.first; k < p.last; k += 4u) {
         let taken = load4_index(k >> 2u);
         {% for c in ["x", "y", "z", "w"] %}
         if (taken.{{ c }} == d && k + {{ loop.index0 }}u < p.count) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
 /// Which of a heavy kernel's versions is launched (the design behind each is in `docs/kernels.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Schedule {
@@ -79,7 +81,27 @@ pub struct Capabilities {
     pub webgpu_limits: bool,
 }
 
+/// llvmpipe leaves the loops of an invocation after 65,535 rounds in all, without a word (Mesa's `LP_MAX_TGSI_LOOP_ITERATIONS`).
+const SOFTWARE_ROUNDS: usize = 60_000;
+
 impl Capabilities {
+    /// Whether one invocation may run `rounds` rounds of loops. Where it may not, kernels share the walk among lanes or dispatches.
+    pub fn may_walk(&self, rounds: usize) -> bool {
+        self.kind != AdapterKind::Software || rounds <= SOFTWARE_ROUNDS
+    }
+
+    /// As [`Self::may_walk`], for kernels that have no other way.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] naming operator, rounds, adapter and remedy.
+    pub fn check_walk(&self, operator: &str, rounds: usize) -> Result<()> {
+        if self.may_walk(rounds) {
+            return Ok(());
+        }
+        let message = format!("{rounds} rounds of one loop exceed what a software driver runs, {SOFTWARE_ROUNDS}; use smaller axes or a GPU");
+        Err(Error::Limit { operator: operator.into(), message, adapter: self.name.clone() })
+    }
+
     /// Lanes of a subgroup where the `cpu` schedule may rely on exactly one width: software drivers do not vary it.
     pub fn fixed_subgroup(&self) -> Option<u32> {
         let (min, max) = self.subgroup_size;

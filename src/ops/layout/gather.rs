@@ -1,6 +1,7 @@
 //! One element of an axis for each element of an index.
 
 use super::index_select::moved;
+use super::index_select::INDICES_A_WALK;
 use super::strided::{Axis, axes, check_rank, collapse, missing, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
@@ -77,16 +78,21 @@ impl Operator for Gather {
         let within = |shape: &Shape| shape.iter().skip(axis + 1).product::<usize>();
         let n = dx.elements();
         let count = index.shape().dim(axis);
-        let mut words = params![n, spec.shape.dim(axis), within(index.shape()), count, within(&spec.shape), 0.0f32].to_vec();
-        words.extend(parameters(&collapse(&walk), true));
-        Launch::new(dy.gpu(), &GATHER, "backward")
-            .define("T", spec.dtype.to_string())
-            .define("PASS", "backward")
-            .read(&dy)
-            .read(index)
-            .write(&dx)
-            .params(&words)
-            .invocations(n)?;
+        // The list is walked in parts, each adding to what the ones before left.
+        for first in (0..count.max(1)).step_by(INDICES_A_WALK) {
+            let last = count.min(first + INDICES_A_WALK);
+            let mut words = params![n, spec.shape.dim(axis), within(index.shape()), last, within(&spec.shape), 0.0f32].to_vec();
+            words.extend(parameters(&collapse(&walk), true));
+            words.extend(params![first]);
+            Launch::new(dy.gpu(), &GATHER, "backward")
+                .define("T", spec.dtype.to_string())
+                .define("PASS", "backward")
+                .read(&dy)
+                .read(index)
+                .write(&dx)
+                .params(&words)
+                .invocations(n)?;
+        }
         Ok(vec![Some(dx), None])
     }
 

@@ -11,6 +11,9 @@ use crate::tensor::{Shape, Spec, Tensor};
 
 static SELECT: Kernel = kernel!("layout/index_select");
 
+/// Indices that one invocation of a gradient walks: software drivers cut longer loops short. A multiple of 4.
+pub(super) const INDICES_A_WALK: usize = 32_768;
+
 /// `y[.., k, ..] = x[.., index[k], ..]` along axis `dim`; index is one-dimensional, i32.
 #[derive(Debug, Clone)]
 pub struct IndexSelect {
@@ -31,6 +34,7 @@ pub(super) fn select(x: &Tensor, index: &Tensor, axis: usize, shape: &Shape) -> 
     let n = y.elements() / w;
     let mut words = params![n, size, index.elements(), inner / w].to_vec();
     words.push(missing(x.dtype()));
+    words.extend(params![0u32, 0u32]);
     Launch::new(x.gpu(), &SELECT, "forward")
         .define("T", x.dtype().to_string())
         .define("PASS", "forward")
@@ -48,16 +52,19 @@ pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &S
     let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
     let (size, inner) = around(&spec.shape, axis);
     let w = width([inner].into_iter());
-    let n = dx.elements() / w;
-    Launch::new(dy.gpu(), &SELECT, "backward")
-        .define("T", spec.dtype.to_string())
-        .define("PASS", "backward")
-        .define("W", w)
-        .read(dy)
-        .read(index)
-        .write(&dx)
-        .params(params![n, size, index.elements(), inner / w, 0.0f32])
-        .invocations(n)?;
+    let (n, count) = (dx.elements() / w, index.elements());
+    for first in (0..count.max(1)).step_by(INDICES_A_WALK) {
+        let last = count.min(first + INDICES_A_WALK);
+        Launch::new(dy.gpu(), &SELECT, "backward")
+            .define("T", spec.dtype.to_string())
+            .define("PASS", "backward")
+            .define("W", w)
+            .read(dy)
+            .read(index)
+            .write(&dx)
+            .params(params![n, size, count, inner / w, 0.0f32, first, last])
+            .invocations(n)?;
+    }
     Ok(dx)
 }
 

@@ -18,6 +18,9 @@ pub(super) struct Plan {
     blocks: usize,
 }
 
+/// Rows of a slab at most: one invocation walks them.
+const LONGEST_SLAB: usize = 16_384;
+
 /// Most slabs of a reduction.
 const SLABS: usize = 256;
 /// Lanes of a workgroup on software drivers: a subgroup.
@@ -55,7 +58,7 @@ impl Plan {
     /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
     pub fn slabs(&self) -> (usize, usize) {
         let least = if self.schedule == Schedule::Simd { 4 * TREE_LANES / self.tree_columns() } else { 16 };
-        let rows = self.rows.div_ceil(SLABS).max(least);
+        let rows = self.rows.div_ceil(SLABS).min(LONGEST_SLAB).max(least);
         (rows, self.rows.div_ceil(rows))
     }
 

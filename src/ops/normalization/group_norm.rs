@@ -31,7 +31,10 @@ impl Groups {
 
     /// The passes with a group a thread or a workgroup.
     fn launch<'a>(&self, x: &'a Tensor, pass: &'a str) -> (Launch<'a>, usize) {
-        let lanes = if x.gpu().capabilities().schedule == Schedule::Cpu { 1 } else { 64 };
+        let capabilities = x.gpu().capabilities();
+        // A group a thread on software drivers, unless three walks over it are too long for one.
+        let walk = 3 * self.pixels * self.channels / self.vec();
+        let lanes = if capabilities.schedule == Schedule::Cpu && capabilities.may_walk(walk) { 1 } else { 64 };
         (self.variant(x, pass).define("LANES", lanes), lanes)
     }
 

@@ -34,7 +34,10 @@ fn axis_of(operator: &str, x: &Spec, dim: isize, k: usize) -> Result<usize> {
 fn pick(x: &Tensor, axis: usize, k: usize, positions: &Tensor, values: Option<&Tensor>) -> Result<()> {
     let [outer, length, inner] = around(x.shape(), axis);
     let rows = outer * inner;
-    let tree = x.gpu().capabilities().schedule == Schedule::Simd && length > SHORT && inner == 1;
+    let capabilities = x.gpu().capabilities();
+    let shared = if capabilities.schedule == Schedule::Simd { length > SHORT } else { !capabilities.may_walk(k * length) };
+    let tree = shared && inner == 1;
+    capabilities.check_walk("topk", if tree { k * length.div_ceil(64) } else { k * length })?;
     let mut launch =
         Launch::new(x.gpu(), &TOPK, "topk").storage(x.dtype().storage()).define("TREE", tree).define("VALUES", values.is_some());
     launch = launch.read(x).write(positions);

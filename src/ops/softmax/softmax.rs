@@ -48,7 +48,11 @@ impl Softmax {
         let inner = shape.iter().skip(axis + 1).product::<usize>();
         let rows = result.elements() / n;
         let rate = 1.0 / self.temperature;
-        let simd = result.gpu().capabilities().schedule == Schedule::Simd && inner == 1 && n > SHORT;
+        let capabilities = result.gpu().capabilities();
+        // Two walks over a row; one too long for an invocation is shared by a workgroup on every schedule.
+        let shared = if capabilities.schedule == Schedule::Simd { n > SHORT } else { !capabilities.may_walk(2 * n) };
+        let simd = inner == 1 && shared;
+        capabilities.check_walk(self.name(), if simd { 3 * n.div_ceil(LANES) } else { 2 * n })?;
         let mut launch = Launch::new(result.gpu(), if simd { &SIMD } else { &CPU }, if backward { "backward" } else { "forward" })
             .storage(result.dtype().storage())
             .define("BACKWARD", backward)
