@@ -106,6 +106,14 @@ fn check(gpu: &Gpu) -> Vec<String> {
     expect("batch_norm's bias gradient", gradient(&beta, &y)[2], pixels);
     expect("group_norm", 1.0 + image.group_norm(1, &gamma, &beta, 1e-5).unwrap().to_vec::<f32>().unwrap()[5], 1.0);
 
+    let window = wgrad::ops::pooling::Window::square(side, side, 0);
+    let pooled = image.avg_pool2d(window, true);
+    // Here a window is one walk: right, or refused where the driver would cut it short.
+    match pooled {
+        Ok(y) => expect("avg_pool2d", y.to_vec::<f32>().unwrap()[3], 1.0),
+        Err(error) => assert!(matches!(&error, wgrad::error::Error::Limit { message, .. } if message.contains("313600 rounds")), "{error}"),
+    }
+
     let labels = Tensor::from_slice(gpu, &vec![0i32; LONG], [LONG]).unwrap();
     let logits = Tensor::zeros(gpu, [LONG, 2], DType::F32).unwrap();
     expect("cross entropy over rows", logits.cross_entropy(&labels, 0.0).unwrap().item().unwrap(), 2f32.ln());

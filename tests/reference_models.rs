@@ -71,10 +71,15 @@ fn check(gpu: &Gpu, doc: &Value) -> Vec<String> {
     expect("parameters of the summary".into(), summary.parameters() as f64, doc["params"].as_f64().unwrap(), 1.0, 0.0);
     expect("MACs".into(), summary.macs() as f64, doc["macs"].as_f64().unwrap(), 1.0, 0.0);
     // serde_json sorts keys unless told otherwise, so the order is compared on sorted names, the shapes exactly.
-    let mut found: Vec<(String, Vec<u64>)> = state_dict::state(&params).unwrap().into_iter().map(|(n, s)| (n, s.iter().map(|d| *d as u64).collect())).collect();
+    let mut found: Vec<(String, Vec<u64>)> =
+        state_dict::state(&params).unwrap().into_iter().map(|(n, s)| (n, s.iter().map(|d| *d as u64).collect())).collect();
     found.sort();
-    let mut state: Vec<(String, Vec<u64>)> =
-        doc["state"].as_object().unwrap().iter().map(|(n, s)| (n.clone(), s.as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).collect())).collect();
+    let mut state: Vec<(String, Vec<u64>)> = doc["state"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(n, s)| (n.clone(), s.as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).collect()))
+        .collect();
     state.sort();
     assert_eq!(found, state, "{name}: state");
 
@@ -111,7 +116,8 @@ fn check(gpu: &Gpu, doc: &Value) -> Vec<String> {
 fn models_compute_what_timm_computes() {
     let folder = folder("WGRAD_MODELS", "models");
     let own = std::env::var("WGRAD_MODELS").is_err();
-    let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
     let gpu = gpu();

@@ -51,7 +51,9 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
     let p = params.parameter("p", start.shape.clone(), Kind::Other, Init::ZEROS).map_err(|e| e.to_string())?;
     p.plain().unwrap().write(&start.data.iter().map(|v| *v as f32).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
     let betas = a.numbers_or("betas", &[0.9, 0.999]).map_err(|e| e.to_string())?;
-    let adam = || -> Result<AdamConfig, String> { Ok(AdamConfig { betas: [betas[0] as f32, betas[1] as f32], eps: number("eps", 1e-8)?, common }) };
+    let adam = || -> Result<AdamConfig, String> {
+        Ok(AdamConfig { betas: [betas[0] as f32, betas[1] as f32], eps: number("eps", 1e-8)?, common })
+    };
     let mut optimizer: Box<dyn Optimizer> = match name {
         "sgd" => Box::new(Sgd::new(&params, SgdConfig { momentum, nesterov: a.flag("nesterov").unwrap(), common }).unwrap()),
         "adam" => Box::new(Adam::new(&params, adam()?).unwrap()),

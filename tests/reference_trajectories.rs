@@ -33,7 +33,9 @@ struct Net {
 
 impl Net {
     fn new(params: &Parameters, heads: &[&str]) -> Net {
-        let norm = |scope: &Parameters, channels| BatchNorm::new(scope, "bn", channels, BatchNormConfig { activation: Activation::Relu, ..Default::default() }).unwrap();
+        let norm = |scope: &Parameters, channels| {
+            BatchNorm::new(scope, "bn", channels, BatchNormConfig { activation: Activation::Relu, ..Default::default() }).unwrap()
+        };
         let mut layers: Vec<(Box<dyn Module>, BatchNorm)> = Vec::new();
         let stem = params.scope("stem");
         layers.push((Box::new(Conv2d::new(&stem, "conv", 3, 16, Conv2dConfig::default()).unwrap()), norm(&stem, 16)));
@@ -301,7 +303,13 @@ fn decoupled_distillation(run: &Run) -> Vec<String> {
             Tensor::concat(&[&v.gather(1, &target).unwrap(), &rest], 1).unwrap()
         };
         let tckd = binary(&logits).distillation_kl(&binary(&soft), 1.0).unwrap().mul_scalar(t * t * run.hp("alpha")).unwrap();
-        let nckd = logits.gather(1, &others).unwrap().distillation_kl(&soft.gather(1, &others).unwrap(), t).unwrap().mul_scalar(run.hp("beta")).unwrap();
+        let nckd = logits
+            .gather(1, &others)
+            .unwrap()
+            .distillation_kl(&soft.gather(1, &others).unwrap(), t)
+            .unwrap()
+            .mul_scalar(run.hp("beta"))
+            .unwrap();
         logits.cross_entropy(&labels, 0.0).unwrap().add(&tckd).unwrap().add(&nckd).unwrap()
     };
     run.simple(&params, loss, |_| {})
@@ -378,7 +386,8 @@ fn methods_follow_pytorch_for_ten_steps() {
         ("mean_teacher", mean_teacher),
     ]);
     let folder = folder("WGRAD_TRAJECTORIES", "trajectories");
-    let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
     let gpu = gpu();

@@ -98,7 +98,8 @@ impl Capabilities {
         if self.may_walk(rounds) {
             return Ok(());
         }
-        let message = format!("{rounds} rounds of one loop exceed what a software driver runs, {SOFTWARE_ROUNDS}; use smaller axes or a GPU");
+        let message =
+            format!("{rounds} rounds of one loop exceed what a software driver runs, {SOFTWARE_ROUNDS}; use smaller axes or a GPU");
         Err(Error::Limit { operator: operator.into(), message, adapter: self.name.clone() })
     }
 

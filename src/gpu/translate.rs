@@ -91,7 +91,8 @@ fn write(module: &naga::Module, info: &ModuleInfo, language: Language) -> std::r
             for entry in &module.entry_points {
                 let options = glsl::Options { version: glsl::Version::Desktop(450), ..Default::default() };
                 let pipeline = glsl::PipelineOptions { shader_stage: entry.stage, entry_point: entry.name.clone(), multiview: None };
-                let mut writer = glsl::Writer::new(&mut all, module, info, &options, &pipeline, Default::default()).map_err(|e| e.to_string())?;
+                let mut writer =
+                    glsl::Writer::new(&mut all, module, info, &options, &pipeline, Default::default()).map_err(|e| e.to_string())?;
                 writer.write().map_err(|e| e.to_string())?;
             }
             Ok(all.into_bytes())

@@ -81,7 +81,8 @@ impl Archive {
         let file = SafeTensors::deserialize(&bytes).map_err(wrong)?;
         let mut archive = Archive { tensors: BTreeMap::new(), text: metadata.metadata().clone().unwrap_or_default().into_iter().collect() };
         for (key, view) in file.tensors() {
-            let tensor = host_tensor(&view).ok_or_else(|| Error::data(name.as_str(), format!("tensor \"{key}\" has the unsupported type {:?}", view.dtype())))?;
+            let tensor = host_tensor(&view)
+                .ok_or_else(|| Error::data(name.as_str(), format!("tensor \"{key}\" has the unsupported type {:?}", view.dtype())))?;
             archive.tensors.insert(key, tensor);
         }
         Ok(archive)
@@ -92,7 +93,10 @@ impl Archive {
     /// # Errors
     /// [`Error::Data`] naming `source` and the key.
     pub fn require_text(&self, source: &Path, key: &str) -> Result<&str> {
-        self.text.get(key).map(String::as_str).ok_or_else(|| Error::data(source.display().to_string(), format!("lacks the entry \"{key}\"")))
+        self.text
+            .get(key)
+            .map(String::as_str)
+            .ok_or_else(|| Error::data(source.display().to_string(), format!("lacks the entry \"{key}\"")))
     }
 }
 

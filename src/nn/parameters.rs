@@ -286,9 +286,8 @@ impl Parameters {
     /// Every parameter and statistic whose name starts with this scope, in order of creation.
     pub fn all(&self) -> Vec<Parameter> {
         let state = lock(&self.home);
-        let inside = |name: &str| {
-            self.prefix.is_empty() || name.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
-        };
+        let inside =
+            |name: &str| self.prefix.is_empty() || name.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with('.'));
         let handle = |(index, _): (usize, &Entry)| Parameter { home: self.home.clone(), index };
         state.entries.iter().enumerate().filter(|(_, e)| inside(&e.slot.name)).map(handle).collect()
     }
@@ -391,7 +390,11 @@ impl Parameters {
 fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, name: &str) -> Result<(usize, usize)> {
     if elements > limit {
         let adapter = gpu.capabilities().name.clone();
-        return Err(Error::Limit { operator: name.into(), message: format!("{elements} elements exceed the largest binding of {limit}"), adapter });
+        return Err(Error::Limit {
+            operator: name.into(),
+            message: format!("{elements} elements exceed the largest binding of {limit}"),
+            adapter,
+        });
     }
     if chunks.last().is_none_or(|c| c.used + elements > limit) {
         chunks.push(Chunk { tensor: Tensor::zeros(gpu, [elements], DType::F32)?, used: 0 });

@@ -83,7 +83,10 @@ pub fn from_archive(params: &Parameters, archive: &Archive, source: &str) -> Res
             None => report.missing.push(slot.name),
             Some(HostTensor::F32(shape, data)) if *shape == expected => ready.push((parameter, layout.to_engine(data, shape)?)),
             Some(other) => {
-                return Err(Error::data(source, format!("tensor \"{}\" has shape {}, the model's has {expected}", slot.name, other.shape())));
+                return Err(Error::data(
+                    source,
+                    format!("tensor \"{}\" has shape {}, the model's has {expected}", slot.name, other.shape()),
+                ));
             }
         }
     }
@@ -114,5 +117,8 @@ pub fn load(params: &Parameters, path: &Path) -> Result<()> {
         return Ok(());
     }
     let list = |names: &[String]| if names.is_empty() { "none".to_string() } else { names.join(", ") };
-    Err(Error::data(source, format!("does not fit the model; missing: {}; not in the model: {}", list(&report.missing), list(&report.extra))))
+    Err(Error::data(
+        source,
+        format!("does not fit the model; missing: {}; not in the model: {}", list(&report.missing), list(&report.extra)),
+    ))
 }

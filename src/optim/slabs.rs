@@ -6,10 +6,10 @@ use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::nn::{Kind, Parameters, Role, Slot};
 use crate::ops::Operator;
+use crate::ops::apply_one;
 use crate::ops::optimizer::clip_norm::clip_norm;
 use crate::ops::optimizer::segment_norms::SegmentNorms;
 use crate::ops::optimizer::{BLOCK, Scalars, Segment, Slab, update};
-use crate::ops::apply_one;
 use crate::tensor::{DType, Tensor};
 
 /// One chunk of the parameters' values with all that belongs to it.
@@ -103,7 +103,8 @@ impl Slabs {
                 }
                 Ok(fresh)
             };
-            let states = (0..self.state_names.len()).map(|i| grown(before.as_ref().and_then(|c| c.states.get(i)))).collect::<Result<Vec<_>>>()?;
+            let states =
+                (0..self.state_names.len()).map(|i| grown(before.as_ref().and_then(|c| c.states.get(i)))).collect::<Result<Vec<_>>>()?;
             self.chunks.push(Chunk {
                 gradients: Tensor::zeros(&gpu, [elements], DType::F32)?,
                 segments: Tensor::from_slice(&gpu, &of_block, [of_block.len()])?,
@@ -124,7 +125,8 @@ impl Slabs {
                 let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
                 let depthwise = self.common.exclude_depthwise && slot.role == Role::Value(Kind::Depthwise);
                 let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay };
-                Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }.to_array()
+                Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }
+                    .to_array()
             };
             let rows: Vec<f32> = chunk.slots.iter().flat_map(row).chain([0.0; 4]).collect();
             chunk.table.write(&rows)?;
@@ -154,7 +156,13 @@ impl Slabs {
     }
 
     /// One step of `rule`, which is given the segments' norms where it `needs_norms`.
-    pub(super) fn step<O: Operator>(&mut self, gradients: &Gradients, scalars: Scalars, rule: impl Fn() -> O, needs_norms: bool) -> Result<()> {
+    pub(super) fn step<O: Operator>(
+        &mut self,
+        gradients: &Gradients,
+        scalars: Scalars,
+        rule: impl Fn() -> O,
+        needs_norms: bool,
+    ) -> Result<()> {
         self.refresh()?;
         self.gather(gradients)?;
         let scalars = Scalars { max_norm: self.common.clip_norm.unwrap_or(0.0), gradient_scale: self.common.gradient_scale, ..scalars };
@@ -162,7 +170,14 @@ impl Slabs {
         let sums: Vec<[&Tensor; 3]> = self.chunks.iter().map(|c| [&c.gradients, &c.segments, &c.table]).collect();
         let control = clip_norm(&sums, &self.scalars, &self.skipped)?;
         for (values, chunk) in self.params.values().iter().zip(&self.chunks) {
-            let slab = Slab { values, gradients: &chunk.gradients, segments: &chunk.segments, table: &chunk.table, scalars: &self.scalars, control: &control };
+            let slab = Slab {
+                values,
+                gradients: &chunk.gradients,
+                segments: &chunk.segments,
+                table: &chunk.table,
+                scalars: &self.scalars,
+                control: &control,
+            };
             let mut states: Vec<&Tensor> = chunk.states.iter().collect();
             let norms = needs_norms
                 .then(|| apply_one(SegmentNorms, &[values, &chunk.gradients, &chunk.segments, &chunk.table, &control]))

@@ -234,9 +234,10 @@ impl Tensor {
         match (self.spec().range, new) {
             (None, _) => Ok(()),
             (Some((low, high)), Some((least, most))) if least >= low && most <= high => Ok(()),
-            (Some((low, high)), _) => {
-                Err(Error::argument(call, format!("the new integers are not known to lie in {low}..={high}, as the old ones did; make a new tensor")))
-            }
+            (Some((low, high)), _) => Err(Error::argument(
+                call,
+                format!("the new integers are not known to lie in {low}..={high}, as the old ones did; make a new tensor"),
+            )),
         }
     }
 

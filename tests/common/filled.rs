@@ -1,8 +1,8 @@
 //! `filled.py` of the reference folder in Rust: tensors that any language can make from their names.
 #![allow(dead_code)] // not every test program fills labels
 
-use wgrad::nn::{Parameters, state_dict};
 use wgrad::io::{Archive, HostTensor};
+use wgrad::nn::{Parameters, state_dict};
 use wgrad::tensor::Shape;
 
 fn crc32(name: &str) -> u32 {

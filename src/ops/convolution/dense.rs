@@ -152,6 +152,9 @@ impl Gather {
             Version::Cpu => (&CPU, 32 * 8 / lanes, lanes),
             Version::Simd => (&SIMD, 64, 16),
         };
+        // Taps times the channels of a round.
+        let round = if version == Version::Plain { 1 } else { 8 };
+        x.gpu().capabilities().check_walk("conv2d", g.kernel.iter().product::<usize>() * self.rows.div_ceil(round))?;
         let [up_y, up_x] = self.up;
         let sub = [h.div_ceil(up_y), w.div_ceil(up_x)];
         let [sub_h, sub_w] = sub;

@@ -1,7 +1,7 @@
 //! One element of an axis for each element of an index.
 
-use super::index_select::moved;
 use super::index_select::INDICES_A_WALK;
+use super::index_select::moved;
 use super::strided::{Axis, axes, check_rank, collapse, missing, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};

@@ -22,6 +22,7 @@ pub struct AvgPool2d {
 
 impl AvgPool2d {
     fn launch(&self, entry: &str, from: &Tensor, to: &Tensor, x: &Shape, y: &Shape) -> Result<()> {
+        from.gpu().capabilities().check_walk("avg_pool2d", self.window.kernel.iter().product())?;
         let v = vec(x.last());
         let mut words = self.window.parameters(to.elements(), x, y, v);
         words.extend(params![self.count_include_pad]);

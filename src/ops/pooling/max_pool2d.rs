@@ -31,6 +31,7 @@ impl Operator for MaxPool2d {
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([x], [spec, _]) = (exactly("max_pool2d", inputs)?, exactly("max_pool2d", outputs)?);
+        x.gpu().capabilities().check_walk("max_pool2d", self.window.kernel.iter().product())?;
         let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
         let winner = Tensor::empty(x.gpu(), &spec.shape, DType::I32)?;
         let v = vec(x.shape().last());
