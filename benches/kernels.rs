@@ -36,7 +36,7 @@ fn bench<T>(group: &mut BenchmarkGroup<WallTime>, gpu: &Gpu, name: impl Into<Str
         gpu.synchronize().unwrap();
         result
     };
-    group.bench_function(name.into(), |b| b.iter_custom(|times| measure(times, &finished)));
+    group.bench_function(name.into(), |b| b.iter_custom(|times| measure(times, finished)));
 }
 
 fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {

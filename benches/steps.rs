@@ -41,7 +41,7 @@ fn steps(c: &mut Criterion) {
         optimizer.borrow_mut().step(&loss.backward().unwrap(), 0.01).unwrap();
         loss.item().unwrap()
     };
-    group.bench_function("mobilenet_step", |b| b.iter_custom(|times| measure(times, &step)));
+    group.bench_function("mobilenet_step", |b| b.iter_custom(|times| measure(times, step)));
 
     // The demo's pre-training step without its augmentation: two views of 256 grey images.
     let params = Parameters::new(gpu, 0);
@@ -55,7 +55,7 @@ fn steps(c: &mut Criterion) {
         optimizer.borrow_mut().step(&loss.backward().unwrap(), 0.01).unwrap();
         loss.item().unwrap()
     };
-    group.bench_function("simclr_step", |b| b.iter_custom(|times| measure(times, &step)));
+    group.bench_function("simclr_step", |b| b.iter_custom(|times| measure(times, step)));
     group.finish();
 }
 

@@ -21,7 +21,7 @@ $limits = $env:WGRAD_LIMITS
 $env:WGRAD_LIMITS = "webgpu"
 Invoke-Stage "reference operators under WebGPU's limits" @("test", "--no-fail-fast", "--test", "reference_ops")
 $env:WGRAD_LIMITS = $limits
-Invoke-Stage "every benchmark runs once" @("bench", "--benches", "--", "--test")
+Invoke-Stage "every benchmark runs once" @("test", "--benches")
 $flags = $env:RUSTDOCFLAGS
 $env:RUSTDOCFLAGS = "-D warnings"
 Invoke-Stage "documentation without warnings" @("doc", "--no-deps")

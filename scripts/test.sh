@@ -49,7 +49,7 @@ fi
 stage "the engine alone builds" cargo build --no-default-features
 stage "tests" cargo test --no-fail-fast
 stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test reference_ops
-stage "every benchmark runs once" cargo bench --benches -- --test
+stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 printf '\n==== summary ====\n%s' "$summary"

@@ -61,7 +61,7 @@ fn check(gpu: &Gpu, doc: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut expect = |what: String, found: f64, expected: f64, relative_to: f64, tolerance: f64| {
         let error = (found - expected).abs() / relative_to.abs().max(1e-30);
-        if !(error <= tolerance) {
+        if error.is_nan() || error > tolerance {
             wrong.push(format!("{name} {what}: {found}, expected {expected} (relative error {error:.2e}, allowed {tolerance:.0e})"));
         }
     };

@@ -230,7 +230,7 @@ impl Gpu {
             return Ok(());
         }
         let mut padded;
-        let data = if data.len() % 4 == 0 {
+        let data = if data.len().is_multiple_of(4) {
             data
         } else {
             padded = data.to_vec();

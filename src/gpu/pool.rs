@@ -159,7 +159,7 @@ mod tests {
     fn classes_waste_at_most_an_eighth_and_stay_aligned() {
         for bytes in [0u64, 1, 255, 256, 257, 4096, 5000, 1 << 20, (1 << 20) + 1, 123_456_789] {
             let class = class(bytes);
-            assert!(class >= bytes.max(1) && class % 256 == 0, "{bytes} -> {class}");
+            assert!(class >= bytes.max(1) && class.is_multiple_of(256), "{bytes} -> {class}");
             assert!(class - bytes <= (bytes / 8).max(256), "{bytes} -> {class}");
         }
     }

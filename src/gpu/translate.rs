@@ -77,7 +77,7 @@ fn write(module: &naga::Module, info: &ModuleInfo, language: Language) -> std::r
             let options = hlsl::Options {
                 shader_model: hlsl::ShaderModel::V6_2,
                 fake_missing_bindings: true,
-                immediates_target: Some(target.clone()),
+                immediates_target: Some(target),
                 special_constants_binding: Some(hlsl::BindTarget { space: 2, ..target }),
                 ..Default::default()
             };

@@ -7,6 +7,9 @@ use super::{
 };
 use crate::error::Result;
 
+/// Makes an operator from its attributes.
+pub type Build = dyn Fn(&Attributes) -> Result<Box<dyn Operator>>;
+
 /// What is known of an operator without running it.
 pub struct Entry {
     /// PyTorch's name of it.
@@ -20,7 +23,7 @@ pub struct Entry {
     /// Its shader files below `shaders/`, without the extension.
     pub shaders: &'static [&'static str],
     /// Makes one from its attributes.
-    pub build: Box<dyn Fn(&Attributes) -> Result<Box<dyn Operator>>>,
+    pub build: Box<Build>,
     /// What it is tested, checked and timed on.
     pub samples: Box<dyn Fn() -> Vec<Sample>>,
     /// What it must refuse.

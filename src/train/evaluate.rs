@@ -108,7 +108,7 @@ mod tests {
         let found = judge(&[2.0, 0.0, 0.0, 1.0, 3.0, 3.0], &[0, 0, 1], 2);
         assert_eq!(found.confusion, vec![vec![1, 1], vec![1, 0]]);
         assert!((found.accuracy() - 1.0 / 3.0).abs() < 1e-12);
-        let expected = (0.126_928 + 1.313_262 + 0.693_147) / 3.0;
+        let expected = (0.126_928 + 1.313_262 + std::f64::consts::LN_2) / 3.0;
         assert!((found.loss - expected).abs() < 1e-5, "{}", found.loss);
     }
 }

@@ -237,7 +237,7 @@ impl Trainer {
                     return Ok(false);
                 }
                 // The end of an epoch has a checkpoint of its own.
-                if self.position.step % self.recipe.checkpoint_every == 0 && self.position.batch < batches {
+                if self.position.step.is_multiple_of(self.recipe.checkpoint_every) && self.position.batch < batches {
                     self.save(progress, directory)?;
                 }
             }

@@ -64,7 +64,12 @@ impl Conv2d {
     /// Groups that do not divide both channel counts; out of memory.
     pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize, config: Conv2dConfig) -> Result<Self> {
         let groups = config.groups;
-        if groups == 0 || inputs % groups != 0 || outputs % groups != 0 || config.kernel == 0 || config.stride == 0 || config.dilation == 0
+        if groups == 0
+            || !inputs.is_multiple_of(groups)
+            || !outputs.is_multiple_of(groups)
+            || config.kernel == 0
+            || config.stride == 0
+            || config.dilation == 0
         {
             let message = format!(
                 "kernel, stride and dilation must be at least 1, and {groups} groups must divide {inputs} input and {outputs} output channels"
