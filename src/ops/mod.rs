@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod array;
 pub mod attributes;
+pub mod entry;
 pub mod gradcheck;
 pub mod registry;
 pub mod sample;

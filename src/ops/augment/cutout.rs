@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::gpu::{Kernel, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::Bad;
 use crate::ops::{Array, Attributes, Operator, exactly};
 use crate::params;

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample};
 use crate::ops::{Array, Attributes, Cost, Operator, exactly};
 use crate::params;

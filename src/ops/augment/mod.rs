@@ -22,7 +22,7 @@ pub use normalize::Normalize;
 pub use reflect_crop::ReflectCrop;
 pub use unpack::Unpack;
 
-use super::registry::Entry;
+use super::entry::Entry;
 use super::sample::{Bad, Input, Sample, indices as random_indices, uniform};
 use super::{Array, Attributes, Operator, apply, exactly, require_f32};
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 use super::{Draws, SAMPLE_DRAWS, bad_drawn, below, check_drawn, check_probability, images_of, sample_inputs, samples_of, stage, unit};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample};
 use crate::ops::{Array, Attributes, Operator, exactly};
 use crate::params;

@@ -3,7 +3,7 @@
 use super::pairs::{check_batch, check_rows, dot, mean, row_lanes, scalar, specs};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;

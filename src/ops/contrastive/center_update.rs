@@ -3,7 +3,7 @@
 use super::pairs::{check_rows, not_empty, specs};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, apply, exactly, require_f32};
 use crate::params;

@@ -3,7 +3,7 @@
 use super::pairs::{check_batch, check_rows, check_temperature, dot, log_sum_exp, mean, row_lanes, scalar, specs};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;

@@ -3,7 +3,7 @@
 use super::pairs::{log_sum_exp, mean, scalar, specs};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;

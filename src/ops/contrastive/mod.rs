@@ -13,7 +13,7 @@ pub mod supcon_loss;
 
 pub use masked_nt_xent::nt_xent_unfused;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

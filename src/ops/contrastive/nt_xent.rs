@@ -5,7 +5,7 @@ use super::pairs::{
     scalar, specs, unit_rows,
 };
 use crate::error::Result;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};

@@ -2,8 +2,8 @@
 
 use super::pairs::{GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
+use crate::ops::entry::Entry;
 use crate::ops::layout::strided::{Axis, copy};
-use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};

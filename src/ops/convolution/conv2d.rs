@@ -3,7 +3,7 @@
 use super::dense;
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};

@@ -4,7 +4,7 @@ use super::dense::{Slabs, gradients, reduce, tap_step};
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::params;

@@ -6,7 +6,7 @@ mod dense;
 pub mod depthwise_conv2d;
 pub mod geometry;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

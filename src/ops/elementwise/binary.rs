@@ -3,8 +3,8 @@
 
 use super::pointwise::Pointwise;
 use crate::error::{Error, Result};
+use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
-use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};

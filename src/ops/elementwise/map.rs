@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
 use crate::params;

@@ -7,7 +7,7 @@ pub mod map;
 pub(crate) mod pointwise;
 pub mod where_;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

@@ -3,7 +3,7 @@
 use super::strided::{Axis, axes, check_rank, copy, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one};
 use crate::params;

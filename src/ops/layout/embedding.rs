@@ -2,7 +2,7 @@
 
 use super::index_select::{moved, select, select_backward};
 use crate::error::{Error, Result};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
 use crate::tensor::{Shape, Spec, Tensor};

@@ -2,8 +2,8 @@
 
 use super::strided::{Axis, check_rank, copy};
 use crate::error::{Error, Result};
+use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
-use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::tensor::{Shape, Spec, Tensor};

@@ -5,7 +5,7 @@ use super::index_select::moved;
 use super::strided::{Axis, axes, check_rank, collapse, missing, parameters};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;

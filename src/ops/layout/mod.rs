@@ -14,7 +14,7 @@ pub(crate) mod strided;
 
 pub use pad::PadMode;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

@@ -1,7 +1,7 @@
 //! The same elements under another shape: no kernel, the result shares memory with its source.
 
 use crate::error::{Error, Result};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::tensor::{Shape, Spec, Tensor};

@@ -4,7 +4,7 @@
 use super::gemm::Gemm;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one};
 use crate::params;

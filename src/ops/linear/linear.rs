@@ -2,8 +2,8 @@
 
 use super::gemm::Gemm;
 use crate::error::{Error, Result};
+use crate::ops::entry::Entry;
 use crate::ops::reduction::column_sum;
-use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, require_f32};
 use crate::tensor::{Spec, Tensor};

@@ -7,7 +7,7 @@ pub(crate) mod gemm;
 mod linear;
 mod matmul;
 
-use super::registry::Entry;
+use super::entry::Entry;
 pub use attention::ScaledDotProductAttention;
 pub use linear::Linear;
 pub use matmul::{Form, Matmul};

@@ -2,7 +2,7 @@
 
 use super::rows::{Rows, check_labels, check_logits, mean};
 use crate::error::Result;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};

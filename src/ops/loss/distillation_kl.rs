@@ -2,7 +2,7 @@
 
 use super::rows::{Rows, check_alike, check_logits, log_softmax, saves};
 use crate::error::{Error, Result};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};

@@ -7,7 +7,7 @@ pub mod pairwise;
 pub(crate) mod rows;
 pub mod soft_cross_entropy;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

@@ -4,7 +4,7 @@
 use super::rows::{check_alike, mean};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;

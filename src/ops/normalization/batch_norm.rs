@@ -5,7 +5,7 @@
 use super::columns::{Plan, WALK_LANES};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
 use crate::params;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly, require_f32, require_float};
 use crate::params;

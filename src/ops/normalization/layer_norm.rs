@@ -2,7 +2,7 @@
 
 use super::group_norm::{Groups, TOLERANCE, check_parameters, norm_cost};
 use crate::error::{Error, Result};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
 use crate::tensor::{Shape, Spec, Tensor};

@@ -5,7 +5,7 @@ mod columns;
 pub mod group_norm;
 pub mod layer_norm;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

@@ -3,7 +3,7 @@
 use super::slab::{Scalars, check, lanes};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
 use crate::ops::{Array, Operator, apply_one, require_f32};
 use crate::tensor::{DType, Spec, Tensor};

@@ -3,7 +3,7 @@
 use super::slab::{BLOCK, Scalars, check};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Cost, Operator, exactly, require_f32};
 use crate::params;

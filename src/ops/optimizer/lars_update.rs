@@ -2,7 +2,7 @@
 
 use super::slab::{Rule, check, cost, infer, launch, reference, sample};
 use crate::error::Result;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal, uniform};
 use crate::ops::{Array, Attributes, Cost, Operator};
 use crate::tensor::{Spec, Tensor};

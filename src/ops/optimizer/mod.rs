@@ -13,7 +13,7 @@ pub mod square_sums;
 
 pub use slab::{BLOCK, Scalars, Segment, Slab, update};
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

@@ -2,7 +2,7 @@
 
 use super::slab::{Rule, cost, infer, launch, reference, sample, squares};
 use crate::error::Result;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
 use crate::ops::{Array, Attributes, Cost, Operator};
 use crate::tensor::{Spec, Tensor};

@@ -3,8 +3,8 @@
 use super::window::float_images;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::entry::Entry;
 use crate::ops::reduction::reduce::Reduce;
-use crate::ops::registry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::tensor::{Shape, Spec, Tensor};

@@ -9,7 +9,7 @@ mod window;
 pub use upsample2d::{Upsample, UpsampleMode};
 pub use window::Window;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

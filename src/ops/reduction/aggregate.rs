@@ -4,7 +4,7 @@ use super::dims::{CASES, Dims, gather, kept, terms};
 use super::reduce::{Combine, Reduce};
 use crate::error::{Error, Result};
 use crate::ops::elementwise::pointwise::Pointwise;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, distinct, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};

@@ -5,7 +5,7 @@ use super::l2_normalize::length;
 use super::reduce::Reduce;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::pointwise::Pointwise;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Shape, Spec, Tensor};

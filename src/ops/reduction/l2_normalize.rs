@@ -4,7 +4,7 @@ use super::dims::{Dims, gather};
 use super::reduce::Reduce;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::pointwise::Pointwise;
-use crate::ops::registry::Entry;
+use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};

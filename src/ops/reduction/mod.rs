@@ -11,7 +11,7 @@ pub mod var;
 pub use dims::Dims;
 pub(crate) use reduce::{column_sum, sum_to};
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {

@@ -3,7 +3,7 @@
 #[allow(clippy::module_inception)]
 pub mod softmax;
 
-use super::registry::Entry;
+use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
