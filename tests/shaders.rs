@@ -9,8 +9,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use common::gpus;
-use wgrad::gpu::{BuiltShader, Language, translate, untranslatable};
+use wgrad::gpu::{BuiltShader, Gpu, Language, translate, untranslatable};
+use wgrad::ops::convolution::conv2d::Conv2dOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormOptions;
 use wgrad::ops::{gradcheck::gradcheck_sample, registry::registry};
+use wgrad::tensor::{DType, Tensor};
 
 fn built() -> &'static [BuiltShader] {
     static BUILT: OnceLock<Vec<BuiltShader>> = OnceLock::new();
@@ -26,11 +29,27 @@ fn build_all() -> Vec<BuiltShader> {
                 let _ = gradcheck_sample(&gpu, sample, 1);
             }
         }
+        if gpu.capabilities().f16 {
+            half_precision(&gpu);
+        }
         shaders.extend(gpu.built_shaders());
     }
     shaders.sort_by(|a, b| (&a.kernel, &a.variant).cmp(&(&b.kernel, &b.variant)));
     shaders.dedup_by(|a, b| a == b);
     shaders
+}
+
+/// Samples are f32; here the heavy kernels are built for f16 storage, too.
+fn half_precision(gpu: &Gpu) {
+    let half = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap().cast(DType::F16).unwrap().watch();
+    let full = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap();
+    let backward = |y: Tensor| y.backward_from(&half(y.shape())).map(drop).unwrap();
+    backward(half(&[33]).relu().unwrap());
+    backward(half(&[33, 65]).matmul(&half(&[65, 7])).unwrap());
+    backward(half(&[5, 33]).softmax(-1, 1.0).unwrap());
+    backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]), None, &Conv2dOptions::default()).unwrap());
+    let stats = [full(&[8]), full(&[8]), full(&[8]), full(&[8])];
+    backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormOptions::default(), None).unwrap());
 }
 
 fn installed(tool: &str) -> bool {

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Out of memory or a lost device.
 pub fn clip_each_norm(gradients: &mut Gradients, max_norm: f32) -> Result<()> {
     gradients.map(|gradient| {
-        let flat = gradient.flatten(0)?;
+        let flat = gradient.reshape(&[gradient.elements()])?;
         let norm = flat.square()?.sum(&[0], false)?.sqrt()?;
         let factor = norm.add_scalar(1e-6)?.reciprocal()?.mul_scalar(max_norm)?.clamp(0.0, 1.0)?;
         flat.mul(&factor)?.reshape(gradient.shape())
@@ -28,7 +28,7 @@ mod tests {
         let long = Tensor::from_slice(&gpu, &[3.0f32, 4.0], [2, 1]).unwrap().watch();
         let short = Tensor::scalar(&gpu, 0.25).unwrap().watch();
         // The gradient of sum(x^2) / 2 + y^2 / 2 is (x, y).
-        let half = |t: &Tensor| t.flatten(0).unwrap().square().unwrap().sum(&[0], false).unwrap().mul_scalar(0.5).unwrap();
+        let half = |t: &Tensor| t.reshape(&[t.elements()]).unwrap().square().unwrap().sum(&[0], false).unwrap().mul_scalar(0.5).unwrap();
         let loss = half(&long).add(&half(&short.reshape(&[1]).unwrap())).unwrap();
         let mut gradients = loss.backward().unwrap();
         clip_each_norm(&mut gradients, 1.0).unwrap();

@@ -210,6 +210,8 @@ mod tests {
     fn takes_half_precision_embeddings() {
         let gpu = Gpu::with(GpuOptions::from_env().unwrap()).unwrap();
         if !gpu.capabilities().f16 {
+            let refused = crate::tensor::Tensor::zeros(&gpu, [1], crate::tensor::DType::F16);
+            assert!(matches!(refused, Err(crate::error::Error::Limit { .. })));
             return;
         }
         let [half, full] = [crate::tensor::DType::F16, crate::tensor::DType::F32].map(|dtype| {

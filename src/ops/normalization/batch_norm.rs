@@ -382,6 +382,8 @@ mod tests {
     fn f16_storage_only_rounds() {
         let gpu = Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap();
         if !gpu.capabilities().f16 {
+            let refused = crate::tensor::Tensor::zeros(&gpu, [1], crate::tensor::DType::F16);
+            assert!(matches!(refused, Err(crate::error::Error::Limit { .. })));
             return;
         }
         for c in [5, 72] {
