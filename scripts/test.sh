@@ -47,8 +47,8 @@ if [ -n "$lint" ]; then
     stage "clippy" cargo clippy --all-targets -- -D warnings
 fi
 stage "the engine alone builds" cargo build --no-default-features
-stage "tests" cargo test --no-fail-fast
-stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test reference_ops
+stage "tests" cargo test --no-fail-fast -- --show-output
+stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test reference_ops -- --show-output
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
