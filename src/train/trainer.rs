@@ -10,7 +10,7 @@ use super::evaluate::{preprocessing, upload};
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
-use crate::data::{Augmentation, Dataset, DeviceBatch, Loader};
+use crate::data::{Augmentation, Dataset, HostBatch, Loader};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
@@ -229,8 +229,7 @@ impl Trainer {
             let epoch_begun = (Instant::now(), self.position.step);
             let skipped_before = self.optimizer.skipped()?;
             for batch in self.loader.epoch_from(self.position.epoch, self.position.batch) {
-                let batch = upload(&self.gpu, &batch?, &self.dataset)?;
-                self.step(&batch)?;
+                self.step(&batch?)?;
                 self.collect(READ_BEHIND, progress, directory)?;
                 if stop(self.position) {
                     self.save(progress, directory)?;
@@ -270,8 +269,7 @@ impl Trainer {
         let mut times = Vec::new();
         for batch in self.loader.epoch(0).take(count + 1) {
             let begun = Instant::now();
-            let batch = upload(&self.gpu, &batch?, &self.dataset)?;
-            self.step(&batch)?;
+            self.step(&batch?)?;
             self.gpu.synchronize()?;
             times.push(begun.elapsed().as_secs_f64());
         }
@@ -282,12 +280,13 @@ impl Trainer {
         Ok((first, later.iter().sum::<f64>() / later.len().max(1) as f64))
     }
 
-    /// One step: views, loss, gradients, update. Nothing in it waits for the device.
-    fn step(&mut self, batch: &DeviceBatch) -> Result<()> {
+    /// One step: upload, views, loss, gradients, update. Nothing in it waits for the device.
+    fn step(&mut self, batch: &HostBatch) -> Result<()> {
         let before = self.gpu.counters();
+        let batch = upload(&self.gpu, batch, &self.dataset)?;
         let method = self.learner.method();
         let views =
-            (0..method.views()).map(|view| self.augmentation.apply(batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
+            (0..method.views()).map(|view| self.augmentation.apply(&batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
         let loss = method.loss(&Batch { views, labels: batch.labels.clone() })?;
         let rate = self.schedule.rate(self.position.step);
         self.optimizer.step(&loss.backward()?, rate)?;
