@@ -28,11 +28,13 @@ pub struct GpuOptions {
     pub poison: bool,
     /// Look at every operator's output and gradient, and fail at the first that is not finite. Slow.
     pub trace_non_finite: bool,
+    /// Longest wait for recorded work before it counts as a loop without an end; 600 s when `None`.
+    pub timeout_seconds: Option<u64>,
 }
 
 impl GpuOptions {
     /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=cpu|simd`,
-    /// `WGRAD_MEMORY_MIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`.
+    /// `WGRAD_MEMORY_MIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`.
     ///
     /// # Errors
     /// A value that is none of these, by the variable's name.
@@ -66,6 +68,10 @@ impl GpuOptions {
             checked: flag("WGRAD_CHECKED")?,
             poison: flag("WGRAD_POISON")?,
             trace_non_finite: flag("WGRAD_TRACE_NON_FINITE")?,
+            timeout_seconds: match var("WGRAD_TIMEOUT_SECONDS") {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|_| wrong("WGRAD_TIMEOUT_SECONDS", &text, "a number of seconds"))?),
+            },
         })
     }
 }

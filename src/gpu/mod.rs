@@ -281,7 +281,7 @@ impl Gpu {
     }
 
     pub(crate) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let seconds = std::env::var("WGRAD_TIMEOUT_SECONDS").ok().and_then(|v| v.parse().ok()).unwrap_or(600);
+        let seconds = self.inner.options.timeout_seconds.unwrap_or(600);
         let wait = wgpu::PollType::Wait { submission_index, timeout: Some(Duration::from_secs(seconds)) };
         match self.inner.device.poll(wait) {
             Ok(_) => self.check(),
