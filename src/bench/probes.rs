@@ -126,13 +126,7 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
     let c = Tensor::empty(gpu, [side, side], DType::F32)?;
     let result = c.clone();
     let launch = move |rounds: u32| {
-        Launch::new(gpu, &LOADS, "fma_loads")
-            .define("MEMORY", memory)
-            .read(&a)
-            .read(&b)
-            .write(&c)
-            .params(params![rounds])
-            .groups(GROUPS)
+        Launch::new(gpu, &LOADS, "fma_loads").define("MEMORY", memory).read(&a).read(&b).write(&c).params(params![rounds]).groups(GROUPS)
     };
     let checked = 3;
     launch(checked)?;
