@@ -10,6 +10,7 @@ mod readback;
 mod recorder;
 mod template;
 mod translate;
+mod tuning;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use readback::Pending;
 pub use recorder::Counters;
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
+pub use tuning::{Consulted, Knob, Tuning};
 
 use crate::error::{Error, Result};
 use kernel::Kernels;
@@ -50,6 +52,7 @@ struct Inner {
     kernels: Kernels,
     recorder: Mutex<Recorder>,
     health: Arc<Mutex<Health>>,
+    consulted: tuning::Consultations,
 }
 
 /// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
@@ -119,7 +122,11 @@ impl Gpu {
         let recorder = Mutex::new(Recorder::new(&device, uniform));
         let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
         log::info!("{} ({}), schedule {}", capabilities.name, capabilities.backend, capabilities.schedule);
-        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, health }) })
+        if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
+            log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
+        }
+        let consulted = Default::default();
+        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, health, consulted }) })
     }
 
     /// What the adapter can do.
