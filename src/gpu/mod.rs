@@ -299,7 +299,8 @@ impl Gpu {
         if let Some(recording) = recorder.recording() {
             recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding));
         }
-        recorder.push(Command::Dispatch(dispatch));
+        // What is run once has the numbers of now, not of when it is submitted.
+        recorder.push(Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch }));
         if recorder.is_full() {
             recorder.flush(&self.inner.device, &self.inner.queue);
         }
