@@ -13,7 +13,10 @@ pub use dtype::{DType, Element};
 pub use shape::{Shape, Spec};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Binding, Gpu, Pending};
+use crate::gpu::{Bind, Binding, Gpu, Kernel, Launch, Param, Pending, Scalar, kernel};
+use crate::params;
+
+static NUMBERS: Kernel = kernel!("gpu/numbers");
 
 /// Where on the tape a tensor comes from; only `autograd` looks inside.
 #[derive(Clone)]
@@ -212,7 +215,10 @@ impl Tensor {
 
     /// Says that a kernel has written the contents in place.
     pub fn raise_version(&self) {
-        self.inner.version.fetch_add(1, Ordering::AcqRel);
+        let version = self.inner.version.clone();
+        self.gpu().each_run(move || {
+            version.fetch_add(1, Ordering::AcqRel);
+        });
     }
 
     /// Replaces the contents by `data`, in recording order.
@@ -227,6 +233,21 @@ impl Tensor {
         self.check_range("write", integer_range(data))?;
         self.raise_version();
         self.gpu().upload(&self.inner.binding, bytemuck::cast_slice(data))
+    }
+
+    /// Replaces the contents, up to 8 numbers, by `values` as they are at each run of a captured program.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `values` do not fit; [`Error::Dtype`] where the tensor is not f32.
+    pub fn write_scalars(&self, values: &[Scalar]) -> Result<()> {
+        const MOST: usize = 8;
+        if values.len() > MOST || values.len() != self.elements() {
+            return Err(Error::shape("write_scalars", format!("{} numbers do not fit into {}; 8 are the most", values.len(), self.spec())));
+        }
+        self.raise_version();
+        let rest = MOST - values.len();
+        let numbers: Vec<Param> = values.iter().map(Param::from).chain(vec![Param::from(0.0); rest]).collect();
+        Launch::new(self.gpu(), &NUMBERS, "numbers").write(self).params(&[params![values.len()], numbers.as_slice()].concat()).groups(1)
     }
 
     /// Refuses integers outside the known range: shape rules rely on it.

@@ -5,12 +5,12 @@ use super::{
     range, sample_inputs, stage, unit,
 };
 use crate::error::Result;
-use crate::gpu::{Kernel, kernel};
+use crate::gpu::{Kernel, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Operator, apply_one, exactly};
 use crate::params;
-use crate::tensor::{Spec, Tensor};
+use crate::tensor::{DType, Spec, Tensor};
 
 static CROP: Kernel = kernel!("augment/crop");
 
@@ -173,8 +173,9 @@ impl Operator for CenterResize {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([images], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
-        let boxes = Tensor::from_slice(images.gpu(), &self.square([h, w]).repeat(n), [n, 4])?;
-        Ok(vec![resize(images, &boxes, spec)?])
+        let square = Tensor::empty(images.gpu(), [1, 4], DType::F32)?;
+        square.write_scalars(&self.square([h, w]).map(Scalar::from))?;
+        Ok(vec![resize(images, &square.expand(&[n, 4])?, spec)?])
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
