@@ -79,11 +79,22 @@ fn window(g: &Geometry) -> Option<(usize, usize)> {
     (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
+/// Bands of 2 rows in a strip of the window kernel, on software drivers.
+const STRIP: usize = 2;
+/// Rounds of each of its loops that touch a strip, at most.
+const TOUCHES: usize = 1 << 13;
+
+/// Of 8 lanes, those that lie along the channels: the least power of two that takes all.
+fn channel_lanes(channels4: usize) -> usize {
+    channels4.next_power_of_two().min(8)
+}
+
 /// Channels that a thread of the general kernels takes at once.
 fn width(g: &Geometry) -> usize {
     if g.channels == g.filters && g.channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
+/// A launch of the window kernel: forward, or backwards from the upstream gradient to the input's.
 fn run_window(
     g: &Geometry,
     x: &Tensor,
@@ -93,38 +104,45 @@ fn run_window(
     backwards: bool,
 ) -> Result<Tensor> {
     let ([h, w], [source_h, source_w]) = if backwards { (g.input, g.output) } else { (g.output, g.input) };
-    // Backwards, the output is padded so that each tap meets what it was multiplied with.
-    let start = |before: usize| if backwards { before as i32 - (size as i32 - 1) } else { -(before as i32) };
+    let up = if backwards { stride } else { 1 };
+    let before = g.before.map(|v| v as i32);
+    let (last_row, half) = (size as i32 - 1, (size as i32 - 1) / 2);
+    // Backwards, the source is padded so that each tap meets what it was multiplied with.
+    let ([start_y, start_x], [shift_y, shift_x]) = match (backwards, up) {
+        (false, _) => (before.map(|v| -v), [0, 0]),
+        (true, 1) => (before.map(|v| v - last_row), [0, 0]),
+        (true, _) => (before.map(|v| v / 2 - half), before.map(|v| v % 2)),
+    };
+    let last = if backwards && up == 1 { size * size - 1 } else { 0 };
     let y = Tensor::empty(x.gpu(), [g.images, h, w, g.channels], x.dtype())?;
-    let (channels4, tiles_y, tiles_x) = (g.channels / 4, h.div_ceil(2), w.div_ceil(4));
+    let (channels4, tiles_y, tiles_x) = (g.channels / 4, (h + shift_y as usize).div_ceil(2), (w + shift_x as usize).div_ceil(4));
     let count = g.images * tiles_y * tiles_x * channels4;
-    let [top, left] = g.before;
-    let last = if backwards { size * size - 1 } else { 0 };
-    Launch::new(x.gpu(), &WINDOW, "window")
+    let lanes = channel_lanes(channels4);
+    let strip = STRIP;
+    let strips = tiles_y.div_ceil(strip);
+    let rounds = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
+    let capabilities = x.gpu().capabilities();
+    let by_strip = capabilities.schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    #[rustfmt::skip]
+    let launch = Launch::new(x.gpu(), &WINDOW, "window")
         .storage(x.dtype().storage())
         .define("SIZE", size)
-        .define("STRIDE", stride)
-        .define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu)
+        .define("STRIDE", if up == 1 { stride } else { 1 })
+        .define("UP", up)
+        .define("STRIP", by_strip)
         .read(x)
         .read(weight)
         .read(bias.unwrap_or(weight))
         .write(&y)
         .params(params![
-            count,
-            tiles_y,
-            tiles_x,
-            h,
-            w,
-            channels4,
-            source_h,
-            source_w,
-            start(top),
-            start(left),
-            last,
-            bias.is_some(),
-            f32::NAN
-        ])
-        .invocations(count)?;
+            count, tiles_y, tiles_x, h, w, channels4, source_h, source_w, shift_y, shift_x, start_y, start_x, last, bias.is_some(),
+            strip, strips, lanes, f32::NAN,
+        ]);
+    if by_strip {
+        launch.groups(g.images * strips)?;
+    } else {
+        launch.invocations(count)?;
+    }
     Ok(y)
 }
 
@@ -148,8 +166,8 @@ fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
 }
 
 fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if let Some((size, 1)) = window(g) {
-        return run_window(g, dy, weight, None, [size, 1], true);
+    if let Some((size, stride)) = window(g) {
+        return run_window(g, dy, weight, None, [size, stride], true);
     }
     let ([h, w], [source_h, source_w], [kh, kw], [up_y, up_x]) = (g.input, g.output, g.kernel, g.stride);
     let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| v as i32), g.dilation.map(|v| -(v as i32)));
