@@ -81,6 +81,10 @@ fn window(g: &Geometry) -> Option<(usize, usize)> {
 
 /// Bands of 2 rows in a strip of the window kernel, on software drivers.
 const STRIP: usize = 2;
+/// Bytes of both images that a slab of the gradient to the weights may have on software drivers, so that it stays in a core's cache.
+const CACHED: usize = 256 << 10;
+/// Workgroups that share such a gradient at least.
+const WORKGROUPS: usize = 16;
 /// Rounds of each of its loops that touch a strip, at most.
 const TOUCHES: usize = 1 << 13;
 
@@ -188,7 +192,7 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
 fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let ([h, w], [source_h, source_w], [kh, kw], [step_y, step_x]) = (g.output, g.input, g.kernel, g.stride);
     let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i32)), g.dilation.map(|v| v as i32));
-    let (rows, taps, width) = (g.images * h, kh * kw, width(g));
+    let (taps, width) = (kh * kw, width(g));
     let (size, stride) = window(g).unwrap_or((0, 1));
     // All nine taps fit into a thread's registers, of larger kernels one row.
     let band = if size == 3 { 3 } else { 1 };
@@ -196,22 +200,39 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         0 => taps,
         _ => kh / band,
     };
+    // Rows of all images, or bands of two.
+    let rows = g.images * if size == 0 { h } else { h.div_ceil(2) };
     let channels = g.filters / width;
     let columns = g.filters.next_multiple_of(4);
-    let threads = if x.gpu().capabilities().schedule == Schedule::Simd { 16384usize } else { 4096 };
-    let slabs = Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns);
-    let partial = Tensor::empty(x.gpu(), [slabs.count, taps, columns], DType::F32)?;
+    let capabilities = x.gpu().capabilities();
+    let lanes = channel_lanes(channels);
+    let blocks = channels.div_ceil(lanes);
+    let row_bytes = 8 * (w * g.filters + stride * source_w * g.channels);
+    // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a whole is split by channels first.
+    let small = rows * row_bytes <= CACHED;
+    let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(CACHED).max(WORKGROUPS) };
+    let by_strip = Slabs::new(rows, wanted, 1, taps * columns * 8);
+    let rounds = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
+    let strip = size != 0 && capabilities.schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    let threads = if capabilities.schedule == Schedule::Simd { 16384usize } else { 4096 };
+    let slabs = if strip { by_strip } else { Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns) };
+    let (parts, written) = if strip { (if small { blocks } else { 1 }, slabs.count * (8 / lanes)) } else { (1, slabs.count) };
+    let partial = Tensor::empty(x.gpu(), [written, taps, columns], DType::F32)?;
     let count = slabs.count * items * channels;
     #[rustfmt::skip]
     let params = params![
         count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
-        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, f32::NAN,
+        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, lanes, parts, f32::NAN,
     ];
     let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).define("WIDTH", width);
-    let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band);
-    let launch = launch.define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu);
-    launch.read(x).read(dy).write(&partial).params(params).invocations(count)?;
-    reduce(&partial, Shape::from([kh, kw, g.filters]), slabs.count, taps, g.filters, [g.filters, 1])
+    let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band).define("STRIP", strip);
+    let launch = launch.read(x).read(dy).write(&partial).params(params);
+    if strip {
+        launch.groups(slabs.count * items * parts)?;
+    } else {
+        launch.invocations(count)?;
+    }
+    reduce(&partial, Shape::from([kh, kw, g.filters]), written, taps, g.filters, [g.filters, 1])
 }
 
 impl Operator for DepthwiseConv2d {
