@@ -43,7 +43,7 @@
                 let v{{ h }}_{{ i }} = load4_weight(line{{ i }} + rows{{ h }});
                 {% endfor %}
                 {% for i in range(4) %}
-                let w{{ h * 4 + i }} = select(v{{ h }}_{{ i }}, vec4<f32>({% for m in range(4) %}v{{ h }}_{{ m }}[{{ i }}], {% endfor %}), forward);
+                let w{{ h * 4 + i }} = {% if FORWARD %}vec4<f32>({% for m in range(4) %}v{{ h }}_{{ m }}[{{ i }}], {% endfor %}){% else %}v{{ h }}_{{ i }}{% endif %};
                 {% endfor %}
                 {% endfor %}
                 {% for i in range(32) %}
@@ -87,19 +87,26 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     var acc{{ i }} = bias;
     {% endfor %}
     {% if VECTOR %}
-    let forward = p.forward != 0u;
     let channels = p.source_channels / 4u;
     let count = p.rows / 4u;
     let first = t.channel_group * count;
     let upper = lane & 1u;
-    // vec4s of a tap, of all taps, and from four rows to the next.
-    let step = select(p.columns, p.rows, forward) / 4u;
+    {% if FORWARD %}
+    // A filter's vec4s of a tap, of all taps.
+    let step = count;
     let filter_step = step * p.kernel_height * p.kernel_width;
-    let row_step = select(4u * filter_step, 1u, forward);
-    let weight_base = t.channel_group * select(p.rows, p.columns, forward) * filter_step + select(first_column / 4u, 0u, forward);
+    let row_step = 1u;
     {% for i in range(4) %}
-    let line{{ i }} = weight_base + select({{ i }}u, min(first_column + {{ i }}u, last_column), forward) * filter_step;
+    let line{{ i }} = (t.channel_group * p.columns + min(first_column + {{ i }}u, last_column)) * filter_step;
     {% endfor %}
+    {% else %}
+    let step = columns4;
+    let filter_step = step * p.kernel_height * p.kernel_width;
+    let row_step = 4u * filter_step;
+    {% for i in range(4) %}
+    let line{{ i }} = (t.channel_group * p.rows + {{ i }}u) * filter_step + first_column / 4u;
+    {% endfor %}
+    {% endif %}
     {% if FLAT %}
     {% for j in range(8 * spread) %}
     let at{{ j }} = min(t.pixel + {{ j * 4 }}u + lane / 2u, p.pixels - 1u) * channels + first;

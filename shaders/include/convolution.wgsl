@@ -8,12 +8,12 @@
 // A phase is a grid of sub_height x sub_width pixels an image; `pixels` counts those of all images.
 //
 // Weights are packed (pack.wgsl): [group][tap * rows + row, and last the bias][columns / 4] vec4s; conv2d_cpu.wgsl reads most where they
-// are. `forward` is 0 in a gradient to the input.
+// are.
 {{ params("pixels: u32, sub_height: u32, sub_width: u32, target_height: u32, target_width: u32, target_channels: u32,
     source_height: u32, source_width: u32, source_channels: u32, rows: u32, columns: u32, kernel_height: u32, kernel_width: u32,
     step_y: u32, step_x: u32, up_y: u32, up_x: u32, start_y: i32, start_x: i32, dilation_y: i32, dilation_x: i32,
     tap_step_y: u32, tap_step_x: u32, pixel_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32,
-    forward: u32, has_bias: u32") }}
+    has_bias: u32") }}
 
 const NONE = 0xffffffffu;
 // Far enough outside that no tap comes back.

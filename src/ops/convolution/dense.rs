@@ -177,7 +177,10 @@ impl Gather {
         launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
         match version {
             Version::Plain => launch = launch.define("VECTOR", by_fours),
-            Version::Cpu => launch = launch.define("VECTOR", in_place).define("FLAT", in_place && is_flat(g)).define("COLUMNS", lanes),
+            Version::Cpu => {
+                launch = launch.define("VECTOR", in_place).define("COLUMNS", lanes);
+                launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
+            }
             Version::Simd => {}
         }
         launch = launch.read(x).read(packed).write(&y);
@@ -189,7 +192,7 @@ impl Gather {
             pixels, sub_h, sub_w, h, w, c, source_h, source_w, source_c, self.rows, self.columns, kh, kw,
             step_y, step_x, up_y, up_x, start_y, start_x, dilation_y, dilation_x,
             tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
-            self.forward, bias.is_some(),
+            bias.is_some(),
         ]);
         if version == Version::Plain {
             launch.invocations(tiles)?
