@@ -132,9 +132,20 @@ impl Gpu {
         if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
             log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
         }
-        let (generation, consulted) = (AtomicU64::new(0), Default::default());
+        let consulted = Default::default();
         Ok(Self {
-            inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted }),
+            inner: Arc::new(Inner {
+                device,
+                queue,
+                capabilities,
+                options,
+                pool,
+                kernels,
+                recorder,
+                generation: AtomicU64::new(0),
+                health,
+                consulted,
+            }),
         })
     }
 
@@ -288,7 +299,8 @@ impl Gpu {
         if let Some(recording) = recorder.recording() {
             recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding));
         }
-        recorder.push(Command::Dispatch(dispatch));
+        // What is run once has the numbers of now, not of when it is submitted.
+        recorder.push(Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch }));
         if recorder.is_full() {
             recorder.flush(&self.inner.device, &self.inner.queue);
         }
