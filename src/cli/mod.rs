@@ -9,6 +9,7 @@ mod ops;
 mod output;
 mod predict;
 mod probe;
+mod profile;
 mod table;
 mod train;
 
