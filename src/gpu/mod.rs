@@ -12,6 +12,7 @@ mod recorder;
 mod scalar;
 mod template;
 mod translate;
+mod tuning;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,7 @@ pub use recorder::Counters;
 pub use scalar::{Scalar, Slot};
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
+pub use tuning::{Consulted, Knob, Tuning};
 
 use crate::error::{Error, Result};
 use kernel::Kernels;
@@ -57,6 +59,7 @@ struct Inner {
     /// Raised when programs are outdated.
     generation: AtomicU64,
     health: Arc<Mutex<Health>>,
+    consulted: tuning::Consultations,
 }
 
 /// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
@@ -126,8 +129,23 @@ impl Gpu {
         let recorder = Mutex::new(Recorder::new(&device, uniform));
         let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
         log::info!("{} ({}), schedule {}", capabilities.name, capabilities.backend, capabilities.schedule);
+        if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
+            log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
+        }
+        let consulted = Default::default();
         Ok(Self {
-            inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation: AtomicU64::new(0), health }),
+            inner: Arc::new(Inner {
+                device,
+                queue,
+                capabilities,
+                options,
+                pool,
+                kernels,
+                recorder,
+                generation: AtomicU64::new(0),
+                health,
+                consulted,
+            }),
         })
     }
 
@@ -281,7 +299,8 @@ impl Gpu {
         if let Some(recording) = recorder.recording() {
             recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding));
         }
-        recorder.push(Command::Dispatch(dispatch));
+        // What is run once has the numbers of now, not of when it is submitted.
+        recorder.push(Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch }));
         if recorder.is_full() {
             recorder.flush(&self.inner.device, &self.inner.queue);
         }

@@ -250,6 +250,18 @@ impl Tensor {
         Launch::new(self.gpu(), &NUMBERS, "numbers").write(self).params(&[params![values.len()], numbers.as_slice()].concat()).groups(1)
     }
 
+    /// The same contents, of which operators are told that they lie in `range`, or, by `None`, nothing: a wider range than that of
+    /// the numbers at hand, where others will be written over them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the known range does not lie in it.
+    pub fn with_range(&self, range: Option<(i32, i32)>) -> Result<Tensor> {
+        let spec = Spec { range, ..self.spec().clone() };
+        let wider = Self::assemble(self.gpu(), self.inner.binding.clone(), spec, self.inner.version.clone());
+        wider.check_range("with_range", self.spec().range)?;
+        Ok(wider)
+    }
+
     /// Refuses integers outside the known range: shape rules rely on it.
     fn check_range(&self, call: &str, new: Option<(i32, i32)>) -> Result<()> {
         match (self.spec().range, new) {
@@ -279,6 +291,16 @@ impl Tensor {
         self.check_range("copy_from", source.spec().range)?;
         self.raise_version();
         self.gpu().copy(&source.inner.binding, &self.inner.binding, self.spec().bytes())
+    }
+
+    /// The same contents in memory of their own, off the tape.
+    ///
+    /// # Errors
+    /// As [`Self::empty`].
+    pub fn copy(&self) -> Result<Tensor> {
+        let memory = Self::empty(self.gpu(), self.shape(), self.dtype())?;
+        self.gpu().copy(&self.inner.binding, &memory.inner.binding, self.spec().bytes())?;
+        Ok(Self::assemble(self.gpu(), memory.inner.binding.clone(), self.spec().clone(), Arc::default()))
     }
 
     /// A copy of the contents on the way to the host.

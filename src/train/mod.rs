@@ -1,5 +1,6 @@
 //! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
 
+pub mod capture;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod probe;
@@ -8,6 +9,7 @@ pub mod recipe;
 pub mod run;
 pub mod trainer;
 
+pub use capture::{Capture, Inputs};
 pub use checkpoint::Checkpoint;
 pub use recipe::Recipe;
 pub use run::RunDirectory;

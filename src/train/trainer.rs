@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::capture::Capture;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::{preprocessing, upload};
 use super::progress::{Epoch, Metrics, Progress, Style};
@@ -12,10 +13,11 @@ use super::recipe::Recipe;
 use super::run::RunDirectory;
 use crate::data::{Augmentation, Dataset, HostBatch, Loader};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Pending};
+use crate::gpu::{Gpu, Pending, Slot};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
 use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
 use crate::nn::{Module, Parameters, Role, state_dict};
+use crate::tensor::Tensor;
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
 
 /// Losses are read this many steps late, so that the host never waits for the device.
@@ -102,6 +104,10 @@ pub struct Trainer {
     ema: Option<Ema>,
     schedule: Schedule,
     augmentation: Augmentation,
+    captured: Capture<Tensor>,
+    /// What differs from step to step, as the captured step finds it.
+    epoch: Slot<u32>,
+    learning_rate: Slot,
     dataset: Arc<Dataset>,
     loader: Loader,
     position: Position,
@@ -137,6 +143,9 @@ impl Trainer {
             ema,
             schedule,
             augmentation,
+            captured: Capture::new(gpu),
+            epoch: Slot::default(),
+            learning_rate: Slot::default(),
             dataset,
             loader,
             position,
@@ -284,16 +293,22 @@ impl Trainer {
     fn step(&mut self, batch: &HostBatch) -> Result<()> {
         let before = self.gpu.counters();
         let batch = upload(&self.gpu, batch, &self.dataset)?;
-        let method = self.learner.method();
-        let views =
-            (0..method.views()).map(|view| self.augmentation.apply(&batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
-        let loss = method.loss(&Batch { views, labels: batch.labels.clone() })?;
         let rate = self.schedule.rate(self.position.step);
-        self.optimizer.step(&loss.backward()?, rate)?;
-        if let Some(ema) = &self.ema {
-            ema.update(self.recipe.ema)?;
-        }
-        method.after_update()?;
+        self.epoch.set(self.position.epoch);
+        self.learning_rate.set(rate);
+        let Self { captured, learner, optimizer, ema, augmentation, epoch, learning_rate, recipe, .. } = self;
+        let method = learner.method();
+        let loss = captured.run(&batch, |batch| {
+            let batch = batch.unpack()?;
+            let views = (0..method.views()).map(|view| augmentation.apply(&batch, &*epoch, view)).collect::<Result<Vec<_>>>()?;
+            let loss = method.loss(&Batch { views, labels: batch.labels })?;
+            optimizer.step(&loss.backward()?, &*learning_rate)?;
+            if let Some(ema) = ema {
+                ema.update(recipe.ema)?;
+            }
+            method.after_update()?;
+            Ok(loss)
+        })?;
         self.position.step += 1;
         self.position.batch += 1;
         self.reads.push_back((self.position.step, self.position.epoch, rate, loss.read_later()?));
