@@ -6,23 +6,32 @@ pub mod clock;
 pub mod compare;
 mod environment;
 pub mod formats;
+mod gpu_scale;
+mod layers;
 pub mod measure;
+mod networks;
+mod operators;
 pub mod peers;
 pub mod probes;
 pub mod run;
-pub mod sampled;
+mod sampled;
 pub mod statistics;
 pub mod workload;
 
+use crate::gpu::Capabilities;
 use workload::Workload;
 
-/// What can be measured by name.
-pub const SUITES: [&str; 2] = ["peers", "probes"];
+/// What can be measured by name: the other libraries' workloads, every operator, the layers of networks, what fits a large GPU, and what the
+/// adapter can do at best.
+pub const SUITES: [&str; 5] = ["peers", "registry", "layers", "gpu", "probes"];
 
-/// The workloads of a suite, in order; the probes are none.
-pub fn workloads(suite: &str) -> Vec<Workload> {
+/// The workloads of a suite for an adapter, in order; the probes are none.
+pub fn workloads(suite: &str, capabilities: &Capabilities) -> Vec<Workload> {
     match suite {
         "peers" => peers::workloads(),
+        "registry" => operators::workloads(),
+        "layers" => layers::workloads(capabilities),
+        "gpu" => gpu_scale::workloads(),
         _ => Vec::new(),
     }
 }

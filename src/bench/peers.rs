@@ -196,17 +196,18 @@ pub fn nt_xent(suite: &'static str, name: &str, [rows, d]: [usize; 2]) -> Worklo
     })
 }
 
-/// Batch norm in training, forward and gradients of images NCHW.
-pub fn batch_norm(suite: &'static str, name: &str, [n, c, h, w]: [usize; 4]) -> Workload {
-    Workload::new(suite, name, "batchnorm", format!("[{n}, {h}, {w}, {c}]"), move |gpu| {
+/// Batch norm in training of images NCHW with an activation fused behind it: forward, or both.
+pub fn batch_norm(suite: &'static str, name: String, [n, c, h, w]: [usize; 4], activation: Activation, both: bool) -> Workload {
+    let shape = if activation == Activation::None { String::new() } else { format!(", {}", activation.name()) };
+    Workload::new(suite, name, "batchnorm", format!("[{n}, {h}, {w}, {c}]{shape}"), move |gpu| {
         let full = |value| Tensor::full(gpu, [c], value);
         let x = tensor(gpu, 9, [n, c, h, w], IMAGES)?;
-        let dy = tensor(gpu, 10, [n, c, h, w], IMAGES)?;
-        let own = || BatchNorm::new(BatchNormOptions::default());
+        let dy = both.then(|| tensor(gpu, 10, [n, c, h, w], IMAGES)).transpose()?;
+        let own = move || BatchNorm::new(BatchNormOptions { activation, ..Default::default() });
         let gate = twin(gpu, &format!("[2, 3, 3, {c}]"), move || {
             Sample::new(own(), [normal([2, 3, 3, c]), uniform_input([c], 0.5, 1.5), normal([c]), normal([c]), uniform_input([c], 0.5, 1.5)])
         });
-        operator(Arc::new(own()), vec![x, full(1.0)?, full(0.0)?, full(0.0)?, full(1.0)?], Some(dy), &[0, 1], gate)
+        operator(Arc::new(own()), vec![x, full(1.0)?, full(0.0)?, full(0.0)?, full(1.0)?], dy, &[0, 1], gate)
     })
 }
 
@@ -317,7 +318,7 @@ pub fn workloads() -> Vec<Workload> {
     list.extend(convolution(32, 128, 128, 3, true).workloads(SUITE, "dwconv3x3", "dwconv3x3"));
     list.extend(softmax(SUITE, "softmax_t4", [4096, 1000]));
     list.push(nt_xent(SUITE, "ntxent_fwdbwd", [512, 128]));
-    list.push(batch_norm(SUITE, "batchnorm_fwdbwd", [16, 128, 32, 32]));
+    list.push(batch_norm(SUITE, "batchnorm_fwdbwd".into(), [16, 128, 32, 32], Activation::None, true));
     list.push(mobilenet_step());
     list
 }

@@ -39,8 +39,8 @@ pub struct Environment {
     pub features: Vec<String>,
     /// Limits of the device, by name.
     pub limits: BTreeMap<String, u64>,
-    /// Hash of the tuning table, where one is used.
-    pub tuning_table: Option<String>,
+    /// Hash of the tuning table in use, `none` without one.
+    pub tuning_table: String,
     /// Operating system and architecture.
     pub system: String,
     /// Processors that this process may use.

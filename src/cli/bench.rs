@@ -52,15 +52,14 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode> {
-        if self.list {
-            for workload in self.workloads() {
-                say(format!("{:<32} {}", workload.name, workload.shape))?;
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
         // Before the minutes that measuring takes.
         let before = self.compare.as_deref().map(load).transpose()?;
         let gpu = Gpu::new()?;
+        if self.list {
+            let names = self.workloads(&gpu).into_iter().map(|w| format!("{:<40} {}\n", w.name, w.shape));
+            say(names.collect::<String>())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let run = self.measure(&gpu)?;
         if run.rows.is_empty() {
             return Err(Error::argument(
@@ -85,8 +84,8 @@ impl Bench {
         Ok(if wrong || slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn workloads(&self) -> Vec<Workload> {
-        workloads(&self.suite).into_iter().filter(|w| w.is_wanted(&self.filters)).collect()
+    fn workloads(&self, gpu: &Gpu) -> Vec<Workload> {
+        workloads(&self.suite, gpu.capabilities()).into_iter().filter(|w| w.is_wanted(&self.filters)).collect()
     }
 
     fn options(&self) -> Options {
@@ -104,7 +103,7 @@ impl Bench {
             }
             return Ok(run);
         }
-        let list = self.workloads();
+        let list = self.workloads(gpu);
         if list.is_empty() {
             return Ok(run);
         }
@@ -154,7 +153,7 @@ fn text(run: &Run) -> String {
     };
     line("adapter", format!("{} ({}, {}), {}", e.adapter, e.kind, e.backend, e.driver));
     line("schedule", format!("{}, subgroups {} to {}, {}", e.schedule, e.subgroup_size[0], e.subgroup_size[1], e.features.join(", ")));
-    line("versions", format!("wgrad {}, wgpu {}, tuning table {}", e.wgrad, e.wgpu, e.tuning_table.as_deref().unwrap_or("none")));
+    line("versions", format!("wgrad {}, wgpu {}, tuning table {}", e.wgrad, e.wgpu, e.tuning_table));
     let load = e.load_average.map_or(String::new(), |l| format!(", load {:.2} {:.2} {:.2}", l[0], l[1], l[2]));
     line("machine", format!("{}, {} cores{load}, {}", e.system, e.cores, e.date));
     line("command", e.command.clone());
