@@ -1,5 +1,6 @@
 //! The command line, one file a command.
 
+mod bench;
 mod demo;
 mod device;
 mod doctor;
@@ -45,6 +46,7 @@ enum Command {
     Info(info::Info),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
+    Bench(bench::Bench),
     #[command(subcommand)]
     Train(train::Train),
     Probe(probe::Probe),
@@ -63,6 +65,7 @@ impl Arguments {
             Command::Info(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
+            Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Eval(command) => command.run(),
