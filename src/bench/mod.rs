@@ -19,6 +19,7 @@ pub mod run;
 mod sampled;
 pub mod statistics;
 mod svg;
+pub mod tune;
 pub mod workload;
 
 use crate::gpu::Capabilities;

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::device;
 use super::output::say;
 use super::table::Table;
 use crate::bench::compare::{Verdict, compare};
 use crate::bench::formats::{csv, json_line};
 use crate::bench::measure::{Flush, Options, measure};
+use crate::bench::report::html;
 use crate::bench::run::{Environment, Peaks, Row, Run, Sample};
 use crate::bench::workload::{Workload, wanted};
 use crate::bench::{SUITES, peers, probes, workloads};
@@ -42,6 +44,9 @@ pub(super) struct Bench {
     /// Print comma-separated values
     #[arg(long)]
     csv: bool,
+    /// Write a page with a roofline plot, bars and a table to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write everything that was measured to this file, for --compare
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -54,7 +59,7 @@ impl Bench {
     pub(super) fn run(self) -> Result<ExitCode> {
         // Before the minutes that measuring takes.
         let before = self.compare.as_deref().map(load).transpose()?;
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         if self.list {
             let names = self.workloads(&gpu).into_iter().map(|w| format!("{:<40} {}\n", w.name, w.shape));
             say(names.collect::<String>())?;
@@ -75,6 +80,9 @@ impl Bench {
         if let Some(path) = &self.save {
             let json = serde_json::to_vec_pretty(&run).map_err(|e| Error::argument("bench", e.to_string()))?;
             write_atomically(path, &json)?;
+        }
+        if let Some(path) = &self.html {
+            write_atomically(path, html(&run).as_bytes())?;
         }
         let slower = match &before {
             Some(before) => print_comparison(before, &run)?,

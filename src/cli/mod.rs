@@ -13,6 +13,7 @@ mod probe;
 mod profile;
 mod table;
 mod train;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ enum Command {
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
+    Tune(tune::Tune),
 }
 
 impl Arguments {
@@ -71,6 +73,7 @@ impl Arguments {
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),
+            Command::Tune(command) => command.run(),
         }
     }
 }
