@@ -374,6 +374,32 @@ fn a_checkpoint_that_does_not_fit_names_the_tensor() {
 }
 
 #[test]
+fn a_profile_has_every_kernel_of_the_step_and_what_the_host_did() {
+    let gpu = common::gpu();
+    let mut trainer = Trainer::new(&gpu, recipe("supervised"), dataset(100)).unwrap();
+    if !gpu.capabilities().timestamps {
+        let error = trainer.profile(2).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }) && error.to_string().contains("time stamps"), "{error}");
+        return;
+    }
+    let profile = trainer.profile(2).unwrap();
+    let names: Vec<_> = profile.host.iter().map(|span| span.name).collect();
+    assert_eq!(names, ["load", "upload", "encode", "submit", "wait"].repeat(2));
+    assert!(profile.device.len() > 20 && profile.device.len().is_multiple_of(2), "{}", profile.device.len());
+    let (first, second) = profile.device.split_at(profile.device.len() / 2);
+    assert!(first.iter().zip(second).all(|(a, b)| a.kernel == b.kernel && a.variant == b.variant && a.grid == b.grid));
+    assert!(first.iter().any(|i| i.kernel.starts_with("optimizer/")) && first.iter().any(|i| i.kernel.starts_with("loss/")));
+    // Each step's kernels follow each other, between its encoding and the end of its wait.
+    for (step, spans) in [first, second].into_iter().zip(profile.host.chunks(5)) {
+        assert!(step.windows(2).all(|pair| pair[0].end_seconds <= pair[1].begin_seconds + 1e-9));
+        assert!(spans[2].begin_seconds <= step[0].begin_seconds && step[step.len() - 1].end_seconds <= spans[4].end_seconds + 1e-9);
+    }
+    let kernels = profile.kernels(&Default::default());
+    assert!((kernels.iter().map(|k| k.share).sum::<f64>() - 1.0).abs() < 1e-6);
+    assert_eq!(kernels.iter().map(|k| k.calls).sum::<f64>(), first.len() as f64);
+}
+
+#[test]
 fn run_directories_are_not_mixed_up() {
     let gpu = common::gpu();
     let folder = tempfile::tempdir().unwrap();

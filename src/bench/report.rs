@@ -74,7 +74,7 @@ fn about(run: &Run) -> String {
         ("Adapter", format!("{} ({}, {})", e.adapter, e.kind, e.backend)),
         ("Driver", e.driver.clone()),
         ("Schedule", e.schedule.clone()),
-        ("Tuning table", e.tuning_table.clone().unwrap_or("none".into())),
+        ("Tuning table", e.tuning_table.clone()),
         ("Subgroups", lanes),
         ("Features", e.features.join(", ")),
         ("System", format!("{}, {} cores", e.system, e.cores)),
@@ -185,6 +185,15 @@ fn bars(rows: &[(usize, &Row)]) -> String {
         )
 }
 
+/// The kernels of a row; many of them fold away.
+fn kernels(tile: &str) -> String {
+    const LETTERS: usize = 200;
+    match tile.split("; ").count() {
+        many if tile.chars().count() > LETTERS => format!("<details><summary>{many} kernel variants</summary>{}</details>", escape(tile)),
+        _ => escape(tile),
+    }
+}
+
 fn table(rows: &[(usize, &Row)]) -> String {
     let heads = [
         "#",
@@ -232,7 +241,7 @@ fn table(rows: &[(usize, &Row)]) -> String {
                     "{}<small>{}</small><small>{}</small>",
                     escape(&row.name),
                     escape(&format!("{}: {} {}", row.suite, row.shape, row.dtype)),
-                    escape(&row.tile)
+                    kernels(&row.tile)
                 ),
                 escape(&row.schedule),
                 gate + &error,
@@ -245,7 +254,7 @@ fn table(rows: &[(usize, &Row)]) -> String {
                 number(row.gflops),
                 number(row.gbs),
                 number(row.intensity),
-                number(row.percent_of_peak),
+                number(row.percent_of_peak) + &row.percent_of_loads.map_or(String::new(), |p| format!("<small>tile {}</small>", digits(p))),
                 row.bound.to_string(),
                 digits(row.compile_ms),
                 digits(row.first_ms),
@@ -257,7 +266,9 @@ fn table(rows: &[(usize, &Row)]) -> String {
             format!("<tr>{cells}</tr>\n")
         })
         .collect();
-    format!("<h2>All rows</h2>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n")
+    format!(
+        "<h2>All rows</h2>\n<p class=\"note\">Right?: yes where the result was compared, with its error as a share of what is allowed. Tile: of the multiply-adds from the nearest memory.</p>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+    )
 }
 
 #[cfg(test)]

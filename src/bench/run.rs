@@ -39,8 +39,8 @@ pub struct Environment {
     pub features: Vec<String>,
     /// Limits of the device, by name.
     pub limits: BTreeMap<String, u64>,
-    /// Hash of the tuning table, where one is used.
-    pub tuning_table: Option<String>,
+    /// Hash of the tuning table in use, `none` without one.
+    pub tuning_table: String,
     /// Operating system and architecture.
     pub system: String,
     /// Processors that this process may use.
@@ -155,7 +155,7 @@ pub struct Row {
     pub cpu_ms: Option<Sample>,
     /// As the time that the figures are taken from, with caches that hold other data.
     pub cold_ms: Option<Sample>,
-    /// Building pipelines, all that this row needed first.
+    /// Building what this row needed first: pipelines, or what the first run took longer, since drivers compile at either time.
     pub compile_ms: f64,
     /// The first call, with all that happens once.
     pub first_ms: f64,
@@ -173,13 +173,15 @@ pub struct Row {
     pub intensity: Option<f64>,
     /// Of what the measured peaks allow at this intensity, by the same time.
     pub percent_of_peak: Option<f64>,
+    /// Of the multiply-adds whose operands come from a tile in the nearest memory, per cent.
+    pub percent_of_loads: Option<f64>,
     /// What limits it.
     pub bound: Bound,
     /// An element of the result, as the other libraries' programs print it.
     pub check: Option<f64>,
-    /// Largest sum of live tensors, bytes.
+    /// What is held for the tensors of one iteration, bytes; inputs, parameters and state apart.
     pub memory_bytes: Option<u64>,
-    /// The least that any order of freeing could have held, bytes.
+    /// The least that any allocator could hold for them, bytes.
     pub memory_bound_bytes: Option<u64>,
     /// What a reader must know.
     pub note: String,

@@ -1,5 +1,6 @@
 //! The command line, one file a command.
 
+mod bench;
 mod demo;
 mod device;
 mod doctor;
@@ -9,8 +10,10 @@ mod ops;
 mod output;
 mod predict;
 mod probe;
+mod profile;
 mod table;
 mod train;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -44,12 +47,14 @@ enum Command {
     Info(info::Info),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
+    Bench(bench::Bench),
     #[command(subcommand)]
     Train(train::Train),
     Probe(probe::Probe),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
+    Tune(tune::Tune),
 }
 
 impl Arguments {
@@ -62,11 +67,13 @@ impl Arguments {
             Command::Info(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
+            Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),
+            Command::Tune(command) => command.run(),
         }
     }
 }

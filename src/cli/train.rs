@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::device;
 use super::output::say;
+use super::profile;
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -49,6 +50,9 @@ pub(super) struct Options {
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Write a trace of a few warm steps for Perfetto or Chrome, print the kernels that cost most, and stop
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "resume"])]
+    profile: Option<PathBuf>,
     /// Print metrics as JSON lines
     #[arg(long)]
     json: bool,
@@ -83,6 +87,9 @@ impl Train {
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
         if options.dry_run {
             return dry_run(&gpu, &mut trainer, &dataset, options.json);
+        }
+        if let Some(path) = &options.profile {
+            return profile::run(&gpu, &mut trainer, path, options.json);
         }
         let run = RunDirectory::create(&options.out, &recipe, &gpu)?;
         options.finish(&mut trainer, &run)

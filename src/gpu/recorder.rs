@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
 use super::kernel::Pipeline;
@@ -73,6 +74,10 @@ pub struct Counters {
     pub submits: u64,
     /// Bytes copied from the host.
     pub uploaded_bytes: u64,
+    /// The host's time for turning what was recorded into commands of the driver.
+    pub encode_nanoseconds: u64,
+    /// The host's time for handing them over.
+    pub submit_nanoseconds: u64,
 }
 
 pub(crate) struct Recorder {
@@ -189,6 +194,7 @@ impl Recorder {
         let most = if self.uniform.is_some() { DISPATCHES_PER_SUBMIT } else { DISPATCHES_PER_REPLAY };
         let mut rest = commands;
         while !rest.is_empty() {
+            let begun = Instant::now();
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgrad") });
             let mut blob = Vec::new();
             let mut encoded = 0;
@@ -233,7 +239,11 @@ impl Recorder {
             if let Some((buffer, _)) = self.uniform.as_ref().filter(|_| !blob.is_empty()) {
                 queue.write_buffer(buffer, 0, &blob);
             }
-            let index = queue.submit([encoder.finish()]);
+            let buffer = encoder.finish();
+            let encoded = Instant::now();
+            let index = queue.submit([buffer]);
+            self.counters.encode_nanoseconds += (encoded - begun).as_nanos() as u64;
+            self.counters.submit_nanoseconds += encoded.elapsed().as_nanos() as u64;
             self.in_flight.push_back((self.counters.submits, index));
             self.counters.submits += 1;
             if self.in_flight.len() > IN_FLIGHT

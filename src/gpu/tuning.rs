@@ -227,9 +227,9 @@ impl Gpu {
         }
     }
 
-    /// Every knob that kernels asked for on this device, sorted by name and bucket.
-    pub fn consulted(&self) -> Vec<Consulted> {
-        lock(&self.inner.consulted.0).values().copied().collect()
+    /// Every knob that kernels asked for on this device since the last call, sorted by name and bucket.
+    pub fn take_consulted(&self) -> Vec<Consulted> {
+        std::mem::take(&mut *lock(&self.inner.consulted.0)).into_values().collect()
     }
 
     /// The hash of the tuning table in use, `none` without one: with adapter, driver and options it decides the bits.
@@ -299,8 +299,9 @@ mod tests {
         // Chosen; not among the choices; not in the table.
         assert_eq!([10, 11, 12].map(|bucket| tuned.tuned(&ROWS, bucket, 32)), [16, 32, 32]);
         assert_eq!(tuned.schedule("gemm.schedule", 0), Schedule::Cpu);
-        let consulted: Vec<_> = tuned.consulted().iter().map(|c| (c.knob.name, c.bucket)).collect();
+        let consulted: Vec<_> = tuned.take_consulted().iter().map(|c| (c.knob.name, c.bucket)).collect();
         assert_eq!(consulted, [("gemm.schedule", 0), (ROWS.name, 10), (ROWS.name, 11), (ROWS.name, 12)]);
+        assert_eq!(tuned.take_consulted(), []);
         assert_ne!(tuned.tuning_hash(), "none");
         // A schedule that is asked for outright stands above the table.
         let forced = gpu(Some(Tuning::random(1)), Some(Schedule::Simd));

@@ -107,18 +107,13 @@ impl<T: Clone> Capture<T> {
     /// Those of `work`, which may neither upload nor read back; [`Error::Argument`] for inputs whose integers leave the range that the
     /// program's operators were told.
     pub fn run<I: Inputs>(&mut self, inputs: &I, work: impl FnOnce(&I) -> Result<T>) -> Result<T> {
-        let tensors = inputs.tensors();
-        self.captured.retain(|c| c.program.is_current());
-        if let Some(at) = self.captured.iter().position(|c| fits(&c.inputs, &tensors)) {
-            let captured = self.captured.remove(at);
-            for (own, given) in captured.inputs.iter().zip(&tensors) {
-                own.copy_from(given)?;
-            }
+        if self.stage(inputs)?
+            && let Some(captured) = self.captured.last()
+        {
             captured.program.replay()?;
-            let output = captured.output.clone();
-            self.captured.push(captured);
-            return Ok(output);
+            return Ok(captured.output.clone());
         }
+        let tensors = inputs.tensors();
         let specs: Vec<Spec> = tensors.iter().map(|t| t.spec().clone()).collect();
         if self.eager || !self.seen.contains(&specs) {
             self.seen.retain(|s| *s != specs);
@@ -141,7 +136,24 @@ impl<T: Clone> Capture<T> {
         Ok(output)
     }
 
-    /// The program that was run last, once there is one.
+    /// Copies `inputs` to where the program that was recorded for their kind takes them, so that [`Self::program`] does a step with them;
+    /// false where none was recorded yet.
+    ///
+    /// # Errors
+    /// A lost device or an earlier driver error.
+    pub fn stage<I: Inputs>(&mut self, inputs: &I) -> Result<bool> {
+        let tensors = inputs.tensors();
+        self.captured.retain(|c| c.program.is_current());
+        let Some(at) = self.captured.iter().position(|c| fits(&c.inputs, &tensors)) else { return Ok(false) };
+        let captured = self.captured.remove(at);
+        for (own, given) in captured.inputs.iter().zip(&tensors) {
+            own.copy_from(given)?;
+        }
+        self.captured.push(captured);
+        Ok(true)
+    }
+
+    /// The program that was run or staged last, once there is one.
     pub fn program(&self) -> Option<&Program> {
         self.captured.last().map(|c| &c.program)
     }

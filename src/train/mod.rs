@@ -4,6 +4,7 @@ pub mod capture;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod probe;
+pub mod profile;
 pub mod progress;
 pub mod recipe;
 pub mod run;

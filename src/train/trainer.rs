@@ -11,14 +11,14 @@ use super::evaluate::{preprocessing, upload};
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
-use crate::data::{Augmentation, Dataset, HostBatch, Loader};
+use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Pending, Slot};
+use crate::gpu::{Gpu, Pending, Program, Slot};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
 use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
 use crate::nn::{Module, Parameters, Role, state_dict};
-use crate::tensor::Tensor;
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
+use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;
@@ -289,13 +289,28 @@ impl Trainer {
         Ok((first, later.iter().sum::<f64>() / later.len().max(1) as f64))
     }
 
-    /// One step: upload, views, loss, gradients, update. Nothing in it waits for the device.
-    fn step(&mut self, batch: &HostBatch) -> Result<()> {
-        let before = self.gpu.counters();
-        let batch = upload(&self.gpu, batch, &self.dataset)?;
-        let rate = self.schedule.rate(self.position.step);
+    /// Uploads a batch and sets what varies from step to step.
+    fn ready(&self, batch: &HostBatch) -> Result<PackedBatch> {
         self.epoch.set(self.position.epoch);
-        self.learning_rate.set(rate);
+        self.learning_rate.set(self.schedule.rate(self.position.step));
+        upload(&self.gpu, batch, &self.dataset)
+    }
+
+    /// Makes the recorded step ready to run on `batch`; `None` where none is recorded.
+    pub(super) fn stage(&mut self, batch: &HostBatch) -> Result<Option<&Program>> {
+        let batch = self.ready(batch)?;
+        Ok(if self.captured.stage(&batch)? { self.captured.program() } else { None })
+    }
+
+    pub(super) fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// One step: upload, views, loss, gradients, update. Nothing in it waits for the device.
+    pub(super) fn step(&mut self, batch: &HostBatch) -> Result<()> {
+        let before = self.gpu.counters();
+        let batch = self.ready(batch)?;
+        let rate = self.learning_rate.get();
         let Self { captured, learner, optimizer, ema, augmentation, epoch, learning_rate, recipe, .. } = self;
         let method = learner.method();
         let loss = captured.run(&batch, |batch| {
