@@ -155,11 +155,11 @@ impl Gather {
         // Whether weights are read where they are.
         let in_place = version == Version::Cpu && by_fours && (self.forward || self.columns.is_multiple_of(4));
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
-        // Few columns: half of the lanes take other pixels.
+        // Few columns: half of the lanes take half of the pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
         let (kernel, tile_pixels, tile_columns4) = match version {
             Version::Plain => (&PLAIN, 4, 1),
-            Version::Cpu => (&CPU, 32 * 8 / lanes, lanes),
+            Version::Cpu => (&CPU, 32, lanes),
             Version::Simd => (&SIMD, 64, 16),
         };
         // Taps times the channels of a round.

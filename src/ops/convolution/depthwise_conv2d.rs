@@ -79,14 +79,19 @@ fn window(g: &Geometry) -> Option<(usize, usize)> {
     (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
-/// Bands of 2 rows in a strip of the window kernel, on software drivers.
-const STRIP: usize = 2;
+/// Rows of the target in a strip of the window kernel, on software drivers.
+const STRIP_ROWS: usize = 4;
 /// Bytes of both images that a slab of the gradient to the weights may have on software drivers, so that it stays in a core's cache.
 const CACHED: usize = 256 << 10;
 /// Workgroups that share such a gradient at least.
 const WORKGROUPS: usize = 16;
 /// Rounds of each of its loops that touch a strip, at most.
 const TOUCHES: usize = 1 << 13;
+
+/// Rows of a tile of the window kernels: with stride 2 rows share little, and the text would be twice as long.
+fn tile_rows(stride: usize) -> usize {
+    if stride == 2 { 1 } else { 2 }
+}
 
 /// Of 8 lanes, those that lie along the channels: the least power of two that takes all.
 fn channel_lanes(channels4: usize) -> usize {
@@ -119,10 +124,11 @@ fn run_window(
     };
     let last = if backwards && up == 1 { size * size - 1 } else { 0 };
     let y = Tensor::empty(x.gpu(), [g.images, h, w, g.channels], x.dtype())?;
-    let (channels4, tiles_y, tiles_x) = (g.channels / 4, (h + shift_y as usize).div_ceil(2), (w + shift_x as usize).div_ceil(4));
+    let tall = tile_rows(if up == 1 { stride } else { 1 });
+    let (channels4, tiles_y, tiles_x) = (g.channels / 4, (h + shift_y as usize).div_ceil(tall), (w + shift_x as usize).div_ceil(4));
     let count = g.images * tiles_y * tiles_x * channels4;
     let lanes = channel_lanes(channels4);
-    let strip = STRIP;
+    let strip = STRIP_ROWS / tall;
     let strips = tiles_y.div_ceil(strip);
     let rounds = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
     let capabilities = x.gpu().capabilities();
@@ -200,14 +206,15 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         0 => taps,
         _ => kh / band,
     };
-    // Rows of all images, or bands of two.
-    let rows = g.images * if size == 0 { h } else { h.div_ceil(2) };
+    // Rows of all images, or tiles of them.
+    let tall = if size == 0 { 1 } else { tile_rows(stride) };
+    let rows = g.images * h.div_ceil(tall);
     let channels = g.filters / width;
     let columns = g.filters.next_multiple_of(4);
     let capabilities = x.gpu().capabilities();
     let lanes = channel_lanes(channels);
     let blocks = channels.div_ceil(lanes);
-    let row_bytes = 8 * (w * g.filters + stride * source_w * g.channels);
+    let row_bytes = 4 * tall * (w * g.filters + stride * source_w * g.channels);
     // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a whole is split by channels first.
     let small = rows * row_bytes <= CACHED;
     let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(CACHED).max(WORKGROUPS) };
