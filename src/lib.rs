@@ -40,21 +40,23 @@
 //! | [`optim`] | optimizers, learning-rate schedules, moving averages |
 //! | [`models`] | networks |
 //! | [`methods`] | how a model is trained: supervised, SimCLR |
-//! | `data`, `train`, `cli` | images and augmentation; runs, checkpoints, evaluation; the command line (feature `cli`, on by default) |
+//! | `data`, `train`, `bench`, `cli` | images and augmentation; runs, checkpoints, evaluation; the kernel benchmark; the command line (feature `cli`, on by default) |
 //! | [`io`] | files: archives of tensors, atomic writing, layouts of weights |
 //! | [`error`] | the one error type |
 //!
-//! A folder uses what stands below it in this order and never what stands above: cli, train, methods, models, nn with optim, data and io, ops,
+//! A folder uses what stands below it in this order and never what stands above: cli, train with bench, methods, models, nn with optim, data and io, ops,
 //! autograd, tensor, gpu, error.
 //!
 //! # Features
 //!
-//! `cli` (default) brings `data`, `train`, the command line and their dependencies. Without it this is the engine alone.
+//! `cli` (default) brings `data`, `train`, `bench`, the command line and their dependencies. Without it this is the engine alone.
 // wgpu's types nest deeper than rustdoc's default limit.
 #![recursion_limit = "256"]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod autograd;
+#[cfg(feature = "cli")]
+pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]

@@ -130,7 +130,7 @@ impl Run {
             if (found - want).abs() > (20.0 * f32_error("losses")).max(1e-4) * want.abs().max(1e-3) {
                 wrong.push(format!("loss of step {step}: {found}, expected {want}"));
             }
-            optimizer.step(&loss.backward().unwrap(), rate(step)).unwrap();
+            optimizer.step_with(&loss.backward().unwrap(), rate(step).into()).unwrap();
             after(step);
         }
         for (name, want) in self.doc["param_norm"].as_object().unwrap() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
-use wgrad::gpu::{Gpu, GpuOptions};
+use wgrad::gpu::{Gpu, GpuOptions, Tuning};
 use wgrad::io::{Archive, HostTensor};
 use wgrad::train::evaluate::{evaluate, preprocessing};
 use wgrad::train::progress::Style;
@@ -172,6 +172,22 @@ fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
     assert!(!run.weights().exists());
     let mut rest = resumed(&run, &data);
     assert_equal_runs("device lost", (&whole_run, &mut whole), (&run, &mut rest));
+}
+
+#[test]
+fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
+    let data = dataset(100);
+    for method in METHODS {
+        // What traces non-finite numbers reads after every operator, so its steps are never replayed.
+        let [replayed, anew] = [false, true].map(|trace_non_finite| {
+            let gpu = Gpu::with(GpuOptions { trace_non_finite, ..common::options() }).unwrap();
+            let mut trainer = Trainer::new(&gpu, recipe(method), data.clone()).unwrap();
+            to_the_end(&mut trainer, None).unwrap();
+            assert_eq!(trainer.program().is_none(), trace_non_finite, "{method}");
+            bits(&mut trainer)
+        });
+        assert!(replayed == anew, "{method}");
+    }
 }
 
 #[test]
@@ -374,6 +390,32 @@ fn a_checkpoint_that_does_not_fit_names_the_tensor() {
 }
 
 #[test]
+fn a_profile_has_every_kernel_of_the_step_and_what_the_host_did() {
+    let gpu = common::gpu();
+    let mut trainer = Trainer::new(&gpu, recipe("supervised"), dataset(100)).unwrap();
+    if !gpu.capabilities().timestamps {
+        let error = trainer.profile(2).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }) && error.to_string().contains("time stamps"), "{error}");
+        return;
+    }
+    let profile = trainer.profile(2).unwrap();
+    let names: Vec<_> = profile.host.iter().map(|span| span.name).collect();
+    assert_eq!(names, ["load", "upload", "encode", "submit", "wait"].repeat(2));
+    assert!(profile.device.len() > 20 && profile.device.len().is_multiple_of(2), "{}", profile.device.len());
+    let (first, second) = profile.device.split_at(profile.device.len() / 2);
+    assert!(first.iter().zip(second).all(|(a, b)| a.kernel == b.kernel && a.variant == b.variant && a.grid == b.grid));
+    assert!(first.iter().any(|i| i.kernel.starts_with("optimizer/")) && first.iter().any(|i| i.kernel.starts_with("loss/")));
+    // Each step's kernels follow each other, between its encoding and the end of its wait.
+    for (step, spans) in [first, second].into_iter().zip(profile.host.chunks(5)) {
+        assert!(step.windows(2).all(|pair| pair[0].end_seconds <= pair[1].begin_seconds + 1e-9));
+        assert!(spans[2].begin_seconds <= step[0].begin_seconds && step[step.len() - 1].end_seconds <= spans[4].end_seconds + 1e-9);
+    }
+    let kernels = profile.kernels(&Default::default());
+    assert!((kernels.iter().map(|k| k.share).sum::<f64>() - 1.0).abs() < 1e-6);
+    assert_eq!(kernels.iter().map(|k| k.calls).sum::<f64>(), first.len() as f64);
+}
+
+#[test]
 fn run_directories_are_not_mixed_up() {
     let gpu = common::gpu();
     let folder = tempfile::tempdir().unwrap();
@@ -385,7 +427,7 @@ fn run_directories_are_not_mixed_up() {
     assert_eq!(environment["adapter"], gpu.capabilities().name.as_str());
     assert_eq!(environment["driver"], gpu.capabilities().driver.as_str());
     assert_eq!(environment["wgrad"], env!("CARGO_PKG_VERSION"));
-    assert!(environment["tuning_table"].is_null() && environment["arguments"].is_array());
+    assert!(environment["tuning_table"] == gpu.tuning_hash() && environment["arguments"].is_array());
 
     // What a killed process leaves: a torn line, metrics of steps that will come again, a half-written file.
     let lines = "{\"step\":20}\n{\"step\":40}\n{\"step\":60}\n{\"st";
@@ -394,6 +436,21 @@ fn run_directories_are_not_mixed_up() {
     run.rewind(40).unwrap();
     assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "{\"step\":20}\n{\"step\":40}\n");
     assert_eq!(files(&path), ["environment.json", "metrics.jsonl", "recipe.toml"]);
+
+    // Where a run goes on with another table, it says from which step its bits differ.
+    let tuning = Some(Arc::new(Tuning::random(1)));
+    let other = Gpu::with(GpuOptions { tuning, ..common::options() }).unwrap();
+    let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset(100)).unwrap();
+    let checkpoint = trainer.checkpoint().unwrap();
+    assert_eq!(checkpoint.difference(&gpu), None);
+    let difference = checkpoint.difference(&other).unwrap();
+    assert!(difference.contains("tuning table") && difference.contains(&other.tuning_hash()), "{difference}");
+    run.enter_resumption(40, &other, Some(&difference)).unwrap();
+    run.enter_resumption(60, &gpu, None).unwrap();
+    let environment: Value = serde_json::from_slice(&fs::read(path.join("environment.json")).unwrap()).unwrap();
+    let resumed = &environment["resumed"];
+    assert!(resumed[0]["step"] == 40 && resumed[0]["difference"] == difference.as_str() && resumed[1]["difference"].is_null());
+    assert_eq!(resumed[0]["environment"]["tuning_table"], other.tuning_hash());
 
     fs::write(run.last_checkpoint(), "x").unwrap();
     let error = RunDirectory::create(&path, &recipe, &gpu).unwrap_err();

@@ -1,6 +1,8 @@
 //! The command line, one file a command.
 
+mod bench;
 mod demo;
+mod device;
 mod doctor;
 mod eval;
 mod info;
@@ -8,8 +10,10 @@ mod ops;
 mod output;
 mod predict;
 mod probe;
+mod profile;
 mod table;
 mod train;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -22,6 +26,7 @@ Environment:
   WGRAD_ADAPTER           an adapter by index, part of its name, or back end
   WGRAD_LIMITS=webgpu     only what a browser would grant
   WGRAD_SCHEDULE          cpu or simd, the versions of heavy kernels
+  WGRAD_TUNING            a tuning table's file, random:SEED, or off; the adapter's own (`wgrad tune`) when not set
   WGRAD_MEMORY_MIB        most device memory to hold
   WGRAD_CHECKED=1         build shaders with bounds checks
   WGRAD_TRACE_NON_FINITE=1  name the first operator whose result is not finite
@@ -42,12 +47,14 @@ enum Command {
     Info(info::Info),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
+    Bench(bench::Bench),
     #[command(subcommand)]
     Train(train::Train),
     Probe(probe::Probe),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
+    Tune(tune::Tune),
 }
 
 impl Arguments {
@@ -60,11 +67,13 @@ impl Arguments {
             Command::Info(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
+            Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),
+            Command::Tune(command) => command.run(),
         }
     }
 }

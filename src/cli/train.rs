@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
+use super::device;
 use super::output::say;
+use super::profile;
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -48,6 +50,9 @@ pub(super) struct Options {
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Write a trace of a few warm steps for Perfetto or Chrome, print the kernels that cost most, and stop
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "resume"])]
+    profile: Option<PathBuf>,
     /// Print metrics as JSON lines
     #[arg(long)]
     json: bool,
@@ -73,7 +78,7 @@ impl Train {
             Train::Supervised(options) => ("supervised", options),
             Train::Simclr(options) => ("simclr", options),
         };
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         if options.resume {
             return options.resume(&gpu, method);
         }
@@ -82,6 +87,9 @@ impl Train {
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
         if options.dry_run {
             return dry_run(&gpu, &mut trainer, &dataset, options.json);
+        }
+        if let Some(path) = &options.profile {
+            return profile::run(&gpu, &mut trainer, path, options.json);
         }
         let run = RunDirectory::create(&options.out, &recipe, &gpu)?;
         options.finish(&mut trainer, &run)
@@ -115,10 +123,14 @@ impl Options {
         let dataset = Arc::new(open(&recipe.data, Split::Train)?);
         let path = run.last_checkpoint();
         // A run that was ended before its first checkpoint starts again.
-        let mut trainer =
-            if path.exists() { Trainer::resume(gpu, &Checkpoint::load(&path)?, dataset)? } else { Trainer::new(gpu, recipe, dataset)? };
+        let checkpoint = path.exists().then(|| Checkpoint::load(&path)).transpose()?;
+        let mut trainer = match &checkpoint {
+            Some(checkpoint) => Trainer::resume(gpu, checkpoint, dataset)?,
+            None => Trainer::new(gpu, recipe, dataset)?,
+        };
         let step = trainer.position().step;
         run.rewind(step)?;
+        run.enter_resumption(step, gpu, checkpoint.and_then(|c| c.difference(gpu)).as_deref())?;
         eprintln!("resuming after step {step} of {}", trainer.steps());
         self.finish(&mut trainer, &run)
     }

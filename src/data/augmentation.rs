@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::ChannelStatistics;
 use super::device::DeviceBatch;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar;
 use crate::ops::augment::{Color, Draws, GaussianBlur, RandomResizedCrop};
 use crate::tensor::Tensor;
 
@@ -225,10 +226,11 @@ impl Augmentation {
     /// # Errors
     /// Those of the steps' operators: numbers outside their limits, images that a step does not take, an epoch of 65536 or more,
     /// a view of 256 or more.
-    pub fn apply(&self, batch: &DeviceBatch, epoch: u32, view: u32) -> Result<Tensor> {
+    pub fn apply(&self, batch: &DeviceBatch, epoch: impl Into<Scalar<u32>>, view: u32) -> Result<Tensor> {
+        let epoch = epoch.into();
         let mut images = batch.pixels.detach();
         for (step, number) in self.steps.iter().zip(0..) {
-            let draws = Draws { seed: self.seed, epoch, view, step: number };
+            let draws = Draws { seed: self.seed, epoch: epoch.clone(), view, step: number };
             images = step.apply(&images, &batch.indices, draws)?;
         }
         Ok(images)
@@ -255,7 +257,8 @@ mod tests {
         };
         let host = HostBatch {
             pixels: indices.iter().flat_map(|index| image(*index)).collect(),
-            labels: indices.iter().map(|index| *index as i32 % 10).collect(),
+            classes: 10,
+            labels: indices.iter().map(|index| (*index % 10) as i32).collect(),
             indices: indices.to_vec(),
         };
         DeviceBatch::upload(gpu, &host, size, out_channels).unwrap()
@@ -282,7 +285,7 @@ mod tests {
         for channels in [3, 4] {
             let batch = batch(&gpu, [3, 5, 3], &[4, u32::MAX, 7], channels);
             assert_eq!(batch.pixels.shape().to_vec(), [3, 3, 5, channels]);
-            assert_eq!(batch.labels.to_vec::<i32>().unwrap(), [4, -1, 7]);
+            assert_eq!(batch.labels.to_vec::<i32>().unwrap(), [4, 5, 7]);
             assert_eq!(batch.indices.to_vec::<i32>().unwrap(), [4, -1, 7]);
             let mut stream = Stream::keyed(9, Purpose::Test.key(), 4);
             let pixels = batch.pixels.to_vec::<f32>().unwrap();

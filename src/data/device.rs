@@ -1,7 +1,7 @@
 //! A batch on the device.
 
 use super::loader::HostBatch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::tensor::Tensor;
 
@@ -17,27 +17,85 @@ pub struct DeviceBatch {
 }
 
 impl DeviceBatch {
-    /// Uploads a batch of images of `[height, width, channels]`, as bytes, and unpacks them on the device.
+    /// Uploads a batch and unpacks it: [`PackedBatch`].
+    ///
+    /// # Errors
+    /// As [`PackedBatch::upload`] and [`PackedBatch::unpack`].
+    pub fn upload(gpu: &Gpu, batch: &HostBatch, size: [usize; 3], out_channels: usize) -> Result<Self> {
+        PackedBatch::upload(gpu, batch, size, out_channels)?.unpack()
+    }
+}
+
+/// A batch as it travels: a byte for each value of a pixel, four to a word. What a captured step takes.
+#[derive(Clone)]
+pub struct PackedBatch {
+    /// The words, i32.
+    pub words: Tensor,
+    /// One label an image, i32 `[N]`.
+    pub labels: Tensor,
+    /// Each image's place in the data set, i32 `[N]`.
+    pub indices: Tensor,
+    size: [usize; 3],
+    out_channels: usize,
+}
+
+impl PackedBatch {
+    /// Uploads a batch of images of `[height, width, channels]`.
     ///
     /// `out_channels` is `channels`, or 4 for colour images padded with zeros: augmentation and the first convolution then
     /// read a pixel at once.
     ///
     /// # Errors
-    /// When the pixels are not as many as the labels ask for; 3 channels into anything but 3 or 4, or 1 into anything but 1; out
-    /// of memory.
-    pub fn upload(gpu: &Gpu, batch: &HostBatch, [height, width, channels]: [usize; 3], out_channels: usize) -> Result<Self> {
+    /// [`Error::Data`] where a label is none of the classes; out of memory.
+    pub fn upload(gpu: &Gpu, batch: &HostBatch, size: [usize; 3], out_channels: usize) -> Result<Self> {
         let n = batch.labels.len();
+        let last = i32::try_from(batch.classes).unwrap_or(i32::MAX) - 1;
+        if let Some(wrong) = batch.labels.iter().find(|label| !(0..=last).contains(*label)) {
+            return Err(Error::data("batch", format!("label {wrong} is none of {} classes", batch.classes)));
+        }
         let word = |bytes: &[u8]| {
             let mut word = [0; 4];
             word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
             i32::from_le_bytes(word)
         };
         let words: Vec<i32> = batch.pixels.chunks(4).map(word).collect();
-        let words = Tensor::from_slice(gpu, &words, [words.len()])?;
         Ok(Self {
-            pixels: words.unpack([n, height, width, channels], out_channels)?,
-            labels: Tensor::from_slice(gpu, &batch.labels, [n])?,
-            indices: Tensor::from_slice(gpu, bytemuck::cast_slice::<u32, i32>(&batch.indices), [batch.indices.len()])?,
+            words: Tensor::from_slice(gpu, &words, [words.len()])?.with_range(None)?,
+            // Of all classes, not only those of this batch: a step that was captured with one batch takes the next.
+            labels: Tensor::from_slice(gpu, &batch.labels, [n])?.with_range(Some((0, last.max(0))))?,
+            indices: Tensor::from_slice(gpu, bytemuck::cast_slice::<u32, i32>(&batch.indices), [batch.indices.len()])?.with_range(None)?,
+            size,
+            out_channels,
         })
+    }
+
+    /// The batch as tensors.
+    ///
+    /// # Errors
+    /// When the pixels are not as many as the labels ask for; 3 channels into anything but 3 or 4, or 1 into anything but 1; out
+    /// of memory.
+    pub fn unpack(&self) -> Result<DeviceBatch> {
+        let ([height, width, channels], n) = (self.size, self.labels.elements());
+        Ok(DeviceBatch {
+            pixels: self.words.unpack([n, height, width, channels], self.out_channels)?,
+            labels: self.labels.clone(),
+            indices: self.indices.clone(),
+        })
+    }
+
+    /// The tensors that it consists of.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        vec![self.words.clone(), self.labels.clone(), self.indices.clone()]
+    }
+
+    /// A batch of the same kind that consists of `tensors`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where they are not three.
+    pub fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+        let [words, labels, indices] = tensors else {
+            return Err(Error::argument("batch", format!("it consists of 3 tensors, {} were given", tensors.len())));
+        };
+        Ok(Self { words: words.clone(), labels: labels.clone(), indices: indices.clone(), ..self.clone() })
     }
 }

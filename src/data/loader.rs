@@ -33,6 +33,8 @@ pub struct HostBatch {
     pub labels: Vec<i32>,
     /// Each image's place in the data set: augmentation is keyed by it.
     pub indices: Vec<u32>,
+    /// How many classes there are: labels lie below.
+    pub classes: usize,
 }
 
 /// Cuts a data set into batches, epoch by epoch.
@@ -146,7 +148,7 @@ impl Loader {
             pixels.extend_from_slice(self.dataset.image(index as usize).unwrap_or_default());
             labels.extend(self.dataset.label(index as usize));
         }
-        HostBatch { pixels, labels, indices: indices.to_vec() }
+        HostBatch { pixels, labels, indices: indices.to_vec(), classes: self.dataset.classes() }
     }
 }
 

@@ -28,7 +28,7 @@ mod picture;
 pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
-pub use device::DeviceBatch;
+pub use device::{DeviceBatch, PackedBatch};
 pub use folder::{read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
 pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};

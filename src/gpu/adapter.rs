@@ -3,7 +3,10 @@
 //! Only the back ends that wgrad trains on are touched (Vulkan, Metal, DX12): asking for OpenGL makes some systems complain
 //! on stderr about a missing display.
 
+use std::sync::Arc;
+
 use super::capabilities::{AdapterKind, Capabilities, Schedule};
+use super::tuning::Tuning;
 use crate::error::{Error, Result};
 
 const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
@@ -30,14 +33,17 @@ pub struct GpuOptions {
     pub trace_non_finite: bool,
     /// Longest wait for recorded work before it counts as a loop without an end; 600 s when `None`.
     pub timeout_seconds: Option<u64>,
+    /// What `wgrad tune` measured; kernels choose by themselves when `None`. It decides bits.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl GpuOptions {
     /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=cpu|simd`,
-    /// `WGRAD_MEMORY_MIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`.
+    /// `WGRAD_MEMORY_MIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
+    /// `WGRAD_TUNING=FILE|random:SEED|off`.
     ///
     /// # Errors
-    /// A value that is none of these, by the variable's name.
+    /// A value that is none of these, by the variable's name; a tuning table that cannot be read.
     pub fn from_env() -> Result<Self> {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let wrong = |name: &str, value: &str, expected: &str| Error::argument(name, format!("expected {expected}, found \"{value}\""));
@@ -71,6 +77,10 @@ impl GpuOptions {
             timeout_seconds: match var("WGRAD_TIMEOUT_SECONDS") {
                 None => None,
                 Some(text) => Some(text.parse().map_err(|_| wrong("WGRAD_TIMEOUT_SECONDS", &text, "a number of seconds"))?),
+            },
+            tuning: match var("WGRAD_TUNING") {
+                None => None,
+                Some(name) => Tuning::named(&name)?.map(Arc::new),
             },
         })
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
 use super::template::{Defines, Target, Templates};
@@ -68,11 +69,14 @@ pub(crate) struct BindingInfo {
     pub element: Element,
 }
 
-/// One member of the parameters.
+/// The type of one member of the parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scalar {
+pub enum ParamKind {
+    /// `u32`
     U32,
+    /// `i32`
     I32,
+    /// `f32`
     F32,
 }
 
@@ -80,14 +84,17 @@ pub(crate) enum Scalar {
 pub(crate) struct Reflection {
     pub bindings: Vec<BindingInfo>,
     /// The members of the parameters after `groups`, with their names.
-    pub params: Vec<(String, Scalar)>,
+    pub params: Vec<(String, ParamKind)>,
     pub has_params: bool,
     pub entries: Vec<(String, [u32; 3])>,
 }
 
 /// A kernel variant ready to launch.
 pub(crate) struct Pipeline {
+    /// The kernel and its entry point, `family/file:entry`.
     pub label: Arc<str>,
+    /// The constants of the variant.
+    pub variant: Arc<str>,
     pub raw: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
     pub reflection: Arc<Reflection>,
@@ -118,6 +125,7 @@ struct Built {
     modules: HashMap<String, Arc<Module>>,
     pipelines: HashMap<String, Arc<Pipeline>>,
     shaders: Vec<BuiltShader>,
+    seconds: f64,
 }
 
 /// All pipelines of one device.
@@ -181,7 +189,7 @@ fn reflect(kernel: &str, module: &naga::Module) -> Result<Reflection> {
     Ok(Reflection { bindings: bindings.into_iter().map(|(_, info)| info).collect(), params, has_params, entries })
 }
 
-fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>) -> Result<Vec<(String, Scalar)>> {
+fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>) -> Result<Vec<(String, ParamKind)>> {
     let wrong = || Error::shader(kernel, "parameters must be a struct of u32, i32 and f32 that begins with `groups: u32`");
     let Ok(naga::Type { inner: naga::TypeInner::Struct { members, .. }, .. }) = module.types.get_handle(ty) else {
         return Err(wrong());
@@ -190,16 +198,16 @@ fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>)
     for member in members {
         let kind = match module.types.get_handle(member.ty).map(|t| &t.inner) {
             Ok(naga::TypeInner::Scalar(s)) if s.width == 4 => match s.kind {
-                naga::ScalarKind::Uint => Scalar::U32,
-                naga::ScalarKind::Sint => Scalar::I32,
-                naga::ScalarKind::Float => Scalar::F32,
+                naga::ScalarKind::Uint => ParamKind::U32,
+                naga::ScalarKind::Sint => ParamKind::I32,
+                naga::ScalarKind::Float => ParamKind::F32,
                 _ => return Err(wrong()),
             },
             _ => return Err(wrong()),
         };
         list.push((member.name.clone().unwrap_or_default(), kind));
     }
-    if list.first().is_none_or(|(name, kind)| name != "groups" || *kind != Scalar::U32) {
+    if list.first().is_none_or(|(name, kind)| name != "groups" || *kind != ParamKind::U32) {
         return Err(wrong());
     }
     if list.len() * 4 > IMMEDIATE_BYTES as usize {
@@ -236,6 +244,7 @@ impl Kernels {
         if let Some(pipeline) = built.pipelines.get(&full) {
             return Ok(pipeline.clone());
         }
+        let begun = Instant::now();
         let module = match built.modules.get(&key) {
             Some(module) => module.clone(),
             None => {
@@ -249,13 +258,18 @@ impl Kernels {
                 module
             }
         };
-        let pipeline = Arc::new(Self::build(device, kernel, &module, entry)?);
+        let pipeline = Arc::new(Self::build(device, kernel, &module, entry, variant.trim())?);
+        built.seconds += begun.elapsed().as_secs_f64();
         built.pipelines.insert(full, pipeline.clone());
         Ok(pipeline)
     }
 
     pub(crate) fn shaders(&self) -> Vec<BuiltShader> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner).shaders.clone()
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).seconds
     }
 
     fn module(&self, device: &wgpu::Device, kernel: &Kernel, text: &str) -> Result<Module> {
@@ -304,7 +318,7 @@ impl Kernels {
         }
     }
 
-    fn build(device: &wgpu::Device, kernel: &Kernel, module: &Module, entry: &str) -> Result<Pipeline> {
+    fn build(device: &wgpu::Device, kernel: &Kernel, module: &Module, entry: &str, variant: &str) -> Result<Pipeline> {
         if !module.reflection.entries.iter().any(|(name, _)| name == entry) {
             let names: Vec<&str> = module.reflection.entries.iter().map(|(name, _)| name.as_str()).collect();
             return Err(Error::shader(kernel.name(), format!("no entry point \"{entry}\"; it has: {}", names.join(", "))));
@@ -326,7 +340,13 @@ impl Kernels {
         });
         let refused = pollster::block_on(internal.pop()).or(pollster::block_on(scope.pop()));
         match refused {
-            None => Ok(Pipeline { label: label.into(), raw, layout: module.layout.clone(), reflection: module.reflection.clone() }),
+            None => Ok(Pipeline {
+                label: label.into(),
+                variant: variant.into(),
+                raw,
+                layout: module.layout.clone(),
+                reflection: module.reflection.clone(),
+            }),
             Some(error) => Err(Error::shader(&label, error.to_string())),
         }
     }

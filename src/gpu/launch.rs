@@ -5,9 +5,10 @@ use std::sync::Arc;
 use minijinja::Value;
 
 use super::Gpu;
-use super::kernel::{BindingInfo, Element, Kernel, Pipeline, Scalar};
+use super::kernel::{BindingInfo, Element, Kernel, ParamKind, Pipeline};
 use super::pool::{ALIGNMENT, Buffer, SENTINEL_BYTES};
 use super::recorder::Dispatch;
+use super::scalar::Scalar;
 use super::template::Defines;
 use crate::error::{Error, Result};
 
@@ -42,7 +43,7 @@ pub trait Bind {
 }
 
 /// One 4-byte kernel parameter.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Param {
     /// For a `u32` member.
     U32(u32),
@@ -50,6 +51,8 @@ pub enum Param {
     I32(i32),
     /// For an `f32` member.
     F32(f32),
+    /// Looked up before each run: its bits, for a member of this type.
+    Live(Scalar<u32>, ParamKind),
 }
 
 impl From<u32> for Param {
@@ -80,16 +83,23 @@ impl From<f32> for Param {
 }
 
 impl Param {
-    fn bytes(self) -> [u8; 4] {
+    /// Its present bits.
+    pub(super) fn bits(&self) -> u32 {
         match self {
-            Param::U32(v) => v.to_le_bytes(),
-            Param::I32(v) => v.to_le_bytes(),
-            Param::F32(v) => v.to_le_bytes(),
+            Param::U32(v) => *v,
+            Param::I32(v) => v.cast_unsigned(),
+            Param::F32(v) => v.to_bits(),
+            Param::Live(bits, _) => bits.get(),
         }
     }
 
-    fn fits(self, scalar: Scalar) -> bool {
-        matches!((self, scalar), (Param::U32(_), Scalar::U32) | (Param::I32(_), Scalar::I32) | (Param::F32(_), Scalar::F32))
+    pub(super) fn kind(&self) -> ParamKind {
+        match self {
+            Param::U32(_) => ParamKind::U32,
+            Param::I32(_) => ParamKind::I32,
+            Param::F32(_) => ParamKind::F32,
+            Param::Live(_, kind) => *kind,
+        }
     }
 }
 
@@ -133,12 +143,13 @@ pub struct Launch<'a> {
     defines: Defines,
     bindings: Vec<(Binding, bool)>,
     params: Vec<Param>,
+    flops: f64,
 }
 
 impl<'a> Launch<'a> {
     /// Prepares the entry point `entry` of `kernel`.
     pub fn new(gpu: &'a Gpu, kernel: &'a Kernel, entry: &'a str) -> Self {
-        Self { gpu, kernel, entry, defines: Defines::new(), bindings: Vec::new(), params: Vec::new() }
+        Self { gpu, kernel, entry, defines: Defines::new(), bindings: Vec::new(), params: Vec::new(), flops: 0.0 }
     }
 
     /// Sets a constant of the template. Shapes never belong here: each value is another pipeline.
@@ -167,6 +178,12 @@ impl<'a> Launch<'a> {
     /// Sets the parameters that follow `groups`.
     pub fn params(mut self, params: &[Param]) -> Self {
         self.params = params.to_vec();
+        self
+    }
+
+    /// Says how many floating-point operations the launch does, for profiles; a multiply-add counts as two.
+    pub fn flops(mut self, flops: f64) -> Self {
+        self.flops = flops;
         self
     }
 
@@ -233,12 +250,20 @@ impl<'a> Launch<'a> {
             layout: &pipeline.layout,
             entries: &entries,
         });
-        let mut params = Vec::new();
+        let (mut params, mut live) = (Vec::new(), Vec::new());
         if pipeline.reflection.has_params {
             params.extend_from_slice(&(groups as u32).to_le_bytes());
-            params.extend(self.params.iter().flat_map(|p| p.bytes()));
+            for param in &self.params {
+                if let Param::Live(scalar, _) = param {
+                    live.push((params.len(), scalar.clone()));
+                }
+                params.extend_from_slice(&param.bits().to_le_bytes());
+            }
         }
-        self.gpu.record(Dispatch { pipeline: pipeline.clone(), bind_group, params, grid: [x as u32, y as u32, 1] })
+        let bytes = self.bindings.iter().map(|(binding, _)| binding.bytes).sum();
+        let grid = [x as u32, y as u32, 1];
+        let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, params, live, grid, flops: self.flops, bytes };
+        self.gpu.record(dispatch, &self.bindings)
     }
 
     fn limit(&self, message: String) -> Error {
@@ -296,7 +321,7 @@ impl<'a> Launch<'a> {
             return wrong(format!("{} parameters were given, the text declares {}", self.params.len(), declared.len()));
         }
         for ((name, scalar), param) in declared.iter().zip(&self.params) {
-            if !param.fits(*scalar) {
+            if param.kind() != *scalar {
                 return wrong(format!("parameter {name} is declared as {scalar:?}, {param:?} was given"));
             }
         }

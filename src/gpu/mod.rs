@@ -6,29 +6,36 @@ mod capabilities;
 mod kernel;
 mod launch;
 mod pool;
+mod program;
 mod readback;
 mod recorder;
+mod scalar;
 mod template;
 mod translate;
+mod tuning;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use adapter::{GpuOptions, adapters};
 pub use capabilities::{AdapterKind, Capabilities, Schedule};
 pub(crate) use kernel::kernel;
-pub use kernel::{BuiltShader, Kernel};
+pub use kernel::{BuiltShader, Kernel, ParamKind};
 pub use launch::{Bind, Binding, Launch, Param, Storage};
 pub use pool::{Buffer, MemoryUse};
+pub use program::{Interval, Liveness, Program, Timing};
 pub use readback::Pending;
 pub use recorder::Counters;
+pub use scalar::{Scalar, Slot};
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
+pub use tuning::{Consulted, Knob, Tuning};
 
 use crate::error::{Error, Result};
 use kernel::Kernels;
 use pool::Pool;
-use recorder::{Dispatch, Recorder};
+use recorder::{Command, Dispatch, Recorder};
 
 /// What NaN looks like in poisoned memory, for floats a quiet NaN with a payload that no computation produces.
 pub const POISON: u32 = 0x7fc0_dead;
@@ -49,7 +56,10 @@ struct Inner {
     pool: Arc<Pool>,
     kernels: Kernels,
     recorder: Mutex<Recorder>,
+    /// Raised when programs are outdated.
+    generation: AtomicU64,
     health: Arc<Mutex<Health>>,
+    consulted: tuning::Consultations,
 }
 
 /// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
@@ -119,7 +129,11 @@ impl Gpu {
         let recorder = Mutex::new(Recorder::new(&device, uniform));
         let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
         log::info!("{} ({}), schedule {}", capabilities.name, capabilities.backend, capabilities.schedule);
-        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, health }) })
+        if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
+            log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
+        }
+        let (generation, consulted) = (AtomicU64::new(0), Default::default());
+        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted }) })
     }
 
     /// What the adapter can do.
@@ -145,6 +159,11 @@ impl Gpu {
     /// Every shader variant built so far, in order.
     pub fn built_shaders(&self) -> Vec<BuiltShader> {
         self.inner.kernels.shaders()
+    }
+
+    /// Seconds spent building shaders and pipelines so far. Some drivers translate a kernel only when it first runs.
+    pub fn compile_seconds(&self) -> f64 {
+        self.inner.kernels.seconds()
     }
 
     /// Loses the device on purpose: every later call returns [`Error::DeviceLost`].
@@ -237,6 +256,7 @@ impl Gpu {
             padded.resize(data.len().next_multiple_of(4), 0);
             &padded
         };
+        self.not_capturing("an upload", "upload before it, or make the number a Scalar")?;
         self.recorder().upload(&self.inner.device, &self.inner.queue, &binding.buffer.raw, binding.offset, data);
         Ok(())
     }
@@ -245,14 +265,29 @@ impl Gpu {
     pub(crate) fn copy(&self, source: &Binding, target: &Binding, bytes: u64) -> Result<()> {
         self.check()?;
         if bytes > 0 {
-            self.recorder().copy(&source.buffer.raw, source.offset, &target.buffer.raw, target.offset, bytes.next_multiple_of(4));
+            let command = Command::Copy {
+                source: source.buffer.raw.clone(),
+                source_offset: source.offset,
+                target: target.buffer.raw.clone(),
+                target_offset: target.offset,
+                bytes: bytes.next_multiple_of(4),
+            };
+            let mut recorder = self.recorder();
+            if let Some(recording) = recorder.recording() {
+                recording.push(command.clone(), [source, target].into_iter());
+            }
+            recorder.push(command);
         }
         Ok(())
     }
 
-    pub(crate) fn record(&self, dispatch: Dispatch) -> Result<()> {
+    pub(crate) fn record(&self, dispatch: Dispatch, bindings: &[(Binding, bool)]) -> Result<()> {
         let mut recorder = self.recorder();
-        recorder.dispatch(dispatch);
+        if let Some(recording) = recorder.recording() {
+            recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding));
+        }
+        // What is run once has the numbers of now, not of when it is submitted.
+        recorder.push(Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch }));
         if recorder.is_full() {
             recorder.flush(&self.inner.device, &self.inner.queue);
         }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use crate::error::{Error, Result};
 
@@ -27,10 +28,63 @@ pub struct MemoryUse {
     pub allocations: u64,
 }
 
+/// Which program a buffer belongs to.
+pub(crate) type Owner = u64;
+
+/// Buffers kept for reuse, by size class.
+type Free = HashMap<u64, Vec<wgpu::Buffer>>;
+
+/// The part of the pool that belongs to one program.
+#[derive(Default)]
+struct Part {
+    free: Free,
+    bytes: u64,
+}
+
 #[derive(Default)]
 struct State {
-    free: HashMap<u64, Vec<wgpu::Buffer>>,
+    free: Free,
+    parts: HashMap<Owner, Part>,
+    /// The thread whose allocations come from a part.
+    capturing: Option<(ThreadId, Owner)>,
+    /// Numbers of buffers and parts.
+    made: u64,
     memory: MemoryUse,
+}
+
+impl State {
+    /// Gives up what nobody uses. Parts keep theirs: their programs will run again.
+    fn trim(&mut self) {
+        let kept: u64 = self.free.drain().map(|(class, list)| class * list.len() as u64).sum();
+        self.memory.held -= kept;
+    }
+}
+
+/// A part of the pool, as long as this lives.
+pub(crate) struct Private {
+    owner: Owner,
+    pool: Arc<Pool>,
+}
+
+impl Private {
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Bytes of all buffers that belong to the part.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pool.lock().parts.get(&self.owner).map_or(0, |p| p.bytes)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        let part = state.parts.remove(&self.owner).unwrap_or_default();
+        for (class, list) in part.free {
+            state.free.entry(class).or_default().extend(list);
+        }
+    }
 }
 
 pub(crate) struct Pool {
@@ -44,6 +98,8 @@ pub(crate) struct Pool {
 pub struct Buffer {
     pub(super) raw: wgpu::Buffer,
     class: u64,
+    id: u64,
+    owner: Option<Owner>,
     pool: Arc<Pool>,
 }
 
@@ -58,13 +114,25 @@ impl Buffer {
     pub fn bytes(&self) -> u64 {
         self.class
     }
+
+    /// A number that no other buffer of the pool ever has, although its memory may come back.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The program that it was allocated for.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        state.memory.in_use -= self.class;
-        state.free.entry(self.class).or_default().push(self.raw.clone());
+        let State { free, parts, memory, .. } = &mut *state;
+        memory.in_use -= self.class;
+        let part = self.owner.and_then(|owner| parts.get_mut(&owner));
+        part.map_or(free, |p| &mut p.free).entry(self.class).or_default().push(self.raw.clone());
     }
 }
 
@@ -99,20 +167,42 @@ impl Pool {
             )));
         }
         let mut state = self.lock();
-        let reused = state.free.get_mut(&class).and_then(Vec::pop);
-        let raw = match reused {
+        let owner = state.capturing.filter(|(thread, _)| *thread == std::thread::current().id()).map(|(_, owner)| owner);
+        let own = owner.and_then(|owner| state.parts.get_mut(&owner)?.free.get_mut(&class)?.pop());
+        let raw = match own {
             Some(raw) => raw,
-            None => self.create(&mut state, class)?,
+            None => {
+                let reused = state.free.get_mut(&class).and_then(Vec::pop);
+                let raw = reused.map_or_else(|| self.create(&mut state, class), Ok)?;
+                if let Some(part) = owner.and_then(|owner| state.parts.get_mut(&owner)) {
+                    part.bytes += class;
+                }
+                raw
+            }
         };
         state.memory.in_use += class;
         state.memory.high_water = state.memory.high_water.max(state.memory.in_use);
-        Ok(Buffer { raw, class, pool: self.clone() })
+        state.made += 1;
+        Ok(Buffer { raw, class, id: state.made, owner, pool: self.clone() })
+    }
+
+    /// A part of the pool for a program.
+    pub(crate) fn private(self: &Arc<Self>) -> Private {
+        let mut state = self.lock();
+        state.made += 1;
+        let owner = state.made;
+        state.parts.insert(owner, Part::default());
+        Private { owner, pool: self.clone() }
+    }
+
+    /// From now on, this thread's allocations come from a part, or from the whole again.
+    pub(crate) fn allocate_for(&self, owner: Option<Owner>) {
+        self.lock().capturing = owner.map(|owner| (std::thread::current().id(), owner));
     }
 
     fn create(&self, state: &mut State, class: u64) -> Result<wgpu::Buffer> {
         if self.budget.is_some_and(|budget| state.memory.held + class > budget) {
-            state.free.clear();
-            state.memory.held = state.memory.in_use;
+            state.trim();
         }
         if let Some(budget) = self.budget.filter(|b| state.memory.held + class > *b) {
             return Err(Error::OutOfMemory(format!(
@@ -123,8 +213,7 @@ impl Pool {
         }
         let raw = self.try_create(class).or_else(|_| {
             // What is kept for reuse may be what is missing: give it back and ask once more.
-            state.free.clear();
-            state.memory.held = state.memory.in_use;
+            state.trim();
             let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
             self.try_create(class)
         })?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Gpu;
 use super::launch::Binding;
+use super::recorder::Command;
 use crate::error::{Error, Result};
 
 /// What the map callback reports, and who waits for it.
@@ -53,6 +54,7 @@ impl Gpu {
     /// A lost device or an earlier driver error.
     pub fn read_later(&self, binding: &Binding) -> Result<Pending> {
         self.check()?;
+        self.not_capturing("a host read", "read what it returns after a run")?;
         let bytes = binding.bytes.next_multiple_of(4).max(4);
         let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
@@ -61,7 +63,13 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let mut recorder = self.recorder();
-        recorder.copy(&binding.buffer.raw, binding.offset, &buffer, 0, bytes);
+        recorder.push(Command::Copy {
+            source: binding.buffer.raw.clone(),
+            source_offset: binding.offset,
+            target: buffer.clone(),
+            target_offset: 0,
+            bytes,
+        });
         let serial = recorder.serial();
         drop(recorder);
         Ok(Pending { gpu: self.clone(), buffer, bytes: binding.bytes, serial, mapped: None })

@@ -3,28 +3,66 @@
 //! Uploads travel as a copy inside the encoder: `Queue::write_buffer` lands before every unsubmitted command, so it is only
 //! used on buffers that no unsubmitted command touches (staging, and the ring of parameters, both rewritten after a submit).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
 use super::kernel::Pipeline;
+use super::program::Recording;
+use super::scalar::Scalar;
 
 /// Dispatches of one submission at most: few submissions a step, by count and never by the clock.
 pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
+/// The same for a program that is run again, where the device need not be kept busy while the host encodes.
+const DISPATCHES_PER_REPLAY: usize = 1024;
 const SLOT: u64 = 256;
 /// Submissions in flight before the host waits for the oldest.
 const IN_FLIGHT: usize = 16;
 
+#[derive(Clone)]
 pub(crate) struct Dispatch {
     pub pipeline: Arc<Pipeline>,
     pub bind_group: wgpu::BindGroup,
     pub params: Vec<u8>,
+    /// Where `params` holds numbers that are looked up before each run.
+    pub live: Vec<(usize, Scalar<u32>)>,
     pub grid: [u32; 3],
+    /// For profiles: operations, and bytes of all bindings.
+    pub flops: f64,
+    pub bytes: u64,
 }
 
-enum Command {
+impl Dispatch {
+    fn present_params(&self) -> Cow<'_, [u8]> {
+        if self.live.is_empty() {
+            return Cow::Borrowed(&self.params);
+        }
+        let mut bytes = self.params.clone();
+        for (at, scalar) in &self.live {
+            if let Some(word) = bytes.get_mut(*at..at + 4) {
+                word.copy_from_slice(&scalar.get().to_le_bytes());
+            }
+        }
+        Cow::Owned(bytes)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum Command {
     Dispatch(Dispatch),
-    Copy { source: wgpu::Buffer, source_offset: u64, target: wgpu::Buffer, target_offset: u64, bytes: u64 },
+    Copy {
+        source: wgpu::Buffer,
+        source_offset: u64,
+        target: wgpu::Buffer,
+        target_offset: u64,
+        bytes: u64,
+    },
+    /// A time stamp behind everything before it.
+    Stamp(wgpu::QuerySet, u32),
+    /// Something that the host does at this point of a program whenever it is run; never in the list of what is to be submitted.
+    Effect(Arc<dyn Fn() + Send + Sync>),
 }
 
 /// Counts of what has been recorded since the device was made.
@@ -36,10 +74,16 @@ pub struct Counters {
     pub submits: u64,
     /// Bytes copied from the host.
     pub uploaded_bytes: u64,
+    /// The host's time for turning what was recorded into commands of the driver.
+    pub encode_nanoseconds: u64,
+    /// The host's time for handing them over.
+    pub submit_nanoseconds: u64,
 }
 
 pub(crate) struct Recorder {
     commands: Vec<Command>,
+    /// The program that is being captured.
+    pub recording: Option<Recording>,
     pending_dispatches: usize,
     staging_free: Vec<wgpu::Buffer>,
     staging_used: Vec<wgpu::Buffer>,
@@ -73,6 +117,7 @@ impl Recorder {
         });
         Self {
             commands: Vec::new(),
+            recording: None,
             pending_dispatches: 0,
             staging_free: Vec::new(),
             staging_used: Vec::new(),
@@ -87,18 +132,21 @@ impl Recorder {
         self.counters.submits
     }
 
-    pub(crate) fn dispatch(&mut self, dispatch: Dispatch) {
-        self.commands.push(Command::Dispatch(dispatch));
-        self.pending_dispatches += 1;
-        self.counters.dispatches += 1;
+    pub(crate) fn push(&mut self, command: Command) {
+        if let Command::Dispatch(_) = command {
+            self.pending_dispatches += 1;
+            self.counters.dispatches += 1;
+        }
+        self.commands.push(command);
+    }
+
+    /// Whether this thread is capturing a program.
+    pub(crate) fn recording(&mut self) -> Option<&mut Recording> {
+        self.recording.as_mut().filter(|r| r.is_of_this_thread())
     }
 
     pub(crate) fn is_full(&self) -> bool {
         self.pending_dispatches >= DISPATCHES_PER_SUBMIT
-    }
-
-    pub(crate) fn copy(&mut self, source: &wgpu::Buffer, source_offset: u64, target: &wgpu::Buffer, target_offset: u64, bytes: u64) {
-        self.commands.push(Command::Copy { source: source.clone(), source_offset, target: target.clone(), target_offset, bytes });
     }
 
     /// Copies `data` (a multiple of 4 bytes) into `target`, in recording order.
@@ -115,68 +163,118 @@ impl Recorder {
             }),
         };
         queue.write_buffer(&staging, 0, data);
-        self.copy(&staging, 0, target, offset, data.len() as u64);
+        self.push(Command::Copy {
+            source: staging.clone(),
+            source_offset: 0,
+            target: target.clone(),
+            target_offset: offset,
+            bytes: data.len() as u64,
+        });
         self.staging_used.push(staging);
         self.counters.uploaded_bytes += data.len() as u64;
     }
 
     /// Submits everything recorded so far.
     pub(crate) fn flush(&mut self, device: &wgpu::Device, queue: &wgpu::Queue) {
-        if self.commands.is_empty() {
-            return;
-        }
-        let commands = std::mem::take(&mut self.commands);
-        if let Some((buffer, _)) = &self.uniform {
-            let mut blob = Vec::with_capacity(self.pending_dispatches * SLOT as usize);
-            for command in &commands {
-                if let Command::Dispatch(dispatch) = command {
-                    blob.extend_from_slice(&dispatch.params);
-                    blob.resize(blob.len() + SLOT as usize - dispatch.params.len(), 0);
-                }
-            }
-            if !blob.is_empty() {
-                queue.write_buffer(buffer, 0, &blob);
-            }
-        }
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgrad") });
-        let mut slot = 0u32;
-        let mut rest = commands.as_slice();
-        while let Some((first, tail)) = rest.split_first() {
-            match first {
-                Command::Copy { source, source_offset, target, target_offset, bytes } => {
-                    encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *bytes);
-                    rest = tail;
-                }
-                Command::Dispatch(_) => {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                    while let Some((Command::Dispatch(dispatch), tail)) = rest.split_first() {
-                        pass.set_pipeline(&dispatch.pipeline.raw);
-                        pass.set_bind_group(0, &dispatch.bind_group, &[]);
-                        if !dispatch.params.is_empty() {
-                            match &self.uniform {
-                                Some((_, group)) => pass.set_bind_group(1, group, &[slot * SLOT as u32]),
-                                None => pass.set_immediates(0, &dispatch.params),
-                            }
-                        }
-                        let [x, y, z] = dispatch.grid;
-                        pass.dispatch_workgroups(x, y, z);
-                        slot += 1;
-                        rest = tail;
-                    }
-                }
-            }
-        }
-        let index = queue.submit([encoder.finish()]);
-        self.in_flight.push_back((self.counters.submits, index));
-        self.counters.submits += 1;
+        self.flush_with(device, queue, &[]);
+    }
+
+    /// Submits everything recorded so far with a program behind it.
+    pub(crate) fn flush_with(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, program: &[Command]) {
+        let recorded = std::mem::take(&mut self.commands);
+        let commands: Vec<&Command> = recorded.iter().chain(program).collect();
+        self.submit(device, queue, &commands);
         self.pending_dispatches = 0;
         // A later write to a staging buffer is ordered after the submission that read it.
         self.staging_free.append(&mut self.staging_used);
-        if self.in_flight.len() > IN_FLIGHT
-            && let Some((_, oldest)) = self.in_flight.pop_front()
-        {
-            let _ = device.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+    }
+
+    /// Encodes `commands` and submits them, in parts where they are many. Neighbouring dispatches share a pass.
+    fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, commands: &[&Command]) {
+        let most = if self.uniform.is_some() { DISPATCHES_PER_SUBMIT } else { DISPATCHES_PER_REPLAY };
+        let mut rest = commands;
+        while !rest.is_empty() {
+            let begun = Instant::now();
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgrad") });
+            let mut blob = Vec::new();
+            let mut encoded = 0;
+            while let Some((first, tail)) = rest.split_first().filter(|_| encoded < most) {
+                match first {
+                    Command::Effect(effect) => {
+                        effect();
+                        rest = tail;
+                    }
+                    Command::Copy { source, source_offset, target, target_offset, bytes } => {
+                        encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *bytes);
+                        rest = tail;
+                    }
+                    Command::Stamp(query_set, index) => {
+                        let stamp = wgpu::ComputePassTimestampWrites {
+                            query_set,
+                            beginning_of_pass_write_index: Some(*index),
+                            end_of_pass_write_index: None,
+                        };
+                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(stamp) });
+                        rest = tail;
+                    }
+                    Command::Dispatch(_) => {
+                        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                        let mut bound = None;
+                        while encoded < most {
+                            match rest.split_first() {
+                                Some((Command::Dispatch(dispatch), tail)) => {
+                                    self.encode(&mut pass, dispatch, &mut bound, &mut blob);
+                                    encoded += 1;
+                                    rest = tail;
+                                }
+                                Some((Command::Effect(effect), tail)) => {
+                                    effect();
+                                    rest = tail;
+                                }
+                                _ => break,
+                            }
+                        }
+                    }
+                }
+            }
+            if let Some((buffer, _)) = self.uniform.as_ref().filter(|_| !blob.is_empty()) {
+                queue.write_buffer(buffer, 0, &blob);
+            }
+            let buffer = encoder.finish();
+            let encoded = Instant::now();
+            let index = queue.submit([buffer]);
+            self.counters.encode_nanoseconds += (encoded - begun).as_nanos() as u64;
+            self.counters.submit_nanoseconds += encoded.elapsed().as_nanos() as u64;
+            self.in_flight.push_back((self.counters.submits, index));
+            self.counters.submits += 1;
+            if self.in_flight.len() > IN_FLIGHT
+                && let Some((_, oldest)) = self.in_flight.pop_front()
+            {
+                let _ = device.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+            }
         }
+    }
+
+    /// Adds a dispatch to `pass`, whose last pipeline was `bound`.
+    fn encode<'c>(&self, pass: &mut wgpu::ComputePass, dispatch: &'c Dispatch, bound: &mut Option<&'c Arc<Pipeline>>, blob: &mut Vec<u8>) {
+        if !bound.is_some_and(|last| Arc::ptr_eq(last, &dispatch.pipeline)) {
+            pass.set_pipeline(&dispatch.pipeline.raw);
+            *bound = Some(&dispatch.pipeline);
+        }
+        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        if !dispatch.params.is_empty() {
+            let params = dispatch.present_params();
+            match &self.uniform {
+                Some((_, group)) => {
+                    pass.set_bind_group(1, group, &[blob.len() as u32]);
+                    blob.extend_from_slice(&params);
+                    blob.resize(blob.len().next_multiple_of(SLOT as usize), 0);
+                }
+                None => pass.set_immediates(0, &params),
+            }
+        }
+        let [x, y, z] = dispatch.grid;
+        pass.dispatch_workgroups(x, y, z);
     }
 
     /// The submission with this serial number, while it may still be in flight.

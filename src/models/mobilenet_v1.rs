@@ -17,6 +17,11 @@ const STAGES: [&[(usize, usize)]; 5] = [
     &[(1024, 2), (1024, 1)],
 ];
 
+/// Output channels and stride of each block at width 1.
+pub fn mobilenet_stages() -> impl Iterator<Item = (usize, usize)> {
+    STAGES.iter().copied().flatten().copied()
+}
+
 /// How a MobileNetV1 is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MobileNetV1Config {

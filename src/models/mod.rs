@@ -7,7 +7,7 @@ mod pixels;
 
 pub use cnn::{SmallCnn, SmallCnnConfig};
 pub use heads::{Predictor, Projector};
-pub use mobilenet_v1::{MobileNetV1, MobileNetV1Config};
+pub use mobilenet_v1::{MobileNetV1, MobileNetV1Config, mobilenet_stages};
 pub use pixels::Pixels;
 
 use crate::error::{Error, Result};

@@ -12,7 +12,7 @@ use super::Mode;
 use super::init::Init;
 use crate::autograd::leaf;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Scalar};
 use crate::io::layout::Layout;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Origin, Shape, Spec, Tensor};
@@ -112,7 +112,7 @@ struct Home {
     seed: u32,
     /// Values of a snapshot cannot be watched.
     trainable: bool,
-    step: AtomicU64,
+    step: Arc<AtomicU64>,
     state: Mutex<State>,
 }
 
@@ -170,7 +170,7 @@ impl Parameters {
     }
 
     fn home(gpu: &Gpu, seed: u32, trainable: bool) -> Self {
-        let home = Home { gpu: gpu.clone(), seed, trainable, step: AtomicU64::new(0), state: Mutex::default() };
+        let home = Home { gpu: gpu.clone(), seed, trainable, step: Arc::default(), state: Mutex::default() };
         Self { home: Arc::new(home), prefix: String::new() }
     }
 
@@ -197,6 +197,12 @@ impl Parameters {
     /// Optimizer steps taken; what dropout counts by.
     pub fn step(&self) -> u64 {
         self.home.step.load(Ordering::Relaxed)
+    }
+
+    /// [`Self::step`] as it is at each run of a captured program.
+    pub fn step_scalar(&self) -> Scalar<u32> {
+        let step = self.home.step.clone();
+        Scalar::live(move || step.load(Ordering::Relaxed) as u32)
     }
 
     /// Sets the step, when a run is resumed.
@@ -256,6 +262,7 @@ impl Parameters {
         state.entries.push(Entry { slot, version: Arc::default(), origin });
         state.by_name.insert(name, index);
         state.revision += 1;
+        self.home.gpu.outdate_programs();
         drop(state);
         let parameter = Parameter { home: self.home.clone(), index };
         parameter.plain()?.write(&data)?;
@@ -339,6 +346,7 @@ impl Parameters {
             count += 1;
         }
         state.revision += 1;
+        self.home.gpu.outdate_programs();
         count
     }
 
@@ -376,14 +384,21 @@ impl Parameters {
 
     /// Says that a kernel has written all values in place.
     pub(crate) fn raise_versions(&self) {
-        for entry in lock(&self.home).entries.iter().filter(|e| e.slot.role != Role::Statistic) {
-            entry.version.fetch_add(1, Ordering::AcqRel);
-        }
+        let written = |e: &&Entry| e.slot.role != Role::Statistic;
+        let versions: Vec<_> = lock(&self.home).entries.iter().filter(written).map(|e| e.version.clone()).collect();
+        self.home.gpu.each_run(move || {
+            for version in &versions {
+                version.fetch_add(1, Ordering::AcqRel);
+            }
+        });
     }
 
     /// One more optimizer step was taken.
     pub(crate) fn advance(&self) {
-        self.home.step.fetch_add(1, Ordering::Relaxed);
+        let step = self.home.step.clone();
+        self.home.gpu.each_run(move || {
+            step.fetch_add(1, Ordering::Relaxed);
+        });
     }
 }
 

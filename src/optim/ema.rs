@@ -1,6 +1,7 @@
 //! Moving averages of parameters: teachers, target networks, averaged weights.
 
 use crate::error::{Error, Result};
+use crate::gpu::Scalar;
 use crate::nn::Parameters;
 use crate::ops::apply;
 use crate::ops::optimizer::Scalars;
@@ -33,12 +34,12 @@ impl Ema {
     ///
     /// # Errors
     /// [`Error::Argument`] where parameters were added to the source since the average was made; a lost device.
-    pub fn update(&self, momentum: f32) -> Result<()> {
+    pub fn update(&self, momentum: impl Into<Scalar>) -> Result<()> {
         let (sources, averages) = (self.source.values(), self.average.values());
         if sources.iter().map(Tensor::elements).ne(averages.iter().map(Tensor::elements)) {
             return Err(Error::argument("ema", "the source has other parameters than when the average was made; make the average last"));
         }
-        self.scalars.write(&Scalars { ema_momentum: momentum, ..Scalars::default() }.to_array())?;
+        self.scalars.write_scalars(&Scalars { ema_momentum: momentum.into(), ..Scalars::default() }.to_array())?;
         for (average, source) in averages.iter().zip(&sources) {
             apply(EmaUpdate, &[average, source, &self.scalars])?;
         }

@@ -14,6 +14,7 @@ pub use schedule::Schedule;
 
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar;
 use crate::nn::Parameters;
 use crate::tensor::Tensor;
 
@@ -45,7 +46,18 @@ pub trait Optimizer {
     ///
     /// # Errors
     /// Gradients of another type or shape than the parameters; out of memory; a lost device.
-    fn step(&mut self, gradients: &Gradients, learning_rate: f32) -> Result<()>;
+    fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()>;
+
+    /// As [`Self::step_with`], by a number or a [`Scalar`].
+    ///
+    /// # Errors
+    /// As [`Self::step_with`].
+    fn step(&mut self, gradients: &Gradients, learning_rate: impl Into<Scalar>) -> Result<()>
+    where
+        Self: Sized,
+    {
+        self.step_with(gradients, learning_rate.into())
+    }
 
     /// The state to keep in a checkpoint, by name. Writing into these tensors restores it.
     ///
@@ -58,6 +70,20 @@ pub trait Optimizer {
     /// # Errors
     /// A lost device.
     fn skipped(&self) -> Result<u64>;
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()> {
+        (**self).step_with(gradients, learning_rate)
+    }
+
+    fn state(&mut self) -> Result<Vec<(String, Tensor)>> {
+        (**self).state()
+    }
+
+    fn skipped(&self) -> Result<u64> {
+        (**self).skipped()
+    }
 }
 
 /// The optimizer called `sgd` (with Nesterov's momentum), `adamw` or `lars`; `momentum` is not for AdamW.

@@ -4,6 +4,7 @@ use super::slabs::Slabs;
 use super::{Common, Optimizer};
 use crate::autograd::Gradients;
 use crate::error::Result;
+use crate::gpu::Scalar;
 use crate::nn::Parameters;
 use crate::ops::optimizer::Scalars;
 use crate::ops::optimizer::adam_update::AdamUpdate;
@@ -32,8 +33,8 @@ macro_rules! optimizer {
         }
 
         impl Optimizer for $name {
-            fn step(&mut self, gradients: &Gradients, learning_rate: f32) -> Result<()> {
-                let scalars = Scalars { lr: learning_rate, ..$scalars(&self.config, self.slabs.step_number()) };
+            fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()> {
+                let scalars = Scalars { lr: learning_rate, ..$scalars(&self.config, &self.slabs.step_number()) };
                 let config = self.config;
                 self.slabs.step(gradients, scalars, || $rule(&config), $norms)
             }
@@ -49,7 +50,7 @@ macro_rules! optimizer {
     };
 }
 
-fn plain<C>(_: &C, _: u64) -> Scalars {
+fn plain<C>(_: &C, _: &Scalar<u32>) -> Scalars {
     Scalars::default()
 }
 
@@ -111,8 +112,8 @@ impl Default for AdamConfig {
 }
 
 /// 1 - beta^t for both averages; in float64, because f32 loses the difference at large t.
-fn bias_corrections(config: &AdamConfig, step: u64) -> Scalars {
-    let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
+fn bias_corrections(config: &AdamConfig, step: &Scalar<u32>) -> Scalars {
+    let correction = |beta: f32| step.map(move |step| (1.0 - f64::from(beta).powf(f64::from(step))) as f32);
     let [beta1, beta2] = config.betas;
     Scalars { bias_correction1: correction(beta1), bias_correction2: correction(beta2), ..Scalars::default() }
 }

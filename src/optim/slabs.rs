@@ -4,6 +4,7 @@
 use super::Common;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
+use crate::gpu::Scalar;
 use crate::nn::{Kind, Parameters, Role, Slot};
 use crate::ops::Operator;
 use crate::ops::apply_one;
@@ -54,8 +55,8 @@ impl Slabs {
     }
 
     /// The number of the step about to be taken, from 1.
-    pub(super) fn step_number(&self) -> u64 {
-        self.params.step() + 1
+    pub(super) fn step_number(&self) -> Scalar<u32> {
+        self.params.step_scalar().map(|taken| taken + 1)
     }
 
     pub(super) fn skipped(&self) -> Result<u64> {
@@ -165,8 +166,9 @@ impl Slabs {
     ) -> Result<()> {
         self.refresh()?;
         self.gather(gradients)?;
-        let scalars = Scalars { max_norm: self.common.clip_norm.unwrap_or(0.0), gradient_scale: self.common.gradient_scale, ..scalars };
-        self.scalars.write(&scalars.to_array())?;
+        let Common { clip_norm: most, gradient_scale, .. } = self.common;
+        let scalars = Scalars { max_norm: most.unwrap_or(0.0).into(), gradient_scale: gradient_scale.into(), ..scalars };
+        self.scalars.write_scalars(&scalars.to_array())?;
         let sums: Vec<[&Tensor; 3]> = self.chunks.iter().map(|c| [&c.gradients, &c.segments, &c.table]).collect();
         let control = clip_norm(&sums, &self.scalars, &self.skipped)?;
         for (values, chunk) in self.params.values().iter().zip(&self.chunks) {

@@ -13,7 +13,10 @@ pub use dtype::{DType, Element};
 pub use shape::{Shape, Spec};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Binding, Gpu, Pending};
+use crate::gpu::{Bind, Binding, Gpu, Kernel, Launch, Param, Pending, Scalar, kernel};
+use crate::params;
+
+static NUMBERS: Kernel = kernel!("gpu/numbers");
 
 /// Where on the tape a tensor comes from; only `autograd` looks inside.
 #[derive(Clone)]
@@ -212,7 +215,10 @@ impl Tensor {
 
     /// Says that a kernel has written the contents in place.
     pub fn raise_version(&self) {
-        self.inner.version.fetch_add(1, Ordering::AcqRel);
+        let version = self.inner.version.clone();
+        self.gpu().each_run(move || {
+            version.fetch_add(1, Ordering::AcqRel);
+        });
     }
 
     /// Replaces the contents by `data`, in recording order.
@@ -227,6 +233,33 @@ impl Tensor {
         self.check_range("write", integer_range(data))?;
         self.raise_version();
         self.gpu().upload(&self.inner.binding, bytemuck::cast_slice(data))
+    }
+
+    /// Replaces the contents, up to 8 numbers, by `values` as they are at each run of a captured program.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `values` do not fit; [`Error::Dtype`] where the tensor is not f32.
+    pub fn write_scalars(&self, values: &[Scalar]) -> Result<()> {
+        const MOST: usize = 8;
+        if values.len() > MOST || values.len() != self.elements() {
+            return Err(Error::shape("write_scalars", format!("{} numbers do not fit into {}; 8 are the most", values.len(), self.spec())));
+        }
+        self.raise_version();
+        let rest = MOST - values.len();
+        let numbers: Vec<Param> = values.iter().map(Param::from).chain(vec![Param::from(0.0); rest]).collect();
+        Launch::new(self.gpu(), &NUMBERS, "numbers").write(self).params(&[params![values.len()], numbers.as_slice()].concat()).groups(1)
+    }
+
+    /// The same contents, of which operators are told that they lie in `range`, or, by `None`, nothing: a wider range than that of
+    /// the numbers at hand, where others will be written over them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the known range does not lie in it.
+    pub fn with_range(&self, range: Option<(i32, i32)>) -> Result<Tensor> {
+        let spec = Spec { range, ..self.spec().clone() };
+        let wider = Self::assemble(self.gpu(), self.inner.binding.clone(), spec, self.inner.version.clone());
+        wider.check_range("with_range", self.spec().range)?;
+        Ok(wider)
     }
 
     /// Refuses integers outside the known range: shape rules rely on it.
@@ -258,6 +291,16 @@ impl Tensor {
         self.check_range("copy_from", source.spec().range)?;
         self.raise_version();
         self.gpu().copy(&source.inner.binding, &self.inner.binding, self.spec().bytes())
+    }
+
+    /// The same contents in memory of their own, off the tape.
+    ///
+    /// # Errors
+    /// As [`Self::empty`].
+    pub fn copy(&self) -> Result<Tensor> {
+        let memory = Self::empty(self.gpu(), self.shape(), self.dtype())?;
+        self.gpu().copy(&self.inner.binding, &memory.inner.binding, self.spec().bytes())?;
+        Ok(Self::assemble(self.gpu(), memory.inner.binding.clone(), self.spec().clone(), Arc::default()))
     }
 
     /// A copy of the contents on the way to the host.

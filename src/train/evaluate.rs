@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::data::{Augmentation, Dataset, DeviceBatch, HostBatch, Loader};
+use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Mode, Module};
@@ -32,9 +32,9 @@ impl Evaluation {
 ///
 /// # Errors
 /// Out of memory.
-pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<DeviceBatch> {
+pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<PackedBatch> {
     let channels = dataset.channels();
-    DeviceBatch::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
+    PackedBatch::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
 }
 
 /// A preset for the images of `dataset`, followed by normalising with its statistics.
@@ -54,7 +54,7 @@ pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocess
     let mut rows = Vec::new();
     let mut pending = Vec::new();
     for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
-        let batch = upload(gpu, &batch?, dataset)?;
+        let batch = upload(gpu, &batch?, dataset)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, view)?;
         pending.push(model.forward(&images, Mode::Eval)?.read_later()?);
     }

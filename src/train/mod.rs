@@ -1,13 +1,16 @@
 //! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
 
+pub mod capture;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod probe;
+pub mod profile;
 pub mod progress;
 pub mod recipe;
 pub mod run;
 pub mod trainer;
 
+pub use capture::{Capture, Inputs};
 pub use checkpoint::Checkpoint;
 pub use recipe::Recipe;
 pub use run::RunDirectory;

@@ -5,18 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::capture::Capture;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::{preprocessing, upload};
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
-use crate::data::{Augmentation, Dataset, HostBatch, Loader};
+use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Pending};
+use crate::gpu::{Gpu, Pending, Program, Slot};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
 use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
 use crate::nn::{Module, Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
+use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;
@@ -102,6 +104,10 @@ pub struct Trainer {
     ema: Option<Ema>,
     schedule: Schedule,
     augmentation: Augmentation,
+    captured: Capture<Tensor>,
+    /// What differs from step to step, as the captured step finds it.
+    epoch: Slot<u32>,
+    learning_rate: Slot,
     dataset: Arc<Dataset>,
     loader: Loader,
     position: Position,
@@ -137,6 +143,9 @@ impl Trainer {
             ema,
             schedule,
             augmentation,
+            captured: Capture::new(gpu),
+            epoch: Slot::default(),
+            learning_rate: Slot::default(),
             dataset,
             loader,
             position,
@@ -160,6 +169,11 @@ impl Trainer {
     /// Where the run stands.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The program that steps are replayed from, once there is one.
+    pub fn program(&self) -> Option<&Program> {
+        self.captured.program()
     }
 
     /// Steps of the whole run.
@@ -280,20 +294,41 @@ impl Trainer {
         Ok((first, later.iter().sum::<f64>() / later.len().max(1) as f64))
     }
 
+    /// Uploads a batch and sets what varies from step to step.
+    fn ready(&self, batch: &HostBatch) -> Result<PackedBatch> {
+        self.epoch.set(self.position.epoch);
+        self.learning_rate.set(self.schedule.rate(self.position.step));
+        upload(&self.gpu, batch, &self.dataset)
+    }
+
+    /// Makes the recorded step ready to run on `batch`; `None` where none is recorded.
+    pub(super) fn stage(&mut self, batch: &HostBatch) -> Result<Option<&Program>> {
+        let batch = self.ready(batch)?;
+        Ok(if self.captured.stage(&batch)? { self.captured.program() } else { None })
+    }
+
+    pub(super) fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
     /// One step: upload, views, loss, gradients, update. Nothing in it waits for the device.
-    fn step(&mut self, batch: &HostBatch) -> Result<()> {
+    pub(super) fn step(&mut self, batch: &HostBatch) -> Result<()> {
         let before = self.gpu.counters();
-        let batch = upload(&self.gpu, batch, &self.dataset)?;
-        let method = self.learner.method();
-        let views =
-            (0..method.views()).map(|view| self.augmentation.apply(&batch, self.position.epoch, view)).collect::<Result<Vec<_>>>()?;
-        let loss = method.loss(&Batch { views, labels: batch.labels.clone() })?;
-        let rate = self.schedule.rate(self.position.step);
-        self.optimizer.step(&loss.backward()?, rate)?;
-        if let Some(ema) = &self.ema {
-            ema.update(self.recipe.ema)?;
-        }
-        method.after_update()?;
+        let batch = self.ready(batch)?;
+        let rate = self.learning_rate.get();
+        let Self { captured, learner, optimizer, ema, augmentation, epoch, learning_rate, recipe, .. } = self;
+        let method = learner.method();
+        let loss = captured.run(&batch, |batch| {
+            let batch = batch.unpack()?;
+            let views = (0..method.views()).map(|view| augmentation.apply(&batch, &*epoch, view)).collect::<Result<Vec<_>>>()?;
+            let loss = method.loss(&Batch { views, labels: batch.labels })?;
+            optimizer.step(&loss.backward()?, &*learning_rate)?;
+            if let Some(ema) = ema {
+                ema.update(recipe.ema)?;
+            }
+            method.after_update()?;
+            Ok(loss)
+        })?;
         self.position.step += 1;
         self.position.batch += 1;
         self.reads.push_back((self.position.step, self.position.epoch, rate, loss.read_later()?));

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use wgrad::gpu::{Gpu, GpuOptions, Schedule};
+use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::ops::{Array, Attributes, attributes::Value};
 use wgrad::tensor::{DType, Shape};
 
@@ -24,6 +25,16 @@ pub fn gpus() -> Vec<(Schedule, Gpu)> {
         .into_iter()
         .map(|s| (s, Gpu::with(GpuOptions { schedule: Some(s), ..options() }).unwrap_or_else(|e| panic!("{e}"))))
         .collect()
+}
+
+/// A device of each schedule, and two whose tuning tables choose by chance: whatever kernels leave to measurement must be right.
+pub fn tuned_gpus() -> Vec<(String, Gpu)> {
+    let random = |seed: u64| {
+        let tuning = Some(Arc::new(Tuning::random(seed)));
+        let gpu = Gpu::with(GpuOptions { tuning, schedule: None, ..options() }).unwrap_or_else(|e| panic!("{e}"));
+        (format!("of random table {seed}"), gpu)
+    };
+    gpus().into_iter().map(|(schedule, gpu)| (schedule.to_string(), gpu)).chain([random(1), random(2)]).collect()
 }
 
 /// The folder of reference files: from the environment, else the one in the tree.

@@ -62,7 +62,8 @@ impl BatchNorm {
         let BatchNormConfig { eps, momentum, activation } = self.config;
         let training = mode == Mode::Train;
         if training {
-            self.batches.increment();
+            let batches = self.batches.clone();
+            x.gpu().each_run(move || batches.increment());
         }
         let options = BatchNormOptions { eps, momentum, activation, training };
         let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);

@@ -26,7 +26,7 @@ macro_rules! regularizer {
                 if mode != Mode::Train || self.probability == 0.0 {
                     return Ok(x.clone());
                 }
-                x.$method(self.probability, self.params.seed(), self.layer, self.params.step() as u32)
+                x.$method(self.probability, self.params.seed(), self.layer, self.params.step_scalar())
             }
 
             fn summarize(&self, input: &Shape, _: &mut Summary) -> Result<Shape> {

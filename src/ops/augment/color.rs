@@ -2,7 +2,7 @@
 //! on floats in 0..1.
 
 use super::{
-    Draws, SAMPLE_DRAWS, bad_drawn, below, between, check_drawn, check_number, check_probability, images_of, sample_inputs, samples_of,
+    Draws, bad_drawn, below, between, check_drawn, check_number, check_probability, images_of, sample_draws, sample_inputs, samples_of,
     stage, unit,
 };
 use crate::error::Result;
@@ -24,7 +24,7 @@ static COLOR: Kernel = kernel!("augment/color");
 ///
 /// `draws` `[N, 8]`: brightness, contrast, saturation, hue; the order (two bits each, the first lowest: 0 to 3 in this order; -1
 /// without jitter), greyed, solarized, hue's slot in it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Color {
     /// Strength of brightness.
     pub brightness: f32,
@@ -239,15 +239,15 @@ pub(super) fn entries() -> Vec<Entry> {
         shaders: &["augment/color"],
         build: Box::new(move |attributes: &Attributes| Ok(Box::new(build(name, attributes)?))),
         samples: Box::new(move || {
-            let mut samples = samples_of(|| sample_operator(name, SAMPLE_DRAWS));
+            let mut samples = samples_of(|| sample_operator(name, sample_draws()));
             let inputs = || sample_inputs([33, 3, 7, 3]);
             match name {
                 "color_jitter" => {
-                    samples.push(Sample::new(Color::jitter([0.0, 0.0, 0.0, 0.5], 1.0, SAMPLE_DRAWS), inputs()));
-                    samples.push(Sample::new(Color::jitter([2.0, 2.0, 2.0, 0.0], 1.0, SAMPLE_DRAWS), inputs()));
+                    samples.push(Sample::new(Color::jitter([0.0, 0.0, 0.0, 0.5], 1.0, sample_draws()), inputs()));
+                    samples.push(Sample::new(Color::jitter([2.0, 2.0, 2.0, 0.0], 1.0, sample_draws()), inputs()));
                 }
                 "solarize" => {
-                    let all = Color { solarize: 1.0, threshold: 0.25, draws: SAMPLE_DRAWS, ..Color::default() };
+                    let all = Color { solarize: 1.0, threshold: 0.25, draws: sample_draws(), ..Color::default() };
                     let edge = Array::new([1, 1, 4, 3], (0..12).map(|i| f64::from(i) / 8.0).collect());
                     let at = Array::integers([1], vec![0.0]);
                     samples.push(Sample::new(all, [crate::ops::sample::Input::Values(edge), crate::ops::sample::Input::Values(at)]));
@@ -258,12 +258,12 @@ pub(super) fn entries() -> Vec<Entry> {
         }),
         bad: Box::new(move || {
             let mut bad = bad_drawn(|draws| sample_operator(name, draws));
-            let good = sample_operator(name, SAMPLE_DRAWS);
+            let good = sample_operator(name, sample_draws());
             let cases = [
-                (Color { brightness: -0.1, ..good }, "brightness must lie in"),
-                (Color { hue: 0.6, ..good }, "hue must lie in 0..=0.5, found 0.6"),
-                (Color { grayscale: 1.1, ..good }, "grayscale must lie in 0..=1"),
-                (Color { threshold: f32::NAN, ..good }, "threshold must lie in"),
+                (Color { brightness: -0.1, ..good.clone() }, "brightness must lie in"),
+                (Color { hue: 0.6, ..good.clone() }, "hue must lie in 0..=0.5, found 0.6"),
+                (Color { grayscale: 1.1, ..good.clone() }, "grayscale must lie in 0..=1"),
+                (Color { threshold: f32::NAN, ..good.clone() }, "threshold must lie in"),
             ];
             bad.extend(cases.map(|(color, words)| Bad::new(color, sample_inputs([2, 5, 5, 3]), words)));
             bad

@@ -1,16 +1,16 @@
 //! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in the centre.
 
 use super::{
-    Draws, SAMPLE_DRAWS, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, images_of,
-    range, sample_inputs, stage, unit,
+    Draws, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, images_of, range,
+    sample_draws, sample_inputs, stage, unit,
 };
 use crate::error::Result;
-use crate::gpu::{Kernel, kernel};
+use crate::gpu::{Kernel, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Operator, apply_one, exactly};
 use crate::params;
-use crate::tensor::{Spec, Tensor};
+use crate::tensor::{DType, Spec, Tensor};
 
 static CROP: Kernel = kernel!("augment/crop");
 
@@ -24,7 +24,7 @@ const TRIES: u32 = 10;
 /// Where rounding a box's side to a pixel is a near tie, adapters may differ by that pixel; otherwise only in the last bits.
 ///
 /// `draws` `[N, 4]`: left, top, width, height in pixels; a negative width means mirrored.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RandomResizedCrop {
     /// Height and width of the result.
     pub size: [usize; 2],
@@ -173,8 +173,9 @@ impl Operator for CenterResize {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([images], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
-        let boxes = Tensor::from_slice(images.gpu(), &self.square([h, w]).repeat(n), [n, 4])?;
-        Ok(vec![resize(images, &boxes, spec)?])
+        let square = Tensor::empty(images.gpu(), [1, 4], DType::F32)?;
+        square.write_scalars(&self.square([h, w]).map(Scalar::from))?;
+        Ok(vec![resize(images, &square.expand(&[n, 4])?, spec)?])
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
@@ -207,7 +208,7 @@ fn crop_entry() -> Entry {
             }))
         }),
         samples: Box::new(move || {
-            let crop = |size, scale| make(size, scale, SAMPLE_DRAWS);
+            let crop = |size, scale| make(size, scale, sample_draws());
             let sample = |shape, crop| Sample::new(crop, sample_inputs(shape));
             vec![
                 sample([1, 7, 5, 1], crop([7, 5], [0.08, 1.0])),
@@ -225,14 +226,14 @@ fn crop_entry() -> Entry {
         }),
         bad: Box::new(move || {
             let mut bad = bad_drawn(move |draws| make([5, 5], [0.08, 1.0], draws));
-            let good = make([5, 5], [0.08, 1.0], SAMPLE_DRAWS);
+            let good = make([5, 5], [0.08, 1.0], sample_draws());
             let cases = [
-                (RandomResizedCrop { size: [0, 5], ..good }, "the result must have sides"),
-                (RandomResizedCrop { scale: [0.5, 0.2], ..good }, "the least scale must lie in 0..=0.2, found 0.5"),
-                (RandomResizedCrop { scale: [0.5, 2.0], ..good }, "the greatest scale"),
-                (RandomResizedCrop { ratio: [0.0, 1.0], ..good }, "the least ratio"),
-                (RandomResizedCrop { ratio: [1.0, 0.5], ..good }, "the greatest ratio"),
-                (RandomResizedCrop { flip: f32::NAN, ..good }, "flip must lie in 0..=1"),
+                (RandomResizedCrop { size: [0, 5], ..good.clone() }, "the result must have sides"),
+                (RandomResizedCrop { scale: [0.5, 0.2], ..good.clone() }, "the least scale must lie in 0..=0.2, found 0.5"),
+                (RandomResizedCrop { scale: [0.5, 2.0], ..good.clone() }, "the greatest scale"),
+                (RandomResizedCrop { ratio: [0.0, 1.0], ..good.clone() }, "the least ratio"),
+                (RandomResizedCrop { ratio: [1.0, 0.5], ..good.clone() }, "the greatest ratio"),
+                (RandomResizedCrop { flip: f32::NAN, ..good.clone() }, "flip must lie in 0..=1"),
             ];
             bad.extend(cases.map(|(crop, words)| Bad::new(crop, sample_inputs([2, 5, 5, 3]), words)));
             bad

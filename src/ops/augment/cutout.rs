@@ -2,7 +2,7 @@
 //! cutout", 2017).
 
 use super::{
-    Draws, SAMPLE_DRAWS, bad_drawn, below, check_drawn, check_probability, check_side, images_of, sample_inputs, samples_of, stage, unit,
+    Draws, bad_drawn, below, check_drawn, check_probability, check_side, images_of, sample_draws, sample_inputs, samples_of, stage, unit,
 };
 use crate::error::Result;
 use crate::gpu::{Kernel, kernel};
@@ -17,7 +17,7 @@ static CUTOUT: Kernel = kernel!("augment/cutout");
 /// A square around a random pixel becomes 0; it may reach beyond the edges. After normalising, 0 is the mean colour.
 ///
 /// `draws` `[N, 4]`: first column and row, one past the last column and row; zeros for an image that stays whole.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cutout {
     /// The square's side in pixels.
     pub size: usize,
@@ -84,12 +84,12 @@ pub(super) fn entry() -> Entry {
         outputs: &["y", "draws"],
         shaders: &["augment/cutout"],
         build: Box::new(build),
-        samples: Box::new(move || samples_of(|| make(SAMPLE_DRAWS))),
+        samples: Box::new(move || samples_of(|| make(sample_draws()))),
         bad: Box::new(move || {
             let mut bad = bad_drawn(make);
             let input = || sample_inputs([1, 5, 5, 3]);
-            bad.push(Bad::new(Cutout { p: 1.5, ..make(SAMPLE_DRAWS) }, input(), "p must lie in 0..=1, found 1.5"));
-            bad.push(Bad::new(Cutout { size: 0, ..make(SAMPLE_DRAWS) }, input(), "the square must have sides"));
+            bad.push(Bad::new(Cutout { p: 1.5, ..make(sample_draws()) }, input(), "p must lie in 0..=1, found 1.5"));
+            bad.push(Bad::new(Cutout { size: 0, ..make(sample_draws()) }, input(), "the square must have sides"));
             bad
         }),
     }

@@ -1,7 +1,7 @@
 //! Gaussian blur of random width: torchvision's GaussianBlur on a random part of the images.
 
 use super::{
-    Draws, SAMPLE_DRAWS, bad_drawn, between, check_drawn, check_number, check_probability, images_of, range, sample_inputs, stage, unit,
+    Draws, bad_drawn, between, check_drawn, check_number, check_probability, images_of, range, sample_draws, sample_inputs, stage, unit,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};
@@ -16,7 +16,7 @@ static GAUSSIAN_BLUR: Kernel = kernel!("augment/gaussian_blur");
 /// Blur by a Gaussian whose standard deviation is uniform in `sigma`, edges reflected.
 ///
 /// `draws` `[N, 4]`: sigma, `q = exp(-1 / (2 sigma^2))`, 1 / sum of the weights, 0; for an image that stays sharp 0, 0, 1, 0.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GaussianBlur {
     /// Pixels of the kernel along an axis, odd; half of it is less than either side of the image.
     pub kernel: usize,
@@ -129,7 +129,7 @@ pub(super) fn entry() -> Entry {
             }))
         }),
         samples: Box::new(move || {
-            let sample = |shape, kernel, p| Sample::new(make(kernel, p, SAMPLE_DRAWS), sample_inputs(shape));
+            let sample = |shape, kernel, p| Sample::new(make(kernel, p, sample_draws()), sample_inputs(shape));
             vec![
                 sample([1, 7, 5, 1], 3, 1.0),
                 sample([7, 5, 7, 3], 9, 0.5),
@@ -141,13 +141,13 @@ pub(super) fn entry() -> Entry {
         }),
         bad: Box::new(move || {
             let mut bad = bad_drawn(move |draws| make(3, 0.5, draws));
-            let good = make(3, 0.5, SAMPLE_DRAWS);
+            let good = make(3, 0.5, sample_draws());
             let cases = [
-                (GaussianBlur { kernel: 4, ..good }, "odd kernel of at most 9, found 4"),
-                (GaussianBlur { kernel: 11, ..good }, "odd kernel of at most 9, found 11"),
-                (GaussianBlur { sigma: [0.0, 2.0], ..good }, "the least sigma must lie in"),
-                (GaussianBlur { sigma: [1.0, 0.5], ..good }, "the greatest sigma must lie in"),
-                (GaussianBlur { p: 2.0, ..good }, "p must lie in 0..=1"),
+                (GaussianBlur { kernel: 4, ..good.clone() }, "odd kernel of at most 9, found 4"),
+                (GaussianBlur { kernel: 11, ..good.clone() }, "odd kernel of at most 9, found 11"),
+                (GaussianBlur { sigma: [0.0, 2.0], ..good.clone() }, "the least sigma must lie in"),
+                (GaussianBlur { sigma: [1.0, 0.5], ..good.clone() }, "the greatest sigma must lie in"),
+                (GaussianBlur { p: 2.0, ..good.clone() }, "p must lie in 0..=1"),
             ];
             bad.extend(cases.map(|(blur, words)| Bad::new(blur, sample_inputs([2, 5, 5, 3]), words)));
             bad

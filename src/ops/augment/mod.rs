@@ -26,18 +26,18 @@ use super::entry::Entry;
 use super::sample::{Bad, Input, Sample, indices as random_indices, uniform};
 use super::{Array, Attributes, Operator, apply, exactly, require_f32};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param};
+use crate::gpu::{Kernel, Launch, Param, Scalar};
 use crate::params;
 use crate::tensor::random::{Purpose, threefry2x32, uniform_from_bits};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// What an augmentation's random numbers are drawn for, apart from the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Draws {
     /// The run's seed.
     pub seed: u32,
     /// The epoch, below 65536.
-    pub epoch: u32,
+    pub epoch: Scalar<u32>,
     /// Which of the views of an image, below 256.
     pub view: u32,
     /// The step's place in its pipeline, below 2^24: the same step twice draws twice.
@@ -46,7 +46,7 @@ pub struct Draws {
 
 impl Draws {
     fn check(&self, operator: &str) -> Result<()> {
-        for (what, value, limit) in [("epoch", self.epoch, 1 << 16), ("view", self.view, 1 << 8), ("step", self.step, 1 << 24)] {
+        for (what, value, limit) in [("epoch", self.epoch.get(), 1 << 16), ("view", self.view, 1 << 8), ("step", self.step, 1 << 24)] {
             if value >= limit {
                 return Err(Error::argument(operator, format!("{what} must be below {limit}, found {value}")));
             }
@@ -56,12 +56,13 @@ impl Draws {
 
     fn from_attributes(attributes: &Attributes) -> Result<Self> {
         let number = |name| Ok(u32::try_from(attributes.size_or(name, 0)?).unwrap_or(u32::MAX));
-        Ok(Self { seed: number("seed")?, epoch: number("epoch")?, view: number("view")?, step: number("step")? })
+        Ok(Self { seed: number("seed")?, epoch: number("epoch")?.into(), view: number("view")?, step: number("step")? })
     }
 
     /// The second word of the key, and what the second word of the counter starts from.
-    fn key_and_counter(&self) -> (u32, u32) {
-        (Purpose::Augment.numbered(self.step), self.epoch << 16 | self.view << 8)
+    fn key_and_counter(&self) -> (u32, Scalar<u32>) {
+        let view = self.view;
+        (Purpose::Augment.numbered(self.step), self.epoch.map(move |epoch| epoch << 16 | view << 8))
     }
 
     /// 64 random bits for the image at place `index` of the data set; `block`, below 256, counts what one step draws.
@@ -69,7 +70,7 @@ impl Draws {
     /// Threefry-2x32-20 with the key (seed, `Augment` + step) and the counter (index, epoch * 2^16 + view * 2^8 + block).
     pub fn bits(&self, index: u32, block: u32) -> [u32; 2] {
         let (key, counter) = self.key_and_counter();
-        threefry2x32([self.seed, key], [index, counter.wrapping_add(block)])
+        threefry2x32([self.seed, key], [index, counter.get().wrapping_add(block)])
     }
 
     /// Runs a kernel's stage `draw`: a record of `width` floats for each image.
@@ -168,7 +169,9 @@ fn range(attributes: &Attributes, low: &str, high: &str, default: [f32; 2]) -> R
 }
 
 /// Draws to test with: every word differs from zero.
-const SAMPLE_DRAWS: Draws = Draws { seed: 7, epoch: 3, view: 1, step: 2 };
+fn sample_draws() -> Draws {
+    Draws { seed: 7, epoch: 3.into(), view: 1, step: 2 }
+}
 
 /// Random images with random places in a data set.
 fn sample_inputs([n, h, w, c]: [usize; 4]) -> Vec<Input> {
@@ -185,7 +188,7 @@ fn samples_of<O: Operator>(make: impl Fn() -> O) -> Vec<Sample> {
 
 /// What every random operator refuses.
 fn bad_drawn<O: Operator>(make: impl Fn(Draws) -> O) -> Vec<Bad> {
-    let good = || make(SAMPLE_DRAWS);
+    let good = || make(sample_draws());
     let image = || uniform([2, 5, 5, 3], 0.0, 1.0);
     let index = || random_indices([2], 9);
     vec![
@@ -196,8 +199,8 @@ fn bad_drawn<O: Operator>(make: impl Fn(Draws) -> O) -> Vec<Bad> {
         Bad::new(good(), [uniform([2, 0, 5, 3], 0.0, 1.0), index()], "sides of 1 to 32767 pixels, found 0"),
         Bad::new(good(), [image(), uniform([2], 0.0, 1.0)], "indices must be i32"),
         Bad::new(good(), [image(), random_indices([3], 9)], "indices of shape [2]"),
-        Bad::new(make(Draws { epoch: 1 << 16, ..SAMPLE_DRAWS }), [image(), index()], "epoch must be below 65536"),
-        Bad::new(make(Draws { view: 256, ..SAMPLE_DRAWS }), [image(), index()], "view must be below 256"),
+        Bad::new(make(Draws { epoch: (1 << 16).into(), ..sample_draws() }), [image(), index()], "epoch must be below 65536"),
+        Bad::new(make(Draws { view: 256, ..sample_draws() }), [image(), index()], "view must be below 256"),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Crops of images padded by reflection, and horizontal flips: the image moved by whole pixels, perhaps mirrored.
 
-use super::{Draws, SAMPLE_DRAWS, bad_drawn, below, check_drawn, check_probability, images_of, sample_inputs, samples_of, stage, unit};
+use super::{Draws, bad_drawn, below, check_drawn, check_probability, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
@@ -15,7 +15,7 @@ static REFLECT_CROP: Kernel = kernel!("augment/reflect_crop");
 ///
 /// With a padding of 0 it is torchvision's RandomHorizontalFlip.
 /// `draws` `[N, 4]`: horizontal and vertical shift in `-pad..=pad`, 1 where mirrored, 0.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReflectCrop {
     /// Pixels of padding on each side, fewer than either side of the image.
     pub pad: usize,
@@ -84,7 +84,7 @@ pub(super) fn entries() -> Vec<Entry> {
             Ok(Box::new(ReflectCrop { pad, flip: flip as f32, draws: Draws::from_attributes(attributes)? }))
         }),
         samples: Box::new(move || {
-            let make = |pad, flip| ReflectCrop { pad, flip, draws: SAMPLE_DRAWS };
+            let make = |pad, flip| ReflectCrop { pad, flip, draws: sample_draws() };
             let mut samples = samples_of(|| make(pad, 0.5));
             if pad == 0 {
                 samples.push(Sample::new(make(0, 1.0), sample_inputs([1, 1, 1, 3])));
@@ -95,8 +95,8 @@ pub(super) fn entries() -> Vec<Entry> {
         bad: Box::new(move || {
             let make = |draws| ReflectCrop { pad, flip: 0.5, draws };
             let mut bad = bad_drawn(make);
-            bad.push(Bad::new(ReflectCrop { flip: -0.5, ..make(SAMPLE_DRAWS) }, sample_inputs([1, 5, 5, 3]), "flip must lie in 0..=1"));
-            bad.push(Bad::new(ReflectCrop { pad: 4, ..make(SAMPLE_DRAWS) }, sample_inputs([1, 5, 4, 3]), "at most 3 pixels, found 4"));
+            bad.push(Bad::new(ReflectCrop { flip: -0.5, ..make(sample_draws()) }, sample_inputs([1, 5, 5, 3]), "flip must lie in 0..=1"));
+            bad.push(Bad::new(ReflectCrop { pad: 4, ..make(sample_draws()) }, sample_inputs([1, 5, 4, 3]), "at most 3 pixels, found 4"));
             bad
         }),
     };

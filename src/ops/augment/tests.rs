@@ -33,7 +33,7 @@ fn likely(count: usize, p: f64) -> bool {
 
 #[test]
 fn flips_and_shifts_are_even() {
-    let records = drawn(ReflectCrop { pad: 4, flip: 0.3, draws: SAMPLE_DRAWS }, 5);
+    let records = drawn(ReflectCrop { pad: 4, flip: 0.3, draws: sample_draws() }, 5);
     assert!(likely(records.iter().filter(|r| r[2] == 1.0).count(), 0.3));
     for axis in 0..2 {
         for shift in -4..=4 {
@@ -46,7 +46,7 @@ fn flips_and_shifts_are_even() {
 
 #[test]
 fn crops_have_the_areas_and_ratios_asked_for() {
-    let crop = RandomResizedCrop { size: [1, 1], scale: [0.2, 0.6], ratio: RandomResizedCrop::RATIO, flip: 0.5, draws: SAMPLE_DRAWS };
+    let crop = RandomResizedCrop { size: [1, 1], scale: [0.2, 0.6], ratio: RandomResizedCrop::RATIO, flip: 0.5, draws: sample_draws() };
     let records = drawn(crop, 64);
     assert!(likely(records.iter().filter(|r| r[2] < 0.0).count(), 0.5));
     // At most 0.6 of the area at 4 : 3 always fits, so areas are uniform; rounding a side shifts one by up to 2 %.
@@ -70,7 +70,7 @@ fn crops_have_the_areas_and_ratios_asked_for() {
 
 #[test]
 fn jitter_draws_every_order_and_the_whole_range() {
-    let records = drawn(Color { grayscale: 0.2, ..Color::jitter([0.8, 0.8, 1.5, 0.2], 0.8, SAMPLE_DRAWS) }, 1);
+    let records = drawn(Color { grayscale: 0.2, ..Color::jitter([0.8, 0.8, 1.5, 0.2], 0.8, sample_draws()) }, 1);
     let jittered: Vec<&Vec<f64>> = records.iter().filter(|r| r[4] >= 0.0).collect();
     assert!(likely(jittered.len(), 0.8));
     assert!(likely(records.iter().filter(|r| r[5] == 1.0).count(), 0.2));
@@ -94,11 +94,11 @@ fn jitter_draws_every_order_and_the_whole_range() {
 
 #[test]
 fn blur_and_cutout_draw_what_they_should() {
-    let blurs = drawn(GaussianBlur { kernel: 3, sigma: [0.1, 2.0], p: 0.5, draws: SAMPLE_DRAWS }, 3);
+    let blurs = drawn(GaussianBlur { kernel: 3, sigma: [0.1, 2.0], p: 0.5, draws: sample_draws() }, 3);
     let sigmas: Vec<f64> = blurs.iter().map(|r| r[0]).filter(|s| *s > 0.0).collect();
     assert!(likely(sigmas.len(), 0.5));
     assert!(sigmas.iter().all(|s| (0.099..2.001).contains(s)) && (mean(sigmas.iter().copied()) - 1.05).abs() < 0.05);
-    let cuts = drawn(Cutout { size: 4, p: 0.25, draws: SAMPLE_DRAWS }, 7);
+    let cuts = drawn(Cutout { size: 4, p: 0.25, draws: sample_draws() }, 7);
     let squares: Vec<&Vec<f64>> = cuts.iter().filter(|r| r[2] != r[0]).collect();
     assert!(likely(squares.len(), 0.25));
     assert!(squares.iter().all(|r| r[2] - r[0] == 4.0 && r[3] - r[1] == 4.0 && (-2.0..=4.0).contains(&r[0])));
@@ -112,21 +112,20 @@ fn what_asks_for_nothing_changes_no_bit() {
         let data: Vec<f32> = (0..3 * 7 * 7 * channels).map(|_| stream.uniform()).collect();
         let images = Tensor::from_slice(&gpu, &data, [3, 7, 7, channels]).unwrap();
         let indices = Tensor::from_slice(&gpu, &[5, 0, 9], [3]).unwrap();
-        let draws = SAMPLE_DRAWS;
-        let whole = RandomResizedCrop { size: [7, 7], scale: [1.0, 1.0], ratio: [1.0, 1.0], flip: 0.0, draws };
-        let flipped = |images: &Tensor| images.horizontal_flip(&indices, 1.0, draws).unwrap();
+        let whole = RandomResizedCrop { size: [7, 7], scale: [1.0, 1.0], ratio: [1.0, 1.0], flip: 0.0, draws: sample_draws() };
+        let flipped = |images: &Tensor| images.horizontal_flip(&indices, 1.0, sample_draws()).unwrap();
         let results = [
-            images.random_resized_crop(&indices, whole).unwrap(),
+            images.random_resized_crop(&indices, whole.clone()).unwrap(),
             images.center_resize([7, 7], 1.0).unwrap(),
             flipped(&flipped(&images)),
-            flipped(&images.random_resized_crop(&indices, RandomResizedCrop { flip: 1.0, ..whole }).unwrap()),
-            images.reflect_crop(&indices, 0, 0.0, draws).unwrap(),
-            images.color_jitter(&indices, Color::jitter([0.0; 4], 1.0, draws)).unwrap(),
-            images.color_jitter(&indices, Color::jitter([0.8, 0.8, 0.8, 0.2], 1e-9, draws)).unwrap(),
-            images.grayscale(&indices, 0.0, draws).unwrap(),
-            images.solarize(&indices, 0.5, 0.0, draws).unwrap(),
-            images.gaussian_blur(&indices, 5, [0.1, 2.0], 0.0, draws).unwrap(),
-            images.cutout(&indices, 3, 0.0, draws).unwrap(),
+            flipped(&images.random_resized_crop(&indices, RandomResizedCrop { flip: 1.0, ..whole.clone() }).unwrap()),
+            images.reflect_crop(&indices, 0, 0.0, sample_draws()).unwrap(),
+            images.color_jitter(&indices, Color::jitter([0.0; 4], 1.0, sample_draws())).unwrap(),
+            images.color_jitter(&indices, Color::jitter([0.8, 0.8, 0.8, 0.2], 1e-9, sample_draws())).unwrap(),
+            images.grayscale(&indices, 0.0, sample_draws()).unwrap(),
+            images.solarize(&indices, 0.5, 0.0, sample_draws()).unwrap(),
+            images.gaussian_blur(&indices, 5, [0.1, 2.0], 0.0, sample_draws()).unwrap(),
+            images.cutout(&indices, 3, 0.0, sample_draws()).unwrap(),
             images.normalize_images([0.0; 3], [1.0; 3]).unwrap(),
         ];
         for (number, result) in results.iter().enumerate() {

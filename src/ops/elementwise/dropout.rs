@@ -2,7 +2,7 @@
 //! backward, never stored.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly, require_float};
@@ -31,17 +31,17 @@ pub struct Dropout {
     p: f32,
     seed: u32,
     layer: u32,
-    step: u32,
+    step: Scalar<u32>,
 }
 
 impl Dropout {
     /// Drops each element with probability `p`. The mask follows from `seed`, the layer's number and the training step.
-    pub fn elements(p: f32, seed: u32, layer: u32, step: u32) -> Self {
-        Self { unit: Unit::Element, p, seed, layer, step }
+    pub fn elements(p: f32, seed: u32, layer: u32, step: impl Into<Scalar<u32>>) -> Self {
+        Self { unit: Unit::Element, p, seed, layer, step: step.into() }
     }
 
     /// Drops each row (index of axis 0) as a whole.
-    pub fn rows(p: f32, seed: u32, layer: u32, step: u32) -> Self {
+    pub fn rows(p: f32, seed: u32, layer: u32, step: impl Into<Scalar<u32>>) -> Self {
         Self { unit: Unit::Row, ..Self::elements(p, seed, layer, step) }
     }
 
@@ -72,7 +72,7 @@ impl Dropout {
             .define("ALIGNED", self.unit == Unit::Row && row.is_multiple_of(4))
             .read(x)
             .write(&y)
-            .params(params![n4, row, seed, layer, self.step, self.threshold(), self.scale()])
+            .params(params![n4, row, seed, layer, &self.step, self.threshold(), self.scale()])
             .invocations(n4)?;
         Ok(y)
     }
@@ -116,8 +116,8 @@ impl Operator for Dropout {
         let row = Self::row(&Spec::f32(&x.shape));
         let kept = |element: usize| {
             let [first, second] = match self.unit {
-                Unit::Element => threefry2x32(self.key(), [self.step, (element / 2) as u32]),
-                Unit::Row => threefry2x32(self.key(), [self.step, (element / row) as u32]),
+                Unit::Element => threefry2x32(self.key(), [self.step.get(), (element / 2) as u32]),
+                Unit::Row => threefry2x32(self.key(), [self.step.get(), (element / row) as u32]),
             };
             let bits = if self.unit == Unit::Element && element % 2 == 1 { second } else { first };
             bits >> 8 >= self.threshold()
@@ -134,7 +134,7 @@ impl Operator for Dropout {
 
 fn samples(unit: Unit) -> Vec<Sample> {
     let shapes: [&[usize]; 7] = [&[1], &[0], &[5], &[7, 3], &[33, 65], &[9, 2, 8], &[130, 4]];
-    let operator = |p, layer, step| Dropout { unit, p, seed: 7, layer, step };
+    let operator = |p, layer, step: u32| Dropout { unit, p, seed: 7, layer, step: step.into() };
     let mut samples: Vec<Sample> =
         shapes.iter().enumerate().map(|(i, shape)| Sample::new(operator(0.3, i as u32, 11), [normal(*shape)])).collect();
     samples.extend([0.0, 0.9, 1.0].map(|p| Sample::new(operator(p, 0, u32::MAX), [normal([65, 7])])));
@@ -142,7 +142,7 @@ fn samples(unit: Unit) -> Vec<Sample> {
 }
 
 fn bad(unit: Unit) -> Vec<Bad> {
-    let operator = |p, layer| Dropout { unit, p, seed: 7, layer, step: 0 };
+    let operator = |p, layer| Dropout { unit, p, seed: 7, layer, step: 0.into() };
     let mut bad = vec![
         Bad::new(operator(1.5, 0), [normal([3])], "p must be a probability in 0..=1, found 1.5"),
         Bad::new(operator(f32::NAN, 0), [normal([3])], "found NaN"),
@@ -166,7 +166,7 @@ pub(super) fn entries() -> Vec<Entry> {
         build: Box::new(move |attributes: &Attributes| {
             let word = |name: &str| attributes.size_or(name, 0).map(|v| v as u32);
             let (seed, layer, step) = (word("seed")?, word("layer")?, word("step")?);
-            Ok(Box::new(Dropout { unit, p: attributes.number_or("p", 0.5)? as f32, seed, layer, step }))
+            Ok(Box::new(Dropout { unit, p: attributes.number_or("p", 0.5)? as f32, seed, layer, step: step.into() }))
         }),
         samples: Box::new(move || samples(unit)),
         bad: Box::new(move || bad(unit)),
@@ -180,15 +180,16 @@ impl Tensor {
     ///
     /// # Errors
     /// `p` outside 0..=1; a layer of 2^24 or more; integers; out of memory.
-    pub fn dropout(&self, p: f32, seed: u32, layer: u32, step: u32) -> Result<Tensor> {
-        apply_one(Dropout::elements(p, seed, layer, step), &[self])
+    pub fn dropout(&self, p: f32, seed: u32, layer: u32, step: impl Into<Scalar<u32>>) -> Result<Tensor> {
+        // The backward pass must see the same step, whatever has been counted until then.
+        apply_one(Dropout::elements(p, seed, layer, self.gpu().pin(&step.into())), &[self])
     }
 
     /// Stochastic depth: each row (index of axis 0) is 0 as a whole with probability `p`, else divided by `1 - p`.
     ///
     /// # Errors
     /// As [`Self::dropout`]; a scalar.
-    pub fn drop_path(&self, p: f32, seed: u32, layer: u32, step: u32) -> Result<Tensor> {
-        apply_one(Dropout::rows(p, seed, layer, step), &[self])
+    pub fn drop_path(&self, p: f32, seed: u32, layer: u32, step: impl Into<Scalar<u32>>) -> Result<Tensor> {
+        apply_one(Dropout::rows(p, seed, layer, self.gpu().pin(&step.into())), &[self])
     }
 }

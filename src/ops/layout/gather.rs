@@ -83,7 +83,7 @@ impl Operator for Gather {
             let last = count.min(first + INDICES_A_WALK);
             let mut words = params![n, spec.shape.dim(axis), within(index.shape()), last, within(&spec.shape), 0.0f32].to_vec();
             words.extend(parameters(&collapse(&walk), true));
-            words.extend(params![first]);
+            words.extend_from_slice(params![first]);
             Launch::new(dy.gpu(), &GATHER, "backward")
                 .define("T", spec.dtype.to_string())
                 .define("PASS", "backward")

@@ -34,7 +34,7 @@ pub(super) fn select(x: &Tensor, index: &Tensor, axis: usize, shape: &Shape) -> 
     let n = y.elements() / w;
     let mut words = params![n, size, index.elements(), inner / w].to_vec();
     words.push(missing(x.dtype()));
-    words.extend(params![0u32, 0u32]);
+    words.extend_from_slice(params![0u32, 0u32]);
     Launch::new(x.gpu(), &SELECT, "forward")
         .define("T", x.dtype().to_string())
         .define("PASS", "forward")

@@ -83,9 +83,9 @@ impl Operator for ClipNorm {
 
 fn samples() -> Vec<Sample> {
     let on = |max_norm: f32, gradient_scale: f32, slabs: &[Input]| {
-        let scalars = Scalars { max_norm, gradient_scale, ..Scalars::default() }.to_array();
+        let scalars = Scalars { max_norm: max_norm.into(), gradient_scale: gradient_scale.into(), ..Scalars::default() }.to_array();
         let mut inputs = vec![
-            Input::Values(Array::new([Scalars::LENGTH], scalars.map(f64::from).to_vec())),
+            Input::Values(Array::new([Scalars::LENGTH], scalars.map(|s| f64::from(s.get())).to_vec())),
             Input::Values(Array::integers([1], vec![3.0])),
         ];
         inputs.extend_from_slice(slabs);

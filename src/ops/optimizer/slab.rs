@@ -1,7 +1,7 @@
 //! What the updates share: a slab that holds all parameters of a model, how it is described to the kernels, and their references.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel};
 use crate::ops::sample::{Input, normal, uniform};
 use crate::ops::{Array, Cost, Operator, apply, require_f32};
 use crate::params;
@@ -12,26 +12,35 @@ static UPDATE: Kernel = kernel!("optimizer/update");
 /// Elements of a block, which belongs to one segment: slots of a slab start at multiples of it.
 pub const BLOCK: usize = 64;
 
-/// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes into an f32 `[8]` tensor.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes into an f32 `[8]` tensor
+/// (by [`Tensor::write_scalars`]).
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scalars {
     /// The learning rate.
-    pub lr: f32,
+    pub lr: Scalar,
     /// 1 - beta1^t at step t = 1, 2, ...: what Adam's first average is divided by.
-    pub bias_correction1: f32,
+    pub bias_correction1: Scalar,
     /// 1 - beta2^t.
-    pub bias_correction2: f32,
+    pub bias_correction2: Scalar,
     /// Gradients are shortened to this global norm; 0: they are not.
-    pub max_norm: f32,
+    pub max_norm: Scalar,
     /// What a moving average keeps of itself.
-    pub ema_momentum: f32,
+    pub ema_momentum: Scalar,
     /// Multiplies the gradients before anything else: 1 / loss scale.
-    pub gradient_scale: f32,
+    pub gradient_scale: Scalar,
 }
 
 impl Default for Scalars {
     fn default() -> Self {
-        Self { lr: 0.0, bias_correction1: 1.0, bias_correction2: 1.0, max_norm: 0.0, ema_momentum: 1.0, gradient_scale: 1.0 }
+        let [zero, one] = [0.0, 1.0].map(Scalar::from);
+        Self {
+            lr: zero.clone(),
+            bias_correction1: one.clone(),
+            bias_correction2: one.clone(),
+            max_norm: zero,
+            ema_momentum: one.clone(),
+            gradient_scale: one,
+        }
     }
 }
 
@@ -40,9 +49,10 @@ impl Scalars {
     pub const LENGTH: usize = 8;
 
     /// The contents of the tensor.
-    pub fn to_array(&self) -> [f32; Self::LENGTH] {
-        let Self { lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale } = *self;
-        [lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, 0.0, 0.0]
+    pub fn to_array(&self) -> [Scalar; Self::LENGTH] {
+        let Self { lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale } = self;
+        let unused = &Scalar::default();
+        [lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, unused, unused].map(Clone::clone)
     }
 }
 
@@ -239,14 +249,20 @@ pub(super) fn sample(blocks: usize, count: usize, taken: bool) -> Vec<Input> {
     let frozen = |i: usize| table.at(&[segments.flat(i / BLOCK) as usize, 2]) == 0.0;
     let gradient = |i: usize| if frozen(i) { f64::NAN } else { ((i * 37 % 101) as f64 - 50.0) / 64.0 };
     let gradients = Array::new([blocks * BLOCK], (0..blocks * BLOCK).map(gradient).collect());
-    let scalars = Scalars { lr: 0.125, bias_correction1: 0.1875, bias_correction2: 0.03125, ema_momentum: 0.75, ..Scalars::default() };
+    let scalars = Scalars {
+        lr: 0.125.into(),
+        bias_correction1: 0.1875.into(),
+        bias_correction2: 0.03125.into(),
+        ema_momentum: 0.75.into(),
+        ..Scalars::default()
+    };
     let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.0];
     vec![
         normal([blocks * BLOCK]),
         Input::Values(gradients),
         Input::Values(segments),
         Input::Values(table),
-        Input::Values(Array::new([Scalars::LENGTH], scalars.to_array().map(f64::from).to_vec())),
+        Input::Values(Array::new([Scalars::LENGTH], scalars.to_array().map(|s| f64::from(s.get())).to_vec())),
         Input::Values(Array::new([4], control.to_vec())),
     ]
 }

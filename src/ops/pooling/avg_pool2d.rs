@@ -25,7 +25,7 @@ impl AvgPool2d {
         from.gpu().capabilities().check_walk("avg_pool2d", self.window.kernel.iter().product())?;
         let v = vec(x.last());
         let mut words = self.window.parameters(to.elements(), x, y, v);
-        words.extend(params![self.count_include_pad]);
+        words.extend_from_slice(params![self.count_include_pad]);
         Launch::new(from.gpu(), &AVG_POOL, entry)
             .storage(from.dtype().storage())
             .define("VEC", v)

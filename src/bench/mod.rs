@@ -1,0 +1,41 @@
+//! The kernel benchmark: how fast, how far from what this adapter can do, by which schedule, and is it still right?
+//!
+//! A [`workload::Workload`] is measured by [`measure::measure`] into a [`run::Row`]; the [`probes`] say what the adapter can do at best.
+
+pub mod clock;
+pub mod compare;
+mod environment;
+pub mod formats;
+mod gpu_scale;
+mod layers;
+pub mod measure;
+mod networks;
+mod operators;
+pub mod peers;
+pub mod probes;
+pub mod report;
+mod roofline;
+pub mod run;
+mod sampled;
+pub mod statistics;
+mod svg;
+pub mod tune;
+pub mod workload;
+
+use crate::gpu::Capabilities;
+use workload::Workload;
+
+/// What can be measured by name: the other libraries' workloads, every operator, the layers of networks, what fits a large GPU, and what the
+/// adapter can do at best.
+pub const SUITES: [&str; 5] = ["peers", "registry", "layers", "gpu", "probes"];
+
+/// The workloads of a suite for an adapter, in order; the probes are none.
+pub fn workloads(suite: &str, capabilities: &Capabilities) -> Vec<Workload> {
+    match suite {
+        "peers" => peers::workloads(),
+        "registry" => operators::workloads(),
+        "layers" => layers::workloads(capabilities),
+        "gpu" => gpu_scale::workloads(),
+        _ => Vec::new(),
+    }
+}

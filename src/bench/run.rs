@@ -1,0 +1,200 @@
+//! What a benchmark leaves behind: rows of measurements, the peaks that they are held against, and where both come from. The table, JSON, CSV,
+//! HTML and comparisons are all made from this.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One call of the benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Where it was measured.
+    pub environment: Environment,
+    /// What this adapter can do, measured in the same process.
+    pub peaks: Peaks,
+    /// The measurements, in order.
+    pub rows: Vec<Row>,
+}
+
+/// Where a run was measured: what it takes to repeat it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Environment {
+    /// This crate's version.
+    pub wgrad: String,
+    /// The version of wgpu.
+    pub wgpu: String,
+    /// The adapter's name.
+    pub adapter: String,
+    /// `Discrete`, `Integrated`, `Virtual`, `Other` or `Software`.
+    pub kind: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// The schedule of heavy kernels.
+    pub schedule: String,
+    /// Lanes of a subgroup, smallest and largest; 0 where there are none.
+    pub subgroup_size: [u32; 2],
+    /// Optional features in use.
+    pub features: Vec<String>,
+    /// Limits of the device, by name.
+    pub limits: BTreeMap<String, u64>,
+    /// Hash of the tuning table in use, `none` without one.
+    pub tuning_table: String,
+    /// Operating system and architecture.
+    pub system: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// Load averages over 1, 5 and 15 minutes before the run, where the system tells.
+    pub load_average: Option<[f64; 3]>,
+    /// Beginning of the run, UTC, as in RFC 3339.
+    pub date: String,
+    /// The command line.
+    pub command: String,
+}
+
+/// What the adapter does at best, by probes of our own (`shaders/bench`), which do nothing else.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Peaks {
+    /// Multiply-adds in registers, GFLOP/s.
+    pub fma_gflops: Option<f64>,
+    /// Multiply-adds whose operands come from a tile in the nearest memory, GFLOP/s: the roof of a matrix product.
+    pub loads_gflops: Option<f64>,
+    /// Copying far more than the caches hold: bytes read and bytes written, GB/s.
+    pub copy_gbs: Option<f64>,
+    /// Copying what the caches hold, GB/s.
+    pub cached_copy_gbs: Option<f64>,
+    /// Why there is no figure for cooperative matrices.
+    pub matrix_absent: Option<String>,
+    /// One more dispatch in a submission, microseconds.
+    pub dispatch_microseconds: Option<f64>,
+    /// Submitting one empty dispatch and waiting for it, microseconds.
+    pub submit_microseconds: Option<f64>,
+    /// The smallest step of the time stamps, nanoseconds.
+    pub tick_nanoseconds: Option<f64>,
+}
+
+/// Repeated measurements of one thing, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// Half of them took less.
+    pub median: f64,
+    /// A tenth of them took less.
+    pub p10: f64,
+    /// A tenth of them took more.
+    pub p90: f64,
+    /// Median of the distances from the median.
+    pub mad: f64,
+    /// The least.
+    pub minimum: f64,
+    /// How many.
+    pub count: usize,
+}
+
+/// What a result was compared with before it was timed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Gate {
+    /// Whether it was right; `None` where nothing was compared.
+    pub passed: Option<bool>,
+    /// The largest error: as a fraction of what is allowed, or relative, as `against` says.
+    pub max_error: Option<f64>,
+    /// What it was compared with, on what, and by which measure.
+    pub against: String,
+}
+
+/// What a workload waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// Arithmetic: its operations take longer at the peak than its bytes.
+    Compute,
+    /// Memory: its bytes take longer at the peak than its operations.
+    Memory,
+    /// Launching: dispatches and submission take longer than both.
+    Launch,
+    /// No cost is known, or no peak was measured.
+    #[default]
+    Unknown,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Bound::Compute => "compute",
+            Bound::Memory => "memory",
+            Bound::Launch => "launch",
+            Bound::Unknown => "-",
+        })
+    }
+}
+
+/// One workload on one schedule.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Row {
+    /// `peers`, `registry`, `layers`, `gpu`, `probes`, `sweep` or `file`.
+    pub suite: String,
+    /// Unique in its suite and schedule.
+    pub name: String,
+    /// What it belongs to: an operator, a network, a family of kernels.
+    pub group: String,
+    /// Shapes and options, for people.
+    pub shape: String,
+    /// The schedule of heavy kernels.
+    pub schedule: String,
+    /// The kernels that were launched, with the constants of their variants (tiles among them).
+    pub tile: String,
+    /// Storage type.
+    pub dtype: String,
+    /// Whether it is right.
+    pub gate: Gate,
+    /// By time stamps of the device; `None` where there are none or they make no sense.
+    pub device_ms: Option<Sample>,
+    /// From the call until one element of each result is on the host.
+    pub wall_ms: Sample,
+    /// Processor time of this process, on software drivers.
+    pub cpu_ms: Option<Sample>,
+    /// As the time that the figures are taken from, with caches that hold other data.
+    pub cold_ms: Option<Sample>,
+    /// Building what this row needed first: pipelines, or what the first run took longer, since drivers compile at either time.
+    pub compile_ms: f64,
+    /// The first call, with all that happens once.
+    pub first_ms: f64,
+    /// Dispatches of one iteration.
+    pub dispatches: usize,
+    /// Floating-point operations at least.
+    pub flops: Option<f64>,
+    /// Bytes read and written at least.
+    pub bytes: Option<f64>,
+    /// GFLOP/s, from the device's time where there is one, else from the wall's.
+    pub gflops: Option<f64>,
+    /// GB/s, from the same time.
+    pub gbs: Option<f64>,
+    /// Operations a byte.
+    pub intensity: Option<f64>,
+    /// Of what the measured peaks allow at this intensity, by the same time.
+    pub percent_of_peak: Option<f64>,
+    /// Of the multiply-adds whose operands come from a tile in the nearest memory, per cent.
+    pub percent_of_loads: Option<f64>,
+    /// What limits it.
+    pub bound: Bound,
+    /// An element of the result, as the other libraries' programs print it.
+    pub check: Option<f64>,
+    /// What is held for the tensors of one iteration, bytes; inputs, parameters and state apart.
+    pub memory_bytes: Option<u64>,
+    /// The least that any allocator could hold for them, bytes.
+    pub memory_bound_bytes: Option<u64>,
+    /// What a reader must know.
+    pub note: String,
+}
+
+impl Row {
+    /// The time that figures are taken from, and its name: the device's where there is one.
+    pub fn time(&self) -> (&Sample, &'static str) {
+        self.device_ms.as_ref().map_or((&self.wall_ms, "wall"), |device| (device, "device"))
+    }
+
+    /// Whether the result was compared and found wrong.
+    pub fn is_wrong(&self) -> bool {
+        self.gate.passed == Some(false)
+    }
+}

@@ -1,0 +1,141 @@
+//! Numbers that kernels take as parameters. A captured program submits the same commands again and again; a number that may differ between
+//! runs (learning rate, epoch, temperature) is a [`Scalar`] that is looked up before each. Commands are encoded anew for every run anyway
+//! (WebGPU has no command buffer that may be submitted twice), so this costs no buffer, no upload and no change of a kernel.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::launch::Param;
+
+#[derive(Clone)]
+enum Source<T> {
+    Fixed(T),
+    Live(Arc<dyn Fn() -> T + Send + Sync>),
+}
+
+/// A number: fixed, or looked up before each run of the commands that carry it.
+///
+/// ```
+/// use wgrad::gpu::{Scalar, Slot};
+///
+/// let epoch = Slot::new(0u32);
+/// let momentum: Scalar<f32> = epoch.scalar().map(|epoch| 1.0 - 0.5f32.powi(epoch as i32));
+/// epoch.set(2);
+/// assert_eq!(momentum.get(), 0.75);
+/// assert_eq!(Scalar::from(0.1f32).get(), 0.1);
+/// ```
+#[derive(Clone)]
+pub struct Scalar<T = f32>(Source<T>);
+
+impl<T: Copy + Send + Sync + 'static> Scalar<T> {
+    /// A number that `look` finds whenever it is needed. It must not use the device.
+    pub fn live(look: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self(Source::Live(Arc::new(look)))
+    }
+
+    /// Its present value.
+    pub fn get(&self) -> T {
+        match &self.0 {
+            Source::Fixed(value) => *value,
+            Source::Live(look) => look(),
+        }
+    }
+
+    /// The number that `f` makes of it; fixed where this one is.
+    #[must_use]
+    pub fn map<U: Copy + Send + Sync + 'static>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> Scalar<U> {
+        match &self.0 {
+            Source::Fixed(value) => Scalar(Source::Fixed(f(*value))),
+            Source::Live(look) => {
+                let look = look.clone();
+                Scalar::live(move || f(look()))
+            }
+        }
+    }
+
+    /// Whether it may differ from run to run.
+    pub fn is_live(&self) -> bool {
+        matches!(self.0, Source::Live(_))
+    }
+}
+
+impl<T> From<T> for Scalar<T> {
+    fn from(value: T) -> Self {
+        Self(Source::Fixed(value))
+    }
+}
+
+impl<T: Copy + Send + Sync + 'static> From<&Slot<T>> for Scalar<T> {
+    fn from(slot: &Slot<T>) -> Self {
+        slot.scalar()
+    }
+}
+
+impl<T: Copy + Send + Sync + fmt::Debug + 'static> fmt::Debug for Scalar<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// By present value.
+impl<T: Copy + Send + Sync + PartialEq + 'static> PartialEq for Scalar<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl<T: Default> Default for Scalar<T> {
+    fn default() -> Self {
+        Self(Source::Fixed(T::default()))
+    }
+}
+
+/// A place for a number that the host changes between runs. Clones are the same place.
+#[derive(Debug, Clone, Default)]
+pub struct Slot<T = f32>(Arc<Mutex<T>>);
+
+impl<T: Copy + Send + Sync + 'static> Slot<T> {
+    /// A place that holds `value`.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(value)))
+    }
+
+    /// What it holds.
+    pub fn get(&self) -> T {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what it holds.
+    pub fn set(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// The number that it holds at each run.
+    pub fn scalar(&self) -> Scalar<T> {
+        let slot = self.clone();
+        Scalar::live(move || slot.get())
+    }
+}
+
+macro_rules! parameter {
+    ($($number:ty),*) => { $(
+        impl From<&Scalar<$number>> for Param {
+            fn from(scalar: &Scalar<$number>) -> Self {
+                match &scalar.0 {
+                    Source::Fixed(value) => Param::from(*value),
+                    Source::Live(look) => {
+                        let look = look.clone();
+                        Param::Live(Scalar::live(move || Param::from(look()).bits()), Param::from(<$number>::default()).kind())
+                    }
+                }
+            }
+        }
+
+        impl From<Scalar<$number>> for Param {
+            fn from(scalar: Scalar<$number>) -> Self {
+                Param::from(&scalar)
+            }
+        }
+    )* };
+}
+parameter!(u32, i32, f32);

@@ -1,0 +1,170 @@
+//! A step that is recorded once and run again from then on (design.md, decision 9).
+
+use crate::data::PackedBatch;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Program};
+use crate::tensor::{Spec, Tensor};
+
+/// Programs that are kept: one for each kind of inputs, the last ones used.
+const KEPT: usize = 4;
+
+/// What a captured step takes: something that consists of tensors.
+pub trait Inputs: Sized {
+    /// The tensors, always in the same order.
+    fn tensors(&self) -> Vec<Tensor>;
+
+    /// Another of the same kind, made of `tensors`.
+    ///
+    /// # Errors
+    /// Where they are not as many.
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self>;
+}
+
+impl Inputs for PackedBatch {
+    fn tensors(&self) -> Vec<Tensor> {
+        PackedBatch::tensors(self)
+    }
+
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+        PackedBatch::with_tensors(self, tensors)
+    }
+}
+
+impl Inputs for Vec<Tensor> {
+    fn tensors(&self) -> Vec<Tensor> {
+        self.clone()
+    }
+
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+        Ok(tensors.to_vec())
+    }
+}
+
+struct Captured<T> {
+    inputs: Vec<Tensor>,
+    output: T,
+    program: Program,
+}
+
+/// A step that is run as it is at first (what is made on the way, say an optimizer's state, then exists), recorded the second time, and from
+/// then on replayed: the host does no shape work, no allocation and no tape any more. The bits are those of the step itself.
+///
+/// Inputs of another shape are another program; frozen parameters and changed learning-rate multipliers are noticed. Everything else that
+/// the step takes from outside is what it was when it was recorded: numbers that vary are [`Scalar`](crate::gpu::Scalar)s, tensors that
+/// vary are inputs.
+///
+/// ```
+/// # fn main() -> wgrad::error::Result<()> {
+/// use wgrad::gpu::{Gpu, Slot};
+/// use wgrad::nn::{Linear, Mode, Module, Parameters};
+/// use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+/// use wgrad::tensor::Tensor;
+/// use wgrad::train::Capture;
+///
+/// let gpu = Gpu::new()?;
+/// let params = Parameters::new(&gpu, 0);
+/// let model = Linear::new(&params, "model", 2, 1)?;
+/// let mut optimizer = Sgd::new(&params, SgdConfig::default())?;
+/// let (mut step, rate) = (Capture::new(&gpu), Slot::new(0.1f32));
+/// for i in 0..5 {
+///     rate.set(0.1 / (i + 1) as f32);
+///     let batch = vec![Tensor::full(&gpu, [8, 2], i as f32)?, Tensor::full(&gpu, [8, 1], 1.0)?];
+///     let loss = step.run(&batch, |batch| {
+///         let [x, y] = batch.as_slice() else { unreachable!() };
+///         let loss = model.forward(x, Mode::Train)?.mse_loss(y)?;
+///         optimizer.step(&loss.backward()?, &rate)?;
+///         Ok(loss)
+///     })?;
+///     assert!(loss.item()?.is_finite()); // overwritten by the next run
+/// }
+/// assert!(step.program().is_some_and(|program| program.dispatches() > 3));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Capture<T> {
+    gpu: Gpu,
+    captured: Vec<Captured<T>>,
+    /// What has been run once.
+    seen: Vec<Vec<Spec>>,
+    eager: bool,
+}
+
+impl<T: Clone> Capture<T> {
+    /// Nothing recorded yet. Where the device traces non-finite numbers, which it reads after each operator, steps are never recorded.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self { gpu: gpu.clone(), captured: Vec::new(), seen: Vec::new(), eager: gpu.options().trace_non_finite }
+    }
+
+    /// One that never records: for comparisons.
+    pub fn eager(gpu: &Gpu) -> Self {
+        Self { eager: true, ..Self::new(gpu) }
+    }
+
+    /// One step on `inputs`. What it returns belongs to the program: the next run overwrites it, so read it (or begin to, by
+    /// [`Tensor::read_later`]) before.
+    ///
+    /// # Errors
+    /// Those of `work`, which may neither upload nor read back; [`Error::Argument`] for inputs whose integers leave the range that the
+    /// program's operators were told.
+    pub fn run<I: Inputs>(&mut self, inputs: &I, work: impl FnOnce(&I) -> Result<T>) -> Result<T> {
+        if self.stage(inputs)?
+            && let Some(captured) = self.captured.last()
+        {
+            captured.program.replay()?;
+            return Ok(captured.output.clone());
+        }
+        let tensors = inputs.tensors();
+        let specs: Vec<Spec> = tensors.iter().map(|t| t.spec().clone()).collect();
+        if self.eager || !self.seen.contains(&specs) {
+            self.seen.retain(|s| *s != specs);
+            self.seen.push(specs);
+            if self.seen.len() > KEPT {
+                self.seen.remove(0);
+            }
+            return work(inputs);
+        }
+        let own = tensors.iter().map(Tensor::copy).collect::<Result<Vec<_>>>()?;
+        let own_inputs = inputs.with_tensors(&own)?;
+        let (output, program) = self.gpu.capture(|| work(&own_inputs))?;
+        if !program.is_current() {
+            return Err(Error::argument("capture", "the step added or froze parameters; do that before it"));
+        }
+        if self.captured.len() >= KEPT {
+            self.captured.remove(0);
+        }
+        self.captured.push(Captured { inputs: own, output: output.clone(), program });
+        Ok(output)
+    }
+
+    /// Copies `inputs` to where the program that was recorded for their kind takes them, so that [`Self::program`] does a step with them;
+    /// false where none was recorded yet.
+    ///
+    /// # Errors
+    /// A lost device or an earlier driver error.
+    pub fn stage<I: Inputs>(&mut self, inputs: &I) -> Result<bool> {
+        let tensors = inputs.tensors();
+        self.captured.retain(|c| c.program.is_current());
+        let Some(at) = self.captured.iter().position(|c| fits(&c.inputs, &tensors)) else { return Ok(false) };
+        let captured = self.captured.remove(at);
+        for (own, given) in captured.inputs.iter().zip(&tensors) {
+            own.copy_from(given)?;
+        }
+        self.captured.push(captured);
+        Ok(true)
+    }
+
+    /// The program that was run or staged last, once there is one.
+    pub fn program(&self) -> Option<&Program> {
+        self.captured.last().map(|c| &c.program)
+    }
+}
+
+/// Whether a program made for `own` inputs takes `given` ones.
+fn fits(own: &[Tensor], given: &[Tensor]) -> bool {
+    own.len() == given.len()
+        && own.iter().zip(given).all(|(own, given)| {
+            let (known, new) = (own.spec().range, given.spec().range);
+            let inside = known.is_none_or(|(low, high)| new.is_some_and(|(least, most)| least >= low && most <= high));
+            own.shape() == given.shape() && own.dtype() == given.dtype() && inside
+        })
+}
