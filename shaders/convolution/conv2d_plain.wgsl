@@ -19,8 +19,9 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let t = tile(index, 4u, 1u);
     let columns4 = (p.columns + 3u) / 4u;
     let block = weight_block(t, columns4) + t.column4;
+    let start = origin(t);
     {% for i in range(4) %}
-    let k{{ i }} = corner(t.pixel + {{ i }}u, t);
+    let k{{ i }} = corner(start, {{ i }}u, t);
     var acc{{ i }} = load4_weight(block + bias_row(columns4));
     {% endfor %}
     let list = taps(t);

@@ -30,8 +30,9 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let high = lane / 16u;
     let column4 = t.column4 + low;
     let block = weight_block(t, columns4) + min(column4, columns4 - 1u);
+    let start = origin(t);
     {% for i in range(4) %}
-    let k{{ i }} = corner(t.pixel + high * 4u + {{ i }}u, t);
+    let k{{ i }} = corner(start, high * 4u + {{ i }}u, t);
     var acc{{ i }} = load4_weight(block + bias_row(columns4));
     {% endfor %}
     let list = taps(t);

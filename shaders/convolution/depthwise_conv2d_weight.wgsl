@@ -1,10 +1,13 @@
 // Gradient of a depthwise convolution to its weights: for tap (r, s) and output channel o
 //     sum over output pixels (n, y, x) of  x[n, y * step + start + r * dilation, .., o / multiplier] * dy[n, y, x, o]
-// Output rows (of all images) are split into slabs; reduce.wgsl adds their partial sums.
+// Output rows (of all images; with SIZE > 0 bands of 2 rows) are split into slabs; reduce.wgsl adds their partial sums.
 //
 // SIZE = 0: a thread owns one tap and WIDTH channels of a slab; any kernel, stride, dilation, multiplier.
 // SIZE = 3, 5, 7 (kernel width; no dilation along x, STRIDE 1 or 2, multiplier 1, WIDTH 4): a thread owns BAND rows of the kernel
-// and goes along the rows 4 output pixels at a time, reading the 3 * STRIDE + SIZE source columns under them once.
+// and goes along its output rows in tiles of 2 rows x 4 pixels, reading the BAND + STRIDE source rows of 3 * STRIDE + SIZE columns
+// under a tile once. On GPUs neighbours are neighbours in channels. STRIP (software drivers): a workgroup of 8 has a slab with all its
+// columns and, where there is one `part`, all channels, because cache misses decide there: it touches the slab, one value a cache line and
+// eight lines an access. `lanes` (8, 4, 2, 1) lie along the channels; the others take other tiles and write slabs of their own.
 //
 // x        source [N, H, W, C]          } channels in units of WIDTH
 // dy       upstream [N, OH, OW, K]      }
@@ -17,7 +20,7 @@
 {{ output(2, "partial", type="f32", width=WIDTH) }}
 {{ params("count: u32, rows: u32, height: u32, width: u32, channels: u32, line: u32, source_height: u32, source_width: u32,
     source_channels: u32, kernel_height: u32, kernel_width: u32, step_y: u32, step_x: u32, start_y: i32, start_x: i32, dilation_y: i32,
-    dilation_x: i32, multiplier: u32, slab_rows: u32, nothing: f32") }}
+    dilation_x: i32, multiplier: u32, slab_rows: u32, lanes: u32, parts: u32, nothing: f32") }}
 
 {% if SIZE == 0 %}
 @compute @workgroup_size(64)
@@ -54,6 +57,112 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
 }
 {% else %}
 {% set columns = 3 * STRIDE + SIZE %}
+// Adds the tile (band of two rows, column x) to the sums, where `live`.
+{% macro tile() %}
+            let y = (band - image * bands) * 2u;
+            {% for o in range(2) %}
+            {% for c in range(4) %}
+            let live{{ o }}_{{ c }} = live && x + {{ c }}u < p.width && y + {{ o }}u < p.height;
+            let to{{ o }}_{{ c }} = ((image * p.height + y + {{ o }}u) * p.width + x + {{ c }}u) * p.channels + channel;
+            let dy{{ o }}_{{ c }} = select(vec4<f32>(), load4_dy(select(0u, to{{ o }}_{{ c }}, live{{ o }}_{{ c }})), live{{ o }}_{{ c }});
+            {% endfor %}
+            {% endfor %}
+            let corner_y = i32(y * {{ STRIDE }}u) + p.start_y + i32(r);
+            let corner_x = i32(x * {{ STRIDE }}u) + p.start_x;
+            {% for c in range(columns) %}
+            let ok{{ c }} = u32(corner_x + {{ c }}) < p.source_width;
+            let at{{ c }} = select(0u, u32(corner_x + {{ c }}) * p.channels, ok{{ c }}) + channel;
+            {% endfor %}
+            {% for j in range(BAND + STRIDE) %}
+            if (u32(corner_y + {{ j }}) < p.source_height) {
+                let source = (image * p.source_height + u32(corner_y + {{ j }})) * p.source_width * p.channels;
+                {% for c in range(columns) %}
+                let x{{ c }} = select(vec4<f32>(), load4_x(source + at{{ c }}), ok{{ c }});
+                {% endfor %}
+                {% for o in range(2) %}
+                {% set b = j - o * STRIDE %}
+                {% if b >= 0 and b < BAND %}
+                {% for s in range(SIZE) %}
+                {% for c in range(4) %}
+                acc{{ b }}_{{ s }} += x{{ c * STRIDE + s }} * dy{{ o }}_{{ c }};
+                {% endfor %}
+                {% endfor %}
+                {% endif %}
+                {% endfor %}
+            }
+            {% endfor %}
+{% endmacro %}
+
+{% macro zero() %}
+    {% for b in range(BAND) %}
+    {% for s in range(SIZE) %}
+    var acc{{ b }}_{{ s }} = vec4<f32>();
+    {% endfor %}
+    {% endfor %}
+{% endmacro %}
+
+{% macro write(slab) %}
+    {% for b in range(BAND) %}
+    {% for s in range(SIZE) %}
+    store4_partial((({{ slab }}) * p.kernel_height + r + {{ b }}u) * {{ SIZE }}u * p.line + {{ s }}u * p.line + channel, acc{{ b }}_{{ s }});
+    {% endfor %}
+    {% endfor %}
+{% endmacro %}
+
+{% if STRIP %}
+@compute @workgroup_size(8)
+fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let index = group_index(wid, nwg);
+    if (index >= p.groups) {
+        return;
+    }
+    let item = index / p.parts;
+    let kernel_bands = p.kernel_height / {{ BAND }}u;
+    let slab = item / kernel_bands;
+    let r = (item - slab * kernel_bands) * {{ BAND }}u;
+    let bands = (p.height + 1u) / 2u;
+    let first = slab * p.slab_rows;
+    let end = min(first + p.slab_rows, p.rows);
+    if (p.parts == 1u) {
+        // From the first image's first row of the slab to the last image's last.
+        let image = first / bands;
+        let begin = image * p.height + (first - image * bands) * 2u;
+        let last_image = (end - 1u) / bands;
+        let stop = last_image * p.height + min((end - last_image * bands) * 2u, p.height);
+        var touched = 0.0;
+        let line = p.width * p.channels * 4u;
+        for (var at = begin * line; at < min(stop * line, begin * line + 0x100000u); at += 128u) {
+            touched += load_dy(min(at + lane * 16u, stop * line - 1u));
+        }
+        let source_line = p.source_width * p.channels * 4u;
+        let from_x = (image * p.source_height + min((first - image * bands) * {{ 2 * STRIDE }}u, p.source_height - 1u)) * source_line;
+        let to_x = (last_image * p.source_height + min((end - last_image * bands) * {{ 2 * STRIDE }}u + 1u, p.source_height)) * source_line;
+        for (var at = from_x; at < min(to_x, from_x + 0x100000u); at += 128u) {
+            touched += load_x(min(at + lane * 16u, to_x - 1u));
+        }
+        // nothing is NaN, never equal: what has been touched counts as used.
+        if (touched == p.nothing) {
+            return;
+        }
+    }
+    for (var block = (index - item * p.parts) * p.lanes; block < p.channels; block += p.parts * p.lanes) {
+        let mine = block + lane % p.lanes;
+        let channel = min(mine, p.channels - 1u);
+        {{ zero() }}
+        for (var band = first; band < end; band++) {
+            let image = band / bands;
+            for (var x0 = 0u; x0 < p.width; x0 += 32u / p.lanes) {
+                let x = x0 + lane / p.lanes * 4u;
+                let live = x < p.width;
+                {{ tile() }}
+            }
+        }
+        if (mine < p.channels) {
+            {{ write("slab * (8u / p.lanes) + lane / p.lanes") }}
+        }
+    }
+}
+{% else %}
 @compute @workgroup_size(64)
 fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(wid, nwg) * 64u + lane;
@@ -62,58 +171,20 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     }
     let item = i / p.channels;
     let channel = i - item * p.channels;
-    let bands = p.kernel_height / {{ BAND }}u;
-    let slab = item / bands;
-    let r = (item - slab * bands) * {{ BAND }}u;
+    let kernel_bands = p.kernel_height / {{ BAND }}u;
+    let slab = item / kernel_bands;
+    let r = (item - slab * kernel_bands) * {{ BAND }}u;
+    let bands = (p.height + 1u) / 2u;
     let end = min((slab + 1u) * p.slab_rows, p.rows);
-    {% for b in range(BAND) %}
-    {% for s in range(SIZE) %}
-    var acc{{ b }}_{{ s }} = vec4<f32>();
-    {% endfor %}
-    {% endfor %}
-    for (var row = slab * p.slab_rows; row < end; row++) {
-        let image = row / p.height;
-        let corner_y = i32((row - image * p.height) * p.step_y) + p.start_y + i32(r) * p.dilation_y;
+    let live = true;
+    {{ zero() }}
+    for (var band = slab * p.slab_rows; band < end; band++) {
+        let image = band / bands;
         for (var x = 0u; x < p.width; x += 4u) {
-            let from_dy = (row * p.width + x) * p.channels + channel;
-            {% if TOUCH %}
-            // On a processor: eight cache lines at once, see depthwise_conv2d_window.wgsl.
-            let line = min((channel & 0xfffffff8u) + (lane & 1u) * 4u, p.channels - 1u);
-            let near = min(x + (lane & 7u) / 2u, p.width - 1u);
-            let near_y = clamp(corner_y + {{ BAND - 1 }} * p.dilation_y, 0, i32(p.source_height) - 1);
-            let near_x = clamp(i32(x * {{ STRIDE }}u) + p.start_x + i32({{ columns - 4 }}u + (lane & 7u) / 2u), 0, i32(p.source_width) - 1);
-            let touched = load_dy(((row * p.width + near) * p.channels + line) * 4u)
-                + load_x((((image * p.source_height + u32(near_y)) * p.source_width + u32(near_x)) * p.channels + line) * 4u);
-            if (touched == p.nothing) {
-                return;
-            }
-            {% endif %}
-            {% for c in range(4) %}
-            let live{{ c }} = x + {{ c }}u < p.width;
-            let dy{{ c }} = select(vec4<f32>(), load4_dy(from_dy + select(0u, {{ c }}u * p.channels, live{{ c }})), live{{ c }});
-            {% endfor %}
-            let corner_x = i32(x * {{ STRIDE }}u) + p.start_x;
-            {% for b in range(BAND) %}
-            let y{{ b }} = corner_y + {{ b }} * p.dilation_y;
-            if (u32(y{{ b }}) < p.source_height) {
-                let source = (image * p.source_height + u32(y{{ b }})) * p.source_width;
-                {% for c in range(columns) %}
-                let ok{{ c }} = u32(corner_x + {{ c }}) < p.source_width;
-                let x{{ c }} = select(vec4<f32>(), load4_x((source + select(0u, u32(corner_x + {{ c }}), ok{{ c }})) * p.channels + channel), ok{{ c }});
-                {% endfor %}
-                {% for s in range(SIZE) %}
-                {% for c in range(4) %}
-                acc{{ b }}_{{ s }} += x{{ c * STRIDE + s }} * dy{{ c }};
-                {% endfor %}
-                {% endfor %}
-            }
-            {% endfor %}
+            {{ tile() }}
         }
     }
-    {% for b in range(BAND) %}
-    {% for s in range(SIZE) %}
-    store4_partial(((slab * p.kernel_height + r + {{ b }}u) * {{ SIZE }}u + {{ s }}u) * p.line + channel, acc{{ b }}_{{ s }});
-    {% endfor %}
-    {% endfor %}
+    {{ write("slab") }}
 }
+{% endif %}
 {% endif %}

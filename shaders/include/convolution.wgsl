@@ -7,11 +7,13 @@
 // are the same for all pixels (every tap_step-th), so none is tried in vain (strided dgrad in CUTLASS).
 // A phase is a grid of sub_height x sub_width pixels an image; `pixels` counts those of all images.
 //
-// Weights are packed (pack.wgsl): [group][tap * rows + row, and last the bias][columns / 4] vec4s.
+// Weights are packed (pack.wgsl): [group][tap * rows + row, and last the bias][columns / 4] vec4s; conv2d_cpu.wgsl reads most where they
+// are.
 {{ params("pixels: u32, sub_height: u32, sub_width: u32, target_height: u32, target_width: u32, target_channels: u32,
     source_height: u32, source_width: u32, source_channels: u32, rows: u32, columns: u32, kernel_height: u32, kernel_width: u32,
     step_y: u32, step_x: u32, up_y: u32, up_x: u32, start_y: i32, start_x: i32, dilation_y: i32, dilation_x: i32,
-    tap_step_y: u32, tap_step_x: u32, pixel_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32") }}
+    tap_step_y: u32, tap_step_x: u32, pixel_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32,
+    has_bias: u32") }}
 
 const NONE = 0xffffffffu;
 // Far enough outside that no tap comes back.
@@ -36,14 +38,31 @@ fn tile(index: u32, pixels: u32, columns4: u32) -> Tile {
 // A target pixel: the source row and column (and pixel number) that offset 0 meets, and its own number.
 struct Corner { y: i32, x: i32, source: i32, number: u32 }
 
-fn corner(pixel: u32, t: Tile) -> Corner {
-    let row = pixel / p.sub_width;
+// The first pixel of a tile: image, row and column within its phase.
+struct Origin { pixel: u32, image: u32, y: u32, x: u32 }
+
+fn origin(t: Tile) -> Origin {
+    let row = t.pixel / p.sub_width;
     let image = row / p.sub_height;
-    let sub_y = row - image * p.sub_height;
-    let sub_x = pixel - row * p.sub_width;
+    return Origin(t.pixel, image, row - image * p.sub_height, t.pixel - row * p.sub_width);
+}
+
+// a / b for small a: integer division costs ten times as much on a processor. The half keeps the quotient off whole numbers, so it is
+// exact while a is below four millions.
+fn quotient(a: u32, b: u32) -> u32 {
+    return u32((f32(a) + 0.5) / f32(b));
+}
+
+// The pixel `offset` behind a tile's first.
+fn corner(o: Origin, offset: u32, t: Tile) -> Corner {
+    let rows = quotient(o.x + offset, p.sub_width);
+    let images = quotient(o.y + rows, p.sub_height);
+    let image = o.image + images;
+    let sub_y = o.y + rows - images * p.sub_height;
+    let sub_x = o.x + offset - rows * p.sub_width;
     let y = sub_y * p.up_y + t.phase_y;
     let x = sub_x * p.up_x + t.phase_x;
-    let inside = pixel < p.pixels && y < p.target_height && x < p.target_width;
+    let inside = o.pixel + offset < p.pixels && y < p.target_height && x < p.target_width;
     return Corner(
         select(OUTSIDE, i32(sub_y * p.step_y), inside),
         i32(sub_x * p.step_x),

@@ -1,11 +1,11 @@
 // The gradient of a dense convolution to its weights: for a row (tap (r, s), channel c) and a filter k
 //     sum over output pixels (n, y, x) of  source[n, y * step + start + r * dilation, x * .. + s * .., c] * dy[n, y, x, k]
 // a matrix product whose long side is the pixels: they are split into slabs, each slab writes its partial sums
-//     partial [slab][group][tap * row_channels + c][columns / 4] vec4s,
+//     partial [slab][group][tap * row_channels + c][columns / 4] vec4s (on software drivers [slab][filter][tap * row_channels + c]),
 // and reduce.wgsl adds the slabs.
 {{ params("pixels: u32, height: u32, width: u32, filters: u32, source_height: u32, source_width: u32, source_channels: u32,
     rows: u32, row_channels: u32, columns: u32, kernel_width: u32, step_y: u32, step_x: u32, start_y: i32, start_x: i32,
-    dilation_y: i32, dilation_x: i32, slab_pixels: u32, row_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32, nothing: f32") }}
+    dilation_y: i32, dilation_x: i32, slab_pixels: u32, row_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32, slab_floats: u32") }}
 
 struct Tile { slab: u32, channel_group: u32, row: u32, column4: u32 }
 

@@ -66,6 +66,7 @@ struct Gather {
     dilation: [i32; 2],
     row_stride: usize,
     column_stride: usize,
+    forward: bool,
 }
 
 fn signed(values: [usize; 2], sign: i32) -> [i32; 2] {
@@ -83,8 +84,12 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
 
 /// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
-    let pointwise = g.kernel == [1, 1] && g.stride == [1, 1] && g.output == g.input && g.groups == 1;
-    pointwise && x.dtype() == DType::F32 && x.gpu().capabilities().schedule == Schedule::Simd
+    is_flat(g) && g.groups == 1 && x.dtype() == DType::F32 && x.gpu().capabilities().schedule == Schedule::Simd
+}
+
+/// Whether source and target pixels are the same, one by one.
+fn is_flat(g: &Geometry) -> bool {
+    g.kernel == [1, 1] && g.stride == [1, 1] && g.output == g.input
 }
 
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias `[K]`.
@@ -107,6 +112,7 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&T
         dilation: signed(g.dilation, 1),
         row_stride: 1,
         column_stride: kh * kw * rows,
+        forward: true,
     };
     gather.launch(g, x, weight, bias)
 }
@@ -131,6 +137,7 @@ pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: O
         dilation: signed(g.dilation, -1),
         row_stride: kh * kw * columns,
         column_stride: 1,
+        forward: false,
     };
     gather.launch(g, dy, weight, bias)
 }
@@ -142,9 +149,12 @@ impl Gather {
         if y.elements() == 0 {
             return Ok(y);
         }
-        let packed = self.pack(g, weight, bias)?;
         let columns4 = self.columns.div_ceil(4);
         let version = version(x.gpu(), g.groups, self.columns);
+        let by_fours = self.rows.is_multiple_of(4);
+        // Whether weights are read where they are.
+        let in_place = version == Version::Cpu && by_fours && (self.forward || self.columns.is_multiple_of(4));
+        let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
         // Few columns: half of the lanes take other pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
         let (kernel, tile_pixels, tile_columns4) = match version {
@@ -165,17 +175,24 @@ impl Gather {
         let [d_y, d_x] = g.dilation;
         let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage());
         launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
-        if version != Version::Simd {
-            launch = launch.define("VECTOR", self.rows.is_multiple_of(4));
+        match version {
+            Version::Plain => launch = launch.define("VECTOR", by_fours),
+            Version::Cpu => {
+                launch = launch.define("VECTOR", in_place).define("COLUMNS", lanes);
+                launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
+            }
+            Version::Simd => {}
         }
-        if version == Version::Cpu {
-            launch = launch.define("COLUMNS", lanes);
+        launch = launch.read(x).read(packed).write(&y);
+        if in_place {
+            launch = launch.read(bias.unwrap_or(weight));
         }
         #[rustfmt::skip]
-        let launch = launch.read(x).read(&packed).write(&y).params(params![
+        let launch = launch.params(params![
             pixels, sub_h, sub_w, h, w, c, source_h, source_w, source_c, self.rows, self.columns, kh, kw,
             step_y, step_x, up_y, up_x, start_y, start_x, dilation_y, dilation_x,
             tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
+            bias.is_some(),
         ]);
         if version == Version::Plain {
             launch.invocations(tiles)?
@@ -223,9 +240,14 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let rows = kh * kw * channels;
     let columns4 = columns.div_ceil(4);
     let version = version(x.gpu(), g.groups, columns);
+    // Pixels that are the same one by one are one long row.
+    let flat = [1, g.pixels()];
+    let ([h, w], [oh, ow]) = if is_flat(g) { (flat, flat) } else { (g.input, g.output) };
+    // Few filters: half of the lanes take other pixels, the next of the same row.
+    let lanes = if columns4 <= 4 && ow > 1 { 4 } else { 8 };
     let (kernel, tile_rows, tile_columns4, wanted) = match version {
         Version::Plain => (&WEIGHT_PLAIN, 4, 1, 4096usize),
-        Version::Cpu => (&WEIGHT_CPU, 32, 8, 32),
+        Version::Cpu => (&WEIGHT_CPU, 4 * lanes, lanes, 16),
         Version::Simd => (&WEIGHT_SIMD, 64, 16, 512),
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
@@ -233,25 +255,42 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images) that stay in its cache.
     let cached = if version == Version::Cpu { g.pixels() / (65536 / (g.channels + g.filters)).clamp(256, 1024) } else { 1 };
     let slabs = Slabs::new(g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
-    let partial = Tensor::empty(x.gpu(), [slabs.count, g.groups * rows, columns4 * 4], DType::F32)?;
-    let ([h, w], [oh, ow], [step_y, step_x], [dilation_y, dilation_x]) = (g.input, g.output, g.stride, signed(g.dilation, 1));
+    // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
+    let partial_shape = match version {
+        Version::Cpu if slabs.count == 1 => shape.clone(),
+        Version::Cpu => Shape::from([slabs.count, shape.elements().next_multiple_of(4)]),
+        _ => Shape::from([slabs.count, g.groups * rows, columns4 * 4]),
+    };
+    let partial = Tensor::empty(x.gpu(), partial_shape, DType::F32)?;
+    let slab_floats = partial.elements() / slabs.count;
+    let ([step_y, step_x], [dilation_y, dilation_x]) = (g.stride, signed(g.dilation, 1));
     let [start_y, start_x] = signed(g.before, -1);
     let tiles = tiles * slabs.count;
     let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns.is_multiple_of(4));
     if version != Version::Simd {
         launch = launch.define("VECTOR", channels.is_multiple_of(4));
     }
+    if version == Version::Cpu {
+        launch = launch.define("LANES", lanes);
+    }
     #[rustfmt::skip]
     let launch = launch.read(x).read(dy).write(&partial).params(params![
         g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
-        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, f32::NAN,
+        dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, slab_floats,
     ]);
     if version == Version::Plain {
         launch.invocations(tiles)?
     } else {
         launch.groups(tiles)?
     }
-    reduce(&partial, shape, slabs.count, rows, columns, [1, rows])
+    match version {
+        Version::Cpu if slabs.count == 1 => Ok(partial),
+        Version::Cpu => {
+            let weights = shape.elements();
+            reduce(&partial, shape, slabs.count, 1, weights, [1, 1])
+        }
+        _ => reduce(&partial, shape, slabs.count, rows, columns, [1, rows]),
+    }
 }
 
 /// The gradients of x, weight and, where there is one, bias, by the functions for the first two.

@@ -79,11 +79,26 @@ fn window(g: &Geometry) -> Option<(usize, usize)> {
     (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
+/// Bands of 2 rows in a strip of the window kernel, on software drivers.
+const STRIP: usize = 2;
+/// Bytes of both images that a slab of the gradient to the weights may have on software drivers, so that it stays in a core's cache.
+const CACHED: usize = 256 << 10;
+/// Workgroups that share such a gradient at least.
+const WORKGROUPS: usize = 16;
+/// Rounds of each of its loops that touch a strip, at most.
+const TOUCHES: usize = 1 << 13;
+
+/// Of 8 lanes, those that lie along the channels: the least power of two that takes all.
+fn channel_lanes(channels4: usize) -> usize {
+    channels4.next_power_of_two().min(8)
+}
+
 /// Channels that a thread of the general kernels takes at once.
 fn width(g: &Geometry) -> usize {
     if g.channels == g.filters && g.channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
+/// A launch of the window kernel: forward, or backwards from the upstream gradient to the input's.
 fn run_window(
     g: &Geometry,
     x: &Tensor,
@@ -93,38 +108,45 @@ fn run_window(
     backwards: bool,
 ) -> Result<Tensor> {
     let ([h, w], [source_h, source_w]) = if backwards { (g.input, g.output) } else { (g.output, g.input) };
-    // Backwards, the output is padded so that each tap meets what it was multiplied with.
-    let start = |before: usize| if backwards { before as i32 - (size as i32 - 1) } else { -(before as i32) };
+    let up = if backwards { stride } else { 1 };
+    let before = g.before.map(|v| v as i32);
+    let (last_row, half) = (size as i32 - 1, (size as i32 - 1) / 2);
+    // Backwards, the source is padded so that each tap meets what it was multiplied with.
+    let ([start_y, start_x], [shift_y, shift_x]) = match (backwards, up) {
+        (false, _) => (before.map(|v| -v), [0, 0]),
+        (true, 1) => (before.map(|v| v - last_row), [0, 0]),
+        (true, _) => (before.map(|v| v / 2 - half), before.map(|v| v % 2)),
+    };
+    let last = if backwards && up == 1 { size * size - 1 } else { 0 };
     let y = Tensor::empty(x.gpu(), [g.images, h, w, g.channels], x.dtype())?;
-    let (channels4, tiles_y, tiles_x) = (g.channels / 4, h.div_ceil(2), w.div_ceil(4));
+    let (channels4, tiles_y, tiles_x) = (g.channels / 4, (h + shift_y as usize).div_ceil(2), (w + shift_x as usize).div_ceil(4));
     let count = g.images * tiles_y * tiles_x * channels4;
-    let [top, left] = g.before;
-    let last = if backwards { size * size - 1 } else { 0 };
-    Launch::new(x.gpu(), &WINDOW, "window")
+    let lanes = channel_lanes(channels4);
+    let strip = STRIP;
+    let strips = tiles_y.div_ceil(strip);
+    let rounds = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
+    let capabilities = x.gpu().capabilities();
+    let by_strip = capabilities.schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    #[rustfmt::skip]
+    let launch = Launch::new(x.gpu(), &WINDOW, "window")
         .storage(x.dtype().storage())
         .define("SIZE", size)
-        .define("STRIDE", stride)
-        .define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu)
+        .define("STRIDE", if up == 1 { stride } else { 1 })
+        .define("UP", up)
+        .define("STRIP", by_strip)
         .read(x)
         .read(weight)
         .read(bias.unwrap_or(weight))
         .write(&y)
         .params(params![
-            count,
-            tiles_y,
-            tiles_x,
-            h,
-            w,
-            channels4,
-            source_h,
-            source_w,
-            start(top),
-            start(left),
-            last,
-            bias.is_some(),
-            f32::NAN
-        ])
-        .invocations(count)?;
+            count, tiles_y, tiles_x, h, w, channels4, source_h, source_w, shift_y, shift_x, start_y, start_x, last, bias.is_some(),
+            strip, strips, lanes, f32::NAN,
+        ]);
+    if by_strip {
+        launch.groups(g.images * strips)?;
+    } else {
+        launch.invocations(count)?;
+    }
     Ok(y)
 }
 
@@ -148,8 +170,8 @@ fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
 }
 
 fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if let Some((size, 1)) = window(g) {
-        return run_window(g, dy, weight, None, [size, 1], true);
+    if let Some((size, stride)) = window(g) {
+        return run_window(g, dy, weight, None, [size, stride], true);
     }
     let ([h, w], [source_h, source_w], [kh, kw], [up_y, up_x]) = (g.input, g.output, g.kernel, g.stride);
     let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| v as i32), g.dilation.map(|v| -(v as i32)));
@@ -170,7 +192,7 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
 fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let ([h, w], [source_h, source_w], [kh, kw], [step_y, step_x]) = (g.output, g.input, g.kernel, g.stride);
     let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i32)), g.dilation.map(|v| v as i32));
-    let (rows, taps, width) = (g.images * h, kh * kw, width(g));
+    let (taps, width) = (kh * kw, width(g));
     let (size, stride) = window(g).unwrap_or((0, 1));
     // All nine taps fit into a thread's registers, of larger kernels one row.
     let band = if size == 3 { 3 } else { 1 };
@@ -178,22 +200,39 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         0 => taps,
         _ => kh / band,
     };
+    // Rows of all images, or bands of two.
+    let rows = g.images * if size == 0 { h } else { h.div_ceil(2) };
     let channels = g.filters / width;
     let columns = g.filters.next_multiple_of(4);
-    let threads = if x.gpu().capabilities().schedule == Schedule::Simd { 16384usize } else { 4096 };
-    let slabs = Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns);
-    let partial = Tensor::empty(x.gpu(), [slabs.count, taps, columns], DType::F32)?;
+    let capabilities = x.gpu().capabilities();
+    let lanes = channel_lanes(channels);
+    let blocks = channels.div_ceil(lanes);
+    let row_bytes = 8 * (w * g.filters + stride * source_w * g.channels);
+    // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a whole is split by channels first.
+    let small = rows * row_bytes <= CACHED;
+    let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(CACHED).max(WORKGROUPS) };
+    let by_strip = Slabs::new(rows, wanted, 1, taps * columns * 8);
+    let rounds = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
+    let strip = size != 0 && capabilities.schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    let threads = if capabilities.schedule == Schedule::Simd { 16384usize } else { 4096 };
+    let slabs = if strip { by_strip } else { Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns) };
+    let (parts, written) = if strip { (if small { blocks } else { 1 }, slabs.count * (8 / lanes)) } else { (1, slabs.count) };
+    let partial = Tensor::empty(x.gpu(), [written, taps, columns], DType::F32)?;
     let count = slabs.count * items * channels;
     #[rustfmt::skip]
     let params = params![
         count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
-        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, f32::NAN,
+        dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, lanes, parts, f32::NAN,
     ];
     let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).define("WIDTH", width);
-    let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band);
-    let launch = launch.define("TOUCH", x.gpu().capabilities().schedule == Schedule::Cpu);
-    launch.read(x).read(dy).write(&partial).params(params).invocations(count)?;
-    reduce(&partial, Shape::from([kh, kw, g.filters]), slabs.count, taps, g.filters, [g.filters, 1])
+    let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band).define("STRIP", strip);
+    let launch = launch.read(x).read(dy).write(&partial).params(params);
+    if strip {
+        launch.groups(slabs.count * items * parts)?;
+    } else {
+        launch.invocations(count)?;
+    }
+    reduce(&partial, Shape::from([kh, kw, g.filters]), written, taps, g.filters, [g.filters, 1])
 }
 
 impl Operator for DepthwiseConv2d {
