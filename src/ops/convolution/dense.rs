@@ -2,7 +2,7 @@
 
 use super::geometry::Geometry;
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
 use crate::ops::Backward;
 use crate::ops::linear::gemm::Gemm;
 use crate::ops::reduction::column_sum;
@@ -36,6 +36,10 @@ pub(super) const SHADERS: &[&str] = &[
 /// Partial sums hold at most this many floats (64 MiB).
 const PARTIALS: usize = 16 << 20;
 
+const SCHEDULE: &str = "convolution/conv2d.schedule";
+/// Whether pointwise convolutions are products of matrices.
+const PRODUCT: Knob = Knob { name: "convolution/conv2d.product", choices: &[0, 1] };
+
 /// Which version of a kernel fits the adapter and the width of a group.
 #[derive(Clone, Copy, PartialEq)]
 enum Version {
@@ -46,7 +50,7 @@ enum Version {
 
 fn version(gpu: &Gpu, groups: usize, columns: usize) -> Version {
     let capabilities = gpu.capabilities();
-    match capabilities.schedule {
+    match gpu.schedule(SCHEDULE, 0) {
         Schedule::Cpu if capabilities.fixed_subgroup() == Some(8) => Version::Cpu,
         // A tile of 64 columns would stand mostly empty.
         Schedule::Simd if groups == 1 || columns > 16 => Version::Simd,
@@ -84,7 +88,8 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
 
 /// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
-    is_flat(g) && g.groups == 1 && x.dtype() == DType::F32 && x.gpu().capabilities().schedule == Schedule::Simd
+    let may = is_flat(g) && g.groups == 1 && x.dtype() == DType::F32;
+    may && x.gpu().tuned(&PRODUCT, 0, u32::from(x.gpu().schedule(SCHEDULE, 0) == Schedule::Simd)) == 1
 }
 
 /// Whether source and target pixels are the same, one by one.
@@ -173,7 +178,7 @@ impl Gather {
         let tiles = up_y * up_x * pixel_tiles * column_tiles * g.groups;
         let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
         let [d_y, d_x] = g.dilation;
-        let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage());
+        let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage()).flops(g.flops());
         launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
         match version {
             Version::Plain => launch = launch.define("VECTOR", by_fours),
@@ -266,7 +271,10 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let ([step_y, step_x], [dilation_y, dilation_x]) = (g.stride, signed(g.dilation, 1));
     let [start_y, start_x] = signed(g.before, -1);
     let tiles = tiles * slabs.count;
-    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).define("VECTOR_OUT", columns.is_multiple_of(4));
+    let mut launch = Launch::new(x.gpu(), kernel, "gradient")
+        .storage(x.dtype().storage())
+        .flops(g.flops())
+        .define("VECTOR_OUT", columns.is_multiple_of(4));
     if version != Version::Simd {
         launch = launch.define("VECTOR", channels.is_multiple_of(4));
     }

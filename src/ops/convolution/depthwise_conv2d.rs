@@ -11,6 +11,7 @@ use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 const NAME: &str = "depthwise_conv2d";
+const SCHEDULE: &str = "convolution/depthwise_conv2d.schedule";
 
 static GATHER: Kernel = kernel!("convolution/depthwise_conv2d");
 static WINDOW: Kernel = kernel!("convolution/depthwise_conv2d_window");
@@ -126,10 +127,11 @@ fn run_window(
     let strips = tiles_y.div_ceil(strip);
     let rounds = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
     let capabilities = x.gpu().capabilities();
-    let by_strip = capabilities.schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    let by_strip = x.gpu().schedule(SCHEDULE, 0) == Schedule::Cpu && capabilities.may_walk(rounds);
     #[rustfmt::skip]
     let launch = Launch::new(x.gpu(), &WINDOW, "window")
         .storage(x.dtype().storage())
+        .flops(g.flops())
         .define("SIZE", size)
         .define("STRIDE", if up == 1 { stride } else { 1 })
         .define("UP", up)
@@ -164,7 +166,7 @@ fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
         count, h, w, g.filters / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, 1usize, 1usize, top, left,
         dilation_y, dilation_x, 1usize, 1usize, g.filters / g.channels, 1usize, bias.is_some(),
     ];
-    let launch = Launch::new(x.gpu(), &GATHER, "gather").storage(x.dtype().storage()).define("WIDTH", width);
+    let launch = Launch::new(x.gpu(), &GATHER, "gather").storage(x.dtype().storage()).flops(g.flops()).define("WIDTH", width);
     launch.read(x).read(weight).read(bias.unwrap_or(weight)).write(&y).params(params).invocations(count)?;
     Ok(y)
 }
@@ -184,7 +186,7 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
         count, h, w, g.channels / width, source_h, source_w, g.filters / width, kh, kw, 1usize, 1usize, up_y, up_x, top, left,
         dilation_y, dilation_x, tap_step(up_y, d_y), tap_step(up_x, d_x), 1usize, g.filters / g.channels, false,
     ];
-    let launch = Launch::new(dy.gpu(), &GATHER, "gather").storage(dy.dtype().storage()).define("WIDTH", width);
+    let launch = Launch::new(dy.gpu(), &GATHER, "gather").storage(dy.dtype().storage()).flops(g.flops()).define("WIDTH", width);
     launch.read(dy).read(weight).read(weight).write(&dx).params(params).invocations(count)?;
     Ok(dx)
 }
@@ -213,8 +215,9 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(CACHED).max(WORKGROUPS) };
     let by_strip = Slabs::new(rows, wanted, 1, taps * columns * 8);
     let rounds = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
-    let strip = size != 0 && capabilities.schedule == Schedule::Cpu && capabilities.may_walk(rounds);
-    let threads = if capabilities.schedule == Schedule::Simd { 16384usize } else { 4096 };
+    let schedule = x.gpu().schedule(SCHEDULE, 0);
+    let strip = size != 0 && schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    let threads = if schedule == Schedule::Simd { 16384usize } else { 4096 };
     let slabs = if strip { by_strip } else { Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns) };
     let (parts, written) = if strip { (if small { blocks } else { 1 }, slabs.count * (8 / lanes)) } else { (1, slabs.count) };
     let partial = Tensor::empty(x.gpu(), [written, taps, columns], DType::F32)?;
@@ -224,7 +227,7 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
         dilation_y, dilation_x, g.filters / g.channels, slabs.pixels, lanes, parts, f32::NAN,
     ];
-    let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).define("WIDTH", width);
+    let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).flops(g.flops()).define("WIDTH", width);
     let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band).define("STRIP", strip);
     let launch = launch.read(x).read(dy).write(&partial).params(params);
     if strip {
