@@ -175,6 +175,22 @@ fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
 }
 
 #[test]
+fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
+    let data = dataset(100);
+    for method in METHODS {
+        // What traces non-finite numbers reads after every operator, so its steps are never replayed.
+        let [replayed, anew] = [false, true].map(|trace_non_finite| {
+            let gpu = Gpu::with(GpuOptions { trace_non_finite, ..common::options() }).unwrap();
+            let mut trainer = Trainer::new(&gpu, recipe(method), data.clone()).unwrap();
+            to_the_end(&mut trainer, None).unwrap();
+            assert_eq!(trainer.program().is_none(), trace_non_finite, "{method}");
+            bits(&mut trainer)
+        });
+        assert!(replayed == anew, "{method}");
+    }
+}
+
+#[test]
 fn two_hundred_steps_take_no_more_memory_than_a_few() {
     let data = dataset(320);
     let folder = tempfile::tempdir().unwrap();

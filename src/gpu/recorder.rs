@@ -219,10 +219,11 @@ impl Recorder {
                     }
                     Command::Dispatch(_) => {
                         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                        let mut bound = None;
                         while encoded < most {
                             match rest.split_first() {
                                 Some((Command::Dispatch(dispatch), tail)) => {
-                                    self.encode(&mut pass, dispatch, &mut blob);
+                                    self.encode(&mut pass, dispatch, &mut bound, &mut blob);
                                     encoded += 1;
                                     rest = tail;
                                 }
@@ -254,8 +255,12 @@ impl Recorder {
         }
     }
 
-    fn encode(&self, pass: &mut wgpu::ComputePass, dispatch: &Dispatch, blob: &mut Vec<u8>) {
-        pass.set_pipeline(&dispatch.pipeline.raw);
+    /// Adds a dispatch to `pass`, whose last pipeline was `bound`.
+    fn encode<'c>(&self, pass: &mut wgpu::ComputePass, dispatch: &'c Dispatch, bound: &mut Option<&'c Arc<Pipeline>>, blob: &mut Vec<u8>) {
+        if !bound.is_some_and(|last| Arc::ptr_eq(last, &dispatch.pipeline)) {
+            pass.set_pipeline(&dispatch.pipeline.raw);
+            *bound = Some(&dispatch.pipeline);
+        }
         pass.set_bind_group(0, &dispatch.bind_group, &[]);
         if !dispatch.params.is_empty() {
             let params = dispatch.present_params();

@@ -171,6 +171,11 @@ impl Trainer {
         self.position
     }
 
+    /// The program that steps are replayed from, once there is one.
+    pub fn program(&self) -> Option<&Program> {
+        self.captured.program()
+    }
+
     /// Steps of the whole run.
     pub fn steps(&self) -> u64 {
         self.loader.batches() as u64 * u64::from(self.recipe.epochs)
