@@ -319,11 +319,46 @@ fn bad_input_is_named_and_leaves_nothing() {
     refused(wgrad().args(["ops", "relu9"]), &["relu9", "wgrad ops"]);
     refused(wgrad().arg("info").env("WGRAD_ADAPTER", "voodoo 2"), &["voodoo 2", "0: "]);
     refused(wgrad().arg("info").env("WGRAD_LIMITS", "none"), &["WGRAD_LIMITS", "webgpu"]);
+    refused(wgrad().arg("info").env("WGRAD_TUNING", "random:x"), &["WGRAD_TUNING", "random:SEED"]);
+    refused(wgrad().arg("info").env("WGRAD_TUNING", empty.join("table")), &["empty/table", "no such file"]);
+    refused(wgrad().args(["tune", "no such workload"]), &["no such workload", "wgrad bench --list"]);
+    let trace = folder.path().join("trace.json");
+    refused(train("supervised", &good, &out, 1).arg("--profile").arg(&trace).env("WGRAD_LIMITS", "webgpu"), &["time stamps"]);
+    assert!(!out.exists() && !trace.exists());
     refused(wgrad().args(["eval", text(&empty)]), &["empty", "holds no run"]);
     refused(wgrad().args(["train", "simclr", "--resume", "--out", text(&empty)]), &["empty", "holds no run"]);
     refused(wgrad().args(["demo", "--out", text(&good)]), &["data", "holds no demo"]);
     refused(train("simclr", &good, &out, 1).env("WGRAD_MEMORY_MIB", "0"), &["out of device memory", "WGRAD_MEMORY_MIB"]);
     assert!(!out.exists());
+}
+
+#[test]
+fn commands_use_the_table_of_their_adapter_unless_told_otherwise() {
+    let folder = folder();
+    let info = |tuning: Option<&str>| -> Value {
+        let mut command = wgrad();
+        command.args(["info", "--json"]).env_remove("WGRAD_TUNING").env_remove("WGRAD_LIMITS");
+        for cache in ["XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"] {
+            command.env(cache, folder.path());
+        }
+        tuning.map(|tuning| command.env("WGRAD_TUNING", tuning));
+        serde_json::from_str(&run(&mut command).out).unwrap()
+    };
+    let before = info(None);
+    assert_eq!(before["tuning_table"], "none");
+    let (chosen, file) = (&before["chosen"], Path::new(before["tuning_file"].as_str().unwrap()));
+    assert!(file.starts_with(folder.path()), "{}", file.display());
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let table = |driver: &str| format!("wgrad tuning 1 | {} | {driver}\nlinear/gemm.schedule 0 1\n", chosen["name"].as_str().unwrap());
+    fs::write(file, table(chosen["driver"].as_str().unwrap())).unwrap();
+    let hash = info(None)["tuning_table"].clone();
+    assert_eq!(hash.as_str().map(str::len), Some(16), "{hash}");
+    assert_eq!(info(Some("off"))["tuning_table"], "none");
+    assert_eq!(info(file.to_str())["tuning_table"], hash);
+    assert!(![&hash, &Value::from("none")].contains(&&info(Some("random:1"))["tuning_table"]));
+    // After an update of the driver it may be wrong.
+    fs::write(file, table("another")).unwrap();
+    assert_eq!(info(None)["tuning_table"], "none");
 }
 
 #[test]

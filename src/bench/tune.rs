@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::run::Sample;
 use super::workload::{Prepared, Workload};
 use crate::error::Result;
-use crate::gpu::{Consulted, Gpu, GpuOptions, Knob, Program, Tuning};
+use crate::gpu::{Consulted, Gpu, GpuOptions, Program, Tuning};
 use crate::tensor::{DType, Tensor};
 
 /// A choice must be faster by this share, beyond what noise explains.
@@ -59,7 +59,7 @@ pub fn tune(
     let note = |knobs: &mut BTreeMap<_, (Consulted, BTreeSet<usize>)>, found: Vec<Consulted>, workload: usize| {
         for consulted in found {
             // Schedules come first: they decide which of the others are asked for.
-            let later = consulted.knob != Knob::schedule(consulted.knob.name);
+            let later = !consulted.knob.name.ends_with(".schedule");
             let entry = knobs.entry((later, consulted.knob.name, consulted.bucket)).or_insert((consulted, BTreeSet::new()));
             entry.1.insert(workload);
         }
@@ -188,6 +188,7 @@ fn race(candidates: &[Candidate], seconds: f64) -> Result<Vec<(u32, f64, f64)>> 
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::gpu::Knob;
     use crate::ops::Cost;
 
     #[test]

@@ -22,16 +22,21 @@ impl Info {
         let all = adapters()?;
         let gpu = device::open()?;
         let chosen = gpu.capabilities();
+        let file = device::tuning_file(chosen);
         if self.json {
             let list: Vec<_> = all.iter().map(json_of).collect();
-            say(format!("{:#}", json!({ "adapters": list, "chosen": json_of(chosen), "tuning_table": gpu.tuning_hash() })))?;
+            say(format!(
+                "{:#}",
+                json!({ "adapters": list, "chosen": json_of(chosen), "tuning_table": gpu.tuning_hash(), "tuning_file": file })
+            ))?;
             return Ok(ExitCode::SUCCESS);
         }
         for (index, caps) in all.iter().enumerate() {
             let mark = if caps.name == chosen.name && caps.backend == chosen.backend { "*" } else { " " };
             say(format!("{mark} {index}: {} ({:?}, {})", caps.name, caps.kind, caps.backend))?;
         }
-        say(format!("\n{chosen}\ntuning table     {}", gpu.tuning_hash()))?;
+        let place = file.map_or(String::new(), |file| format!(" (its own would be {})", file.display()));
+        say(format!("\n{chosen}\ntuning table     {}{place}", gpu.tuning_hash()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

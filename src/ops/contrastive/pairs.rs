@@ -60,7 +60,7 @@ struct Tiling {
 
 impl Tiling {
     fn of(gpu: &Gpu) -> Self {
-        if gpu.capabilities().schedule == Schedule::Simd {
+        if gpu.schedule("contrastive/similarity.schedule", 0) == Schedule::Simd {
             return Self { simd: true, lanes: 0, shuffle: false, rows: 64, columns: 64, parts: 16, enough: 512 };
         }
         let lanes = gpu.capabilities().fixed_subgroup().filter(|lanes| matches!(lanes, 4 | 8 | 16));

@@ -41,6 +41,9 @@ const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", c
 /// Workgroups that the gradient to the weights is split into at least, on GPUs; by pixels.
 const SLAB_GROUPS: Knob = Knob { name: "convolution/dense_weight.groups", choices: &[128, 256, 512, 1024] };
 
+/// Whether pointwise convolutions are products of matrices; by pixels.
+const PRODUCT: Knob = Knob { name: "convolution/dense.product", choices: &[0, 1] };
+
 /// Which version of a kernel fits the adapter and the width of a group.
 #[derive(Clone, Copy, PartialEq)]
 enum Version {
@@ -92,7 +95,8 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
 
 /// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
-    is_flat(g) && g.groups == 1 && x.dtype() == DType::F32 && schedule(x.gpu(), g) == Schedule::Simd
+    let may = is_flat(g) && g.groups == 1 && x.dtype() == DType::F32;
+    may && x.gpu().tuned(&PRODUCT, Knob::bucket(g.pixels()), u32::from(schedule(x.gpu(), g) == Schedule::Simd)) == 1
 }
 
 /// Whether source and target pixels are the same, one by one.

@@ -136,7 +136,8 @@ impl Gemm {
         self.check(a, b, bias, c)?;
         let (gpu, caps) = (a.gpu(), a.gpu().capabilities());
         let lanes = caps.fixed_subgroup().filter(|lanes| *lanes <= 64);
-        let tiling = self.tiling(caps.schedule, lanes);
+        let schedule = gpu.schedule("linear/gemm.schedule", 0);
+        let tiling = self.tiling(schedule, lanes);
         let (tiles_m, tiles_n) = (self.m.div_ceil(tiling.rows), self.n.div_ceil(tiling.columns));
         let tiles = tiles_m * tiles_n * self.batches();
         // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and schedule alone.
@@ -148,13 +149,14 @@ impl Gemm {
         let partial = if slices > 1 { Some(Tensor::empty(gpu, [self.batches(), slices, self.m * self.n], DType::F32)?) } else { None };
         let target = partial.as_ref().unwrap_or(c);
         let bias_here = bias.filter(|_| partial.is_none());
-        let (kernel, groups) = match (caps.schedule, lanes) {
+        let (kernel, groups) = match (schedule, lanes) {
             (Schedule::Cpu, None) => (&CPU, tiles.div_ceil(8)),
             (Schedule::Cpu, Some(_)) => (&CPU, tiles),
             (Schedule::Simd, _) => (&SIMD, tiles),
         };
-        let mut launch = Launch::new(gpu, kernel, "gemm").storage(a.dtype().storage());
-        launch = match caps.schedule {
+        let flops = 2.0 * (self.m * self.n * self.k * self.batches()) as f64;
+        let mut launch = Launch::new(gpu, kernel, "gemm").storage(a.dtype().storage()).flops(flops);
+        launch = match schedule {
             Schedule::Cpu => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
             Schedule::Simd => launch.define("TILE", tiling.rows),
         };

@@ -1,7 +1,7 @@
 //! `softmax(x / temperature)` and its logarithm along any axis.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Knob, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
@@ -50,7 +50,8 @@ impl Softmax {
         let rate = 1.0 / self.temperature;
         let capabilities = result.gpu().capabilities();
         // Two walks over a row; one too long for an invocation is shared by a workgroup on every schedule.
-        let shared = if capabilities.schedule == Schedule::Simd { n > SHORT } else { !capabilities.may_walk(2 * n) };
+        let schedule = result.gpu().schedule("softmax/softmax.schedule", Knob::bucket(n));
+        let shared = if schedule == Schedule::Simd { n > SHORT } else { !capabilities.may_walk(2 * n) };
         let simd = inner == 1 && shared;
         capabilities.check_walk(self.name(), if simd { 3 * n.div_ceil(LANES) } else { 2 * n })?;
         let mut launch = Launch::new(result.gpu(), if simd { &SIMD } else { &CPU }, if backward { "backward" } else { "forward" })
