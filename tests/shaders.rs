@@ -120,7 +120,7 @@ fn every_shader_file_is_used_by_a_sample() {
     files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), "", &mut files);
     files.retain(|f| !f.starts_with("include/"));
     // Launched by the tape and the device layer, which no sample need reach.
-    let below_operators = ["autograd/accumulate", "autograd/non_finite", "gpu/fill"].map(String::from);
+    let below_operators = ["autograd/accumulate", "autograd/non_finite", "gpu/fill", "gpu/numbers"].map(String::from);
     let dead: Vec<_> = files.iter().filter(|f| !used.contains(*f) && !below_operators.contains(f)).collect();
     assert!(dead.is_empty(), "no sample or probe uses {dead:?}");
     files.retain(|f| !f.starts_with("bench/"));

@@ -144,12 +144,6 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         {% endfor %}
     {% endfor %}
     }
-    {% if SG %}
-    // nothing is NaN, never equal: what has been touched counts as used.
-    if (touched == p.nothing) {
-        return;
-    }
-    {% endif %}
 {% endif %}
     for (; k < t.end_k; k++) {
 {% for i in range((R + L - 1) // L) %}
@@ -173,6 +167,12 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     {% endfor %}
 {% endfor %}
     }
+{% if A != "s" and SG %}
+    // nothing is NaN, never equal: what has been touched counts as used. Here, because shuffles need all lanes.
+    if (touched == p.nothing) {
+        return;
+    }
+{% endif %}
 {% for r in range(R) %}
     {% for q in range(Q) %}
     put(t.c, row + {{ r }}u, column + {{ 4 * q }}u, sum{{ r }}_{{ q }});
