@@ -36,6 +36,8 @@ pub(super) const SHADERS: &[&str] = &[
 /// Partial sums hold at most this many floats (64 MiB).
 const PARTIALS: usize = 16 << 20;
 
+/// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
+const TILE: Knob = Knob { name: "convolution/dense.tile", choices: &[64, 128] };
 /// Pixels of a slab of the gradient to the weights, on software drivers; by the channels of both images.
 const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", choices: &[256, 512, 1024, 2048] };
 /// Workgroups that the gradient to the weights is split into at least, on GPUs; by pixels.
@@ -169,10 +171,11 @@ impl Gather {
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
         // Few columns: half of the lanes take half of the pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
+        let side = self.tile_side(g, x.gpu());
         let (kernel, tile_pixels, tile_columns4) = match version {
             Version::Plain => (&PLAIN, 4, 1),
             Version::Cpu => (&CPU, 32, lanes),
-            Version::Simd => (&SIMD, 64, 16),
+            Version::Simd => (&SIMD, side, side / 4),
         };
         // Taps times the channels of a round.
         let round = if version == Version::Plain { 1 } else { 8 };
@@ -193,7 +196,7 @@ impl Gather {
                 launch = launch.define("VECTOR", in_place).define("COLUMNS", lanes);
                 launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
             }
-            Version::Simd => {}
+            Version::Simd => launch = launch.define("VECTOR", by_fours).define("TILE", side),
         }
         launch = launch.read(x).read(packed).write(&y);
         if in_place {
@@ -212,6 +215,14 @@ impl Gather {
             launch.groups(tiles)?
         }
         Ok(y)
+    }
+
+    /// Pixels and columns of a tile on GPUs: 128 need fewer reads, but must be many to occupy a large GPU.
+    fn tile_side(&self, g: &Geometry, gpu: &Gpu) -> usize {
+        let pixels = self.target.iter().take(2).product::<usize>() * g.images;
+        let many = pixels.div_ceil(128) * self.columns.div_ceil(128) * g.groups >= 256;
+        let default = if pixels >= 128 && self.columns >= 128 && many { 128 } else { 64 };
+        gpu.tuned(&TILE, Knob::bucket(pixels), default) as usize
     }
 
     fn pack(&self, g: &Geometry, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -285,10 +296,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let [start_y, start_x] = signed(g.before, -1);
     let tiles = tiles * slabs.count;
     let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).flops(g.flops());
-    launch = launch.define("VECTOR_OUT", columns.is_multiple_of(4));
-    if version != Version::Simd {
-        launch = launch.define("VECTOR", channels.is_multiple_of(4));
-    }
+    launch = launch.define("VECTOR_OUT", columns.is_multiple_of(4)).define("VECTOR", channels.is_multiple_of(4));
     if version == Version::Cpu {
         launch = launch.define("LANES", lanes);
     }
