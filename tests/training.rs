@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
-use wgrad::gpu::{Gpu, GpuOptions};
+use wgrad::gpu::{Gpu, GpuOptions, Tuning};
 use wgrad::io::{Archive, HostTensor};
 use wgrad::train::evaluate::{evaluate, preprocessing};
 use wgrad::train::progress::Style;
@@ -385,7 +385,7 @@ fn run_directories_are_not_mixed_up() {
     assert_eq!(environment["adapter"], gpu.capabilities().name.as_str());
     assert_eq!(environment["driver"], gpu.capabilities().driver.as_str());
     assert_eq!(environment["wgrad"], env!("CARGO_PKG_VERSION"));
-    assert!(environment["tuning_table"].is_null() && environment["arguments"].is_array());
+    assert!(environment["tuning_table"] == gpu.tuning_hash() && environment["arguments"].is_array());
 
     // What a killed process leaves: a torn line, metrics of steps that will come again, a half-written file.
     let lines = "{\"step\":20}\n{\"step\":40}\n{\"step\":60}\n{\"st";
@@ -394,6 +394,21 @@ fn run_directories_are_not_mixed_up() {
     run.rewind(40).unwrap();
     assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "{\"step\":20}\n{\"step\":40}\n");
     assert_eq!(files(&path), ["environment.json", "metrics.jsonl", "recipe.toml"]);
+
+    // Where a run goes on with another table, it says from which step its bits differ.
+    let tuning = Some(Arc::new(Tuning::random(1)));
+    let other = Gpu::with(GpuOptions { tuning, ..common::options() }).unwrap();
+    let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset(100)).unwrap();
+    let checkpoint = trainer.checkpoint().unwrap();
+    assert_eq!(checkpoint.difference(&gpu), None);
+    let difference = checkpoint.difference(&other).unwrap();
+    assert!(difference.contains("tuning table") && difference.contains(&other.tuning_hash()), "{difference}");
+    run.enter_resumption(40, &other, Some(&difference)).unwrap();
+    run.enter_resumption(60, &gpu, None).unwrap();
+    let environment: Value = serde_json::from_slice(&fs::read(path.join("environment.json")).unwrap()).unwrap();
+    let resumed = &environment["resumed"];
+    assert!(resumed[0]["step"] == 40 && resumed[0]["difference"] == difference.as_str() && resumed[1]["difference"].is_null());
+    assert_eq!(resumed[0]["environment"]["tuning_table"], other.tuning_hash());
 
     fs::write(run.last_checkpoint(), "x").unwrap();
     let error = RunDirectory::create(&path, &recipe, &gpu).unwrap_err();

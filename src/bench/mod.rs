@@ -13,9 +13,12 @@ mod networks;
 mod operators;
 pub mod peers;
 pub mod probes;
+pub mod report;
+mod roofline;
 pub mod run;
 mod sampled;
 pub mod statistics;
+mod svg;
 pub mod workload;
 
 use crate::gpu::Capabilities;

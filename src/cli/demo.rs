@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::device;
 use super::output::say;
 use super::probe::table as probe_table;
 use super::table::Table;
@@ -59,7 +60,7 @@ impl Demo {
     /// False where it was interrupted.
     fn all(&self) -> Result<bool> {
         let begun = Instant::now();
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         let train = Arc::new(open(&self.data, Split::Train)?);
         let test = Arc::new(open(&self.data, Split::Test)?);
         if self.out.exists() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::device;
 use super::output::say;
 use super::table::Table;
 use crate::data::{Split, open};
@@ -61,7 +62,7 @@ pub(super) fn load(gpu: &Gpu, run: &std::path::Path, data: Option<&PathBuf>) -> 
 
 impl Eval {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let Learner::Supervised(_) = &loaded.learner else {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));

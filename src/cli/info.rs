@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::device;
 use super::output::say;
 use crate::error::Result;
-use crate::gpu::{Capabilities, Gpu, adapters};
+use crate::gpu::{Capabilities, adapters};
 
 /// List the adapters and what the chosen one can do
 #[derive(clap::Args)]
@@ -19,18 +20,18 @@ pub(super) struct Info {
 impl Info {
     pub(super) fn run(self) -> Result<ExitCode> {
         let all = adapters()?;
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         let chosen = gpu.capabilities();
         if self.json {
             let list: Vec<_> = all.iter().map(json_of).collect();
-            say(format!("{:#}", json!({ "adapters": list, "chosen": json_of(chosen) })))?;
+            say(format!("{:#}", json!({ "adapters": list, "chosen": json_of(chosen), "tuning_table": gpu.tuning_hash() })))?;
             return Ok(ExitCode::SUCCESS);
         }
         for (index, caps) in all.iter().enumerate() {
             let mark = if caps.name == chosen.name && caps.backend == chosen.backend { "*" } else { " " };
             say(format!("{mark} {index}: {} ({:?}, {})", caps.name, caps.kind, caps.backend))?;
         }
-        say(format!("\n{chosen}"))?;
+        say(format!("\n{chosen}\ntuning table     {}", gpu.tuning_hash()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod device;
 mod doctor;
 mod eval;
 mod info;
@@ -23,6 +24,7 @@ Environment:
   WGRAD_ADAPTER           an adapter by index, part of its name, or back end
   WGRAD_LIMITS=webgpu     only what a browser would grant
   WGRAD_SCHEDULE          cpu or simd, the versions of heavy kernels
+  WGRAD_TUNING            a tuning table's file, random:SEED, or off; the adapter's own (`wgrad tune`) when not set
   WGRAD_MEMORY_MIB        most device memory to hold
   WGRAD_CHECKED=1         build shaders with bounds checks
   WGRAD_TRACE_NON_FINITE=1  name the first operator whose result is not finite

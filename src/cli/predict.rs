@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::device;
 use super::eval::load;
 use super::output::say;
 use super::table::Table;
 use crate::data::{Dataset, ImageOptions, read_pictures};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::train::evaluate::{outputs, preprocessing};
 use crate::train::trainer::Learner;
 
@@ -37,7 +37,7 @@ pub(super) struct Predict {
 
 impl Predict {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let Learner::Supervised(_) = &loaded.learner else {
             return Err(Error::argument(

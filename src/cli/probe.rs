@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::device;
 use super::eval::load;
 use super::output::say;
 use super::table::Table;
 use crate::data::{Split, open};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::nn::Module;
 use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
 use crate::train::trainer::Learner;
@@ -44,7 +44,7 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let test = Arc::new(open(&loaded.recipe.data, Split::Test)?);
         let encoder: &dyn Module = match &loaded.learner {

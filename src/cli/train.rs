@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
+use super::device;
 use super::output::say;
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
@@ -73,7 +74,7 @@ impl Train {
             Train::Supervised(options) => ("supervised", options),
             Train::Simclr(options) => ("simclr", options),
         };
-        let gpu = Gpu::new()?;
+        let gpu = device::open()?;
         if options.resume {
             return options.resume(&gpu, method);
         }
@@ -115,10 +116,14 @@ impl Options {
         let dataset = Arc::new(open(&recipe.data, Split::Train)?);
         let path = run.last_checkpoint();
         // A run that was ended before its first checkpoint starts again.
-        let mut trainer =
-            if path.exists() { Trainer::resume(gpu, &Checkpoint::load(&path)?, dataset)? } else { Trainer::new(gpu, recipe, dataset)? };
+        let checkpoint = path.exists().then(|| Checkpoint::load(&path)).transpose()?;
+        let mut trainer = match &checkpoint {
+            Some(checkpoint) => Trainer::resume(gpu, checkpoint, dataset)?,
+            None => Trainer::new(gpu, recipe, dataset)?,
+        };
         let step = trainer.position().step;
         run.rewind(step)?;
+        run.enter_resumption(step, gpu, checkpoint.and_then(|c| c.difference(gpu)).as_deref())?;
         eprintln!("resuming after step {step} of {}", trainer.steps());
         self.finish(&mut trainer, &run)
     }

@@ -132,20 +132,9 @@ impl Gpu {
         if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
             log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
         }
-        let consulted = Default::default();
+        let (generation, consulted) = (AtomicU64::new(0), Default::default());
         Ok(Self {
-            inner: Arc::new(Inner {
-                device,
-                queue,
-                capabilities,
-                options,
-                pool,
-                kernels,
-                recorder,
-                generation: AtomicU64::new(0),
-                health,
-                consulted,
-            }),
+            inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted }),
         })
     }
 

@@ -205,9 +205,7 @@ impl Gpu {
     /// Submits `commands` behind everything recorded before.
     fn submit(&self, commands: &[Command]) -> Result<()> {
         self.check()?;
-        let mut recorder = self.recorder();
-        recorder.flush(&self.inner.device, &self.inner.queue);
-        recorder.submit(&self.inner.device, &self.inner.queue, commands);
+        self.recorder().flush_with(&self.inner.device, &self.inner.queue, commands);
         Ok(())
     }
 }

@@ -171,10 +171,13 @@ impl Recorder {
 
     /// Submits everything recorded so far.
     pub(crate) fn flush(&mut self, device: &wgpu::Device, queue: &wgpu::Queue) {
-        if self.commands.is_empty() {
-            return;
-        }
-        let commands = std::mem::take(&mut self.commands);
+        self.flush_with(device, queue, &[]);
+    }
+
+    /// Submits everything recorded so far with a program behind it.
+    pub(crate) fn flush_with(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, program: &[Command]) {
+        let recorded = std::mem::take(&mut self.commands);
+        let commands: Vec<&Command> = recorded.iter().chain(program).collect();
         self.submit(device, queue, &commands);
         self.pending_dispatches = 0;
         // A later write to a staging buffer is ordered after the submission that read it.
@@ -182,7 +185,7 @@ impl Recorder {
     }
 
     /// Encodes `commands` and submits them, in parts where they are many. Neighbouring dispatches share a pass.
-    pub(crate) fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, commands: &[Command]) {
+    fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, commands: &[&Command]) {
         let most = if self.uniform.is_some() { DISPATCHES_PER_SUBMIT } else { DISPATCHES_PER_REPLAY };
         let mut rest = commands;
         while !rest.is_empty() {

@@ -68,14 +68,16 @@ pub struct Checkpoint {
     pub epoch_loss: EpochLoss,
     /// What the run computes.
     pub recipe: Recipe,
-    /// The adapter that computed it, with its driver and schedule: others give other bits.
+    /// The adapter that computed it, with its driver, schedule and tuning table: others give other bits.
     pub adapter: String,
+    /// The hash of that tuning table, `none` without one.
+    pub tuning_table: String,
     archive: Archive,
     /// What errors call it: the file.
     source: String,
 }
 
-/// Adapter, driver and schedule in one line: equal bits are promised only where it is equal.
+/// Adapter, driver and schedule in one line: equal bits are promised only where it, and the tuning table, is equal.
 fn adapter_line(gpu: &Gpu) -> String {
     let caps = gpu.capabilities();
     format!("{} | {} | {} | wgrad {}", caps.name, caps.driver, caps.schedule, env!("CARGO_PKG_VERSION"))
@@ -100,7 +102,8 @@ impl Checkpoint {
         for (name, tensor) in method.state() {
             archive.insert(format!("method.{name}"), host(&tensor)?);
         }
-        Ok(Self { position, epoch_loss, recipe: recipe.clone(), adapter: adapter_line(params.gpu()), archive, source: "checkpoint".into() })
+        let (adapter, tuning_table) = (adapter_line(params.gpu()), params.gpu().tuning_hash());
+        Ok(Self { position, epoch_loss, recipe: recipe.clone(), adapter, tuning_table, archive, source: "checkpoint".into() })
     }
 
     /// Puts the state of a run back on the device.
@@ -142,14 +145,19 @@ impl Checkpoint {
                 }
             }
         }
-        let here = adapter_line(params.gpu());
-        if here != self.adapter {
-            log::warn!(
-                "the run was on \"{}\", this is \"{here}\": it goes on, but its bits will differ from an uninterrupted run's",
-                self.adapter
-            );
+        if let Some(difference) = self.difference(params.gpu()) {
+            log::warn!("{difference}");
         }
         Ok(())
+    }
+
+    /// What makes the bits of a run that goes on here differ from those of an uninterrupted one; `None` where they will be the same.
+    pub fn difference(&self, gpu: &Gpu) -> Option<String> {
+        let pairs = [("adapter", &self.adapter, adapter_line(gpu)), ("tuning table", &self.tuning_table, gpu.tuning_hash())];
+        let (what, there, here) = pairs.into_iter().find(|(_, there, here)| *there != here)?;
+        Some(format!(
+            "the run's {what} was \"{there}\", here it is \"{here}\": it goes on, but its bits will differ from an uninterrupted run's"
+        ))
     }
 
     /// Writes the file atomically.
@@ -169,8 +177,7 @@ impl Checkpoint {
             ("seed", self.recipe.seed.to_string()),
             ("recipe", self.recipe.to_toml()?),
             ("adapter", self.adapter.clone()),
-            // Kernels have no tuning table yet; where there is one, its hash belongs to what decides the bits.
-            ("tuning_table", "none".into()),
+            ("tuning_table", self.tuning_table.clone()),
         ] {
             archive.text.insert(key.into(), value);
         }
@@ -201,8 +208,9 @@ impl Checkpoint {
         let epoch_loss = EpochLoss { sum: number(&archive, path, "epoch_loss_sum")?, count: number(&archive, path, "epoch_loss_count")? };
         let recipe = Recipe::parse(archive.require_text(path, "recipe")?, &source)?;
         let adapter = archive.require_text(path, "adapter")?.to_string();
+        let tuning_table = archive.require_text(path, "tuning_table")?.to_string();
         archive.text.clear();
-        Ok(Self { position, epoch_loss, recipe, adapter, archive, source })
+        Ok(Self { position, epoch_loss, recipe, adapter, tuning_table, archive, source })
     }
 }
 

@@ -133,6 +133,23 @@ impl RunDirectory {
         write_atomically(&path, kept.as_bytes())
     }
 
+    /// Enters into the run's environment that it went on after `step` on `gpu`, and what makes the bits differ from then on, if anything.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] where the environment is damaged.
+    pub fn enter_resumption(&self, step: u64, gpu: &Gpu, difference: Option<&str>) -> Result<()> {
+        let path = self.environment_path();
+        let damaged = |why: String| Error::data(path.display().to_string(), format!("is no environment of a run: {why}"));
+        let mut value: Value = serde_json::from_slice(&read(&path)?).map_err(|e| damaged(e.to_string()))?;
+        let fields = value.as_object_mut().ok_or_else(|| damaged("no object".into()))?;
+        let entry = json!({ "step": step, "difference": difference, "environment": environment(gpu) });
+        match fields.entry("resumed").or_insert_with(|| json!([])) {
+            Value::Array(entries) => entries.push(entry),
+            _ => return Err(damaged("\"resumed\" is no list".into())),
+        }
+        write_atomically(&path, pretty(&value).as_bytes())
+    }
+
     /// Writes a JSON document of the run.
     ///
     /// # Errors
@@ -157,8 +174,7 @@ pub fn environment(gpu: &Gpu) -> Value {
         "schedule": caps.schedule.to_string(),
         "webgpu_limits": caps.webgpu_limits,
         "checked": gpu.options().checked,
-        // Kernels have no tuning table yet; where there is one, its hash belongs to what decides the bits.
-        "tuning_table": null,
+        "tuning_table": gpu.tuning_hash(),
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "cores": std::thread::available_parallelism().map_or(0, |n| n.get()),

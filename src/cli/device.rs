@@ -1,0 +1,39 @@
+//! The device that a command works on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::gpu::{Capabilities, Gpu, GpuOptions, Tuning};
+
+/// The device that the environment asks for, with what `wgrad tune` measured on it, unless `WGRAD_TUNING` says otherwise.
+///
+/// # Errors
+/// Those of [`Gpu::new`]; a tuning table that is damaged.
+pub(super) fn open() -> Result<Gpu> {
+    let options = GpuOptions::from_env()?;
+    let gpu = Gpu::with(options.clone())?;
+    let told = std::env::var_os("WGRAD_TUNING").is_some_and(|value| !value.is_empty());
+    let caps = gpu.capabilities();
+    let Some(path) = tuning_file(caps).filter(|path| !told && !caps.webgpu_limits && path.exists()) else { return Ok(gpu) };
+    let table = Tuning::load(&path)?;
+    if !table.is_of(&caps.name, &caps.driver) {
+        log::warn!("{} was measured with another driver and is left out; `wgrad tune` measures again", path.display());
+        return Ok(gpu);
+    }
+    Gpu::with(GpuOptions { tuning: Some(Arc::new(table)), ..options })
+}
+
+/// Where the tuning table of an adapter is kept, in the user's cache folder; `None` where there is no such folder.
+pub(super) fn tuning_file(caps: &Capabilities) -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    }?;
+    let words: Vec<&str> = caps.name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    Some(cache.join("wgrad").join("tuning").join(format!("{}.{}.txt", words.join("-").to_lowercase(), caps.backend)))
+}
