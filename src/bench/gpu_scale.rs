@@ -15,7 +15,13 @@ use crate::tensor::{DType, Tensor};
 
 const SUITE: &str = "gpu";
 
-fn step(name: &str, shape: &str, [batch, side, classes]: [usize; 3], make: fn(&Parameters, usize) -> Result<Box<dyn Module>>, last: &'static str) -> Workload {
+fn step(
+    name: &str,
+    shape: &str,
+    [batch, side, classes]: [usize; 3],
+    make: fn(&Parameters, usize) -> Result<Box<dyn Module>>,
+    last: &'static str,
+) -> Workload {
     Workload::new(SUITE, name, "steps", format!("{shape}, [{batch}, {side}, {side}, 3], SGD with momentum"), move |gpu| {
         let params = Parameters::new(gpu, 0);
         let model = make(&params, classes)?;
@@ -26,7 +32,9 @@ fn step(name: &str, shape: &str, [batch, side, classes]: [usize; 3], make: fn(&P
             let loss = f64::from(step.loss()?.item()?);
             let guess = (classes as f64).ln();
             let passed = Some(loss.is_finite() && loss < 3.0 * guess);
-            let against = format!("the loss of guessing, {guess:.3}: a trained batch's lies below three times that; its kernels have gates of their own");
+            let against = format!(
+                "the loss of guessing, {guess:.3}: a trained batch's lies below three times that; its kernels have gates of their own"
+            );
             Ok(Gate { passed, max_error: None, against })
         })
     })
@@ -68,7 +76,11 @@ fn first_step(gpu: &Gpu, rate: f32) -> Result<Gate> {
     AdamW::new(&params, AdamConfig::default())?.step(&gradients, rate)?;
     let errors = p.plain()?.to_vec::<f32>()?.into_iter().map(|v| f64::from((v + rate).abs() / rate));
     let worst = errors.fold(0.0, f64::max);
-    Ok(Gate { passed: Some(worst < 1e-4), max_error: Some(worst), against: "a first step of the learning rate, on 1000 parameters; relative".into() })
+    Ok(Gate {
+        passed: Some(worst < 1e-4),
+        max_error: Some(worst),
+        against: "a first step of the learning rate, on 1000 parameters; relative".into(),
+    })
 }
 
 /// All of them, in the order of the other program.
@@ -87,7 +99,8 @@ pub fn workloads() -> Vec<Workload> {
     list.push(nt_xent(SUITE, "gpu_ntxent_16384x128", [16384, 128]));
     list.push(batch_norm(SUITE, "gpu_batchnorm_fwdbwd".into(), [64, 256, 56, 56], Activation::None, true));
     list.push(adamw("gpu_adamw_100m", 100_000_000));
-    let (mobilenet_32, mobilenet_224) = (|p: &Parameters, classes| mobilenet(p, 1, classes), |p: &Parameters, classes| mobilenet(p, 2, classes));
+    let (mobilenet_32, mobilenet_224) =
+        (|p: &Parameters, classes| mobilenet(p, 1, classes), |p: &Parameters, classes| mobilenet(p, 2, classes));
     list.push(step("gpu_mobilenet_v1_32_b128", "MobileNetV1", [128, 32, 10], mobilenet_32, "classifier.weight"));
     list.push(step("gpu_mobilenet_v1_224_b64", "MobileNetV1", [64, 224, 1000], mobilenet_224, "classifier.weight"));
     list.push(step("gpu_resnet18_32_b128", "ResNet-18", [128, 32, 10], |p, n| Ok(Box::new(ResNet18::new(p, true, n)?)), "fc.weight"));

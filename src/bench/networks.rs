@@ -15,7 +15,13 @@ struct Unit {
 }
 
 impl Unit {
-    fn new(params: &Parameters, name: &str, [inputs, outputs]: [usize; 2], [kernel, stride]: [usize; 2], activation: Activation) -> Result<Self> {
+    fn new(
+        params: &Parameters,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        [kernel, stride]: [usize; 2],
+        activation: Activation,
+    ) -> Result<Self> {
         let scope = params.scope(name);
         let convolution = Conv2d::new(&scope, "conv", inputs, outputs, Conv2dConfig { kernel, stride, ..Default::default() })?;
         let norm = BatchNorm::new(&scope, "norm", outputs, BatchNormConfig { activation, ..Default::default() })?;
@@ -74,7 +80,9 @@ impl ResNet18 {
                 blocks.push(Basic {
                     first: Unit::new(&scope, "1", [inputs, outputs], [3, stride], relu)?,
                     second: Unit::new(&scope, "2", [outputs, outputs], [3, 1], relu)?,
-                    shortcut: shortcut.then(|| Unit::new(&scope, "shortcut", [inputs, outputs], [1, stride], Activation::None)).transpose()?,
+                    shortcut: shortcut
+                        .then(|| Unit::new(&scope, "shortcut", [inputs, outputs], [1, stride], Activation::None))
+                        .transpose()?,
                 });
                 inputs = outputs;
             }

@@ -133,9 +133,7 @@ impl Gpu {
             log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
         }
         let (generation, consulted) = (AtomicU64::new(0), Default::default());
-        Ok(Self {
-            inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted }),
-        })
+        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted }) })
     }
 
     /// What the adapter can do.

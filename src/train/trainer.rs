@@ -17,8 +17,8 @@ use crate::gpu::{Gpu, Pending, Slot};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
 use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
 use crate::nn::{Module, Parameters, Role, state_dict};
-use crate::tensor::Tensor;
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
+use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;

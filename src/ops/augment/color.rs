@@ -2,7 +2,7 @@
 //! on floats in 0..1.
 
 use super::{
-    Draws, sample_draws, bad_drawn, below, between, check_drawn, check_number, check_probability, images_of, sample_inputs, samples_of,
+    Draws, bad_drawn, below, between, check_drawn, check_number, check_probability, images_of, sample_draws, sample_inputs, samples_of,
     stage, unit,
 };
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in the centre.
 
 use super::{
-    Draws, sample_draws, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, images_of,
-    range, sample_inputs, stage, unit,
+    Draws, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, images_of, range,
+    sample_draws, sample_inputs, stage, unit,
 };
 use crate::error::Result;
 use crate::gpu::{Kernel, Scalar, kernel};

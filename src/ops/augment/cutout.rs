@@ -2,7 +2,7 @@
 //! cutout", 2017).
 
 use super::{
-    Draws, sample_draws, bad_drawn, below, check_drawn, check_probability, check_side, images_of, sample_inputs, samples_of, stage, unit,
+    Draws, bad_drawn, below, check_drawn, check_probability, check_side, images_of, sample_draws, sample_inputs, samples_of, stage, unit,
 };
 use crate::error::Result;
 use crate::gpu::{Kernel, kernel};

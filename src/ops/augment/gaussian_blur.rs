@@ -1,7 +1,7 @@
 //! Gaussian blur of random width: torchvision's GaussianBlur on a random part of the images.
 
 use super::{
-    Draws, sample_draws, bad_drawn, between, check_drawn, check_number, check_probability, images_of, range, sample_inputs, stage, unit,
+    Draws, bad_drawn, between, check_drawn, check_number, check_probability, images_of, range, sample_draws, sample_inputs, stage, unit,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};

@@ -1,6 +1,6 @@
 //! Crops of images padded by reflection, and horizontal flips: the image moved by whole pixels, perhaps mirrored.
 
-use super::{Draws, sample_draws, bad_drawn, below, check_drawn, check_probability, images_of, sample_inputs, samples_of, stage, unit};
+use super::{Draws, bad_drawn, below, check_drawn, check_probability, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
