@@ -3,15 +3,15 @@
 //
 // MEMORY = "workgroup": 256 threads own 128 x 128, A [16, 128] by k and B [16, 128] lie in workgroup memory, 8 x 8 a thread: 4 vec4 reads for
 //   64 vec1 multiply-adds (as linear/gemm_simd).
-// MEMORY = "shuffle": a subgroup of 8 owns 32 x 32, A [32, 32] by row and B [32, 32] by k are storage that fits the first cache: one access of
-//   A brings 4 rows x 8 k, which shuffles spread (as linear/gemm_cpu).
+// MEMORY = "shuffle": a subgroup of 8 owns 32 x 32, A [32, 8 blocks] by row and B [8 blocks, 32] by k are storage that fits the first cache: one
+//   access of A brings 4 rows x 8 k, which shuffles spread (as linear/gemm_cpu).
 // MEMORY = "storage": the same without shuffles, 8 x 16 an invocation.
 // All write C [rows, columns] of their tile; groups write to the same place, so one is told to.
 {% include "grid.wgsl" %}
 {{ input(0, "a", width=4) }}
 {{ input(1, "b", width=4) }}
 {{ output(2, "c", width=4) }}
-{{ params("rounds: u32") }}
+{{ params("rounds: u32, blocks: u32") }}
 
 {% if MEMORY == "workgroup" %}
 var<workgroup> a_tile: array<vec4<f32>, 512>;
@@ -59,10 +59,12 @@ fn fma_loads(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
 {% for i in range(32) %}
     var c{{ i }} = vec4<f32>();
 {% endfor %}
-    for (var r = 0u; r < 4u * p.rounds; r++) {
-        let k = r % 4u;
+    // Which block of 8 k comes next is not known before it runs, so nothing can be read ahead of the loop.
+    var k = 0u;
+    for (var r = 0u; r < p.rounds * p.blocks; r++) {
+        let a_row = lane / 2u * 2u * p.blocks + 2u * k + (lane & 1u);
 {% for i in range(8) %}
-        let a{{ i }} = load4_a(({{ 4 * i }}u + lane / 2u) * 8u + 2u * k + (lane & 1u));
+        let a{{ i }} = load4_a(a_row + {{ 8 * i }}u * p.blocks);
 {% endfor %}
 {% for kk in range(8) %}
         {
@@ -72,6 +74,7 @@ fn fma_loads(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
     {% endfor %}
         }
 {% endfor %}
+        k = select(0u, k + 1u, k + 1u < p.blocks);
     }
     if (group_index(wid, nwg) == 0u) {
 {% for i in range(32) %}
@@ -90,10 +93,10 @@ fn fma_loads(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
     var c{{ i }}_{{ j }} = vec4<f32>();
     {% endfor %}
 {% endfor %}
-    for (var r = 0u; r < 8u * p.rounds; r++) {
-        let k = r % 8u;
+    var k = 0u;
+    for (var r = 0u; r < 2u * p.rounds * p.blocks; r++) {
 {% for i in range(8) %}
-        let a{{ i }} = load4_a((row + {{ i }}u) * 8u + k);
+        let a{{ i }} = load4_a((row + {{ i }}u) * 2u * p.blocks + k);
 {% endfor %}
 {% for kk in range(4) %}
         {
@@ -107,6 +110,7 @@ fn fma_loads(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
     {% endfor %}
         }
 {% endfor %}
+        k = select(0u, k + 1u, k + 1u < 2u * p.blocks);
     }
     if (group_index(wid, nwg) == 0u) {
 {% for i in range(8) %}

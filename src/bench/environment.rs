@@ -38,7 +38,7 @@ impl Environment {
             subgroup_size: caps.subgroup_size.into(),
             features: features.iter().filter(|(_, has)| *has).map(|(name, _)| name.to_string()).collect(),
             limits: limits.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
-            tuning_table: gpu.tuning_hash(),
+            tuning_table: Some(gpu.tuning_hash()).filter(|hash| hash != "none"),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             cores: std::thread::available_parallelism().map_or(0, |n| n.get()),
             load_average: loads.and_then(|l| l.try_into().ok()),

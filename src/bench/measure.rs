@@ -34,6 +34,9 @@ const LEAST: usize = 5;
 /// The median stands where more measurements would move it by less than this.
 const STABLE: f64 = 0.01;
 
+/// A last cache holds this much, even a small one of today.
+const CACHED_BYTES: f64 = (16u32 << 20) as f64;
+
 /// What turns caches cold: more than twice what the last of them holds.
 pub struct Flush(Option<Tensor>);
 
@@ -202,7 +205,9 @@ pub fn rate(row: &mut Row, cost: Cost, peaks: &Peaks) {
     row.percent_of_loads = row.gflops.zip(peaks.loads_gflops).map(|(rate, peak)| 100.0 * rate / peak);
     let least = |amount: Option<f64>, peak: Option<f64>| amount.zip(peak).map(|(amount, peak)| amount / (peak * 1e9));
     let compute = least(row.flops, peaks.fma_gflops);
-    let memory = least(row.bytes, peaks.copy_gbs);
+    // What all runs touch stays in the last cache where it fits.
+    let near = row.bytes.is_some_and(|bytes| bytes <= CACHED_BYTES);
+    let memory = least(row.bytes, if near { peaks.cached_copy_gbs } else { peaks.copy_gbs });
     let microseconds = peaks.dispatch_microseconds.unwrap_or(0.0) * row.dispatches as f64
         + if row.device_ms.is_none() { peaks.submit_microseconds.unwrap_or(0.0) } else { 0.0 };
     let Some(roof) = compute.into_iter().chain(memory).reduce(f64::max) else { return };

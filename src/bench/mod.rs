@@ -2,6 +2,7 @@
 //!
 //! A [`workload::Workload`] is measured by [`measure::measure`] into a [`run::Row`]; the [`probes`] say what the adapter can do at best.
 
+pub mod arguments;
 pub mod clock;
 pub mod compare;
 mod environment;
@@ -19,6 +20,8 @@ pub mod run;
 mod sampled;
 pub mod statistics;
 mod svg;
+pub mod sweep;
+pub mod user;
 pub mod tune;
 pub mod workload;
 

@@ -73,15 +73,17 @@ fn gate(what: String, found: &[f32], expected: impl Fn(usize) -> f64, allowed: f
     Gate { passed: Some(worst <= allowed), max_error: Some(worst), against: what }
 }
 
-/// Enough workgroups to fill any GPU; a software driver runs as many after one another.
-const GROUPS: usize = 4096;
+/// Enough workgroups to fill any GPU; few for a software driver, to which starting one is work.
+fn groups(gpu: &Gpu) -> usize {
+    if gpu.capabilities().kind == AdapterKind::Software { 256 } else { 4096 }
+}
 
 fn registers(gpu: &Gpu) -> Result<Probe<'_>> {
     const UNROLLED: usize = 32;
     let software = gpu.capabilities().kind == AdapterKind::Software;
     // A vec4 of a lane is four registers of a processor that runs 8 lanes at once; it has 16.
     let (lanes, chains) = if software { (8, 3) } else { (256, 8) };
-    let y = Tensor::empty(gpu, [GROUPS * lanes], DType::F32)?;
+    let y = Tensor::empty(gpu, [groups(gpu) * lanes], DType::F32)?;
     let (factor, addend) = (0.999_f32, 0.001_f32);
     let (result, most_rounds) = (y.clone(), 60_000);
     let launch = move |rounds: u32| {
@@ -91,7 +93,7 @@ fn registers(gpu: &Gpu) -> Result<Probe<'_>> {
             .define("U", UNROLLED)
             .write(&y)
             .params(params![rounds, factor, addend])
-            .groups(GROUPS)
+            .groups(groups(gpu))
     };
     let checked = 7;
     launch(checked)?;
@@ -106,7 +108,7 @@ fn registers(gpu: &Gpu) -> Result<Probe<'_>> {
         shape: format!("{chains} chains of vec4 a lane"),
         tile: format!("LANES={lanes} ACC={chains} U={UNROLLED}"),
         gate,
-        cost: Cost { flops: (2 * GROUPS * lanes * count * UNROLLED) as f64, bytes: 0.0 },
+        cost: Cost { flops: (2 * groups(gpu) * lanes * count * UNROLLED) as f64, bytes: 0.0 },
         most_rounds,
         launch: Box::new(launch),
     })
@@ -116,8 +118,8 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
     let caps = gpu.capabilities();
     // Rows and columns of the tile, its depth, and the loops of an invocation in one round.
     let (memory, side, depth, loops) = match (caps.kind, caps.fixed_subgroup()) {
-        (AdapterKind::Software, Some(8)) => ("shuffle", 32, 32, 4),
-        (AdapterKind::Software, _) => ("storage", 32, 32, 8),
+        (AdapterKind::Software, Some(8)) => ("shuffle", 32, 16, 2),
+        (AdapterKind::Software, _) => ("storage", 32, 16, 4),
         _ => ("workgroup", 128, 16, 1),
     };
     // Small whole numbers, so that every sum is exact.
@@ -126,7 +128,13 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
     let c = Tensor::empty(gpu, [side, side], DType::F32)?;
     let result = c.clone();
     let launch = move |rounds: u32| {
-        Launch::new(gpu, &LOADS, "fma_loads").define("MEMORY", memory).read(&a).read(&b).write(&c).params(params![rounds]).groups(GROUPS)
+        Launch::new(gpu, &LOADS, "fma_loads")
+            .define("MEMORY", memory)
+            .read(&a)
+            .read(&b)
+            .write(&c)
+            .params(params![rounds, depth / 8])
+            .groups(groups(gpu))
     };
     let checked = 3;
     launch(checked)?;
@@ -142,7 +150,7 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
         shape: format!("{side} x {side} x {depth}, the same tile again and again"),
         tile: format!("MEMORY={memory}"),
         gate,
-        cost: Cost { flops: (2 * GROUPS * side * side * depth) as f64, bytes: 0.0 },
+        cost: Cost { flops: (2 * groups(gpu) * side * side * depth) as f64, bytes: 0.0 },
         most_rounds: 60_000 / loops,
         launch: Box::new(launch),
     })
@@ -160,8 +168,10 @@ fn near_copy(gpu: &Gpu) -> Result<Probe<'_>> {
 }
 
 fn copy<'a>(gpu: &'a Gpu, name: &'static str, bytes: usize) -> Result<Probe<'a>> {
-    let (lanes, vectors) = if gpu.capabilities().kind == AdapterKind::Software { (8, 4) } else { (256, 4) };
-    let n = bytes / (16 * lanes * vectors) * (4 * lanes * vectors);
+    // Starting a workgroup of 8 lanes costs a software driver as much as copying a kilobyte.
+    let (lanes, vectors, steps) = if gpu.capabilities().kind == AdapterKind::Software { (8, 4, 64) } else { (256, 4, 1) };
+    let piece = 16 * lanes * vectors * steps;
+    let n = bytes / piece * piece / 4;
     let value = |i: usize| (i % 8191) as f32;
     let x = tensor(gpu, [n, 1], value)?;
     let y = Tensor::empty(gpu, [n], DType::F32)?;
@@ -174,8 +184,8 @@ fn copy<'a>(gpu: &'a Gpu, name: &'static str, bytes: usize) -> Result<Probe<'a>>
                 .define("U", vectors)
                 .read(&x)
                 .write(&y)
-                .params(params![n / 4])
-                .groups(n / (4 * lanes * vectors))?;
+                .params(params![n / 4, steps])
+                .groups(4 * n / piece)?;
         }
         Ok(())
     };

@@ -39,8 +39,8 @@ pub struct Environment {
     pub features: Vec<String>,
     /// Limits of the device, by name.
     pub limits: BTreeMap<String, u64>,
-    /// Hash of the tuning table in use, `none` without one.
-    pub tuning_table: String,
+    /// Hash of the tuning table, where one is used.
+    pub tuning_table: Option<String>,
     /// Operating system and architecture.
     pub system: String,
     /// Processors that this process may use.
@@ -183,6 +183,8 @@ pub struct Row {
     pub memory_bytes: Option<u64>,
     /// The least that any allocator could hold for them, bytes.
     pub memory_bound_bytes: Option<u64>,
+    /// The best of a sweep.
+    pub winner: bool,
     /// What a reader must know.
     pub note: String,
 }

@@ -7,23 +7,30 @@ use std::process::ExitCode;
 use super::device;
 use super::output::say;
 use super::table::Table;
+use crate::bench::arguments::{Bound, expression};
 use crate::bench::compare::{Verdict, compare};
 use crate::bench::formats::{csv, json_line};
 use crate::bench::measure::{Flush, Options, measure};
 use crate::bench::report::html;
 use crate::bench::run::{Environment, Peaks, Row, Run, Sample};
+use crate::bench::sweep::{Sweep, mark_winners};
+use crate::bench::user::User;
 use crate::bench::workload::{Workload, wanted};
 use crate::bench::{SUITES, peers, probes, workloads};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, GpuOptions};
 use crate::io::atomic::{read, write_atomically};
+use crate::ops::Cost;
 
 /// Time kernels, hold them against what this adapter can do at best, and check them first
 ///
-/// A workload is named by the beginning of its name, or exactly as `=NAME`.
+/// A workload is named by the beginning of its name, or exactly as `=NAME`. A file of WGSL is measured with --bind, --params and --grid:
+///
+///   wgrad bench scale.wgsl --bind x=f32[1024,1024]:random --bind y=f32[1024,1024]:zero --params 1048576,0.5 --grid 16384 --bytes 8*1024*1024
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Bench {
-    /// Workloads
+    /// Workloads, or one file of WGSL
     #[arg(value_name = "WORKLOAD")]
     filters: Vec<String>,
     /// What to measure
@@ -35,6 +42,9 @@ pub(super) struct Bench {
     /// Do not measure with cold caches
     #[arg(long)]
     hot: bool,
+    /// Try all of these: schedule=cpu,simd, or a size of matmul, conv, depthwise, softmax, batchnorm or ntxent: n=128,256
+    #[arg(long, value_name = "NAME=VALUES")]
+    sweep: Vec<String>,
     /// Print the workloads' names and measure nothing
     #[arg(long)]
     list: bool,
@@ -53,29 +63,90 @@ pub(super) struct Bench {
     /// Say what became faster or slower since the run in this file; exit code 1 where anything is slower
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArguments,
+}
+
+/// What a file of WGSL is measured on.
+#[derive(clap::Args)]
+#[command(next_help_heading = "A kernel of your own")]
+struct KernelArguments {
+    /// A buffer: x=f32[1024,1024]:random; also f16, i32, u32, and zero, one, index or a number
+    #[arg(long, value_name = "NAME=TYPE[SIZES]:FILL")]
+    bind: Vec<String>,
+    /// Its parameters in order, or by name: 1024,0.5 or n=1024,scale=0.5
+    #[arg(long, value_name = "NUMBERS", default_value = "", allow_hyphen_values = true)]
+    params: String,
+    /// Workgroups along x, y and z
+    #[arg(long, value_name = "X,Y,Z", default_value = "1", value_delimiter = ',', num_args = 1..=3)]
+    grid: Vec<u32>,
+    /// Operations of one launch: 2*1024*1024
+    #[arg(long, value_name = "NUMBER")]
+    flops: Option<String>,
+    /// Bytes read and written by one launch
+    #[arg(long, value_name = "NUMBER")]
+    bytes: Option<String>,
+    /// A kernel with the same buffers whose results are right
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// Largest relative error
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-4)]
+    tolerance: f64,
+    /// The entry point, where there are several
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+    /// A constant of a template
+    #[arg(long, value_name = "NAME=VALUE")]
+    define: Vec<String>,
+}
+
+impl KernelArguments {
+    fn user(&self, path: &Path) -> Result<User> {
+        let (name, text) = User::read(path)?;
+        let define = |text: &String| {
+            let (name, value) =
+                text.split_once('=').ok_or_else(|| Error::argument("--define", format!("expected NAME=VALUE, found \"{text}\"")))?;
+            Ok((name.to_string(), value.to_string()))
+        };
+        let size = |axis: usize| self.grid.get(axis).copied().unwrap_or(1);
+        Ok(User {
+            text,
+            name,
+            entry: self.entry.clone(),
+            defines: self.define.iter().map(define).collect::<Result<_>>()?,
+            bound: self.bind.iter().map(|text| Bound::parse(text)).collect::<Result<_>>()?,
+            params: self.params.clone(),
+            grid: [size(0), size(1), size(2)],
+        })
+    }
+
+    fn workload(&self, path: &Path) -> Result<Workload> {
+        let amount = |text: &Option<String>| text.as_deref().map_or(Ok(0.0), expression);
+        let cost = Cost { flops: amount(&self.flops)?, bytes: amount(&self.bytes)? };
+        let expect = self.expect.as_deref().map(|path| self.user(path)).transpose()?;
+        Ok(self.user(path)?.workload(expect, self.tolerance, cost))
+    }
 }
 
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode> {
         // Before the minutes that measuring takes.
         let before = self.compare.as_deref().map(load).transpose()?;
+        let sweep = Sweep::parse(&self.sweep)?;
         let gpu = device::open()?;
         if self.list {
-            let names = self.workloads(&gpu).into_iter().map(|w| format!("{:<40} {}\n", w.name, w.shape));
+            let names = self.workloads(&gpu, &sweep)?.into_iter().map(|w| format!("{:<40} {}\n", w.name, w.shape));
             say(names.collect::<String>())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let run = self.measure(&gpu)?;
-        if run.rows.is_empty() {
-            return Err(Error::argument(
-                "bench",
-                format!("no workload of suite {} is named {}; --list shows all", self.suite, self.filters.join(", ")),
-            ));
-        }
+        let run = self.measure(&gpu, &sweep)?;
         if self.csv {
             say(csv(&run))?;
         } else if !self.json {
             say(text(&run))?;
+        }
+        if let Some(path) = &self.html {
+            write_atomically(path, html(&run).as_bytes())?;
         }
         if let Some(path) = &self.save {
             let json = serde_json::to_vec_pretty(&run).map_err(|e| Error::argument("bench", e.to_string()))?;
@@ -92,34 +163,53 @@ impl Bench {
         Ok(if wrong || slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn workloads(&self, gpu: &Gpu) -> Vec<Workload> {
-        workloads(&self.suite, gpu.capabilities()).into_iter().filter(|w| w.is_wanted(&self.filters)).collect()
+    fn workloads(&self, gpu: &Gpu, sweep: &Sweep) -> Result<Vec<Workload>> {
+        if let [file] = self.filters.as_slice()
+            && file.ends_with(".wgsl")
+        {
+            return Ok(vec![self.kernel.workload(Path::new(file))?]);
+        }
+        if !sweep.sizes.is_empty() {
+            return sweep.workloads(&self.filters);
+        }
+        let list: Vec<Workload> = workloads(&self.suite, gpu.capabilities()).into_iter().filter(|w| w.is_wanted(&self.filters)).collect();
+        if list.is_empty() && self.suite != "probes" {
+            let message = format!("no workload of the suite {} is named {}; --list shows all", self.suite, self.filters.join(", "));
+            return Err(Error::argument("bench", message));
+        }
+        Ok(list)
     }
 
     fn options(&self) -> Options {
         Options { seconds: self.seconds, cold: !self.hot, gate: true }
     }
 
-    fn measure(&self, gpu: &Gpu) -> Result<Run> {
+    fn measure(&self, gpu: &Gpu, sweep: &Sweep) -> Result<Run> {
         let options = self.options();
+        let list = self.workloads(gpu, sweep)?;
         let mut run = Run { environment: Environment::of(gpu), peaks: Peaks::default(), rows: Vec::new() };
-        if self.suite == "probes" {
-            let (peaks, rows) = probes::measure(gpu, self.seconds)?;
-            run.peaks = peaks;
-            for row in rows.into_iter().filter(|r| wanted(&r.name, &self.filters)) {
+        let (peaks, probed) = probes::measure(gpu, if list.is_empty() { self.seconds } else { self.seconds.min(0.5) })?;
+        run.peaks = peaks;
+        if list.is_empty() {
+            for row in probed.into_iter().filter(|row| wanted(&row.name, &self.filters)) {
                 self.keep(&mut run, row)?;
             }
             return Ok(run);
         }
-        let list = self.workloads(gpu);
-        if list.is_empty() {
-            return Ok(run);
+        let own = vec![gpu.capabilities().schedule];
+        for schedule in if sweep.schedules.is_empty() { &own } else { &sweep.schedules } {
+            let gpu = match *schedule == gpu.capabilities().schedule {
+                true => gpu.clone(),
+                false => Gpu::with(GpuOptions { schedule: Some(*schedule), ..gpu.options().clone() })?,
+            };
+            let flush = Flush::new(&gpu, &options)?;
+            for workload in &list {
+                let row = measure(&gpu, workload, &run.peaks, &flush, &options)?;
+                self.keep(&mut run, row)?;
+            }
         }
-        (run.peaks, _) = probes::measure(gpu, self.seconds.min(0.5))?;
-        let flush = Flush::new(gpu, &options)?;
-        for workload in list {
-            let row = measure(gpu, &workload, &run.peaks, &flush, &options)?;
-            self.keep(&mut run, row)?;
+        if !self.sweep.is_empty() {
+            mark_winners(&mut run.rows, sweep.schedules.len() > 1);
         }
         Ok(run)
     }
@@ -161,7 +251,7 @@ fn text(run: &Run) -> String {
     };
     line("adapter", format!("{} ({}, {}), {}", e.adapter, e.kind, e.backend, e.driver));
     line("schedule", format!("{}, subgroups {} to {}, {}", e.schedule, e.subgroup_size[0], e.subgroup_size[1], e.features.join(", ")));
-    line("versions", format!("wgrad {}, wgpu {}, tuning table {}", e.wgrad, e.wgpu, e.tuning_table));
+    line("versions", format!("wgrad {}, wgpu {}, tuning table {}", e.wgrad, e.wgpu, e.tuning_table.as_deref().unwrap_or("none")));
     let load = e.load_average.map_or(String::new(), |l| format!(", load {:.2} {:.2} {:.2}", l[0], l[1], l[2]));
     line("machine", format!("{}, {} cores{load}, {}", e.system, e.cores, e.date));
     line("command", e.command.clone());
@@ -196,7 +286,7 @@ fn cells(row: &Row) -> [String; 18] {
     let (time, clock) = row.time();
     let sample = |s: Option<Sample>| s.map_or("-".into(), |s| milliseconds(s.median));
     [
-        row.name.clone(),
+        if row.winner { format!("{} *", row.name) } else { row.name.clone() },
         match row.gate.passed {
             Some(true) => "right".into(),
             Some(false) => "WRONG".into(),
@@ -235,6 +325,9 @@ fn notes(run: &Run) -> String {
             let _ = write!(text, "; holds {:.1} MiB, {:.2} times the bound by liveness", mib(held), held as f64 / bound as f64);
         }
         let _ = writeln!(text, "{}", if row.note.is_empty() { String::new() } else { format!("; {}", row.note) });
+    }
+    if run.rows.iter().any(|r| r.winner) {
+        let _ = writeln!(text, "* the winner of its sweep");
     }
     if run.rows.iter().any(|r| r.suite == "peers" && r.name.ends_with("fwdbwd")) {
         let _ = writeln!(text, "{}", peers::UPSTREAM);

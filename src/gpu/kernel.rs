@@ -220,6 +220,19 @@ fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>)
     Ok(list)
 }
 
+/// The constants of a variant as text, and what tells its module from all others.
+struct Variant {
+    text: String,
+    key: String,
+}
+
+fn variant(kernel: &Kernel, defines: &Defines) -> Variant {
+    let text: String = defines.iter().map(|(k, v)| format!(" {k}={v}")).collect();
+    // Outside kernels may share a name, so their text is part of the key.
+    let key = if kernel.trusted { format!("{}{text}", kernel.name) } else { format!("{}{text}\n{}", kernel.name, kernel.text) };
+    Variant { text, key }
+}
+
 impl Kernels {
     pub(crate) fn new(device: &wgpu::Device, target: Target, checked: bool) -> Result<Self> {
         let uniform_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
@@ -236,32 +249,39 @@ impl Kernels {
 
     /// The pipeline of one entry point of one variant, built on first use.
     pub(crate) fn pipeline(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, entry: &str) -> Result<Arc<Pipeline>> {
-        let variant: String = defines.iter().map(|(k, v)| format!(" {k}={v}")).collect();
-        // Outside kernels may share a name, so their text is part of the key.
-        let key = if kernel.trusted { format!("{}{variant}", kernel.name) } else { format!("{}{variant}\n{}", kernel.name, kernel.text) };
+        let Variant { text, key } = variant(kernel, defines);
         let full = format!("{key}\n{entry}");
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = built.pipelines.get(&full) {
             return Ok(pipeline.clone());
         }
         let begun = Instant::now();
-        let module = match built.modules.get(&key) {
-            Some(module) => module.clone(),
-            None => {
-                let native = self.templates.render(&kernel.name, &kernel.text, defines, self.target)?;
-                let module = Arc::new(self.module(device, kernel, &native)?);
-                let other = if self.target == Target::Native { Target::Browser } else { Target::Native };
-                let twin = self.templates.render(&kernel.name, &kernel.text, defines, other)?;
-                let (native, browser) = if self.target == Target::Native { (native, twin) } else { (twin, native) };
-                built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: variant.trim().to_string(), native, browser });
-                built.modules.insert(key, module.clone());
-                module
-            }
-        };
-        let pipeline = Arc::new(Self::build(device, kernel, &module, entry, variant.trim())?);
+        let module = self.built_module(&mut built, device, kernel, defines)?;
+        let pipeline = Arc::new(Self::build(device, kernel, &module, entry, text.trim())?);
         built.seconds += begun.elapsed().as_secs_f64();
         built.pipelines.insert(full, pipeline.clone());
         Ok(pipeline)
+    }
+
+    /// What the text of one variant declares.
+    pub(crate) fn reflection(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<Reflection>> {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.built_module(&mut built, device, kernel, defines)?.reflection.clone())
+    }
+
+    fn built_module(&self, built: &mut Built, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<Module>> {
+        let Variant { text, key } = variant(kernel, defines);
+        if let Some(module) = built.modules.get(&key) {
+            return Ok(module.clone());
+        }
+        let native = self.templates.render(&kernel.name, &kernel.text, defines, self.target)?;
+        let module = Arc::new(self.module(device, kernel, &native)?);
+        let other = if self.target == Target::Native { Target::Browser } else { Target::Native };
+        let twin = self.templates.render(&kernel.name, &kernel.text, defines, other)?;
+        let (native, browser) = if self.target == Target::Native { (native, twin) } else { (twin, native) };
+        built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: text.trim().to_string(), native, browser });
+        built.modules.insert(key, module.clone());
+        Ok(module)
     }
 
     pub(crate) fn shaders(&self) -> Vec<BuiltShader> {

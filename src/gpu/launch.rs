@@ -109,6 +109,16 @@ macro_rules! params {
     ($($value:expr),* $(,)?) => { &[$($crate::gpu::Param::from($value)),*] };
 }
 
+/// What the text of a kernel declares.
+pub(crate) struct Interface {
+    /// Buffers in the order of their numbers, and whether each is written.
+    pub bindings: Vec<(String, bool)>,
+    /// Parameters after `groups`.
+    pub params: Vec<(String, ParamKind)>,
+    /// The entry point.
+    pub entry: String,
+}
+
 /// A kernel about to be launched. Bindings are given in the order of their numbers.
 ///
 /// ```
@@ -208,6 +218,42 @@ impl<'a> Launch<'a> {
         self.record(&pipeline, count)
     }
 
+    /// Records the kernel with `grid` workgroups along x, y and z, for kernels that do not fold theirs.
+    ///
+    /// # Errors
+    /// As [`Self::groups`].
+    pub fn grid(self, grid: [u32; 3]) -> Result<()> {
+        let pipeline = self.pipeline()?;
+        self.check_bindings(&pipeline)?;
+        self.check_params(&pipeline)?;
+        let limit = self.gpu.capabilities().max_grid;
+        if grid.iter().any(|size| *size > limit) {
+            return Err(self.limit(format!("a grid of {grid:?} workgroups exceeds {limit} along an axis")));
+        }
+        self.record_grid(&pipeline, grid, grid.iter().map(|size| *size as usize).product())
+    }
+
+    /// What the text declares, whatever has been bound so far. The entry point is the one named, or the only one.
+    ///
+    /// # Errors
+    /// Text that does not build; an entry point that is not there, or none named where there are several.
+    pub(crate) fn interface(&self) -> Result<Interface> {
+        self.gpu.check()?;
+        let reflection = self.gpu.kernels().reflection(self.gpu.device(), self.kernel, &self.defines)?;
+        let entries: Vec<&str> = reflection.entries.iter().map(|(name, _)| name.as_str()).collect();
+        let entry = match entries.as_slice() {
+            [only] if self.entry.is_empty() => only,
+            names => names.iter().find(|name| **name == self.entry).ok_or_else(|| {
+                Error::shader(self.kernel.name(), format!("no entry point \"{}\"; it has: {}", self.entry, entries.join(", ")))
+            })?,
+        };
+        Ok(Interface {
+            bindings: reflection.bindings.iter().map(|b| (b.name.clone(), b.writable)).collect(),
+            params: reflection.params.clone(),
+            entry: entry.to_string(),
+        })
+    }
+
     fn pipeline(&self) -> Result<Arc<Pipeline>> {
         self.gpu.check()?;
         self.gpu.kernels().pipeline(self.gpu.device(), self.kernel, &self.defines, self.entry)
@@ -219,13 +265,17 @@ impl<'a> Launch<'a> {
         if groups == 0 {
             return Ok(());
         }
-        let caps = self.gpu.capabilities();
-        let limit = caps.max_grid as usize;
+        let limit = self.gpu.capabilities().max_grid as usize;
         let x = groups.min(limit);
         let y = groups.div_ceil(x);
         if y > limit {
             return Err(self.limit(format!("{groups} workgroups exceed {limit} x {limit}; use a smaller batch")));
         }
+        self.record_grid(pipeline, [x as u32, y as u32, 1], groups)
+    }
+
+    fn record_grid(&self, pipeline: &Arc<Pipeline>, grid: [u32; 3], groups: usize) -> Result<()> {
+        let caps = self.gpu.capabilities();
         // Drivers drop what lies outside a binding, so tests bind the sentinels, too: a stray write must meet them.
         let slack = if self.gpu.options().poison { SENTINEL_BYTES } else { 0 };
         let bound = |b: &Binding| {
@@ -261,7 +311,6 @@ impl<'a> Launch<'a> {
             }
         }
         let bytes = self.bindings.iter().map(|(binding, _)| binding.bytes).sum();
-        let grid = [x as u32, y as u32, 1];
         let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, params, live, grid, flops: self.flops, bytes };
         self.gpu.record(dispatch, &self.bindings)
     }
