@@ -1,6 +1,6 @@
 //! How batch norm cuts its matrix into pieces, on software drivers and on GPUs.
 
-use crate::gpu::{Gpu, Kernel, Launch, Param, Schedule};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule};
 use crate::params;
 use crate::tensor::Shape;
 
@@ -17,6 +17,10 @@ pub(super) struct Plan {
     width: usize,
     /// Columns of the matrix.
     columns: usize,
+    /// Statistics and what follows them are one dispatch.
+    small: bool,
+    /// Most slabs of a reduction.
+    most_slabs: usize,
 }
 
 /// What the workgroups of a launch share out.
@@ -35,17 +39,25 @@ pub(super) enum Walk {
 /// Rows of a slab at most: one invocation walks them.
 const LONGEST_SLAB: usize = 16_384;
 /// Most slabs of a reduction.
-const SLABS: usize = 256;
+const SLABS: Knob = Knob { name: "normalization/batch_norm.slabs", choices: &[64, 128, 256, 512] };
+/// The most vec4s, as a power of two, of a matrix that is small: where launches cost more than the parallelism that one dispatch gives up.
+const SMALL: Knob = Knob { name: "normalization/batch_norm.small", choices: &[0, 11, 13, 15, 17, 19] };
 
 impl Plan {
     /// The plan for x of this shape.
     pub fn new(gpu: &Gpu, kernel: &'static Kernel, x: &Shape) -> Self {
         let channels = x.last();
         let width = if channels.is_multiple_of(4) { 4 } else { 1 };
-        let capabilities = gpu.capabilities();
-        let schedule = capabilities.schedule;
-        let shuffle = schedule == Schedule::Cpu && capabilities.fixed_subgroup() == Some(8);
-        Self { kernel, schedule, shuffle, rows: x.elements() / channels.max(1), width, columns: channels / width }
+        let (rows, columns) = (x.elements() / channels.max(1), channels / width);
+        let bucket = Knob::bucket(rows * columns);
+        let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
+        let shuffle = schedule == Schedule::Cpu && gpu.capabilities().fixed_subgroup() == Some(8);
+        let most_slabs = gpu.tuned(&SLABS, bucket, 256) as usize;
+        let plan = Self { kernel, schedule, shuffle, rows, width, columns, small: false, most_slabs };
+        let default = if schedule == Schedule::Cpu { 17 } else { 13 };
+        let (_, _, copies) = plan.across(plan.narrow());
+        let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
+        Self { small: small && gpu.capabilities().may_walk(2 * rows.div_ceil(copies) + 64), ..plan }
     }
 
     /// Lanes of a workgroup, and vec4s that each reads of a step: a subgroup of 8 on software drivers.
@@ -58,12 +70,9 @@ impl Plan {
         (self.columns.next_power_of_two() / 2).clamp(1, if self.width == 4 { 4 } else { 8 })
     }
 
-    /// Whether statistics and what follows them are one dispatch: where launches cost more than the parallelism that it gives up.
+    /// Whether statistics and what follows them are one dispatch.
     pub fn small(&self) -> bool {
-        match self.schedule {
-            Schedule::Cpu => self.rows * self.columns <= 1 << 17,
-            Schedule::Simd => self.rows <= 1024,
-        }
+        self.small
     }
 
     /// Columns that lie side by side in a workgroup, the lanes that they get (a power of two), and the rows of a step.
@@ -78,7 +87,7 @@ impl Plan {
     /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
     fn slabs(&self) -> (usize, usize) {
         let (_, _, copies) = self.across(usize::MAX);
-        let rows = self.rows.div_ceil(SLABS).min(LONGEST_SLAB).max(4 * copies).next_multiple_of(copies);
+        let rows = self.rows.div_ceil(self.most_slabs).min(LONGEST_SLAB).max(4 * copies).next_multiple_of(copies);
         (rows, self.rows.div_ceil(rows))
     }
 
