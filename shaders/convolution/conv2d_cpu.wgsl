@@ -1,8 +1,8 @@
 // Dense and grouped convolution, forward and gradient to the input, for software drivers: an implicit matrix product without
 // im2col, barriers or workgroup memory. Maths and walk: include/convolution.wgsl.
 //
-// A workgroup is one subgroup of 8 lanes. A lane owns 32 pixels x 4 adjacent columns, in 32 vec4 accumulators; COLUMNS lanes
-// lie side by side along the columns, the other lane groups take other pixels (COLUMNS = 4 where there are few columns).
+// A workgroup is one subgroup of 8 lanes and owns 32 pixels. COLUMNS lanes (8, or 4 where there are few columns) lie side by side along
+// the columns, 4 adjacent columns a lane; they share the pixels with the other lane groups, so a lane has 32 or 16 vec4 accumulators.
 // Source values are brought for many pixels by one access and spread by subgroupShuffle:
 // - VECTOR (rows divisible by 4, in the gradient to the input columns, too): one access brings 4 pixels x 8 channels, lane = (pixel, half
 //   of the channels). Weights are read where they are: forward, one access is four rows of a lane's column, and four of them are turned
@@ -19,6 +19,7 @@
 // bias    VECTOR: [groups * columns]; any buffer where has_bias is 0
 {% set per = 4 if VECTOR else 8 %}
 {% set spread = 8 // COLUMNS %}
+{% set own = 32 // spread %}
 {% set scale = 2 if VECTOR else 1 %}
 {% include "grid.wgsl" %}
 {% include "convolution.wgsl" %}
@@ -32,10 +33,10 @@
 {# The products of a tap, summed over the channels. #}
 {% macro product() %}
             for (var c = 0u; c < count; c += 2u) {
-                let mine = min(c + upper, count - 1u);
+                let chunk = min(c + upper, count - 1u);
                 let inside = c + upper < count;
-                {% for j in range(8 * spread) %}
-                let x{{ j }} = select(vec4<f32>(), load4_x(at{{ j }} + mine), inside{{ "" if FLAT else " && ok" ~ j }});
+                {% for j in range(8) %}
+                let x{{ j }} = select(vec4<f32>(), load4_x(at{{ j }} + chunk), inside{{ "" if FLAT else " && ok" ~ j }});
                 {% endfor %}
                 {% for h in range(2) %}
                 let rows{{ h }} = tap_rows + min(c + {{ h }}u, count - 1u) * row_step;
@@ -46,7 +47,7 @@
                 let w{{ h * 4 + i }} = {% if FORWARD %}vec4<f32>({% for m in range(4) %}v{{ h }}_{{ m }}[{{ i }}], {% endfor %}){% else %}v{{ h }}_{{ i }}{% endif %};
                 {% endfor %}
                 {% endfor %}
-                {% for i in range(32) %}
+                {% for i in range(own) %}
                 {% for m in range(8) %}
                 acc{{ i }} += subgroupShuffle(x{{ i * spread // 4 }}[{{ m % 4 }}], {{ i * spread % 4 * 2 + m // 4 }}u{{ " + side" if spread > 1 else "" }}) * w{{ m }};
                 {% endfor %}
@@ -60,14 +61,14 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     if (index >= p.groups) {
         return;
     }
-    let t = tile(index, {{ 32 * spread }}u, {{ COLUMNS }}u);
+    let t = tile(index, 32u, {{ COLUMNS }}u);
     let columns4 = (p.columns + 3u) / 4u;
     let column4 = t.column4 + lane % {{ COLUMNS }}u;
     // The lane that a lane's first pixel of an access lies in.
     let side = lane / {{ COLUMNS }}u * {{ scale }}u;
     {% if not FLAT %}
     let start = origin(t);
-    {% for j in range(32 * spread // per) %}
+    {% for j in range(32 // per) %}
     let k{{ j }} = corner(start, {{ j * per }}u + lane / {{ scale }}u, t);
     {% endfor %}
     {% endif %}
@@ -83,7 +84,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let block = weight_block(t, columns4) + min(column4, columns4 - 1u);
     let bias = load4_weight(block + bias_row(columns4));
     {% endif %}
-    {% for i in range(32) %}
+    {% for i in range(own) %}
     var acc{{ i }} = bias;
     {% endfor %}
     {% if VECTOR %}
@@ -108,7 +109,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     {% endfor %}
     {% endif %}
     {% if FLAT %}
-    {% for j in range(8 * spread) %}
+    {% for j in range(8) %}
     let at{{ j }} = min(t.pixel + {{ j * 4 }}u + lane / 2u, p.pixels - 1u) * channels + first;
     {% endfor %}
     let tap_rows = 0u;
@@ -119,7 +120,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         for (var tx = 0u; tx < list.count_x; tx++) {
             let tap = tap_at(list, t, ty, tx);
             let offset = tap.y * i32(p.source_width) + tap.x;
-            {% for j in range(8 * spread) %}
+            {% for j in range(8) %}
             let ok{{ j }} = inside_source(k{{ j }}.y + tap.y, k{{ j }}.x + tap.x);
             let at{{ j }} = select(0u, u32(k{{ j }}.source + offset) * channels, ok{{ j }}) + first;
             {% endfor %}
@@ -143,7 +144,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         let offset = tap.y * i32(p.source_width) + tap.x;
         let channel = t.channel_group * p.rows + c;
         let row = tap.number * p.rows + c;
-        {% for i in range(32) %}
+        {% for i in range(own) %}
         {% set j = i * spread // 8 %}
         {% set l %}{{ i * spread % 8 }}u{{ " + side" if spread > 1 else "" }}{% endset %}
         let ok{{ i }} = inside_source(subgroupShuffle(k{{ j }}.y, {{ l }}) + tap.y, subgroupShuffle(k{{ j }}.x, {{ l }}) + tap.x) && inside;
@@ -153,14 +154,14 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         {% for m in range(COLUMNS) %}
         let w{{ m }} = load4_weight(block + subgroupShuffle(row, {{ m }}u) * columns4);
         {% endfor %}
-        {% for i in range(32) %}
+        {% for i in range(own) %}
         {% for m in range(COLUMNS) %}
         acc{{ i }} += subgroupShuffle(x{{ i }}, {{ m }}u{{ " + base" if spread > 1 else "" }}) * w{{ m }};
         {% endfor %}
         {% endfor %}
     }
     {% endif %}
-    {% for i in range(32) %}
+    {% for i in range(own) %}
     {% if FLAT %}
     let pixel{{ i }} = t.pixel + {{ i * spread }}u + lane / {{ COLUMNS }}u;
     let o{{ i }} = select(NONE, pixel{{ i }}, pixel{{ i }} < p.pixels);

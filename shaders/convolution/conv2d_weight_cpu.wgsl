@@ -2,10 +2,10 @@
 //
 // A workgroup is one subgroup of 8 lanes. LANES of them (8, or 4 where there are few filters) lie along the filters, 4 a lane; they own
 // 4 * LANES rows x 4 * LANES filters of one slab in vec4 accumulators, one a row. The others take other pixels, and are added at the end.
-// A step takes 8 / LANES pixels, an iteration 8 steps. One access of a step brings the upstream gradient of all its pixels and filters,
+// An iteration takes 8 pixels, a step 8 / LANES of them. One access of a step brings the upstream gradient of its pixels and all filters,
 // one (VECTOR: channels divisible by 4; else four) the source values, lane = (pixel, 4 rows), so that neighbours share cache lines;
-// subgroupShuffle spreads them. Each lane carries its pixel along: coordinates are never divided. llvmpipe loads, blends with the
-// execution mask and stores every accumulator once an iteration.
+// subgroupShuffle spreads them. A lane works out the coordinates of one pixel an iteration, and these are spread, too. llvmpipe loads,
+// blends with the execution mask and stores every accumulator once an iteration.
 //
 // x        source pixels [N, H, W, C]
 // dy       upstream gradient [N, OH, OW, K]
@@ -41,51 +41,52 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     {% for i in range(rows) %}
     var acc{{ i }} = vec4<f32>();
     {% endfor %}
+    // Where a row finds its source value, from that of its pixel's corner; rows that are not there lie outside.
+    {% for i in range(mine) %}
+    let row_y{{ i }} = select(OUTSIDE, row{{ i }}.y, row{{ i }}.inside);
+    let row_at{{ i }} = (row{{ i }}.y * i32(p.source_width) + row{{ i }}.x) * i32(p.source_channels) + i32(row{{ i }}.channel);
+    {% endfor %}
     let first = t.slab * p.slab_pixels;
     let end = min(first + p.slab_pixels, p.pixels);
-    // This lane's pixel: the source row, column and number that offset 0 meets.
-    let start = pixel_at(min(first + side, end - 1u));
-    var y = i32(start.y * p.step_y);
-    var x = i32(start.x * p.step_x);
-    var source = i32((start.image * p.source_height + start.y * p.step_y) * p.source_width + start.x * p.step_x);
-    // What a new row, a new image move it by.
-    let row_end = i32(p.width * p.step_x);
-    let new_row = i32(p.step_y * p.source_width) - row_end;
-    let image_end = i32(p.height * p.step_y);
-    let new_image = (i32(p.source_height) - image_end) * i32(p.source_width);
-    for (var pixel = first + side; pixel < end + side; pixel += {{ 8 * sides }}u) {
-        {% for u in range(8) %}
-        let at{{ u }} = pixel + {{ u * sides }}u;
-        let to{{ u }} = min(at{{ u }}, end - 1u) * p.filters + t.channel_group * p.columns + column4 * 4u;
+    // This lane's pixel of an iteration; coordinates are small where they are divided.
+    var at = pixel_at(min(first + lane, end - 1u));
+    for (var pixel = first; pixel < end; pixel += 8u) {
+        let live = pixel + lane < end;
+        let corner_y = select(OUTSIDE, i32(at.y * p.step_y), live);
+        let corner_x = i32(at.x * p.step_x);
+        let corner = ((at.image * p.source_height + at.y * p.step_y) * p.source_width + at.x * p.step_x) * p.source_channels;
+        let upstream = min(pixel + lane, end - 1u) * p.filters + t.channel_group * p.columns;
+        {% for u in range(LANES) %}
+        {% set l = u * sides ~ "u" ~ (" + side" if sides > 1 else "") %}
+        let to{{ u }} = subgroupShuffle(upstream, {{ l }}) + column4 * 4u;
         {% if VECTOR_OUT %}
         let dy{{ u }} = load4_dy(to{{ u }} / 4u);
         {% else %}
         let dy{{ u }} = vec4<f32>(load_dy(to{{ u }}), load_dy(to{{ u }} + min(1u, last)), load_dy(to{{ u }} + min(2u, last)), load_dy(to{{ u }} + min(3u, last)));
         {% endif %}
+        let y{{ u }} = subgroupShuffle(corner_y, {{ l }});
+        let x{{ u }} = subgroupShuffle(corner_x, {{ l }});
+        let source{{ u }} = i32(subgroupShuffle(corner, {{ l }}));
         {% for i in range(mine) %}
-        let ok{{ u }}_{{ i }} = at{{ u }} < end && row{{ i }}.inside && u32(y + row{{ i }}.y) < p.source_height && u32(x + row{{ i }}.x) < p.source_width;
-        let from{{ u }}_{{ i }} = u32(source + row{{ i }}.y * i32(p.source_width) + row{{ i }}.x) * p.source_channels + row{{ i }}.channel;
+        let ok{{ u }}_{{ i }} = u32(y{{ u }} + row_y{{ i }}) < p.source_height && u32(x{{ u }} + row{{ i }}.x) < p.source_width;
+        let from{{ u }}_{{ i }} = select(0u, u32(source{{ u }} + row_at{{ i }}), ok{{ u }}_{{ i }});
         {% endfor %}
         {% if VECTOR %}
-        let x{{ u }} = select(vec4<f32>(), load4_x(select(0u, from{{ u }}_0 / 4u, ok{{ u }}_0)), ok{{ u }}_0);
+        let v{{ u }} = select(vec4<f32>(), load4_x(from{{ u }}_0 / 4u), ok{{ u }}_0);
         {% else %}
-        let x{{ u }} = vec4<f32>({% for i in range(4) %}select(0.0, load_x(select(0u, from{{ u }}_{{ i }}, ok{{ u }}_{{ i }})), ok{{ u }}_{{ i }}), {% endfor %});
+        let v{{ u }} = vec4<f32>({% for i in range(4) %}select(0.0, load_x(from{{ u }}_{{ i }}), ok{{ u }}_{{ i }}), {% endfor %});
         {% endif %}
-        x += i32({{ sides }}u * p.step_x);
-        source += i32({{ sides }}u * p.step_x);
-        let wrap{{ u }} = x >= row_end;
-        x -= select(0, row_end, wrap{{ u }});
-        y += select(0, i32(p.step_y), wrap{{ u }});
-        source += select(0, new_row, wrap{{ u }});
-        let over{{ u }} = y >= image_end;
-        y -= select(0, image_end, over{{ u }});
-        source += select(0, new_image, over{{ u }});
         {% endfor %}
         {% for i in range(rows) %}
-        {% for u in range(8) %}
-        acc{{ i }} += subgroupShuffle(x{{ u }}[{{ i % 4 }}], {{ "base + " if sides > 1 else "" }}{{ i // 4 }}u) * dy{{ u }};
+        {% for u in range(LANES) %}
+        acc{{ i }} += subgroupShuffle(v{{ u }}[{{ i % 4 }}], {{ "base + " if sides > 1 else "" }}{{ i // 4 }}u) * dy{{ u }};
         {% endfor %}
         {% endfor %}
+        let x = at.x + 8u;
+        let rows = quotient(x, p.width);
+        let y = at.y + rows;
+        let images = quotient(y, p.height);
+        at = Pixel(at.image + images, y - images * p.height, x - rows * p.width);
     }
     {% if sides > 1 %}
     {% for i in range(rows) %}

@@ -1,10 +1,10 @@
 // Gradient of a depthwise convolution to its weights: for tap (r, s) and output channel o
 //     sum over output pixels (n, y, x) of  x[n, y * step + start + r * dilation, .., o / multiplier] * dy[n, y, x, o]
-// Output rows (of all images; with SIZE > 0 bands of 2 rows) are split into slabs; reduce.wgsl adds their partial sums.
+// Output rows (of all images; with SIZE > 0 bands of 2 rows, of 1 with STRIDE 2) are split into slabs; reduce.wgsl adds their partial sums.
 //
 // SIZE = 0: a thread owns one tap and WIDTH channels of a slab; any kernel, stride, dilation, multiplier.
 // SIZE = 3, 5, 7 (kernel width; no dilation along x, STRIDE 1 or 2, multiplier 1, WIDTH 4): a thread owns BAND rows of the kernel
-// and goes along its output rows in tiles of 2 rows x 4 pixels, reading the BAND + STRIDE source rows of 3 * STRIDE + SIZE columns
+// and goes along its output rows in tiles of a band x 4 pixels, reading the source rows of 3 * STRIDE + SIZE columns
 // under a tile once. On GPUs neighbours are neighbours in channels. STRIP (software drivers): a workgroup of 8 has a slab with all its
 // columns and, where there is one `part`, all channels, because cache misses decide there: it touches the slab, one value a cache line and
 // eight lines an access. `lanes` (8, 4, 2, 1) lie along the channels; the others take other tiles and write slabs of their own.
@@ -57,10 +57,11 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
 }
 {% else %}
 {% set columns = 3 * STRIDE + SIZE %}
-// Adds the tile (band of two rows, column x) to the sums, where `live`.
+{% set tall = 1 if STRIDE == 2 else 2 %}
+// Adds the tile (band, column x) to the sums, where `live`.
 {% macro tile() %}
-            let y = (band - image * bands) * 2u;
-            {% for o in range(2) %}
+            let y = (band - image * bands) * {{ tall }}u;
+            {% for o in range(tall) %}
             {% for c in range(4) %}
             let live{{ o }}_{{ c }} = live && x + {{ c }}u < p.width && y + {{ o }}u < p.height;
             let to{{ o }}_{{ c }} = ((image * p.height + y + {{ o }}u) * p.width + x + {{ c }}u) * p.channels + channel;
@@ -73,13 +74,13 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
             let ok{{ c }} = u32(corner_x + {{ c }}) < p.source_width;
             let at{{ c }} = select(0u, u32(corner_x + {{ c }}) * p.channels, ok{{ c }}) + channel;
             {% endfor %}
-            {% for j in range(BAND + STRIDE) %}
+            {% for j in range((tall - 1) * STRIDE + BAND) %}
             if (u32(corner_y + {{ j }}) < p.source_height) {
                 let source = (image * p.source_height + u32(corner_y + {{ j }})) * p.source_width * p.channels;
                 {% for c in range(columns) %}
                 let x{{ c }} = select(vec4<f32>(), load4_x(source + at{{ c }}), ok{{ c }});
                 {% endfor %}
-                {% for o in range(2) %}
+                {% for o in range(tall) %}
                 {% set b = j - o * STRIDE %}
                 {% if b >= 0 and b < BAND %}
                 {% for s in range(SIZE) %}
@@ -120,23 +121,23 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let kernel_bands = p.kernel_height / {{ BAND }}u;
     let slab = item / kernel_bands;
     let r = (item - slab * kernel_bands) * {{ BAND }}u;
-    let bands = (p.height + 1u) / 2u;
+    let bands = (p.height + {{ tall - 1 }}u) / {{ tall }}u;
     let first = slab * p.slab_rows;
     let end = min(first + p.slab_rows, p.rows);
     if (p.parts == 1u) {
         // From the first image's first row of the slab to the last image's last.
         let image = first / bands;
-        let begin = image * p.height + (first - image * bands) * 2u;
+        let begin = image * p.height + (first - image * bands) * {{ tall }}u;
         let last_image = (end - 1u) / bands;
-        let stop = last_image * p.height + min((end - last_image * bands) * 2u, p.height);
+        let stop = last_image * p.height + min((end - last_image * bands) * {{ tall }}u, p.height);
         var touched = 0.0;
         let line = p.width * p.channels * 4u;
         for (var at = begin * line; at < min(stop * line, begin * line + 0x100000u); at += 128u) {
             touched += load_dy(min(at + lane * 16u, stop * line - 1u));
         }
         let source_line = p.source_width * p.channels * 4u;
-        let from_x = (image * p.source_height + min((first - image * bands) * {{ 2 * STRIDE }}u, p.source_height - 1u)) * source_line;
-        let to_x = (last_image * p.source_height + min((end - last_image * bands) * {{ 2 * STRIDE }}u + 1u, p.source_height)) * source_line;
+        let from_x = (image * p.source_height + min((first - image * bands) * {{ tall * STRIDE }}u, p.source_height - 1u)) * source_line;
+        let to_x = (last_image * p.source_height + min((end - last_image * bands) * {{ tall * STRIDE }}u + 1u, p.source_height)) * source_line;
         for (var at = from_x; at < min(to_x, from_x + 0x100000u); at += 128u) {
             touched += load_x(min(at + lane * 16u, to_x - 1u));
         }
@@ -174,7 +175,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let kernel_bands = p.kernel_height / {{ BAND }}u;
     let slab = item / kernel_bands;
     let r = (item - slab * kernel_bands) * {{ BAND }}u;
-    let bands = (p.height + 1u) / 2u;
+    let bands = (p.height + {{ tall - 1 }}u) / {{ tall }}u;
     let end = min((slab + 1u) * p.slab_rows, p.rows);
     let live = true;
     {{ zero() }}

@@ -5,7 +5,7 @@
 //   Tiles start where y + padding is even (`shift` = padding mod 2 before the image), so which taps are whole is known here.
 // Maths: depthwise_conv2d.wgsl.
 //
-// A tile is 2 rows x 4 columns of the target of 4 channels. Each source row under it is read once: for 3 x 3 with stride 1,
+// A tile is 2 rows (forward with STRIDE 2, where rows share little: 1) x 4 columns of the target of 4 channels. Each source row under it is read once: for 3 x 3 with stride 1,
 // 24 source vec4s and 9 weights for 8 results. Design: tfjs's and ONNX Runtime's DepthwiseConv3x3 with several outputs a thread.
 // - GPUs: a thread owns a tile, neighbours are neighbours in channels.
 // - STRIP (software drivers): a workgroup of 8 owns a strip of rows with all columns and channels, because cache misses decide there:
@@ -17,9 +17,10 @@
 // bias    [C]; any buffer where has_bias is 0
 // y       target [N, H, W, C]
 {% set half = (SIZE - 1) // 2 %}
-{% set rows = half + 1 if UP == 2 else STRIDE + SIZE %}
+{% set tall = 1 if STRIDE == 2 else 2 %}
+{% set rows = half + 1 if UP == 2 else (tall - 1) * STRIDE + SIZE %}
 {% set columns = half + 2 if UP == 2 else 3 * STRIDE + SIZE %}
-{% set move_y = 1 if UP == 2 else 2 * STRIDE %}
+{% set move_y = 1 if UP == 2 else tall * STRIDE %}
 {% set move_x = 2 if UP == 2 else 4 * STRIDE %}
 {% include "grid.wgsl" %}
 {{ input(0, "x", width=4) }}
@@ -46,11 +47,11 @@ fn tap(number: u32, channel: u32) -> vec4<f32> {
 
 // The tile (band, t) of `image` and `channel`, where `live`.
 {% macro tile() %}
-    let y = i32(band * 2u) - p.shift_y;
+    let y = i32(band * {{ tall }}u) - p.shift_y;
     let x = i32(t * 4u) - p.shift_x;
     let corner_y = i32(band * {{ move_y }}u) + p.start_y;
     let corner_x = i32(t * {{ move_x }}u) + p.start_x;
-    {% for o in range(2) %}
+    {% for o in range(tall) %}
     {% for c in range(4) %}
     var acc{{ o }}_{{ c }} = bias;
     {% endfor %}
@@ -65,7 +66,7 @@ fn tap(number: u32, channel: u32) -> vec4<f32> {
         {% for c in range(columns) %}
         let x{{ c }} = select(vec4<f32>(), load4_x(row + at{{ c }}), ok{{ c }});
         {% endfor %}
-        {% for o in range(2) %}
+        {% for o in range(tall) %}
         {% set r = 2 * (half - j) + o if UP == 2 else j - o * STRIDE %}
         {% if r >= 0 and r < SIZE %}
         {% for s in range(SIZE) %}
@@ -84,7 +85,7 @@ fn tap(number: u32, channel: u32) -> vec4<f32> {
         {% endfor %}
     }
     {% endfor %}
-    {% for o in range(2) %}
+    {% for o in range(tall) %}
     if (live && u32(y + {{ o }}) < p.target_height) {
         let to = i32((image * p.target_height + u32(y + {{ o }})) * p.target_width) + x;
         {% for c in range(4) %}
@@ -118,7 +119,7 @@ fn window(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let end = min(first + p.strip, p.tiles_y);
     var touched = 0.0;
     {{ touch("x", "p.source_height", "p.source_width", "i32(first * " ~ move_y ~ "u) + p.start_y", "i32((end - 1u) * " ~ move_y ~ "u + " ~ rows ~ "u) + p.start_y") }}
-    {{ touch("y", "p.target_height", "p.target_width", "i32(first * 2u) - p.shift_y", "i32(end * 2u) - p.shift_y") }}
+    {{ touch("y", "p.target_height", "p.target_width", "i32(first * " ~ tall ~ "u) - p.shift_y", "i32(end * " ~ tall ~ "u) - p.shift_y") }}
     // nothing is NaN, never equal: what has been touched counts as used.
     if (touched == p.nothing) {
         return;

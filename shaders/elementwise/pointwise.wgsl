@@ -1,4 +1,6 @@
-// y = f(operands), element by element, where operands broadcast to the shape of y: f is an expression of the operands' names.
+// y = f(operands), element by element, where operands broadcast to the shape of y: f is an expression of the operands' names. There may be several
+// results of one shape (RESULTS, an expression each), and STATEMENTS before them; both may use the functions of MAPS (map_NAME(x), slope_NAME(x, y))
+// and of PAIRS (pair_NAME(a, b) and, times dy, its two slopes).
 //
 // The host folds axes that all operands walk alike, so that y is seen as AXES axes of sizes d0, d1, .. (the last innermost) and an
 // operand as one step along each (0: it does not have the axis; operands that walk alike share a SET of steps). A thread owns four
@@ -11,8 +13,11 @@ alias I = {{ "vec4<i32>" if VEC else "i32" }};
 {% for o in OPERANDS %}
 {{ input(loop.index0, "in_" ~ o.name, type=o.ty, width=4 if o.vector else 1) }}
 {% endfor %}
-{{ output(OPERANDS | length, "result", type=OUT, width=4 if VEC else 1) }}
-{% set ns = namespace(text="n: u32, a: f32, b: f32") %}
+{% for _ in RESULTS %}
+{{ output(OPERANDS | length + loop.index0, "result" ~ loop.index0, type=OUT, width=4 if VEC else 1) }}
+{% endfor %}
+{% set ns = namespace(text="n: u32") %}
+{% for number in NUMBERS %}{% set ns.text = ns.text ~ ", " ~ number ~ ": f32" %}{% endfor %}
 {% for axis in range(AXES) %}{% set ns.text = ns.text ~ ", d" ~ axis ~ ": u32" %}{% endfor %}
 {% for set_ in range(SETS) %}{% for axis in range(AXES) %}{% set ns.text = ns.text ~ ", s" ~ set_ ~ "_" ~ axis ~ ": u32" %}{% endfor %}{% endfor %}
 {{ params(ns.text) }}
@@ -26,6 +31,40 @@ fn power(a: V, b: V) -> V {
     return select(select(log(a), select(size, -size, odd), whole), size, a >= V(0.0));
 }
 {% endif %}
+{% if MAPS %}
+{% include "activation.wgsl" %}
+{% endif %}
+{% for m in MAPS %}
+
+fn scalar_{{ m.name }}(x: f32) -> f32 {
+    return {{ m.forward }};
+}
+
+fn map_{{ m.name }}(x: V) -> V {
+    return {% if VEC %}V(scalar_{{ m.name }}(x.x), scalar_{{ m.name }}(x.y), scalar_{{ m.name }}(x.z), scalar_{{ m.name }}(x.w)){% else %}scalar_{{ m.name }}(x){% endif %};
+}
+
+fn scalar_slope_{{ m.name }}(x: f32, y: f32) -> f32 {
+    return {{ m.derivative }};
+}
+
+fn slope_{{ m.name }}(x: V, y: V) -> V {
+    {% set slope = "scalar_slope_" ~ m.name %}
+    return {% if VEC %}V({{ slope }}(x.x, y.x), {{ slope }}(x.y, y.y), {{ slope }}(x.z, y.z), {{ slope }}(x.w, y.w)){% else %}{{ slope }}(x, y){% endif %};
+}
+{% endfor %}
+{% for pair in PAIRS %}
+
+fn pair_{{ pair.name }}(a: V, b: V) -> V {
+    return {{ pair.forward }};
+}
+{% for side in ["a", "b"] %}
+
+fn pair_{{ pair.name }}_{{ side }}(dy: V, a: V, b: V) -> V {
+    return {{ pair.derivatives[loop.index0] }};
+}
+{% endfor %}
+{% endfor %}
 
 @compute @workgroup_size(64)
 fn pointwise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -47,5 +86,10 @@ fn pointwise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
     {% for o in OPERANDS %}
     let {{ o.name }} = {% if o.vector %}load4_in_{{ o.name }}(at{{ o.set }}){% elif VEC %}vec4(load_in_{{ o.name }}(at{{ o.set }})){% else %}load_in_{{ o.name }}(at{{ o.set }}){% endif %};
     {% endfor %}
-    {{ "store4_result" if VEC else "store_result" }}(i, {{ EXPRESSION }});
+    {% for statement in STATEMENTS %}
+    {{ statement }}
+    {% endfor %}
+    {% for result in RESULTS %}
+    {{ "store4_result" if VEC else "store_result" }}{{ loop.index0 }}(i, {{ result }});
+    {% endfor %}
 }

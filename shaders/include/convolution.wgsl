@@ -9,6 +9,7 @@
 //
 // Weights are packed (pack.wgsl): [group][tap * rows + row, and last the bias][columns / 4] vec4s; conv2d_cpu.wgsl reads most where they
 // are.
+{% include "quotient.wgsl" %}
 {{ params("pixels: u32, sub_height: u32, sub_width: u32, target_height: u32, target_width: u32, target_channels: u32,
     source_height: u32, source_width: u32, source_channels: u32, rows: u32, columns: u32, kernel_height: u32, kernel_width: u32,
     step_y: u32, step_x: u32, up_y: u32, up_x: u32, start_y: i32, start_x: i32, dilation_y: i32, dilation_x: i32,
@@ -45,12 +46,6 @@ fn origin(t: Tile) -> Origin {
     let row = t.pixel / p.sub_width;
     let image = row / p.sub_height;
     return Origin(t.pixel, image, row - image * p.sub_height, t.pixel - row * p.sub_width);
-}
-
-// a / b for small a: integer division costs ten times as much on a processor. The half keeps the quotient off whole numbers, so it is
-// exact while a is below four millions.
-fn quotient(a: u32, b: u32) -> u32 {
-    return u32((f32(a) + 0.5) / f32(b));
 }
 
 // The pixel `offset` behind a tile's first.

@@ -3,6 +3,7 @@
 // a matrix product whose long side is the pixels: they are split into slabs, each slab writes its partial sums
 //     partial [slab][group][tap * row_channels + c][columns / 4] vec4s (on software drivers [slab][filter][tap * row_channels + c]),
 // and reduce.wgsl adds the slabs.
+{% include "quotient.wgsl" %}
 {{ params("pixels: u32, height: u32, width: u32, filters: u32, source_height: u32, source_width: u32, source_channels: u32,
     rows: u32, row_channels: u32, columns: u32, kernel_width: u32, step_y: u32, step_x: u32, start_y: i32, start_x: i32,
     dilation_y: i32, dilation_x: i32, slab_pixels: u32, row_tiles: u32, column_tiles: u32, channel_groups: u32, tiles: u32, slab_floats: u32") }}
@@ -49,6 +50,8 @@ fn next(at: Pixel) -> Pixel {
 
 // Where a row finds its source value for an output pixel; NONE outside.
 const NONE = 0xffffffffu;
+// Far enough outside that no row comes back.
+const OUTSIDE = -0x40000000;
 fn source_at(at: Pixel, row: Row) -> u32 {
     let y = i32(at.y * p.step_y) + row.y;
     let x = i32(at.x * p.step_x) + row.x;

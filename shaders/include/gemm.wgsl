@@ -2,6 +2,8 @@
 //
 // Element (row, k) of A lies at row * a_x + k * a_k, element (k, column) of B at k * b_k + column * b_x, so the forms NN, NT and TN are
 // strides; C is contiguous, [batch, slice, M, N]. The batch has three axes; an operand that is shared along one has step 0 there.
+// Tiles of one matrix are numbered in bands of `band` columns of tiles, row by row within a band, so that what neighbours read of B stays in
+// a cache.
 // A and B say how four elements of an operand are read: "k" one vec4 along k, "x" one vec4 along rows or columns, "s" one by one.
 // Where K is split, slices are partial sums (CT is f32) that partial_sums.wgsl adds up.
 {% include "grid.wgsl" %}
@@ -11,7 +13,7 @@
 {% if BIAS %}
 {{ input(3, "bias", type="f32") }}
 {% endif %}
-{{ params("m: u32, n: u32, k: u32, a_x: u32, a_k: u32, b_x: u32, b_k: u32, tiles_m: u32, tiles_n: u32, tiles: u32, slices: u32, slice_k: u32, batch1: u32, batch2: u32, a0: u32, a1: u32, a2: u32, b0: u32, b1: u32, b2: u32, alpha: f32") }}
+{{ params("m: u32, n: u32, k: u32, a_x: u32, a_k: u32, b_x: u32, b_k: u32, tiles_m: u32, tiles_n: u32, tiles: u32, band: u32, slices: u32, slice_k: u32, batch1: u32, batch2: u32, a0: u32, a1: u32, a2: u32, b0: u32, b1: u32, b2: u32, alpha: f32, nothing: f32") }}
 
 // Where a tile starts: its row and column in tiles, its range of k, and the first elements of its matrices.
 struct Tile {
@@ -25,8 +27,15 @@ struct Tile {
 }
 
 fn locate(index: u32) -> Tile {
-    let row = index / p.tiles_n;
-    let slice = row / p.tiles_m;
+    let matrix = p.tiles_m * p.tiles_n;
+    let slice = index / matrix;
+    let rest = index - slice * matrix;
+    let band = rest / (p.tiles_m * p.band);
+    let first = band * p.band;
+    let width = min(p.band, p.tiles_n - first);
+    let inside = rest - first * p.tiles_m;
+    let row = inside / width;
+    let column = first + inside - row * width;
     let batch = slice / p.slices;
     let i2 = batch % p.batch2;
     let i1 = batch / p.batch2 % p.batch1;
@@ -34,7 +43,7 @@ fn locate(index: u32) -> Tile {
     let first_k = slice % p.slices * p.slice_k;
     let a = i0 * p.a0 + i1 * p.a1 + i2 * p.a2;
     let b = i0 * p.b0 + i1 * p.b1 + i2 * p.b2;
-    return Tile(row % p.tiles_m, index % p.tiles_n, first_k, min(p.k, first_k + p.slice_k), a, b, slice * p.m * p.n);
+    return Tile(row, column, first_k, min(p.k, first_k + p.slice_k), a, b, slice * p.m * p.n);
 }
 
 // Stores four columns of a row; c is the matrix's first element. Nothing is written outside the matrix.

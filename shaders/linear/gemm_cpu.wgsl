@@ -4,6 +4,8 @@
 // With subgroups (SG lanes of a fixed number): a workgroup is one subgroup and owns R rows x 4 SG columns; a lane owns 4 adjacent columns, so
 // one vec4 access of B brings 4 SG columns of one k. One vec4 access of A brings SG / 2 rows x 8 k (A = "k": lane -> row l / 2, half l & 1) or
 // 4 SG rows of one k (A = "x"); subgroupShuffle spreads its values. Without (SG = 0): an invocation owns R rows x 4 Q columns by itself.
+// All products of one accumulator in a step of k follow each other, so it is loaded and stored once a step. An operand read along x steps over
+// a row of memory each k, farther than a prefetcher follows: its cache lines are touched one step ahead, up to SG of them by one access.
 // What is left of K after steps of STEP, and all of it where A cannot be read by vec4, goes one k at a time.
 // Rows and columns beyond the edge repeat the last one and are not stored.
 // Design and measurements: this project's prototypes on llvmpipe (docs/kernels.md).
@@ -65,8 +67,35 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let a_row{{ i }} = (t.a + min(row + {{ 4 * L * i }}u + lane * 4u, p.m - 4u)) / 4u;
         {% endfor %}
     {% endif %}
+    {% if SG %}
+    var touched = 0.0;
+        {% set lines_a = (R // 2 + SG - 1) // SG %}
+        {% if B == "x" %}
+            {% for i in range(2) %}
+    let line_b{{ i }} = min(t.column * {{ 4 * L }}u + (lane + {{ i * SG }}u) / 8u * 16u, p.n - 1u);
+            {% endfor %}
+        {% endif %}
+        {% if A == "x" %}
+            {% for i in range(lines_a) %}
+    let line_a{{ i }} = min(row + (lane + {{ i * SG }}u) / 8u * 16u, p.m - 1u);
+            {% endfor %}
+        {% endif %}
+    {% endif %}
     let whole = t.first_k + (t.end_k - t.first_k) / {{ STEP }}u * {{ STEP }}u;
     for (; k < whole; k += {{ STEP }}u) {
+    {% if SG %}
+        // The lines of the next step: lane -> (k, line of 16 floats).
+        {% if B == "x" %}
+            {% for i in range(2) %}
+        touched += load_b(t.b + min(k + 8u + (lane + {{ i * SG }}u) % 8u, p.k - 1u) * p.b_k + line_b{{ i }});
+            {% endfor %}
+        {% endif %}
+        {% if A == "x" %}
+            {% for i in range(lines_a) %}
+        touched += load_a(t.a + min(k + 8u + (lane + {{ i * SG }}u) % 8u, p.k - 1u) * p.a_k + line_a{{ i }});
+            {% endfor %}
+        {% endif %}
+    {% endif %}
     {% if A == "k" %}
         {% for i in range(loads) %}
         let a{{ i }} = load4_a(a_row{{ i }} + k / 4u);
@@ -82,39 +111,45 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         {% endfor %}
     {% endif %}
     {% for kk in range(STEP) %}
-        {
         {% if A == "x" %}
             {% for i in range(loads) %}
-            let a{{ i }} = load4_a(a_row{{ i }} + k * a_k + {{ kk }}u * a_k);
+        let a{{ i }}_{{ kk }} = load4_a(a_row{{ i }} + k * a_k + {{ kk }}u * a_k);
             {% endfor %}
         {% endif %}
         {% for q in range(Q) %}
             {% if B == "k" %}
-            let y{{ q }} = vec4<f32>({% for j in range(4) %}b{{ q }}_{{ j }}_{{ kk // 4 }}[{{ kk % 4 }}], {% endfor %});
+        let y{{ q }}_{{ kk }} = vec4<f32>({% for j in range(4) %}b{{ q }}_{{ j }}_{{ kk // 4 }}[{{ kk % 4 }}], {% endfor %});
             {% elif B == "x" %}
-            let y{{ q }} = load4_b(b{{ q }} + k * b_k + {{ kk }}u * b_k);
+        let y{{ q }}_{{ kk }} = load4_b(b{{ q }} + k * b_k + {{ kk }}u * b_k);
             {% else %}
-            let k{{ q }} = (k + {{ kk }}u) * b_k;
-            let y{{ q }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k{{ q }}), {% endfor %});
+        let k{{ q }}_{{ kk }} = (k + {{ kk }}u) * b_k;
+        let y{{ q }}_{{ kk }} = vec4<f32>({% for j in range(4) %}load_b(b{{ q }}_{{ j }} + k{{ q }}_{{ kk }}), {% endfor %});
             {% endif %}
         {% endfor %}
-        {% for r in range(R) %}
+    {% endfor %}
+    {% for r in range(R) %}
+        {% for kk in range(STEP) %}
             {% if A == "k" and SG %}
-            let x{{ r }} = subgroupShuffle(a{{ r // per_load }}[{{ kk % 4 }}], {{ r % per_load * 2 + kk // 4 }}u);
+        let x{{ r }}_{{ kk }} = subgroupShuffle(a{{ r // per_load }}[{{ kk % 4 }}], {{ r % per_load * 2 + kk // 4 }}u);
             {% elif A == "k" %}
-            let x{{ r }} = a{{ r }}[{{ kk }}];
+        let x{{ r }}_{{ kk }} = a{{ r }}[{{ kk }}];
             {% elif SG %}
-            let x{{ r }} = subgroupShuffle(a{{ r // (4 * L) }}[{{ r % 4 }}], {{ r % (4 * L) // 4 }}u);
+        let x{{ r }}_{{ kk }} = subgroupShuffle(a{{ r // (4 * L) }}_{{ kk }}[{{ r % 4 }}], {{ r % (4 * L) // 4 }}u);
             {% else %}
-            let x{{ r }} = a{{ r // 4 }}[{{ r % 4 }}];
+        let x{{ r }}_{{ kk }} = a{{ r // 4 }}_{{ kk }}[{{ r % 4 }}];
             {% endif %}
             {% for q in range(Q) %}
-            sum{{ r }}_{{ q }} += x{{ r }} * y{{ q }};
+        sum{{ r }}_{{ q }} += x{{ r }}_{{ kk }} * y{{ q }}_{{ kk }};
             {% endfor %}
         {% endfor %}
-        }
     {% endfor %}
     }
+    {% if SG %}
+    // nothing is NaN, never equal: what has been touched counts as used.
+    if (touched == p.nothing) {
+        return;
+    }
+    {% endif %}
 {% endif %}
     for (; k < t.end_k; k++) {
 {% for i in range((R + L - 1) // L) %}

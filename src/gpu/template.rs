@@ -28,6 +28,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),
+    ("quotient.wgsl", include_str!("../../shaders/include/quotient.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),

@@ -2,6 +2,7 @@
 
 use crate::autograd::Gradients;
 use crate::error::Result;
+use crate::ops::elementwise::fuse::fuse;
 
 /// Scales every gradient whose norm exceeds `max_norm` down to it, each tensor by itself: g min(1, max_norm / (|g| + 1e-6)).
 ///
@@ -10,9 +11,8 @@ use crate::error::Result;
 pub fn clip_each_norm(gradients: &mut Gradients, max_norm: f32) -> Result<()> {
     gradients.map(|gradient| {
         let flat = gradient.reshape(&[gradient.elements()])?;
-        let norm = flat.square()?.sum(&[0], false)?.sqrt()?;
-        let factor = norm.add_scalar(1e-6)?.reciprocal()?.mul_scalar(max_norm)?.clamp(0.0, 1.0)?;
-        flat.mul(&factor)?.reshape(gradient.shape())
+        let squares = flat.square()?.sum(&[0], false)?;
+        fuse([&flat, &squares], |[g, squares]| g * (max_norm / (squares.sqrt() + 1e-6)).minimum(1.0))?.reshape(gradient.shape())
     })
 }
 

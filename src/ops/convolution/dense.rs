@@ -36,9 +36,13 @@ pub(super) const SHADERS: &[&str] = &[
 /// Partial sums hold at most this many floats (64 MiB).
 const PARTIALS: usize = 16 << 20;
 
-const SCHEDULE: &str = "convolution/conv2d.schedule";
-/// Whether pointwise convolutions are products of matrices.
-const PRODUCT: Knob = Knob { name: "convolution/conv2d.product", choices: &[0, 1] };
+/// Pixels of a slab of the gradient to the weights, on software drivers; by the channels of both images.
+const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", choices: &[256, 512, 1024, 2048] };
+/// Workgroups that the gradient to the weights is split into at least, on GPUs; by pixels.
+const SLAB_GROUPS: Knob = Knob { name: "convolution/dense_weight.groups", choices: &[128, 256, 512, 1024] };
+
+/// Whether pointwise convolutions are products of matrices; by pixels.
+const PRODUCT: Knob = Knob { name: "convolution/dense.product", choices: &[0, 1] };
 
 /// Which version of a kernel fits the adapter and the width of a group.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,12 +52,15 @@ enum Version {
     Simd,
 }
 
-fn version(gpu: &Gpu, groups: usize, columns: usize) -> Version {
-    let capabilities = gpu.capabilities();
-    match gpu.schedule(SCHEDULE, 0) {
-        Schedule::Cpu if capabilities.fixed_subgroup() == Some(8) => Version::Cpu,
+fn schedule(gpu: &Gpu, g: &Geometry) -> Schedule {
+    gpu.schedule("convolution/dense.schedule", Knob::bucket(g.pixels()))
+}
+
+fn version(gpu: &Gpu, g: &Geometry, columns: usize) -> Version {
+    match schedule(gpu, g) {
+        Schedule::Cpu if gpu.capabilities().fixed_subgroup() == Some(8) => Version::Cpu,
         // A tile of 64 columns would stand mostly empty.
-        Schedule::Simd if groups == 1 || columns > 16 => Version::Simd,
+        Schedule::Simd if g.groups == 1 || columns > 16 => Version::Simd,
         _ => Version::Plain,
     }
 }
@@ -89,7 +96,7 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
 /// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
     let may = is_flat(g) && g.groups == 1 && x.dtype() == DType::F32;
-    may && x.gpu().tuned(&PRODUCT, 0, u32::from(x.gpu().schedule(SCHEDULE, 0) == Schedule::Simd)) == 1
+    may && x.gpu().tuned(&PRODUCT, Knob::bucket(g.pixels()), u32::from(schedule(x.gpu(), g) == Schedule::Simd)) == 1
 }
 
 /// Whether source and target pixels are the same, one by one.
@@ -155,16 +162,16 @@ impl Gather {
             return Ok(y);
         }
         let columns4 = self.columns.div_ceil(4);
-        let version = version(x.gpu(), g.groups, self.columns);
+        let version = version(x.gpu(), g, self.columns);
         let by_fours = self.rows.is_multiple_of(4);
         // Whether weights are read where they are.
         let in_place = version == Version::Cpu && by_fours && (self.forward || self.columns.is_multiple_of(4));
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
-        // Few columns: half of the lanes take other pixels.
+        // Few columns: half of the lanes take half of the pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
         let (kernel, tile_pixels, tile_columns4) = match version {
             Version::Plain => (&PLAIN, 4, 1),
-            Version::Cpu => (&CPU, 32 * 8 / lanes, lanes),
+            Version::Cpu => (&CPU, 32, lanes),
             Version::Simd => (&SIMD, 64, 16),
         };
         // Taps times the channels of a round.
@@ -244,7 +251,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     }
     let rows = kh * kw * channels;
     let columns4 = columns.div_ceil(4);
-    let version = version(x.gpu(), g.groups, columns);
+    let version = version(x.gpu(), g, columns);
     // Pixels that are the same one by one are one long row.
     let flat = [1, g.pixels()];
     let ([h, w], [oh, ow]) = if is_flat(g) { (flat, flat) } else { (g.input, g.output) };
@@ -253,12 +260,18 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let (kernel, tile_rows, tile_columns4, wanted) = match version {
         Version::Plain => (&WEIGHT_PLAIN, 4, 1, 4096usize),
         Version::Cpu => (&WEIGHT_CPU, 4 * lanes, lanes, 16),
-        Version::Simd => (&WEIGHT_SIMD, 64, 16, 512),
+        Version::Simd => (&WEIGHT_SIMD, 64, 16, x.gpu().tuned(&SLAB_GROUPS, Knob::bucket(g.pixels()), 512) as usize),
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
     let tiles = row_tiles * column_tiles * g.groups;
     // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images) that stay in its cache.
-    let cached = if version == Version::Cpu { g.pixels() / (65536 / (g.channels + g.filters)).clamp(256, 1024) } else { 1 };
+    let cached = if version == Version::Cpu {
+        let channels = g.channels + g.filters;
+        let least = 1 << (65536 / channels).clamp(256, 1024).ilog2();
+        g.pixels() / x.gpu().tuned(&SLAB_PIXELS, Knob::bucket(channels), least) as usize
+    } else {
+        1
+    };
     let slabs = Slabs::new(g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
     let partial_shape = match version {
@@ -271,10 +284,8 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let ([step_y, step_x], [dilation_y, dilation_x]) = (g.stride, signed(g.dilation, 1));
     let [start_y, start_x] = signed(g.before, -1);
     let tiles = tiles * slabs.count;
-    let mut launch = Launch::new(x.gpu(), kernel, "gradient")
-        .storage(x.dtype().storage())
-        .flops(g.flops())
-        .define("VECTOR_OUT", columns.is_multiple_of(4));
+    let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).flops(g.flops());
+    launch = launch.define("VECTOR_OUT", columns.is_multiple_of(4));
     if version != Version::Simd {
         launch = launch.define("VECTOR", channels.is_multiple_of(4));
     }

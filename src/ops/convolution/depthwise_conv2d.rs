@@ -3,7 +3,7 @@
 use super::dense::{Slabs, gradients, reduce, tap_step};
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
@@ -80,14 +80,24 @@ fn window(g: &Geometry) -> Option<(usize, usize)> {
     (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
-/// Bands of 2 rows in a strip of the window kernel, on software drivers.
-const STRIP: usize = 2;
-/// Bytes of both images that a slab of the gradient to the weights may have on software drivers, so that it stays in a core's cache.
-const CACHED: usize = 256 << 10;
+/// Rows of the target in a strip of the window kernel, on software drivers; by channels.
+const STRIP_ROWS: Knob = Knob { name: "convolution/depthwise.strip_rows", choices: &[2, 4, 8, 16] };
+/// KiB of both images that a slab of the gradient to the weights may have on software drivers, so that it stays in a core's cache; by
+/// channels.
+const SLAB_KIB: Knob = Knob { name: "convolution/depthwise_weight.slab_kib", choices: &[64, 128, 256, 512, 1024] };
 /// Workgroups that share such a gradient at least.
 const WORKGROUPS: usize = 16;
 /// Rounds of each of its loops that touch a strip, at most.
 const TOUCHES: usize = 1 << 13;
+
+/// Rows of a tile of the window kernels: with stride 2 rows share little, and the text would be twice as long.
+fn tile_rows(stride: usize) -> usize {
+    if stride == 2 { 1 } else { 2 }
+}
+
+fn schedule(gpu: &Gpu, g: &Geometry) -> Schedule {
+    gpu.schedule("convolution/depthwise.schedule", Knob::bucket(g.pixels()))
+}
 
 /// Of 8 lanes, those that lie along the channels: the least power of two that takes all.
 fn channel_lanes(channels4: usize) -> usize {
@@ -120,14 +130,14 @@ fn run_window(
     };
     let last = if backwards && up == 1 { size * size - 1 } else { 0 };
     let y = Tensor::empty(x.gpu(), [g.images, h, w, g.channels], x.dtype())?;
-    let (channels4, tiles_y, tiles_x) = (g.channels / 4, (h + shift_y as usize).div_ceil(2), (w + shift_x as usize).div_ceil(4));
+    let tall = tile_rows(if up == 1 { stride } else { 1 });
+    let (channels4, tiles_y, tiles_x) = (g.channels / 4, (h + shift_y as usize).div_ceil(tall), (w + shift_x as usize).div_ceil(4));
     let count = g.images * tiles_y * tiles_x * channels4;
     let lanes = channel_lanes(channels4);
-    let strip = STRIP;
+    let strip = x.gpu().tuned(&STRIP_ROWS, Knob::bucket(g.channels), 4) as usize / tall;
     let strips = tiles_y.div_ceil(strip);
     let rounds = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
-    let capabilities = x.gpu().capabilities();
-    let by_strip = x.gpu().schedule(SCHEDULE, 0) == Schedule::Cpu && capabilities.may_walk(rounds);
+    let by_strip = schedule(x.gpu(), g) == Schedule::Cpu && x.gpu().capabilities().may_walk(rounds);
     #[rustfmt::skip]
     let launch = Launch::new(x.gpu(), &WINDOW, "window")
         .storage(x.dtype().storage())
@@ -202,21 +212,22 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         0 => taps,
         _ => kh / band,
     };
-    // Rows of all images, or bands of two.
-    let rows = g.images * if size == 0 { h } else { h.div_ceil(2) };
+    // Rows of all images, or tiles of them.
+    let tall = if size == 0 { 1 } else { tile_rows(stride) };
+    let rows = g.images * h.div_ceil(tall);
     let channels = g.filters / width;
     let columns = g.filters.next_multiple_of(4);
-    let capabilities = x.gpu().capabilities();
+    let schedule = schedule(x.gpu(), g);
+    let cached = (x.gpu().tuned(&SLAB_KIB, Knob::bucket(channels * width), 256) as usize) << 10;
     let lanes = channel_lanes(channels);
     let blocks = channels.div_ceil(lanes);
-    let row_bytes = 8 * (w * g.filters + stride * source_w * g.channels);
+    let row_bytes = 4 * tall * (w * g.filters + stride * source_w * g.channels);
     // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a whole is split by channels first.
-    let small = rows * row_bytes <= CACHED;
-    let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(CACHED).max(WORKGROUPS) };
+    let small = rows * row_bytes <= cached;
+    let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(cached).max(WORKGROUPS) };
     let by_strip = Slabs::new(rows, wanted, 1, taps * columns * 8);
     let rounds = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
-    let schedule = x.gpu().schedule(SCHEDULE, 0);
-    let strip = size != 0 && schedule == Schedule::Cpu && capabilities.may_walk(rounds);
+    let strip = size != 0 && schedule == Schedule::Cpu && x.gpu().capabilities().may_walk(rounds);
     let threads = if schedule == Schedule::Simd { 16384usize } else { 4096 };
     let slabs = if strip { by_strip } else { Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns) };
     let (parts, written) = if strip { (if small { blocks } else { 1 }, slabs.count * (8 / lanes)) } else { (1, slabs.count) };

@@ -11,15 +11,15 @@ use crate::tensor::{Spec, Tensor};
 
 /// A pair's definition.
 #[derive(Debug, Clone, Copy)]
-struct Definition {
+pub(super) struct Definition {
     /// PyTorch's name.
-    name: &'static str,
+    pub name: &'static str,
     /// WGSL expression of `a` and `b`.
-    forward: &'static str,
+    pub forward: &'static str,
     /// `dy` times the derivatives by `a` and by `b`: WGSL expressions of `dy`, `a` and `b`.
-    derivatives: [&'static str; 2],
+    pub derivatives: [&'static str; 2],
     /// The same pair in float64.
-    reference: fn(f64, f64) -> f64,
+    pub reference: fn(f64, f64) -> f64,
     /// Where samples of `a` and of `b` lie; normal values where there is no rule.
     domains: [Option<(f64, f64)>; 2],
 }
@@ -29,7 +29,7 @@ const fn pair(name: &'static str, forward: &'static str, derivatives: [&'static 
 }
 
 /// All pairs. Ties of `maximum` and `minimum` give half of the gradient to each side, as in PyTorch.
-const PAIRS: &[Definition] = &[
+pub(super) const PAIRS: &[Definition] = &[
     pair("add", "a + b", ["dy", "dy"], |a, b| a + b),
     pair("sub", "a - b", ["dy", "-dy"], |a, b| a - b),
     pair("mul", "a * b", ["dy * b", "dy * a"], |a, b| a * b),
@@ -61,7 +61,7 @@ const PAIRS: &[Definition] = &[
 ];
 
 /// Whether a WGSL expression reads the variable `name`.
-fn reads(expression: &str, name: &str) -> bool {
+pub(super) fn reads(expression: &str, name: &str) -> bool {
     expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == name)
 }
 

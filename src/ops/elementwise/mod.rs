@@ -1,8 +1,11 @@
-//! Element-wise operators: maps of one tensor, broadcasting pairs, choices, conversions and random masks.
+//! Element-wise operators: maps of one tensor, broadcasting pairs, chains of them in one kernel, choices, conversions and
+//! random masks.
 
 pub mod binary;
 pub mod cast;
 pub mod dropout;
+pub mod expression;
+pub mod fuse;
 pub mod map;
 pub(crate) mod pointwise;
 pub mod where_;
@@ -13,7 +16,7 @@ use super::entry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = map::entries();
     entries.extend(binary::entries());
-    entries.extend([where_::entry(), cast::entry()]);
+    entries.extend([where_::entry(), cast::entry(), fuse::entry()]);
     entries.extend(dropout::entries());
     entries
 }

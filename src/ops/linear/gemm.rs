@@ -15,6 +15,9 @@ static PARTIAL_SUMS: Kernel = kernel!("linear/partial_sums");
 /// Slices are multiples of the `simd` schedule's step along K.
 const STEP: usize = 16;
 
+/// Columns of tiles whose part of B neighbouring workgroups share.
+const BAND: usize = 8;
+
 /// How one operand lies in memory, in elements.
 #[derive(Debug, Clone, Copy, Default)]
 struct Operand {
@@ -119,7 +122,6 @@ impl Gemm {
                 let rows = match self.m {
                     0..=8 => 8,
                     9..=16 => 16,
-                    _ if self.k <= 128 => 16,
                     _ => 32,
                 };
                 Tiling { rows, columns: 4 * lanes as usize, busy: 16 }
@@ -187,6 +189,7 @@ impl Gemm {
                 tiles_m,
                 tiles_n,
                 tiles,
+                BAND,
                 slices,
                 slice_k,
                 batch1,
@@ -197,7 +200,8 @@ impl Gemm {
                 b0,
                 b1,
                 b2,
-                alpha
+                alpha,
+                f32::NAN
             ])
             .groups(groups)?;
         match partial {

@@ -2,9 +2,9 @@
 //!
 //! The mask of the activation is never stored: backward recomputes it from `x`.
 
-use super::columns::{Plan, WALK_LANES};
+use super::columns::{Plan, Walk};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, Param, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
@@ -39,9 +39,9 @@ pub struct BatchNorm {
     options: BatchNormOptions,
 }
 
-fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Tensor) {
+fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Option<Tensor>) {
     if let Some(slot) = gradients.get_mut(input) {
-        *slot = Some(gradient);
+        *slot = gradient;
     }
 }
 
@@ -59,56 +59,78 @@ impl BatchNorm {
         self.options.activation != Activation::None
     }
 
-    /// Tells a kernel of backward what to recompute.
-    fn fuse<'a>(&self, launch: Launch<'a>, residual: Option<&Tensor>) -> Launch<'a> {
-        launch
-            .define("ACTIVE", self.active())
-            .define("RESIDUAL", residual.is_some())
-            .define("DERIVATIVE", self.options.activation.derivative())
+    /// A launch of one step of a walk over x, which is bound first.
+    fn walk<'a>(&self, plan: &Plan, x: &'a Tensor, step: &'a str, walk: Walk) -> (Launch<'a>, Vec<Param>, usize) {
+        let (launch, params, groups) = plan.launch(x.gpu(), step, walk);
+        (launch.storage(x.dtype().storage()).read(x), params, groups)
     }
 
-    /// `affine` of the batch, which also moves the running statistics.
-    fn train(&self, plan: &Plan, inputs: [&Tensor; 5]) -> Result<Tensor> {
+    /// Normalises by the statistics of the batch, which also move the running ones: y and `affine`.
+    fn train(&self, plan: &Plan, inputs: [&Tensor; 5], residual: Option<&Tensor>, y: &Tensor) -> Result<Tensor> {
         let [x, weight, bias, mean, var] = inputs;
         let gpu = x.gpu();
         let affine = Tensor::empty(gpu, [5, plan.channels()], DType::F32)?;
-        let (slab_rows, slabs) = plan.slabs();
-        let partials = Tensor::empty(gpu, [slabs, 2, plan.channels()], DType::F32)?;
-        let (launch, threads, groups) = plan.reduction(gpu, "statistics", true, slabs);
-        launch
-            .storage(x.dtype().storage())
-            .read(x)
-            .write(&partials)
-            .params(params![plan.rows, plan.columns, threads, slabs, slab_rows])
-            .groups(groups)?;
-        let (launch, threads, groups) = plan.reduction(gpu, "combine", false, 1);
-        launch
-            .storage(x.dtype().storage())
-            .read(&partials)
-            .read(x)
-            .read(weight)
-            .read(bias)
-            .write(mean)
-            .write(var)
-            .write(&affine)
-            .params(params![plan.rows, plan.columns, threads, 1usize, slab_rows, slabs, self.options.momentum, self.options.eps])
-            .groups(groups)?;
+        let numbers = |mut params: Vec<Param>| {
+            params.extend(params![plan.slab_rows(), self.options.momentum, self.options.eps]);
+            params
+        };
+        if plan.small() {
+            let (launch, params, groups) = self.walk(plan, x, "normalize", Walk::Columns);
+            let launch = launch.read(weight).read(bias).write(mean).write(var).write(&affine).write(y);
+            self.activate(launch, residual).params(&numbers(params)).groups(groups)?;
+            return Ok(affine);
+        }
+        let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
+        let (launch, params, groups) = self.walk(plan, x, "statistics", Walk::Slabs);
+        launch.write(&partials).params(&numbers(params)).groups(groups)?;
+        let (launch, params, groups) = plan.launch(gpu, "combine", Walk::Partials);
+        let launch = launch.storage(x.dtype().storage()).read(&partials).read(x).read(weight).read(bias);
+        launch.write(mean).write(var).write(&affine).params(&numbers(params)).groups(groups)?;
+        self.normalize(plan, x, &affine, residual, y)?;
         Ok(affine)
     }
 
     /// `affine` of the running statistics.
-    fn frozen(&self, plan: &Plan, inputs: [&Tensor; 5]) -> Result<Tensor> {
+    fn frozen(&self, inputs: [&Tensor; 5]) -> Result<Tensor> {
         let [x, weight, bias, mean, var] = inputs;
-        let affine = Tensor::empty(x.gpu(), [5, plan.channels()], DType::F32)?;
-        plan.launch(x.gpu(), "frozen", 1, false, WALK_LANES)
-            .read(weight)
-            .read(bias)
-            .read(mean)
-            .read(var)
-            .write(&affine)
-            .params(params![plan.columns, plan.columns, 1usize, self.options.eps])
-            .invocations(plan.columns)?;
+        let c = x.shape().last();
+        let affine = Tensor::empty(x.gpu(), [5, c], DType::F32)?;
+        let launch = Launch::new(x.gpu(), &BATCH_NORM, "frozen").define("STEP", "frozen").define("WIDTH", 1).define("BLOCKS", 1);
+        let launch = launch.define("LANES", 1).define("SHUFFLE", true).read(weight).read(bias).read(mean).read(var).write(&affine);
+        launch.params(params![c, self.options.eps]).invocations(c)?;
         Ok(affine)
+    }
+
+    /// y of x and `affine`.
+    fn normalize(&self, plan: &Plan, x: &Tensor, affine: &Tensor, residual: Option<&Tensor>, y: &Tensor) -> Result<()> {
+        let (launch, mut params, groups) = self.walk(plan, x, "apply", Walk::Rows);
+        params.extend(params![0usize, 0.0f32, 0.0f32]);
+        self.activate(launch.read(affine).write(y), residual).params(&params).groups(groups)
+    }
+
+    /// Tells a kernel of forward what lies behind the normalisation.
+    fn activate<'a>(&self, launch: Launch<'a>, residual: Option<&Tensor>) -> Launch<'a> {
+        let launch = launch.define("FORWARD", self.options.activation.forward()).define("RESIDUAL", residual.is_some());
+        residual.into_iter().fold(launch, |launch, tensor| launch.read(tensor))
+    }
+
+    /// A launch of one step of backward, which recomputes what activation and residual did. Bound are x, `affine` and dy.
+    fn upstream<'a>(
+        &self,
+        plan: &Plan,
+        x: &'a Tensor,
+        affine: &Tensor,
+        dy: &Tensor,
+        step: (&'a str, Walk),
+        residual: bool,
+    ) -> (Launch<'a>, Vec<Param>, usize) {
+        let (launch, params, groups) = self.walk(plan, x, step.0, step.1);
+        let launch = launch
+            .define("ACTIVE", self.active())
+            .define("RESIDUAL", residual)
+            .define("DERIVATIVE", self.options.activation.derivative())
+            .define("FROZEN", !self.options.training);
+        (launch.read(affine).read(dy), params, groups)
     }
 }
 
@@ -148,72 +170,61 @@ impl Operator for BatchNorm {
         let [x, weight, bias, mean, var, residual @ ..] = inputs else { return Err(wrong_count(self.name(), inputs.len())) };
         let plan = Plan::new(x.gpu(), &BATCH_NORM, x.shape());
         let constants = [*x, *weight, *bias, *mean, *var];
-        let affine = if self.options.training { self.train(&plan, constants)? } else { self.frozen(&plan, constants)? };
-        let shape = outputs.first().map_or(x.shape(), |s| &s.shape);
-        let y = Tensor::empty(x.gpu(), shape, x.dtype())?;
-        let (launch, sizes, groups) = plan.walk(x.gpu(), "apply");
-        let mut launch = launch
-            .storage(x.dtype().storage())
-            .define("FORWARD", self.options.activation.forward())
-            .define("RESIDUAL", !residual.is_empty())
-            .read(*x)
-            .read(&affine)
-            .write(&y);
-        for tensor in residual {
-            launch = launch.read(*tensor);
+        let y = Tensor::empty(x.gpu(), outputs.first().map_or(x.shape(), |s| &s.shape), x.dtype())?;
+        let residual = residual.first().copied();
+        if self.options.training {
+            let affine = self.train(&plan, constants, residual, &y)?;
+            return Ok(vec![y, affine]);
         }
-        launch.params(&sizes.map(Into::into)).groups(groups)?;
+        let affine = self.frozen(constants)?;
+        self.normalize(&plan, x, &affine, residual, &y)?;
         Ok(vec![y, affine])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (x, affine, dy) = (step.input(0)?, step.output(1)?, step.cotangent(0)?);
-        let (gpu, plan, storage) = (step.gpu(), Plan::new(step.gpu(), &BATCH_NORM, x.shape()), x.dtype().storage());
+        let (gpu, plan) = (step.gpu(), Plan::new(step.gpu(), &BATCH_NORM, x.shape()));
         let residual = if step.input_count() > 5 && self.active() { Some(step.input(5)?) } else { None };
-        let frozen = !self.options.training;
+        let channels = || Tensor::empty(gpu, [plan.channels()], DType::F32);
+        let like_x = || Tensor::empty(gpu, x.shape(), x.dtype());
+        let launch = |name, walk| self.upstream(&plan, x, affine, &dy, (name, walk), residual.is_some());
         let mut gradients: Vec<Option<Tensor>> = vec![None; step.input_count()];
-        let (dweight, dbias) = (Tensor::empty(gpu, [plan.channels()], DType::F32)?, Tensor::empty(gpu, [plan.channels()], DType::F32)?);
-        let coefficients = Tensor::empty(gpu, [2, plan.channels()], DType::F32)?;
-        if !frozen || step.needs(1) || step.needs(2) {
-            let (slab_rows, slabs) = plan.slabs();
-            let partials = Tensor::empty(gpu, [slabs, 2, plan.channels()], DType::F32)?;
-            let (launch, threads, groups) = plan.reduction(gpu, "sums", true, slabs);
-            let mut launch = self.fuse(launch, residual).storage(storage).read(x).read(&dy).read(affine).write(&partials);
-            if let Some(residual) = residual {
-                launch = launch.read(residual);
+        let sums = self.options.training || step.needs(1) || step.needs(2);
+        let through = step.needs(0) || residual.is_some();
+        let (dweight, dbias) = (channels()?, channels()?);
+        let wanted = |wanted: bool| if wanted { like_x().map(Some) } else { Ok(None) };
+        let (dx, dresidual) = (wanted(through)?, wanted(residual.is_some())?);
+        let finish = |launch: Launch, params: &[Param], groups| {
+            let launch = dx.iter().fold(launch, |l, t| l.write(t));
+            let launch = residual.into_iter().fold(launch, |l, t| l.read(t));
+            dresidual.iter().fold(launch, |l, t| l.write(t)).params(params).groups(groups)
+        };
+        if self.options.training && through && plan.small() {
+            let (launch, params, groups) = launch("gradient", Walk::Columns);
+            finish(launch.write(&dweight).write(&dbias), &params, groups)?;
+        } else {
+            let coefficients = Tensor::empty(gpu, [2, plan.channels()], DType::F32)?;
+            if sums {
+                let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
+                let (launch, params, groups) = launch("sums", Walk::Slabs);
+                let launch = launch.write(&partials);
+                residual.into_iter().fold(launch, |l, t| l.read(t)).params(&params).groups(groups)?;
+                let (launch, params, groups) = plan.launch(gpu, "coefficients", Walk::Partials);
+                let launch = launch.read(&partials).read(affine).write(&dweight).write(&dbias).write(&coefficients);
+                launch.params(&params).groups(groups)?;
             }
-            launch.params(params![plan.rows, plan.columns, threads, slabs, slab_rows]).groups(groups)?;
-            let (launch, threads, groups) = plan.reduction(gpu, "gradients", false, 1);
-            launch
-                .read(&partials)
-                .read(affine)
-                .write(&dweight)
-                .write(&dbias)
-                .write(&coefficients)
-                .params(params![plan.rows, plan.columns, threads, 1usize, slabs])
-                .groups(groups)?;
-            set(&mut gradients, 1, dweight);
-            set(&mut gradients, 2, dbias);
-        }
-        if step.needs(0) || residual.is_some() {
-            let dx = Tensor::empty(gpu, x.shape(), x.dtype())?;
-            let (launch, sizes, groups) = plan.walk(gpu, "input_gradient");
-            let mut launch =
-                self.fuse(launch, residual).define("FROZEN", frozen).storage(storage).read(&dy).read(affine).read(x).write(&dx);
-            if !frozen {
-                launch = launch.read(&coefficients);
+            if through {
+                let (launch, params, groups) = launch("input_gradient", Walk::Rows);
+                let launch = if self.options.training { launch.read(&coefficients) } else { launch };
+                finish(launch, &params, groups)?;
             }
-            if let Some(residual) = residual {
-                let dresidual = Tensor::empty(gpu, x.shape(), x.dtype())?;
-                launch = launch.read(residual).write(&dresidual);
-                set(&mut gradients, 5, dresidual);
-            }
-            launch.params(&sizes.map(Into::into)).groups(groups)?;
-            set(&mut gradients, 0, dx);
         }
-        if step.input_count() > 5 && !self.active() {
-            set(&mut gradients, 5, dy);
+        if sums {
+            set(&mut gradients, 1, Some(dweight));
+            set(&mut gradients, 2, Some(dbias));
         }
+        set(&mut gradients, 0, dx);
+        set(&mut gradients, 5, Some(dresidual.unwrap_or(dy)));
         Ok(gradients)
     }
 
@@ -304,6 +315,9 @@ fn samples(training: bool) -> Vec<Sample> {
     if training {
         // A mean a thousand deviations away.
         samples.push(Sample::new(with(Activation::None), sample_inputs(&[400, 8], 1.0, 1000.0)));
+        // Large enough to be walked in slabs everywhere.
+        samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[3990, 33], 1.0, 100.0)));
+        samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[8200, 68], 2.0, 0.5)));
     } else {
         samples.push(Sample::new(with(Activation::Relu), sample_inputs(&[0, 8], 1.0, 0.0)));
     }

@@ -1,6 +1,7 @@
 //! How batch norm cuts its matrix into pieces, on software drivers and on GPUs.
 
-use crate::gpu::{Gpu, Kernel, Launch, Schedule};
+use crate::gpu::{Gpu, Kernel, Launch, Param, Schedule};
+use crate::params;
 use crate::tensor::Shape;
 
 /// How the matrix `[rows, columns]` of vec4s (or single channels) is cut into pieces.
@@ -8,100 +9,114 @@ use crate::tensor::Shape;
 pub(super) struct Plan {
     kernel: &'static Kernel,
     schedule: Schedule,
+    /// A workgroup is one subgroup, so sums may go through shuffles.
+    shuffle: bool,
     /// Rows of the matrix.
-    pub rows: usize,
+    rows: usize,
     /// Channels of a column: 4, or 1 where C is no multiple of 4.
     width: usize,
     /// Columns of the matrix.
-    pub columns: usize,
-    /// vec4s that a thread of the walk owns.
-    blocks: usize,
+    columns: usize,
+}
+
+/// What the workgroups of a launch share out.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Walk {
+    /// All rows of a few columns to each.
+    Columns,
+    /// As many slabs of rows as [`Plan::slabs`] says; the sums of each are partial.
+    Slabs,
+    /// The same number of rows to each, few enough to stay in a cache.
+    Rows,
+    /// The partial sums of all slabs of a few columns to each.
+    Partials,
 }
 
 /// Rows of a slab at most: one invocation walks them.
 const LONGEST_SLAB: usize = 16_384;
-
 /// Most slabs of a reduction.
 const SLABS: usize = 256;
-/// Lanes of a workgroup on software drivers: a subgroup.
-const CPU_LANES: usize = 8;
-/// Lanes of a workgroup of a walk on GPUs.
-pub(super) const WALK_LANES: usize = 64;
-/// Lanes of a workgroup of a reduction on GPUs.
-const TREE_LANES: usize = 256;
 
 impl Plan {
     /// The plan for x of this shape.
     pub fn new(gpu: &Gpu, kernel: &'static Kernel, x: &Shape) -> Self {
         let channels = x.last();
         let width = if channels.is_multiple_of(4) { 4 } else { 1 };
-        let columns = channels / width;
-        let schedule = gpu.capabilities().schedule;
-        // As many as lose the fewest lanes at the end of a row, the more the better.
-        let blocks = match schedule {
-            Schedule::Cpu if columns >= 16 => (2..=4).rev().min_by_key(|b| columns.next_multiple_of(8 * b)).unwrap_or(1),
-            _ => 1,
-        };
-        Self { kernel, schedule, rows: x.elements() / channels.max(1), width, columns, blocks }
+        let capabilities = gpu.capabilities();
+        let schedule = capabilities.schedule;
+        let shuffle = schedule == Schedule::Cpu && capabilities.fixed_subgroup() == Some(8);
+        Self { kernel, schedule, shuffle, rows: x.elements() / channels.max(1), width, columns: channels / width }
     }
 
-    /// Threads that share a row in the walk.
-    fn threads(&self) -> usize {
-        if self.blocks == 1 { self.columns } else { CPU_LANES }
+    /// Lanes of a workgroup, and vec4s that each reads of a step: a subgroup of 8 on software drivers.
+    fn lanes(&self) -> (usize, usize) {
+        if self.schedule == Schedule::Cpu { (8, 4) } else { (256, 1) }
     }
 
-    /// Columns of a workgroup whose lanes end in a tree.
-    fn tree_columns(&self) -> usize {
-        self.columns.next_power_of_two().min(16)
+    /// Columns of a workgroup that walks all rows (no more than lanes): a cache line, less where that would leave one workgroup alone.
+    fn narrow(&self) -> usize {
+        (self.columns.next_power_of_two() / 2).clamp(1, if self.width == 4 { 4 } else { 8 })
+    }
+
+    /// Whether statistics and what follows them are one dispatch: where launches cost more than the parallelism that it gives up.
+    pub fn small(&self) -> bool {
+        match self.schedule {
+            Schedule::Cpu => self.rows * self.columns <= 1 << 17,
+            Schedule::Simd => self.rows <= 1024,
+        }
+    }
+
+    /// Columns that lie side by side in a workgroup, the lanes that they get (a power of two), and the rows of a step.
+    fn across(&self, chunk: usize) -> (usize, usize, usize) {
+        let (lanes, blocks) = self.lanes();
+        let chunks = self.columns.div_ceil(chunk.min(lanes * blocks)).max(1);
+        let chunk = self.columns.div_ceil(chunks).max(1);
+        let across = chunk.next_power_of_two();
+        (chunk, across, lanes * blocks / across)
     }
 
     /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
-    pub fn slabs(&self) -> (usize, usize) {
-        let least = if self.schedule == Schedule::Simd { 4 * TREE_LANES / self.tree_columns() } else { 16 };
-        let rows = self.rows.div_ceil(SLABS).min(LONGEST_SLAB).max(least);
+    fn slabs(&self) -> (usize, usize) {
+        let (_, _, copies) = self.across(usize::MAX);
+        let rows = self.rows.div_ceil(SLABS).min(LONGEST_SLAB).max(4 * copies).next_multiple_of(copies);
         (rows, self.rows.div_ceil(rows))
     }
 
-    /// A variant of the kernel, whose entry point is called after its step.
-    pub fn launch<'a>(&self, gpu: &'a Gpu, step: &'a str, blocks: usize, tree: bool, lanes: usize) -> Launch<'a> {
-        Launch::new(gpu, self.kernel, step)
+    /// Shape of the partial sums.
+    pub fn partials(&self) -> [usize; 3] {
+        [self.slabs().1, 2, self.channels()]
+    }
+
+    /// The variant of the kernel called `step`, its first parameters, and the number of its workgroups.
+    pub fn launch<'a>(&self, gpu: &'a Gpu, step: &'a str, walk: Walk) -> (Launch<'a>, Vec<Param>, usize) {
+        let (lanes, blocks) = self.lanes();
+        let (slab_rows, slabs) = self.slabs();
+        let narrow = matches!(walk, Walk::Columns | Walk::Partials);
+        let (chunk, across, copies) = self.across(if narrow { self.narrow() } else { usize::MAX });
+        let (rows, each) = match walk {
+            Walk::Columns => (self.rows, self.rows.next_multiple_of(copies).max(1)),
+            Walk::Partials => (slabs, slabs.next_multiple_of(copies).max(1)),
+            Walk::Slabs => (self.rows, slab_rows),
+            Walk::Rows => (self.rows, slab_rows.min((65536 / self.channels().max(1)).max(16)).next_multiple_of(copies)),
+        };
+        let launch = Launch::new(gpu, self.kernel, step)
             .define("STEP", step)
             .define("WIDTH", self.width)
-            .define("BLOCKS", blocks)
-            .define("TREE", tree)
             .define("LANES", lanes)
-    }
-
-    /// A reduction over rows (`per_row`) or over slabs: its launch, threads that share a row, and workgroups for `slabs` slabs.
-    pub fn reduction<'a>(&self, gpu: &'a Gpu, step: &'a str, per_row: bool, slabs: usize) -> (Launch<'a>, usize, usize) {
-        if self.schedule == Schedule::Simd {
-            let threads = self.tree_columns();
-            return (self.launch(gpu, step, 1, true, TREE_LANES), threads, slabs * self.columns.div_ceil(threads));
-        }
-        let (blocks, threads) = if per_row { (self.blocks, self.threads()) } else { (1, self.columns) };
-        (self.launch(gpu, step, blocks, false, CPU_LANES), threads, (slabs * threads).div_ceil(CPU_LANES))
-    }
-
-    /// A walk over all elements: its launch, its parameters, and its workgroups.
-    pub fn walk<'a>(&self, gpu: &'a Gpu, step: &'a str) -> (Launch<'a>, [usize; 7], usize) {
-        let threads = self.threads();
-        let (slabs, start, stride, extent, lanes) = match self.schedule {
-            Schedule::Simd => {
-                let slabs = self.rows.div_ceil(8);
-                (slabs, 1, slabs, self.rows, WALK_LANES)
-            }
-            Schedule::Cpu => {
-                // A slab is read in pieces of its rows, so it should stay in the cache (256 KiB).
-                let rows = self.slabs().0.min((65536 / self.channels().max(1)).max(16));
-                (self.rows.div_ceil(rows), rows, 1, rows, CPU_LANES)
-            }
-        };
-        let params = [self.rows, self.columns, threads, slabs, start, stride, extent];
-        (self.launch(gpu, step, self.blocks, false, lanes), params, (slabs * threads).div_ceil(lanes))
+            .define("BLOCKS", blocks)
+            .define("SHUFFLE", self.shuffle);
+        let shift = across.trailing_zeros();
+        let params = params![rows, self.columns, chunk, shift, copies, each, self.rows].to_vec();
+        (launch, params, rows.div_ceil(each).max(usize::from(narrow)) * self.columns.div_ceil(chunk))
     }
 
     /// Channels.
     pub fn channels(&self) -> usize {
         self.columns * self.width
+    }
+
+    /// Rows of a slab of the partial sums.
+    pub fn slab_rows(&self) -> usize {
+        self.slabs().0
     }
 }
