@@ -11,7 +11,6 @@ use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 const NAME: &str = "depthwise_conv2d";
-const SCHEDULE: &str = "convolution/depthwise_conv2d.schedule";
 
 static GATHER: Kernel = kernel!("convolution/depthwise_conv2d");
 static WINDOW: Kernel = kernel!("convolution/depthwise_conv2d_window");

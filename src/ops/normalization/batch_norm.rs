@@ -71,7 +71,7 @@ impl BatchNorm {
         let gpu = x.gpu();
         let affine = Tensor::empty(gpu, [5, plan.channels()], DType::F32)?;
         let numbers = |mut params: Vec<Param>| {
-            params.extend(params![plan.slab_rows(), self.options.momentum, self.options.eps]);
+            params.extend_from_slice(params![plan.slab_rows(), self.options.momentum, self.options.eps]);
             params
         };
         if plan.small() {
@@ -104,7 +104,7 @@ impl BatchNorm {
     /// y of x and `affine`.
     fn normalize(&self, plan: &Plan, x: &Tensor, affine: &Tensor, residual: Option<&Tensor>, y: &Tensor) -> Result<()> {
         let (launch, mut params, groups) = self.walk(plan, x, "apply", Walk::Rows);
-        params.extend(params![0usize, 0.0f32, 0.0f32]);
+        params.extend_from_slice(params![0usize, 0.0f32, 0.0f32]);
         self.activate(launch.read(affine).write(y), residual).params(&params).groups(groups)
     }
 

@@ -43,7 +43,7 @@ impl Plan {
         let channels = x.last();
         let width = if channels.is_multiple_of(4) { 4 } else { 1 };
         let capabilities = gpu.capabilities();
-        let schedule = capabilities.schedule;
+        let schedule = gpu.schedule("normalization/batch_norm.schedule", 0);
         let shuffle = schedule == Schedule::Cpu && capabilities.fixed_subgroup() == Some(8);
         Self { kernel, schedule, shuffle, rows: x.elements() / channels.max(1), width, columns: channels / width }
     }
