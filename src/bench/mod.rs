@@ -21,8 +21,8 @@ mod sampled;
 pub mod statistics;
 mod svg;
 pub mod sweep;
-pub mod user;
 pub mod tune;
+pub mod user;
 pub mod workload;
 
 use crate::gpu::Capabilities;

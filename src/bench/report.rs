@@ -74,7 +74,7 @@ fn about(run: &Run) -> String {
         ("Adapter", format!("{} ({}, {})", e.adapter, e.kind, e.backend)),
         ("Driver", e.driver.clone()),
         ("Schedule", e.schedule.clone()),
-        ("Tuning table", e.tuning_table.clone()),
+        ("Tuning table", e.tuning_table.clone().unwrap_or_else(|| "none".into())),
         ("Subgroups", lanes),
         ("Features", e.features.join(", ")),
         ("System", format!("{}, {} cores", e.system, e.cores)),

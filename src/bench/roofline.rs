@@ -107,10 +107,11 @@ pub(super) fn roofline(rows: &[(usize, &Row)], peaks: &Peaks) -> Option<String> 
     }
     let hidden = labels.iter().filter(|l| l.is_none()).count();
     if hidden > 0 {
-        notes.push(format!("<p class=\"note\">{hidden} points found no room for a label; they name themselves under the pointer.</p>"));
+        notes.push(format!("<p class=\"note\">Points without room for a label, named under the pointer: {hidden}.</p>"));
     }
-    if rows.len() > points.len() {
-        notes.push(format!("<p class=\"note\">{} rows whose cost is not known are in the table alone.</p>", rows.len() - points.len()));
+    let unplaced = rows.len() - points.len();
+    if unplaced > 0 {
+        notes.push(format!("<p class=\"note\">Without a known cost, and so in the table alone: {unplaced}.</p>"));
     }
     Some(svg.finish() + &notes.concat())
 }
@@ -304,7 +305,7 @@ mod tests {
         let copy = Row { name: "transpose".into(), gbs: Some(8.0), ..Row::default() };
         let unknown = Row { name: "unknown".into(), ..Row::default() };
         let plot = roofline(&[(1, &fast), (2, &copy), (3, &unknown)], &peaks).unwrap();
-        for words in ["product", "transpose", "hollow", "multiply-adds in registers: 100 GFLOP/s", "copy: 10.0 GB/s", "1 rows whose cost"] {
+        for words in ["product", "transpose", "hollow", "multiply-adds in registers: 100 GFLOP/s", "copy: 10.0 GB/s", "table alone: 1."] {
             assert!(plot.contains(words), "{words}");
         }
         assert_eq!(roofline(&[(3, &unknown)], &peaks), None);

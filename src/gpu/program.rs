@@ -118,7 +118,7 @@ impl Gpu {
     /// Runs `work` and keeps what it recorded on this thread as a program.
     ///
     /// Tensors that `work` allocates belong to the program: every run overwrites them. Uploads and host reads cannot be part of a program,
-    /// so they are errors inside `work`; what varies between runs is a [`Scalar`](super::Scalar), or lies in a tensor made before.
+    /// so they are errors inside `work`; what varies between runs is a [`Scalar`], or lies in a tensor made before.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {

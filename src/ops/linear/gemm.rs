@@ -4,7 +4,7 @@
 //! the strides allow it. A long K over few tiles is split into slices whose partial sums a second kernel adds up in order.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
@@ -14,6 +14,11 @@ static PARTIAL_SUMS: Kernel = kernel!("linear/partial_sums");
 
 /// Slices are multiples of the `simd` schedule's step along K.
 const STEP: usize = 16;
+
+/// Rows of a software driver's tile, for each doubling of K.
+const ROWS: Knob = Knob { name: "linear/gemm.rows", choices: &[16, 32] };
+/// Rows and columns of a GPU's tile, for each doubling of the number of large ones.
+const SIDE: Knob = Knob { name: "linear/gemm.side", choices: &[64, 128] };
 
 /// Columns of tiles whose part of B neighbouring workgroups share.
 const BAND: usize = 8;
@@ -109,12 +114,15 @@ impl Gemm {
         self.batch.iter().product()
     }
 
-    fn tiling(&self, schedule: Schedule, lanes: Option<u32>) -> Tiling {
+    fn tiling(&self, gpu: &Gpu, schedule: Schedule, lanes: Option<u32>) -> Tiling {
         match (schedule, lanes) {
             (Schedule::Simd, _) => {
                 let large = self.m.div_ceil(128) * self.n.div_ceil(128) * self.batches();
                 // 128 x 128 tiles need fewer reads, but must be many to occupy a large GPU.
-                let side = if self.m >= 128 && self.n >= 128 && large >= 256 { 128 } else { 64 };
+                let side = match self.m.min(self.n) {
+                    0..128 => 64,
+                    _ => gpu.tuned(&SIDE, Knob::bucket(large), if large >= 256 { 128 } else { 64 }) as usize,
+                };
                 Tiling { rows: side, columns: side, busy: 256 }
             }
             (Schedule::Cpu, None) => Tiling { rows: 8, columns: 16, busy: 128 },
@@ -122,7 +130,7 @@ impl Gemm {
                 let rows = match self.m {
                     0..=8 => 8,
                     9..=16 => 16,
-                    _ => 32,
+                    _ => gpu.tuned(&ROWS, Knob::bucket(self.k), 32) as usize,
                 };
                 Tiling { rows, columns: 4 * lanes as usize, busy: 16 }
             }
@@ -139,7 +147,7 @@ impl Gemm {
         let (gpu, caps) = (a.gpu(), a.gpu().capabilities());
         let lanes = caps.fixed_subgroup().filter(|lanes| *lanes <= 64);
         let schedule = gpu.schedule("linear/gemm.schedule", 0);
-        let tiling = self.tiling(schedule, lanes);
+        let tiling = self.tiling(gpu, schedule, lanes);
         let (tiles_m, tiles_n) = (self.m.div_ceil(tiling.rows), self.n.div_ceil(tiling.columns));
         let tiles = tiles_m * tiles_n * self.batches();
         // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and schedule alone.
@@ -250,7 +258,7 @@ impl Gemm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Gpu, GpuOptions};
+    use crate::gpu::GpuOptions;
 
     /// Enough tiles of 128 x 128 for the `simd` schedule to use them, with edges and every way of reading.
     #[test]

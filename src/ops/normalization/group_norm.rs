@@ -34,7 +34,8 @@ impl Groups {
         let capabilities = x.gpu().capabilities();
         // A group a thread on software drivers, unless three walks over it are too long for one.
         let walk = 3 * self.pixels * self.channels / self.vec();
-        let lanes = if capabilities.schedule == Schedule::Cpu && capabilities.may_walk(walk) { 1 } else { 64 };
+        let schedule = x.gpu().schedule("normalization/group_norm.schedule", 0);
+        let lanes = if schedule == Schedule::Cpu && capabilities.may_walk(walk) { 1 } else { 64 };
         (self.variant(x, pass).define("LANES", lanes), lanes)
     }
 
