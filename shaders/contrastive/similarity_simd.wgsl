@@ -31,6 +31,13 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
         let j = p.first + tile * 64u + tx + vec4<u32>(0u, 16u, 32u, 48u);
         let from_a = (row + line) * p.k4 + quad;
         let from_b = (p.first + tile * 64u + line) * p.k4 + quad;
+        let at = (row + ty) * p.stride + tile * 64u + tx;
+{% if OUTPUT == "weights" and KEPT %}
+{% for i in range(4) %}
+        let at{{ i }} = at + {{ i * 16 }}u * p.stride;
+        let acc{{ i }} = vec4<f32>(load_kept(at{{ i }}), load_kept(at{{ i }} + 16u), load_kept(at{{ i }} + 32u), load_kept(at{{ i }} + 48u));
+{% endfor %}
+{% else %}
 {% for i in range(4) %}
         var acc{{ i }} = vec4<f32>(0.0);
 {% endfor %}
@@ -51,6 +58,7 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
             }
 {% endfor %}
         }
+{% endif %}
 {% if OUTPUT == "weights" %}
         let columns = columns_of(j);
 {% endif %}
@@ -59,9 +67,15 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
             let i = row + ty + {{ i * 16 }}u;
 {% if OUTPUT == "sums" %}
             state{{ i }} = fold(state{{ i }}, i, j, acc{{ i }});
+{% if KEPT %}
+            let to = at + {{ i * 16 }}u * p.stride;
+{% for q in range(4) %}
+            store_kept(to + {{ q * 16 }}u, acc{{ i }}[{{ q }}]);
+{% endfor %}
+{% endif %}
 {% elif OUTPUT == "weights" %}
             let w = weigh(i, j, columns, acc{{ i }});
-            let to = i * p.stride + tile * 64u + tx;
+            let to = at + {{ i * 16 }}u * p.stride;
             store_w(to, w.x);
             store_w(to + 16u, w.y);
             store_w(to + 32u, w.z);

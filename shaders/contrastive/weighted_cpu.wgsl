@@ -40,15 +40,17 @@ fn weighted(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         let v{{ r }} = load4_w(w{{ r }} + k);
 {% endfor %}
 {% endif %}
-{% for h in range(2) %}
 {% if not SHUFFLE %}
 {% for i in range(ROWS) %}
+{% for h in range(2) %}
         let v{{ i }}_{{ h }} = load4_w((row + {{ i }}u) * p.stride4 + k + {{ h }}u);
 {% endfor %}
+{% endfor %}
 {% endif %}
+{% for i in range(ROWS) %}
+{% for h in range(2) %}
 {% for e in ["x", "y", "z", "w"] %}
 {% set b = h * 4 + loop.index0 %}
-{% for i in range(ROWS) %}
 {% if SHUFFLE %}
         acc{{ i }} += subgroupShuffle(v{{ i // rows }}.{{ e }}, {{ (i % rows) * 2 + h }}u) * b{{ b }};
 {% else %}

@@ -5,6 +5,7 @@
 // OUTPUT = "sums":    partials [split and lane, padded rows] of each row's (max, sum of exp(s - max), sum of s over positives, positives).
 // OUTPUT = "weights": w [padded rows, stride] for the columns first..first + width: the derivative of the loss by s_ij, where
 //                     stats [padded rows] holds (log-sum-exp, g / positives, g, loss), g = 1 for rows that count.
+// With KEPT, "sums" also writes kept [padded rows, stride] = <a_i, b_j>, and "weights" reads it instead of multiplying again.
 // PAIRS = "pairs":  a = b; the positive of i is i +- half; j = i is left out (Chen et al. 2020).
 // PAIRS = "labels": a = b; positives are all j with the label of i; j = i is left out (Khosla et al. 2020).
 // PAIRS = "queue":  b = [negatives (half rows); positives (one a row)]; the positive of i is half + i, other positives are left out.
@@ -19,8 +20,14 @@
 {% if OUTPUT == "weights" %}
 {{ input(2 + labelled, "stats", type="f32", width=4) }}
 {{ output(3 + labelled, "w", type="f32", width=WIDTH) }}
+{% if KEPT %}
+{{ input(4 + labelled, "kept", type="f32", width=WIDTH) }}
+{% endif %}
 {% elif OUTPUT == "sums" %}
 {{ output(2 + labelled, "partials", type="f32", width=4) }}
+{% if KEPT %}
+{{ output(3 + labelled, "kept", type="f32", width=WIDTH) }}
+{% endif %}
 {% else %}
 {{ output(2, "y", type="f32") }}
 {% endif %}

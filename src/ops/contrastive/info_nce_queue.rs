@@ -1,8 +1,8 @@
-//! InfoNCE against a queue of negatives (He et al. 2020, MoCo), fused as NT-Xent is: the [N, 1 + M] logits are never stored.
+//! InfoNCE against a queue of negatives (He et al. 2020, MoCo), fused as NT-Xent is: large [N, 1 + M] logits are never stored.
 
 use super::pairs::{
-    Kind, Pairs, Rows, SHADERS, check_batch, check_rows, check_temperature, dot, extra_specs, input_gradients, log_sum_exp, scalar, specs,
-    unit_rows,
+    Kind, Pairs, Rows, SHADERS, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
+    scalar, specs, unit_rows,
 };
 use crate::error::Result;
 use crate::ops::entry::Entry;
@@ -39,28 +39,28 @@ impl Operator for InfoNceQueue {
         check_rows(NAME, ["q", "k", "queue"], [q, k, queue])?;
         check_batch(NAME, ["q", "k"], [q, k])?;
         let (n, m, d) = (q.shape.dim(0), queue.shape.dim(0), q.shape.last());
-        let [unit, inverse, stats, weight] = extra_specs(n, d);
-        let [columns, norms, ..] = extra_specs(n + m, d);
-        Ok(vec![Spec::f32([]), unit, inverse, columns, norms, stats, weight])
+        let ([unit, inverse], [columns, norms]) = (rows_specs(n, d), rows_specs(n + m, d));
+        let [stats, weight, kept] = loss_specs(n, n + m);
+        Ok(vec![Spec::f32([]), unit, inverse, columns, norms, stats, weight, kept])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [q, k, queue] = *exactly(NAME, inputs)?;
         let a = Rows::new(q.gpu(), &[q])?;
         let b = Rows::new(q.gpu(), &[queue, k])?;
-        let [loss, stats, weight] = self.pairs(&a, &b, q.shape().dim(0), queue.shape().dim(0)).loss()?;
-        Ok(vec![loss, a.unit, a.inverse, b.unit, b.inverse, stats, weight])
+        let [loss, stats, weight, kept] = self.pairs(&a, &b, q.shape().dim(0), queue.shape().dim(0)).loss()?;
+        Ok(vec![loss, a.unit, a.inverse, b.unit, b.inverse, stats, weight, kept])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (a, b) = (super::pairs::saved_rows(step, 1)?, super::pairs::saved_rows(step, 3)?);
         let (n, m) = (step.input_spec(0)?.shape.dim(0), step.input_spec(2)?.shape.dim(0));
-        input_gradients(step, &self.pairs(&a, &b, n, m), step.output(5)?, step.output(6)?, 1)
+        input_gradients(step, &self.pairs(&a, &b, n, m), 5, 1)
     }
 
     fn saves(&self) -> Saves {
         // Normalised copies, so that the queue may move on before the backward pass.
-        Saves { inputs: vec![], outputs: vec![1, 2, 3, 4, 5, 6] }
+        Saves { inputs: vec![], outputs: vec![1, 2, 3, 4, 5, 6, 7] }
     }
 
     fn differentiable(&self) -> Vec<usize> {

@@ -3,6 +3,7 @@
 //! Forward: tiles of the matrix are folded into each row's log-sum-exp and positives as they are computed. Backward: tiles are computed
 //! again, a block of columns at a time, turned into the loss's derivative by each similarity, and multiplied with the rows of that block.
 //! So memory grows with the rows, not with their square, and nothing is computed more often than that for any number of features.
+//! A matrix no larger than such a block is kept for the backward pass instead.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
@@ -37,6 +38,11 @@ pub(super) const GAP: usize = 16;
 /// Elements of the block of derivatives that backward holds at a time: 8 MiB, which stays in a large cache.
 const BLOCK: usize = 1 << 21;
 
+/// Elements of the kept similarities of padded `rows` and `columns`: none where they exceed a block.
+fn kept_shape(rows: usize, columns: usize) -> [usize; 2] {
+    if rows * columns <= BLOCK { [rows, columns + GAP] } else { [0, 0] }
+}
+
 /// Lanes that share a row in kernels that own a row (or a whole loss) with one workgroup.
 pub(super) fn row_lanes(gpu: &Gpu) -> u32 {
     match gpu.capabilities().schedule {
@@ -65,7 +71,7 @@ impl Tiling {
         }
         let lanes = gpu.capabilities().fixed_subgroup().filter(|lanes| matches!(lanes, 4 | 8 | 16));
         let (shuffle, lanes) = (lanes.is_some(), lanes.unwrap_or(8));
-        Self { simd: false, lanes, shuffle, rows: 16, columns: 4 * lanes as usize, parts: lanes as usize, enough: 32 }
+        Self { simd: false, lanes, shuffle, rows: 32, columns: 4 * lanes as usize, parts: lanes as usize, enough: 32 }
     }
 
     fn launch<'a>(&self, gpu: &'a Gpu, kernels: [&'a Kernel; 2], entry: &'a str) -> Launch<'a> {
@@ -165,6 +171,16 @@ impl Kind {
     }
 }
 
+/// What becomes of the similarities (`include/similarity.wgsl`), and where they are kept.
+enum Output<'a> {
+    /// The matrix itself.
+    Matrix(&'a Tensor),
+    /// Partial statistics of rows.
+    Sums(&'a Tensor, Option<&'a Tensor>),
+    /// From statistics, the derivative of the loss by each.
+    Weights(&'a Tensor, &'a Tensor, Option<&'a Tensor>),
+}
+
 /// All pairs of `rows` and `columns`.
 pub(super) struct Pairs<'a> {
     pub kind: Kind,
@@ -183,24 +199,35 @@ impl Pairs<'_> {
     }
 
     /// Launches tiles over the padded columns `first..first + width`, walked in `splits` parts.
-    fn launch(&self, output: &str, stats: Option<&Tensor>, target: &Tensor, [first, width]: [usize; 2], splits: usize) -> Result<()> {
+    fn launch(&self, output: Output, [first, width]: [usize; 2], splits: usize) -> Result<()> {
         let tiling = Tiling::of(self.gpu());
         let tiles = width / tiling.columns;
+        let (name, stats, target, kept) = match output {
+            Output::Matrix(y) => ("matrix", None, y, None),
+            Output::Sums(partials, kept) => ("sums", None, partials, kept),
+            Output::Weights(stats, w, kept) => ("weights", Some(stats), w, kept),
+        };
         let mut launch = tiling
             .launch(self.gpu(), [&SIMILARITY_CPU, &SIMILARITY_SIMD], "similarity")
             .define("PAIRS", self.kind.define())
-            .define("OUTPUT", output)
+            .define("OUTPUT", name)
+            .define("KEPT", kept.is_some())
             .define("WIDTH", if tiling.simd { 1 } else { 4 })
             .read(&self.a.unit)
             .read(&self.b.unit);
         for tensor in self.labels.into_iter().chain(stats) {
             launch = launch.read(tensor);
         }
+        launch = launch.write(target);
+        launch = match kept {
+            Some(kept) if stats.is_some() => launch.read(kept),
+            Some(kept) => launch.write(kept),
+            None => launch,
+        };
         let splits = splits.clamp(1, tiles.max(1));
         let per = tiles.div_ceil(splits);
         let padded = self.a.padded();
         launch
-            .write(target)
             .params(params![
                 self.rows,
                 self.columns,
@@ -211,7 +238,7 @@ impl Pairs<'_> {
                 tiles,
                 splits,
                 per,
-                target.shape().last(),
+                kept.unwrap_or(target).shape().last(),
                 1.0 / self.temperature
             ])
             .groups(if tiles == 0 { 0 } else { padded / tiling.rows * splits })
@@ -220,12 +247,12 @@ impl Pairs<'_> {
     /// The similarities divided by the temperature, `[rows, columns]`.
     pub fn matrix(&self) -> Result<Tensor> {
         let y = Tensor::empty(self.gpu(), [self.rows, self.columns], DType::F32)?;
-        self.launch("matrix", None, &y, [0, self.b.padded()], usize::MAX)?;
+        self.launch(Output::Matrix(&y), [0, self.b.padded()], usize::MAX)?;
         Ok(y)
     }
 
-    /// The loss `[]`, the rows' statistics `[padded, 4]`, and 1 / (rows that count) `[1]`.
-    pub fn loss(&self) -> Result<[Tensor; 3]> {
+    /// The loss `[]`, the rows' statistics `[padded, 4]`, 1 / (rows that count) `[1]`, and what is kept of the similarities.
+    pub fn loss(&self) -> Result<[Tensor; 4]> {
         let gpu = self.gpu();
         let tiling = Tiling::of(gpu);
         let padded = self.a.padded();
@@ -234,7 +261,8 @@ impl Pairs<'_> {
         // So that no split is left without a tile.
         let splits = tiles.div_ceil(tiles.div_ceil(wanted));
         let partials = Tensor::empty(gpu, [splits * tiling.parts, padded, 4], DType::F32)?;
-        self.launch("sums", None, &partials, [0, self.b.padded()], splits)?;
+        let kept = Tensor::empty(gpu, kept_shape(padded, self.b.padded()), DType::F32)?;
+        self.launch(Output::Sums(&partials, Some(&kept).filter(|kept| kept.elements() > 0)), [0, self.b.padded()], splits)?;
         let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
         Launch::new(gpu, &STATISTICS, "merge")
             .read(&partials)
@@ -242,18 +270,20 @@ impl Pairs<'_> {
             .params(params![splits * tiling.parts, padded, self.rows])
             .invocations(padded)?;
         let (loss, weight) = mean(&stats, self.rows)?;
-        Ok([loss, stats, weight])
+        Ok([loss, stats, weight, kept])
     }
 
     /// The gradient of the normalised rows, less the factor weight / temperature.
-    pub fn gradient(&self, stats: &Tensor) -> Result<Tensor> {
+    fn gradient(&self, stats: &Tensor, kept: &Tensor) -> Result<Tensor> {
         let (gpu, rows, columns) = (self.gpu(), self.a.padded(), self.b.padded());
         let width = (BLOCK / rows / ROWS * ROWS).clamp(ROWS, columns);
         let weights = Tensor::empty(gpu, [rows, width + GAP], DType::F32)?;
         let du = Tensor::empty(gpu, [rows, self.a.width()], DType::F32)?;
+        // Kept similarities are one block.
+        let kept = Some(kept).filter(|kept| kept.elements() > 0);
         for first in (0..columns).step_by(width) {
             let width = width.min(columns - first);
-            self.launch("weights", Some(stats), &weights, [first, width], usize::MAX)?;
+            self.launch(Output::Weights(stats, &weights, kept), [first, width], usize::MAX)?;
             weighted(&weights, width, &self.b.unit, first, &du)?;
         }
         Ok(du)
@@ -319,21 +349,23 @@ pub(super) fn check_temperature(operator: &str, temperature: f32) -> Result<()> 
     Err(Error::argument(operator, format!("temperature must be positive and finite, found {temperature}")))
 }
 
-/// What a loss over pairs of one matrix puts on the tape besides the loss: normalised rows, norms, statistics, weight.
-pub(super) fn extra_specs(rows: usize, d: usize) -> [Spec; 4] {
+/// What [`Rows`] puts on the tape: normalised rows, norms.
+pub(super) fn rows_specs(rows: usize, d: usize) -> [Spec; 2] {
     let padded = rows.next_multiple_of(ROWS);
-    [Spec::f32([padded, d.next_multiple_of(FEATURES)]), Spec::f32([padded]), Spec::f32([padded, 4]), Spec::f32([1])]
+    [Spec::f32([padded, d.next_multiple_of(FEATURES)]), Spec::f32([padded])]
 }
 
-/// The gradients of `inputs`, whose rows lie below each other in `pairs.a`, of a loss over pairs.
-pub(super) fn input_gradients(
-    step: &Backward,
-    pairs: &Pairs,
-    stats: &Tensor,
-    weight: &Tensor,
-    inputs: usize,
-) -> Result<Vec<Option<Tensor>>> {
-    let du = pairs.gradient(stats)?;
+/// What a loss over pairs puts there besides: statistics, weight, similarities.
+pub(super) fn loss_specs(rows: usize, columns: usize) -> [Spec; 3] {
+    let [padded, across] = [rows, columns].map(|n| n.next_multiple_of(ROWS));
+    [Spec::f32([padded, 4]), Spec::f32([1]), Spec::f32(kept_shape(padded, across))]
+}
+
+/// The gradients of `inputs`, whose rows lie below each other in `pairs.a`, of a loss over pairs, whose statistics, weight and kept
+/// similarities are outputs from `first` on.
+pub(super) fn input_gradients(step: &Backward, pairs: &Pairs, first: usize, inputs: usize) -> Result<Vec<Option<Tensor>>> {
+    let (stats, weight, kept) = (step.output(first)?, step.output(first + 1)?, step.output(first + 2)?);
+    let du = pairs.gradient(stats, kept)?;
     let cotangent = step.cotangent(0)?;
     let mut gradients = vec![None; step.input_count()];
     let mut offset = 0;

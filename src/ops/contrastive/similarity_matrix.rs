@@ -47,8 +47,8 @@ impl Operator for SimilarityMatrix {
         check_temperature(NAME, self.temperature)?;
         check_rows(NAME, ["a", "b"], [a, b])?;
         let (n, m, d) = (a.shape.dim(0), b.shape.dim(0), a.shape.last());
-        let [rows, row_norms, ..] = super::pairs::extra_specs(n, d);
-        let [columns, column_norms, ..] = super::pairs::extra_specs(m, d);
+        let [rows, row_norms] = super::pairs::rows_specs(n, d);
+        let [columns, column_norms] = super::pairs::rows_specs(m, d);
         Ok(vec![Spec::f32([n, m]), rows, row_norms, columns, column_norms])
     }
 

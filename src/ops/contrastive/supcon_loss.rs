@@ -1,8 +1,8 @@
 //! The supervised contrastive loss (Khosla et al. 2020, L_out), fused as NT-Xent is.
 
 use super::pairs::{
-    Kind, Pairs, Rows, SHADERS, check_rows, check_temperature, dot, extra_specs, input_gradients, log_sum_exp, not_empty, saved_rows,
-    scalar, specs, unit_rows,
+    Kind, Pairs, Rows, SHADERS, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, not_empty, rows_specs,
+    saved_rows, scalar, specs, unit_rows,
 };
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
@@ -45,24 +45,24 @@ impl Operator for SupconLoss {
         if labels.shape.array() != Some([rows]) {
             return Err(Error::shape(NAME, format!("labels {} must be one for each row of embeddings {}", labels.shape, embeddings.shape)));
         }
-        let [unit, inverse, stats, weight] = extra_specs(rows, embeddings.shape.last());
-        Ok(vec![Spec::f32([]), unit, inverse, stats, weight])
+        let ([unit, inverse], [stats, weight, kept]) = (rows_specs(rows, embeddings.shape.last()), loss_specs(rows, rows));
+        Ok(vec![Spec::f32([]), unit, inverse, stats, weight, kept])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [embeddings, labels] = *exactly(NAME, inputs)?;
         let rows = Rows::new(embeddings.gpu(), &[embeddings])?;
-        let [loss, stats, weight] = self.pairs(&rows, labels).loss()?;
-        Ok(vec![loss, rows.unit, rows.inverse, stats, weight])
+        let [loss, stats, weight, kept] = self.pairs(&rows, labels).loss()?;
+        Ok(vec![loss, rows.unit, rows.inverse, stats, weight, kept])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let rows = saved_rows(step, 1)?;
-        input_gradients(step, &self.pairs(&rows, step.input(1)?), step.output(3)?, step.output(4)?, 1)
+        input_gradients(step, &self.pairs(&rows, step.input(1)?), 3, 1)
     }
 
     fn saves(&self) -> Saves {
-        Saves { inputs: vec![1], outputs: vec![1, 2, 3, 4] }
+        Saves { inputs: vec![1], outputs: vec![1, 2, 3, 4, 5] }
     }
 
     fn differentiable(&self) -> Vec<usize> {
