@@ -89,7 +89,7 @@ fn compare(what: &str, found: &[f64], terms: &Terms, stream: &mut Stream) -> Res
         let got = found.get(at).copied().unwrap_or(f64::NAN);
         // Of n random terms, their root of squares is what the sum is like, so cancellation does not count as an error.
         let ratio = (got - sum).abs() / (1e-5 + 1e-4 * magnitude.sqrt());
-        if !(ratio <= 1.0) {
+        if ratio > 1.0 || ratio.is_nan() {
             return Err(Error::argument(what, format!("element {at} is {got:.7e}, expected {sum:.7e}")));
         }
         worst = worst.max(ratio);
