@@ -151,3 +151,28 @@ pub fn gate(g: &Geometry, x: &Tensor, w: &Tensor, y: &Tensor, gradients: Option<
     let against = format!("float64, {ELEMENTS} elements of each result itself; as a fraction of 1e-4 of the terms' root of squares");
     Ok(gate_of(results(), against))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::gpu::Gpu;
+
+    /// Products of small whole numbers, so that every right element is exact, and then one that is off in its last element.
+    #[test]
+    fn one_wrong_element_fails_the_gate() {
+        let gpu = Gpu::new().unwrap();
+        let tensor = |data: &[f32], shape: [usize; 2]| Tensor::from_slice(&gpu, data, shape).unwrap();
+        let (x, w) = (tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]), tensor(&[1.0, 0.0, 2.0, 3.0], [2, 2]));
+        let (mut y, dy) = ([5.0, 6.0, 11.0, 12.0, 17.0, 18.0], tensor(&[1.0, 0.0, 0.0, 1.0, 2.0, 0.0], [3, 2]));
+        let (dx, mut dw) = (tensor(&[1.0, 2.0, 0.0, 3.0, 2.0, 4.0], [3, 2]), [11.0, 3.0, 14.0, 4.0]);
+        let g = Geometry::product([3, 2, 2]);
+        let passed = |y: &[f32], dw: &[f32]| gate(&g, &x, &w, &tensor(y, [3, 2]), Some([&dy, &dx, &tensor(dw, [2, 2])])).unwrap().passed;
+        assert_eq!(passed(&y, &dw), Some(true));
+        y[5] += 0.1;
+        assert_eq!(passed(&y, &dw), Some(false));
+        y[5] -= 0.1;
+        dw[3] = f32::NAN;
+        assert_eq!(passed(&y, &dw), Some(false));
+    }
+}
