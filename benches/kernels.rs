@@ -28,7 +28,7 @@ fn suite(c: &mut Criterion, name: &str) {
         group.bench_function(&workload.name, |b| {
             let mut step = (workload.make)(&gpu).unwrap().step;
             step().unwrap();
-            let (_, program) = gpu.capture(|| step()).unwrap();
+            let (_, program) = gpu.capture(&mut step).unwrap();
             b.iter_custom(|times| {
                 let begun = now(&start);
                 for _ in 0..times {

@@ -156,7 +156,7 @@ pub fn measure(gpu: &Gpu, workload: &Workload, peaks: &Peaks, flush: &Flush, opt
         check: first.last().copied(),
         ..Default::default()
     };
-    let (results, program) = gpu.capture(|| step())?;
+    let (results, program) = gpu.capture(&mut step)?;
     for _ in 0..WARM_UPS {
         iteration(gpu, &program, &results)?;
     }

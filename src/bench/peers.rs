@@ -3,6 +3,7 @@
 //! Inputs are made by a hash of seed and index in the order of PyTorch's layouts (images NCHW, weights OIHW) and then laid out as the engine
 //! has them, so element 0 of a result is the same element.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::run::Gate;
@@ -228,7 +229,7 @@ pub struct TrainingStep {
 impl TrainingStep {
     /// The workload of it. `gate` compares the first loss.
     pub fn prepare(self, gate: impl Fn(&Self) -> Result<Gate> + 'static) -> Result<Prepared> {
-        let this = Arc::new(self);
+        let this = Rc::new(self);
         let mut optimizer = Sgd::new(&this.params, SgdConfig { momentum: 0.9, ..Default::default() })?;
         let weight = this.params.get(this.last).ok_or_else(|| Error::argument(this.last, "the network has no such parameter"))?;
         let mut summary = crate::nn::Summary::default();

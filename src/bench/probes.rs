@@ -262,6 +262,11 @@ fn launching(gpu: &Gpu, seconds: f64, peaks: &mut Peaks) -> Result<[Row; 2]> {
     let each = (many.minimum - submit.minimum).max(0.0) / (DISPATCHES - 1) as f64;
     peaks.submit_microseconds = Some(submit.median * 1e3);
     peaks.dispatch_microseconds = Some(each * 1e3);
+    if gpu.capabilities().timestamps {
+        let ((), program) = gpu.capture(|| count(DISPATCHES))?;
+        let steps = program.profile()?.into_iter().map(|i| i.end_seconds - i.begin_seconds).filter(|step| *step > 0.0);
+        peaks.tick_nanoseconds = steps.reduce(f64::min).map(|step| step * 1e9);
+    }
     let row = |name: &str, shape: String, wall_ms: Sample, dispatches: usize, note: &str| Row {
         suite: "probes".into(),
         name: name.into(),

@@ -70,7 +70,7 @@ pub struct Peaks {
     pub dispatch_microseconds: Option<f64>,
     /// Submitting one empty dispatch and waiting for it, microseconds.
     pub submit_microseconds: Option<f64>,
-    /// The smallest step of the time stamps, nanoseconds.
+    /// The smallest step between two time stamps that was seen, nanoseconds: no interval is known better than this.
     pub tick_nanoseconds: Option<f64>,
 }
 

@@ -89,7 +89,7 @@ fn compare(what: &str, found: &[f64], terms: &Terms, stream: &mut Stream) -> Res
         let got = found.get(at).copied().unwrap_or(f64::NAN);
         // Of n random terms, their root of squares is what the sum is like, so cancellation does not count as an error.
         let ratio = (got - sum).abs() / (1e-5 + 1e-4 * magnitude.sqrt());
-        if !(ratio <= 1.0) {
+        if ratio > 1.0 || ratio.is_nan() {
             return Err(Error::argument(what, format!("element {at} is {got:.7e}, expected {sum:.7e}")));
         }
         worst = worst.max(ratio);
@@ -150,4 +150,29 @@ pub fn gate(g: &Geometry, x: &Tensor, w: &Tensor, y: &Tensor, gradients: Option<
     };
     let against = format!("float64, {ELEMENTS} elements of each result itself; as a fraction of 1e-4 of the terms' root of squares");
     Ok(gate_of(results(), against))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::gpu::Gpu;
+
+    /// Products of small whole numbers, so that every right element is exact, and then one that is off in its last element.
+    #[test]
+    fn one_wrong_element_fails_the_gate() {
+        let gpu = Gpu::new().unwrap();
+        let tensor = |data: &[f32], shape: [usize; 2]| Tensor::from_slice(&gpu, data, shape).unwrap();
+        let (x, w) = (tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]), tensor(&[1.0, 0.0, 2.0, 3.0], [2, 2]));
+        let (mut y, dy) = ([5.0, 6.0, 11.0, 12.0, 17.0, 18.0], tensor(&[1.0, 0.0, 0.0, 1.0, 2.0, 0.0], [3, 2]));
+        let (dx, mut dw) = (tensor(&[1.0, 2.0, 0.0, 3.0, 2.0, 4.0], [3, 2]), [11.0, 3.0, 14.0, 4.0]);
+        let g = Geometry::product([3, 2, 2]);
+        let passed = |y: &[f32], dw: &[f32]| gate(&g, &x, &w, &tensor(y, [3, 2]), Some([&dy, &dx, &tensor(dw, [2, 2])])).unwrap().passed;
+        assert_eq!(passed(&y, &dw), Some(true));
+        y[5] += 0.1;
+        assert_eq!(passed(&y, &dw), Some(false));
+        y[5] -= 0.1;
+        dw[3] = f32::NAN;
+        assert_eq!(passed(&y, &dw), Some(false));
+    }
 }

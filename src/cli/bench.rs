@@ -311,10 +311,14 @@ fn cells(row: &Row) -> [String; 18] {
     ]
 }
 
+/// More rows than this have no notes of their own below the table.
+const MOST_NOTES: usize = 20;
+
 /// What stands below the table: what was launched, what it was compared with, and what a reader must know.
 fn notes(run: &Run) -> String {
     let mut text = String::new();
-    for row in &run.rows {
+    let all = run.rows.len() <= MOST_NOTES;
+    for row in run.rows.iter().filter(|row| all || row.is_wrong()) {
         let error = row.gate.max_error.map_or(String::new(), |e| format!("{e:.2e} against "));
         let _ = write!(text, "{}: {}; {error}{}", row.name, row.shape, row.gate.against);
         if !row.tile.is_empty() {
@@ -325,6 +329,9 @@ fn notes(run: &Run) -> String {
             let _ = write!(text, "; holds {:.1} MiB, {:.2} times the bound by liveness", mib(held), held as f64 / bound as f64);
         }
         let _ = writeln!(text, "{}", if row.note.is_empty() { String::new() } else { format!("; {}", row.note) });
+    }
+    if !all {
+        let _ = writeln!(text, "what each row launched and was compared with: --json, --html or --save");
     }
     if run.rows.iter().any(|r| r.winner) {
         let _ = writeln!(text, "* the winner of its sweep");

@@ -47,7 +47,7 @@ enum Command {
     Info(info::Info),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
     #[command(subcommand)]
     Train(train::Train),
     Probe(probe::Probe),
