@@ -257,16 +257,23 @@ impl Gemm {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::gpu::GpuOptions;
+    use crate::gpu::{GpuOptions, Tuning};
 
     /// Enough tiles of 128 x 128 for the `simd` schedule to use them, with edges and every way of reading.
     #[test]
     fn large_tiles_are_right_at_their_edges() {
         let (count, k) = (64, 21);
         let value = |i: usize| ((i * 7919) % 1013) as f32 / 500.0 - 1.0;
-        for schedule in Schedule::ALL {
-            let options = GpuOptions { schedule: Some(schedule), poison: true, ..GpuOptions::from_env().unwrap() };
+        // The tiles that are not the default here.
+        let mut others = Tuning::default();
+        others.set(ROWS.name, Knob::bucket(k), 16);
+        others.set(SIDE.name, Knob::bucket(4 * count), 64);
+        let others = Some(Arc::new(others));
+        for (schedule, tuning) in Schedule::ALL.into_iter().flat_map(|schedule| [(schedule, None), (schedule, others.clone())]) {
+            let options = GpuOptions { schedule: Some(schedule), tuning, poison: true, ..GpuOptions::from_env().unwrap() };
             let gpu = Gpu::with(options).unwrap();
             for (m, n, k) in [(130, 132, k - 1), (129, 131, k), (132, 136, k)] {
                 let a: Vec<f32> = (0..count * m * k).map(value).collect();
