@@ -1,9 +1,10 @@
 //! DINO's loss: the cross entropy of a sharpened, centred teacher and a student (Caron et al. 2021).
 
-use super::pairs::{check_batch, check_rows, check_temperature, dot, log_sum_exp, mean, row_lanes, scalar, specs};
+use super::pairs::{check_batch, check_rows, check_temperature, dot, log_sum_exp, row_lanes, scalar, specs};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
+use crate::ops::loss::rows::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;
@@ -49,19 +50,19 @@ impl Operator for DinoLoss {
         if center.shape.array() != Some([student.shape.last()]) {
             return Err(Error::shape(NAME, format!("center {} must be [D] for student {}", center.shape, student.shape)));
         }
-        Ok(vec![Spec::f32([]), Spec::f32([student.shape.dim(0), 4])])
+        Ok(vec![Spec::f32([]), Spec::f32([student.shape.dim(0), 8])])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [student, teacher, center] = *exactly(NAME, inputs)?;
         let (gpu, n) = (student.gpu(), student.shape().dim(0));
-        let stats = Tensor::empty(gpu, [n, 4], DType::F32)?;
+        let stats = Tensor::empty(gpu, [n, 8], DType::F32)?;
         self.launch(student, teacher, center, "forward")
             .define("LANES", row_lanes(gpu))
             .write(&stats)
             .params(params![student.shape().last(), 1.0 / self.student_temperature, 1.0 / self.teacher_temperature])
             .groups(n)?;
-        let (loss, _) = mean(&stats, n)?;
+        let (loss, _) = mean(&stats, n, [4, 8], None, n)?;
         Ok(vec![loss, stats])
     }
 
