@@ -97,6 +97,27 @@ fn scalars_are_looked_up_before_each_run() {
 }
 
 #[test]
+fn temperatures_may_vary_from_run_to_run() {
+    let gpu = gpu();
+    let array = |seed| Sample::cotangent(&[6, 9].into(), seed).upload(&gpu).unwrap();
+    let (x, z, center) = (array(1), array(2), Tensor::full(&gpu, [9], 0.1).unwrap());
+    let slot = Slot::new(0.5f32);
+    let work = |t: &dyn Fn() -> Scalar| {
+        let x = x.watch();
+        let loss =
+            x.softmax(-1, t())?.mul(&z)?.sum(&[0, 1], false)?.add(&x.nt_xent(&z, t())?)?.add(&x.dino_loss(&z, &center, 0.1, t())?)?;
+        let gradient = loss.backward()?.get(&x).cloned();
+        Ok(vec![loss.detach(), gradient.unwrap()])
+    };
+    let (outputs, program) = gpu.capture(|| work(&|| slot.scalar())).unwrap();
+    for temperature in [0.5, 0.04, 2.0] {
+        slot.set(temperature);
+        program.replay().unwrap();
+        assert_eq!(bits(&outputs), bits(&work(&|| temperature.into()).unwrap()), "temperature {temperature}");
+    }
+}
+
+#[test]
 fn effects_happen_at_their_place_in_every_run() {
     let gpu = gpu();
     let x = Tensor::full(&gpu, [1], 1.0).unwrap();

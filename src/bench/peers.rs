@@ -187,12 +187,13 @@ pub fn nt_xent(suite: &'static str, name: &str, [rows, d]: [usize; 2]) -> Worklo
         // Similarities and their gradient, and the rows and their gradients once.
         let cost = Cost { flops: 4.0 * (rows * rows * d) as f64, bytes: 2.0 * both };
         let step = move || {
-            let loss = apply_one(NtXent { temperature: 0.5 }, &[&first, &second])?;
+            let loss = apply_one(NtXent { temperature: 0.5.into() }, &[&first, &second])?;
             let gradients = loss.backward()?;
             let gradient = |t| gradients.get(t).cloned().ok_or_else(|| Error::autograd("nt_xent", "no gradient reached its inputs"));
             Ok(vec![gradient(&first)?, gradient(&second)?, loss])
         };
-        let gate = twin(gpu, &format!("[34, {d}]"), move || Sample::new(NtXent { temperature: 0.5 }, [normal([17, d]), normal([17, d])]));
+        let gate =
+            twin(gpu, &format!("[34, {d}]"), move || Sample::new(NtXent { temperature: 0.5.into() }, [normal([17, d]), normal([17, d])]));
         Ok(Prepared { step: Box::new(step), gate: Box::new(gate), cost, dtype: DType::F32 })
     })
 }

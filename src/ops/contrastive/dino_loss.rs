@@ -2,7 +2,7 @@
 
 use super::pairs::{check_batch, check_rows, check_temperature, dot, log_sum_exp, row_lanes, scalar, specs};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::loss::rows::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -18,9 +18,17 @@ static KERNEL: Kernel = kernel!("contrastive/dino_loss");
 #[derive(Debug, Clone)]
 pub struct DinoLoss {
     /// Divides the student's logits.
-    pub student_temperature: f32,
+    pub student_temperature: Scalar,
     /// Divides the teacher's centred logits.
-    pub teacher_temperature: f32,
+    pub teacher_temperature: Scalar,
+}
+
+fn with(student: impl Into<Scalar>, teacher: impl Into<Scalar>) -> DinoLoss {
+    DinoLoss { student_temperature: student.into(), teacher_temperature: teacher.into() }
+}
+
+fn inverse(temperature: &Scalar) -> Scalar {
+    temperature.map(|t| 1.0 / t)
 }
 
 impl DinoLoss {
@@ -42,8 +50,8 @@ impl Operator for DinoLoss {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [student, teacher, center] = specs(NAME, inputs)?;
-        check_temperature(NAME, self.student_temperature)?;
-        check_temperature(NAME, self.teacher_temperature)?;
+        check_temperature(NAME, &self.student_temperature)?;
+        check_temperature(NAME, &self.teacher_temperature)?;
         check_rows(NAME, ["student", "teacher"], [student, teacher])?;
         check_batch(NAME, ["student", "teacher"], [student, teacher])?;
         require_f32(NAME, "center", center)?;
@@ -60,7 +68,7 @@ impl Operator for DinoLoss {
         self.launch(student, teacher, center, "forward")
             .define("LANES", row_lanes(gpu))
             .write(&stats)
-            .params(params![student.shape().last(), 1.0 / self.student_temperature, 1.0 / self.teacher_temperature])
+            .params(params![student.shape().last(), inverse(&self.student_temperature), inverse(&self.teacher_temperature)])
             .groups(n)?;
         let (loss, _) = mean(&stats, n, [4, 8], None, n)?;
         Ok(vec![loss, stats])
@@ -69,12 +77,13 @@ impl Operator for DinoLoss {
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (student, teacher, center) = (step.input(0)?, step.input(1)?, step.input(2)?);
         let dx = Tensor::empty(step.gpu(), student.shape(), student.dtype())?;
-        let [s, t] = [1.0 / self.student_temperature, 1.0 / self.teacher_temperature];
+        let [s, t] = [&self.student_temperature, &self.teacher_temperature].map(inverse);
+        let rows = student.shape().dim(0) as f32;
         self.launch(student, teacher, center, "backward")
             .read(step.output(1)?)
             .read(&step.cotangent(0)?)
             .write(&dx)
-            .params(params![student.shape().last(), dx.elements(), s, t, s / student.shape().dim(0) as f32])
+            .params(params![student.shape().last(), dx.elements(), &s, t, s.map(move |s| s / rows)])
             .invocations(dx.elements())?;
         Ok(vec![Some(dx), None, None])
     }
@@ -89,7 +98,7 @@ impl Operator for DinoLoss {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [student, teacher, center] = exactly(NAME, inputs)?;
-        let (ts, tt) = (f64::from(self.student_temperature), f64::from(self.teacher_temperature));
+        let [ts, tt] = [&self.student_temperature, &self.teacher_temperature].map(|t| f64::from(t.get()));
         let row = |(s, t): (&[f64], &[f64])| {
             let s: Vec<f64> = s.iter().map(|v| v / ts).collect();
             let t: Vec<f64> = t.iter().zip(&center.data).map(|(v, c)| (v - c) / tt).collect();
@@ -111,7 +120,7 @@ impl Operator for DinoLoss {
 
 fn samples() -> Vec<Sample> {
     let on = |n: usize, d: usize, student_temperature: f32, teacher_temperature: f32| {
-        Sample::new(DinoLoss { student_temperature, teacher_temperature }, [normal([n, d]), normal([n, d]), normal([d])])
+        Sample::new(with(student_temperature, teacher_temperature), [normal([n, d]), normal([n, d]), normal([d])])
     };
     vec![
         on(1, 1, 0.1, 0.04),
@@ -119,22 +128,18 @@ fn samples() -> Vec<Sample> {
         on(5, 7, 1.0, 0.5),
         on(33, 65, 0.1, 0.07),
         on(3, 1030, 0.2, 0.04),
-        Sample::new(DinoLoss { student_temperature: 0.1, teacher_temperature: 0.04 }, [normal([7, 9]), Input::Same(0), normal([9])]),
+        Sample::new(with(0.1, 0.04), [normal([7, 9]), Input::Same(0), normal([9])]),
     ]
 }
 
 fn bad() -> Vec<Bad> {
-    let loss = || DinoLoss { student_temperature: 0.1, teacher_temperature: 0.04 };
+    let loss = || with(0.1, 0.04);
     vec![
         Bad::new(loss(), [normal([3, 4]), normal([3, 4])], "takes 3 inputs, 2 were given"),
         Bad::new(loss(), [normal([3, 4]), normal([2, 4]), normal([4])], "must have as many rows"),
         Bad::new(loss(), [normal([3, 4]), normal([3, 4]), normal([3])], "center [3] must be [D]"),
         Bad::new(loss(), [normal([3, 4]), indices([3, 4], 3), normal([4])], "must hold floats"),
-        Bad::new(
-            DinoLoss { student_temperature: 0.1, teacher_temperature: 0.0 },
-            [normal([3, 4]), normal([3, 4]), normal([4])],
-            "temperature must be positive",
-        ),
+        Bad::new(with(0.1, 0.0), [normal([3, 4]), normal([3, 4]), normal([4])], "temperature must be positive"),
     ]
 }
 
@@ -147,7 +152,7 @@ pub(super) fn entry() -> Entry {
         shaders: &["contrastive/dino_loss", "loss/mean"],
         build: Box::new(|a| {
             let student_temperature = a.number_or("student_temperature", 0.1)? as f32;
-            Ok(Box::new(DinoLoss { student_temperature, teacher_temperature: a.number_or("teacher_temperature", 0.04)? as f32 }))
+            Ok(Box::new(with(student_temperature, a.number_or("teacher_temperature", 0.04)? as f32)))
         }),
         samples: Box::new(samples),
         bad: Box::new(bad),
@@ -160,7 +165,13 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, temperatures that are not positive; out of memory.
-    pub fn dino_loss(&self, teacher: &Tensor, center: &Tensor, student_temperature: f32, teacher_temperature: f32) -> Result<Tensor> {
-        apply_one(DinoLoss { student_temperature, teacher_temperature }, &[self, teacher, center])
+    pub fn dino_loss(
+        &self,
+        teacher: &Tensor,
+        center: &Tensor,
+        student_temperature: impl Into<Scalar>,
+        teacher_temperature: impl Into<Scalar>,
+    ) -> Result<Tensor> {
+        apply_one(with(student_temperature, teacher_temperature), &[self, teacher, center])
     }
 }

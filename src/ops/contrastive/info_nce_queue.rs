@@ -5,6 +5,7 @@ use super::pairs::{
     scalar, specs, unit_rows,
 };
 use crate::error::Result;
+use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -19,12 +20,12 @@ const NAME: &str = "info_nce_queue";
 #[derive(Debug, Clone)]
 pub struct InfoNceQueue {
     /// Divides the cosines.
-    pub temperature: f32,
+    pub temperature: Scalar,
 }
 
 impl InfoNceQueue {
-    fn pairs<'a>(&self, a: &'a Rows, b: &'a Rows, n: usize, m: usize) -> Pairs<'a> {
-        Pairs { kind: Kind::Queue, a, b, labels: None, rows: n, columns: m + n, half: m, temperature: self.temperature }
+    fn pairs<'a>(&'a self, a: &'a Rows, b: &'a Rows, n: usize, m: usize) -> Pairs<'a> {
+        Pairs { kind: Kind::Queue, a, b, labels: None, rows: n, columns: m + n, half: m, temperature: &self.temperature }
     }
 }
 
@@ -35,7 +36,7 @@ impl Operator for InfoNceQueue {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [q, k, queue] = specs(NAME, inputs)?;
-        check_temperature(NAME, self.temperature)?;
+        check_temperature(NAME, &self.temperature)?;
         check_rows(NAME, ["q", "k", "queue"], [q, k, queue])?;
         check_batch(NAME, ["q", "k"], [q, k])?;
         let (n, m, d) = (q.shape.dim(0), queue.shape.dim(0), q.shape.last());
@@ -69,7 +70,7 @@ impl Operator for InfoNceQueue {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [q, k, queue] = exactly(NAME, inputs)?;
-        let t = f64::from(self.temperature);
+        let t = f64::from(self.temperature.get());
         let (q, k, queue) = (unit_rows(q), unit_rows(k), unit_rows(queue));
         let loss: f64 = q
             .iter()
@@ -93,7 +94,7 @@ impl Operator for InfoNceQueue {
 
 fn samples() -> Vec<Sample> {
     let on = |n: usize, m: usize, d: usize, temperature: f32| {
-        Sample::new(InfoNceQueue { temperature }, [normal([n, d]), normal([n, d]), normal([m, d])])
+        Sample::new(InfoNceQueue { temperature: temperature.into() }, [normal([n, d]), normal([n, d]), normal([m, d])])
     };
     vec![
         on(1, 1, 5, 0.2),
@@ -101,18 +102,22 @@ fn samples() -> Vec<Sample> {
         on(5, 7, 1, 0.2),
         on(33, 65, 65, 0.07),
         on(7, 300, 33, 0.01),
-        Sample::new(InfoNceQueue { temperature: 0.3 }, [normal([5, 6]), Input::Same(0), normal([9, 6])]),
+        Sample::new(InfoNceQueue { temperature: (0.3).into() }, [normal([5, 6]), Input::Same(0), normal([9, 6])]),
     ]
 }
 
 fn bad() -> Vec<Bad> {
-    let loss = || InfoNceQueue { temperature: 0.1 };
+    let loss = || InfoNceQueue { temperature: (0.1).into() };
     vec![
         Bad::new(loss(), [normal([3, 4]), normal([3, 4])], "takes 3 inputs, 2 were given"),
         Bad::new(loss(), [normal([3, 4]), normal([2, 4]), normal([5, 4])], "must have as many rows"),
         Bad::new(loss(), [normal([3, 4]), normal([3, 4]), normal([5, 3])], "must have 4 features"),
         Bad::new(loss(), [normal([3, 4]), normal([3, 4]), indices([5, 4], 2)], "must hold floats"),
-        Bad::new(InfoNceQueue { temperature: -1.0 }, [normal([3, 4]), normal([3, 4]), normal([5, 4])], "temperature must be positive"),
+        Bad::new(
+            InfoNceQueue { temperature: (-1.0).into() },
+            [normal([3, 4]), normal([3, 4]), normal([5, 4])],
+            "temperature must be positive",
+        ),
     ]
 }
 
@@ -123,7 +128,7 @@ pub(super) fn entry() -> Entry {
         inputs: &["q", "k", "queue"],
         outputs: &["loss"],
         shaders: SHADERS,
-        build: Box::new(|a| Ok(Box::new(InfoNceQueue { temperature: a.number_or("temperature", 0.07)? as f32 }))),
+        build: Box::new(|a| Ok(Box::new(InfoNceQueue { temperature: (a.number_or("temperature", 0.07)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),
     }
@@ -135,7 +140,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, a temperature that is not positive; out of memory.
-    pub fn info_nce_queue(&self, k: &Tensor, queue: &Tensor, temperature: f32) -> Result<Tensor> {
-        apply_one(InfoNceQueue { temperature }, &[self, k, queue])
+    pub fn info_nce_queue(&self, k: &Tensor, queue: &Tensor, temperature: impl Into<Scalar>) -> Result<Tensor> {
+        apply_one(InfoNceQueue { temperature: temperature.into() }, &[self, k, queue])
     }
 }

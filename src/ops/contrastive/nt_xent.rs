@@ -5,6 +5,7 @@ use super::pairs::{
     saved_rows, scalar, specs, unit_rows,
 };
 use crate::error::Result;
+use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
@@ -17,12 +18,12 @@ const NAME: &str = "nt_xent";
 #[derive(Debug, Clone)]
 pub struct NtXent {
     /// Divides the cosines.
-    pub temperature: f32,
+    pub temperature: Scalar,
 }
 
 impl NtXent {
-    fn pairs<'a>(&self, rows: &'a Rows, n: usize) -> Pairs<'a> {
-        Pairs { kind: Kind::Pairs, a: rows, b: rows, labels: None, rows: 2 * n, columns: 2 * n, half: n, temperature: self.temperature }
+    fn pairs<'a>(&'a self, rows: &'a Rows, n: usize) -> Pairs<'a> {
+        Pairs { kind: Kind::Pairs, a: rows, b: rows, labels: None, rows: 2 * n, columns: 2 * n, half: n, temperature: &self.temperature }
     }
 }
 
@@ -33,7 +34,7 @@ impl Operator for NtXent {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [z1, z2] = specs(NAME, inputs)?;
-        check_temperature(NAME, self.temperature)?;
+        check_temperature(NAME, &self.temperature)?;
         check_rows(NAME, ["z1", "z2"], [z1, z2])?;
         check_batch(NAME, ["z1", "z2"], [z1, z2])?;
         let rows = 2 * z1.shape.dim(0);
@@ -64,7 +65,7 @@ impl Operator for NtXent {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [z1, z2] = exactly(NAME, inputs)?;
-        let t = f64::from(self.temperature);
+        let t = f64::from(self.temperature.get());
         let n = z1.shape.dim(0);
         let z: Vec<Vec<f64>> = unit_rows(z1).into_iter().chain(unit_rows(z2)).collect();
         let mut loss = 0.0;
@@ -89,19 +90,20 @@ impl Operator for NtXent {
 }
 
 fn samples() -> Vec<Sample> {
-    let on = |n: usize, d: usize, temperature: f32| Sample::new(NtXent { temperature }, [normal([n, d]), normal([n, d])]);
+    let on =
+        |n: usize, d: usize, temperature: f32| Sample::new(NtXent { temperature: temperature.into() }, [normal([n, d]), normal([n, d])]);
     vec![
         on(1, 5, 0.5),
         on(3, 1, 0.2),
         on(5, 7, 0.5),
         on(33, 65, 0.1),
         on(65, 33, 0.01),
-        Sample::new(NtXent { temperature: 0.5 }, [normal([7, 9]), Input::Same(0)]),
+        Sample::new(NtXent { temperature: (0.5).into() }, [normal([7, 9]), Input::Same(0)]),
     ]
 }
 
 fn bad() -> Vec<Bad> {
-    let loss = |temperature: f32| NtXent { temperature };
+    let loss = |temperature: f32| NtXent { temperature: temperature.into() };
     vec![
         Bad::new(loss(0.5), [normal([3, 4])], "takes 2 inputs, 1 were given"),
         Bad::new(loss(0.5), [normal([3, 4]), normal([3, 5])], "must have 4 features"),
@@ -120,7 +122,7 @@ pub(super) fn entry() -> Entry {
         inputs: &["z1", "z2"],
         outputs: &["loss"],
         shaders: SHADERS,
-        build: Box::new(|a| Ok(Box::new(NtXent { temperature: a.number_or("temperature", 0.5)? as f32 }))),
+        build: Box::new(|a| Ok(Box::new(NtXent { temperature: (a.number_or("temperature", 0.5)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),
     }
@@ -146,8 +148,8 @@ impl Tensor {
     ///
     /// # Errors
     /// Unequal shapes, no rows, integers, a temperature that is not positive; out of memory.
-    pub fn nt_xent(&self, z2: &Tensor, temperature: f32) -> Result<Tensor> {
-        apply_one(NtXent { temperature }, &[self, z2])
+    pub fn nt_xent(&self, z2: &Tensor, temperature: impl Into<Scalar>) -> Result<Tensor> {
+        apply_one(NtXent { temperature: temperature.into() }, &[self, z2])
     }
 }
 

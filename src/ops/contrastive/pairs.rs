@@ -6,7 +6,7 @@
 //! A matrix no larger than such a block is kept for the backward pass instead.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel};
 use crate::ops::{Backward, exactly, require_float};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
@@ -128,7 +128,7 @@ impl Rows {
 
     /// The gradient of the rows from `offset` that came from an input of this spec, of the gradient `du` of the normalised rows, times
     /// `scale` and the two scalars on the device (the loss's own gradient and weight).
-    pub fn gradient(&self, du: &Tensor, offset: usize, input: &Spec, scale: f32, scalars: Option<[&Tensor; 2]>) -> Result<Tensor> {
+    pub fn gradient(&self, du: &Tensor, offset: usize, input: &Spec, scale: &Scalar, scalars: Option<[&Tensor; 2]>) -> Result<Tensor> {
         let gpu = du.gpu();
         let dx = Tensor::empty(gpu, input.shape.clone(), input.dtype)?;
         let mut launch = Launch::new(gpu, &NORMALIZE, "normalize")
@@ -190,7 +190,7 @@ pub(super) struct Pairs<'a> {
     pub rows: usize,
     pub columns: usize,
     pub half: usize,
-    pub temperature: f32,
+    pub temperature: &'a Scalar,
 }
 
 impl Pairs<'_> {
@@ -239,7 +239,7 @@ impl Pairs<'_> {
                 splits,
                 per,
                 kept.unwrap_or(target).shape().last(),
-                1.0 / self.temperature
+                self.temperature.map(|t| 1.0 / t)
             ])
             .groups(if tiles == 0 { 0 } else { padded / tiling.rows * splits })
     }
@@ -342,7 +342,8 @@ pub(super) fn not_empty(operator: &str, name: &str, spec: &Spec) -> Result<()> {
 }
 
 /// Checks that a temperature is a positive number.
-pub(super) fn check_temperature(operator: &str, temperature: f32) -> Result<()> {
+pub(super) fn check_temperature(operator: &str, temperature: &Scalar) -> Result<()> {
+    let temperature = temperature.get();
     if temperature > 0.0 && temperature.is_finite() {
         return Ok(());
     }
@@ -372,7 +373,7 @@ pub(super) fn input_gradients(step: &Backward, pairs: &Pairs, first: usize, inpu
     for (index, gradient) in gradients.iter_mut().enumerate().take(inputs) {
         let spec = step.input_spec(index)?;
         if step.needs(index) {
-            *gradient = Some(pairs.a.gradient(&du, offset, spec, 1.0 / pairs.temperature, Some([&cotangent, weight]))?);
+            *gradient = Some(pairs.a.gradient(&du, offset, spec, &pairs.temperature.map(|t| 1.0 / t), Some([&cotangent, weight]))?);
         }
         offset += spec.shape.dim(0);
     }

@@ -2,6 +2,7 @@
 
 use super::pairs::{GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
+use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::layout::strided::{Axis, copy};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -14,7 +15,7 @@ const NAME: &str = "similarity_matrix";
 #[derive(Debug, Clone)]
 pub struct SimilarityMatrix {
     /// Divides the cosines.
-    pub temperature: f32,
+    pub temperature: Scalar,
 }
 
 /// `dy` or its transpose, in the padded rows and columns of the two sides.
@@ -26,7 +27,7 @@ fn padded(dy: &Tensor, rows: &Rows, columns: &Rows, transposed: bool) -> Result<
 }
 
 /// The gradient of one side: `dy` times the other side's rows, through the normalisation.
-fn side(dy: &Tensor, of: &Rows, other: &Rows, transposed: bool, spec: &Spec, temperature: f32) -> Result<Tensor> {
+fn side(dy: &Tensor, of: &Rows, other: &Rows, transposed: bool, spec: &Spec, temperature: &Scalar) -> Result<Tensor> {
     let width = other.unit.shape().dim(0);
     if width == 0 {
         return Tensor::zeros(dy.gpu(), spec.shape.clone(), spec.dtype);
@@ -34,7 +35,7 @@ fn side(dy: &Tensor, of: &Rows, other: &Rows, transposed: bool, spec: &Spec, tem
     let w = padded(dy, of, other, transposed)?;
     let du = Tensor::empty(dy.gpu(), of.unit.shape(), DType::F32)?;
     weighted(&w, width, &other.unit, 0, &du)?;
-    of.gradient(&du, 0, spec, 1.0 / temperature, None)
+    of.gradient(&du, 0, spec, &temperature.map(|t| 1.0 / t), None)
 }
 
 impl Operator for SimilarityMatrix {
@@ -44,7 +45,7 @@ impl Operator for SimilarityMatrix {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [a, b] = specs(NAME, inputs)?;
-        check_temperature(NAME, self.temperature)?;
+        check_temperature(NAME, &self.temperature)?;
         check_rows(NAME, ["a", "b"], [a, b])?;
         let (n, m, d) = (a.shape.dim(0), b.shape.dim(0), a.shape.last());
         let [rows, row_norms] = super::pairs::rows_specs(n, d);
@@ -57,15 +58,15 @@ impl Operator for SimilarityMatrix {
         let (rows, columns) = (a.shape().dim(0), b.shape().dim(0));
         let a = Rows::new(a.gpu(), &[a])?;
         let b = Rows::new(b.gpu(), &[b])?;
-        let pairs = Pairs { kind: Kind::All, a: &a, b: &b, labels: None, rows, columns, half: 0, temperature: self.temperature };
+        let pairs = Pairs { kind: Kind::All, a: &a, b: &b, labels: None, rows, columns, half: 0, temperature: &self.temperature };
         Ok(vec![pairs.matrix()?, a.unit, a.inverse, b.unit, b.inverse])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (a, b) = (saved_rows(step, 1)?, saved_rows(step, 3)?);
         let dy = step.cotangent(0)?;
-        let da = step.needs(0).then(|| side(&dy, &a, &b, false, step.input_spec(0)?, self.temperature)).transpose()?;
-        let db = step.needs(1).then(|| side(&dy, &b, &a, true, step.input_spec(1)?, self.temperature)).transpose()?;
+        let da = step.needs(0).then(|| side(&dy, &a, &b, false, step.input_spec(0)?, &self.temperature)).transpose()?;
+        let db = step.needs(1).then(|| side(&dy, &b, &a, true, step.input_spec(1)?, &self.temperature)).transpose()?;
         Ok(vec![da, db])
     }
 
@@ -79,7 +80,7 @@ impl Operator for SimilarityMatrix {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [a, b] = exactly(NAME, inputs)?;
-        let t = f64::from(self.temperature);
+        let t = f64::from(self.temperature.get());
         let (n, m) = (a.shape.dim(0), b.shape.dim(0));
         let b = unit_rows(b);
         let data = unit_rows(a).iter().flat_map(|row| b.iter().map(|other| dot(row, other) / t).collect::<Vec<f64>>()).collect();
@@ -94,8 +95,9 @@ impl Operator for SimilarityMatrix {
 }
 
 fn samples() -> Vec<Sample> {
-    let on =
-        |n: usize, m: usize, d: usize, temperature: f32| Sample::new(SimilarityMatrix { temperature }, [normal([n, d]), normal([m, d])]);
+    let on = |n: usize, m: usize, d: usize, temperature: f32| {
+        Sample::new(SimilarityMatrix { temperature: temperature.into() }, [normal([n, d]), normal([m, d])])
+    };
     vec![
         on(1, 1, 1, 1.0),
         on(3, 0, 5, 0.5),
@@ -103,12 +105,12 @@ fn samples() -> Vec<Sample> {
         on(5, 3, 7, 0.5),
         on(33, 65, 65, 0.07),
         on(65, 130, 33, 1.0),
-        Sample::new(SimilarityMatrix { temperature: 0.5 }, [normal([7, 9]), Input::Same(0)]),
+        Sample::new(SimilarityMatrix { temperature: (0.5).into() }, [normal([7, 9]), Input::Same(0)]),
     ]
 }
 
 fn bad() -> Vec<Bad> {
-    let matrix = |temperature: f32| SimilarityMatrix { temperature };
+    let matrix = |temperature: f32| SimilarityMatrix { temperature: temperature.into() };
     vec![
         Bad::new(matrix(1.0), [normal([3, 4])], "takes 2 inputs, 1 were given"),
         Bad::new(matrix(1.0), [normal([3, 4]), normal([3, 5])], "must have 4 features"),
@@ -132,7 +134,7 @@ pub(super) fn entry() -> Entry {
             "contrastive/weighted_simd",
             "layout/copy",
         ],
-        build: Box::new(|a| Ok(Box::new(SimilarityMatrix { temperature: a.number_or("temperature", 1.0)? as f32 }))),
+        build: Box::new(|a| Ok(Box::new(SimilarityMatrix { temperature: (a.number_or("temperature", 1.0)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),
     }
@@ -143,7 +145,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Unequal numbers of features, integers, a temperature that is not positive; out of memory.
-    pub fn similarity_matrix(&self, b: &Tensor, temperature: f32) -> Result<Tensor> {
-        apply_one(SimilarityMatrix { temperature }, &[self, b])
+    pub fn similarity_matrix(&self, b: &Tensor, temperature: impl Into<Scalar>) -> Result<Tensor> {
+        apply_one(SimilarityMatrix { temperature: temperature.into() }, &[self, b])
     }
 }

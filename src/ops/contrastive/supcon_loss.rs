@@ -5,6 +5,7 @@ use super::pairs::{
     saved_rows, scalar, specs, unit_rows,
 };
 use crate::error::{Error, Result};
+use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -18,13 +19,13 @@ const NAME: &str = "supcon_loss";
 #[derive(Debug, Clone)]
 pub struct SupconLoss {
     /// Divides the cosines.
-    pub temperature: f32,
+    pub temperature: Scalar,
 }
 
 impl SupconLoss {
-    fn pairs<'a>(&self, rows: &'a Rows, labels: &'a Tensor) -> Pairs<'a> {
+    fn pairs<'a>(&'a self, rows: &'a Rows, labels: &'a Tensor) -> Pairs<'a> {
         let n = labels.elements();
-        Pairs { kind: Kind::Labels, a: rows, b: rows, labels: Some(labels), rows: n, columns: n, half: 0, temperature: self.temperature }
+        Pairs { kind: Kind::Labels, a: rows, b: rows, labels: Some(labels), rows: n, columns: n, half: 0, temperature: &self.temperature }
     }
 }
 
@@ -35,7 +36,7 @@ impl Operator for SupconLoss {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [embeddings, labels] = specs(NAME, inputs)?;
-        check_temperature(NAME, self.temperature)?;
+        check_temperature(NAME, &self.temperature)?;
         check_rows(NAME, ["embeddings"], [embeddings])?;
         not_empty(NAME, "embeddings", embeddings)?;
         if labels.dtype != DType::I32 {
@@ -71,7 +72,7 @@ impl Operator for SupconLoss {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [embeddings, labels] = exactly(NAME, inputs)?;
-        let t = f64::from(self.temperature);
+        let t = f64::from(self.temperature.get());
         let z = unit_rows(embeddings);
         let (mut loss, mut anchors) = (0.0, 0.0);
         for (i, row) in z.iter().enumerate() {
@@ -96,11 +97,11 @@ impl Operator for SupconLoss {
 
 fn samples() -> Vec<Sample> {
     let on = |n: usize, d: usize, classes: usize, temperature: f32| {
-        Sample::new(SupconLoss { temperature }, [normal([n, d]), indices([n], classes)])
+        Sample::new(SupconLoss { temperature: temperature.into() }, [normal([n, d]), indices([n], classes)])
     };
     let alone = |labels: &[f64]| {
         let labels = Input::Values(Array::integers([labels.len()], labels.to_vec()));
-        Sample::new(SupconLoss { temperature: 0.01 }, [normal([labels_len(&labels), 3]), labels])
+        Sample::new(SupconLoss { temperature: (0.01).into() }, [normal([labels_len(&labels), 3]), labels])
     };
     vec![
         on(1, 5, 2, 0.5),
@@ -117,7 +118,7 @@ fn labels_len(input: &Input) -> usize {
 }
 
 fn bad() -> Vec<Bad> {
-    let loss = |temperature: f32| SupconLoss { temperature };
+    let loss = |temperature: f32| SupconLoss { temperature: temperature.into() };
     vec![
         Bad::new(loss(0.5), [normal([3, 4]), indices([4], 2)], "one for each row"),
         Bad::new(loss(0.5), [normal([3, 4]), normal([3])], "labels must be i32"),
@@ -134,7 +135,7 @@ pub(super) fn entry() -> Entry {
         inputs: &["embeddings", "labels"],
         outputs: &["loss"],
         shaders: SHADERS,
-        build: Box::new(|a| Ok(Box::new(SupconLoss { temperature: a.number_or("temperature", 0.1)? as f32 }))),
+        build: Box::new(|a| Ok(Box::new(SupconLoss { temperature: (a.number_or("temperature", 0.1)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),
     }
@@ -147,7 +148,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, a temperature that is not positive; out of memory.
-    pub fn supcon_loss(&self, labels: &Tensor, temperature: f32) -> Result<Tensor> {
-        apply_one(SupconLoss { temperature }, &[self, labels])
+    pub fn supcon_loss(&self, labels: &Tensor, temperature: impl Into<Scalar>) -> Result<Tensor> {
+        apply_one(SupconLoss { temperature: temperature.into() }, &[self, labels])
     }
 }

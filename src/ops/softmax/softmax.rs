@@ -1,7 +1,7 @@
 //! `softmax(x / temperature)` and its logarithm along any axis.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Knob, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Knob, Launch, Scalar, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
@@ -22,18 +22,18 @@ const SHORT: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Softmax {
     dim: isize,
-    temperature: f32,
+    temperature: Scalar,
     log: bool,
 }
 
 impl Softmax {
     /// Softmax along `dim` (-1 is the last) of the input divided by `temperature`.
-    pub fn new(dim: isize, temperature: f32) -> Self {
-        Self { dim, temperature, log: false }
+    pub fn new(dim: isize, temperature: impl Into<Scalar>) -> Self {
+        Self { dim, temperature: temperature.into(), log: false }
     }
 
     /// The logarithm of the same.
-    pub fn log(dim: isize, temperature: f32) -> Self {
+    pub fn log(dim: isize, temperature: impl Into<Scalar>) -> Self {
         Self { log: true, ..Self::new(dim, temperature) }
     }
 
@@ -47,7 +47,7 @@ impl Softmax {
         let n = shape.dim(axis);
         let inner = shape.iter().skip(axis + 1).product::<usize>();
         let rows = result.elements() / n;
-        let rate = 1.0 / self.temperature;
+        let rate = self.temperature.map(|t| 1.0 / t);
         let capabilities = result.gpu().capabilities();
         // Two walks over a row; one too long for an invocation is shared by a workgroup on every schedule.
         let schedule = result.gpu().schedule("softmax/softmax.schedule", Knob::bucket(n));
@@ -84,8 +84,9 @@ impl Operator for Softmax {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
         require_float(self.name(), "x", x)?;
-        if self.temperature.is_nan() || self.temperature <= 0.0 {
-            return Err(Error::argument(self.name(), format!("the temperature must be above 0, found {}", self.temperature)));
+        let temperature = self.temperature.get();
+        if temperature.is_nan() || temperature <= 0.0 {
+            return Err(Error::argument(self.name(), format!("the temperature must be above 0, found {temperature}")));
         }
         x.shape.axis(self.name(), self.dim)?;
         Ok(vec![x.clone()])
@@ -116,7 +117,7 @@ impl Operator for Softmax {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let axis = x.shape.axis(self.name(), self.dim)?;
-        let t = f64::from(self.temperature);
+        let t = f64::from(self.temperature.get());
         Ok(vec![Array::from_fn(&x.shape, |index| {
             let mut other = index.to_vec();
             let mut row = (0..x.shape.dim(axis)).map(|i| {
@@ -147,7 +148,7 @@ impl Operator for Softmax {
                 let same = f64::from(u8::from(j == element));
                 dy.flat(j) * (same - p.flat(element)) * if self.log { 1.0 } else { p.flat(j) }
             });
-            terms.sum::<f64>() / f64::from(self.temperature)
+            terms.sum::<f64>() / f64::from(self.temperature.get())
         };
         Ok(elements.iter().map(gradient).collect())
     }
@@ -177,7 +178,7 @@ fn samples(log: bool) -> Vec<Sample> {
         (&[2, 1025], -1, 1.0),
         (&[2, 2052], -1, 3.0),
     ];
-    let operator = |dim, temperature| Softmax { dim, temperature, log };
+    let operator = |dim, temperature: f32| Softmax { dim, temperature: temperature.into(), log };
     let mut samples: Vec<Sample> =
         cases.iter().map(|(shape, dim, t)| Sample::new(operator(*dim, *t), [normal_with(*shape, 3.0, 0.0)])).collect();
     for shape in [[4, 50], [3, 1300], [5, 7]] {
@@ -188,7 +189,7 @@ fn samples(log: bool) -> Vec<Sample> {
 }
 
 fn bad(log: bool) -> Vec<Bad> {
-    let operator = |dim, temperature| Softmax { dim, temperature, log };
+    let operator = |dim, temperature: f32| Softmax { dim, temperature: temperature.into(), log };
     vec![
         Bad::new(operator(2, 1.0), [normal([3, 4])], "axis 2 is out of range for shape [3, 4]"),
         Bad::new(operator(-1, 1.0), [normal([])], "axis -1 is out of range for shape []"),
@@ -208,7 +209,7 @@ pub(super) fn entries() -> Vec<Entry> {
         shaders: &["softmax/softmax_cpu", "softmax/softmax_simd"],
         build: Box::new(move |attributes: &Attributes| {
             let dim = attributes.number_or("dim", -1.0)? as isize;
-            Ok(Box::new(Softmax { dim, temperature: attributes.number_or("temperature", 1.0)? as f32, log }))
+            Ok(Box::new(Softmax { dim, temperature: (attributes.number_or("temperature", 1.0)? as f32).into(), log }))
         }),
         samples: Box::new(move || samples(log)),
         bad: Box::new(move || bad(log)),
@@ -233,7 +234,7 @@ impl Tensor {
     ///
     /// # Errors
     /// An axis that does not exist; a temperature not above 0; integers; out of memory.
-    pub fn softmax(&self, dim: isize, temperature: f32) -> Result<Tensor> {
+    pub fn softmax(&self, dim: isize, temperature: impl Into<Scalar>) -> Result<Tensor> {
         apply_one(Softmax::new(dim, temperature), &[self])
     }
 
@@ -241,7 +242,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Self::softmax`].
-    pub fn log_softmax(&self, dim: isize, temperature: f32) -> Result<Tensor> {
+    pub fn log_softmax(&self, dim: isize, temperature: impl Into<Scalar>) -> Result<Tensor> {
         apply_one(Softmax::log(dim, temperature), &[self])
     }
 }
