@@ -322,7 +322,11 @@ fn notes(run: &Run) -> String {
         let error = row.gate.max_error.map_or(String::new(), |e| format!("{e:.2e} against "));
         let _ = write!(text, "{}: {}; {error}{}", row.name, row.shape, row.gate.against);
         if !row.tile.is_empty() {
-            let _ = write!(text, "; {} dispatches: {}", row.dispatches, row.tile);
+            // A step has dozens; --json, --csv and --html have them all.
+            let _ = match row.tile.split("; ").count() {
+                kernels @ 5.. => write!(text, "; {} dispatches of {kernels} kernels", row.dispatches),
+                _ => write!(text, "; {} dispatches: {}", row.dispatches, row.tile),
+            };
         }
         if let (Some(held), Some(bound)) = (row.memory_bytes, row.memory_bound_bytes.filter(|b| *b > 0)) {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
