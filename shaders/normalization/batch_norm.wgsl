@@ -5,7 +5,7 @@
 // x is a matrix [rows, columns] of V: vec4s of channels (WIDTH 4), or single channels where C is no multiple of 4 (WIDTH 1).
 // Steps, each a variant (STEP) of this text; a small x takes one dispatch forward (normalize) and one backward (gradient), a large one three:
 //
-//     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less x[0], and M2 = sum of squared deviations
+//     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less its first row, and M2 = sum of squared deviations
 //     combine          partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
 //     frozen           running statistics -> affine
 //     apply            x, affine -> y
@@ -175,12 +175,14 @@ fn activation(z: V) -> V {
 
 {{ entry() }}
 {% if STEP == "combine" %}
-    // Slabs instead of rows; one of n rows has its mean and M2.
+    // Slabs instead of rows; one of n rows has its mean, less its first row, and M2.
+    let origin = {{ load }}x(safe0);
     let shift = {{ load }}partials(safe0);
 {{ accumulators() }}
 {% call(r) walk() %}
 let n = f32(min(p.per_slab, p.all_rows - (row + k{{ r }}) * p.per_slab));
-            let d = {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }}) - shift;
+            let first{{ r }} = {{ load }}x(p.per_slab * (at + k{{ r }} * p.columns) + c{{ r }});
+            let d = ((first{{ r }} - origin) + {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }})) - shift;
             s{{ r }} += n * d;
             q{{ r }} += fma(n * d, d, {{ load }}partials(2u * at + (k{{ r }} + 1u) * p.columns + at{{ r }}));
 {% endcall %}
@@ -202,7 +204,7 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
 {% for r in R %}
     if (mine{{ r }}) {
         let m = s{{ r }} / n;
-        {{ store }}partials(2u * slab * p.columns + c{{ r }}, (shift{{ r }} - {{ load }}x(c{{ r }})) + m);
+        {{ store }}partials(2u * slab * p.columns + c{{ r }}, m);
         {{ store }}partials((2u * slab + 1u) * p.columns + c{{ r }}, max(q{{ r }} - s{{ r }} * m, V(0.0)));
     }
 {% endfor %}
@@ -213,7 +215,6 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
     let squares = max(q0 - s0 * (s0 / n), V(0.0));
     // mean + lost is origin + offset without rounding. The cleared bit keeps drivers from simplifying lost to 0.
 {% if STEP == "combine" %}
-    let origin = {{ load }}x(safe0);
     let offset = shift + s0 / n;
 {% else %}
     let origin = shift0;

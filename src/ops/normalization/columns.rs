@@ -21,6 +21,8 @@ pub(super) struct Plan {
     small: bool,
     /// Most slabs of a reduction.
     most_slabs: usize,
+    /// Rows of a slab, where somebody else chose them.
+    given: Option<usize>,
 }
 
 /// What the workgroups of a launch share out.
@@ -53,7 +55,7 @@ impl Plan {
         let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
         let shuffle = schedule == Schedule::Cpu && gpu.capabilities().fixed_subgroup() == Some(8);
         let most_slabs = gpu.tuned(&SLABS, bucket, 256) as usize;
-        let plan = Self { kernel, schedule, shuffle, rows, width, columns, small: false, most_slabs };
+        let plan = Self { kernel, schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None };
         let default = if schedule == Schedule::Cpu { 17 } else { 13 };
         let (_, _, copies) = plan.across(plan.narrow());
         let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
@@ -86,6 +88,9 @@ impl Plan {
 
     /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
     fn slabs(&self) -> (usize, usize) {
+        if let Some(rows) = self.given {
+            return (rows, self.rows.div_ceil(rows.max(1)));
+        }
         let (_, _, copies) = self.across(usize::MAX);
         let rows = self.rows.div_ceil(self.most_slabs).min(LONGEST_SLAB).max(4 * copies).next_multiple_of(copies);
         (rows, self.rows.div_ceil(rows))
@@ -117,6 +122,21 @@ impl Plan {
         let shift = across.trailing_zeros();
         let params = params![rows, self.columns, chunk, shift, copies, each, self.rows].to_vec();
         (launch, params, rows.div_ceil(each).max(usize::from(narrow)) * self.columns.div_ceil(chunk))
+    }
+
+    /// The same with slabs of `rows` rows.
+    pub fn in_slabs(&self, rows: usize) -> Self {
+        Self { given: Some(rows), ..*self }
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+
+    /// The bucket of x in tuning tables.
+    pub fn bucket(&self) -> u32 {
+        Knob::bucket(self.rows * self.columns)
     }
 
     /// Channels.
