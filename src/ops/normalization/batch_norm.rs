@@ -105,29 +105,28 @@ impl BatchNorm {
         let ([x, weight, bias, mean, var], given, residual) = inputs;
         let gpu = x.gpu();
         let affine = Tensor::empty(gpu, [5, plan.channels()], DType::F32)?;
-        let slabs = if given.is_some() { statistics::plan(plan) } else { *plan };
-        let numbers = |mut params: Vec<Param>| {
-            params.extend_from_slice(params![slabs.slab_rows(), self.options.momentum, self.options.eps]);
+        let numbers = |plan: &Plan, mut params: Vec<Param>| {
+            params.extend_from_slice(params![plan.slab_rows(), self.options.momentum, self.options.eps]);
             params
         };
         if plan.small() && given.is_none() {
             let (launch, params, groups) = self.walk(plan, x, "normalize", Walk::Columns);
             let launch = launch.read(weight).read(bias).write(mean).write(var).write(&affine).write(y);
-            self.activate(launch, residual).params(&numbers(params)).groups(groups)?;
+            self.activate(launch, residual).params(&numbers(plan, params)).groups(groups)?;
             return Ok(affine);
         }
-        let partials = match given {
-            Some(partials) => partials,
+        let (partials, slabs) = match given {
+            Some(given) => statistics::merged(plan, x, given)?,
             None => {
                 let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
                 let (launch, params, groups) = self.walk(plan, x, "statistics", Walk::Slabs);
-                launch.write(&partials).params(&numbers(params)).groups(groups)?;
-                &{ partials }
+                launch.write(&partials).params(&numbers(plan, params)).groups(groups)?;
+                (partials, *plan)
             }
         };
         let (launch, params, groups) = slabs.launch(gpu, "combine", Walk::Partials);
-        let launch = launch.storage(x.dtype().storage()).read(partials).read(x).read(weight).read(bias);
-        launch.write(mean).write(var).write(&affine).params(&numbers(params)).groups(groups)?;
+        let launch = launch.storage(x.dtype().storage()).read(&partials).read(x).read(weight).read(bias);
+        launch.write(mean).write(var).write(&affine).params(&numbers(&slabs, params)).groups(groups)?;
         self.normalize(plan, x, &affine, residual, y)?;
         Ok(affine)
     }
@@ -359,14 +358,21 @@ fn samples(training: bool) -> Vec<Sample> {
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[3990, 33], 1.0, 100.0)));
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[8200, 68], 2.0, 0.5)));
         // With statistics that were brought along; a mean a hundred deviations away, and a residual.
-        for (shape, residual) in [(&[64, 4][..], false), (&[5, 13, 3], true), (&[3, 9, 9, 40], true), (&[4200, 3], false)] {
+        for (shape, residual) in [
+            (&[64, 4][..], false),
+            (&[5, 13, 3], true),
+            (&[3, 9, 9, 40], true),
+            (&[4200, 3], false),
+            (&[17_000, 8], false),
+            (&[16_450, 3], true),
+        ] {
             let mut inputs = sample_inputs(shape, 1.0, 0.0);
             let x = Array::from_fn(shape, |at| at.iter().fold(100.0, |sum, i| sum + f64::from((*i as f32 * 1.7 + sum as f32).sin())));
             let x = x.map(|v| f64::from(v as f32));
             inputs.push(Input::Values(statistics::reference(&x)));
             inputs.splice(..1, [Input::Values(x)]);
             inputs.extend(residual.then(|| normal(shape)));
-            samples.push(Sample::new(with(Activation::Relu).with_statistics(), inputs));
+            samples.push(Sample::new(with(Activation::Silu).with_statistics(), inputs));
         }
     } else {
         samples.push(Sample::new(with(Activation::Relu), sample_inputs(&[0, 8], 1.0, 0.0)));

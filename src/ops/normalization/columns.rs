@@ -32,6 +32,8 @@ pub(super) enum Walk {
     Columns,
     /// As many slabs of rows as [`Plan::slabs`] says; the sums of each are partial.
     Slabs,
+    /// As many of these slabs to each as [`Plan::merged`] makes one.
+    Merge,
     /// The same number of rows to each, few enough to stay in a cache.
     Rows,
     /// The partial sums of all slabs of a few columns to each.
@@ -111,6 +113,7 @@ impl Plan {
             Walk::Columns => (self.rows, self.rows.next_multiple_of(copies).max(1)),
             Walk::Partials => (slabs, slabs.next_multiple_of(copies).max(1)),
             Walk::Slabs => (self.rows, slab_rows),
+            Walk::Merge => (slabs, self.merged()),
             Walk::Rows => (self.rows, slab_rows.min((65536 / self.channels().max(1)).max(16)).next_multiple_of(copies)),
         };
         let launch = Launch::new(gpu, self.kernel, step)
@@ -127,6 +130,11 @@ impl Plan {
     /// The same with slabs of `rows` rows.
     pub fn in_slabs(&self, rows: usize) -> Self {
         Self { given: Some(rows), ..*self }
+    }
+
+    /// How many slabs become one, so that their number is what a reduction has at most.
+    pub fn merged(&self) -> usize {
+        self.slabs().1.div_ceil(self.most_slabs).max(1)
     }
 
     /// The schedule.

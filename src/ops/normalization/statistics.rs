@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Knob, Schedule};
 use crate::ops::Array;
 use crate::params;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// Rows of a slab: those of the least tile of `convolution/conv2d_simd` and `linear/gemm_simd`, so that the shape is the same everywhere.
 const SLAB_ROWS: usize = 64;
@@ -29,14 +29,23 @@ pub(crate) fn wanted(gpu: &Gpu, x: &Shape) -> bool {
     gpu.tuned(&EPILOGUE, plan.bucket(), u32::from(default)) == 1 && gpu.capabilities().may_walk(slabs)
 }
 
-/// The plan of what combines them.
-pub(super) fn plan(plan: &Plan) -> Plan {
-    plan.in_slabs(SLAB_ROWS)
+/// The same of no more slabs than batch norm would cut x into, and the plan of what combines them.
+pub(super) fn merged(plan: &Plan, x: &Tensor, partials: &Tensor) -> Result<(Tensor, Plan)> {
+    let many = plan.in_slabs(SLAB_ROWS);
+    let few = plan.in_slabs(SLAB_ROWS * many.merged());
+    if many.merged() == 1 {
+        return Ok((partials.clone(), few));
+    }
+    let merged = Tensor::empty(x.gpu(), few.partials(), DType::F32)?;
+    let (launch, mut params, groups) = many.launch(x.gpu(), "merge", Walk::Merge);
+    params.extend_from_slice(params![SLAB_ROWS, 0.0f32, 0.0f32]);
+    launch.storage(x.dtype().storage()).read(partials).read(x).write(&merged).params(&params).groups(groups)?;
+    Ok((merged, few))
 }
 
 /// Writes them in a pass over x, where the kernel that made x does not.
 pub(crate) fn measure(x: &Tensor, partials: &Tensor) -> Result<()> {
-    let plan = plan(&Plan::new(x.gpu(), &BATCH_NORM, x.shape()));
+    let plan = Plan::new(x.gpu(), &BATCH_NORM, x.shape()).in_slabs(SLAB_ROWS);
     let (launch, mut params, groups) = plan.launch(x.gpu(), "statistics", Walk::Slabs);
     params.extend_from_slice(params![SLAB_ROWS, 0.0f32, 0.0f32]);
     launch.storage(x.dtype().storage()).read(x).write(partials).params(&params).groups(groups)
