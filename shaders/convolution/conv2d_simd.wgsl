@@ -11,6 +11,7 @@
 // x       source pixels [N, H, W, channels]
 // weight  packed, see pack.wgsl
 // y       target pixels [N, H, W, channels]
+// With STATISTICS (forward), partial statistics for the batch norm behind: include/tile_statistics.wgsl.
 {% set W = TILE // 4 %}
 {% set H = TILE // 64 %}
 {% include "grid.wgsl" %}
@@ -18,6 +19,9 @@
 {{ input(0, "x", width=4 if VECTOR else 1) }}
 {{ input(1, "weight", type="f32", width=4) }}
 {{ output(2, "y", width=4 if VECTOR_OUT else 1) }}
+{% if STATISTICS %}
+{{ output(3, "partials", type="f32", width=4 if VECTOR_OUT else 1) }}
+{% endif %}
 
 var<workgroup> sources: array<vec4<f32>, {{ 16 * W }}>;
 var<workgroup> weights: array<vec4<f32>, {{ 16 * W }}>;
@@ -181,4 +185,14 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     }
     {% endfor %}
     {% endfor %}
+{% if STATISTICS %}
+    {% set ONE, TWO, VECTOR_PARTIALS = "sources", "weights", VECTOR_OUT %}
+    let tile_row = t.pixel;
+    let tile_rows = p.pixels;
+    let tile_column = t.column4 * 4u;
+    let tile_columns = p.columns;
+    let first_channel = t.channel_group * p.columns;
+    let channels = p.target_channels;
+    {% include "tile_statistics.wgsl" %}
+{% endif %}
 }

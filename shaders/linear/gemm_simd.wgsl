@@ -6,10 +6,14 @@
 // load A, the next TILE load B: a block of 4 k x 4 rows each, transposed in registers where memory runs along k. The next blocks are fetched
 // before the present ones are used. A vec4's place is its number xor 4 in every other block of k: then neither the transposed stores (8 lanes
 // write 2 blocks of k x 4 vec4s) nor the reads meet in a bank. Beyond K blocks are zero; beyond M and N they repeat the last row or column.
+// With STATISTICS (one matrix, one slice, neither factor nor bias), partial statistics for a batch norm behind: include/tile_statistics.wgsl.
 // After the blocked products of CUTLASS (Kerr et al. 2017) and S. Boehm's "How to optimize a CUDA matmul kernel" (2022).
 {% set W = TILE // 4 %}
 {% set H = TILE // 64 %}
 {% include "gemm.wgsl" %}
+{% if STATISTICS %}
+{{ output(3, "partials", type="f32", width=C) }}
+{% endif %}
 
 var<workgroup> a_tile: array<vec4<f32>, {{ 16 * W }}>;
 var<workgroup> b_tile: array<vec4<f32>, {{ 16 * W }}>;
@@ -117,4 +121,14 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     put(t.c, t.row * {{ TILE }}u + {{ i // 4 * 64 + i % 4 }}u + down * 4u, t.column * {{ TILE }}u + {{ 64 * q }}u + across * 4u, sum{{ i }}_{{ q }});
     {% endfor %}
 {% endfor %}
+{% if STATISTICS %}
+    {% set ONE, TWO, VECTOR_PARTIALS = "a_tile", "b_tile", C == 4 %}
+    let tile_row = t.row * {{ TILE }}u;
+    let tile_rows = p.m;
+    let tile_column = t.column * {{ TILE }}u;
+    let tile_columns = p.n;
+    let first_channel = 0u;
+    let channels = p.n;
+    {% include "tile_statistics.wgsl" %}
+{% endif %}
 }

@@ -5,7 +5,8 @@
 // x is a matrix [rows, columns] of V: vec4s of channels (WIDTH 4), or single channels where C is no multiple of 4 (WIDTH 1).
 // Steps, each a variant (STEP) of this text; a small x takes one dispatch forward (normalize) and one backward (gradient), a large one three:
 //
-//     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less x[0], and M2 = sum of squared deviations
+//     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less its first row, and M2 = sum of squared deviations
+//     merge            partials -> the same of fewer slabs, where a convolution brought along those of many
 //     combine          partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
 //     frozen           running statistics -> affine
 //     apply            x, affine -> y
@@ -143,12 +144,15 @@ var<workgroup> shared_q: array<V, {{ LANES }}>;
 {% endfor %}
 {% endmacro %}
 
-{% if STEP in ["statistics", "combine", "normalize", "apply"] %}
-{% if STEP == "combine" %}
+{% if STEP in ["statistics", "merge", "combine", "normalize", "apply"] %}
+{% set PARTIAL = STEP in ["merge", "combine"] %}
+{% if PARTIAL %}
 {{ input(0, "partials", type="f32", width=WIDTH) }}
 {% endif %}
-{{ input(1 if STEP == "combine" else 0, "x", width=WIDTH) }}
-{% if STEP == "statistics" %}
+{{ input(1 if PARTIAL else 0, "x", width=WIDTH) }}
+{% if STEP == "merge" %}
+{{ output(2, "merged", type="f32", width=WIDTH) }}
+{% elif STEP == "statistics" %}
 {{ output(1, "partials", type="f32", width=WIDTH) }}
 {% elif STEP == "apply" %}
 {{ input(1, "affine", type="f32", width=WIDTH) }}
@@ -174,13 +178,17 @@ fn activation(z: V) -> V {
 {{ params(places ~ ", all_rows: u32, per_slab: u32, momentum: f32, eps: f32") }}
 
 {{ entry() }}
-{% if STEP == "combine" %}
-    // Slabs instead of rows; one of n rows has its mean and M2.
-    let shift = {{ load }}partials(safe0);
+{% if PARTIAL %}
+    // Slabs instead of rows; one of n rows has its mean, less its first row, and M2.
+{% for r in OWN %}
+    let origin{{ r }} = {{ load }}x(first * p.per_slab * p.columns + safe{{ r }});
+    let shift{{ r }} = {{ load }}partials(2u * first * p.columns + safe{{ r }});
+{% endfor %}
 {{ accumulators() }}
 {% call(r) walk() %}
 let n = f32(min(p.per_slab, p.all_rows - (row + k{{ r }}) * p.per_slab));
-            let d = {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }}) - shift;
+            let first{{ r }} = {{ load }}x(p.per_slab * (at + k{{ r }} * p.columns) + c{{ r }});
+            let d = ((first{{ r }} - origin{{ own(r) }}) + {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }})) - shift{{ own(r) }};
             s{{ r }} += n * d;
             q{{ r }} += fma(n * d, d, {{ load }}partials(2u * at + (k{{ r }} + 1u) * p.columns + at{{ r }}));
 {% endcall %}
@@ -197,13 +205,14 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
 {% endcall %}
 {{ join(["s", "q"]) }}
 {% endif %}
-{% if STEP == "statistics" %}
-    let n = f32(end - first);
+{% if STEP in ["statistics", "merge"] %}
+{% set to, per_row = ("merged", "p.per_slab") if PARTIAL else ("partials", "1u") %}
+    let n = f32(min(end * {{ per_row }}, p.all_rows) - first * {{ per_row }});
 {% for r in R %}
     if (mine{{ r }}) {
         let m = s{{ r }} / n;
-        {{ store }}partials(2u * slab * p.columns + c{{ r }}, (shift{{ r }} - {{ load }}x(c{{ r }})) + m);
-        {{ store }}partials((2u * slab + 1u) * p.columns + c{{ r }}, max(q{{ r }} - s{{ r }} * m, V(0.0)));
+        {{ store }}{{ to }}(2u * slab * p.columns + c{{ r }}, {{ "shift" ~ r ~ " + " if PARTIAL else "" }}m);
+        {{ store }}{{ to }}((2u * slab + 1u) * p.columns + c{{ r }}, max(q{{ r }} - s{{ r }} * m, V(0.0)));
     }
 {% endfor %}
 {% elif STEP == "apply" %}
@@ -213,8 +222,8 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
     let squares = max(q0 - s0 * (s0 / n), V(0.0));
     // mean + lost is origin + offset without rounding. The cleared bit keeps drivers from simplifying lost to 0.
 {% if STEP == "combine" %}
-    let origin = {{ load }}x(safe0);
-    let offset = shift + s0 / n;
+    let origin = origin0;
+    let offset = shift0 + s0 / n;
 {% else %}
     let origin = shift0;
     let offset = s0 / n;

@@ -10,8 +10,13 @@ use crate::tensor::{Shape, Tensor};
 
 /// A convolution, dense or depthwise, and the batch norm behind it.
 struct Unit {
-    convolution: Box<dyn Module>,
+    convolution: Convolution,
     norm: BatchNorm,
+}
+
+enum Convolution {
+    Dense(Conv2d),
+    Depthwise(DepthwiseConv2d),
 }
 
 impl Unit {
@@ -25,23 +30,29 @@ impl Unit {
         let scope = params.scope(name);
         let convolution = Conv2d::new(&scope, "conv", inputs, outputs, Conv2dConfig { kernel, stride, ..Default::default() })?;
         let norm = BatchNorm::new(&scope, "norm", outputs, BatchNormConfig { activation, ..Default::default() })?;
-        Ok(Self { convolution: Box::new(convolution), norm })
+        Ok(Self { convolution: Convolution::Dense(convolution), norm })
     }
 
     fn depthwise(params: &Parameters, name: &str, channels: usize, [kernel, stride]: [usize; 2], activation: Activation) -> Result<Self> {
         let scope = params.scope(name);
         let convolution = DepthwiseConv2d::new(&scope, "conv", channels, Conv2dConfig { kernel, stride, ..Default::default() })?;
         let norm = BatchNorm::new(&scope, "norm", channels, BatchNormConfig { activation, ..Default::default() })?;
-        Ok(Self { convolution: Box::new(convolution), norm })
+        Ok(Self { convolution: Convolution::Depthwise(convolution), norm })
     }
 
     /// With `residual` added before the activation.
     fn forward(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        self.norm.forward_residual(&self.convolution.forward(x, mode)?, residual, mode)
+        match &self.convolution {
+            Convolution::Dense(convolution) => self.norm.forward_behind(convolution, x, residual, mode),
+            Convolution::Depthwise(convolution) => self.norm.forward_residual(&convolution.forward(x, mode)?, residual, mode),
+        }
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        let output = self.convolution.summarize(input, summary)?;
+        let output = match &self.convolution {
+            Convolution::Dense(convolution) => convolution.summarize(input, summary)?,
+            Convolution::Depthwise(convolution) => convolution.summarize(input, summary)?,
+        };
         self.norm.summarize(&output, summary)
     }
 }

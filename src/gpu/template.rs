@@ -32,6 +32,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
+    ("tile_statistics.wgsl", include_str!("../../shaders/include/tile_statistics.wgsl")),
     ("window.wgsl", include_str!("../../shaders/include/window.wgsl")),
 ];
 

@@ -45,7 +45,7 @@ impl SmallCnn {
 
 impl Module for SmallCnn {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let step = |x: Tensor, (conv, norm): &(Conv2d, BatchNorm)| norm.forward(&conv.forward(&x, mode)?, mode);
+        let step = |x: Tensor, (conv, norm): &(Conv2d, BatchNorm)| norm.forward_behind(conv, &x, None, mode);
         self.layers.iter().try_fold(x.clone(), step)?.global_avg_pool2d()
     }
 

@@ -111,7 +111,12 @@ impl MobileNetV1 {
 
 impl Module for MobileNetV1 {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.layers().try_fold(x.clone(), |x, layer| layer.forward(&x, mode))?.global_avg_pool2d()
+        let stem = self.norm.forward_behind(&self.stem, x, None, mode)?;
+        let block = |x: Tensor, b: &Block| {
+            let x = b.norm1.forward(&b.depthwise.forward(&x, mode)?, mode)?;
+            b.norm2.forward_behind(&b.pointwise, &x, None, mode)
+        };
+        self.blocks.iter().try_fold(stem, block)?.global_avg_pool2d()
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {

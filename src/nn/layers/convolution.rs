@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::nn::{Init, Kind, Mode, Module, Parameter, Parameters, Summary};
-use crate::ops::convolution::conv2d::Conv2dOptions;
+use crate::ops::apply;
+use crate::ops::convolution::conv2d::{self, Conv2dOptions};
 use crate::ops::convolution::depthwise_conv2d::DepthwiseConv2dOptions;
 use crate::ops::convolution::geometry::{Padding, Window};
 use crate::tensor::{Shape, Tensor};
@@ -85,16 +86,33 @@ impl Conv2d {
     }
 }
 
+impl Conv2d {
+    fn options(&self) -> Conv2dOptions {
+        let c = &self.config;
+        Conv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2], groups: c.groups }
+    }
+
+    /// The output's shape.
+    pub(super) fn output(&self, input: &Shape) -> Result<Shape> {
+        self.config.output(&self.name, input, self.outputs)
+    }
+
+    /// As `forward`, and partial statistics of the result for the batch norm behind.
+    pub(super) fn forward_statistics(&self, x: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        let (weight, bias) = (self.weight.tensor(mode)?, self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?);
+        let inputs: Vec<&Tensor> = [x, &weight].into_iter().chain(&bias).collect();
+        apply(conv2d::Conv2d::new(self.options()).with_statistics(), &inputs)
+    }
+}
+
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
-        let c = &self.config;
-        let options = Conv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2], groups: c.groups };
-        x.conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &options)
+        x.conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &self.options())
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        let output = self.config.output(&self.name, input, self.outputs)?;
+        let output = self.output(input)?;
         let per_output = self.inputs / self.config.groups * self.config.kernel * self.config.kernel;
         let bias = if self.config.bias { self.outputs } else { 0 };
         summary.push(&self.name, &output, self.outputs * per_output + bias, (output.elements() * per_output) as u64);

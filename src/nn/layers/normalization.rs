@@ -1,10 +1,13 @@
 //! Batch and layer normalisation.
 
+use super::Conv2d;
 use crate::error::Result;
 use crate::nn::{Counter, Init, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::activation::Activation;
-use crate::ops::normalization::batch_norm::BatchNormOptions;
-use crate::tensor::{Shape, Tensor};
+use crate::ops::apply_one;
+use crate::ops::normalization::batch_norm::{self, BatchNormOptions};
+use crate::ops::normalization::statistics;
+use crate::tensor::{DType, Shape, Tensor};
 
 /// How a batch norm is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,6 +62,23 @@ impl BatchNorm {
     /// # Errors
     /// Those of the operator.
     pub fn forward_residual(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        self.run(x, None, residual, mode)
+    }
+
+    /// As `forward_residual` of what `convolution` makes of `x`: in training, where that pays (large maps on GPUs), the convolution brings
+    /// the statistics along.
+    ///
+    /// # Errors
+    /// Those of both operators.
+    pub fn forward_behind(&self, convolution: &Conv2d, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        let pays = mode == Mode::Train && x.dtype() == DType::F32 && statistics::wanted(x.gpu(), &convolution.output(x.shape())?);
+        if pays && let [y, statistics] = convolution.forward_statistics(x, mode)?.as_slice() {
+            return self.run(y, Some(statistics), residual, mode);
+        }
+        self.run(&convolution.forward(x, mode)?, None, residual, mode)
+    }
+
+    fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let BatchNormConfig { eps, momentum, activation } = self.config;
         let training = mode == Mode::Train;
         if training {
@@ -67,7 +87,10 @@ impl BatchNorm {
         }
         let options = BatchNormOptions { eps, momentum, activation, training };
         let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);
-        x.batch_norm(&self.weight.tensor(mode)?, &self.bias.tensor(mode)?, &mean, &var, &options, residual)
+        let (weight, bias) = (self.weight.tensor(mode)?, self.bias.tensor(mode)?);
+        let inputs: Vec<&Tensor> = [x, &weight, &bias, &mean, &var].into_iter().chain(statistics).chain(residual).collect();
+        let operator = batch_norm::BatchNorm::new(options);
+        apply_one(if statistics.is_some() { operator.with_statistics() } else { operator }, &inputs)
     }
 }
 

@@ -4,6 +4,7 @@ use super::dense;
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::normalization::statistics;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
@@ -33,12 +34,22 @@ impl Default for Conv2dOptions {
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     options: Conv2dOptions,
+    statistics: bool,
 }
 
 impl Conv2d {
     /// A convolution with `options`.
     pub fn new(options: Conv2dOptions) -> Self {
-        Self { options }
+        Self { options, statistics: false }
+    }
+
+    /// The same with a second output, of which nothing is differentiated: of every 64 pixels and each channel of y, the mean less the
+    /// first of them and the sum of squared deviations, `[slabs, 2, K]`, for [`BatchNorm::with_statistics`]. GPUs write them with y.
+    ///
+    /// [`BatchNorm::with_statistics`]: crate::ops::normalization::batch_norm::BatchNorm::with_statistics
+    #[must_use]
+    pub fn with_statistics(self) -> Self {
+        Self { statistics: true, ..self }
     }
 
     fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
@@ -66,12 +77,17 @@ impl Operator for Conv2d {
         let g = self.geometry(x, weight)?;
         check(NAME, x, weight, bias, g.filters)?;
         let [h, w] = g.output;
-        Ok(vec![Spec::new([g.images, h, w, g.filters], x.dtype)])
+        let y = Spec::new([g.images, h, w, g.filters], x.dtype);
+        let partials = self.statistics.then(|| Spec::f32(statistics::shape(&y.shape)));
+        Ok([y].into_iter().chain(partials).collect())
     }
 
-    fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
+    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let (x, weight, bias) = split(NAME, inputs)?;
         let g = self.geometry(x.spec(), weight.spec())?;
+        if let [_, partials] = outputs {
+            return dense::forward_statistics(&g, x, weight, bias.copied(), &partials.shape);
+        }
         Ok(vec![dense::forward(&g, x, weight, bias.copied())?])
     }
 
@@ -113,7 +129,8 @@ impl Operator for Conv2d {
             }
             sum
         });
-        Ok(vec![y])
+        let partials = self.statistics.then(|| statistics::reference(&y));
+        Ok([y].into_iter().chain(partials).collect())
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -142,7 +159,24 @@ fn samples() -> Vec<Sample> {
         |stride: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize| Conv2dOptions { stride, padding, dilation, groups };
     let plain = Conv2dOptions::default();
     let same = with([1, 1], 1.into(), [1, 1], 1);
+    let measured = |x: [usize; 4], weight: [usize; 4], options: Conv2dOptions| {
+        Sample::new(Conv2d::new(options).with_statistics(), [normal(x), normal_with(weight, 0.3, 0.0)])
+    };
     vec![
+        measured([0, 5, 5, 3], [4, 3, 3, 3], same),
+        measured([2, 7, 9, 4], [68, 3, 3, 4], same),
+        measured([1, 9, 15, 3], [5, 3, 3, 3], same),
+        measured([1, 17, 9, 4], [40, 3, 3, 2], with([2, 1], 1.into(), [1, 1], 2)),
+        measured([2, 8, 8, 12], [20, 1, 1, 12], plain),
+        measured([1, 13, 5, 6], [67, 1, 1, 6], plain),
+        Sample::new(
+            Conv2d::new(plain).with_statistics(),
+            [normal([1, 8, 9, 5]), normal_with([7, 1, 1, 5], 0.3, 0.0), normal_with([7], 1.0, 50.0)],
+        ),
+        Sample::new(
+            Conv2d::new(same).with_statistics(),
+            [normal([1, 8, 9, 4]), normal_with([8, 3, 3, 4], 0.3, 0.0), normal_with([8], 1.0, 50.0)],
+        ),
         sample([0, 5, 5, 3], [4, 3, 3, 3], true, same),
         sample([1, 1, 1, 1], [1, 1, 1, 1], false, plain),
         sample([2, 5, 7, 3], [5, 3, 3, 3], true, same),

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
 use crate::ops::Backward;
 use crate::ops::linear::gemm::Gemm;
+use crate::ops::normalization::statistics;
 use crate::ops::reduction::column_sum;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
@@ -31,6 +32,7 @@ pub(super) const SHADERS: &[&str] = &[
     "linear/gemm_simd",
     "linear/partial_sums",
     "reduction/reduce",
+    "normalization/batch_norm",
 ];
 
 /// Partial sums hold at most this many floats (64 MiB).
@@ -109,11 +111,26 @@ fn is_flat(g: &Geometry) -> bool {
 
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias `[K]`.
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    forward_with(g, x, weight, bias, None).map(|(y, _)| y)
+}
+
+/// As [`forward`], and partial statistics of y for a batch norm.
+pub(super) fn forward_statistics(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape) -> Result<Vec<Tensor>> {
+    let partials = Tensor::empty(x.gpu(), shape, DType::F32)?;
+    let (y, written) = forward_with(g, x, weight, bias, Some(&partials))?;
+    if !written && y.elements() > 0 {
+        statistics::measure(&y, &partials)?;
+    }
+    Ok(vec![y, partials])
+}
+
+/// As [`forward`], and whether it wrote `statistics` on the way.
+fn forward_with(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, statistics: Option<&Tensor>) -> Result<(Tensor, bool)> {
     let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
     if is_product(g, x) {
         let y = Tensor::empty(x.gpu(), [g.images, oh, ow, g.filters], x.dtype())?;
-        Gemm::nt(g.pixels(), g.filters, g.channels).run(x, weight, bias, &y)?;
-        return Ok(y);
+        let written = Gemm::nt(g.pixels(), g.filters, g.channels).run_with(x, weight, bias, &y, statistics)?;
+        return Ok((y, written));
     }
     let rows = g.channels / g.groups;
     let gather = Gather {
@@ -129,7 +146,7 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&T
         column_stride: kh * kw * rows,
         forward: true,
     };
-    gather.launch(g, x, weight, bias)
+    gather.launch(g, x, weight, bias, statistics)
 }
 
 /// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias `[C]` makes it a transposed convolution.
@@ -154,18 +171,27 @@ pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: O
         column_stride: 1,
         forward: false,
     };
-    gather.launch(g, dy, weight, bias)
+    gather.launch(g, dy, weight, bias, None).map(|(dx, _)| dx)
 }
 
 impl Gather {
-    fn launch(&self, g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    /// The convolution's result, and whether it wrote `statistics` of it.
+    fn launch(
+        &self,
+        g: &Geometry,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        statistics: Option<&Tensor>,
+    ) -> Result<(Tensor, bool)> {
         let ([source_h, source_w, source_c], [h, w, c]) = (self.source, self.target);
         let y = Tensor::empty(x.gpu(), [g.images, h, w, c], x.dtype())?;
         if y.elements() == 0 {
-            return Ok(y);
+            return Ok((y, false));
         }
         let columns4 = self.columns.div_ceil(4);
         let version = version(x.gpu(), g, self.columns);
+        let statistics = statistics.filter(|_| version == Version::Simd && y.dtype() == DType::F32);
         let by_fours = self.rows.is_multiple_of(4);
         // Whether weights are read where they are.
         let in_place = version == Version::Cpu && by_fours && (self.forward || self.columns.is_multiple_of(4));
@@ -197,11 +223,16 @@ impl Gather {
                 launch = launch.define("VECTOR", in_place).define("COLUMNS", lanes);
                 launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
             }
-            Version::Simd => launch = launch.define("VECTOR", by_fours).define("TILE", side),
+            Version::Simd => {
+                launch = launch.define("VECTOR", by_fours).define("TILE", side).define("STATISTICS", statistics.is_some());
+            }
         }
         launch = launch.read(x).read(packed).write(&y);
         if in_place {
             launch = launch.read(bias.unwrap_or(weight));
+        }
+        if let Some(statistics) = statistics {
+            launch = launch.write(statistics);
         }
         #[rustfmt::skip]
         let launch = launch.params(params![
@@ -215,7 +246,7 @@ impl Gather {
         } else {
             launch.groups(tiles)?
         }
-        Ok(y)
+        Ok((y, statistics.is_some()))
     }
 
     /// Pixels and columns of a tile on GPUs: 128 need fewer reads, but must be many to occupy a large GPU.

@@ -145,6 +145,14 @@ impl Gemm {
     /// [`Error::Shape`] where a tensor is smaller than the product reads or writes, [`Error::Dtype`] where their types differ; those of
     /// launching.
     pub(crate) fn run(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
+        self.run_with(a, b, bias, c, None).map(drop)
+    }
+
+    /// As [`Self::run`], and whether it wrote partial statistics of C (`ops::normalization::statistics`) on the way.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn run_with(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor, statistics: Option<&Tensor>) -> Result<bool> {
         self.check(a, b, bias, c)?;
         let (gpu, caps) = (a.gpu(), a.gpu().capabilities());
         let lanes = caps.fixed_subgroup().filter(|lanes| *lanes <= 64);
@@ -166,11 +174,13 @@ impl Gemm {
             (Schedule::Cpu, Some(_)) => (&CPU, tiles),
             (Schedule::Simd, _) => (&SIMD, tiles),
         };
+        let whole = schedule == Schedule::Simd && tiles == tiles_m * tiles_n && bias.is_none() && self.alpha == 1.0;
+        let statistics = statistics.filter(|_| whole && c.dtype() == DType::F32);
         let flops = 2.0 * (self.m * self.n * self.k * self.batches()) as f64;
         let mut launch = Launch::new(gpu, kernel, "gemm").storage(a.dtype().storage()).flops(flops);
         launch = match schedule {
             Schedule::Cpu => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
-            Schedule::Simd => launch.define("TILE", tiling.rows),
+            Schedule::Simd => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
         };
         launch = launch
             .define("A", self.a.access(self.m, self.k))
@@ -183,6 +193,9 @@ impl Gemm {
             .write(target);
         if let Some(bias) = bias_here {
             launch = launch.read(bias);
+        }
+        if let Some(statistics) = statistics {
+            launch = launch.write(statistics);
         }
         let ([_, batch1, batch2], [a0, a1, a2], [b0, b1, b2]) = (self.batch, self.a.batch, self.b.batch);
         let (a_strides, b_strides) = ((self.a.x, self.a.k), (self.b.x, self.b.k));
@@ -215,9 +228,10 @@ impl Gemm {
             ])
             .groups(groups)?;
         match partial {
-            Some(partial) => self.add_slices(&partial, slices, bias, c),
-            None => Ok(()),
+            Some(partial) => self.add_slices(&partial, slices, bias, c)?,
+            None => {}
         }
+        Ok(statistics.is_some())
     }
 
     /// C from the sums of `slices` slices of k, `[batches, slices, M, N]`.

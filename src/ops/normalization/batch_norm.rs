@@ -3,6 +3,7 @@
 //! The mask of the activation is never stored: backward recomputes it from `x`.
 
 use super::columns::{Plan, Walk};
+use super::statistics;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Param, kernel};
 use crate::ops::entry::Entry;
@@ -11,7 +12,7 @@ use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves,
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
-static BATCH_NORM: Kernel = kernel!("normalization/batch_norm");
+pub(super) static BATCH_NORM: Kernel = kernel!("normalization/batch_norm");
 
 /// What [`Tensor::batch_norm`] can be told.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,12 +33,16 @@ impl Default for BatchNormOptions {
     }
 }
 
-/// The operators `batch_norm_train` and `batch_norm_eval`: x, weight, bias, running_mean, running_var and, perhaps, residual to y
-/// and what backward needs of each channel (`affine`, see the shader).
+/// The operators `batch_norm_train` and `batch_norm_eval`: x, weight, bias, running_mean, running_var and, perhaps, partial statistics of x
+/// and residual to y and what backward needs of each channel (`affine`, see the shader).
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm {
     options: BatchNormOptions,
+    statistics: bool,
 }
+
+/// The inputs of the operator: x and what it has of each channel, partial statistics, residual.
+type Inputs<'a, T> = ([&'a T; 5], Option<&'a T>, Option<&'a T>);
 
 fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Option<Tensor>) {
     if let Some(slot) = gradients.get_mut(input) {
@@ -46,13 +51,43 @@ fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Option<Tensor>)
 }
 
 fn wrong_count(name: &str, found: usize) -> Error {
-    Error::shape(name, format!("it takes x, weight, bias, running_mean, running_var and perhaps residual, {found} inputs were given"))
+    Error::shape(
+        name,
+        format!("it takes x, weight, bias, running_mean, running_var and perhaps statistics and residual, {found} inputs were given"),
+    )
 }
 
 impl BatchNorm {
     /// The operator with these options.
     pub fn new(options: BatchNormOptions) -> Self {
-        Self { options }
+        Self { options, statistics: false }
+    }
+
+    /// The same with one more input behind `running_var`: what [`Conv2d::with_statistics`] wrote of x.
+    ///
+    /// [`Conv2d::with_statistics`]: crate::ops::convolution::conv2d::Conv2d::with_statistics
+    #[must_use]
+    pub fn with_statistics(self) -> Self {
+        Self { statistics: true, ..self }
+    }
+
+    /// The inputs by their names.
+    fn split<'a, T>(&self, inputs: &[&'a T]) -> Result<Inputs<'a, T>> {
+        let wrong = || wrong_count(self.name(), inputs.len());
+        let (constants, rest) = inputs.split_at_checked(5).ok_or_else(wrong)?;
+        let constants = constants.try_into().map_err(|_| wrong())?;
+        match (self.statistics, rest) {
+            (false, []) => Ok((constants, None, None)),
+            (false, [residual]) => Ok((constants, None, Some(*residual))),
+            (true, [statistics]) => Ok((constants, Some(*statistics), None)),
+            (true, [statistics, residual]) => Ok((constants, Some(*statistics), Some(*residual))),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Which input is the residual.
+    fn residual(&self) -> usize {
+        5 + usize::from(self.statistics)
     }
 
     fn active(&self) -> bool {
@@ -66,26 +101,32 @@ impl BatchNorm {
     }
 
     /// Normalises by the statistics of the batch, which also move the running ones: y and `affine`.
-    fn train(&self, plan: &Plan, inputs: [&Tensor; 5], residual: Option<&Tensor>, y: &Tensor) -> Result<Tensor> {
-        let [x, weight, bias, mean, var] = inputs;
+    fn train(&self, plan: &Plan, inputs: Inputs<Tensor>, y: &Tensor) -> Result<Tensor> {
+        let ([x, weight, bias, mean, var], given, residual) = inputs;
         let gpu = x.gpu();
         let affine = Tensor::empty(gpu, [5, plan.channels()], DType::F32)?;
-        let numbers = |mut params: Vec<Param>| {
+        let numbers = |plan: &Plan, mut params: Vec<Param>| {
             params.extend_from_slice(params![plan.slab_rows(), self.options.momentum, self.options.eps]);
             params
         };
-        if plan.small() {
+        if plan.small() && given.is_none() {
             let (launch, params, groups) = self.walk(plan, x, "normalize", Walk::Columns);
             let launch = launch.read(weight).read(bias).write(mean).write(var).write(&affine).write(y);
-            self.activate(launch, residual).params(&numbers(params)).groups(groups)?;
+            self.activate(launch, residual).params(&numbers(plan, params)).groups(groups)?;
             return Ok(affine);
         }
-        let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
-        let (launch, params, groups) = self.walk(plan, x, "statistics", Walk::Slabs);
-        launch.write(&partials).params(&numbers(params)).groups(groups)?;
-        let (launch, params, groups) = plan.launch(gpu, "combine", Walk::Partials);
+        let (partials, slabs) = match given {
+            Some(given) => statistics::merged(plan, x, given)?,
+            None => {
+                let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
+                let (launch, params, groups) = self.walk(plan, x, "statistics", Walk::Slabs);
+                launch.write(&partials).params(&numbers(plan, params)).groups(groups)?;
+                (partials, *plan)
+            }
+        };
+        let (launch, params, groups) = slabs.launch(gpu, "combine", Walk::Partials);
         let launch = launch.storage(x.dtype().storage()).read(&partials).read(x).read(weight).read(bias);
-        launch.write(mean).write(var).write(&affine).params(&numbers(params)).groups(groups)?;
+        launch.write(mean).write(var).write(&affine).params(&numbers(&slabs, params)).groups(groups)?;
         self.normalize(plan, x, &affine, residual, y)?;
         Ok(affine)
     }
@@ -141,11 +182,7 @@ impl Operator for BatchNorm {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let name = self.name();
-        let [x, channels @ .., residual] = match inputs {
-            [a, b, c, d, e] => [a, b, c, d, e, a],
-            [a, b, c, d, e, f] => [a, b, c, d, e, f],
-            other => return Err(wrong_count(name, other.len())),
-        };
+        let ([x, channels @ ..], statistics, residual) = self.split(&inputs.iter().collect::<Vec<_>>())?;
         if !x.dtype.is_float() || x.shape.rank() < 2 {
             return Err(Error::shape(name, format!("x must be floats [..., C] of rank 2 or more, found {x}")));
         }
@@ -156,8 +193,12 @@ impl Operator for BatchNorm {
                 return Err(Error::shape(name, format!("{what} must have shape [{c}] for x of shape {}, found {}", x.shape, spec.shape)));
             }
         }
-        if residual.shape != x.shape || residual.dtype != x.dtype {
+        if let Some(residual) = residual.filter(|residual| residual.shape != x.shape || residual.dtype != x.dtype) {
             return Err(Error::shape(name, format!("residual must be like x, {x}, found {residual}")));
+        }
+        let partials = Spec::f32(statistics::shape(&x.shape));
+        if let Some(found) = statistics.filter(|found| **found != partials) {
+            return Err(Error::shape(name, format!("statistics of x of shape {} must be {partials}, found {found}", x.shape)));
         }
         let rows = x.shape.elements() / c.max(1);
         if self.options.training && rows < 2 {
@@ -167,13 +208,12 @@ impl Operator for BatchNorm {
     }
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
-        let [x, weight, bias, mean, var, residual @ ..] = inputs else { return Err(wrong_count(self.name(), inputs.len())) };
+        let inputs = self.split(inputs)?;
+        let (constants @ [x, ..], _, residual) = inputs;
         let plan = Plan::new(x.gpu(), &BATCH_NORM, x.shape());
-        let constants = [*x, *weight, *bias, *mean, *var];
         let y = Tensor::empty(x.gpu(), outputs.first().map_or(x.shape(), |s| &s.shape), x.dtype())?;
-        let residual = residual.first().copied();
         if self.options.training {
-            let affine = self.train(&plan, constants, residual, &y)?;
+            let affine = self.train(&plan, inputs, &y)?;
             return Ok(vec![y, affine]);
         }
         let affine = self.frozen(constants)?;
@@ -184,7 +224,7 @@ impl Operator for BatchNorm {
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (x, affine, dy) = (step.input(0)?, step.output(1)?, step.cotangent(0)?);
         let (gpu, plan) = (step.gpu(), Plan::new(step.gpu(), &BATCH_NORM, x.shape()));
-        let residual = if step.input_count() > 5 && self.active() { Some(step.input(5)?) } else { None };
+        let residual = if step.input_count() > self.residual() && self.active() { Some(step.input(self.residual())?) } else { None };
         let channels = || Tensor::empty(gpu, [plan.channels()], DType::F32);
         let like_x = || Tensor::empty(gpu, x.shape(), x.dtype());
         let launch = |name, walk| self.upstream(&plan, x, affine, &dy, (name, walk), residual.is_some());
@@ -224,16 +264,16 @@ impl Operator for BatchNorm {
             set(&mut gradients, 2, Some(dbias));
         }
         set(&mut gradients, 0, dx);
-        set(&mut gradients, 5, Some(dresidual.unwrap_or(dy)));
+        set(&mut gradients, self.residual(), Some(dresidual.unwrap_or(dy)));
         Ok(gradients)
     }
 
     fn saves(&self) -> Saves {
-        Saves { inputs: if self.active() { vec![0, 5] } else { vec![0] }, outputs: vec![1] }
+        Saves { inputs: if self.active() { vec![0, self.residual()] } else { vec![0] }, outputs: vec![1] }
     }
 
     fn differentiable(&self) -> Vec<usize> {
-        vec![0, 1, 2, 5]
+        vec![0, 1, 2, self.residual()]
     }
 
     fn mutates(&self) -> Vec<usize> {
@@ -241,9 +281,8 @@ impl Operator for BatchNorm {
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
-        let [x, weight, bias, running_mean, running_var, residual @ ..] = inputs else {
-            return Err(wrong_count(self.name(), inputs.len()));
-        };
+        let inputs: Vec<&Array> = inputs.iter().collect();
+        let ([x, weight, bias, running_mean, running_var], _, residual) = self.split(&inputs)?;
         let (c, momentum, eps) = (x.shape.last(), f64::from(self.options.momentum), f64::from(self.options.eps));
         let n = (x.shape.elements() / c.max(1)) as f64;
         let (mut y, mut affine) = (Array::zeros(&x.shape), Array::zeros([5, c]));
@@ -277,7 +316,7 @@ impl Operator for BatchNorm {
         let (bytes, elements) = (x.map_or(0, Spec::bytes), x.map_or(0, |s| s.shape.elements()));
         let streaming = Cost::streaming(inputs, outputs, 0.0);
         // Statistics read x once more: 4 operations an element, and 3 to normalise.
-        let (flops, again) = if self.options.training { (7.0, bytes as f64) } else { (3.0, 0.0) };
+        let (flops, again) = if self.options.training && !self.statistics { (7.0, bytes as f64) } else { (3.0, 0.0) };
         Cost { flops: flops * elements as f64, bytes: streaming.bytes + again }
     }
 }
@@ -318,6 +357,23 @@ fn samples(training: bool) -> Vec<Sample> {
         // Large enough to be walked in slabs everywhere.
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[3990, 33], 1.0, 100.0)));
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[8200, 68], 2.0, 0.5)));
+        // With statistics that were brought along; a mean a hundred deviations away, and a residual.
+        for (shape, residual) in [
+            (&[64, 4][..], false),
+            (&[5, 13, 3], true),
+            (&[3, 9, 9, 40], true),
+            (&[4200, 3], false),
+            (&[17_000, 8], false),
+            (&[16_450, 3], true),
+        ] {
+            let mut inputs = sample_inputs(shape, 1.0, 0.0);
+            let x = Array::from_fn(shape, |at| at.iter().fold(100.0, |sum, i| sum + f64::from((*i as f32 * 1.7 + sum as f32).sin())));
+            let x = x.map(|v| f64::from(v as f32));
+            inputs.push(Input::Values(statistics::reference(&x)));
+            inputs.splice(..1, [Input::Values(x)]);
+            inputs.extend(residual.then(|| normal(shape)));
+            samples.push(Sample::new(with(Activation::Silu).with_statistics(), inputs));
+        }
     } else {
         samples.push(Sample::new(with(Activation::Relu), sample_inputs(&[0, 8], 1.0, 0.0)));
     }
@@ -335,12 +391,16 @@ fn bad(training: bool) -> Vec<Bad> {
     };
     let mut residual = sample_inputs(&[4, 3], 1.0, 0.0);
     residual.push(normal([3, 4]));
+    let mut statistics = sample_inputs(&[4, 3], 1.0, 0.0);
+    statistics.push(normal([4, 3]));
     let mut bad = vec![
         Bad::new(operator(), [normal([4, 3])], "1 inputs were given"),
         Bad::new(operator(), replaced(0, normal([3])), "rank 2 or more"),
         Bad::new(operator(), replaced(1, normal([4])), "weight must have shape [3]"),
         Bad::new(operator(), replaced(4, crate::ops::sample::indices([3], 2)), "running_var must be f32"),
         Bad::new(operator(), residual, "residual must be like x"),
+        Bad::new(operator().with_statistics(), sample_inputs(&[4, 3], 1.0, 0.0), "5 inputs were given"),
+        Bad::new(operator().with_statistics(), statistics, "statistics of x of shape [4, 3] must be f32 [1, 2, 3]"),
     ];
     if training {
         bad.push(Bad::new(operator(), sample_inputs(&[1, 1, 1, 3], 1.0, 0.0), "expected more than 1 value per channel"));

@@ -21,6 +21,8 @@ pub(super) struct Plan {
     small: bool,
     /// Most slabs of a reduction.
     most_slabs: usize,
+    /// Rows of a slab, where somebody else chose them.
+    given: Option<usize>,
 }
 
 /// What the workgroups of a launch share out.
@@ -30,6 +32,8 @@ pub(super) enum Walk {
     Columns,
     /// As many slabs of rows as [`Plan::slabs`] says; the sums of each are partial.
     Slabs,
+    /// As many of these slabs to each as [`Plan::merged`] makes one.
+    Merge,
     /// The same number of rows to each, few enough to stay in a cache.
     Rows,
     /// The partial sums of all slabs of a few columns to each.
@@ -53,7 +57,7 @@ impl Plan {
         let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
         let shuffle = schedule == Schedule::Cpu && gpu.capabilities().fixed_subgroup() == Some(8);
         let most_slabs = gpu.tuned(&SLABS, bucket, 256) as usize;
-        let plan = Self { kernel, schedule, shuffle, rows, width, columns, small: false, most_slabs };
+        let plan = Self { kernel, schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None };
         let default = if schedule == Schedule::Cpu { 17 } else { 13 };
         let (_, _, copies) = plan.across(plan.narrow());
         let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
@@ -86,6 +90,9 @@ impl Plan {
 
     /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
     fn slabs(&self) -> (usize, usize) {
+        if let Some(rows) = self.given {
+            return (rows, self.rows.div_ceil(rows.max(1)));
+        }
         let (_, _, copies) = self.across(usize::MAX);
         let rows = self.rows.div_ceil(self.most_slabs).min(LONGEST_SLAB).max(4 * copies).next_multiple_of(copies);
         (rows, self.rows.div_ceil(rows))
@@ -106,6 +113,7 @@ impl Plan {
             Walk::Columns => (self.rows, self.rows.next_multiple_of(copies).max(1)),
             Walk::Partials => (slabs, slabs.next_multiple_of(copies).max(1)),
             Walk::Slabs => (self.rows, slab_rows),
+            Walk::Merge => (slabs, self.merged()),
             Walk::Rows => (self.rows, slab_rows.min((65536 / self.channels().max(1)).max(16)).next_multiple_of(copies)),
         };
         let launch = Launch::new(gpu, self.kernel, step)
@@ -117,6 +125,26 @@ impl Plan {
         let shift = across.trailing_zeros();
         let params = params![rows, self.columns, chunk, shift, copies, each, self.rows].to_vec();
         (launch, params, rows.div_ceil(each).max(usize::from(narrow)) * self.columns.div_ceil(chunk))
+    }
+
+    /// The same with slabs of `rows` rows.
+    pub fn in_slabs(&self, rows: usize) -> Self {
+        Self { given: Some(rows), ..*self }
+    }
+
+    /// How many slabs become one, so that their number is what a reduction has at most.
+    pub fn merged(&self) -> usize {
+        self.slabs().1.div_ceil(self.most_slabs).max(1)
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+
+    /// The bucket of x in tuning tables.
+    pub fn bucket(&self) -> u32 {
+        Knob::bucket(self.rows * self.columns)
     }
 
     /// Channels.
