@@ -227,9 +227,8 @@ impl Gemm {
                 f32::NAN
             ])
             .groups(groups)?;
-        match partial {
-            Some(partial) => self.add_slices(&partial, slices, bias, c)?,
-            None => {}
+        if let Some(partial) = partial {
+            self.add_slices(&partial, slices, bias, c)?;
         }
         Ok(statistics.is_some())
     }
