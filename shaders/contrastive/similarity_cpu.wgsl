@@ -94,6 +94,14 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
 {% endfor %}
     }
 {% if OUTPUT == "sums" %}
+{% if KEPT %}
+    // The gap of 16 behind each row: nothing that is an output stays unwritten.
+    if (last == p.tiles) {
+        for (var i = lane; i < {{ ROWS * 4 }}u; i += {{ LANES }}u) {
+            store4_kept((row + i / 4u) * (p.stride / 4u) + p.tiles * {{ LANES }}u + i % 4u, vec4<f32>(0.0));
+        }
+    }
+{% endif %}
 {% for i in range(ROWS) %}
     store4_partials((split * {{ LANES }}u + lane) * p.padded + row + {{ i }}u, state{{ i }});
 {% endfor %}

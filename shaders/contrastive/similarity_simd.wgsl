@@ -87,6 +87,14 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
 {% endfor %}
     }
 {% if OUTPUT == "sums" %}
+{% if KEPT %}
+    // The gap of 16 behind each row: nothing that is an output stays unwritten.
+    if (last == p.tiles) {
+{% for i in range(4) %}
+        store_kept((row + ty + {{ i * 16 }}u) * p.stride + p.tiles * 64u + tx, 0.0);
+{% endfor %}
+    }
+{% endif %}
 {% for i in range(4) %}
     store4_partials((split * 16u + tx) * p.padded + row + ty + {{ i * 16 }}u, state{{ i }});
 {% endfor %}

@@ -8,7 +8,7 @@ use super::Gpu;
 use super::kernel::{BindingInfo, Element, Kernel, ParamKind, Pipeline};
 use super::pool::{ALIGNMENT, Buffer, SENTINEL_BYTES};
 use super::recorder::Dispatch;
-use super::scalar::Scalar;
+use super::scalar::Param;
 use super::template::Defines;
 use crate::error::{Error, Result};
 
@@ -36,71 +36,17 @@ pub struct Binding {
     pub storage: Storage,
 }
 
+impl Binding {
+    /// Its buffer, and how much of it is used from its start.
+    pub(super) fn used(&self) -> (&Arc<Buffer>, u64) {
+        (&self.buffer, self.offset + self.bytes)
+    }
+}
+
 /// Whatever can be bound: tensors, above this folder.
 pub trait Bind {
     /// The range to bind.
     fn binding(&self) -> Binding;
-}
-
-/// One 4-byte kernel parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Param {
-    /// For a `u32` member.
-    U32(u32),
-    /// For an `i32` member.
-    I32(i32),
-    /// For an `f32` member.
-    F32(f32),
-    /// Looked up before each run: its bits, for a member of this type.
-    Live(Scalar<u32>, ParamKind),
-}
-
-impl From<u32> for Param {
-    fn from(v: u32) -> Self {
-        Param::U32(v)
-    }
-}
-impl From<usize> for Param {
-    /// Tensors hold fewer than 2^32 elements, so sizes and strides fit.
-    fn from(v: usize) -> Self {
-        Param::U32(u32::try_from(v).unwrap_or(u32::MAX))
-    }
-}
-impl From<bool> for Param {
-    fn from(v: bool) -> Self {
-        Param::U32(u32::from(v))
-    }
-}
-impl From<i32> for Param {
-    fn from(v: i32) -> Self {
-        Param::I32(v)
-    }
-}
-impl From<f32> for Param {
-    fn from(v: f32) -> Self {
-        Param::F32(v)
-    }
-}
-
-impl Param {
-    /// Its present bits.
-    pub(super) fn bits(&self) -> u32 {
-        match self {
-            Param::U32(v) => *v,
-            Param::I32(v) => v.cast_unsigned(),
-            Param::F32(v) => v.to_bits(),
-            Param::Live(bits, _) => bits.get(),
-        }
-    }
-
-    pub(super) fn kind(&self) -> ParamKind {
-        match self {
-            Param::U32(_) => ParamKind::U32,
-            Param::I32(_) => ParamKind::I32,
-            Param::F32(_) => ParamKind::F32,
-            Param::Live(_, kind) => *kind,
-        }
-    }
 }
 
 /// Kernel parameters in the order of their declaration: `params![n, stride, eps]`.

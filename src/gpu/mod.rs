@@ -22,12 +22,12 @@ pub use adapter::{GpuOptions, adapters};
 pub use capabilities::{AdapterKind, Capabilities, Schedule};
 pub(crate) use kernel::kernel;
 pub use kernel::{BuiltShader, Kernel, ParamKind};
-pub use launch::{Bind, Binding, Launch, Param, Storage};
+pub use launch::{Bind, Binding, Launch, Storage};
 pub use pool::{Buffer, MemoryUse};
 pub use program::{Interval, Liveness, Program, Timing};
 pub use readback::Pending;
 pub use recorder::Counters;
-pub use scalar::{Scalar, Slot};
+pub use scalar::{Param, Scalar, Slot};
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
 pub use tuning::{Consulted, Knob, Tuning};
@@ -274,7 +274,7 @@ impl Gpu {
             };
             let mut recorder = self.recorder();
             if let Some(recording) = recorder.recording() {
-                recording.push(command.clone(), [source, target].into_iter());
+                recording.push(command.clone(), [source, target].into_iter().map(Binding::used));
             }
             recorder.push(command);
         }
@@ -284,7 +284,7 @@ impl Gpu {
     pub(crate) fn record(&self, dispatch: Dispatch, bindings: &[(Binding, bool)]) -> Result<()> {
         let mut recorder = self.recorder();
         if let Some(recording) = recorder.recording() {
-            recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding));
+            recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding.used()));
         }
         // What is run once has the numbers of now, not of when it is submitted.
         recorder.push(Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch }));

@@ -7,54 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::Gpu;
-use super::launch::Binding;
-use super::pool::{Buffer, Owner, Private};
-use super::recorder::{Command, Dispatch};
+use super::pool::{Buffer, Private};
+use super::recorder::{Command, Dispatch, Recording, Use};
 use super::scalar::{Scalar, Slot};
 use crate::error::{Error, Result};
-
-/// What one command does to one buffer.
-#[derive(Debug, Clone, Copy)]
-struct Use {
-    /// Never given to another tensor, although the memory is.
-    buffer: u64,
-    /// How much of it is used, from its start.
-    bytes: u64,
-    /// Whether the program allocated it.
-    inside: bool,
-}
-
-/// A program under way.
-pub(crate) struct Recording {
-    thread: ThreadId,
-    owner: Owner,
-    commands: Vec<Command>,
-    uses: Vec<Vec<Use>>,
-    outside: HashMap<u64, Arc<Buffer>>,
-}
-
-impl Recording {
-    pub(crate) fn is_of_this_thread(&self) -> bool {
-        self.thread == std::thread::current().id()
-    }
-
-    pub(crate) fn push<'b>(&mut self, command: Command, bindings: impl Iterator<Item = &'b Binding>) {
-        let uses = bindings.map(|binding| {
-            let buffer = &binding.buffer;
-            let inside = buffer.owner() == Some(self.owner);
-            if !inside {
-                self.outside.entry(buffer.id()).or_insert_with(|| buffer.clone());
-            }
-            Use { buffer: buffer.id(), bytes: binding.offset + binding.bytes, inside }
-        });
-        self.uses.push(uses.collect());
-        self.commands.push(command);
-    }
-}
 
 /// How long a program took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,13 +98,7 @@ impl Gpu {
     pub fn capture<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Program)> {
         let private = self.inner.pool.private();
         let generation = self.inner.generation.load(Ordering::Acquire);
-        let recording = Recording {
-            thread: std::thread::current().id(),
-            owner: private.owner(),
-            commands: Vec::new(),
-            uses: Vec::new(),
-            outside: HashMap::new(),
-        };
+        let recording = Recording::new(private.owner());
         {
             let mut recorder = self.recorder();
             if recorder.recording.is_some() {

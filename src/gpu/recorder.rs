@@ -4,13 +4,14 @@
 //! used on buffers that no unsubmitted command touches (staging, and the ring of parameters, both rewritten after a submit).
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
 use super::kernel::Pipeline;
-use super::program::Recording;
+use super::pool::{Buffer, Owner};
 use super::scalar::Scalar;
 
 /// Dispatches of one submission at most: few submissions a step, by count and never by the clock.
@@ -63,6 +64,51 @@ pub(crate) enum Command {
     Stamp(wgpu::QuerySet, u32),
     /// Something that the host does at this point of a program whenever it is run; never in the list of what is to be submitted.
     Effect(Arc<dyn Fn() + Send + Sync>),
+}
+
+/// What one command does to one buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Use {
+    /// Never given to another tensor, although the memory is.
+    pub buffer: u64,
+    /// How much of it is used, from its start.
+    pub bytes: u64,
+    /// Whether the program allocated it.
+    pub inside: bool,
+}
+
+/// A program under way.
+pub(crate) struct Recording {
+    thread: ThreadId,
+    owner: Owner,
+    pub commands: Vec<Command>,
+    pub uses: Vec<Vec<Use>>,
+    /// What is used from outside.
+    pub outside: HashMap<u64, Arc<Buffer>>,
+}
+
+impl Recording {
+    /// Of what this thread records from now on.
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { thread: std::thread::current().id(), owner, commands: Vec::new(), uses: Vec::new(), outside: HashMap::new() }
+    }
+
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        self.thread == std::thread::current().id()
+    }
+
+    /// Adds a command, with the buffers that it uses up to their last byte used.
+    pub(crate) fn push<'b>(&mut self, command: Command, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
+        let uses = buffers.map(|(buffer, bytes)| {
+            let inside = buffer.owner() == Some(self.owner);
+            if !inside {
+                self.outside.entry(buffer.id()).or_insert_with(|| buffer.clone());
+            }
+            Use { buffer: buffer.id(), bytes, inside }
+        });
+        self.uses.push(uses.collect());
+        self.commands.push(command);
+    }
 }
 
 /// Counts of what has been recorded since the device was made.

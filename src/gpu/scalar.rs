@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::launch::Param;
+use super::kernel::ParamKind;
 
 #[derive(Clone)]
 enum Source<T> {
@@ -114,6 +114,67 @@ impl<T: Copy + Send + Sync + 'static> Slot<T> {
     pub fn scalar(&self) -> Scalar<T> {
         let slot = self.clone();
         Scalar::live(move || slot.get())
+    }
+}
+
+/// One 4-byte kernel parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Param {
+    /// For a `u32` member.
+    U32(u32),
+    /// For an `i32` member.
+    I32(i32),
+    /// For an `f32` member.
+    F32(f32),
+    /// Looked up before each run: its bits, for a member of this type.
+    Live(Scalar<u32>, ParamKind),
+}
+
+impl From<u32> for Param {
+    fn from(v: u32) -> Self {
+        Param::U32(v)
+    }
+}
+impl From<usize> for Param {
+    /// Tensors hold fewer than 2^32 elements, so sizes and strides fit.
+    fn from(v: usize) -> Self {
+        Param::U32(u32::try_from(v).unwrap_or(u32::MAX))
+    }
+}
+impl From<bool> for Param {
+    fn from(v: bool) -> Self {
+        Param::U32(u32::from(v))
+    }
+}
+impl From<i32> for Param {
+    fn from(v: i32) -> Self {
+        Param::I32(v)
+    }
+}
+impl From<f32> for Param {
+    fn from(v: f32) -> Self {
+        Param::F32(v)
+    }
+}
+
+impl Param {
+    /// Its present bits.
+    pub(super) fn bits(&self) -> u32 {
+        match self {
+            Param::U32(v) => *v,
+            Param::I32(v) => v.cast_unsigned(),
+            Param::F32(v) => v.to_bits(),
+            Param::Live(bits, _) => bits.get(),
+        }
+    }
+
+    pub(super) fn kind(&self) -> ParamKind {
+        match self {
+            Param::U32(_) => ParamKind::U32,
+            Param::I32(_) => ParamKind::I32,
+            Param::F32(_) => ParamKind::F32,
+            Param::Live(_, kind) => *kind,
+        }
     }
 }
 

@@ -2,17 +2,15 @@
 //!
 //! The mask of the activation is never stored: backward recomputes it from `x`.
 
-use super::columns::{Plan, Walk};
+use super::columns::{BATCH_NORM, Plan, Walk};
 use super::statistics;
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param, kernel};
+use crate::gpu::{Launch, Param};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
-
-pub(super) static BATCH_NORM: Kernel = kernel!("normalization/batch_norm");
 
 /// What [`Tensor::batch_norm`] can be told.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -210,7 +208,7 @@ impl Operator for BatchNorm {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let inputs = self.split(inputs)?;
         let (constants @ [x, ..], _, residual) = inputs;
-        let plan = Plan::new(x.gpu(), &BATCH_NORM, x.shape());
+        let plan = Plan::new(x.gpu(), x.shape());
         let y = Tensor::empty(x.gpu(), outputs.first().map_or(x.shape(), |s| &s.shape), x.dtype())?;
         if self.options.training {
             let affine = self.train(&plan, inputs, &y)?;
@@ -223,7 +221,7 @@ impl Operator for BatchNorm {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (x, affine, dy) = (step.input(0)?, step.output(1)?, step.cotangent(0)?);
-        let (gpu, plan) = (step.gpu(), Plan::new(step.gpu(), &BATCH_NORM, x.shape()));
+        let (gpu, plan) = (step.gpu(), Plan::new(step.gpu(), x.shape()));
         let residual = if step.input_count() > self.residual() && self.active() { Some(step.input(self.residual())?) } else { None };
         let channels = || Tensor::empty(gpu, [plan.channels()], DType::F32);
         let like_x = || Tensor::empty(gpu, x.shape(), x.dtype());

@@ -1,13 +1,12 @@
 //! How batch norm cuts its matrix into pieces, on software drivers and on GPUs.
 
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule, kernel};
 use crate::params;
 use crate::tensor::Shape;
 
 /// How the matrix `[rows, columns]` of vec4s (or single channels) is cut into pieces.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    kernel: &'static Kernel,
     schedule: Schedule,
     /// A workgroup is one subgroup, so sums may go through shuffles.
     shuffle: bool,
@@ -40,6 +39,8 @@ pub(super) enum Walk {
     Partials,
 }
 
+pub(super) static BATCH_NORM: Kernel = kernel!("normalization/batch_norm");
+
 /// Rows of a slab at most: one invocation walks them.
 const LONGEST_SLAB: usize = 16_384;
 /// Most slabs of a reduction.
@@ -49,7 +50,7 @@ const SMALL: Knob = Knob { name: "normalization/batch_norm.small", choices: &[0,
 
 impl Plan {
     /// The plan for x of this shape.
-    pub fn new(gpu: &Gpu, kernel: &'static Kernel, x: &Shape) -> Self {
+    pub fn new(gpu: &Gpu, x: &Shape) -> Self {
         let channels = x.last();
         let width = if channels.is_multiple_of(4) { 4 } else { 1 };
         let (rows, columns) = (x.elements() / channels.max(1), channels / width);
@@ -57,7 +58,7 @@ impl Plan {
         let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
         let shuffle = schedule == Schedule::Cpu && gpu.capabilities().fixed_subgroup() == Some(8);
         let most_slabs = gpu.tuned(&SLABS, bucket, 256) as usize;
-        let plan = Self { kernel, schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None };
+        let plan = Self { schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None };
         let default = if schedule == Schedule::Cpu { 17 } else { 13 };
         let (_, _, copies) = plan.across(plan.narrow());
         let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
@@ -116,7 +117,7 @@ impl Plan {
             Walk::Merge => (slabs, self.merged()),
             Walk::Rows => (self.rows, slab_rows.min((65536 / self.channels().max(1)).max(16)).next_multiple_of(copies)),
         };
-        let launch = Launch::new(gpu, self.kernel, step)
+        let launch = Launch::new(gpu, &BATCH_NORM, step)
             .define("STEP", step)
             .define("WIDTH", self.width)
             .define("LANES", lanes)

@@ -3,7 +3,6 @@
 //!
 //! On GPUs convolutions write them behind their sums (`shaders/include/tile_statistics.wgsl`), so batch norm does not read x for them.
 
-use super::batch_norm::BATCH_NORM;
 use super::columns::{Plan, Walk};
 use crate::error::Result;
 use crate::gpu::{Gpu, Knob, Schedule};
@@ -23,7 +22,7 @@ pub(crate) fn shape(x: &Shape) -> Shape {
 
 /// Whether batch norm of x of this shape gains by them: where the convolution has them at hand, and x would be read again.
 pub(crate) fn wanted(gpu: &Gpu, x: &Shape) -> bool {
-    let plan = Plan::new(gpu, &BATCH_NORM, x);
+    let plan = Plan::new(gpu, x);
     let default = plan.schedule() == Schedule::Simd && !plan.small();
     let [slabs, ..] = plan.in_slabs(SLAB_ROWS).partials();
     gpu.tuned(&EPILOGUE, plan.bucket(), u32::from(default)) == 1 && gpu.capabilities().may_walk(slabs)
@@ -45,7 +44,7 @@ pub(super) fn merged(plan: &Plan, x: &Tensor, partials: &Tensor) -> Result<(Tens
 
 /// Writes them in a pass over x, where the kernel that made x does not.
 pub(crate) fn measure(x: &Tensor, partials: &Tensor) -> Result<()> {
-    let plan = Plan::new(x.gpu(), &BATCH_NORM, x.shape()).in_slabs(SLAB_ROWS);
+    let plan = Plan::new(x.gpu(), x.shape()).in_slabs(SLAB_ROWS);
     let (launch, mut params, groups) = plan.launch(x.gpu(), "statistics", Walk::Slabs);
     params.extend_from_slice(params![SLAB_ROWS, 0.0f32, 0.0f32]);
     launch.storage(x.dtype().storage()).read(x).write(partials).params(&params).groups(groups)
