@@ -56,7 +56,8 @@ macro_rules! params {
 }
 
 /// What the text of a kernel declares.
-pub(crate) struct Interface {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interface {
     /// Buffers in the order of their numbers, and whether each is written.
     pub bindings: Vec<(String, bool)>,
     /// Parameters after `groups`.
@@ -183,7 +184,7 @@ impl<'a> Launch<'a> {
     ///
     /// # Errors
     /// Text that does not build; an entry point that is not there, or none named where there are several.
-    pub(crate) fn interface(&self) -> Result<Interface> {
+    pub fn interface(&self) -> Result<Interface> {
         self.gpu.check()?;
         let reflection = self.gpu.kernels().reflection(self.gpu.device(), self.kernel, &self.defines)?;
         let entries: Vec<&str> = reflection.entries.iter().map(|(name, _)| name.as_str()).collect();

@@ -22,7 +22,7 @@ pub use adapter::{GpuOptions, adapters};
 pub use capabilities::{AdapterKind, Capabilities, Schedule};
 pub(crate) use kernel::kernel;
 pub use kernel::{BuiltShader, Kernel, ParamKind};
-pub use launch::{Bind, Binding, Launch, Storage};
+pub use launch::{Bind, Binding, Interface, Launch, Storage};
 pub use pool::{Buffer, MemoryUse};
 pub use program::{Interval, Liveness, Program, Timing};
 pub use readback::Pending;
