@@ -162,8 +162,10 @@ fn what_cannot_be_part_of_a_program_is_refused() {
     refused(&|| gpu.capture(|| Ok(())).map(|_| ()), "another capture is under way");
     let ((), program) = gpu.capture(|| Ok(())).unwrap();
     refused(&|| program.replay(), "running a program cannot be part");
-    // An error ends the capture, and the device goes on.
-    assert!(!gpu.is_capturing());
+    let panicking = std::panic::AssertUnwindSafe(|| gpu.capture(|| -> wgrad::error::Result<()> { panic!("a user's mistake") }));
+    assert!(std::panic::catch_unwind(panicking).is_err());
+    // An error or a panic ends the capture, and the device goes on.
+    assert!(!gpu.is_capturing() && gpu.capture(|| x.square()).is_ok());
     assert_eq!(x.square().unwrap().to_vec::<f32>().unwrap(), [4.0; 3]);
 }
 

@@ -73,6 +73,16 @@ impl std::fmt::Debug for Program {
     }
 }
 
+/// Ends a capture however its work ends, also by an error or a panic: the device goes on as before.
+struct Ending<'a>(&'a Gpu);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.inner.pool.allocate_for(None);
+        self.0.recorder().recording = None;
+    }
+}
+
 impl Gpu {
     /// Runs `work` and keeps what it recorded on this thread as a program.
     ///
@@ -107,10 +117,10 @@ impl Gpu {
             recorder.recording = Some(recording);
         }
         self.inner.pool.allocate_for(Some(private.owner()));
-        let result = work();
-        self.inner.pool.allocate_for(None);
+        let ending = Ending(self);
+        let result = work()?;
         let recording = self.recorder().recording.take();
-        let result = result?;
+        drop(ending);
         let Some(Recording { commands, uses, outside, .. }) = recording else {
             return Err(Error::argument("capture", "the capture was ended by someone else"));
         };
