@@ -47,7 +47,7 @@ impl BatchNorm {
     pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
         let scope = params.scope(name);
         Ok(Self {
-            name: name.into(),
+            name: scope.name().into(),
             weight: scope.parameter("weight", [channels], Kind::Norm, Init::ONES)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
@@ -84,6 +84,17 @@ impl BatchNorm {
     fn effective(&self, mode: Mode) -> Result<Mode> {
         let frozen = mode == Mode::Train && (self.running_mean.slot()?.frozen || self.running_var.slot()?.frozen);
         Ok(if frozen { Mode::Frozen } else { mode })
+    }
+
+    /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
+    pub(super) fn affine(&self) -> Result<(Tensor, Tensor)> {
+        let scale = self.running_var.plain()?.add_scalar(self.config.eps)?.rsqrt()?.mul(&self.weight.plain()?)?;
+        let shift = self.bias.plain()?.sub(&self.running_mean.plain()?.mul(&scale)?)?;
+        Ok((scale, shift))
+    }
+
+    pub(super) fn activation(&self) -> Activation {
+        self.config.activation
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
@@ -132,7 +143,7 @@ impl LayerNorm {
         let scope = params.scope(name);
         let weight = scope.parameter("weight", [features], Kind::Norm, Init::ONES)?;
         let bias = scope.parameter("bias", [features], Kind::Norm, Init::ZEROS)?;
-        Ok(Self { name: name.into(), weight, bias, eps, features })
+        Ok(Self { name: scope.name().into(), weight, bias, eps, features })
     }
 }
 
