@@ -9,22 +9,12 @@ use common::{folder, gpu};
 use filled::{fill, nhwc, unit};
 use serde_json::Value;
 use wgrad::gpu::Gpu;
-use wgrad::models::{Backbone, BackboneOptions, Classifier, backbone};
+use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Module, Parameters, Summary, state_dict};
 use wgrad::tensor::{Shape, Tensor};
 
 /// Models that are not built yet. A model outside this list must be known.
-const LATER: [&str; 4] = ["efficientnet_b0", "mobilenetv2_100", "resnet18", "vit_tiny_patch16_224"];
-
-fn make(params: &Parameters, name: &str) -> Option<Classifier<Box<dyn Backbone>>> {
-    let width = match name.strip_prefix("mobilenetv1_")? {
-        "100" => 1.0,
-        "125" => 1.25,
-        _ => return None,
-    };
-    let backbone = backbone(params, "mobilenetv1", BackboneOptions { width, ..Default::default() }).unwrap();
-    Some(Classifier::new(params, backbone, 1000).unwrap())
-}
+const LATER: [&str; 2] = ["resnet18", "vit_tiny_patch16_224"];
 
 fn images(gpu: &Gpu, name: &str, n: usize, resolution: usize) -> Tensor {
     let data = nhwc(&unit(name, n * 3 * resolution * resolution), [n, 3, resolution, resolution]);
@@ -57,7 +47,10 @@ fn check(gpu: &Gpu, doc: &Value) -> Vec<String> {
     let name = doc["model"].as_str().unwrap();
     let resolution = doc["resolution"].as_u64().unwrap() as usize;
     let params = Parameters::new(gpu, 0);
-    let Some(model) = make(&params, name) else { return vec![format!("{name}: there is no such model yet")] };
+    let model = match model(name, ModelOptions { size: Some([resolution; 2]), ..Default::default() }) {
+        Ok(model) => model.classifier(&params, 1000).unwrap(),
+        Err(error) => return vec![format!("{name}: {error}")],
+    };
     let mut wrong = Vec::new();
     let mut expect = |what: String, found: f64, expected: f64, relative_to: f64, tolerance: f64| {
         let error = (found - expected).abs() / relative_to.abs().max(1e-30);

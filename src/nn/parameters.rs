@@ -180,6 +180,11 @@ impl Parameters {
         Self { home: self.home.clone(), prefix: self.full_name(name.as_ref()) }
     }
 
+    /// The name of this scope, empty for the whole home.
+    pub fn name(&self) -> &str {
+        &self.prefix
+    }
+
     fn full_name(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }

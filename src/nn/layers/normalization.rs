@@ -46,7 +46,7 @@ impl BatchNorm {
     pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
         let scope = params.scope(name);
         Ok(Self {
-            name: name.into(),
+            name: scope.name().into(),
             weight: scope.parameter("weight", [channels], Kind::Norm, Init::ONES)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
@@ -76,6 +76,17 @@ impl BatchNorm {
             return self.run(y, Some(statistics), residual, mode);
         }
         self.run(&convolution.forward(x, mode)?, None, residual, mode)
+    }
+
+    /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
+    pub(super) fn affine(&self) -> Result<(Tensor, Tensor)> {
+        let scale = self.running_var.plain()?.add_scalar(self.config.eps)?.rsqrt()?.mul(&self.weight.plain()?)?;
+        let shift = self.bias.plain()?.sub(&self.running_mean.plain()?.mul(&scale)?)?;
+        Ok((scale, shift))
+    }
+
+    pub(super) fn activation(&self) -> Activation {
+        self.config.activation
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
@@ -123,7 +134,7 @@ impl LayerNorm {
         let scope = params.scope(name);
         let weight = scope.parameter("weight", [features], Kind::Norm, Init::ONES)?;
         let bias = scope.parameter("bias", [features], Kind::Norm, Init::ZEROS)?;
-        Ok(Self { name: name.into(), weight, bias, eps, features })
+        Ok(Self { name: scope.name().into(), weight, bias, eps, features })
     }
 }
 
