@@ -18,7 +18,9 @@ fn every_listed_name_is_known_and_others_are_refused_with_the_list() {
     for name in MODELS {
         assert!(model(name, ModelOptions::default()).unwrap().resolution >= 32, "{name}");
     }
-    for bad in ["", "mobilenetv1", "mobilenetv1_1", "mobilenetv3_100", "efficientnet_b8", "efficientnet_lite5", "efficientnetv2_x", "resnet9000"] {
+    for bad in
+        ["", "mobilenetv1", "mobilenetv1_1", "mobilenetv3_100", "efficientnet_b8", "efficientnet_lite5", "efficientnetv2_x", "resnet9000"]
+    {
         let error = model(bad, ModelOptions::default()).unwrap_err().to_string();
         assert!(error.contains("efficientnet_b0") || error.contains("there are s, m, l"), "{bad}: {error}");
     }

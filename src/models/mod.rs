@@ -5,12 +5,14 @@ mod cnn;
 mod heads;
 pub mod mobilenet;
 mod pixels;
+mod preprocessing;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
 pub use heads::{Predictor, Projector};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
+pub use preprocessing::preprocessing;
 
 use crate::error::Result;
 use crate::nn::{Dropout, Init, Linear, Mode, Module, Parameters, Summary};
