@@ -99,6 +99,12 @@ impl Recording {
 
     /// Adds a command, with the buffers that it uses up to their last byte used.
     pub(crate) fn push<'b>(&mut self, command: Command, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
+        self.touch(buffers);
+        self.commands.push(command);
+    }
+
+    /// Adds what a command uses.
+    pub(crate) fn touch<'b>(&mut self, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
         let uses = buffers.map(|(buffer, bytes)| {
             let inside = buffer.owner() == Some(self.owner);
             if !inside {
@@ -107,7 +113,6 @@ impl Recording {
             Use { buffer: buffer.id(), bytes, inside }
         });
         self.uses.push(uses.collect());
-        self.commands.push(command);
     }
 }
 

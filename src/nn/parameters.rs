@@ -249,9 +249,8 @@ impl Parameters {
                 _ => Err(Error::shape(name, format!("exists with shape {}, {shape} was asked for", found.unwrap_or_default()))),
             };
         }
-        let sequence = fnv1a(&name);
-        let mut stream = Stream::keyed(self.home.seed, Purpose::Initialise.key(), sequence);
-        let data = init.values(&shape, &mut stream);
+        let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
+        let data = (!self.home.gpu.is_dry()).then(values);
         let padded = shape.elements().next_multiple_of(SLOT).max(SLOT);
         let limit = self.largest_chunk();
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
@@ -265,7 +264,9 @@ impl Parameters {
         self.home.gpu.outdate_programs();
         drop(state);
         let parameter = Parameter { home: self.home.clone(), index };
-        parameter.plain()?.write(&data)?;
+        if let Some(data) = data {
+            parameter.plain()?.write(&data)?;
+        }
         Ok(parameter)
     }
 

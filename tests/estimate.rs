@@ -1,0 +1,109 @@
+//! Memory known beforehand: what a dry device counts is what the same work needs on a device that does it.
+
+mod common;
+
+use common::options;
+use wgrad::error::{Error, Result};
+use wgrad::gpu::{Gpu, GpuOptions, MemoryUse, Schedule};
+use wgrad::models::{BackboneOptions, Classifier, backbone};
+use wgrad::nn::{Mode, Module, Parameters};
+use wgrad::optim;
+use wgrad::tensor::{DType, Tensor};
+use wgrad::train::Capture;
+use wgrad::train::estimate::{inference_memory, training_memory};
+
+const IMAGES: [usize; 4] = [4, 64, 64, 3];
+const CLASSES: usize = 10;
+
+fn device(schedule: Schedule) -> Gpu {
+    Gpu::with(GpuOptions { schedule: Some(schedule), ..options() }).unwrap()
+}
+
+fn mobilenet(params: &Parameters, width: f32) -> Result<impl Module + use<>> {
+    let backbone = backbone(params, "mobilenetv1", BackboneOptions { width, ..Default::default() })?;
+    Classifier::new(params, backbone, CLASSES)
+}
+
+/// Training steps as a user writes them, as they are and then captured, and what the memory was after each.
+fn train(gpu: &Gpu, optimizer: &str) -> Vec<MemoryUse> {
+    let params = Parameters::new(gpu, 0);
+    let model = mobilenet(&params, 0.25).unwrap();
+    let mut optimizer = optim::named(optimizer, &params, 0.9, optim::Common::default()).unwrap();
+    let labels = Tensor::from_slice(gpu, &[0i32, 1, 2, 9], [4]).unwrap();
+    let batch = vec![Tensor::full(gpu, IMAGES, 0.5).unwrap(), labels];
+    let mut step = Capture::new(gpu);
+    let run = |_| {
+        let one = |batch: &Vec<Tensor>| {
+            let loss = model.forward(&batch[0], Mode::Train)?.cross_entropy(&batch[1], 0.0)?;
+            optimizer.step_with(&loss.backward()?, 0.1.into())?;
+            Ok(loss)
+        };
+        let loss = step.run(&batch, one).unwrap();
+        if !gpu.is_dry() {
+            assert!(loss.item().unwrap().is_finite());
+        }
+        gpu.memory()
+    };
+    (0..3).map(run).collect()
+}
+
+#[test]
+fn the_prediction_is_what_training_needs() {
+    for schedule in Schedule::ALL {
+        let gpu = device(schedule);
+        for optimizer in ["sgd", "adamw"] {
+            let predicted = training_memory(&gpu, |params| mobilenet(params, 0.25), IMAGES, optimizer).unwrap();
+            let real = device(schedule);
+            let found = train(&real, optimizer);
+            let last = found[2];
+            assert_eq!((predicted.live, predicted.held), (last.high_water, last.held), "{schedule}, {optimizer}: {predicted:?}, {found:?}");
+            assert_eq!(found, train(&gpu.dry().unwrap(), optimizer), "{schedule}, {optimizer}");
+            assert!(predicted.parameters < predicted.live && predicted.optimizer < predicted.live && predicted.live <= predicted.held);
+        }
+        assert_eq!(gpu.counters().dispatches, 0, "predicting ran something");
+    }
+}
+
+#[test]
+fn inference_needs_what_was_predicted() {
+    let gpu = device(Schedule::Cpu);
+    let predicted = inference_memory(&gpu, |params| mobilenet(params, 0.25), IMAGES).unwrap();
+    let model = mobilenet(&Parameters::new(&gpu, 0), 0.25).unwrap();
+    let images = Tensor::full(&gpu, IMAGES, 0.5).unwrap();
+    for _ in 0..2 {
+        model.forward(&images, Mode::Eval).unwrap().to_vec::<f32>().unwrap();
+    }
+    assert_eq!((predicted.live, predicted.held), (gpu.memory().high_water, gpu.memory().held));
+}
+
+/// Hundreds of gigabytes, on whatever this runs on.
+#[test]
+fn a_dry_device_only_counts() {
+    let gpu = device(Schedule::Simd).dry().unwrap();
+    let a = Tensor::empty(&gpu, [4096, 4096], DType::F32).unwrap().watch();
+    let mut y = a.clone();
+    for _ in 0..1000 {
+        y = y.matmul(&a).unwrap().relu().unwrap();
+    }
+    y.sum(&[], false).unwrap().backward().unwrap();
+    assert!(gpu.memory().high_water > 1000 * (64 << 20), "{:?}", gpu.memory());
+    gpu.synchronize().unwrap();
+    let counters = gpu.counters();
+    assert_eq!((counters.dispatches, counters.submits, counters.uploaded_bytes, gpu.built_shaders().len()), (0, 0, 0, 0));
+    let error = y.to_vec::<f32>().unwrap_err();
+    assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains("this device is dry"), "{error}");
+    assert!(pollster::block_on(y.read_later().unwrap()).is_err(), "a value came from nowhere");
+    let (_, program) = gpu.capture(|| y.relu()).unwrap();
+    program.replay().unwrap();
+    assert!(program.time(1).is_err() && program.profile().is_err(), "nothing was run, so it took no time");
+    assert_eq!(program.liveness().outside, 64 << 20);
+}
+
+/// What an adapter refuses is refused beforehand.
+#[test]
+fn a_dry_device_has_the_limits_of_its_adapter() {
+    let gpu = Gpu::with(GpuOptions { webgpu_limits: true, ..options() }).unwrap().dry().unwrap();
+    assert!(Tensor::empty(&gpu, [60 << 20], DType::F32).is_ok());
+    let error = Tensor::empty(&gpu, [64 << 20, 2], DType::F32).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+}
