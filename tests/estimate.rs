@@ -6,7 +6,7 @@ use common::options;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, MemoryUse, Schedule};
 use wgrad::models::{BackboneOptions, Classifier, backbone};
-use wgrad::nn::{Mode, Module, Parameters};
+use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim;
 use wgrad::tensor::{DType, Tensor};
 use wgrad::train::Capture;
@@ -106,4 +106,30 @@ fn a_dry_device_has_the_limits_of_its_adapter() {
     assert!(Tensor::empty(&gpu, [60 << 20], DType::F32).is_ok());
     let error = Tensor::empty(&gpu, [64 << 20, 2], DType::F32).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+}
+
+/// An optimizer gives back what is kept for parameters to come, and has its state before the first step; values stay, also those of
+/// an optimizer that was made before more parameters were.
+#[test]
+fn parameters_are_compact_once_there_is_an_optimizer() {
+    let gpu = Gpu::with(GpuOptions { poison: false, ..options() }).unwrap();
+    let params = Parameters::new(&gpu, 0);
+    let make = |name: &str, n: usize| params.parameter(name, [n], Kind::Other, Init::Normal { std: 1.0 }).unwrap();
+    let values = || params.all().iter().flat_map(|p| p.plain().unwrap().to_vec::<f32>().unwrap()).collect::<Vec<_>>();
+    make("a", 40_000);
+    make("b", 30_000);
+    let (before, loose) = (values(), gpu.memory());
+    let mut sgd = optim::named("sgd", &params, 0.9, optim::Common::default()).unwrap();
+    let states = sgd.state().unwrap();
+    states[0].1.write(&vec![2.0f32; states[0].1.elements()]).unwrap();
+    assert_eq!(before, values());
+    // 70,000 values, gradients and momenta where there was room for 131,072 values; tables, and class sizes, are less than a tenth.
+    assert!(gpu.memory().in_use < 3 * 4 * 77_000 && loose.held > 4 * (131_072 + 40_000), "{loose:?}, {:?}", gpu.memory());
+    make("c", 70_000);
+    assert_eq!(sgd.state().unwrap()[0].1.elements(), 262_144);
+    let more = values();
+    params.compact().unwrap();
+    assert_eq!(more, values());
+    let state = sgd.state().unwrap()[0].1.to_vec::<f32>().unwrap();
+    assert!(state.len() < 140_300 && state.iter().enumerate().all(|(i, v)| *v == if i < states[0].1.elements() { 2.0 } else { 0.0 }));
 }

@@ -165,6 +165,11 @@ impl Gpu {
         self.inner.pool.memory()
     }
 
+    /// Gives memory that is kept for reuse back to the driver, except that of captured programs.
+    pub fn trim(&self) {
+        self.inner.pool.trim();
+    }
+
     /// Dispatches, submissions and uploads so far.
     pub fn counters(&self) -> Counters {
         self.recorder().counters

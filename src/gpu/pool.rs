@@ -194,6 +194,11 @@ impl Pool {
         Ok(Buffer { raw, class, id: state.made, owner, pool: self.clone() })
     }
 
+    /// Gives up what nobody uses, except what belongs to programs.
+    pub(crate) fn trim(&self) {
+        self.lock().trim();
+    }
+
     /// A part of the pool for a program.
     pub(crate) fn private(self: &Arc<Self>) -> Private {
         let mut state = self.lock();

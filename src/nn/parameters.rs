@@ -351,12 +351,33 @@ impl Parameters {
         count
     }
 
+    /// Gives back the memory that is kept for parameters to come, which is up to as much again. Optimizers and snapshots do this when they
+    /// are made: what they keep has this layout.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn compact(&self) -> Result<()> {
+        let mut state = lock(&self.home);
+        let State { values, statistics, revision, .. } = &mut *state;
+        let before = *revision;
+        for chunk in values.iter_mut().chain(statistics).filter(|c| c.used < c.tensor.elements()) {
+            chunk.tensor = resized(&self.home.gpu, &chunk.tensor, chunk.used)?;
+            *revision += 1;
+        }
+        if *revision != before {
+            self.home.gpu.outdate_programs();
+            self.home.gpu.trim();
+        }
+        Ok(())
+    }
+
     /// A copy whose values cannot be watched: build the same model from it for a teacher or a target network. Its layout is
     /// this one's, so an average moves it in one dispatch.
     ///
     /// # Errors
     /// Out of memory.
     pub fn snapshot(&self) -> Result<Parameters> {
+        self.compact()?;
         let copy = Self::home(&self.home.gpu, self.home.seed, false);
         let state = lock(&self.home);
         let mut target = lock(&copy.home);
@@ -419,17 +440,19 @@ fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, na
     let Some(chunk) = chunks.last_mut() else { return Err(Error::argument(name, "no chunk")) };
     let needed = chunk.used + elements;
     if needed > chunk.tensor.elements() {
-        let grown = Tensor::zeros(gpu, [needed.next_power_of_two().min(limit)], DType::F32)?;
-        let start: Arc<AtomicU64> = Arc::default();
-        let used = chunk.used;
-        if used > 0 {
-            grown.slot(0, [used], start.clone()).copy_from(&chunk.tensor.slot(0, [used], start))?;
-        }
-        chunk.tensor = grown;
+        chunk.tensor = resized(gpu, &chunk.tensor, needed.next_power_of_two().min(limit))?;
     }
     let start = chunk.used;
     chunk.used = needed;
     Ok((index, start))
+}
+
+/// A tensor of `elements` that begins with those of `tensor`, as many as fit, and ends with zeros.
+pub(crate) fn resized(gpu: &Gpu, tensor: &Tensor, elements: usize) -> Result<Tensor> {
+    let fresh = Tensor::zeros(gpu, [elements], DType::F32)?;
+    let kept = tensor.elements().min(elements);
+    fresh.slot(0, [kept], Arc::default()).copy_from(&tensor.slot(0, [kept], Arc::default()))?;
+    Ok(fresh)
 }
 
 /// A stable hash of a name (FNV-1a, 32 bits).

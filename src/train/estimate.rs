@@ -46,25 +46,21 @@ pub fn training_memory<M: Module>(
     let params = Parameters::new(&gpu, 0);
     let model = build(&params)?;
     let classes = model.summarize(&images, &mut Summary::default())?.last();
+    params.compact()?;
     let parameters = gpu.memory().in_use;
     let mut optimizer = optim::named(optimizer, &params, 0.9, Common::default())?;
+    let states = gpu.memory().in_use - parameters;
     let range = (0, i32::try_from(classes.saturating_sub(1)).unwrap_or(i32::MAX));
     let labels = Tensor::from_slice(&gpu, &vec![0i32; images.dim(0)], [images.dim(0)])?.with_range(Some(range))?;
     let batch = vec![Tensor::empty(&gpu, images, DType::F32)?, labels];
-    let inputs = gpu.memory().in_use;
     let mut step = Capture::new(&gpu);
-    let mut states = 0;
-    for run in 0..3 {
-        let loss = step.run(&batch, |batch: &Vec<Tensor>| {
+    for _ in 0..3 {
+        step.run(&batch, |batch: &Vec<Tensor>| {
             let [images, labels] = batch.as_slice() else { return Tensor::scalar(&gpu, 0.0) };
             let loss = model.forward(images, Mode::Train)?.cross_entropy(labels, 0.0)?;
             optimizer.step_with(&loss.backward()?, 0.1.into())?;
             Ok(loss)
         })?;
-        drop(loss);
-        if run == 0 {
-            states = gpu.memory().in_use - inputs;
-        }
     }
     Ok(Estimate::of(&gpu, parameters, states))
 }
