@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wgrad::data::{Augmentation, DeviceBatch, Loader, Split, open};
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
-use wgrad::models::{Classifier, MobileNetV1, MobileNetV1Config};
+use wgrad::models::{Classifier, MobileNet, MobileNetConfig};
 use wgrad::nn::{Mode, Module, Parameters};
 use wgrad::optim::{Optimizer, Schedule, Sgd, SgdConfig};
 use wgrad::train::evaluate::evaluate;
@@ -21,8 +21,8 @@ fn main() -> Result<()> {
     println!("{}: {} images of {height} x {width} to learn from", gpu.capabilities().name, train.len());
 
     let params = Parameters::new(&gpu, SEED); // one home for all weights of a run
-    let config = MobileNetV1Config { width: 0.25, channels, stem_stride: 1, ..Default::default() };
-    let model = Classifier::new(&params, MobileNetV1::new(&params, config)?, train.classes())?;
+    let config = MobileNetConfig { channels, stem_stride: 1, ..MobileNetConfig::v1(0.25)? };
+    let model = Classifier::new(&params, MobileNet::new(&params, &config)?, train.classes())?;
     let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() })?;
 
     let clean = Augmentation::preset("none", SEED, [height, width])?.normalized(&train.statistics());

@@ -304,7 +304,7 @@ fn bad_input_is_named_and_leaves_nothing() {
         ("epoch=3", &["epoch=3", "there is no such key"][..]),
         ("epochs=many", &["epochs=many", "expected a value like"]),
         ("epochs=0", &["epochs", "found 0"]),
-        ("model=resnet9000", &["resnet9000", "mobilenetv1"]),
+        ("model=resnet9000", &["resnet9000", "mobilenetv1_100"]),
         ("batch=97", &["1 to 96, found 97"]),
         ("method=simclr", &["wgrad train simclr"]),
     ] {

@@ -7,7 +7,7 @@ use super::workload::{Prepared, Workload};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::io::layout::Layout;
-use crate::models::{Classifier, MobileNetV1, MobileNetV1Config};
+use crate::models::{Classifier, MobileNet, MobileNetConfig};
 use crate::nn::{Init, Kind, Mode, Module, Parameters};
 use crate::ops::{Activation, Cost};
 use crate::optim::{AdamConfig, AdamW, Optimizer};
@@ -41,8 +41,8 @@ fn step(
 }
 
 fn mobilenet(params: &Parameters, stem_stride: usize, classes: usize) -> Result<Box<dyn Module>> {
-    let config = MobileNetV1Config { stem_stride, activation: Activation::Relu, ..Default::default() };
-    Ok(Box::new(Classifier::new(params, MobileNetV1::new(params, config)?, classes)?))
+    let config = MobileNetConfig { stem_stride, ..MobileNetConfig::v1(1.0)?.with_activation(Activation::Relu) };
+    Ok(Box::new(Classifier::new(params, MobileNet::new(params, &config)?, classes)?))
 }
 
 /// AdamW over `n` parameters: value, gradient and two states are read, all but the gradient written.

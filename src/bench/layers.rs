@@ -9,7 +9,7 @@ use super::workload::{Workload, operator, twin};
 use crate::error::Error;
 use crate::gpu::{AdapterKind, Capabilities};
 use crate::io::layout::Layout;
-use crate::models::mobilenet_stages;
+use crate::models::MobileNetConfig;
 use crate::ops::linear::Linear;
 use crate::ops::pooling::Window;
 use crate::ops::pooling::global_avg_pool2d::GlobalAvgPool2d;
@@ -70,9 +70,9 @@ fn mobilenet(n: usize, size: usize) -> Vec<Layer> {
     let (small, relu) = (size < 64, Activation::Relu6);
     let mut walk = Walk::images(n, size);
     walk.dense(32, 3, if small { 1 } else { 2 }, relu);
-    for (k, stride) in mobilenet_stages() {
-        walk.depthwise(3, stride, relu);
-        walk.dense(k, 1, 1, relu);
+    for block in MobileNetConfig::v1(1.0).into_iter().flat_map(|config| config.stages).flatten() {
+        walk.depthwise(block.kernel, block.stride, relu);
+        walk.dense(block.outputs, 1, 1, relu);
     }
     walk.head(if small { 10 } else { 1000 })
 }

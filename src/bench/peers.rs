@@ -12,7 +12,7 @@ use super::workload::{Prepared, Workload, gate_of, operator, twin};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::layout::Layout;
-use crate::models::{Classifier, MobileNetV1, MobileNetV1Config};
+use crate::models::{Classifier, MobileNet, MobileNetConfig};
 use crate::nn::{Kind, Mode, Module, Parameters, Role};
 use crate::ops::contrastive::nt_xent::NtXent;
 use crate::ops::convolution::conv2d::{Conv2d, Conv2dOptions};
@@ -289,12 +289,12 @@ const MOBILENET_LOSS: f64 = 2.3364964;
 fn mobilenet_step() -> Workload {
     Workload::new(SUITE, "mobilenet_step", "mobilenet_v1", "width 0.25, [32, 32, 32, 3], SGD with momentum", |gpu| {
         let params = Parameters::new(gpu, 0);
-        let config = MobileNetV1Config { width: 0.25, stem_stride: 1, activation: Activation::Relu, ..Default::default() };
-        let model = Classifier::new(&params, MobileNetV1::new(&params, config)?, 10)?;
+        let config = MobileNetConfig { stem_stride: 1, ..MobileNetConfig::v1(0.25)?.with_activation(Activation::Relu) };
+        let model = Classifier::new(&params, MobileNet::new(&params, &config)?, 10)?;
         fill(&params, 100)?;
         // The gate has a network of its own, because training moves the weights.
         let untrained = params.snapshot()?;
-        let reference = Classifier::new(&untrained, MobileNetV1::new(&untrained, config)?, 10)?;
+        let reference = Classifier::new(&untrained, MobileNet::new(&untrained, &config)?, 10)?;
         let x = tensor(gpu, 11, [32, 3, 32, 32], IMAGES)?;
         let labels = labels(gpu, 32, 10)?;
         let step = TrainingStep { params, model: Box::new(model), x, labels, last: "classifier.weight" };

@@ -53,7 +53,7 @@ impl Predict {
                 format!("its images are {} x {}; pictures can be brought to squares only", train.height(), train.width()),
             ));
         }
-        let pixels = read_pictures(&self.images, ImageOptions { size: train.height(), grey: train.channels() == 1 })?;
+        let pixels = read_pictures(&self.images, ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() })?;
         let pictures = Arc::new(Dataset::new("pictures", shape, pixels, vec![0; self.images.len()], train.class_names().to_vec())?);
         let preprocessing = preprocessing("none", 0, train)?;
         let logits = outputs(&gpu, loaded.learner.network(), &pictures, &preprocessing, 0)?;

@@ -191,9 +191,10 @@ fn decode_all(name: String, classes: Vec<Class>, options: ImageOptions) -> Resul
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::io::Interpolation;
     use image::{Rgb, RgbImage};
 
-    const SMALL: ImageOptions = ImageOptions { size: 4, grey: false };
+    const SMALL: ImageOptions = ImageOptions { size: 4, grey: false, crop: 1.0, squash: false, interpolation: Interpolation::Bilinear };
 
     /// A file of one colour.
     pub(crate) fn write_image(path: &Path, size: (u32, u32), colour: [u8; 3]) {
@@ -300,7 +301,7 @@ pub(super) mod tests {
             std::fs::remove_file(&path).unwrap();
         }
         write_image(&root.join("a/x.png"), (4, 4), [1; 3]);
-        assert!(read_image_folder(root, ImageOptions { size: 0, grey: true }).is_err());
-        assert!(read_image_folder(root, ImageOptions { size: 5000, grey: true }).is_err());
+        assert!(read_image_folder(root, ImageOptions { size: 0, grey: true, ..SMALL }).is_err());
+        assert!(read_image_folder(root, ImageOptions { size: 5000, grey: true, ..SMALL }).is_err());
     }
 }

@@ -12,6 +12,7 @@
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
 //! | `folder` | PNG and JPEG images, a folder a class |
 //! | `picture` | one PNG or JPEG file |
+//! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
 mod augmentation;
@@ -24,6 +25,7 @@ mod idx;
 mod loader;
 mod open;
 mod picture;
+mod resample;
 
 pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};

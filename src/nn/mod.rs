@@ -3,14 +3,16 @@
 //! A layer is made inside a scope of [`Parameters`], is called with a [`Mode`], and knows how its output shape follows from
 //! its input's ([`Module::summarize`]), so that a model's cost is known before it runs.
 
+pub mod groups;
 pub mod init;
 pub mod layers;
 pub mod parameters;
 pub mod state_dict;
 pub mod summary;
 
+pub use groups::{ParameterGroup, layer_decay, matches};
 pub use init::Init;
-pub use layers::{BatchNorm, Conv2d, DepthwiseConv2d, DropPath, Dropout, Embedding, LayerNorm, Linear, SqueezeExcite};
+pub use layers::{BatchNorm, Conv2d, ConvNorm, DepthwiseConv2d, DropPath, Dropout, Embedding, LayerNorm, Linear, SqueezeExcite};
 pub use parameters::{Counter, Kind, Parameter, Parameters, Role, Slot};
 pub use summary::Summary;
 
@@ -41,4 +43,13 @@ pub trait Module {
     /// # Errors
     /// A shape that it cannot take.
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape>;
+
+    /// Multiplies every batch norm into the convolution before it: [`Mode::Eval`] then runs fewer kernels and gives the same answers up
+    /// to rounding. What is trained or loaded afterwards needs another call. Does nothing for a layer that has no such pair.
+    ///
+    /// # Errors
+    /// Out of memory; a lost device.
+    fn fold(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

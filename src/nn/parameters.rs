@@ -81,6 +81,8 @@ pub struct Slot {
     pub frozen: bool,
     /// Times the learning rate.
     pub learning_rate: f32,
+    /// Times the weight decay.
+    pub weight_decay: f32,
 }
 
 struct Entry {
@@ -103,7 +105,7 @@ struct State {
     by_name: HashMap<String, usize>,
     /// `num_batches_tracked` of each batch norm, by name, in the order of the state.
     counters: Vec<(usize, String, Arc<AtomicU64>)>,
-    /// Raised when slots are added, frozen or rescaled.
+    /// Raised when slots are added, frozen or regrouped.
     revision: u64,
 }
 
@@ -178,6 +180,11 @@ impl Parameters {
     #[must_use]
     pub fn scope(&self, name: impl AsRef<str>) -> Self {
         Self { home: self.home.clone(), prefix: self.full_name(name.as_ref()) }
+    }
+
+    /// The name of this scope, empty for the whole home.
+    pub fn name(&self) -> &str {
+        &self.prefix
     }
 
     fn full_name(&self, name: &str) -> String {
@@ -256,7 +263,7 @@ impl Parameters {
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
         let (chunk, start) = reserve(&self.home.gpu, chunks, padded, limit, &name)?;
         let origin = leaf(&name, &Spec::f32(shape.clone()));
-        let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0 };
+        let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0, weight_decay: 1.0 };
         let index = state.entries.len();
         state.entries.push(Entry { slot, version: Arc::default(), origin });
         state.by_name.insert(name, index);
@@ -281,7 +288,7 @@ impl Parameters {
         lock(&self.home).entries.iter().map(|e| e.slot.clone()).collect()
     }
 
-    /// Changes whenever slots are added, frozen or rescaled.
+    /// Changes whenever slots are added, frozen or regrouped.
     pub(crate) fn revision(&self) -> u64 {
         lock(&self.home).revision
     }
@@ -329,26 +336,12 @@ impl Parameters {
         }
     }
 
-    /// Freezes (or thaws) every parameter whose name contains `pattern`; how many it were.
-    pub fn freeze(&self, pattern: &str, frozen: bool) -> usize {
-        self.edit(pattern, |slot| slot.frozen = frozen)
-    }
-
-    /// Multiplies the learning rate of every parameter whose name contains `pattern`; how many it were.
-    pub fn scale_learning_rate(&self, pattern: &str, factor: f32) -> usize {
-        self.edit(pattern, |slot| slot.learning_rate = factor)
-    }
-
-    fn edit(&self, pattern: &str, change: impl Fn(&mut Slot)) -> usize {
+    /// Changes slots, whatever this scope; what was captured before is outdated.
+    pub(super) fn edit(&self, change: impl FnMut(&mut Slot)) {
         let mut state = lock(&self.home);
-        let mut count = 0;
-        for entry in state.entries.iter_mut().filter(|e| e.slot.name.contains(pattern)) {
-            change(&mut entry.slot);
-            count += 1;
-        }
+        state.entries.iter_mut().map(|e| &mut e.slot).for_each(change);
         state.revision += 1;
         self.home.gpu.outdate_programs();
-        count
     }
 
     /// Gives back the memory that is kept for parameters to come, which is up to as much again. Optimizers and snapshots do this when they

@@ -77,7 +77,7 @@ impl Slabs {
         Ok(self.chunks.iter().enumerate().flat_map(named).chain([("skipped".to_string(), self.skipped.clone())]).collect())
     }
 
-    /// Follows parameters that were added, frozen or rescaled since the last step.
+    /// Follows parameters that were added, frozen or regrouped since the last step.
     fn refresh(&mut self) -> Result<()> {
         if self.revision == self.params.revision() {
             return Ok(());
@@ -125,7 +125,7 @@ impl Slabs {
                 let (Some(slot), Some(present)) = (self.slots.get(*index), self.present.get(*index)) else { return [0.0; 4] };
                 let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
                 let depthwise = self.common.exclude_depthwise && slot.role == Role::Value(Kind::Depthwise);
-                let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay };
+                let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay * slot.weight_decay };
                 Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }
                     .to_array()
             };

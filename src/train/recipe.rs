@@ -15,11 +15,11 @@ pub struct Recipe {
     pub method: String,
     /// A folder of images: MNIST or CIFAR files, or one folder a class.
     pub data: PathBuf,
-    /// The backbone, see `wgrad::models::BACKBONES`.
+    /// The network, see `wgrad::models::MODELS`.
     pub model: String,
-    /// Width multiplier of mobile networks.
+    /// Multiplies the network's own width.
     pub width: f32,
-    /// Stride of a mobile network's first convolution.
+    /// Stride of the first convolution; 0 for the network's own.
     pub stem_stride: usize,
     /// Images a step.
     pub batch: usize,
@@ -60,8 +60,8 @@ impl Default for Recipe {
         Self {
             method: "supervised".into(),
             data: PathBuf::from("data/fashion-mnist"),
-            model: "mobilenetv1".into(),
-            width: 0.25,
+            model: "mobilenetv1_025".into(),
+            width: 1.0,
             stem_stride: 1,
             batch: 64,
             epochs: 5,
@@ -131,7 +131,7 @@ impl Recipe {
         within("epochs", self.epochs, 1, 65_535)?;
         within("batch", self.batch, if self.method == "simclr" { 2 } else { 1 }, 1 << 20)?;
         within("width", self.width, 0.01, 100.0)?;
-        within("stem_stride", self.stem_stride, 1, 8)?;
+        within("stem_stride", self.stem_stride, 0, 8)?;
         within("learning_rate", self.learning_rate, 0.0, 1e6)?;
         within("momentum", self.momentum, 0.0, 1.0)?;
         within("weight_decay", self.weight_decay, 0.0, 1e6)?;

@@ -15,7 +15,7 @@ use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
 use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
-use crate::models::{Backbone, BackboneOptions, Classifier, backbone};
+use crate::models::{Backbone, Classifier, ModelOptions, model};
 use crate::nn::{Module, Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
 use crate::tensor::Tensor;
@@ -56,13 +56,14 @@ impl Learner {
 /// # Errors
 /// [`Error::Argument`] for an unknown method or model; out of memory.
 pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset) -> Result<Learner> {
-    let options = BackboneOptions {
+    let options = ModelOptions {
         channels: dataset.channels(),
-        width: recipe.width,
-        stem_stride: recipe.stem_stride,
-        pixels: dataset.image_bytes(),
+        width: f64::from(recipe.width),
+        stem_stride: (recipe.stem_stride > 0).then_some(recipe.stem_stride),
+        size: Some([dataset.height(), dataset.width()]),
+        ..Default::default()
     };
-    let encoder = backbone(params, &recipe.model, options)?;
+    let encoder = model(&recipe.model, options)?.architecture.build(params)?;
     match recipe.method.as_str() {
         "supervised" => {
             let model = Classifier::new(params, encoder, dataset.classes())?;

@@ -23,7 +23,7 @@ pub struct Conv2dConfig {
     pub groups: usize,
     /// Whether a bias is added.
     pub bias: bool,
-    /// The weights' start; `None` is PyTorch's default.
+    /// The weights' start, with a bias of 0; `None` is PyTorch's default for both.
     pub init: Option<Init>,
 }
 
@@ -34,6 +34,11 @@ impl Default for Conv2dConfig {
 }
 
 impl Conv2dConfig {
+    /// The start of a bias.
+    fn bias_init(&self, fan_in: usize) -> Init {
+        if self.init.is_some() { Init::ZEROS } else { Init::fan_in(fan_in) }
+    }
+
     fn padding(&self) -> Padding {
         self.padding.unwrap_or(Padding::Explicit([self.dilation * (self.kernel / 2); 4]))
     }
@@ -51,7 +56,7 @@ impl Conv2dConfig {
 /// A dense or grouped convolution: `[N, H, W, in]` to `[N, OH, OW, out]`.
 pub struct Conv2d {
     name: String,
-    weight: Parameter,
+    pub(super) weight: Parameter,
     bias: Option<Parameter>,
     config: Conv2dConfig,
     inputs: usize,
@@ -81,13 +86,13 @@ impl Conv2d {
         let fan_in = inputs / groups * config.kernel * config.kernel;
         let shape = [outputs, config.kernel, config.kernel, inputs / groups];
         let weight = scope.parameter("weight", shape, Kind::Convolution, config.init.unwrap_or(Init::fan_in(fan_in)))?;
-        let bias = config.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, Init::fan_in(fan_in))).transpose()?;
-        Ok(Self { name: name.into(), weight, bias, config, inputs, outputs })
+        let bias = config.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, config.bias_init(fan_in))).transpose()?;
+        Ok(Self { name: scope.name().into(), weight, bias, config, inputs, outputs })
     }
 }
 
 impl Conv2d {
-    fn options(&self) -> Conv2dOptions {
+    pub(super) fn options(&self) -> Conv2dOptions {
         let c = &self.config;
         Conv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2], groups: c.groups }
     }
@@ -123,7 +128,7 @@ impl Module for Conv2d {
 /// A depthwise convolution with multiplier 1: every channel has its own kernel.
 pub struct DepthwiseConv2d {
     name: String,
-    weight: Parameter,
+    pub(super) weight: Parameter,
     bias: Option<Parameter>,
     config: Conv2dConfig,
     channels: usize,
@@ -141,17 +146,22 @@ impl DepthwiseConv2d {
         let scope = params.scope(name);
         let (k, fan_in) = (config.kernel, config.kernel * config.kernel);
         let weight = scope.parameter("weight", [k, k, channels], Kind::Depthwise, config.init.unwrap_or(Init::fan_in(fan_in)))?;
-        let bias = config.bias.then(|| scope.parameter("bias", [channels], Kind::Bias, Init::fan_in(fan_in))).transpose()?;
-        Ok(Self { name: name.into(), weight, bias, config, channels })
+        let bias = config.bias.then(|| scope.parameter("bias", [channels], Kind::Bias, config.bias_init(fan_in))).transpose()?;
+        Ok(Self { name: scope.name().into(), weight, bias, config, channels })
+    }
+}
+
+impl DepthwiseConv2d {
+    pub(super) fn options(&self) -> DepthwiseConv2dOptions {
+        let c = &self.config;
+        DepthwiseConv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2] }
     }
 }
 
 impl Module for DepthwiseConv2d {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
-        let c = &self.config;
-        let options = DepthwiseConv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2] };
-        x.depthwise_conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &options)
+        x.depthwise_conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &self.options())
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {

@@ -30,7 +30,7 @@ impl Linear {
         let scope = params.scope(name);
         let weight = scope.parameter("weight", [outputs, inputs], Kind::Linear, init)?;
         let bias = bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, bias_init)).transpose()?;
-        Ok(Self { name: name.into(), weight, bias, inputs, outputs })
+        Ok(Self { name: scope.name().into(), weight, bias, inputs, outputs })
     }
 }
 
@@ -65,8 +65,9 @@ impl Embedding {
     /// # Errors
     /// As [`Linear::new`].
     pub fn new(params: &Parameters, name: &str, rows: usize, features: usize) -> Result<Self> {
-        let weight = params.scope(name).parameter("weight", [rows, features], Kind::Embedding, Init::Normal { std: 1.0 })?;
-        Ok(Self { name: name.into(), weight, rows, features })
+        let scope = params.scope(name);
+        let weight = scope.parameter("weight", [rows, features], Kind::Embedding, Init::Normal { std: 1.0 })?;
+        Ok(Self { name: scope.name().into(), weight, rows, features })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Layers, named and parameterised as PyTorch's.
 
+mod conv_norm;
 mod convolution;
 mod linear;
 mod normalization;
 mod regularization;
 mod squeeze_excite;
 
+pub use conv_norm::ConvNorm;
 pub use convolution::{Conv2d, Conv2dConfig, DepthwiseConv2d};
 pub use linear::{Embedding, Linear};
 pub use normalization::{BatchNorm, BatchNormConfig, LayerNorm};

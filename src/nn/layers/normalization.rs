@@ -18,15 +18,18 @@ pub struct BatchNormConfig {
     pub momentum: f32,
     /// Applied after the affine map, in the same kernel.
     pub activation: Activation,
+    /// The scale's start; the shift's is 0.
+    pub weight: Init,
 }
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None }
+        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES }
     }
 }
 
-/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation fused.
+/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation fused. Where its running statistics are
+/// frozen ([`Parameters::freeze`]) it normalises by them in [`Mode::Train`], too, and keeps them.
 pub struct BatchNorm {
     name: String,
     weight: Parameter,
@@ -46,8 +49,8 @@ impl BatchNorm {
     pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
         let scope = params.scope(name);
         Ok(Self {
-            name: name.into(),
-            weight: scope.parameter("weight", [channels], Kind::Norm, Init::ONES)?,
+            name: scope.name().into(),
+            weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
             running_var: scope.statistic("running_var", [channels], Init::ONES)?,
@@ -71,6 +74,7 @@ impl BatchNorm {
     /// # Errors
     /// Those of both operators.
     pub fn forward_behind(&self, convolution: &Conv2d, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        let mode = self.effective(mode)?;
         let pays = mode == Mode::Train && x.dtype() == DType::F32 && statistics::wanted(x.gpu(), &convolution.output(x.shape())?);
         if pays && let [y, statistics] = convolution.forward_statistics(x, mode)?.as_slice() {
             return self.run(y, Some(statistics), residual, mode);
@@ -78,8 +82,26 @@ impl BatchNorm {
         self.run(&convolution.forward(x, mode)?, None, residual, mode)
     }
 
+    /// Frozen running statistics are what it normalises by in training, too.
+    fn effective(&self, mode: Mode) -> Result<Mode> {
+        let frozen = mode == Mode::Train && (self.running_mean.slot()?.frozen || self.running_var.slot()?.frozen);
+        Ok(if frozen { Mode::Frozen } else { mode })
+    }
+
+    /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
+    pub(super) fn affine(&self) -> Result<(Tensor, Tensor)> {
+        let scale = self.running_var.plain()?.add_scalar(self.config.eps)?.rsqrt()?.mul(&self.weight.plain()?)?;
+        let shift = self.bias.plain()?.sub(&self.running_mean.plain()?.mul(&scale)?)?;
+        Ok((scale, shift))
+    }
+
+    pub(super) fn activation(&self) -> Activation {
+        self.config.activation
+    }
+
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        let BatchNormConfig { eps, momentum, activation } = self.config;
+        let BatchNormConfig { eps, momentum, activation, .. } = self.config;
+        let mode = self.effective(mode)?;
         let training = mode == Mode::Train;
         if training {
             let batches = self.batches.clone();
@@ -123,7 +145,7 @@ impl LayerNorm {
         let scope = params.scope(name);
         let weight = scope.parameter("weight", [features], Kind::Norm, Init::ONES)?;
         let bias = scope.parameter("bias", [features], Kind::Norm, Init::ZEROS)?;
-        Ok(Self { name: name.into(), weight, bias, eps, features })
+        Ok(Self { name: scope.name().into(), weight, bias, eps, features })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Conv2d, Conv2dConfig};
 use crate::error::{Error, Result};
-use crate::nn::{Mode, Module, Parameters, Summary};
+use crate::nn::{Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::tensor::{Shape, Tensor};
 
@@ -31,9 +31,9 @@ impl SqueezeExcite {
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, name: &str, channels: usize, config: SqueezeExciteConfig) -> Result<Self> {
         let scope = params.scope(name);
-        let point = Conv2dConfig { kernel: 1, bias: true, ..Default::default() };
-        let reduce = Conv2d::new(&scope, "conv_reduce", channels, config.squeezed, point)?;
-        let expand = Conv2d::new(&scope, "conv_expand", config.squeezed, channels, point)?;
+        let point = |outputs| Conv2dConfig { kernel: 1, bias: true, init: Some(Init::kaiming_fan_out(outputs)), ..Default::default() };
+        let reduce = Conv2d::new(&scope, "conv_reduce", channels, config.squeezed, point(config.squeezed))?;
+        let expand = Conv2d::new(&scope, "conv_expand", config.squeezed, channels, point(channels))?;
         Ok(Self { reduce, expand, config })
     }
 }

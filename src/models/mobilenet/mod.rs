@@ -1,0 +1,193 @@
+//! One network for the whole mobile family: a stem, stages of blocks, and a head. MobileNets and EfficientNets are tables for it
+//! ([`tables`]); names and initial values are timm's.
+
+pub mod block;
+pub mod stages;
+pub mod tables;
+
+pub use block::{BlockConfig, Kind};
+pub use stages::{Scaling, SqueezeRule, round_channels};
+
+use block::Block;
+
+use super::Backbone;
+use crate::error::{Error, Result};
+use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
+use crate::nn::{Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
+use crate::ops::activation::Activation;
+use crate::ops::convolution::geometry::Padding;
+use crate::tensor::{Shape, Tensor};
+
+/// What stands between the last stage and the features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// The mean over the image.
+    Pool,
+    /// A 1x1 convolution to so many channels with batch norm, then the mean.
+    Convolution(usize),
+    /// The mean, then a 1x1 convolution to so many channels with a bias (MobileNetV3).
+    PoolFirst(usize),
+}
+
+/// What all convolutions and batch norms of a network share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Style {
+    /// Stem, head and blocks that do not say otherwise.
+    pub activation: Activation,
+    /// TensorFlow's padding, which is asymmetric at stride 2, instead of kernel / 2 on every side. The same shapes, other numbers.
+    pub same_padding: bool,
+    /// Added to the variance in batch norm.
+    pub eps: f32,
+    /// Weight of the new batch in running statistics.
+    pub momentum: f32,
+}
+
+impl Default for Style {
+    /// timm's own.
+    fn default() -> Self {
+        Self { activation: Activation::Relu6, same_padding: false, eps: 1e-5, momentum: 0.1 }
+    }
+}
+
+impl Style {
+    fn norm(&self, activation: Activation) -> BatchNormConfig {
+        BatchNormConfig { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
+    }
+
+    /// `fan_out` counts output channels a group.
+    fn convolution(&self, kernel: usize, stride: usize, fan_out: usize) -> Conv2dConfig {
+        let padding = self.same_padding.then_some(Padding::Same);
+        Conv2dConfig { kernel, stride, padding, init: Some(Init::kaiming_fan_out(kernel * kernel * fan_out)), ..Default::default() }
+    }
+}
+
+/// How a mobile network is made. The functions of the families ([`Self::v1`], [`Self::efficientnet`] and so on) fill it; every field may be
+/// changed afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MobileNetConfig {
+    /// Channels of the images.
+    pub channels: usize,
+    /// Channels of the first convolution.
+    pub stem: usize,
+    /// Stride of the first convolution: 2 for large images, 1 for 32 x 32 and less.
+    pub stem_stride: usize,
+    /// The blocks, by stage.
+    pub stages: Vec<Vec<BlockConfig>>,
+    /// What stands behind them.
+    pub head: Head,
+    /// Activation, padding, batch norm.
+    pub style: Style,
+    /// Dropout before a classifier.
+    pub drop_rate: f32,
+}
+
+impl MobileNetConfig {
+    /// Replaces the activation everywhere.
+    #[must_use]
+    pub fn with_activation(mut self, activation: Activation) -> Self {
+        self.style.activation = activation;
+        self.stages.iter_mut().flatten().for_each(|block| block.activation = activation);
+        self
+    }
+
+    /// Sets stochastic depth: block i of n is dropped with probability `rate * i / n`, a sample at a time, where it can be skipped.
+    #[must_use]
+    pub fn with_drop_path(mut self, rate: f32) -> Self {
+        let count = self.stages.iter().flatten().count().max(1) as f32;
+        for (index, block) in self.stages.iter_mut().flatten().enumerate() {
+            block.drop_path = rate * index as f32 / count;
+        }
+        self
+    }
+}
+
+enum HeadLayer {
+    Pool,
+    Convolution(ConvNorm),
+    PoolFirst(Conv2d, Activation),
+}
+
+/// The network without its classifier: images `[N, H, W, C]` to features `[N, D]`.
+pub struct MobileNet {
+    stem: ConvNorm,
+    blocks: Vec<Block>,
+    head: HeadLayer,
+    features: usize,
+    drop_rate: f32,
+}
+
+impl MobileNet {
+    /// Makes the network in the scope `params`.
+    ///
+    /// # Errors
+    /// Out of memory; a name that is taken with another shape.
+    pub fn new(params: &Parameters, config: &MobileNetConfig) -> Result<Self> {
+        let style = config.style;
+        let norm = style.norm(style.activation);
+        let stem = style.convolution(3, config.stem_stride, config.stem);
+        let stem = ConvNorm::new(params, ["conv_stem", "bn1"], [config.channels, config.stem], stem, norm)?;
+        let (mut blocks, mut channels) = (Vec::new(), config.stem);
+        for (stage, configs) in config.stages.iter().enumerate() {
+            for (index, block) in configs.iter().enumerate() {
+                let scope = params.scope(format!("blocks.{stage}.{index}"));
+                blocks.push(Block::new(&scope, channels, *block, style, blocks.len() as u32)?);
+                channels = block.outputs;
+            }
+        }
+        let (head, features) = match config.head {
+            Head::Pool => (HeadLayer::Pool, channels),
+            Head::Convolution(features) => {
+                let convolution = style.convolution(1, 1, features);
+                (HeadLayer::Convolution(ConvNorm::new(params, ["conv_head", "bn2"], [channels, features], convolution, norm)?), features)
+            }
+            Head::PoolFirst(features) => {
+                let convolution = Conv2dConfig { bias: true, ..style.convolution(1, 1, features) };
+                (HeadLayer::PoolFirst(Conv2d::new(params, "conv_head", channels, features, convolution)?, style.activation), features)
+            }
+        };
+        Ok(Self { stem, blocks, head, features, drop_rate: config.drop_rate })
+    }
+}
+
+impl Module for MobileNet {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let x = self.blocks.iter().try_fold(self.stem.forward(x, mode)?, |x, block| block.forward(&x, mode))?;
+        match &self.head {
+            HeadLayer::Pool => x.global_avg_pool2d(),
+            HeadLayer::Convolution(layer) => layer.forward(&x, mode)?.global_avg_pool2d(),
+            HeadLayer::PoolFirst(convolution, activation) => {
+                let wrong = || Error::shape("mobilenet", format!("maps {} must be [N, H, W, C]", x.shape()));
+                let [n, _, _, c] = x.shape().array::<4>().ok_or_else(wrong)?;
+                let pooled = x.global_avg_pool2d()?.reshape(&[n, 1, 1, c])?;
+                activation.apply(&convolution.forward(&pooled, mode)?)?.reshape(&[n, self.features])
+            }
+        }
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let maps = self.stem.summarize(input, summary)?;
+        let maps = self.blocks.iter().try_fold(maps, |shape, block| block.summarize(&shape, summary))?;
+        match &self.head {
+            HeadLayer::Pool => {}
+            HeadLayer::Convolution(layer) => drop(layer.summarize(&maps, summary)?),
+            HeadLayer::PoolFirst(convolution, _) => drop(convolution.summarize(&maps.with(1, 1).with(2, 1), summary)?),
+        }
+        Ok(Shape::from([maps.dim(0), self.features]))
+    }
+
+    fn fold(&mut self) -> Result<()> {
+        self.stem.fold()?;
+        self.blocks.iter_mut().try_for_each(Block::fold)?;
+        if let HeadLayer::Convolution(layer) = &mut self.head { layer.fold() } else { Ok(()) }
+    }
+}
+
+impl Backbone for MobileNet {
+    fn features(&self) -> usize {
+        self.features
+    }
+
+    fn drop_rate(&self) -> f32 {
+        self.drop_rate
+    }
+}

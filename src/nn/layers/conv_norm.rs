@@ -1,0 +1,111 @@
+//! A convolution, the batch norm behind it and its activation: what vision networks are built of.
+
+use super::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, DepthwiseConv2d};
+use crate::error::Result;
+use crate::nn::{Mode, Module, Parameters, Summary};
+use crate::tensor::{Shape, Tensor};
+
+enum Convolution {
+    Dense(Conv2d),
+    Depthwise(DepthwiseConv2d),
+}
+
+/// The convolution with the batch norm multiplied into it.
+struct Folded {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// `activation(norm(conv(x)) + residual)` of images `[N, H, W, C]`. The two parts keep names of their own, which differ from network to
+/// network.
+pub struct ConvNorm {
+    convolution: Convolution,
+    norm: BatchNorm,
+    folded: Option<Folded>,
+}
+
+impl ConvNorm {
+    /// A dense or grouped convolution without a bias and a batch norm, called `names` in the scope `params`.
+    ///
+    /// # Errors
+    /// As [`Conv2d::new`] and [`BatchNorm::new`].
+    pub fn new(
+        params: &Parameters,
+        names: [&str; 2],
+        [inputs, outputs]: [usize; 2],
+        convolution: Conv2dConfig,
+        norm: BatchNormConfig,
+    ) -> Result<Self> {
+        let [conv_name, norm_name] = names;
+        let convolution = Convolution::Dense(Conv2d::new(params, conv_name, inputs, outputs, convolution)?);
+        Ok(Self { convolution, norm: BatchNorm::new(params, norm_name, outputs, norm)?, folded: None })
+    }
+
+    /// As [`Self::new`], depthwise.
+    ///
+    /// # Errors
+    /// As [`DepthwiseConv2d::new`] and [`BatchNorm::new`].
+    pub fn depthwise(
+        params: &Parameters,
+        names: [&str; 2],
+        channels: usize,
+        convolution: Conv2dConfig,
+        norm: BatchNormConfig,
+    ) -> Result<Self> {
+        let [conv_name, norm_name] = names;
+        let convolution = Convolution::Depthwise(DepthwiseConv2d::new(params, conv_name, channels, convolution)?);
+        Ok(Self { convolution, norm: BatchNorm::new(params, norm_name, channels, norm)?, folded: None })
+    }
+
+    /// As `forward`, adding `residual` before the activation.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub fn forward_residual(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        if let Some(folded) = self.folded.as_ref().filter(|_| mode == Mode::Eval) {
+            let y = folded.run(&self.convolution, x)?;
+            let y = residual.map_or(Ok(y.clone()), |r| y.add(r))?;
+            return self.norm.activation().apply(&y);
+        }
+        match &self.convolution {
+            Convolution::Dense(convolution) => self.norm.forward_behind(convolution, x, residual, mode),
+            Convolution::Depthwise(convolution) => self.norm.forward_residual(&convolution.forward(x, mode)?, residual, mode),
+        }
+    }
+}
+
+impl Folded {
+    fn run(&self, convolution: &Convolution, x: &Tensor) -> Result<Tensor> {
+        let bias = Some(&self.bias);
+        match convolution {
+            Convolution::Dense(convolution) => x.conv2d(&self.weight, bias, &convolution.options()),
+            Convolution::Depthwise(convolution) => x.depthwise_conv2d(&self.weight, bias, &convolution.options()),
+        }
+    }
+}
+
+impl Module for ConvNorm {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_residual(x, None, mode)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let output = match &self.convolution {
+            Convolution::Dense(convolution) => convolution.summarize(input, summary)?,
+            Convolution::Depthwise(convolution) => convolution.summarize(input, summary)?,
+        };
+        self.norm.summarize(&output, summary)
+    }
+
+    fn fold(&mut self) -> Result<()> {
+        let (scale, bias) = self.norm.affine()?;
+        let weight = match &self.convolution {
+            // [O, kh, kw, I] by [O, 1, 1, 1]
+            Convolution::Dense(convolution) => convolution.weight.plain()?.mul(&scale.reshape(&[-1isize, 1, 1, 1])?)?,
+            // [kh, kw, C] by [C]
+            Convolution::Depthwise(convolution) => convolution.weight.plain()?.mul(&scale)?,
+        };
+        self.folded = Some(Folded { weight, bias });
+        Ok(())
+    }
+}
