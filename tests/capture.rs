@@ -91,9 +91,12 @@ fn other_shapes_ranges_and_frozen_parameters_are_noticed() {
     let steps =
         [(12, 3), (12, 3), (12, 3), (7, 3), (7, 3), (12, 3), (12, 5), (12, 5), (12, 5), (3, 5), (4, 5), (5, 5), (6, 5), (12, 5), (7, 3)];
     for (number, (n, classes)) in (0..).zip(steps) {
-        if number == 8 {
+        // Frozen, and thawed again layer by layer.
+        let changes: &[(u32, &str, bool, usize)] =
+            &[(8, "first", true, 2), (8, "norm", true, 4), (11, "norm", false, 4), (13, "*", false, 8)];
+        for (_, pattern, frozen, count) in changes.iter().filter(|change| change.0 == number) {
             for run in [&anew, &replayed] {
-                assert_eq!(run.params.freeze("first", true), 2);
+                assert_eq!(run.params.freeze(pattern, *frozen).unwrap(), *count);
             }
         }
         let (a, b) = (anew.step(&gpu, number, n, classes), replayed.step(&gpu, number, n, classes));

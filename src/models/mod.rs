@@ -6,6 +6,8 @@ mod heads;
 pub mod mobilenet;
 mod pixels;
 mod preprocessing;
+mod resnet;
+mod vit;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
@@ -13,6 +15,8 @@ pub use heads::{Predictor, Projector};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
 pub use preprocessing::preprocessing;
+pub use resnet::{ResNet, ResNetConfig};
+pub use vit::{Vit, VitConfig};
 
 use crate::error::Result;
 use crate::nn::{Dropout, Init, Linear, Mode, Module, Parameters, Summary};

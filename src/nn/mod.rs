@@ -3,12 +3,14 @@
 //! A layer is made inside a scope of [`Parameters`], is called with a [`Mode`], and knows how its output shape follows from
 //! its input's ([`Module::summarize`]), so that a model's cost is known before it runs.
 
+pub mod groups;
 pub mod init;
 pub mod layers;
 pub mod parameters;
 pub mod state_dict;
 pub mod summary;
 
+pub use groups::{ParameterGroup, layer_decay, matches};
 pub use init::Init;
 pub use layers::{BatchNorm, Conv2d, ConvNorm, DepthwiseConv2d, DropPath, Dropout, Embedding, LayerNorm, Linear, SqueezeExcite};
 pub use parameters::{Counter, Kind, Parameter, Parameters, Role, Slot};

@@ -81,6 +81,8 @@ pub struct Slot {
     pub frozen: bool,
     /// Times the learning rate.
     pub learning_rate: f32,
+    /// Times the weight decay.
+    pub weight_decay: f32,
 }
 
 struct Entry {
@@ -103,7 +105,7 @@ struct State {
     by_name: HashMap<String, usize>,
     /// `num_batches_tracked` of each batch norm, by name, in the order of the state.
     counters: Vec<(usize, String, Arc<AtomicU64>)>,
-    /// Raised when slots are added, frozen or rescaled.
+    /// Raised when slots are added, frozen or regrouped.
     revision: u64,
 }
 
@@ -254,15 +256,14 @@ impl Parameters {
                 _ => Err(Error::shape(name, format!("exists with shape {}, {shape} was asked for", found.unwrap_or_default()))),
             };
         }
-        let sequence = fnv1a(&name);
-        let mut stream = Stream::keyed(self.home.seed, Purpose::Initialise.key(), sequence);
-        let data = init.values(&shape, &mut stream);
+        let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
+        let data = (!self.home.gpu.is_dry()).then(values);
         let padded = shape.elements().next_multiple_of(SLOT).max(SLOT);
         let limit = self.largest_chunk();
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
         let (chunk, start) = reserve(&self.home.gpu, chunks, padded, limit, &name)?;
         let origin = leaf(&name, &Spec::f32(shape.clone()));
-        let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0 };
+        let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0, weight_decay: 1.0 };
         let index = state.entries.len();
         state.entries.push(Entry { slot, version: Arc::default(), origin });
         state.by_name.insert(name, index);
@@ -270,7 +271,9 @@ impl Parameters {
         self.home.gpu.outdate_programs();
         drop(state);
         let parameter = Parameter { home: self.home.clone(), index };
-        parameter.plain()?.write(&data)?;
+        if let Some(data) = data {
+            parameter.plain()?.write(&data)?;
+        }
         Ok(parameter)
     }
 
@@ -285,7 +288,7 @@ impl Parameters {
         lock(&self.home).entries.iter().map(|e| e.slot.clone()).collect()
     }
 
-    /// Changes whenever slots are added, frozen or rescaled.
+    /// Changes whenever slots are added, frozen or regrouped.
     pub(crate) fn revision(&self) -> u64 {
         lock(&self.home).revision
     }
@@ -333,26 +336,32 @@ impl Parameters {
         }
     }
 
-    /// Freezes (or thaws) every parameter whose name contains `pattern`; how many it were.
-    pub fn freeze(&self, pattern: &str, frozen: bool) -> usize {
-        self.edit(pattern, |slot| slot.frozen = frozen)
-    }
-
-    /// Multiplies the learning rate of every parameter whose name contains `pattern`; how many it were.
-    pub fn scale_learning_rate(&self, pattern: &str, factor: f32) -> usize {
-        self.edit(pattern, |slot| slot.learning_rate = factor)
-    }
-
-    fn edit(&self, pattern: &str, change: impl Fn(&mut Slot)) -> usize {
+    /// Changes slots, whatever this scope; what was captured before is outdated.
+    pub(super) fn edit(&self, change: impl FnMut(&mut Slot)) {
         let mut state = lock(&self.home);
-        let mut count = 0;
-        for entry in state.entries.iter_mut().filter(|e| e.slot.name.contains(pattern)) {
-            change(&mut entry.slot);
-            count += 1;
-        }
+        state.entries.iter_mut().map(|e| &mut e.slot).for_each(change);
         state.revision += 1;
         self.home.gpu.outdate_programs();
-        count
+    }
+
+    /// Gives back the memory that is kept for parameters to come, which is up to as much again. Optimizers and snapshots do this when they
+    /// are made: what they keep has this layout.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn compact(&self) -> Result<()> {
+        let mut state = lock(&self.home);
+        let State { values, statistics, revision, .. } = &mut *state;
+        let before = *revision;
+        for chunk in values.iter_mut().chain(statistics).filter(|c| c.used < c.tensor.elements()) {
+            chunk.tensor = resized(&self.home.gpu, &chunk.tensor, chunk.used)?;
+            *revision += 1;
+        }
+        if *revision != before {
+            self.home.gpu.outdate_programs();
+            self.home.gpu.trim();
+        }
+        Ok(())
     }
 
     /// A copy whose values cannot be watched: build the same model from it for a teacher or a target network. Its layout is
@@ -361,6 +370,7 @@ impl Parameters {
     /// # Errors
     /// Out of memory.
     pub fn snapshot(&self) -> Result<Parameters> {
+        self.compact()?;
         let copy = Self::home(&self.home.gpu, self.home.seed, false);
         let state = lock(&self.home);
         let mut target = lock(&copy.home);
@@ -423,17 +433,19 @@ fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, na
     let Some(chunk) = chunks.last_mut() else { return Err(Error::argument(name, "no chunk")) };
     let needed = chunk.used + elements;
     if needed > chunk.tensor.elements() {
-        let grown = Tensor::zeros(gpu, [needed.next_power_of_two().min(limit)], DType::F32)?;
-        let start: Arc<AtomicU64> = Arc::default();
-        let used = chunk.used;
-        if used > 0 {
-            grown.slot(0, [used], start.clone()).copy_from(&chunk.tensor.slot(0, [used], start))?;
-        }
-        chunk.tensor = grown;
+        chunk.tensor = resized(gpu, &chunk.tensor, needed.next_power_of_two().min(limit))?;
     }
     let start = chunk.used;
     chunk.used = needed;
     Ok((index, start))
+}
+
+/// A tensor of `elements` that begins with those of `tensor`, as many as fit, and ends with zeros.
+pub(crate) fn resized(gpu: &Gpu, tensor: &Tensor, elements: usize) -> Result<Tensor> {
+    let fresh = Tensor::zeros(gpu, [elements], DType::F32)?;
+    let kept = tensor.elements().min(elements);
+    fresh.slot(0, [kept], Arc::default()).copy_from(&tensor.slot(0, [kept], Arc::default()))?;
+    Ok(fresh)
 }
 
 /// A stable hash of a name (FNV-1a, 32 bits).

@@ -5,6 +5,7 @@ use super::Common;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
+use crate::nn::parameters::resized;
 use crate::nn::{Kind, Parameters, Role, Slot};
 use crate::ops::Operator;
 use crate::ops::apply_one;
@@ -39,8 +40,9 @@ pub(super) struct Slabs {
 
 impl Slabs {
     pub(super) fn new(params: &Parameters, common: Common, state_names: &'static [&'static str]) -> Result<Self> {
+        params.compact()?;
         let gpu = params.gpu();
-        Ok(Self {
+        let mut slabs = Self {
             params: params.clone(),
             common,
             state_names,
@@ -51,7 +53,10 @@ impl Slabs {
             chunks: Vec::new(),
             scalars: Tensor::zeros(gpu, [Scalars::LENGTH], DType::F32)?,
             skipped: Tensor::zeros(gpu, [1], DType::I32)?,
-        })
+        };
+        // All that training keeps is there before its first step, which so needs as much memory as the others.
+        slabs.refresh()?;
+        Ok(slabs)
     }
 
     /// The number of the step about to be taken, from 1.
@@ -72,7 +77,7 @@ impl Slabs {
         Ok(self.chunks.iter().enumerate().flat_map(named).chain([("skipped".to_string(), self.skipped.clone())]).collect())
     }
 
-    /// Follows parameters that were added, frozen or rescaled since the last step.
+    /// Follows parameters that were added, frozen or regrouped since the last step.
     fn refresh(&mut self) -> Result<()> {
         if self.revision == self.params.revision() {
             return Ok(());
@@ -96,16 +101,11 @@ impl Slabs {
                 of_block.iter_mut().skip(first).take(blocks).for_each(|b| *b = segment as i32);
             }
             let before = old.next();
-            let grown = |tensor: Option<&Tensor>| -> Result<Tensor> {
-                let fresh = Tensor::zeros(&gpu, [elements], DType::F32)?;
-                if let Some(tensor) = tensor {
-                    let version = std::sync::Arc::default();
-                    fresh.slot(0, tensor.shape().clone(), version).copy_from(tensor)?;
-                }
-                Ok(fresh)
+            let state = |index| match before.as_ref().and_then(|c| c.states.get(index)) {
+                Some(state) => resized(&gpu, state, elements),
+                None => Tensor::zeros(&gpu, [elements], DType::F32),
             };
-            let states =
-                (0..self.state_names.len()).map(|i| grown(before.as_ref().and_then(|c| c.states.get(i)))).collect::<Result<Vec<_>>>()?;
+            let states = (0..self.state_names.len()).map(state).collect::<Result<Vec<_>>>()?;
             self.chunks.push(Chunk {
                 gradients: Tensor::zeros(&gpu, [elements], DType::F32)?,
                 segments: Tensor::from_slice(&gpu, &of_block, [of_block.len()])?,
@@ -125,7 +125,7 @@ impl Slabs {
                 let (Some(slot), Some(present)) = (self.slots.get(*index), self.present.get(*index)) else { return [0.0; 4] };
                 let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
                 let depthwise = self.common.exclude_depthwise && slot.role == Role::Value(Kind::Depthwise);
-                let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay };
+                let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay * slot.weight_decay };
                 Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }
                     .to_array()
             };

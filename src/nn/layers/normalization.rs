@@ -18,15 +18,18 @@ pub struct BatchNormConfig {
     pub momentum: f32,
     /// Applied after the affine map, in the same kernel.
     pub activation: Activation,
+    /// The scale's start; the shift's is 0.
+    pub weight: Init,
 }
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None }
+        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES }
     }
 }
 
-/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation fused.
+/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation fused. Where its running statistics are
+/// frozen ([`Parameters::freeze`]) it normalises by them in [`Mode::Train`], too, and keeps them.
 pub struct BatchNorm {
     name: String,
     weight: Parameter,
@@ -47,7 +50,7 @@ impl BatchNorm {
         let scope = params.scope(name);
         Ok(Self {
             name: scope.name().into(),
-            weight: scope.parameter("weight", [channels], Kind::Norm, Init::ONES)?,
+            weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
             running_var: scope.statistic("running_var", [channels], Init::ONES)?,
@@ -71,11 +74,18 @@ impl BatchNorm {
     /// # Errors
     /// Those of both operators.
     pub fn forward_behind(&self, convolution: &Conv2d, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        let mode = self.effective(mode)?;
         let pays = mode == Mode::Train && x.dtype() == DType::F32 && statistics::wanted(x.gpu(), &convolution.output(x.shape())?);
         if pays && let [y, statistics] = convolution.forward_statistics(x, mode)?.as_slice() {
             return self.run(y, Some(statistics), residual, mode);
         }
         self.run(&convolution.forward(x, mode)?, None, residual, mode)
+    }
+
+    /// Frozen running statistics are what it normalises by in training, too.
+    fn effective(&self, mode: Mode) -> Result<Mode> {
+        let frozen = mode == Mode::Train && (self.running_mean.slot()?.frozen || self.running_var.slot()?.frozen);
+        Ok(if frozen { Mode::Frozen } else { mode })
     }
 
     /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
@@ -90,7 +100,8 @@ impl BatchNorm {
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        let BatchNormConfig { eps, momentum, activation } = self.config;
+        let BatchNormConfig { eps, momentum, activation, .. } = self.config;
+        let mode = self.effective(mode)?;
         let training = mode == Mode::Train;
         if training {
             let batches = self.batches.clone();

@@ -1,5 +1,5 @@
-//! Dropout and stochastic depth: active in training mode only. The masks follow from (seed, layer number, step), are recomputed
-//! in the backward pass and never stored.
+//! Dropout and stochastic depth: active in training mode only, and not in a scope whose parameters are all frozen. The masks follow from
+//! (seed, layer number, step), are recomputed in the backward pass and never stored.
 
 use crate::error::Result;
 use crate::nn::{Mode, Module, Parameters, Summary};
@@ -15,7 +15,7 @@ macro_rules! regularizer {
         }
 
         impl $name {
-            /// `layer` numbers the layers of a network, so that no two share a mask.
+            /// A layer of the scope `params`; `layer` numbers those of a network, so that no two share a mask.
             pub fn new(params: &Parameters, probability: f32, layer: u32) -> Self {
                 Self { params: params.clone(), probability, layer }
             }
@@ -23,7 +23,7 @@ macro_rules! regularizer {
 
         impl Module for $name {
             fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-                if mode != Mode::Train || self.probability == 0.0 {
+                if mode != Mode::Train || self.probability == 0.0 || self.params.is_frozen() {
                     return Ok(x.clone());
                 }
                 x.$method(self.probability, self.params.seed(), self.layer, self.params.step_scalar())
