@@ -6,6 +6,7 @@ mod heads;
 pub mod mobilenet;
 mod pixels;
 mod resnet;
+pub mod torchvision;
 mod vit;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
