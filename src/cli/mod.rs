@@ -7,6 +7,7 @@ mod device;
 mod doctor;
 mod eval;
 mod info;
+mod models;
 mod ops;
 mod output;
 mod predict;
@@ -46,6 +47,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Info(info::Info),
+    Models(models::Models),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
@@ -66,6 +68,7 @@ impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Info(command) => command.run(),
+            Command::Models(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
             Command::Bench(command) => command.run(),

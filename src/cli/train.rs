@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use super::device;
-use super::output::say;
+use super::output::{mib, say};
 use super::profile;
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Summary;
 use crate::tensor::Shape;
+use crate::train::estimate::run_memory;
 use crate::train::progress::Style;
 use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
@@ -156,10 +157,11 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
         .learner
         .network()
         .summarize(&Shape::from([recipe.batch, dataset.height(), dataset.width(), dataset.channels()]), &mut summary)?;
+    let predicted = run_memory(gpu, |gpu| Trainer::new(gpu, recipe.clone(), dataset.clone()))?;
     let (first, each) = trainer.measure_steps(3)?;
     let (steps, parameters) = (trainer.steps(), trainer.params.count());
     let multiply_adds = summary.macs() / recipe.batch as u64;
-    let memory = gpu.memory().high_water;
+    let memory = gpu.memory();
     let seconds = first + each * steps.saturating_sub(1) as f64;
     if as_json {
         let layers = summary
@@ -170,7 +172,8 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
         say(format!(
             "{:#}",
             json!({
-                "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory, "steps": steps,
+                "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory.held, "predicted_memory_bytes": predicted.held,
+                "live_bytes": memory.high_water, "predicted_live_bytes": predicted.high_water, "steps": steps,
                 "first_step_seconds": first, "step_seconds": each, "expected_seconds": seconds, "adapter": gpu.capabilities().name, "layers": layers,
             })
         ))?;
@@ -183,7 +186,13 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
         if heads > 0 { format!(", {heads} of them in heads that only training needs") } else { String::new() }
     ))?;
     say(format!("multiply-adds    {multiply_adds} an image, forwards"))?;
-    say(format!("device memory    {:.1} MiB", memory as f64 / f64::from(1 << 20)))?;
+    say(format!(
+        "device memory    {} held, {} of it in tensors at most; predicted {} and {}",
+        mib(memory.held),
+        mib(memory.high_water),
+        mib(predicted.held),
+        mib(predicted.high_water)
+    ))?;
     say(format!(
         "expected time    {seconds:.0} s: {steps} steps of {:.0} ms after a first one of {:.1} s, which compiles kernels",
         each * 1e3,
