@@ -11,7 +11,6 @@ use common::gpus;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use wgrad::error::Error;
 use wgrad::gpu::{Gpu, Schedule};
 use wgrad::ops::attributes::Value;
 use wgrad::ops::gradcheck::gradcheck_sample;
