@@ -173,9 +173,10 @@ fn what_does_not_fit_is_said_with_both_numbers() {
         let arguments = labelled(more);
         refused(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), words);
     };
-    refused_labels(&["--num-classes", "1000"], &["three.json", "1000 names", "found 3"]);
+    refused_labels(&[], &["three.json", "1000 names", "found 3"]);
+    refused_labels(&["--num-classes", "4"], &["three.json", "4 names", "found 3"]);
     // As many classes as labels: now the weights do not fit.
-    refused_labels(&[], &["classifier", "weights.safetensors", "[3, ", "[1000, "]);
+    refused_labels(&["--num-classes", "3"], &["classifier", "weights.safetensors", "[3, ", "[1000, "]);
 
     for (bad, words) in [
         (vec!["--crop", "2", text(&picture)], ["crop", "found 2"]),
@@ -242,7 +243,7 @@ fn folders_of_classes_are_judged_as_their_pictures_are() {
     assert_eq!(plain.code, Some(1), "{}", plain.err);
     assert!(plain.err.contains("broken.png"), "{}", plain.err);
     assert!(
-        plain.out.contains("top-5") && plain.out.contains("of 9 images") && plain.out.contains("1 pictures could not be read"),
+        plain.out.contains("top-5") && plain.out.contains("of 9 images") && plain.out.contains("pictures that could not be read: 1"),
         "{}",
         plain.out
     );
@@ -260,9 +261,7 @@ fn folding_batch_norm_gives_the_same_answers() {
     let pictures: Vec<PathBuf> = (0..3).map(|i| world.path(&format!("{i}.png"))).collect();
     pictures.iter().enumerate().for_each(|(number, path)| write_picture(path, number));
     let files: Vec<&str> = pictures.iter().map(|path| text(path)).collect();
-    let predict = |more: &[&str]| {
-        json(&world.arguments("predict", name, &[&["--num-classes", "10", "--top", "10", "--json"], more, &files].concat()), 0)
-    };
+    let predict = |more: &[&str]| json(&world.arguments("predict", name, &[&["--top", "10", "--json"], more, &files].concat()), 0);
     let (plain, folded) = (predict(&[]), predict(&["--fold-bn"]));
     for (number, (a, b)) in plain.as_array().unwrap().iter().zip(folded.as_array().unwrap()).enumerate() {
         let of = |list: &Value| {

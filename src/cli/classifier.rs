@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::data::{Dataset, ImageOptions, Labels, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::{Interpolation, Preprocessing};
-use crate::models::{ModelOptions, model, preprocessing};
+use crate::io::{Interpolation, Preprocessing, open_weights};
+use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
 use crate::train::evaluate::PictureInput;
 use crate::train::trainer::{Learner, learner};
@@ -22,7 +22,7 @@ pub(super) struct ModelArguments {
     /// The model's weights
     #[arg(long, value_name = "FILE", requires = "model")]
     weights: Option<PathBuf>,
-    /// Classes of the weights [default: 1000, or as many as --labels has]
+    /// Classes of the network [default: as many as the weights have]
     #[arg(long, value_name = "N", requires = "model")]
     num_classes: Option<usize>,
     /// Names of the classes: a text of one a line, or a JSON list [default: ImageNet's for 1000 classes, else numbers]
@@ -46,7 +46,7 @@ pub(super) struct ModelArguments {
     /// Multiply batch norm into the convolutions before it
     #[arg(long)]
     fold_bn: bool,
-    /// Pictures at once
+    /// Picture files at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
@@ -119,17 +119,20 @@ impl ModelArguments {
     /// The model `name` with its weights.
     pub(super) fn of_model(&self, gpu: &Gpu, name: &str) -> Result<Classifier> {
         let preprocessing = self.preprocessing(name)?;
-        let named = self.labels.as_deref().map(Labels::read).transpose()?;
-        let classes = self.num_classes.or(named.as_ref().map(|labels| labels.names().len())).unwrap_or(1000);
-        let labels = named.unwrap_or_else(|| Labels::of_count(classes));
+        let weights = self.weights.as_deref().unwrap_or(Path::new(""));
+        let archive = open_weights(weights)?;
+        let params = Parameters::new(gpu, 0);
+        let options = ModelOptions { size: Some([preprocessing.resolution; 2]), ..Default::default() };
+        let backbone = model(name, options)?.architecture.build(&params)?;
+        let head = archive.tensors.get(&format!("{}.weight", backbone.head()));
+        let classes = self.num_classes.or(head.map(|weight| weight.shape().dim(0))).unwrap_or(1000);
+        let labels = self.labels.as_deref().map_or_else(|| Ok(Labels::of_count(classes)), Labels::read)?;
         if labels.names().len() != classes {
             let file = self.labels.as_deref().unwrap_or(Path::new("--labels")).display().to_string();
             return Err(Error::data(file, format!("expected {classes} names, one a class, found {}", labels.names().len())));
         }
-        let params = Parameters::new(gpu, 0);
-        let options = ModelOptions { size: Some([preprocessing.resolution; 2]), ..Default::default() };
-        let mut network = model(name, options)?.classifier(&params, classes)?;
-        state_dict::load(&params, self.weights.as_deref().unwrap_or(Path::new("")))?;
+        let mut network = models::Classifier::new(&params, backbone, classes)?;
+        state_dict::fill(&params, &archive, &weights.display().to_string(), &[])?;
         let Preprocessing { mean, std, .. } = preprocessing;
         let input = PictureInput { options: preprocessing.into(), mean, std, batch: self.batch.into() };
         self.fold(&mut network)?;

@@ -66,13 +66,12 @@ impl Eval {
         }
         if self.json {
             let Judged { found, labels, parameters, matched, damaged } = &judged;
-            say(format!(
-                "{:#}",
-                json!({
-                    "images": found.images(), "accuracy": found.accuracy(), "top_5": found.top_5(), "loss": found.loss(),
-                    "confusion": found.confusion, "classes": labels.names(), "parameters": parameters, "matched": matched, "damaged": damaged,
-                })
-            ))?;
+            let all = json!({
+                "images": found.images(), "accuracy": found.accuracy(), "top_5": found.top_5(), "loss": found.loss(),
+                "confusion": found.confusion, "classes": labels.names(), "parameters": parameters, "matched": matched, "damaged": damaged,
+            });
+            // A line for every number of a large matrix helps no one.
+            say(if labels.names().len() <= WHOLE { format!("{all:#}") } else { all.to_string() })?;
         } else {
             say(text(&judged))?;
         }
@@ -130,7 +129,7 @@ fn text(judged: &Judged) -> String {
     );
     text.extend(matched.iter().map(|matched| format!("{matched}\n")));
     if *damaged > 0 {
-        text.push_str(&format!("{damaged} pictures could not be read\n"));
+        text.push_str(&format!("pictures that could not be read: {damaged}\n"));
     }
     text.push('\n');
     if names.len() <= WHOLE {
