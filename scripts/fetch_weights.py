@@ -115,8 +115,8 @@ def read_legacy(contents):
 
 
 def safetensors(tensors):
-    """The file's bytes; 8-byte types first, so that all are aligned."""
-    header, data = {"__metadata__": {"format": "pt"}}, b""
+    """The file's bytes; 8-byte types first, so that all are aligned. It says which network it is for."""
+    header, data = {"__metadata__": {"format": "pt", "model": "tf_efficientnet_lite0"}}, b""
     for name, (dtype, shape, contents) in sorted(tensors.items(), key=lambda item: (item[1][0] != "I64", item[0])):
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(contents)]}
         data += contents

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::data::{Dataset, ImageOptions, Labels, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::{Interpolation, Preprocessing, open_weights};
+use crate::io::{Interpolation, Preprocessing};
 use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
 use crate::train::evaluate::PictureInput;
@@ -120,10 +120,11 @@ impl ModelArguments {
     pub(super) fn of_model(&self, gpu: &Gpu, name: &str) -> Result<Classifier> {
         let preprocessing = self.preprocessing(name)?;
         let weights = self.weights.as_deref().unwrap_or(Path::new(""));
-        let archive = open_weights(weights)?;
         let params = Parameters::new(gpu, 0);
         let options = ModelOptions { size: Some([preprocessing.resolution; 2]), ..Default::default() };
-        let backbone = model(name, options)?.architecture.build(&params)?;
+        let model = model(name, options)?;
+        let archive = model.open_weights(name, weights)?;
+        let backbone = model.architecture.build(&params)?;
         let head = archive.tensors.get(&format!("{}.weight", backbone.head()));
         let classes = self.num_classes.or(head.map(|weight| weight.shape().dim(0))).unwrap_or(1000);
         let labels = self.labels.as_deref().map_or_else(|| Ok(Labels::of_count(classes)), Labels::read)?;

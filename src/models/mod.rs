@@ -9,6 +9,7 @@ mod preprocessing;
 mod resnet;
 pub mod torchvision;
 mod vit;
+mod weights;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
