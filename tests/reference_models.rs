@@ -11,8 +11,8 @@ use serde_json::Value;
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::models::torchvision::is_torchvision;
-use wgrad::models::{Architecture, Model, ModelOptions, model};
-use wgrad::nn::{Mode, Module, Parameters, Summary, state_dict};
+use wgrad::models::{Architecture, Model, ModelOptions, VitConfig, model};
+use wgrad::nn::{Mode, Module, Parameters, Role, Summary, state_dict};
 use wgrad::tensor::{Shape, Tensor};
 
 fn images(gpu: &Gpu, name: &str, n: usize, resolution: usize) -> Tensor {
@@ -139,4 +139,39 @@ fn models_compute_what_timm_computes() {
     }
     println!("{passed} of {} models passed", paths.len());
     assert!(failures.is_empty() && passed > 0, "{}", failures.join("\n"));
+}
+
+/// Dropout and stochastic depth change training and nothing else; every parameter is reached. The transformer's images are not square.
+#[test]
+fn regularisation_is_off_in_evaluation() {
+    let gpu = gpu();
+    let vit = VitConfig { size: [16, 24], patch: 8, features: 24, depth: 3, ..VitConfig::named("tiny", 8, 16).unwrap() };
+    let architectures: [fn(f32, VitConfig) -> Architecture; 3] = [
+        |rate, _| {
+            model("resnet26", ModelOptions { width: 0.125, drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture
+        },
+        |rate, _| model("mobilenetv2_035", ModelOptions { drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture,
+        |rate, vit| Architecture::Vit(VitConfig { drop_rate: rate, drop_path: rate, ..vit }),
+    ];
+    for architecture in architectures {
+        let params = Parameters::new(&gpu, 1);
+        let [plain, dropping] =
+            [0.0, 0.5].map(|rate| Model { resolution: 16, architecture: architecture(rate, vit) }.classifier(&params, 5).unwrap());
+        fill(&params, "");
+        let x =
+            Tensor::from_slice(&gpu, &unit("x", 4 * 16 * 24 * 3).iter().map(|v| *v as f32).collect::<Vec<_>>(), [4, 16, 24, 3]).unwrap();
+        let run = |network: &dyn Module, mode| network.forward(&x, mode).unwrap().to_vec::<f32>().unwrap();
+        let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
+        let name = format!("{:?}", architecture(0.5, vit));
+        assert!(same(&run(&dropping, Mode::Eval), &run(&plain, Mode::Eval)), "{name}");
+        assert!(!same(&run(&dropping, Mode::Train), &run(&plain, Mode::Train)), "{name}");
+        let labels = Tensor::from_slice(&gpu, &[0i32, 1, 2, 3], [4]).unwrap();
+        let gradients = plain.forward(&x, Mode::Train).unwrap().cross_entropy(&labels, 0.0).unwrap().backward().unwrap();
+        for parameter in params.all() {
+            let slot = parameter.slot().unwrap();
+            let gradient = matches!(slot.role, Role::Value(_)).then(|| gradients.get(&parameter.tensor(Mode::Train).unwrap()));
+            let reached = |g: &Tensor| g.to_vec::<f32>().unwrap().iter().all(|v| v.is_finite());
+            assert!(gradient.is_none_or(|g| g.is_some_and(reached)), "{} of {name}", slot.name);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Networks by name: timm's names where timm has them.
 
 use super::mobilenet::tables::{EFFICIENTNET, EFFICIENTNET_LITE};
-use super::mobilenet::{MobileNet, MobileNetConfig};
+use super::mobilenet::{Head, MobileNet, MobileNetConfig};
 use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig, torchvision};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
@@ -11,7 +11,7 @@ use crate::nn::Parameters;
 pub struct ModelOptions {
     /// Channels of the images.
     pub channels: usize,
-    /// Multiplies the network's own width.
+    /// Multiplies the network's own width (of a ResNet: the channels of its stages).
     pub width: f64,
     /// Stride of the first convolution; `None` is the network's own. 1 suits images of 32 x 32 and less.
     pub stem_stride: Option<usize>,
@@ -63,6 +63,7 @@ pub const MODELS: &[&str] = &[
     "mobilenetv1_050",
     "mobilenetv1_075",
     "mobilenetv1_100",
+    "mobilenetv1_100h",
     "mobilenetv1_125",
     "mobilenetv2_035",
     "mobilenetv2_050",
@@ -123,7 +124,9 @@ fn compound(phi: f64) -> (f64, f64, usize) {
 fn mobile(name: &str, factor: f64) -> Option<(Result<MobileNetConfig>, usize)> {
     let width = |text| Some(hundredths(text)? * factor);
     if let Some(rest) = name.strip_prefix("mobilenetv1_") {
-        return Some((MobileNetConfig::v1(width(rest)?), 224));
+        // timm's "h" network has a convolution before the pooling.
+        let (rest, head) = rest.strip_suffix('h').map_or((rest, Head::Pool), |rest| (rest, Head::Convolution(1024)));
+        return Some((MobileNetConfig::v1(width(rest)?).map(|config| MobileNetConfig { head, ..config }), 224));
     }
     if let Some(rest) = name.strip_prefix("mobilenetv2_") {
         // timm's "d" networks are deeper.
