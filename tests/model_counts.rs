@@ -79,7 +79,7 @@ const ROWS: &[Row] = &[
 
 #[test]
 fn published_networks_count_as_published() {
-    let gpu = gpu();
+    let gpu = gpu().dry().unwrap();
     for (name, parameters, norms, costs) in ROWS {
         let model = named(name, ModelOptions::default());
         assert_eq!(model.resolution, costs[0].0, "{name}");
@@ -90,7 +90,7 @@ fn published_networks_count_as_published() {
 
 #[test]
 fn small_images_count_as_calculated() {
-    let gpu = gpu();
+    let gpu = gpu().dry().unwrap();
     let small = ModelOptions { stem_stride: Some(1), ..Default::default() };
     assert_eq!(count(&gpu, &named("efficientnet_b0", ModelOptions::default()), 10, &[32]), (4_020_358, 49, vec![8_474_848]));
     assert_eq!(count(&gpu, &named("efficientnet_b0", small), 10, &[32]), (4_020_358, 49, vec![31_979_392]));
@@ -111,7 +111,7 @@ fn mobilenet_with_full_convolutions() {
     let stages: [&[&str]; 5] = [&["cn_c64"], &["cn_r2_s2_c128"], &["cn_r2_s2_c256"], &["cn_r6_s2_c512"], &["cn_r2_s2_c1024"]];
     let config = MobileNetConfig::from_stages(&stages, [32, 0], Scaling::width(1.0), Activation::Relu, SqueezeRule::Inputs).unwrap();
     let model = Model { resolution: 224, architecture: Architecture::MobileNet(config) };
-    assert_eq!(count(&gpu(), &model, 1000, &[224]), (29_294_088, 14, vec![4_867_293_184]));
+    assert_eq!(count(&gpu().dry().unwrap(), &model, 1000, &[224]), (29_294_088, 14, vec![4_867_293_184]));
 }
 
 /// Channels (repeats) of each stage, and the head's channels, from torchvision's networks.
@@ -149,7 +149,7 @@ fn compound_scaling_rounds_as_published() {
 #[test]
 fn what_a_network_does_not_have_is_named() {
     let refused = |name: &str, options: ModelOptions| match model(name, options) {
-        Ok(model) => model.architecture.build(&Parameters::new(&gpu(), 0)).map(|_| ()).unwrap_err().to_string(),
+        Ok(model) => model.architecture.build(&Parameters::new(&gpu().dry().unwrap(), 0)).map(|_| ()).unwrap_err().to_string(),
         Err(error) => error.to_string(),
     };
     let options = ModelOptions::default();
