@@ -9,11 +9,11 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Split, open};
+use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Parameters, state_dict};
-use crate::train::evaluate::{evaluate, preprocessing};
+use crate::train::evaluate::evaluate;
 use crate::train::trainer::{Learner, learner};
 use crate::train::{Recipe, RunDirectory};
 
@@ -53,7 +53,7 @@ pub(super) fn load(gpu: &Gpu, run: &std::path::Path, data: Option<&PathBuf>) -> 
     if let Some(data) = data {
         recipe.data.clone_from(data);
     }
-    let train = Arc::new(open(&recipe.data, Split::Train)?);
+    let train = recipe.labelled(Arc::new(recipe.open(Split::Train)?))?;
     let params = Parameters::new(gpu, recipe.seed);
     let learner = learner(&params, &recipe, &train)?;
     state_dict::load(&params, &run.weights())?;
@@ -67,8 +67,8 @@ impl Eval {
         let Learner::Supervised(_) = &loaded.learner else {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
-        let test = Arc::new(open(&loaded.recipe.data, Split::Test)?);
-        let preprocessing = preprocessing("none", 0, &loaded.train)?;
+        let test = Arc::new(loaded.recipe.open(Split::Test)?);
+        let preprocessing = loaded.recipe.preprocessing("none", 0, &loaded.train)?;
         let found = evaluate(&gpu, loaded.learner.network(), &test, &preprocessing)?;
         if self.json {
             say(format!(

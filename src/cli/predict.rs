@@ -12,7 +12,7 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{Dataset, ImageOptions, read_pictures};
 use crate::error::{Error, Result};
-use crate::train::evaluate::{outputs, preprocessing};
+use crate::train::evaluate::outputs;
 use crate::train::trainer::Learner;
 
 /// Classify pictures (PNG, JPEG) with a run's classifier
@@ -55,7 +55,7 @@ impl Predict {
         }
         let pixels = read_pictures(&self.images, ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() })?;
         let pictures = Arc::new(Dataset::new("pictures", shape, pixels, vec![0; self.images.len()], train.class_names().to_vec())?);
-        let preprocessing = preprocessing("none", 0, train)?;
+        let preprocessing = loaded.recipe.preprocessing("none", 0, train)?;
         let logits = outputs(&gpu, loaded.learner.network(), &pictures, &preprocessing, 0)?;
         let mut table = Table::new(&["picture", "class", "probability"]);
         let mut list = Vec::new();

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::images::result_size;
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Mode, Module};
 
-/// Images a step when nothing is recorded.
+/// Images a step when nothing is recorded, and pixels at most.
 const BATCH: usize = 250;
+const PIXELS: usize = BATCH * 64 * 64;
 
 /// How well a classifier does.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,14 +39,6 @@ pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<PackedB
     PackedBatch::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
 }
 
-/// A preset for the images of `dataset`, followed by normalising with its statistics.
-///
-/// # Errors
-/// [`Error::Argument`](crate::error::Error) for an unknown preset.
-pub fn preprocessing(name: &str, seed: u32, dataset: &Dataset) -> Result<Augmentation> {
-    Ok(Augmentation::preset(name, seed, [dataset.height(), dataset.width()])?.normalized(&dataset.statistics()))
-}
-
 /// The output of `model` for every image of `dataset`, in its order, `width` values an image, after `preprocessing` with the draws of
 /// `view`.
 ///
@@ -53,7 +47,9 @@ pub fn preprocessing(name: &str, seed: u32, dataset: &Dataset) -> Result<Augment
 pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation, view: u32) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     let mut pending = Vec::new();
-    for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
+    let [height, width] = result_size(preprocessing, [dataset.height(), dataset.width()]);
+    let size = (PIXELS / (height * width).max(1)).clamp(1, BATCH);
+    for batch in Loader::evaluation(dataset.clone(), size)?.epoch(0) {
         let batch = upload(gpu, &batch?, dataset)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, view)?;
         pending.push(model.forward(&images, Mode::Eval)?.read_later()?);

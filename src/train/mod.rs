@@ -3,6 +3,9 @@
 pub mod capture;
 pub mod checkpoint;
 pub mod evaluate;
+pub mod finetune;
+pub mod images;
+pub mod learner;
 pub mod probe;
 pub mod profile;
 pub mod progress;
