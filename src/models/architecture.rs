@@ -2,7 +2,7 @@
 
 use super::mobilenet::tables::{EFFICIENTNET, EFFICIENTNET_LITE};
 use super::mobilenet::{MobileNet, MobileNetConfig};
-use super::{Backbone, Classifier, Pixels, SmallCnn, SmallCnnConfig};
+use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 
@@ -34,6 +34,10 @@ impl Default for ModelOptions {
 pub enum Architecture {
     /// The mobile family.
     MobileNet(MobileNetConfig),
+    /// ResNets.
+    ResNet(ResNetConfig),
+    /// Vision transformers.
+    Vit(VitConfig),
     /// Three convolutions.
     SmallCnn(SmallCnnConfig),
     /// No network: images of so many values.
@@ -50,7 +54,8 @@ pub struct Model {
 }
 
 /// The names that [`model`] knows without parameters in them. Besides, `mobilenetv1_NNN` and `mobilenetv2_NNN` take any width in hundredths,
-/// `mobilenetv3_large_NNN` and `mobilenetv3_small_NNN`, too, and `efficientnet_phiX` is scaled by the coefficient X. `tf_` before a name of
+/// `mobilenetv3_large_NNN` and `mobilenetv3_small_NNN`, too, and `efficientnet_phiX` is scaled by the coefficient X,
+/// and `vit_SIZE_patchP_R` has patches of P for images of R. `tf_` before a name of
 /// the mobile family means TensorFlow's padding and epsilon; a tag behind a dot is passed over.
 pub const MODELS: &[&str] = &[
     "mobilenetv1_025",
@@ -86,6 +91,17 @@ pub const MODELS: &[&str] = &[
     "efficientnetv2_s",
     "efficientnetv2_m",
     "efficientnetv2_l",
+    "resnet18",
+    "resnet26",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "vit_tiny_patch16_224",
+    "vit_small_patch16_224",
+    "vit_small_patch32_224",
+    "vit_base_patch16_224",
+    "vit_base_patch32_224",
     "cnn_16_32_64",
     "cnn_32_64_128",
     "pixels",
@@ -139,6 +155,12 @@ fn mobile(name: &str, factor: f64) -> Option<(Result<MobileNetConfig>, usize)> {
     Some((MobileNetConfig::efficientnet(width * factor, depth), resolution))
 }
 
+/// `vit_SIZE_patchP_R`: patches of P, images of R.
+fn vit(name: &str) -> Option<VitConfig> {
+    let [size, patch, resolution] = name.strip_prefix("vit_")?.split('_').collect::<Vec<_>>().try_into().ok()?;
+    VitConfig::named(size, patch.strip_prefix("patch")?.parse().ok()?, resolution.parse().ok()?)
+}
+
 /// The network called `name`. A tag behind a dot (`resnet18.a1_in1k`) names weights, not structure, and is passed over.
 ///
 /// # Errors
@@ -155,6 +177,27 @@ pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
         config.stem_stride = options.stem_stride.unwrap_or(config.stem_stride);
         config.drop_rate = options.drop_rate;
         return Ok(Model { resolution, architecture: Architecture::MobileNet(config.with_drop_path(options.drop_path)) });
+    }
+    if let Some(config) = structure.strip_prefix("resnet").and_then(|depth| ResNetConfig::deep(depth.parse().ok()?)) {
+        let small = match options.stem_stride {
+            None | Some(2) => false,
+            Some(1) => true,
+            Some(stride) => return Err(Error::argument("stem_stride", format!("\"{name}\" begins with a stride of 1 or 2, not {stride}"))),
+        };
+        let width = (config.width as f64 * options.width).round().max(1.0) as usize;
+        let ModelOptions { channels, drop_rate, drop_path, .. } = options;
+        let config = ResNetConfig { channels, width, small, drop_rate, drop_path, ..config };
+        return Ok(Model { resolution: 224, architecture: Architecture::ResNet(config) });
+    }
+    if let Some(config) = vit(structure) {
+        if options.width != 1.0 || options.stem_stride.is_some() {
+            let option = if options.width == 1.0 { "stem_stride" } else { "width" };
+            return Err(Error::argument(option, format!("\"{name}\" is a transformer and has none")));
+        }
+        let ModelOptions { channels, drop_rate, drop_path, .. } = options;
+        let config = VitConfig { channels, size: options.size.unwrap_or(config.size), drop_rate, drop_path, ..config };
+        let [resolution, _] = config.size;
+        return Ok(Model { resolution, architecture: Architecture::Vit(config) });
     }
     let size = options.size.unwrap_or([32; 2]);
     let small =
@@ -175,6 +218,8 @@ impl Architecture {
     pub fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
         Ok(match self {
             Self::MobileNet(config) => Box::new(MobileNet::new(params, config)?),
+            Self::ResNet(config) => Box::new(ResNet::new(params, config)?),
+            Self::Vit(config) => Box::new(Vit::new(params, config)?),
             Self::SmallCnn(config) => Box::new(SmallCnn::new(params, *config)?),
             Self::Pixels(features) => Box::new(Pixels::new(*features)),
         })

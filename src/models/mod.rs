@@ -5,12 +5,16 @@ mod cnn;
 mod heads;
 pub mod mobilenet;
 mod pixels;
+mod resnet;
+mod vit;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
 pub use heads::{Predictor, Projector};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
+pub use resnet::{ResNet, ResNetConfig};
+pub use vit::{Vit, VitConfig};
 
 use crate::error::Result;
 use crate::nn::{Dropout, Init, Linear, Mode, Module, Parameters, Summary};

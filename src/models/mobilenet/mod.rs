@@ -51,7 +51,7 @@ impl Default for Style {
 
 impl Style {
     fn norm(&self, activation: Activation) -> BatchNormConfig {
-        BatchNormConfig { eps: self.eps, momentum: self.momentum, activation }
+        BatchNormConfig { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
     }
 
     /// `fan_out` counts output channels a group.

@@ -18,11 +18,13 @@ pub struct BatchNormConfig {
     pub momentum: f32,
     /// Applied after the affine map, in the same kernel.
     pub activation: Activation,
+    /// The scale's start; the shift's is 0.
+    pub weight: Init,
 }
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None }
+        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES }
     }
 }
 
@@ -48,7 +50,7 @@ impl BatchNorm {
         let scope = params.scope(name);
         Ok(Self {
             name: scope.name().into(),
-            weight: scope.parameter("weight", [channels], Kind::Norm, Init::ONES)?,
+            weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
             running_var: scope.statistic("running_var", [channels], Init::ONES)?,
@@ -98,7 +100,7 @@ impl BatchNorm {
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        let BatchNormConfig { eps, momentum, activation } = self.config;
+        let BatchNormConfig { eps, momentum, activation, .. } = self.config;
         let mode = self.effective(mode)?;
         let training = mode == Mode::Train;
         if training {

@@ -1,0 +1,218 @@
+//! ResNets (He et al. 2015, arXiv:1512.03385), with the stride in the 3x3 convolution as PyTorch and timm have it; their names and initial
+//! values.
+
+use super::Backbone;
+use crate::error::Result;
+use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
+use crate::nn::{ConvNorm, DropPath, Init, Mode, Module, Parameters, Summary};
+use crate::ops::activation::Activation;
+use crate::ops::pooling::Window;
+use crate::tensor::{Shape, Tensor};
+
+/// How a network is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResNetConfig {
+    /// Channels of the images.
+    pub channels: usize,
+    /// Channels of the stem and the first stage; doubled by each further one.
+    pub width: usize,
+    /// Blocks of each stage.
+    pub blocks: [usize; 4],
+    /// Blocks of 1x1, 3x3 and 1x1 to four times the channels, instead of two 3x3.
+    pub bottleneck: bool,
+    /// For images of 32 x 32 and less: begins with a 3x3 of stride 1, instead of a 7x7 of stride 2 and a pooling.
+    pub small: bool,
+    /// Added to the variance in batch norm.
+    pub eps: f32,
+    /// Weight of the new batch in running statistics.
+    pub momentum: f32,
+    /// The scale of each block's last batch norm starts at 0, so that all blocks begin as identities (Goyal et al. 2017, arXiv:1706.02677).
+    pub zero_init_last: bool,
+    /// Dropout before a classifier.
+    pub drop_rate: f32,
+    /// Stochastic depth of the last block; block i of n has `i / (n - 1)` of it.
+    pub drop_path: f32,
+}
+
+impl ResNetConfig {
+    /// The network with so many convolutions and linear layers on its way: 18, 26, 34, 50, 101 or 152; `None` for another number.
+    pub fn deep(depth: usize) -> Option<Self> {
+        let (bottleneck, blocks) = match depth {
+            18 => (false, [2, 2, 2, 2]),
+            26 => (true, [2, 2, 2, 2]),
+            34 => (false, [3, 4, 6, 3]),
+            50 => (true, [3, 4, 6, 3]),
+            101 => (true, [3, 4, 23, 3]),
+            152 => (true, [3, 8, 36, 3]),
+            _ => return None,
+        };
+        let BatchNormConfig { eps, momentum, .. } = BatchNormConfig::default();
+        Some(Self {
+            channels: 3,
+            width: 64,
+            blocks,
+            bottleneck,
+            small: false,
+            eps,
+            momentum,
+            zero_init_last: true,
+            drop_rate: 0.0,
+            drop_path: 0.0,
+        })
+    }
+
+    fn norm(&self, activation: Activation) -> BatchNormConfig {
+        BatchNormConfig { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
+    }
+
+    fn layer(
+        &self,
+        params: &Parameters,
+        names: [&str; 2],
+        [inputs, outputs]: [usize; 2],
+        [kernel, stride]: [usize; 2],
+        norm: BatchNormConfig,
+    ) -> Result<ConvNorm> {
+        let init = Some(Init::kaiming_fan_out(kernel * kernel * outputs));
+        ConvNorm::new(params, names, [inputs, outputs], Conv2dConfig { kernel, stride, init, ..Default::default() }, norm)
+    }
+}
+
+/// Convolutions around which the input goes, by one of its own where the shape changes.
+struct Block {
+    first: Vec<ConvNorm>,
+    last: ConvNorm,
+    shortcut: Option<ConvNorm>,
+    /// Where it is `None`, the last batch norm's kernel adds and activates.
+    drop_path: Option<DropPath>,
+}
+
+impl Block {
+    fn new(params: &Parameters, config: &ResNetConfig, [inputs, width]: [usize; 2], stride: usize, number: usize) -> Result<Self> {
+        let count = config.blocks.iter().sum::<usize>();
+        let rate = config.drop_path * number as f32 / count.saturating_sub(1).max(1) as f32;
+        let drop_path = (rate > 0.0).then(|| DropPath::new(params, rate, number as u32));
+        let (relu, none) = (config.norm(Activation::Relu), config.norm(Activation::None));
+        let behind = if drop_path.is_some() { none } else { relu };
+        let weight = if config.zero_init_last { Init::ZEROS } else { Init::ONES };
+        let last = BatchNormConfig { weight, ..behind };
+        let outputs = if config.bottleneck { 4 * width } else { width };
+        // In timm's order, which is that of the state.
+        let (first, last) = if config.bottleneck {
+            let first = vec![
+                config.layer(params, ["conv1", "bn1"], [inputs, width], [1, 1], relu)?,
+                config.layer(params, ["conv2", "bn2"], [width, width], [3, stride], relu)?,
+            ];
+            (first, config.layer(params, ["conv3", "bn3"], [width, outputs], [1, 1], last)?)
+        } else {
+            let first = vec![config.layer(params, ["conv1", "bn1"], [inputs, width], [3, stride], relu)?];
+            (first, config.layer(params, ["conv2", "bn2"], [width, outputs], [3, 1], last)?)
+        };
+        let shortcut = (stride != 1 || inputs != outputs)
+            .then(|| config.layer(params, ["downsample.0", "downsample.1"], [inputs, outputs], [1, stride], none))
+            .transpose()?;
+        Ok(Self { first, last, shortcut, drop_path })
+    }
+}
+
+impl Module for Block {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let inside = self.first.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, mode))?;
+        let identity = self.shortcut.as_ref().map_or(Ok(x.clone()), |shortcut| shortcut.forward(x, mode))?;
+        match &self.drop_path {
+            None => self.last.forward_residual(&inside, Some(&identity), mode),
+            Some(drop_path) => drop_path.forward(&self.last.forward(&inside, mode)?, mode)?.add(&identity)?.relu(),
+        }
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let inside = self.first.iter().try_fold(input.clone(), |shape, layer| layer.summarize(&shape, summary))?;
+        let output = self.last.summarize(&inside, summary)?;
+        if let Some(shortcut) = &self.shortcut {
+            shortcut.summarize(input, summary)?;
+        }
+        Ok(output)
+    }
+
+    fn fold(&mut self) -> Result<()> {
+        self.first.iter_mut().chain([&mut self.last]).chain(&mut self.shortcut).try_for_each(ConvNorm::fold)
+    }
+}
+
+/// The pooling behind the stem.
+const POOL: (usize, usize, usize) = (3, 2, 1);
+
+/// The network without its classifier: images `[N, H, W, C]` to features `[N, D]`.
+pub struct ResNet {
+    stem: ConvNorm,
+    pool: Option<Window>,
+    blocks: Vec<Block>,
+    features: usize,
+    drop_rate: f32,
+}
+
+impl ResNet {
+    /// Makes the network in the scope `params`.
+    ///
+    /// # Errors
+    /// Out of memory; a name that is taken with another shape.
+    pub fn new(params: &Parameters, config: &ResNetConfig) -> Result<Self> {
+        let ends = [config.channels, config.width];
+        let stem =
+            config.layer(params, ["conv1", "bn1"], ends, if config.small { [3, 1] } else { [7, 2] }, config.norm(Activation::Relu))?;
+        let (mut blocks, mut channels) = (Vec::new(), config.width);
+        for (stage, count) in config.blocks.into_iter().enumerate() {
+            let width = config.width << stage;
+            for index in 0..count {
+                let scope = params.scope(format!("layer{}.{index}", stage + 1));
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                blocks.push(Block::new(&scope, config, [channels, width], stride, blocks.len())?);
+                channels = if config.bottleneck { 4 * width } else { width };
+            }
+        }
+        let (kernel, stride, padding) = POOL;
+        let pool = (!config.small).then(|| Window::square(kernel, stride, padding));
+        Ok(Self { stem, pool, blocks, features: channels, drop_rate: config.drop_rate })
+    }
+}
+
+impl Module for ResNet {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let x = self.stem.forward(x, mode)?;
+        let x = self.pool.map_or(Ok(x.clone()), |window| x.max_pool2d(window))?;
+        self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?.global_avg_pool2d()
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let mut shape = self.stem.summarize(input, summary)?;
+        if self.pool.is_some() {
+            // A window of 3 every 2 with a padding of 1 halves, rounded up.
+            shape = shape.with(1, shape.dim(1).div_ceil(2)).with(2, shape.dim(2).div_ceil(2));
+        }
+        let maps = self.blocks.iter().try_fold(shape, |shape, block| block.summarize(&shape, summary))?;
+        Ok(Shape::from([maps.dim(0), self.features]))
+    }
+
+    fn fold(&mut self) -> Result<()> {
+        self.stem.fold()?;
+        self.blocks.iter_mut().try_for_each(Block::fold)
+    }
+}
+
+impl Backbone for ResNet {
+    fn features(&self) -> usize {
+        self.features
+    }
+
+    fn drop_rate(&self) -> f32 {
+        self.drop_rate
+    }
+
+    fn head(&self) -> &'static str {
+        "fc"
+    }
+
+    fn head_init(&self, _: usize) -> [Init; 2] {
+        [Init::fan_in(self.features); 2]
+    }
+}

@@ -1,0 +1,211 @@
+//! Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929): patches as tokens, a class token that is read out, learned positions,
+//! norms before the layers. Names and initial values are timm's.
+
+use super::Backbone;
+use crate::error::{Error, Result};
+use crate::nn::layers::Conv2dConfig;
+use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
+use crate::ops::convolution::geometry::Padding;
+use crate::tensor::{Shape, Tensor};
+
+/// How a network is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VitConfig {
+    /// Channels of the images.
+    pub channels: usize,
+    /// Height and width of the images: the position embeddings are made for them.
+    pub size: [usize; 2],
+    /// Side of a patch.
+    pub patch: usize,
+    /// Features of a token.
+    pub features: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Features between the two linear layers of a block, as a multiple of a token's.
+    pub mlp_ratio: usize,
+    /// Added to the variance in layer norms.
+    pub eps: f32,
+    /// Dropout before a classifier.
+    pub drop_rate: f32,
+    /// Stochastic depth of the last block; block i of n has `i / (n - 1)` of it.
+    pub drop_path: f32,
+}
+
+impl VitConfig {
+    /// The network called `tiny`, `small`, `base` or `large` for square images; `None` for another name.
+    pub fn named(name: &str, patch: usize, resolution: usize) -> Option<Self> {
+        let (features, depth, heads) = match name {
+            "tiny" => (192, 12, 3),
+            "small" => (384, 12, 6),
+            "base" => (768, 12, 12),
+            "large" => (1024, 24, 16),
+            _ => return None,
+        };
+        let size = [resolution; 2];
+        Some(Self { channels: 3, size, patch, features, depth, heads, mlp_ratio: 4, eps: 1e-6, drop_rate: 0.0, drop_path: 0.0 })
+    }
+
+    fn check(&self) -> Result<()> {
+        let [h, w] = self.size;
+        if self.patch == 0 || h == 0 || w == 0 || !h.is_multiple_of(self.patch) || !w.is_multiple_of(self.patch) {
+            return Err(Error::argument("vit", format!("images of {h} x {w} cannot be cut into patches of {0} x {0}", self.patch)));
+        }
+        if self.heads == 0 || !self.features.is_multiple_of(self.heads) || self.features == 0 {
+            return Err(Error::argument("vit", format!("{} heads must divide {} features", self.heads, self.features)));
+        }
+        Ok(())
+    }
+}
+
+/// Standard deviation of all linear weights and of position embeddings.
+const STD: f32 = 0.02;
+
+/// timm's `trunc_normal_` cuts at an absolute 2, which is a hundred of these standard deviations, so it is a normal distribution.
+const INIT: Init = Init::Normal { std: STD };
+
+fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
+    Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)
+}
+
+struct Block {
+    norm1: LayerNorm,
+    qkv: Linear,
+    proj: Linear,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    drop_paths: [DropPath; 2],
+    heads: usize,
+}
+
+impl Block {
+    fn new(params: &Parameters, config: &VitConfig, number: usize) -> Result<Self> {
+        let (features, hidden) = (config.features, config.features * config.mlp_ratio);
+        let rate = config.drop_path * number as f32 / config.depth.saturating_sub(1).max(1) as f32;
+        Ok(Self {
+            norm1: LayerNorm::new(params, "norm1", features, config.eps)?,
+            qkv: linear(params, "attn.qkv", features, 3 * features)?,
+            proj: linear(params, "attn.proj", features, features)?,
+            norm2: LayerNorm::new(params, "norm2", features, config.eps)?,
+            fc1: linear(params, "mlp.fc1", features, hidden)?,
+            fc2: linear(params, "mlp.fc2", hidden, features)?,
+            drop_paths: [0, 1].map(|half| DropPath::new(params, rate, (2 * number + half) as u32)),
+            heads: config.heads,
+        })
+    }
+
+    /// Self-attention of tokens `[N, L, D]`.
+    fn attention(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let wrong = || Error::shape("vit", format!("tokens {} must be [N, L, D]", x.shape()));
+        let [n, l, d] = x.shape().array::<3>().ok_or_else(wrong)?;
+        let per_head = [n, l, 3, self.heads, d / self.heads];
+        let qkv = self.qkv.forward(x, mode)?.reshape(&per_head)?.permute(&[2, 0, 3, 1, 4])?;
+        let part = |i: usize| qkv.slice(0, i, i + 1)?.reshape(&[n, self.heads, l, d / self.heads]);
+        let mixed = part(0)?.scaled_dot_product_attention(&part(1)?, &part(2)?, None, false)?;
+        self.proj.forward(&mixed.permute(&[0, 2, 1, 3])?.reshape(&[n, l, d])?, mode)
+    }
+}
+
+impl Module for Block {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [first, second] = &self.drop_paths;
+        let x = first.forward(&self.attention(&self.norm1.forward(x, mode)?, mode)?, mode)?.add(x)?;
+        let inside = self.fc1.forward(&self.norm2.forward(&x, mode)?, mode)?.gelu()?;
+        second.forward(&self.fc2.forward(&inside, mode)?, mode)?.add(&x)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        self.qkv.summarize(&self.norm1.summarize(input, summary)?, summary)?;
+        self.proj.summarize(input, summary)?;
+        let inside = self.fc1.summarize(&self.norm2.summarize(input, summary)?, summary)?;
+        self.fc2.summarize(&inside, summary)
+    }
+}
+
+/// The network without its classifier: images `[N, H, W, C]` to the class token's features `[N, D]`.
+pub struct Vit {
+    class: Parameter,
+    positions: Parameter,
+    patches: Conv2d,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    config: VitConfig,
+    names: [String; 2],
+}
+
+impl Vit {
+    /// Makes the network in the scope `params`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where patches do not cut the images or heads the features evenly; out of memory; a name that is taken with
+    /// another shape.
+    pub fn new(params: &Parameters, config: &VitConfig) -> Result<Self> {
+        config.check()?;
+        let VitConfig { channels, size: [h, w], patch, features, .. } = *config;
+        let tokens = 1 + (h / patch) * (w / patch);
+        let class = params.parameter("cls_token", [1, 1, features], Kind::Embedding, Init::Normal { std: 1e-6 })?;
+        let positions = params.parameter("pos_embed", [1, tokens, features], Kind::Embedding, INIT)?;
+        let convolution =
+            Conv2dConfig { kernel: patch, stride: patch, padding: Some(Padding::Explicit([0; 4])), bias: true, ..Default::default() };
+        let patches = Conv2d::new(params, "patch_embed.proj", channels, features, convolution)?;
+        let block = |number| Block::new(&params.scope(format!("blocks.{number}")), config, number);
+        let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;
+        let norm = LayerNorm::new(params, "norm", features, config.eps)?;
+        let names = ["cls_token", "pos_embed"].map(|name| params.scope(name).name().into());
+        Ok(Self { class, positions, patches, blocks, norm, config: *config, names })
+    }
+
+    /// The batch of images of that shape.
+    fn batch(&self, images: &Shape) -> Result<usize> {
+        let VitConfig { channels, size: [h, w], .. } = self.config;
+        match images.array::<4>() {
+            Some([n, height, width, c]) if [height, width, c] == [h, w, channels] => Ok(n),
+            _ => Err(Error::shape(
+                "vit",
+                format!("images {images} must be [N, {h}, {w}, {channels}]: its position embeddings are for that size"),
+            )),
+        }
+    }
+}
+
+impl Module for Vit {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (n, d) = (self.batch(x.shape())?, self.config.features);
+        let patches = self.patches.forward(x, mode)?.reshape(&[n as isize, -1, d as isize])?;
+        let class = self.class.tensor(mode)?.expand(&[n, 1, d])?;
+        let x = Tensor::concat(&[&class, &patches], 1)?.add(&self.positions.tensor(mode)?)?;
+        let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?;
+        self.norm.forward(&x.slice(1, 0, 1)?.reshape(&[n, d])?, mode)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let (n, d) = (self.batch(input)?, self.config.features);
+        let maps = self.patches.summarize(input, summary)?;
+        let tokens = Shape::from([n, 1 + maps.dim(1) * maps.dim(2), d]);
+        let [class, positions] = &self.names;
+        summary.push(class, &Shape::from([n, 1, d]), d, 0);
+        summary.push(positions, &tokens, tokens.dim(1) * d, 0);
+        self.blocks.iter().try_fold(tokens, |shape, block| block.summarize(&shape, summary))?;
+        self.norm.summarize(&Shape::from([n, d]), summary)
+    }
+}
+
+impl Backbone for Vit {
+    fn features(&self) -> usize {
+        self.config.features
+    }
+
+    fn drop_rate(&self) -> f32 {
+        self.config.drop_rate
+    }
+
+    fn head(&self) -> &'static str {
+        "head"
+    }
+
+    fn head_init(&self, _: usize) -> [Init; 2] {
+        [INIT, Init::ZEROS]
+    }
+}
