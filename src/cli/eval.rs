@@ -26,6 +26,9 @@ pub(super) struct Eval {
     /// The run's data set where it is not where the run found it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Only so many test images of each class, always the same
+    #[arg(long, value_name = "N")]
+    per_class: Option<usize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +70,11 @@ impl Eval {
         let Learner::Supervised(_) = &loaded.learner else {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
-        let test = Arc::new(loaded.recipe.open(Split::Test)?);
+        let mut test = loaded.recipe.open(Split::Test)?;
+        if let Some(per_class) = self.per_class {
+            test = test.subset(&test.split_indices(per_class, 0)?.0)?;
+        }
+        let test = Arc::new(test);
         let preprocessing = loaded.recipe.preprocessing("none", 0, &loaded.train)?;
         let found = evaluate(&gpu, loaded.learner.network(), &test, &preprocessing)?;
         if self.json {

@@ -40,8 +40,7 @@ pub fn begin_from(params: &Parameters, head: &str, path: &Path) -> Result<Vec<St
     // Nothing is written where anything is wrong.
     let has = |name: &String| archive.tensors.contains_key(name) || (!notes.is_empty() && matches(head, name));
     let missing: Vec<&str> = state.iter().map(|(name, _)| name).filter(|name| !has(name)).map(String::as_str).collect();
-    let extra: Vec<&str> =
-        archive.tensors.keys().filter(|key| !state.iter().any(|(name, _)| name == *key)).map(String::as_str).collect();
+    let extra: Vec<&str> = archive.tensors.keys().filter(|key| !state.iter().any(|(name, _)| name == *key)).map(String::as_str).collect();
     if missing.is_empty() && extra.is_empty() {
         return state_dict::from_archive(params, &archive, &source).map(|_| notes);
     }
