@@ -149,7 +149,7 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// As [`Self::groups`].
     pub fn invocations(self, count: usize) -> Result<()> {
-        let pipeline = self.pipeline()?;
+        let Some(pipeline) = self.pipeline()? else { return self.count() };
         let size = pipeline.reflection.entries.iter().find(|(name, _)| name == self.entry).map_or(1, |(_, s)| s.iter().product::<u32>());
         self.record(&pipeline, count.div_ceil(size.max(1) as usize))
     }
@@ -161,7 +161,7 @@ impl<'a> Launch<'a> {
     /// Text that does not build; bindings or parameters unlike those that the text declares; a binding or a grid beyond the
     /// adapter's limits; a lost device.
     pub fn groups(self, count: usize) -> Result<()> {
-        let pipeline = self.pipeline()?;
+        let Some(pipeline) = self.pipeline()? else { return self.count() };
         self.record(&pipeline, count)
     }
 
@@ -170,7 +170,7 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// As [`Self::groups`].
     pub fn grid(self, grid: [u32; 3]) -> Result<()> {
-        let pipeline = self.pipeline()?;
+        let Some(pipeline) = self.pipeline()? else { return self.count() };
         self.check_bindings(&pipeline)?;
         self.check_params(&pipeline)?;
         let limit = self.gpu.capabilities().max_grid;
@@ -201,9 +201,22 @@ impl<'a> Launch<'a> {
         })
     }
 
-    fn pipeline(&self) -> Result<Arc<Pipeline>> {
+    /// `None` on a dry device.
+    fn pipeline(&self) -> Result<Option<Arc<Pipeline>>> {
         self.gpu.check()?;
-        self.gpu.kernels().pipeline(self.gpu.device(), self.kernel, &self.defines, self.entry)
+        let built = || self.gpu.kernels().pipeline(self.gpu.device(), self.kernel, &self.defines, self.entry);
+        (!self.gpu.is_dry()).then(built).transpose()
+    }
+
+    /// What is left of a launch on a dry device: limits that are known without the kernel's text, and what a program would use.
+    fn count(&self) -> Result<()> {
+        for (index, (bound, _)) in self.bindings.iter().enumerate() {
+            self.check_size(&format!("binding {index}"), bound)?;
+        }
+        if let Some(recording) = self.gpu.recorder().recording() {
+            recording.touch(self.bindings.iter().map(|(binding, _)| binding.used()));
+        }
+        Ok(())
     }
 
     fn record(&self, pipeline: &Arc<Pipeline>, groups: usize) -> Result<()> {
@@ -297,15 +310,20 @@ impl<'a> Launch<'a> {
             if !fits {
                 return Err(Error::dtype(name, format!("{binding} is declared as {element:?}, a tensor of {:?} was bound", bound.storage)));
             }
-            if bound.bytes > caps.max_binding_bytes {
-                return Err(self.limit(format!(
-                    "{binding} of {} bytes exceeds the largest binding of {} bytes; use a smaller batch",
-                    bound.bytes, caps.max_binding_bytes
-                )));
-            }
+            self.check_size(binding, bound)?;
             if bound.offset % ALIGNMENT != 0 || bound.offset + bound.bytes > bound.buffer.bytes() {
                 return Err(Error::shader(name, format!("{binding} lies outside its buffer")));
             }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, name: &str, bound: &Binding) -> Result<()> {
+        let most = self.gpu.capabilities().max_binding_bytes;
+        if bound.bytes > most {
+            return Err(
+                self.limit(format!("{name} of {} bytes exceeds the largest binding of {most} bytes; use a smaller batch", bound.bytes))
+            );
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod capabilities;
+mod dry;
 mod kernel;
 mod launch;
 mod pool;
@@ -60,6 +61,7 @@ struct Inner {
     generation: AtomicU64,
     health: Arc<Mutex<Health>>,
     consulted: tuning::Consultations,
+    dry: bool,
 }
 
 /// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
@@ -123,17 +125,29 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             lock(&sink).lost.get_or_insert(format!("{reason:?}: {message}"));
         });
-        let target = if capabilities.immediates { Target::Native } else { Target::Browser };
-        let kernels = Kernels::new(&device, target, options.checked)?;
-        let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
-        let recorder = Mutex::new(Recorder::new(&device, uniform));
-        let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
         log::info!("{} ({}), schedule {}", capabilities.name, capabilities.backend, capabilities.schedule);
         if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
             log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
         }
-        let (generation, consulted) = (AtomicU64::new(0), Default::default());
-        Ok(Self { inner: Arc::new(Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted }) })
+        let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
+        Self::assemble(device, queue, capabilities, options, health, (pool, false))
+    }
+
+    fn assemble(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        capabilities: Capabilities,
+        options: GpuOptions,
+        health: Arc<Mutex<Health>>,
+        (pool, dry): (Pool, bool),
+    ) -> Result<Self> {
+        let target = if capabilities.immediates { Target::Native } else { Target::Browser };
+        let kernels = Kernels::new(&device, target, options.checked)?;
+        let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
+        let recorder = Mutex::new(Recorder::new(&device, uniform));
+        let (pool, generation, consulted) = (Arc::new(pool), AtomicU64::new(0), Default::default());
+        let inner = Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted, dry };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What the adapter can do.
@@ -149,6 +163,11 @@ impl Gpu {
     /// What the buffer pool holds.
     pub fn memory(&self) -> MemoryUse {
         self.inner.pool.memory()
+    }
+
+    /// Gives memory that is kept for reuse back to the driver, except that of captured programs.
+    pub fn trim(&self) {
+        self.inner.pool.trim();
     }
 
     /// Dispatches, submissions and uploads so far.
@@ -178,7 +197,9 @@ impl Gpu {
     /// A lost device, or an error that the driver reported for a recorded command.
     pub fn flush(&self) -> Result<()> {
         self.check()?;
-        self.recorder().flush(&self.inner.device, &self.inner.queue);
+        if !self.is_dry() {
+            self.recorder().flush(&self.inner.device, &self.inner.queue);
+        }
         self.check()
     }
 
@@ -188,7 +209,7 @@ impl Gpu {
     /// As [`Self::flush`]; a kernel that does not end within `WGRAD_TIMEOUT_SECONDS` (600 when not set).
     pub fn synchronize(&self) -> Result<()> {
         self.flush()?;
-        self.wait_for(None)
+        if self.is_dry() { Ok(()) } else { self.wait_for(None) }
     }
 
     /// A buffer of at least `bytes`, whose contents are undefined (NaN in poison mode).
@@ -257,6 +278,9 @@ impl Gpu {
             &padded
         };
         self.not_capturing("an upload", "upload before it, or make the number a Scalar")?;
+        if self.is_dry() {
+            return Ok(());
+        }
         self.recorder().upload(&self.inner.device, &self.inner.queue, &binding.buffer.raw, binding.offset, data);
         Ok(())
     }
@@ -276,7 +300,9 @@ impl Gpu {
             if let Some(recording) = recorder.recording() {
                 recording.push(command.clone(), [source, target].into_iter().map(Binding::used));
             }
-            recorder.push(command);
+            if !self.is_dry() {
+                recorder.push(command);
+            }
         }
         Ok(())
     }

@@ -168,6 +168,14 @@ impl Gpu {
     /// Submits `commands` behind everything recorded before.
     fn submit(&self, commands: &[Command]) -> Result<()> {
         self.check()?;
+        if self.is_dry() {
+            commands.iter().for_each(|c| {
+                if let Command::Effect(effect) = c {
+                    effect()
+                }
+            });
+            return Ok(());
+        }
         self.recorder().flush_with(&self.inner.device, &self.inner.queue, commands);
         Ok(())
     }
@@ -205,9 +213,10 @@ impl Program {
     /// Runs it `repeats` times in a row and waits.
     ///
     /// # Errors
-    /// As [`Self::replay`].
+    /// As [`Self::replay`]; [`Error::Argument`] on a dry device.
     pub fn time(&self, repeats: usize) -> Result<Timing> {
         self.gpu.not_capturing("timing a program", "time it outside")?;
+        self.gpu.not_dry("timing a program")?;
         let mut commands: Vec<Command> = self.commands.iter().cycle().take(self.commands.len() * repeats).cloned().collect();
         let stamps = self.stamps(2);
         if let Some(set) = &stamps {
@@ -238,6 +247,7 @@ impl Program {
     /// [`Error::Limit`] where the adapter has no time stamps; as [`Self::replay`].
     pub fn profile(&self) -> Result<Vec<Interval>> {
         self.gpu.not_capturing("profiling a program", "profile it outside")?;
+        self.gpu.not_dry("profiling a program")?;
         self.gpu.synchronize()?;
         let mut intervals = Vec::with_capacity(self.dispatches());
         let (mut rest, mut offset) = (self.commands.as_slice(), 0.0);

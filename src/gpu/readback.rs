@@ -55,6 +55,9 @@ impl Gpu {
     pub fn read_later(&self, binding: &Binding) -> Result<Pending> {
         self.check()?;
         self.not_capturing("a host read", "read what it returns after a run")?;
+        if self.is_dry() {
+            return Ok(Pending { gpu: self.clone(), buffer: binding.buffer.raw.clone(), bytes: 0, serial: 0, mapped: None });
+        }
         let bytes = binding.bytes.next_multiple_of(4).max(4);
         let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
@@ -81,6 +84,7 @@ impl Pending {
         if let Some(state) = &self.mapped {
             return Ok(state.clone());
         }
+        self.gpu.not_dry("a host read")?;
         if self.gpu.recorder().serial() == self.serial {
             self.gpu.flush()?;
         }
@@ -105,7 +109,7 @@ impl Pending {
     /// The bytes, waiting for the device where they are not there yet.
     ///
     /// # Errors
-    /// A lost device; a kernel that did not end within the time limit; an earlier driver error.
+    /// A lost device; a kernel that did not end within the time limit; an earlier driver error; a dry device.
     pub fn wait(mut self) -> Result<Vec<u8>> {
         let state = self.map()?;
         let submission_index = self.gpu.recorder().submission(self.serial);

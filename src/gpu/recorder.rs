@@ -19,6 +19,8 @@ pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
 /// The same for a program that is run again, where the device need not be kept busy while the host encodes.
 const DISPATCHES_PER_REPLAY: usize = 1024;
 const SLOT: u64 = 256;
+/// Uploads wait in as much memory at most, or in that of a single one, before they are submitted.
+const STAGING_BYTES: u64 = 32 << 20;
 /// Submissions in flight before the host waits for the oldest.
 const IN_FLIGHT: usize = 16;
 
@@ -99,6 +101,12 @@ impl Recording {
 
     /// Adds a command, with the buffers that it uses up to their last byte used.
     pub(crate) fn push<'b>(&mut self, command: Command, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
+        self.touch(buffers);
+        self.commands.push(command);
+    }
+
+    /// Adds what a command uses.
+    pub(crate) fn touch<'b>(&mut self, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
         let uses = buffers.map(|(buffer, bytes)| {
             let inside = buffer.owner() == Some(self.owner);
             if !inside {
@@ -107,7 +115,6 @@ impl Recording {
             Use { buffer: buffer.id(), bytes, inside }
         });
         self.uses.push(uses.collect());
-        self.commands.push(command);
     }
 }
 
@@ -198,6 +205,9 @@ impl Recorder {
     /// Copies `data` (a multiple of 4 bytes) into `target`, in recording order.
     pub(crate) fn upload(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, target: &wgpu::Buffer, offset: u64, data: &[u8]) {
         let size = (data.len() as u64).next_power_of_two().max(SLOT);
+        if self.staging_used.iter().map(wgpu::Buffer::size).sum::<u64>() + size > STAGING_BYTES {
+            self.flush(device, queue);
+        }
         let position = self.staging_free.iter().position(|b| b.size() == size);
         let staging = match position {
             Some(i) => self.staging_free.swap_remove(i),
@@ -231,8 +241,11 @@ impl Recorder {
         let commands: Vec<&Command> = recorded.iter().chain(program).collect();
         self.submit(device, queue, &commands);
         self.pending_dispatches = 0;
-        // A later write to a staging buffer is ordered after the submission that read it.
-        self.staging_free.append(&mut self.staging_used);
+        // A later write to a staging buffer is ordered after the submission that read it. What these uploads did not need is given up:
+        // initial values are followed by batches.
+        if !self.staging_used.is_empty() {
+            self.staging_free = std::mem::take(&mut self.staging_used);
+        }
     }
 
     /// Encodes `commands` and submits them, in parts where they are many. Neighbouring dispatches share a pass.

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
 use super::atomic::{read, write_atomically};
+use super::element::{Element, View};
+use super::header;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -19,21 +21,34 @@ pub enum HostTensor {
     I32(Shape, Vec<i32>),
     /// 64-bit integers: PyTorch's counters.
     I64(Shape, Vec<i64>),
+    /// Another type, by its name: listed, so that one that a model does not need is in nobody's way, but its contents are not read.
+    Other(Shape, String),
 }
 
 impl HostTensor {
     /// The shape.
     pub fn shape(&self) -> &Shape {
         match self {
-            HostTensor::F32(shape, _) | HostTensor::I32(shape, _) | HostTensor::I64(shape, _) => shape,
+            HostTensor::F32(shape, _) | HostTensor::I32(shape, _) | HostTensor::I64(shape, _) | HostTensor::Other(shape, _) => shape,
         }
     }
 
-    fn view(&self) -> (Dtype, &[u8]) {
+    /// The type's name, as safetensors has it.
+    pub fn dtype(&self) -> &str {
         match self {
-            HostTensor::F32(_, data) => (Dtype::F32, bytemuck::cast_slice(data)),
-            HostTensor::I32(_, data) => (Dtype::I32, bytemuck::cast_slice(data)),
-            HostTensor::I64(_, data) => (Dtype::I64, bytemuck::cast_slice(data)),
+            HostTensor::F32(..) => "F32",
+            HostTensor::I32(..) => "I32",
+            HostTensor::I64(..) => "I64",
+            HostTensor::Other(_, name) => name,
+        }
+    }
+
+    fn view(&self) -> Option<(Dtype, &[u8])> {
+        match self {
+            HostTensor::F32(_, data) => Some((Dtype::F32, bytemuck::cast_slice(data))),
+            HostTensor::I32(_, data) => Some((Dtype::I32, bytemuck::cast_slice(data))),
+            HostTensor::I64(_, data) => Some((Dtype::I64, bytemuck::cast_slice(data))),
+            HostTensor::Other(..) => None,
         }
     }
 }
@@ -56,12 +71,15 @@ impl Archive {
     /// Writes the file atomically.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the path.
+    /// [`Error::Io`] naming the path; [`Error::Data`] naming a tensor of [`HostTensor::Other`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let wrong = |e: safetensors::SafeTensorError| Error::data(path.display().to_string(), e.to_string());
+        let source = path.display().to_string();
+        let wrong = |e: safetensors::SafeTensorError| Error::data(&source, e.to_string());
         let mut views = Vec::new();
         for (name, tensor) in &self.tensors {
-            let (dtype, bytes) = tensor.view();
+            let (dtype, bytes) = tensor
+                .view()
+                .ok_or_else(|| Error::data(&source, format!("tensor \"{name}\" of type {} cannot be written", tensor.dtype())))?;
             views.push((name, TensorView::new(dtype, tensor.shape().to_vec(), bytes).map_err(wrong)?));
         }
         let text: HashMap<String, String> = self.text.clone().into_iter().collect();
@@ -69,21 +87,24 @@ impl Archive {
         write_atomically(path, &bytes)
     }
 
-    /// Reads a file. F16, BF16 and F64 tensors are read as F32.
+    /// Reads a safetensors file. All floats are read as F32, integers below 64 bits and booleans as I32.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Data`] where it is truncated, corrupt, or holds a type that has no place here.
+    /// [`Error::Io`] where it cannot be read; [`Error::Data`] naming what is wrong where it is truncated, corrupt, or none.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = read(path)?;
-        let name = path.display().to_string();
-        let wrong = |e: safetensors::SafeTensorError| Error::data(name.as_str(), format!("is no complete safetensors file: {e}"));
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(wrong)?;
-        let mut archive = Archive { tensors: BTreeMap::new(), text: metadata.metadata().clone().unwrap_or_default().into_iter().collect() };
-        for (key, view) in file.tensors() {
-            let tensor = host_tensor(&view)
-                .ok_or_else(|| Error::data(name.as_str(), format!("tensor \"{key}\" has the unsupported type {:?}", view.dtype())))?;
-            archive.tensors.insert(key, tensor);
+        Self::parse(&read(path)?, &path.display().to_string())
+    }
+
+    /// Reads the contents of a safetensors file, which errors call `source`.
+    pub(super) fn parse(file: &[u8], source: &str) -> Result<Self> {
+        let (tensors, text) = header::read(file).map_err(|message| Error::data(source, message))?;
+        let mut archive = Archive { tensors: BTreeMap::new(), text };
+        for (name, info, bytes) in tensors {
+            let tensor = match Element::of(info.dtype) {
+                Some(element) => element.read(bytes, &View::whole(info.shape).map_err(|message| Error::data(source, message))?),
+                None => HostTensor::Other(Shape::from(info.shape), info.dtype.to_string()),
+            };
+            archive.insert(name, tensor);
         }
         Ok(archive)
     }
@@ -98,22 +119,6 @@ impl Archive {
             .map(String::as_str)
             .ok_or_else(|| Error::data(source.display().to_string(), format!("lacks the entry \"{key}\"")))
     }
-}
-
-fn host_tensor(view: &TensorView) -> Option<HostTensor> {
-    fn numbers<const N: usize, T>(view: &TensorView, f: impl Fn([u8; N]) -> T) -> Vec<T> {
-        view.data().chunks_exact(N).filter_map(|b| b.try_into().ok()).map(f).collect()
-    }
-    let shape = Shape::from(view.shape());
-    Some(match view.dtype() {
-        Dtype::F32 => HostTensor::F32(shape, numbers(view, f32::from_le_bytes)),
-        Dtype::F64 => HostTensor::F32(shape, numbers(view, |b| f64::from_le_bytes(b) as f32)),
-        Dtype::F16 => HostTensor::F32(shape, numbers(view, |b| half::f16::from_le_bytes(b).to_f32())),
-        Dtype::BF16 => HostTensor::F32(shape, numbers(view, |b| half::bf16::from_le_bytes(b).to_f32())),
-        Dtype::I32 => HostTensor::I32(shape, numbers(view, i32::from_le_bytes)),
-        Dtype::I64 => HostTensor::I64(shape, numbers(view, i64::from_le_bytes)),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod cnn;
 mod heads;
 pub mod mobilenet;
 mod pixels;
+mod preprocessing;
 mod resnet;
 mod vit;
 
@@ -13,6 +14,7 @@ pub use cnn::{SmallCnn, SmallCnnConfig};
 pub use heads::{Predictor, Projector};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
+pub use preprocessing::preprocessing;
 pub use resnet::{ResNet, ResNetConfig};
 pub use vit::{Vit, VitConfig};
 

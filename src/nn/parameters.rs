@@ -256,9 +256,8 @@ impl Parameters {
                 _ => Err(Error::shape(name, format!("exists with shape {}, {shape} was asked for", found.unwrap_or_default()))),
             };
         }
-        let sequence = fnv1a(&name);
-        let mut stream = Stream::keyed(self.home.seed, Purpose::Initialise.key(), sequence);
-        let data = init.values(&shape, &mut stream);
+        let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
+        let data = (!self.home.gpu.is_dry()).then(values);
         let padded = shape.elements().next_multiple_of(SLOT).max(SLOT);
         let limit = self.largest_chunk();
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
@@ -272,7 +271,9 @@ impl Parameters {
         self.home.gpu.outdate_programs();
         drop(state);
         let parameter = Parameter { home: self.home.clone(), index };
-        parameter.plain()?.write(&data)?;
+        if let Some(data) = data {
+            parameter.plain()?.write(&data)?;
+        }
         Ok(parameter)
     }
 
@@ -343,12 +344,33 @@ impl Parameters {
         self.home.gpu.outdate_programs();
     }
 
+    /// Gives back the memory that is kept for parameters to come, which is up to as much again. Optimizers and snapshots do this when they
+    /// are made: what they keep has this layout.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn compact(&self) -> Result<()> {
+        let mut state = lock(&self.home);
+        let State { values, statistics, revision, .. } = &mut *state;
+        let before = *revision;
+        for chunk in values.iter_mut().chain(statistics).filter(|c| c.used < c.tensor.elements()) {
+            chunk.tensor = resized(&self.home.gpu, &chunk.tensor, chunk.used)?;
+            *revision += 1;
+        }
+        if *revision != before {
+            self.home.gpu.outdate_programs();
+            self.home.gpu.trim();
+        }
+        Ok(())
+    }
+
     /// A copy whose values cannot be watched: build the same model from it for a teacher or a target network. Its layout is
     /// this one's, so an average moves it in one dispatch.
     ///
     /// # Errors
     /// Out of memory.
     pub fn snapshot(&self) -> Result<Parameters> {
+        self.compact()?;
         let copy = Self::home(&self.home.gpu, self.home.seed, false);
         let state = lock(&self.home);
         let mut target = lock(&copy.home);
@@ -411,17 +433,19 @@ fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, na
     let Some(chunk) = chunks.last_mut() else { return Err(Error::argument(name, "no chunk")) };
     let needed = chunk.used + elements;
     if needed > chunk.tensor.elements() {
-        let grown = Tensor::zeros(gpu, [needed.next_power_of_two().min(limit)], DType::F32)?;
-        let start: Arc<AtomicU64> = Arc::default();
-        let used = chunk.used;
-        if used > 0 {
-            grown.slot(0, [used], start.clone()).copy_from(&chunk.tensor.slot(0, [used], start))?;
-        }
-        chunk.tensor = grown;
+        chunk.tensor = resized(gpu, &chunk.tensor, needed.next_power_of_two().min(limit))?;
     }
     let start = chunk.used;
     chunk.used = needed;
     Ok((index, start))
+}
+
+/// A tensor of `elements` that begins with those of `tensor`, as many as fit, and ends with zeros.
+pub(crate) fn resized(gpu: &Gpu, tensor: &Tensor, elements: usize) -> Result<Tensor> {
+    let fresh = Tensor::zeros(gpu, [elements], DType::F32)?;
+    let kept = tensor.elements().min(elements);
+    fresh.slot(0, [kept], Arc::default()).copy_from(&tensor.slot(0, [kept], Arc::default()))?;
+    Ok(fresh)
 }
 
 /// A stable hash of a name (FNV-1a, 32 bits).

@@ -1,20 +1,23 @@
 //! Weights of a model in a file: state_dict names, PyTorch's layouts.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::{Parameter, Parameters, Role, Slot};
 use crate::error::{Error, Result};
 use crate::io::layout::Layout;
-use crate::io::{Archive, HostTensor};
+use crate::io::{Archive, HostTensor, open_weights};
 use crate::tensor::Shape;
 
 /// What loading found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoadReport {
-    /// Tensors of the model that the file lacks.
+    /// Tensors of the model that the file lacks. Counters are never missing, they stay as they are: files from before PyTorch 0.4.1 have none.
     pub missing: Vec<String>,
     /// Tensors of the file that the model lacks.
     pub extra: Vec<String>,
+    /// Tensors of a head for another number of classes, which kept their initial values.
+    pub replaced: Vec<String>,
 }
 
 fn layout(slot: &Slot) -> Layout {
@@ -68,57 +71,103 @@ pub fn save(params: &Parameters, path: &Path) -> Result<()> {
     to_archive(params)?.save(path)
 }
 
-/// Fills the model from a file's tensors. Nothing is changed where a shape is wrong.
-///
-/// # Errors
-/// [`Error::Data`] naming the tensor and both shapes where one does not fit.
-pub fn from_archive(params: &Parameters, archive: &Archive, source: &str) -> Result<LoadReport> {
-    let mut report = LoadReport::default();
-    let mut ready = Vec::new();
-    for parameter in params.all() {
-        let slot = parameter.slot()?;
-        let layout = layout(&slot);
-        let expected = layout.file_shape(&slot.shape)?;
-        match archive.tensors.get(&slot.name) {
-            None => report.missing.push(slot.name),
-            Some(HostTensor::F32(shape, data)) if *shape == expected => ready.push((parameter, layout.to_engine(data, shape)?)),
-            Some(other) => {
-                return Err(Error::data(
-                    source,
-                    format!("tensor \"{}\" has shape {}, the model's has {expected}", slot.name, other.shape()),
-                ));
-            }
-        }
-    }
-    for (parameter, data) in ready {
-        parameter.plain()?.write(&data)?;
-    }
-    let counters: Vec<String> = params.counters().into_iter().map(|(_, name, _)| name).collect();
-    for (name, tensor) in &archive.tensors {
-        match tensor {
-            HostTensor::I64(_, values) if counters.contains(name) => {
-                params.set_counter(name, values.first().and_then(|v| u64::try_from(*v).ok()).unwrap_or(0));
-            }
-            _ if params.get(name).is_none() => report.extra.push(name.clone()),
-            _ => {}
-        }
-    }
-    Ok(report)
+/// What a file would change in a model, and what of it would not fit.
+#[derive(Default)]
+struct Plan {
+    report: LoadReport,
+    values: Vec<(Parameter, Vec<f32>)>,
+    counts: Vec<(String, u64)>,
+    /// A line for each tensor of another shape or type.
+    wrong: Vec<String>,
 }
 
-/// Fills the model from a safetensors file.
+impl Plan {
+    fn new(params: &Parameters, archive: &Archive, head: &[&str]) -> Result<Self> {
+        let mut plan = Self::default();
+        for parameter in params.all() {
+            let slot = parameter.slot()?;
+            let layout = layout(&slot);
+            let expected = layout.file_shape(&slot.shape)?;
+            match archive.tensors.get(&slot.name) {
+                None => plan.report.missing.push(slot.name),
+                Some(HostTensor::F32(shape, data)) if *shape == expected => {
+                    plan.values.push((parameter, layout.to_engine(data, shape)?));
+                }
+                Some(HostTensor::F32(shape, _)) if head.contains(&slot.name.as_str()) && differ_in_classes(shape, &expected) => {
+                    plan.report.replaced.push(slot.name);
+                }
+                Some(other) => plan.wrong.push(wrong(&slot.name, other, "F32", &expected)),
+            }
+        }
+        let counters: HashSet<String> = params.counters().into_iter().map(|(_, name, _)| name).collect();
+        for (name, tensor) in &archive.tensors {
+            match tensor {
+                HostTensor::I64(_, values) if counters.contains(name) && values.len() == 1 => {
+                    plan.counts.push((name.clone(), values.first().and_then(|v| u64::try_from(*v).ok()).unwrap_or(0)));
+                }
+                other if counters.contains(name) => plan.wrong.push(wrong(name, other, "I64", &Shape::default())),
+                _ if params.get(name).is_none() => plan.report.extra.push(name.clone()),
+                _ => {}
+            }
+        }
+        Ok(plan)
+    }
+
+    fn apply(self, params: &Parameters) -> Result<LoadReport> {
+        for (parameter, data) in self.values {
+            parameter.plain()?.write(&data)?;
+        }
+        for (name, count) in self.counts {
+            params.set_counter(&name, count);
+        }
+        Ok(self.report)
+    }
+
+    /// The error that names every tensor that does not fit.
+    fn error(&self, params: &Parameters, archive: &Archive, source: &str) -> Error {
+        let expected: HashMap<String, Shape> = state(params).unwrap_or_default().into_iter().collect();
+        let missing = self.report.missing.iter().map(|name| (name, expected.get(name), "is missing"));
+        let extra = self.report.extra.iter().map(|name| (name, archive.tensors.get(name).map(HostTensor::shape), "is not in the model"));
+        let line =
+            |(name, shape, what): (&String, Option<&Shape>, &str)| format!("\"{name}\" {} {what}", shape.cloned().unwrap_or_default());
+        let lines: Vec<String> = self.wrong.iter().cloned().chain(missing.chain(extra).map(line)).collect();
+        Error::data(source, format!("does not fit the model in {} tensors:\n  {}", lines.len(), lines.join("\n  ")))
+    }
+}
+
+fn wrong(name: &str, found: &HostTensor, dtype: &str, expected: &Shape) -> String {
+    format!("\"{name}\" has shape {} of {}, the model's has {expected} of {dtype}", found.shape(), found.dtype())
+}
+
+/// Whether two shapes differ in the first axis only: in a head, the number of classes.
+fn differ_in_classes(a: &Shape, b: &Shape) -> bool {
+    matches!((a.split_first(), b.split_first()), (Some((_, a)), Some((_, b))) if a == b)
+}
+
+/// Fills the model from a file's tensors, of which some may be missing, and some more. Nothing is changed where one does not fit.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Data`] as [`Archive::load`] and [`from_archive`]; a missing or extra tensor, by name.
+/// [`Error::Data`] naming every tensor of another shape or type, with both, and those that are missing or extra.
+pub fn from_archive(params: &Parameters, archive: &Archive, source: &str) -> Result<LoadReport> {
+    let plan = Plan::new(params, archive, &[])?;
+    if plan.wrong.is_empty() { plan.apply(params) } else { Err(plan.error(params, archive, source)) }
+}
+
+/// Fills the model from a file's tensors, which must be all that the model has, and no more. Those named in `head` may differ in the first
+/// axis, which counts classes: they keep their initial values, and the report names them as replaced.
+///
+/// # Errors
+/// [`Error::Data`] naming every tensor that is missing, extra, or of another shape or type, with both. Nothing was changed then.
+pub fn fill(params: &Parameters, archive: &Archive, source: &str, head: &[&str]) -> Result<LoadReport> {
+    let plan = Plan::new(params, archive, head)?;
+    let fits = plan.wrong.is_empty() && plan.report.missing.is_empty() && plan.report.extra.is_empty();
+    if fits { plan.apply(params) } else { Err(plan.error(params, archive, source)) }
+}
+
+/// Fills the model from a weights file: see [`open_weights`] and [`fill`].
+///
+/// # Errors
+/// Theirs.
 pub fn load(params: &Parameters, path: &Path) -> Result<()> {
-    let source = path.display().to_string();
-    let report = from_archive(params, &Archive::load(path)?, &source)?;
-    if report == LoadReport::default() {
-        return Ok(());
-    }
-    let list = |names: &[String]| if names.is_empty() { "none".to_string() } else { names.join(", ") };
-    Err(Error::data(
-        source,
-        format!("does not fit the model; missing: {}; not in the model: {}", list(&report.missing), list(&report.extra)),
-    ))
+    fill(params, &open_weights(path)?, &path.display().to_string(), &[]).map(drop)
 }

@@ -5,6 +5,7 @@ use super::Common;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
+use crate::nn::parameters::resized;
 use crate::nn::{Kind, Parameters, Role, Slot};
 use crate::ops::Operator;
 use crate::ops::apply_one;
@@ -39,8 +40,9 @@ pub(super) struct Slabs {
 
 impl Slabs {
     pub(super) fn new(params: &Parameters, common: Common, state_names: &'static [&'static str]) -> Result<Self> {
+        params.compact()?;
         let gpu = params.gpu();
-        Ok(Self {
+        let mut slabs = Self {
             params: params.clone(),
             common,
             state_names,
@@ -51,7 +53,10 @@ impl Slabs {
             chunks: Vec::new(),
             scalars: Tensor::zeros(gpu, [Scalars::LENGTH], DType::F32)?,
             skipped: Tensor::zeros(gpu, [1], DType::I32)?,
-        })
+        };
+        // All that training keeps is there before its first step, which so needs as much memory as the others.
+        slabs.refresh()?;
+        Ok(slabs)
     }
 
     /// The number of the step about to be taken, from 1.
@@ -96,16 +101,11 @@ impl Slabs {
                 of_block.iter_mut().skip(first).take(blocks).for_each(|b| *b = segment as i32);
             }
             let before = old.next();
-            let grown = |tensor: Option<&Tensor>| -> Result<Tensor> {
-                let fresh = Tensor::zeros(&gpu, [elements], DType::F32)?;
-                if let Some(tensor) = tensor {
-                    let version = std::sync::Arc::default();
-                    fresh.slot(0, tensor.shape().clone(), version).copy_from(tensor)?;
-                }
-                Ok(fresh)
+            let state = |index| match before.as_ref().and_then(|c| c.states.get(index)) {
+                Some(state) => resized(&gpu, state, elements),
+                None => Tensor::zeros(&gpu, [elements], DType::F32),
             };
-            let states =
-                (0..self.state_names.len()).map(|i| grown(before.as_ref().and_then(|c| c.states.get(i)))).collect::<Result<Vec<_>>>()?;
+            let states = (0..self.state_names.len()).map(state).collect::<Result<Vec<_>>>()?;
             self.chunks.push(Chunk {
                 gradients: Tensor::zeros(&gpu, [elements], DType::F32)?,
                 segments: Tensor::from_slice(&gpu, &of_block, [of_block.len()])?,

@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod checkpoint;
+pub mod estimate;
 pub mod evaluate;
 pub mod finetune;
 pub mod images;

@@ -1,0 +1,93 @@
+//! What a network needs of a device's memory, known beforehand: the work itself is run on a dry device ([`Gpu::dry`]), so there is no formula
+//! that layers, schedules or optimizers could fall out of step with.
+
+use std::sync::Arc;
+
+use super::{Capture, Recipe, Trainer};
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::nn::{Mode, Module, Parameters, Summary};
+use crate::optim::{self, Common};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Device memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Estimate {
+    /// Weights and running statistics, as they are kept.
+    pub parameters: u64,
+    /// What the optimizer keeps from step to step: its state, and the gradients in one piece.
+    pub optimizer: u64,
+    /// The most in live tensors at any time: [`MemoryUse::high_water`](crate::gpu::MemoryUse).
+    pub live: u64,
+    /// What the device has to hold for it, with buffers kept for reuse: [`MemoryUse::held`](crate::gpu::MemoryUse).
+    pub held: u64,
+}
+
+impl Estimate {
+    fn of(gpu: &Gpu, parameters: u64, optimizer: u64) -> Self {
+        let memory = gpu.memory();
+        Self { parameters, optimizer, live: memory.high_water, held: memory.held }
+    }
+}
+
+/// The memory of supervised training: the model that `build` makes, on batches of `images` (`[N, H, W, C]`, f32, on the device), with cross
+/// entropy and the optimizer that [`optim::named`] knows as `optimizer`; the first step, which is run as it is, and captured ones behind it.
+///
+/// # Errors
+/// Those of `build` and of a step: shapes that do not fit, an unknown optimizer, a limit of the adapter.
+pub fn training_memory<M: Module>(
+    gpu: &Gpu,
+    build: impl FnOnce(&Parameters) -> Result<M>,
+    images: impl Into<Shape>,
+    optimizer: &str,
+) -> Result<Estimate> {
+    let (gpu, images) = (gpu.dry()?, images.into());
+    let params = Parameters::new(&gpu, 0);
+    let model = build(&params)?;
+    let classes = model.summarize(&images, &mut Summary::default())?.last();
+    params.compact()?;
+    let parameters = gpu.memory().in_use;
+    let mut optimizer = optim::named(optimizer, &params, 0.9, Common::default())?;
+    let states = gpu.memory().in_use - parameters;
+    let range = (0, i32::try_from(classes.saturating_sub(1)).unwrap_or(i32::MAX));
+    let labels = Tensor::from_slice(&gpu, &vec![0i32; images.dim(0)], [images.dim(0)])?.with_range(Some(range))?;
+    let batch = vec![Tensor::empty(&gpu, images, DType::F32)?, labels];
+    let mut step = Capture::new(&gpu);
+    for _ in 0..3 {
+        step.run(&batch, |batch: &Vec<Tensor>| {
+            let [images, labels] = batch.as_slice() else { return Tensor::scalar(&gpu, 0.0) };
+            let loss = model.forward(images, Mode::Train)?.cross_entropy(labels, 0.0)?;
+            optimizer.step_with(&loss.backward()?, 0.1.into())?;
+            Ok(loss)
+        })?;
+    }
+    Ok(Estimate::of(&gpu, parameters, states))
+}
+
+/// The memory of the model that `build` makes answering for batches of `images` (`[N, H, W, C]`, f32, on the device).
+///
+/// # Errors
+/// Those of `build` and of the model; a limit of the adapter.
+pub fn inference_memory<M: Module>(gpu: &Gpu, build: impl FnOnce(&Parameters) -> Result<M>, images: impl Into<Shape>) -> Result<Estimate> {
+    let gpu = gpu.dry()?;
+    let params = Parameters::new(&gpu, 0);
+    let model = build(&params)?;
+    let parameters = gpu.memory().in_use;
+    let images = Tensor::empty(&gpu, images, DType::F32)?;
+    for _ in 0..2 {
+        model.forward(&images, Mode::Eval)?;
+    }
+    Ok(Estimate::of(&gpu, parameters, 0))
+}
+
+/// The memory of the run that `recipe` describes, with its method, augmentation, optimizer and averages.
+///
+/// # Errors
+/// As [`Trainer::new`] and a step.
+pub fn run_memory(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Estimate> {
+    let gpu = gpu.dry()?;
+    let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
+    trainer.measure_steps(2)?;
+    Ok(Estimate::of(&gpu, 0, 0))
+}
