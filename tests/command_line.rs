@@ -225,7 +225,7 @@ fn pictures_made_from_the_bundled_data_are_classified() {
     }
     assert!(predicted.as_array().unwrap().len() == 30 && right > 20, "{right} of 30");
     let plain = done(&["predict", "--run", text(&out), text(&names[0])]).out;
-    assert!(plain.contains("picture 0.png") && plain.lines().count() == 5, "{plain}");
+    assert!(plain.contains("picture 0.png") && plain.lines().count() == 7, "{plain}");
 
     let whole = fs::read(&names[0]).unwrap();
     let broken = folder.path().join("broken.png");

@@ -154,6 +154,7 @@ fn what_a_network_does_not_have_is_named() {
     let options = ModelOptions::default();
     for (error, word) in [
         (refused("resnet19", options), "there is no \"resnet19\""),
+        (refused("tv_resnet19", options), "torchvision has no \"resnet19\"; it has mobilenet_v2"),
         (refused("vit_tiny_patch0_224", options), "patches of 0 x 0"),
         (refused("vit_huge_patch16_224", options), "there is no \"vit_huge_patch16_224\""),
         (refused("vit_tiny_patch16_224", ModelOptions { width: 0.5, ..options }), "width"),

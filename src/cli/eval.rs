@@ -1,104 +1,173 @@
 //! `wgrad eval`: a trained classifier on test images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::classifier::{Loaded, ModelArguments, load};
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::Split;
+use crate::data::{Labels, Split, list_image_folder};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::{Parameters, state_dict};
-use crate::train::evaluate::evaluate;
-use crate::train::trainer::{Learner, learner};
-use crate::train::{Recipe, RunDirectory};
+use crate::io::atomic::write_atomically;
+use crate::train::evaluate::{Evaluation, evaluate, stream_outputs};
+use crate::train::progress::Count;
+use crate::train::trainer::Learner;
 
-/// Evaluate a run's classifier on the test images
+/// Most classes whose confusion is shown whole.
+const WHOLE: usize = 20;
+/// Pairs of classes that are shown else.
+const PAIRS: usize = 15;
+
+/// Evaluate a run's classifier on its test images, or a model by name with weights from a file on a folder of images
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("named").arg("model").requires("data")))]
 pub(super) struct Eval {
     /// The run's directory
-    #[arg(default_value = "runs/latest")]
+    #[arg(default_value = "runs/latest", conflicts_with = "model")]
     run: PathBuf,
-    /// The run's data set where it is not where the run found it
+    /// Of a model: a folder of images for each class, or of test/ or val/ with these. Of a run: its data set where it has moved
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Only so many test images of each class, always the same
-    #[arg(long, value_name = "N")]
+    /// Of a run: only so many test images of each class, always the same
+    #[arg(long, value_name = "N", conflicts_with = "model")]
     per_class: Option<usize>,
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Write the whole confusion matrix, true classes by predicted ones, as CSV
+    #[arg(long, value_name = "FILE")]
+    confusion: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// A run's network with its weights, and what it was trained on.
-pub(super) struct Loaded {
-    pub recipe: Recipe,
-    pub learner: Learner,
-    pub train: Arc<crate::data::Dataset>,
-    pub params: Parameters,
-}
-
-/// Loads a finished run. Its training images give the classes and the statistics to normalise with; `data` says where they are when
-/// they have moved.
-pub(super) fn load(gpu: &Gpu, run: &std::path::Path, data: Option<&PathBuf>) -> Result<Loaded> {
-    let (run, mut recipe) = RunDirectory::open(run)?;
-    if !run.weights().exists() {
-        let command = format!("wgrad train {} --resume --out {}", recipe.method, run.path().display());
-        return Err(Error::data(
-            run.path().display().to_string(),
-            format!("has no weights yet: the run is not finished; go on with `{command}`"),
-        ));
-    }
-    if let Some(data) = data {
-        recipe.data.clone_from(data);
-    }
-    let train = recipe.labelled(Arc::new(recipe.open(Split::Train)?))?;
-    let params = Parameters::new(gpu, recipe.seed);
-    let learner = learner(&params, &recipe, &train)?;
-    state_dict::load(&params, &run.weights())?;
-    Ok(Loaded { recipe, learner, train, params })
+/// What was found, and of what.
+struct Judged {
+    found: Evaluation,
+    labels: Labels,
+    parameters: usize,
+    /// How classes were matched with folders.
+    matched: Option<String>,
+    /// Pictures that could not be read.
+    damaged: usize,
 }
 
 impl Eval {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let loaded = load(&gpu, &self.run, self.data.as_ref())?;
-        let Learner::Supervised(_) = &loaded.learner else {
+        let judged = match (&self.model.model, &self.data) {
+            (Some(name), Some(data)) => self.of_model(&gpu, name, data)?,
+            _ => self.of_run(&gpu)?,
+        };
+        if let Some(path) = &self.confusion {
+            write_atomically(path, csv(&judged).as_bytes())?;
+        }
+        if self.json {
+            let Judged { found, labels, parameters, matched, damaged } = &judged;
+            say(format!(
+                "{:#}",
+                json!({
+                    "images": found.images(), "accuracy": found.accuracy(), "top_5": found.top_5(), "loss": found.loss(),
+                    "confusion": found.confusion, "classes": labels.names(), "parameters": parameters, "matched": matched, "damaged": damaged,
+                })
+            ))?;
+        } else {
+            say(text(&judged))?;
+        }
+        Ok(if judged.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn of_run(&self, gpu: &Gpu) -> Result<Judged> {
+        let Loaded { recipe, learner, train, params } = load(gpu, &self.run, self.data.as_ref())?;
+        let Learner::Supervised(mut learner) = learner else {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
-        let mut test = loaded.recipe.open(Split::Test)?;
+        self.model.fold(&mut learner.model)?;
+        let mut test = recipe.open(Split::Test)?;
         if let Some(per_class) = self.per_class {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;
         }
         let test = Arc::new(test);
-        let preprocessing = loaded.recipe.preprocessing("none", 0, &loaded.train)?;
-        let found = evaluate(&gpu, loaded.learner.network(), &test, &preprocessing)?;
-        if self.json {
-            say(format!(
-                "{:#}",
-                json!({ "images": test.len(), "accuracy": found.accuracy(), "loss": found.loss, "confusion": found.confusion, "classes": test.class_names(), "parameters": loaded.params.count() })
-            ))?;
-            return Ok(ExitCode::SUCCESS);
+        let found = evaluate(gpu, &learner.model, &test, &recipe.preprocessing("none", 0, &train)?)?;
+        let labels = Labels::new(test.class_names().to_vec());
+        Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0 })
+    }
+
+    fn of_model(&self, gpu: &Gpu, name: &str, data: &Path) -> Result<Judged> {
+        let (folders, mut files) = list_image_folder(data)?;
+        let classifier = self.model.of_model(gpu, name)?;
+        let (classes, matched) = classifier.labels.match_folders(&folders)?;
+        for (_, label) in &mut files {
+            *label = classes.get(*label as usize).map_or(-1, |class| *class as i32);
         }
-        say(format!(
-            "accuracy {:.2} % of {} images, loss {:.4}, {} parameters\n",
-            100.0 * found.accuracy(),
-            test.len(),
-            found.loss,
-            loaded.params.count()
-        ))?;
-        let names = test.class_names();
+        let total = classifier.labels.names().len();
+        let mut found = Evaluation::new(total);
+        let mut damaged = 0;
+        let mut count = Count::new("eval", files.len());
+        stream_outputs(gpu, classifier.network.as_ref(), &files, total, &classifier.input, |read, outputs| {
+            found.add(outputs, &read.batch.labels);
+            read.damaged.iter().for_each(|error| count.say(&format!("passed over: {error}")));
+            damaged += read.damaged.len();
+            count.advance(read.batch.indices.len() + read.damaged.len());
+            Ok(())
+        })?;
+        if found.images() == 0 {
+            return Err(Error::data(data.display().to_string(), format!("none of its {damaged} pictures can be read")));
+        }
+        let matched = format!("{} folders matched with {total} classes by {matched}", folders.len());
+        Ok(Judged { found, labels: classifier.labels, parameters: classifier.params.count(), matched: Some(matched), damaged })
+    }
+}
+
+/// What is said of an evaluation: figures, and the confusion of few classes or the most frequent mistakes among many.
+fn text(judged: &Judged) -> String {
+    let Judged { found, labels, parameters, matched, damaged } = judged;
+    let names = labels.names();
+    let top_5 = if names.len() > 5 { format!(", top-5 {:.2} %", 100.0 * found.top_5()) } else { String::new() };
+    let mut text = format!(
+        "accuracy {:.2} %{top_5} of {} images, loss {:.4}, {parameters} parameters\n",
+        100.0 * found.accuracy(),
+        found.images(),
+        found.loss()
+    );
+    text.extend(matched.iter().map(|matched| format!("{matched}\n")));
+    if *damaged > 0 {
+        text.push_str(&format!("{damaged} pictures could not be read\n"));
+    }
+    text.push('\n');
+    if names.len() <= WHOLE {
         let head: Vec<String> = (0..names.len()).map(|i| i.to_string()).collect();
         let mut table = Table::new(&[&["true \\ predicted"], head.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
         for (index, (name, row)) in names.iter().zip(&found.confusion).enumerate() {
             let counts = row.iter().map(ToString::to_string);
             table.row(&[format!("{index} {name}")].into_iter().chain(counts).collect::<Vec<_>>());
         }
-        say(table)?;
-        Ok(ExitCode::SUCCESS)
+        return text + &table.to_string();
     }
+    let mistakes = found.mistakes();
+    if mistakes.is_empty() {
+        return text;
+    }
+    let mut table = Table::of_words(&["true", "predicted", "images"]);
+    for (truth, predicted, images) in mistakes.iter().take(PAIRS) {
+        table.row(&[labels.name(*truth), labels.name(*predicted), images.to_string()]);
+    }
+    text + &table.to_string()
+}
+
+/// The confusion matrix with the classes' names.
+fn csv(judged: &Judged) -> String {
+    let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+    let names: Vec<String> = judged.labels.names().iter().map(quoted).collect();
+    let mut text = format!("\"true \\ predicted\",{}\n", names.join(","));
+    for (name, row) in names.iter().zip(&judged.found.confusion) {
+        let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("{name},{}\n", counts.join(",")));
+    }
+    text
 }

@@ -1,6 +1,7 @@
 //! The command line, one file a command.
 
 mod bench;
+mod classifier;
 mod demo;
 mod device;
 mod doctor;

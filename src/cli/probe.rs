@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::classifier::load;
 use super::device;
-use super::eval::load;
 use super::output::say;
 use super::table::Table;
 use crate::data::Split;

@@ -27,6 +27,30 @@ pub fn read_image_folder(folder: &Path, options: ImageOptions) -> Result<Dataset
     decode_all(folder.display().to_string(), list_classes(folder)?, options)
 }
 
+/// The classes of an image folder by name, and its images with the place of their class: those of `folder/test/<class>/*` (or `val`,
+/// ...) where there is such a folder, else of `folder/<class>/*`.
+///
+/// # Errors
+/// As [`read_image_folder`], of what can be seen without opening an image.
+pub fn list_image_folder(folder: &Path) -> Result<(Vec<String>, Vec<(PathBuf, i32)>)> {
+    let root = split_folder(folder, Split::Test).unwrap_or_else(|| folder.to_path_buf());
+    let (names, files): (Vec<String>, Vec<Vec<PathBuf>>) = list_classes(&root)?.into_iter().unzip();
+    let labelled = (0..).zip(files).flat_map(|(label, files)| files.into_iter().map(move |file| (file, label)));
+    Ok((names, labelled.collect()))
+}
+
+/// All images of a folder and the folders in it, by name; hidden ones, and folders that are links, are passed over.
+///
+/// # Errors
+/// [`Error::Io`] where a folder cannot be read.
+pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut pictures = list(folder, is_image)?;
+    for inner in list(folder, |path| path.is_dir() && !path.is_symlink())? {
+        pictures.extend(list_pictures(&inner)?);
+    }
+    Ok(pictures)
+}
+
 /// Whether a folder looks like images by class, with or without a folder for each split.
 pub(super) fn recognise(folder: &Path) -> bool {
     split_folder(folder, Split::Train).is_some()

@@ -13,6 +13,8 @@
 //! | `folder` | PNG and JPEG images, a folder a class |
 //! | `picture` | one PNG or JPEG file |
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
+//! | `stream` | pictures read ahead, batch by batch |
+//! | `labels` | what classes are called |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
 mod augmentation;
@@ -22,17 +24,21 @@ mod device;
 mod folder;
 mod gzip;
 mod idx;
+mod labels;
 mod loader;
 mod open;
 mod picture;
 mod resample;
+mod stream;
 
 pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch};
-pub use folder::{read_image_folder, read_image_split};
+pub use folder::{list_image_folder, list_pictures, read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
+pub use labels::{Labels, Matched};
 pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
-pub use picture::{ImageOptions, read_pictures};
+pub use picture::ImageOptions;
+pub use stream::{PictureBatch, stream_pictures};

@@ -75,20 +75,14 @@ impl ImageOptions {
     }
 }
 
-/// The pixels of several image files, one after the other: the images of a [`Dataset`](super::Dataset) of squares.
-///
-/// # Errors
-/// [`Error::Io`](crate::error::Error) or [`Error::Data`](crate::error::Error) naming the first file that cannot be read or is no PNG or JPEG.
-pub fn read_pictures(paths: &[std::path::PathBuf], options: ImageOptions) -> Result<Vec<u8>> {
-    let mut pixels = Vec::with_capacity(paths.len() * options.image_bytes()?);
-    for path in paths {
-        pixels.extend(decode(path, options)?);
-    }
-    Ok(pixels)
-}
-
 /// The pixels of one image file, `options.image_bytes()` bytes of them.
 pub(super) fn decode(path: &Path, options: ImageOptions) -> Result<Vec<u8>> {
+    // Files come from anywhere; one that makes its decoder panic must not end a run over thousands.
+    let crashed = |_| Err(Error::data(path.display().to_string(), "this image made its decoder crash"));
+    std::panic::catch_unwind(|| read(path, options)).unwrap_or_else(crashed)
+}
+
+fn read(path: &Path, options: ImageOptions) -> Result<Vec<u8>> {
     let wrong = |error: &dyn std::fmt::Display| {
         let message = format!("expected a PNG or JPEG image, found: {error}");
         Error::data(path.display().to_string(), message)

@@ -2,7 +2,7 @@
 
 use super::mobilenet::tables::{EFFICIENTNET, EFFICIENTNET_LITE};
 use super::mobilenet::{MobileNet, MobileNetConfig};
-use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig};
+use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig, torchvision};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 
@@ -56,7 +56,8 @@ pub struct Model {
 /// The names that [`model`] knows without parameters in them. Besides, `mobilenetv1_NNN` and `mobilenetv2_NNN` take any width in hundredths,
 /// `mobilenetv3_large_NNN` and `mobilenetv3_small_NNN`, too, and `efficientnet_phiX` is scaled by the coefficient X,
 /// and `vit_SIZE_patchP_R` has patches of P for images of R. `tf_` before a name of
-/// the mobile family means TensorFlow's padding and epsilon; a tag behind a dot is passed over.
+/// the mobile family means TensorFlow's padding and epsilon; `tv_` before torchvision's name of a network its batch norms;
+/// a tag behind a dot is passed over.
 pub const MODELS: &[&str] = &[
     "mobilenetv1_025",
     "mobilenetv1_050",
@@ -167,6 +168,10 @@ fn vit(name: &str) -> Option<VitConfig> {
 /// [`Error::Argument`] listing [`MODELS`] where the name is none of them, or naming an option that the network does not have.
 pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     let structure = name.split_once('.').filter(|_| !name.starts_with("efficientnet_phi")).map_or(name, |(structure, _)| structure);
+    if let Some(own) = structure.strip_prefix("tv_") {
+        let (timm, eps, momentum) = torchvision::network(own)?;
+        return Ok(model(timm, options)?.with_norm(eps, momentum));
+    }
     let (rest, tensorflow) = structure.strip_prefix("tf_").map_or((structure, false), |rest| (rest, true));
     if let Some((config, resolution)) = mobile(rest, options.width) {
         let mut config = config?;
@@ -227,6 +232,17 @@ impl Architecture {
 }
 
 impl Model {
+    /// Sets eps and momentum of all batch norms.
+    #[must_use]
+    pub fn with_norm(mut self, eps: f32, momentum: f32) -> Self {
+        match &mut self.architecture {
+            Architecture::MobileNet(config) => (config.style.eps, config.style.momentum) = (eps, momentum),
+            Architecture::ResNet(config) => (config.eps, config.momentum) = (eps, momentum),
+            Architecture::Vit(_) | Architecture::SmallCnn(_) | Architecture::Pixels(_) => {}
+        }
+        self
+    }
+
     /// Makes the network with a classifier in the scope `params`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod mobilenet;
 mod pixels;
 mod preprocessing;
 mod resnet;
+pub mod torchvision;
 mod vit;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};

@@ -1,32 +1,80 @@
 //! Running a network over a data set: accuracy, confusion, features.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::images::result_size;
-use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
+use crate::data::{Augmentation, Dataset, HostBatch, ImageOptions, Loader, PackedBatch, PictureBatch, stream_pictures};
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
 
 /// Images a step when nothing is recorded, and pixels at most.
 const BATCH: usize = 250;
 const PIXELS: usize = BATCH * 64 * 64;
 
-/// How well a classifier does.
+/// How well a classifier does on the images that were [added](Self::add).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// `confusion[true class][predicted class]` counts images.
     pub confusion: Vec<Vec<usize>>,
-    /// Mean cross entropy.
-    pub loss: f64,
+    /// The sum of the cross entropies.
+    entropy: f64,
+    /// Images whose class is among the first five.
+    among_five: usize,
 }
 
 impl Evaluation {
-    /// The part of images whose class was predicted.
+    /// Of no images yet.
+    pub fn new(classes: usize) -> Self {
+        Self { confusion: vec![vec![0; classes]; classes], entropy: 0.0, among_five: 0 }
+    }
+
+    /// Compares rows of logits with the labels.
+    pub fn add(&mut self, logits: &[f32], labels: &[i32]) {
+        for (row, label) in logits.chunks_exact(self.confusion.len().max(1)).zip(labels) {
+            let label = usize::try_from(*label).unwrap_or(0);
+            let own = row.get(label).copied().unwrap_or(f32::NAN);
+            let top = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(f64::from(*v)));
+            let sum: f64 = row.iter().map(|v| (f64::from(*v) - top).exp()).sum();
+            self.entropy += top + sum.ln() - f64::from(own);
+            // Of equals the first counts as the larger one, as in `argmax`.
+            let before = row.iter().enumerate().filter(|(i, v)| **v > own || (**v == own && *i < label)).count();
+            self.among_five += usize::from(before < 5 && !own.is_nan());
+            if let Some(count) = self.confusion.get_mut(label).and_then(|r| r.get_mut(argmax(row))) {
+                *count += 1;
+            }
+        }
+    }
+
+    /// How many images were added.
+    pub fn images(&self) -> usize {
+        self.confusion.iter().flatten().sum()
+    }
+
+    /// The part of images whose class was predicted: top-1.
     pub fn accuracy(&self) -> f64 {
-        let total: usize = self.confusion.iter().flatten().sum();
         let right: usize = self.confusion.iter().enumerate().filter_map(|(i, row)| row.get(i)).sum();
-        right as f64 / total.max(1) as f64
+        right as f64 / self.images().max(1) as f64
+    }
+
+    /// The part of images whose class is among the five likeliest.
+    pub fn top_5(&self) -> f64 {
+        self.among_five as f64 / self.images().max(1) as f64
+    }
+
+    /// Mean cross entropy.
+    pub fn loss(&self) -> f64 {
+        self.entropy / self.images().max(1) as f64
+    }
+
+    /// Mistakes as (true class, predicted class, images), the most frequent first.
+    pub fn mistakes(&self) -> Vec<(usize, usize, usize)> {
+        let rows = self.confusion.iter().enumerate();
+        let cells = rows.flat_map(|(truth, row)| row.iter().enumerate().map(move |(found, count)| (truth, found, *count)));
+        let mut mistakes: Vec<_> = cells.filter(|(truth, found, count)| truth != found && *count > 0).collect();
+        mistakes.sort_by_key(|(.., count)| std::cmp::Reverse(*count));
+        mistakes
     }
 }
 
@@ -74,37 +122,79 @@ pub fn argmax(row: &[f32]) -> usize {
 /// # Errors
 /// Those of the model and of the data.
 pub fn evaluate(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation) -> Result<Evaluation> {
-    let classes = dataset.classes();
-    let logits = outputs(gpu, model, dataset, preprocessing, 0)?;
-    Ok(judge(&logits, dataset.labels(), classes))
+    let mut found = Evaluation::new(dataset.classes());
+    found.add(&outputs(gpu, model, dataset, preprocessing, 0)?, dataset.labels());
+    Ok(found)
 }
 
-/// Compares rows of logits with the labels.
-pub fn judge(logits: &[f32], labels: &[i32], classes: usize) -> Evaluation {
-    let mut confusion = vec![vec![0; classes]; classes];
-    let mut loss = 0.0;
-    for (row, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
-        let label = usize::try_from(*label).unwrap_or(0);
-        let top = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(f64::from(*v)));
-        let sum: f64 = row.iter().map(|v| (f64::from(*v) - top).exp()).sum();
-        loss += top + sum.ln() - row.get(label).map_or(f64::NAN, |v| f64::from(*v));
-        if let Some(count) = confusion.get_mut(label).and_then(|r| r.get_mut(argmax(row))) {
-            *count += 1;
-        }
-    }
-    Evaluation { confusion, loss: loss / labels.len().max(1) as f64 }
+/// Runs `model` on pictures as they are read: hands each batch with its rows of outputs to `each`, in the order of `files`.
+///
+/// # Errors
+/// As [`stream_pictures`]; those of the model; the first of `each`.
+pub fn stream_outputs(
+    gpu: &Gpu,
+    model: &dyn Module,
+    files: &[(PathBuf, i32)],
+    classes: usize,
+    input: &PictureInput,
+    mut each: impl FnMut(&PictureBatch, &[f32]) -> Result<()>,
+) -> Result<()> {
+    let (options, preprocessing) = (input.options, &input.preprocessing);
+    let size = [options.size, options.size, if options.grey { 1 } else { 3 }];
+    // One batch behind, so that neither host nor device waits for the other.
+    let mut running: Option<(PictureBatch, Option<Pending>)> = None;
+    let mut hand_over = |(pictures, outputs): (PictureBatch, Option<Pending>)| {
+        let bytes = outputs.map_or(Ok(vec![]), Pending::wait)?;
+        each(&pictures, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes))
+    };
+    stream_pictures(files, classes, options, input.batch, |pictures| {
+        let outputs = if pictures.batch.indices.is_empty() {
+            None
+        } else {
+            let images = preprocessing.apply(&PackedBatch::upload(gpu, &pictures.batch, size, size[2])?.unpack()?, 0, 0)?;
+            Some(model.forward(&images, Mode::Eval)?.read_later()?)
+        };
+        running.replace((pictures, outputs)).map_or(Ok(()), &mut hand_over)
+    })?;
+    running.map_or(Ok(()), hand_over)
+}
+
+/// How picture files become batches of a network's input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureInput {
+    /// Size, colour, crop.
+    pub options: ImageOptions,
+    /// What is done to pictures of that size.
+    pub preprocessing: Augmentation,
+    /// Pictures at once.
+    pub batch: usize,
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
     use super::*;
 
     #[test]
     fn accuracy_and_loss_of_known_logits() {
-        let found = judge(&[2.0, 0.0, 0.0, 1.0, 3.0, 3.0], &[0, 0, 1], 2);
+        let mut found = Evaluation::new(2);
+        found.add(&[2.0, 0.0, 0.0, 1.0], &[0, 0]);
+        found.add(&[3.0, 3.0], &[1]);
         assert_eq!(found.confusion, vec![vec![1, 1], vec![1, 0]]);
         assert!((found.accuracy() - 1.0 / 3.0).abs() < 1e-12);
         let expected = (0.126_928 + 1.313_262 + std::f64::consts::LN_2) / 3.0;
-        assert!((found.loss - expected).abs() < 1e-5, "{}", found.loss);
+        assert!((found.loss() - expected).abs() < 1e-5, "{}", found.loss());
+        assert_eq!((found.images(), found.top_5(), found.mistakes()), (3, 1.0, vec![(0, 1, 1), (1, 0, 1)]));
+    }
+
+    #[test]
+    fn the_fifth_place_counts_and_the_sixth_does_not() {
+        let mut found = Evaluation::new(7);
+        let row = [6.0, 5.0, 4.0, 3.0, 2.0, 2.0, 0.0];
+        found.add(&[row; 3].concat(), &[4, 5, 0]);
+        assert!((found.top_5() - 2.0 / 3.0).abs() < 1e-12);
+        found.add(&[f32::NAN; 7], &[3]);
+        assert!((found.top_5() - 0.5).abs() < 1e-12);
+        assert_eq!(found.mistakes()[..2], [(4, 0, 1), (5, 0, 1)]);
     }
 }

@@ -4,20 +4,21 @@ use std::path::Path;
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
-use crate::io::{Archive, HostTensor};
+use crate::io::{HostTensor, open_weights};
 use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_dict};
 
 /// What networks and methods call the part that only their own task needs.
 const HEADS: [&str; 4] = ["classifier", "fc", "head", "proj"];
 
 /// Fills a model from the weights of another task: all but its `head`, which starts anew where the file has none, or one for another number of
-/// classes. Lines that say so, and which heads of the file were left out.
+/// classes: with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features are only in the way. Returns lines
+/// that say so, and which heads of the file were left out.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Data`] as [`Archive::load`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
+/// [`Error::Io`], [`Error::Data`] as [`open_weights`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
 pub fn begin_from(params: &Parameters, head: &str, path: &Path) -> Result<Vec<String>> {
     let source = path.display().to_string();
-    let mut archive = Archive::load(path)?;
+    let mut archive = open_weights(path)?;
     let state = state_dict::state(params)?;
     let mut notes = Vec::new();
     let (weight, classes) = (format!("{head}.weight"), |tensor: &HostTensor| tensor.shape().dim(0));
@@ -38,11 +39,16 @@ pub fn begin_from(params: &Parameters, head: &str, path: &Path) -> Result<Vec<St
         }
     }
     // Nothing is written where anything is wrong.
-    let has = |name: &String| archive.tensors.contains_key(name) || (!notes.is_empty() && matches(head, name));
-    let missing: Vec<&str> = state.iter().map(|(name, _)| name).filter(|name| !has(name)).map(String::as_str).collect();
+    let has = |name: &str| archive.tensors.contains_key(name) || (!notes.is_empty() && matches(head, name));
+    let slots = params.slots();
+    let missing: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).filter(|name| !has(name)).collect();
     let extra: Vec<&str> = archive.tensors.keys().filter(|key| !state.iter().any(|(name, _)| name == *key)).map(String::as_str).collect();
     if missing.is_empty() && extra.is_empty() {
-        return state_dict::from_archive(params, &archive, &source).map(|_| notes);
+        let report = state_dict::from_archive(params, &archive, &source)?;
+        for head in report.missing.iter().filter_map(|name| params.get(name)) {
+            head.plain()?.write(&vec![0.0f32; head.slot()?.shape.elements()])?;
+        }
+        return Ok(notes);
     }
     let list = |names: &[&str]| if names.is_empty() { "none".to_string() } else { names.join(", ") };
     Err(Error::data(source, format!("does not fit the model; missing: {}; not in the model: {}", list(&missing), list(&extra))))

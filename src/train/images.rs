@@ -6,6 +6,7 @@ use super::recipe::Recipe;
 use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with};
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
+use crate::models;
 
 /// Where the numbers to normalise by may come from: `auto` is `data` for a network that begins anew, else what its weights expect.
 pub const NORMALIZATIONS: [&str; 4] = ["auto", "data", "imagenet", "inception"];
@@ -59,13 +60,10 @@ impl Recipe {
     }
 
     fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
-        let normalize = match self.normalize.as_str() {
-            "auto" if self.weights.is_empty() => "data",
-            "auto" => published(&self.model),
-            name => name,
-        };
-        let (mean, std) = match normalize {
-            "data" => {
+        let published = models::preprocessing(&self.model).map(|p| (p.mean, p.std));
+        let (mean, std) = match self.normalize.as_str() {
+            "auto" if !self.weights.is_empty() => published?,
+            "auto" | "data" => {
                 let statistics = dataset.statistics();
                 // A grey image's colours have its own statistics.
                 let spread = |values: Vec<f32>| if values.len() == 1 { values.repeat(3) } else { values };
@@ -94,13 +92,4 @@ pub(super) fn result_size(augmentation: &Augmentation, size: [usize; 2]) -> [usi
         Step::RandomResizedCrop { size: Some(to), .. } | Step::CenterResize { size: to, .. } => *to,
         _ => size,
     })
-}
-
-/// What the published weights of a network expect.
-fn published(model: &str) -> &'static str {
-    match model {
-        name if name.starts_with("cnn_") || name == "pixels" => "data",
-        name if name.starts_with("tf_") || name.starts_with("efficientnet_lite") || name.starts_with("vit_") => "inception",
-        _ => "imagenet",
-    }
 }

@@ -40,16 +40,7 @@ pub struct Progress {
 impl Progress {
     /// Progress over `steps` steps of `batch` images, of which `done` are behind.
     pub fn new(style: Style, label: &str, steps: u64, done: u64, batch: usize) -> Self {
-        let bar = (style == Style::Auto && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::new(steps).with_position(done);
-            // The template is constant; should it ever be wrong, the default bar is shown.
-            let style =
-                ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar.set_style(style);
-            bar.set_prefix(label.to_string());
-            bar.set_message("compiling kernels");
-            bar
-        });
+        let bar = if style == Style::Auto { bar(label, steps).map(|bar| bar.with_position(done)) } else { None };
         Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None }
     }
 
@@ -105,6 +96,67 @@ impl Progress {
 
     /// Removes the bar.
     pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar of `length`, where stderr is a terminal.
+fn bar(label: &str, length: u64) -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new(length);
+        // The template is constant; should it ever be wrong, the default bar is shown.
+        bar.set_style(ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(label.to_string());
+        bar.set_message("compiling kernels");
+        bar
+    })
+}
+
+/// How much of a known amount of work is done: a bar on a terminal, a plain line now and then otherwise.
+pub struct Count {
+    bar: Option<ProgressBar>,
+    label: String,
+    total: u64,
+    done: u64,
+    begun: Instant,
+    shown: Instant,
+}
+
+impl Count {
+    /// Nothing of `total` pieces is done.
+    pub fn new(label: &str, total: usize) -> Self {
+        let (total, now) = (total as u64, Instant::now());
+        Self { bar: bar(label, total), label: label.into(), total, done: 0, begun: now, shown: now }
+    }
+
+    /// So many more are done.
+    pub fn advance(&mut self, pieces: usize) {
+        self.done += pieces as u64;
+        let rate = self.done as f64 / self.begun.elapsed().as_secs_f64().max(1e-9);
+        let left = Duration::from_secs_f64((self.total.saturating_sub(self.done) as f64 / rate.max(1e-9)).min(1e9));
+        let speed = format!("{rate:.1} images/s, {} left", clock(left));
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done);
+            bar.set_message(speed);
+        } else if self.shown.elapsed() >= LINES {
+            self.shown = Instant::now();
+            eprintln!("{} {}/{}  {speed}", self.label, self.done, self.total);
+        }
+    }
+
+    /// Shows a line of its own.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
