@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{Dataset, ImageOptions, Labels, Split, open};
+use crate::data::{Augmentation, Dataset, ImageOptions, Labels, Split, Step};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::{Interpolation, Preprocessing};
@@ -86,7 +86,7 @@ pub(super) fn load(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Load
     if let Some(data) = data {
         recipe.data.clone_from(data);
     }
-    let train = Arc::new(open(&recipe.data, Split::Train)?);
+    let train = recipe.labelled(Arc::new(recipe.open(Split::Train)?))?;
     let params = Parameters::new(gpu, recipe.seed);
     let learner = learner(&params, &recipe, &train)?;
     state_dict::load(&params, &run.weights())?;
@@ -96,7 +96,7 @@ pub(super) fn load(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Load
 impl ModelArguments {
     /// The classifier of a run, for pictures.
     pub(super) fn of_run(&self, gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Classifier> {
-        let Loaded { learner, train, params, .. } = load(gpu, run, data)?;
+        let Loaded { recipe, learner, train, params } = load(gpu, run, data)?;
         let Learner::Supervised(learner) = learner else {
             let message = "holds an encoder without a classifier; train one with `wgrad train supervised`";
             return Err(Error::argument(run.display().to_string(), message));
@@ -106,11 +106,7 @@ impl ModelArguments {
             return Err(Error::data(train.name(), message));
         }
         let options = ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() };
-        let statistics = train.statistics();
-        let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
-        mean.iter_mut().zip(statistics.mean).for_each(|(to, from)| *to = from);
-        std.iter_mut().zip(statistics.std).for_each(|(to, from)| *to = from);
-        let input = PictureInput { options, mean, std, batch: self.batch.into() };
+        let input = PictureInput { options, preprocessing: recipe.preprocessing("none", 0, &train)?, batch: self.batch.into() };
         let mut network = learner.model;
         self.fold(&mut network)?;
         Ok(Classifier { network: Box::new(network), params, labels: Labels::new(train.class_names().to_vec()), input })
@@ -135,7 +131,8 @@ impl ModelArguments {
         let mut network = models::Classifier::new(&params, backbone, classes)?;
         state_dict::fill(&params, &archive, &weights.display().to_string(), &[])?;
         let Preprocessing { mean, std, .. } = preprocessing;
-        let input = PictureInput { options: preprocessing.into(), mean, std, batch: self.batch.into() };
+        let normalize = Augmentation::new(0, [Step::Normalize { mean, std }]);
+        let input = PictureInput { options: preprocessing.into(), preprocessing: normalize, batch: self.batch.into() };
         self.fold(&mut network)?;
         Ok(Classifier { network: Box::new(network), params, labels, input })
     }
