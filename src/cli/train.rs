@@ -45,7 +45,7 @@ pub(super) struct Options {
     /// The network, by timm's name
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Weights to begin from; the network is then as it was published, and a head for other classes starts anew
+    /// Weights to begin from, by defaults for fine-tuning; a head for other classes starts anew
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
     /// What stays as it is: `backbone`, or names and scopes with `*` for any text and commas between
@@ -114,6 +114,7 @@ impl Options {
     fn recipe(&self, method: &str) -> Result<Recipe> {
         let mut recipe = match &self.recipe {
             Some(path) => Recipe::read(path)?,
+            None if self.weights.is_some() => Recipe::finetuning(method, self.freeze.as_deref().unwrap_or_default()),
             None => Recipe::defaults(method),
         };
         if let Some(data) = &self.data {
@@ -121,7 +122,6 @@ impl Options {
         }
         if let Some(weights) = &self.weights {
             recipe.weights.clone_from(weights);
-            recipe.stem_stride = 0;
         }
         let texts = [(&mut recipe.model, &self.model), (&mut recipe.freeze, &self.freeze)];
         texts.into_iter().filter_map(|(to, given)| Some((to, given.as_ref()?))).for_each(|(to, given)| to.clone_from(given));

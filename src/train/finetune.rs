@@ -70,7 +70,7 @@ impl Recipe {
                 Some(thawed) => drop(params.freeze(thawed, false)?),
             }
         }
-        if self.freeze_batch_norm {
+        if self.freeze_batch_norm && params.slots().iter().any(|slot| slot.role == Role::Statistic) {
             params.freeze("*running_*", true)?;
         }
         let values: Vec<_> = params.slots().into_iter().filter(|slot| slot.role != Role::Statistic).collect();

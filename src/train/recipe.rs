@@ -136,6 +136,17 @@ impl Recipe {
         }
     }
 
+    /// Defaults of a run from weights: the network as it was published, and a rate for a new head alone (`backbone` frozen) or, where more
+    /// is trained, one that good features survive (docs/transfer.md).
+    pub fn finetuning(method: &str, freeze: &str) -> Self {
+        let recipe = Self { stem_stride: 0, freeze: freeze.into(), learning_rate: 0.02, ..Self::defaults(method) };
+        if freeze == "backbone" {
+            return recipe;
+        }
+        let (optimizer, learning_rate, clip_norm) = ("adamw".into(), 3e-4, 1.0);
+        Self { optimizer, learning_rate, clip_norm, layer_decay: 0.85, freeze_batch_norm: true, ..recipe }
+    }
+
     /// Parses a recipe; what it leaves out takes its method's default.
     ///
     /// # Errors
@@ -264,6 +275,9 @@ mod tests {
             "temperature=0",
             "momentum=2",
             "checkpoint_every=0",
+            "drop_path=1",
+            "layer_decay=1.5",
+            "resolution=5000",
         ] {
             let mut recipe = Recipe::default();
             recipe.set(bad).unwrap();
