@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tiny::{data_called, idx};
 use wgrad::data::{Split, open};
 
 fn wgrad() -> Command {
@@ -58,27 +59,9 @@ fn refused(command: &mut Command, words: &[&str]) {
     words.iter().for_each(|word| assert!(message.contains(word), "{command:?} should say \"{word}\":\n{}", ran.err));
 }
 
-fn idx(dimensions: &[usize], data: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
-    dimensions.iter().for_each(|d| bytes.extend((*d as u32).to_be_bytes()));
-    bytes.extend(data);
-    bytes
-}
-
 /// A data set in MNIST's files: 96 images to learn from, 40 to test on.
 fn data(folder: &Path) -> PathBuf {
     data_called(folder, "data")
-}
-
-fn data_called(folder: &Path, name: &str) -> PathBuf {
-    let folder = folder.join(name);
-    fs::create_dir(&folder).unwrap();
-    for (name, count) in [("train", 96), ("t10k", 40)] {
-        let (pixels, labels) = tiny::images(count);
-        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), idx(&[count, tiny::SIDE, tiny::SIDE], &pixels)).unwrap();
-        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), idx(&[count], &labels)).unwrap();
-    }
-    folder
 }
 
 /// `wgrad train METHOD` with a small model; 6 steps an epoch.

@@ -5,7 +5,7 @@ mod common;
 use common::options;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, MemoryUse, Schedule};
-use wgrad::models::{BackboneOptions, Classifier, backbone};
+use wgrad::models::{MODELS, ModelOptions, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim;
 use wgrad::tensor::{DType, Tensor};
@@ -19,15 +19,14 @@ fn device(schedule: Schedule) -> Gpu {
     Gpu::with(GpuOptions { schedule: Some(schedule), ..options() }).unwrap()
 }
 
-fn mobilenet(params: &Parameters, width: f32) -> Result<impl Module + use<>> {
-    let backbone = backbone(params, "mobilenetv1", BackboneOptions { width, ..Default::default() })?;
-    Classifier::new(params, backbone, CLASSES)
+fn mobilenet(params: &Parameters) -> Result<impl Module + use<>> {
+    model("mobilenetv1_025", ModelOptions::default())?.classifier(params, CLASSES)
 }
 
 /// Training steps as a user writes them, as they are and then captured, and what the memory was after each.
 fn train(gpu: &Gpu, optimizer: &str) -> Vec<MemoryUse> {
     let params = Parameters::new(gpu, 0);
-    let model = mobilenet(&params, 0.25).unwrap();
+    let model = mobilenet(&params).unwrap();
     let mut optimizer = optim::named(optimizer, &params, 0.9, optim::Common::default()).unwrap();
     let labels = Tensor::from_slice(gpu, &[0i32, 1, 2, 9], [4]).unwrap();
     let batch = vec![Tensor::full(gpu, IMAGES, 0.5).unwrap(), labels];
@@ -52,7 +51,7 @@ fn the_prediction_is_what_training_needs() {
     for schedule in Schedule::ALL {
         let gpu = device(schedule);
         for optimizer in ["sgd", "adamw"] {
-            let predicted = training_memory(&gpu, |params| mobilenet(params, 0.25), IMAGES, optimizer).unwrap();
+            let predicted = training_memory(&gpu, mobilenet, IMAGES, optimizer).unwrap();
             let real = device(schedule);
             let found = train(&real, optimizer);
             let last = found[2];
@@ -67,8 +66,8 @@ fn the_prediction_is_what_training_needs() {
 #[test]
 fn inference_needs_what_was_predicted() {
     let gpu = device(Schedule::Cpu);
-    let predicted = inference_memory(&gpu, |params| mobilenet(params, 0.25), IMAGES).unwrap();
-    let model = mobilenet(&Parameters::new(&gpu, 0), 0.25).unwrap();
+    let predicted = inference_memory(&gpu, mobilenet, IMAGES).unwrap();
+    let model = mobilenet(&Parameters::new(&gpu, 0)).unwrap();
     let images = Tensor::full(&gpu, IMAGES, 0.5).unwrap();
     for _ in 0..2 {
         model.forward(&images, Mode::Eval).unwrap().to_vec::<f32>().unwrap();
@@ -132,4 +131,45 @@ fn parameters_are_compact_once_there_is_an_optimizer() {
     assert_eq!(more, values());
     let state = sgd.state().unwrap()[0].1.to_vec::<f32>().unwrap();
     assert!(state.len() < 140_300 && state.iter().enumerate().all(|(i, v)| *v == if i < states[0].1.elements() { 2.0 } else { 0.0 }));
+}
+
+fn wgrad(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_wgrad")).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> serde_json::Value {
+    let output = wgrad(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn models_are_listed_with_what_they_cost() {
+    let list = json(&["models", "--json"]);
+    let names: Vec<_> = list.as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(names, MODELS);
+    let b0 = &list[names.iter().position(|n| *n == "efficientnet_b0").unwrap()];
+    // Table 2 of Tan and Le 2019: 5.3 M and 0.39 B.
+    assert_eq!((b0["parameters"].as_u64(), b0["resolution"].as_u64()), (Some(5_288_548), Some(224)));
+    assert_eq!(b0["multiply_adds"].as_u64().unwrap() / 1_000_000, 385);
+    let table = String::from_utf8(wgrad(&["models"]).stdout).unwrap();
+    assert!(table.lines().any(|l| l.starts_with("efficientnet_b0 ") && l.contains("5.29 M") && l.contains("0.39 G")), "{table}");
+}
+
+#[test]
+fn a_model_is_shown_layer_by_layer() {
+    let options = ["models", "mobilenetv1_025", "--resolution", "64", "--batch", "4", "--classes", "10", "--optimizer", "adamw"];
+    let shown = json(&[&options[..], &["--json"]].concat());
+    let layers = shown["layers"].as_array().unwrap();
+    for key in ["parameters", "multiply_adds", "activation_bytes"] {
+        let sum: u64 = layers.iter().map(|l| l[key].as_u64().unwrap()).sum();
+        assert_eq!(shown[key].as_u64(), Some(sum), "{key}");
+    }
+    let gpu = Gpu::new().unwrap();
+    let predicted = training_memory(&gpu, mobilenet, IMAGES, "adamw").unwrap();
+    assert_eq!(shown["training"]["device_memory_bytes"].as_u64(), Some(predicted.held));
+    let text = String::from_utf8(wgrad(&options).stdout).unwrap();
+    assert!(text.contains("blocks.0.0.conv_dw") && text.contains("batches of 4"), "{text}");
+    let wrong = wgrad(&["models", "efficientnet_b9"]);
+    assert!(wrong.status.code() == Some(1) && String::from_utf8_lossy(&wrong.stderr).contains("efficientnet_b7"));
 }

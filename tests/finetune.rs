@@ -1,8 +1,16 @@
 //! Fine-tuning: what is frozen does not move by a bit, groups have rates of their own, weights of one task begin another.
 
 mod common;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use common::gpu;
+use wgrad::data::Split;
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::models::{Classifier, SmallCnn, SmallCnnConfig};
@@ -10,6 +18,8 @@ use wgrad::nn::{DropPath, Init, Kind, Linear, Mode, Module, ParameterGroup, Para
 use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Optimizer, Sgd, SgdConfig};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::train::progress::Style;
+use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
 type Net = Classifier<SmallCnn>;
 
@@ -167,4 +177,154 @@ fn groups_have_their_own_rates_and_decay() {
     }
     let message = params.freeze("blocks.2", true).unwrap_err().to_string();
     assert!(message.contains("blocks.2") && message.contains("head.weight"), "{message}");
+}
+
+/// A recipe of few steps on small images.
+fn recipe(data: PathBuf) -> Recipe {
+    Recipe {
+        data,
+        model: "cnn_16_32_64".into(),
+        batch: 16,
+        epochs: 2,
+        augmentation: "grey_simclr".into(),
+        learning_rate: 0.05,
+        checkpoint_every: 4,
+        ..Recipe::default()
+    }
+}
+
+fn trainer(recipe: &Recipe) -> wgrad::error::Result<Trainer> {
+    Trainer::new(&gpu(), recipe.clone(), Arc::new(recipe.open(Split::Train)?))
+}
+
+/// The weights of a run on `data` to its end.
+fn weights_of(recipe: &Recipe, path: &Path) -> String {
+    let mut trainer = trainer(recipe).unwrap();
+    trainer.run(None, Style::Silent, &mut |_| false).unwrap();
+    trainer.save_weights(path).unwrap();
+    path.to_str().unwrap().into()
+}
+
+#[test]
+fn a_run_from_weights_that_was_killed_goes_on_to_the_same_bits_without_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ten, four) = (tiny::data_called(folder.path(), "fashion"), tiny::data_called(folder.path(), "data"));
+    let weights = weights_of(&recipe(ten), &folder.path().join("ten.safetensors"));
+    for (freeze, frozen) in [("backbone", true), ("conv1, *.bias, !classifier", false)] {
+        let recipe = Recipe {
+            weights: weights.clone(),
+            freeze: freeze.into(),
+            freeze_batch_norm: !frozen,
+            layer_decay: 0.5,
+            groups: "classifier lr=3 decay=0".into(),
+            ema: 0.9,
+            per_class: 20,
+            resolution: 24,
+            rgb: false,
+            ..recipe(four.clone())
+        };
+        let data = Arc::new(recipe.open(Split::Train).unwrap());
+        let runs = ["whole", "killed"].map(|name| RunDirectory::create(&folder.path().join(name), &recipe, &gpu()).unwrap());
+        let [whole, killed] = &runs;
+        let mut trainer = trainer(&recipe).unwrap();
+        assert_eq!(trainer.notes, ["classifier: 10 classes in the file, 4 here: starts anew"]);
+        assert_eq!(trainer.steps(), 2 * (80 / 16));
+        assert!(trainer.run(Some(whole), Style::Silent, &mut |_| false).unwrap().finished);
+        let mut other = Trainer::new(&gpu(), recipe.clone(), data.clone()).unwrap();
+        assert!(!other.run(Some(killed), Style::Silent, &mut |position| position.step == 6).unwrap().finished);
+        drop(other);
+        let moved_away = folder.path().join("gone.safetensors");
+        fs::rename(&weights, &moved_away).unwrap();
+        let checkpoint = Checkpoint::load(&killed.last_checkpoint()).unwrap();
+        let mut rest = Trainer::resume(&gpu(), &checkpoint, data).unwrap();
+        assert!(rest.notes.is_empty() && rest.run(Some(killed), Style::Silent, &mut |_| false).unwrap().finished);
+        fs::rename(&moved_away, &weights).unwrap();
+        let [after, again] = [whole, killed].map(|run| Archive::load(&run.weights()).unwrap());
+        assert_eq!(after, again, "{freeze}");
+        let mut before = Archive::load(Path::new(&weights)).unwrap();
+        before.tensors.retain(|name, _| !name.starts_with("classifier"));
+        let mut backbone = after.clone();
+        backbone.tensors.retain(|name, _| !name.starts_with("classifier"));
+        assert_eq!(moved(&before, &backbone).is_empty(), frozen, "{freeze}");
+        for folder in [whole, killed] {
+            fs::remove_dir_all(folder.path()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn epochs_may_thaw_what_earlier_ones_froze() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tiny::data_called(folder.path(), "data");
+    let recipe = Recipe { freeze: "backbone".into(), ..recipe(data) };
+    let mut trainer = trainer(&recipe).unwrap();
+    let state = |trainer: &Trainer| state_dict::to_archive(&trainer.params).unwrap();
+    let first = state(&trainer);
+    // To the end of the first epoch, in steps that are replayed by then.
+    trainer.run(None, Style::Silent, &mut |position| position.step == 6).unwrap();
+    assert!(trainer.program().is_some());
+    let second = state(&trainer);
+    assert_eq!(moved(&first, &second), ["classifier.bias", "classifier.weight"]);
+    trainer.params.freeze("conv3", false).unwrap();
+    trainer.params.freeze("bn3", false).unwrap();
+    trainer.run(None, Style::Silent, &mut |_| false).unwrap();
+    let last = moved(&second, &state(&trainer));
+    assert!(last.iter().all(|name| ["classifier", "conv3", "bn3"].iter().any(|scope| name.starts_with(scope))), "{last:?}");
+    assert_eq!(last.len(), 8);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tiny::data_called(folder.path(), "data");
+    let good = recipe(data);
+    let weights = weights_of(&Recipe { epochs: 1, ..good.clone() }, &folder.path().join("weights.safetensors"));
+    let refused = |recipe: Recipe, words: &[&str]| {
+        let message = trainer(&recipe).err().unwrap().to_string();
+        words.iter().for_each(|word| assert!(message.contains(word), "{message} should say {word}"));
+    };
+    refused(Recipe { freeze: "blocks.3".into(), ..good.clone() }, &["\"blocks.3\"", "conv1.weight", "* stands for any text"]);
+    refused(Recipe { freeze: "*".into(), ..good.clone() }, &["freeze", "nothing to train"]);
+    refused(Recipe { groups: "conv1 rate=2".into(), ..good.clone() }, &["groups", "\"rate=2\""]);
+    refused(Recipe { normalize: "mean".into(), ..good.clone() }, &["normalize", "\"mean\"", "imagenet"]);
+    refused(Recipe { per_class: 25, ..good.clone() }, &["expected 25 images of class"]);
+    refused(Recipe { weights: "nowhere.safetensors".into(), ..good.clone() }, &["nowhere.safetensors", "no such file"]);
+    refused(Recipe { weights: weights.clone(), rgb: true, ..good.clone() }, &["conv1.weight", "[16, 1, 3, 3]", "[16, 3, 3, 3]"]);
+    refused(Recipe { weights: weights.clone(), model: "mobilenetv1_025".into(), ..good.clone() }, &["conv_stem.weight", "conv1.weight"]);
+    // An encoder that was trained without labels begins a classifier; its projector is left out.
+    let encoder = Recipe { epochs: 1, batch: 16, model: good.model.clone(), data: good.data.clone(), ..Recipe::defaults("simclr") };
+    let weights = weights_of(&encoder, &folder.path().join("encoder.safetensors"));
+    let trainer = trainer(&Recipe { weights, ..good }).unwrap();
+    assert_eq!(trainer.notes, ["classifier: not in the file: starts anew", "proj: in the file, not in the model: not used"]);
+}
+
+#[test]
+fn the_program_fine_tunes_and_says_what_starts_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ten, four] = ["fashion", "data"].map(|name| tiny::data_called(folder.path(), name));
+    let text = |path: &Path| path.to_str().unwrap().to_string();
+    let wgrad = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad"));
+        let output = command.args(arguments).env("WGRAD_TUNING", "off").output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}\n{words}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), words)
+    };
+    let out = ["first", "second"].map(|name| text(&folder.path().join(name)));
+    let small = ["train", "supervised", "--model", "mobilenetv1_025", "--resolution", "32", "--set", "batch=16", "--set", "epochs=1"];
+    wgrad(&[&small[..], &["--set", "rgb=true", "--set", "stem_stride=0", "--data", &text(&ten), "--out", &out[0]]].concat());
+    let weights = format!("{}/weights.safetensors", out[0]);
+    let tuned = ["--set", "rgb=true", "--weights", &weights, "--freeze", "backbone", "--data", &text(&four), "--out", &out[1]];
+    let (_, words) = wgrad(&[&small[..], &tuned].concat());
+    assert!(words.contains("classifier: 10 classes in the file, 4 here: starts anew"), "{words}");
+    let [before, after] = [0, 1].map(|at| Archive::load(&Path::new(&out[at]).join("weights.safetensors")).unwrap());
+    let left = |mut archive: Archive| {
+        archive.tensors.retain(|name, _| !name.starts_with("classifier"));
+        archive
+    };
+    assert_eq!(moved(&left(before), &left(after)), Vec::<String>::new());
+    let recipe = Recipe::read(&Path::new(&out[1]).join("recipe.toml")).unwrap();
+    assert_eq!((recipe.stem_stride, recipe.resolution, recipe.freeze.as_str()), (0, 32, "backbone"));
+    let found: serde_json::Value = serde_json::from_str(&wgrad(&["eval", &out[1], "--per-class", "5", "--json"]).0).unwrap();
+    assert_eq!(found["images"], 20);
 }

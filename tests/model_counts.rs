@@ -36,6 +36,7 @@ const ROWS: &[Row] = &[
     ("mobilenetv1_075", 2_585_560, 27, &[(224, 325_400_448), (192, 239_273_472), (160, 166_396_800), (128, 106_770_432)]),
     ("mobilenetv1_050", 1_331_592, 27, &[(224, 149_497_088), (192, 109_970_432), (160, 76_524_800), (128, 49_160_192)]),
     ("mobilenetv1_025", 470_072, 27, &[(224, 41_030_272), (192, 30_212_608), (160, 21_059_200), (128, 13_570_048)]),
+    ("mobilenetv1_100h", 5_282_600, 28, &[(224, 620_120_576)]),
     ("mobilenetv1_125", 6_270_840, 27, &[(224, 879_516_800)]),
     ("mobilenetv2_140", 6_108_776, 52, &[(224, 582_195_824)]),
     ("mobilenetv2_100", 3_504_872, 52, &[(224, 300_774_272)]),
@@ -78,7 +79,7 @@ const ROWS: &[Row] = &[
 
 #[test]
 fn published_networks_count_as_published() {
-    let gpu = gpu();
+    let gpu = gpu().dry().unwrap();
     for (name, parameters, norms, costs) in ROWS {
         let model = named(name, ModelOptions::default());
         assert_eq!(model.resolution, costs[0].0, "{name}");
@@ -89,7 +90,7 @@ fn published_networks_count_as_published() {
 
 #[test]
 fn small_images_count_as_calculated() {
-    let gpu = gpu();
+    let gpu = gpu().dry().unwrap();
     let small = ModelOptions { stem_stride: Some(1), ..Default::default() };
     assert_eq!(count(&gpu, &named("efficientnet_b0", ModelOptions::default()), 10, &[32]), (4_020_358, 49, vec![8_474_848]));
     assert_eq!(count(&gpu, &named("efficientnet_b0", small), 10, &[32]), (4_020_358, 49, vec![31_979_392]));
@@ -110,7 +111,7 @@ fn mobilenet_with_full_convolutions() {
     let stages: [&[&str]; 5] = [&["cn_c64"], &["cn_r2_s2_c128"], &["cn_r2_s2_c256"], &["cn_r6_s2_c512"], &["cn_r2_s2_c1024"]];
     let config = MobileNetConfig::from_stages(&stages, [32, 0], Scaling::width(1.0), Activation::Relu, SqueezeRule::Inputs).unwrap();
     let model = Model { resolution: 224, architecture: Architecture::MobileNet(config) };
-    assert_eq!(count(&gpu(), &model, 1000, &[224]), (29_294_088, 14, vec![4_867_293_184]));
+    assert_eq!(count(&gpu().dry().unwrap(), &model, 1000, &[224]), (29_294_088, 14, vec![4_867_293_184]));
 }
 
 /// Channels (repeats) of each stage, and the head's channels, from torchvision's networks.
@@ -148,12 +149,13 @@ fn compound_scaling_rounds_as_published() {
 #[test]
 fn what_a_network_does_not_have_is_named() {
     let refused = |name: &str, options: ModelOptions| match model(name, options) {
-        Ok(model) => model.architecture.build(&Parameters::new(&gpu(), 0)).map(|_| ()).unwrap_err().to_string(),
+        Ok(model) => model.architecture.build(&Parameters::new(&gpu().dry().unwrap(), 0)).map(|_| ()).unwrap_err().to_string(),
         Err(error) => error.to_string(),
     };
     let options = ModelOptions::default();
     for (error, word) in [
         (refused("resnet19", options), "there is no \"resnet19\""),
+        (refused("tv_resnet19", options), "torchvision has no \"resnet19\"; it has mobilenet_v2"),
         (refused("vit_tiny_patch0_224", options), "patches of 0 x 0"),
         (refused("vit_huge_patch16_224", options), "there is no \"vit_huge_patch16_224\""),
         (refused("vit_tiny_patch16_224", ModelOptions { width: 0.5, ..options }), "width"),

@@ -11,7 +11,6 @@ use common::gpus;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use wgrad::error::Error;
 use wgrad::gpu::{Gpu, Schedule};
 use wgrad::ops::attributes::Value;
 use wgrad::ops::gradcheck::gradcheck_sample;
@@ -359,35 +358,17 @@ fn more_workgroups_than_one_axis_of_a_grid_holds() {
     }
 }
 
-/// A tensor just above 128 MiB, the largest binding of WebGPU's default limits: computed with where the adapter binds more, a typed
-/// error with limit and remedy where it does not.
+/// A tensor just above 128 MiB, the largest binding of WebGPU's default limits and of llvmpipe: computed with in pieces there.
 #[test]
 fn tensors_above_128_mib() {
     let (_, gpu) = &GPUS[0];
     let (rows, columns) = (8209, 4099);
-    let bytes = rows * columns * 4;
-    assert!(bytes > 128 << 20);
+    assert!(rows * columns * 4 > 128 << 20);
     let vector = |n: usize, scale: f32| -> Vec<f32> { (0..n).map(|i| (i % 61) as f32 * scale).collect() };
     let (a, b) = (vector(rows, 1.0), vector(columns, -0.5));
     let column = Tensor::from_slice(gpu, &a, [rows, 1]).unwrap();
     let row = Tensor::from_slice(gpu, &b, [columns]).unwrap();
-    let whole = column.add(&row);
-    let limit = gpu.capabilities().max_binding_bytes;
-    if limit < bytes as u64 {
-        println!("{} binds at most {limit} bytes: the error for {bytes} bytes is tested", gpu.capabilities().name);
-        let error = whole.unwrap_err();
-        let message = error.to_string();
-        assert!(matches!(error, Error::Limit { .. }), "{error:?}");
-        for words in [&bytes.to_string(), &limit.to_string(), "use a smaller batch", &gpu.capabilities().name] {
-            assert!(message.contains(words), "\"{message}\" lacks \"{words}\"");
-        }
-        // What needs no binding as large as the tensor works all the same.
-        let zeros = Tensor::zeros(gpu, [rows, columns], wgrad::tensor::DType::F32).unwrap();
-        assert_eq!(zeros.to_vec::<f32>().unwrap().iter().filter(|v| **v != 0.0).count(), 0);
-        return;
-    }
-    println!("{bytes} bytes in one tensor");
-    let whole = whole.unwrap().relu().unwrap();
+    let whole = column.add(&row).unwrap().relu().unwrap();
     let expected = |r: usize, c: usize| f64::from((a[r] + b[c]).max(0.0));
     for r in [0, 1, 4111, rows - 1] {
         let line = whole.slice(0, r, r + 1).unwrap();

@@ -14,7 +14,7 @@ use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Tuning};
 use wgrad::io::{Archive, HostTensor};
-use wgrad::train::evaluate::{evaluate, preprocessing};
+use wgrad::train::evaluate::evaluate;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
@@ -283,7 +283,9 @@ fn losses_fall_and_the_classes_are_learnt() {
             continue;
         }
         assert!(losses[5] < 0.3 * losses[0], "{losses:?}");
-        let found = evaluate(trainer.params.gpu(), trainer.learner.network(), &data, &preprocessing("none", 0, &data).unwrap()).unwrap();
+        let found =
+            evaluate(trainer.params.gpu(), trainer.learner.network(), &data, &trainer.recipe.preprocessing("none", 0, &data).unwrap())
+                .unwrap();
         assert!(found.accuracy() > 0.9, "{found:?}");
     }
 }

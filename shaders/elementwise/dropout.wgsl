@@ -3,11 +3,12 @@
 // The draws are Threefry's (include/random.wgsl), so the mask is recomputed and never stored. Key (seed, layer); ELEMENTS: element e takes word
 // e % 2 of counter (step, e / 2); otherwise the row e / row takes word 0 of counter (step, row). A draw is 24 bits, below `drop` means dropped.
 // ALIGNED: rows are multiples of 4, so a vec4 lies in one. A thread owns one vec4; n4 counts vec4s, the last one may reach into the padding.
+// Where x is a piece of a larger tensor, counters begin at `first`.
 {% include "grid.wgsl" %}
 {% include "random.wgsl" %}
 {{ input(0, "x", width=4) }}
 {{ output(1, "y", width=4) }}
-{{ params("n4: u32, row: u32, seed: u32, layer: u32, step: u32, drop: u32, scale: f32") }}
+{{ params("n4: u32, row: u32, seed: u32, layer: u32, step: u32, drop: u32, scale: f32, first: u32") }}
 
 @compute @workgroup_size(64)
 fn dropout(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -17,11 +18,11 @@ fn dropout(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
     }
     let key = vec2<u32>(p.seed, p.layer);
     {% if ELEMENTS %}
-    let bits = vec4<u32>(threefry2x32(key, vec2<u32>(p.step, 2u * i)), threefry2x32(key, vec2<u32>(p.step, 2u * i + 1u)));
+    let bits = vec4<u32>(threefry2x32(key, vec2<u32>(p.step, p.first + 2u * i)), threefry2x32(key, vec2<u32>(p.step, p.first + 2u * i + 1u)));
     {% elif ALIGNED %}
-    let bits = vec4<u32>(threefry2x32(key, vec2<u32>(p.step, 4u * i / p.row)).x);
+    let bits = vec4<u32>(threefry2x32(key, vec2<u32>(p.step, p.first + 4u * i / p.row)).x);
     {% else %}
-    let rows = (vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u)) / vec4<u32>(p.row);
+    let rows = (vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u)) / vec4<u32>(p.row) + vec4<u32>(p.first);
     let bits = vec4<u32>({% for c in ["x", "y", "z", "w"] %}threefry2x32(key, vec2<u32>(p.step, rows.{{ c }})).x{{ "" if loop.last else ", " }}{% endfor %});
     {% endif %}
     store4_y(i, select(vec4<f32>(0.0), load4_x(i) * p.scale, (bits >> vec4<u32>(8u)) >= vec4<u32>(p.drop)));

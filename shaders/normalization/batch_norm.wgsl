@@ -6,6 +6,7 @@
 // Steps, each a variant (STEP) of this text; a small x takes one dispatch forward (normalize) and one backward (gradient), a large one three:
 //
 //     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less its first row, and M2 = sum of squared deviations
+//                      (PIECES: x is larger than a binding, so it is walked in pieces of whole slabs; their first rows [slabs][C] are kept for combine)
 //     merge            partials -> the same of fewer slabs, where a convolution brought along those of many
 //     combine          partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
 //     frozen           running statistics -> affine
@@ -154,6 +155,9 @@ var<workgroup> shared_q: array<V, {{ LANES }}>;
 {{ output(2, "merged", type="f32", width=WIDTH) }}
 {% elif STEP == "statistics" %}
 {{ output(1, "partials", type="f32", width=WIDTH) }}
+{% if PIECES %}
+{{ output(2, "firsts", width=WIDTH) }}
+{% endif %}
 {% elif STEP == "apply" %}
 {{ input(1, "affine", type="f32", width=WIDTH) }}
 {% else %}
@@ -179,15 +183,16 @@ fn activation(z: V) -> V {
 
 {{ entry() }}
 {% if PARTIAL %}
+{% set apart = "1u" if PIECES else "p.per_slab" %}
     // Slabs instead of rows; one of n rows has its mean, less its first row, and M2.
 {% for r in OWN %}
-    let origin{{ r }} = {{ load }}x(first * p.per_slab * p.columns + safe{{ r }});
+    let origin{{ r }} = {{ load }}x(first * {{ apart }} * p.columns + safe{{ r }});
     let shift{{ r }} = {{ load }}partials(2u * first * p.columns + safe{{ r }});
 {% endfor %}
 {{ accumulators() }}
 {% call(r) walk() %}
 let n = f32(min(p.per_slab, p.all_rows - (row + k{{ r }}) * p.per_slab));
-            let first{{ r }} = {{ load }}x(p.per_slab * (at + k{{ r }} * p.columns) + c{{ r }});
+            let first{{ r }} = {{ load }}x({{ apart }} * (at + k{{ r }} * p.columns) + c{{ r }});
             let d = ((first{{ r }} - origin{{ own(r) }}) + {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }})) - shift{{ own(r) }};
             s{{ r }} += n * d;
             q{{ r }} += fma(n * d, d, {{ load }}partials(2u * at + (k{{ r }} + 1u) * p.columns + at{{ r }}));
@@ -213,6 +218,9 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
         let m = s{{ r }} / n;
         {{ store }}{{ to }}(2u * slab * p.columns + c{{ r }}, {{ "shift" ~ r ~ " + " if PARTIAL else "" }}m);
         {{ store }}{{ to }}((2u * slab + 1u) * p.columns + c{{ r }}, max(q{{ r }} - s{{ r }} * m, V(0.0)));
+{% if PIECES and not PARTIAL %}
+        {{ store }}firsts(slab * p.columns + c{{ r }}, shift{{ r }});
+{% endif %}
     }
 {% endfor %}
 {% elif STEP == "apply" %}

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::params;
 use crate::tensor::Tensor;
+use crate::tensor::rows::write_rows;
 
 static ACCUMULATE: Kernel = kernel!("autograd/accumulate");
 
@@ -93,7 +94,7 @@ impl Gradients {
 }
 
 /// `a + b` for two gradients of one tensor.
-pub(super) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     combine(a, b, 1.0, 1.0)
 }
 
@@ -102,13 +103,14 @@ fn combine(a: &Tensor, b: &Tensor, alpha: f32, beta: f32) -> Result<Tensor> {
         return Err(Error::autograd("accumulate", format!("gradients of {} and {} cannot be added", a.spec(), b.spec())));
     }
     let y = Tensor::empty(a.gpu(), a.shape(), a.dtype())?;
-    let n4 = a.elements().div_ceil(4);
-    Launch::new(a.gpu(), &ACCUMULATE, "accumulate")
-        .storage(a.dtype().storage())
-        .read(a)
-        .read(b)
-        .write(&y)
-        .params(params![n4, alpha, beta])
-        .invocations(n4)?;
+    let (n, launch) = (a.elements(), |part: usize| {
+        Launch::new(a.gpu(), &ACCUMULATE, "accumulate").storage(a.dtype().storage()).params(params![part.div_ceil(4), alpha, beta])
+    });
+    for part in a.bindable() {
+        let (a, b) = (a.rows(&part, n)?, b.rows(&part, n)?);
+        let write =
+            |y: &[Tensor]| y.iter().fold(launch(part.len()).read(&a).read(&b), |l, y| l.write(y)).invocations(part.len().div_ceil(4));
+        write_rows(&[&y], &part, n, write)?;
+    }
     Ok(y)
 }

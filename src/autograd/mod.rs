@@ -9,6 +9,7 @@ mod tape;
 mod trace;
 
 pub use gradients::Gradients;
+pub(crate) use gradients::sum;
 pub use tape::{Backward, Saves};
 pub(crate) use tape::{Function, leaf, record};
 pub(crate) use trace::check_finite;

@@ -1,6 +1,7 @@
 //! Nodes of the tape, and what an operator's backward step is given.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -97,6 +98,29 @@ impl Backward {
     /// Whether a gradient arrived at output `index` at all.
     pub fn has_cotangent(&self, index: usize) -> bool {
         matches!(self.cotangents.get(index), Some(Some(_)))
+    }
+
+    /// The shapes and types of inputs and outputs.
+    pub(crate) fn specs(&self) -> (&[Spec], &[Spec]) {
+        (&self.input_specs, &self.output_specs)
+    }
+
+    /// The same step for some of the `of` rows of every output and of the inputs that `carried` names; the other inputs stay whole.
+    pub(crate) fn rows(&self, carried: &[usize], rows: &Range<usize>, of: usize) -> Result<Backward> {
+        let part = |tensor: &Option<Tensor>| tensor.as_ref().map(|t| t.rows(rows, of)).transpose();
+        let all = |tensors: &[Option<Tensor>]| tensors.iter().map(part).collect::<Result<Vec<_>>>();
+        let some = |(index, tensor): (usize, &Option<Tensor>)| if carried.contains(&index) { part(tensor) } else { Ok(tensor.clone()) };
+        let spec = |(index, spec): (usize, &Spec)| if carried.contains(&index) { spec.rows(rows.len(), of) } else { spec.clone() };
+        Ok(Backward {
+            operator: self.operator.clone(),
+            inputs: self.inputs.iter().enumerate().map(some).collect::<Result<_>>()?,
+            outputs: all(&self.outputs)?,
+            input_specs: self.input_specs.iter().enumerate().map(spec).collect(),
+            output_specs: self.output_specs.iter().map(|s| s.rows(rows.len(), of)).collect(),
+            cotangents: all(&self.cotangents)?,
+            needs: self.needs.clone(),
+            gpu: self.gpu.clone(),
+        })
     }
 
     /// Whether input `index` wants a gradient.

@@ -26,13 +26,17 @@ pub(crate) fn check_finite(operator: &str, what: &str, tensor: &Tensor) -> Resul
 
 /// How many elements are NaN or infinite. Waits for the device.
 fn count_non_finite(tensor: &Tensor) -> Result<i64> {
-    let parts = tensor.elements().div_ceil(EACH);
-    let counts = Tensor::empty(tensor.gpu(), [parts], DType::I32)?;
-    Launch::new(tensor.gpu(), &COUNT, "count")
-        .storage(tensor.dtype().storage())
-        .read(tensor)
-        .write(&counts)
-        .params(params![tensor.elements(), parts])
-        .invocations(parts)?;
-    Ok(counts.to_vec::<i32>()?.into_iter().map(i64::from).sum())
+    let mut total = 0;
+    for range in tensor.bindable() {
+        let (part, parts) = (tensor.rows(&range, tensor.elements())?, range.len().div_ceil(EACH));
+        let counts = Tensor::empty(tensor.gpu(), [parts], DType::I32)?;
+        Launch::new(tensor.gpu(), &COUNT, "count")
+            .storage(tensor.dtype().storage())
+            .read(&part)
+            .write(&counts)
+            .params(params![range.len(), parts])
+            .invocations(parts)?;
+        total += counts.to_vec::<i32>()?.into_iter().map(i64::from).sum::<i64>();
+    }
+    Ok(total)
 }

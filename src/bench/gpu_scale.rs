@@ -1,13 +1,12 @@
 //! The suite `gpu`: workloads sized for a data-centre card, by the names that the PyTorch program has them under.
 
-use super::networks::{EfficientNetB0, ResNet18};
 use super::peers::{Convolution, TrainingStep, batch_norm, labels, matmul, nt_xent, softmax, tensor};
 use super::run::Gate;
 use super::workload::{Prepared, Workload};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::io::layout::Layout;
-use crate::models::{Classifier, MobileNet, MobileNetConfig};
+use crate::models::{Classifier, MobileNet, MobileNetConfig, ModelOptions, model};
 use crate::nn::{Init, Kind, Mode, Module, Parameters};
 use crate::ops::{Activation, Cost};
 use crate::optim::{AdamConfig, AdamW, Optimizer};
@@ -43,6 +42,10 @@ fn step(
 fn mobilenet(params: &Parameters, stem_stride: usize, classes: usize) -> Result<Box<dyn Module>> {
     let config = MobileNetConfig { stem_stride, ..MobileNetConfig::v1(1.0)?.with_activation(Activation::Relu) };
     Ok(Box::new(Classifier::new(params, MobileNet::new(params, &config)?, classes)?))
+}
+
+fn named(params: &Parameters, name: &str, stem_stride: Option<usize>, classes: usize) -> Result<Box<dyn Module>> {
+    Ok(Box::new(model(name, ModelOptions { stem_stride, ..Default::default() })?.classifier(params, classes)?))
 }
 
 /// AdamW over `n` parameters: value, gradient and two states are read, all but the gradient written.
@@ -103,9 +106,9 @@ pub fn workloads() -> Vec<Workload> {
         (|p: &Parameters, classes| mobilenet(p, 1, classes), |p: &Parameters, classes| mobilenet(p, 2, classes));
     list.push(step("gpu_mobilenet_v1_32_b128", "MobileNetV1", [128, 32, 10], mobilenet_32, "classifier.weight"));
     list.push(step("gpu_mobilenet_v1_224_b64", "MobileNetV1", [64, 224, 1000], mobilenet_224, "classifier.weight"));
-    list.push(step("gpu_resnet18_32_b128", "ResNet-18", [128, 32, 10], |p, n| Ok(Box::new(ResNet18::new(p, true, n)?)), "fc.weight"));
-    list.push(step("gpu_resnet18_224_b64", "ResNet-18", [64, 224, 1000], |p, n| Ok(Box::new(ResNet18::new(p, false, n)?)), "fc.weight"));
-    let efficientnet: fn(&Parameters, usize) -> Result<Box<dyn Module>> = |p, n| Ok(Box::new(EfficientNetB0::new(p, n)?));
-    list.push(step("gpu_efficientnet_b0_224_b32", "EfficientNet-B0, no dropout", [32, 224, 1000], efficientnet, "fc.weight"));
+    list.push(step("gpu_resnet18_32_b128", "ResNet-18", [128, 32, 10], |p, n| named(p, "resnet18", Some(1), n), "fc.weight"));
+    list.push(step("gpu_resnet18_224_b64", "ResNet-18", [64, 224, 1000], |p, n| named(p, "resnet18", None, n), "fc.weight"));
+    let efficientnet: fn(&Parameters, usize) -> Result<Box<dyn Module>> = |p, n| named(p, "efficientnet_b0", None, n);
+    list.push(step("gpu_efficientnet_b0_224_b32", "EfficientNet-B0, no dropout", [32, 224, 1000], efficientnet, "classifier.weight"));
     list
 }

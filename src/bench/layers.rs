@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::networks::{EFFICIENTNET_B0, RESNET18};
 use super::peers::{Convolution, batch_norm, tensor};
 use super::sampled::{self, Geometry};
 use super::workload::{Workload, operator, twin};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::gpu::{AdapterKind, Capabilities};
 use crate::io::layout::Layout;
-use crate::models::MobileNetConfig;
+use crate::models::mobilenet::{Head, Kind};
+use crate::models::{MobileNetConfig, ResNetConfig};
 use crate::ops::linear::Linear;
 use crate::ops::pooling::Window;
 use crate::ops::pooling::global_avg_pool2d::GlobalAvgPool2d;
@@ -66,15 +66,39 @@ impl Walk {
     }
 }
 
-fn mobilenet(n: usize, size: usize) -> Vec<Layer> {
-    let (small, relu) = (size < 64, Activation::Relu6);
+/// A network of the mobile family, with 10 classes for small images.
+fn mobile(n: usize, size: usize, config: Result<MobileNetConfig>) -> Vec<Layer> {
+    let Ok(config) = config else { return Vec::new() };
+    let small = size < 64;
     let mut walk = Walk::images(n, size);
-    walk.dense(32, 3, if small { 1 } else { 2 }, relu);
-    for block in MobileNetConfig::v1(1.0).into_iter().flat_map(|config| config.stages).flatten() {
-        walk.depthwise(block.kernel, block.stride, relu);
-        walk.dense(block.outputs, 1, 1, relu);
+    walk.dense(config.stem, 3, if small { 1 } else { config.stem_stride }, config.style.activation);
+    for block in config.stages.iter().flatten() {
+        if block.expanded != walk.c {
+            walk.dense(block.expanded, 1, 1, block.activation);
+        }
+        walk.depthwise(block.kernel, block.stride, block.activation);
+        if block.squeezed > 0 {
+            let Walk { size, c, .. } = walk;
+            walk.layers.push(Layer::GlobalPool { n, size, c });
+            for (from, to) in [(c, block.squeezed), (block.squeezed, c)] {
+                walk.layers.push(Layer::Convolution(Convolution { n, size: 1, c: from, k: to, kernel: 1, stride: 1, depthwise: false }));
+            }
+        }
+        let behind = if block.kind == Kind::DepthwiseSeparableActivated { block.activation } else { Activation::None };
+        walk.dense(block.outputs, 1, 1, behind);
+    }
+    if let Head::Convolution(k) = config.head {
+        walk.dense(k, 1, 1, config.style.activation);
     }
     walk.head(if small { 10 } else { 1000 })
+}
+
+fn mobilenet(n: usize, size: usize) -> Vec<Layer> {
+    mobile(n, size, MobileNetConfig::v1(1.0))
+}
+
+fn efficientnet(n: usize, size: usize) -> Vec<Layer> {
+    mobile(n, size, MobileNetConfig::efficientnet(1.0, 1.0))
 }
 
 fn resnet(n: usize, size: usize) -> Vec<Layer> {
@@ -87,8 +111,10 @@ fn resnet(n: usize, size: usize) -> Vec<Layer> {
         walk.layers.push(Layer::MaxPool { n, size: walk.size, c: walk.c });
         walk.size = walk.size.div_ceil(2);
     }
-    for (k, first) in RESNET18 {
-        for stride in [first, 1] {
+    for (stage, blocks) in ResNetConfig::deep(18).into_iter().flat_map(|config| config.blocks).enumerate() {
+        let k = 64 << stage;
+        for index in 0..blocks {
+            let stride = if stage > 0 && index == 0 { 2 } else { 1 };
             let (size, c) = (walk.size, walk.c);
             walk.dense(k, 3, stride, relu);
             walk.dense(k, 3, 1, relu);
@@ -101,29 +127,6 @@ fn resnet(n: usize, size: usize) -> Vec<Layer> {
         }
     }
     walk.head(if small { 10 } else { 1000 })
-}
-
-fn efficientnet(n: usize, size: usize) -> Vec<Layer> {
-    let silu = Activation::Silu;
-    let mut walk = Walk::images(n, size);
-    walk.dense(32, 3, 2, silu);
-    for (expansion, k, count, first, kernel) in EFFICIENTNET_B0 {
-        for index in 0..count {
-            let inputs = walk.c;
-            if expansion > 1 {
-                walk.dense(inputs * expansion, 1, 1, silu);
-            }
-            walk.depthwise(kernel, if index == 0 { first } else { 1 }, silu);
-            let (size, c) = (walk.size, walk.c);
-            walk.layers.push(Layer::GlobalPool { n, size, c });
-            for (from, to) in [(c, inputs / 4), (inputs / 4, c)] {
-                walk.layers.push(Layer::Convolution(Convolution { n, size: 1, c: from, k: to, kernel: 1, stride: 1, depthwise: false }));
-            }
-            walk.dense(k, 1, 1, Activation::None);
-        }
-    }
-    walk.dense(1280, 1, 1, silu);
-    walk.head(1000)
 }
 
 impl Layer {

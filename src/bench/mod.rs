@@ -10,7 +10,6 @@ pub mod formats;
 mod gpu_scale;
 mod layers;
 pub mod measure;
-mod networks;
 mod operators;
 pub mod peers;
 pub mod probes;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{Dataset, ImageOptions, Labels, Split, open};
+use crate::data::{Augmentation, Dataset, ImageOptions, Labels, Split, Step};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::{Interpolation, Preprocessing, open_weights};
+use crate::io::{Interpolation, Preprocessing};
 use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
 use crate::train::evaluate::PictureInput;
@@ -86,7 +86,7 @@ pub(super) fn load(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Load
     if let Some(data) = data {
         recipe.data.clone_from(data);
     }
-    let train = Arc::new(open(&recipe.data, Split::Train)?);
+    let train = recipe.labelled(Arc::new(recipe.open(Split::Train)?))?;
     let params = Parameters::new(gpu, recipe.seed);
     let learner = learner(&params, &recipe, &train)?;
     state_dict::load(&params, &run.weights())?;
@@ -96,7 +96,7 @@ pub(super) fn load(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Load
 impl ModelArguments {
     /// The classifier of a run, for pictures.
     pub(super) fn of_run(&self, gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Classifier> {
-        let Loaded { learner, train, params, .. } = load(gpu, run, data)?;
+        let Loaded { recipe, learner, train, params } = load(gpu, run, data)?;
         let Learner::Supervised(learner) = learner else {
             let message = "holds an encoder without a classifier; train one with `wgrad train supervised`";
             return Err(Error::argument(run.display().to_string(), message));
@@ -106,11 +106,7 @@ impl ModelArguments {
             return Err(Error::data(train.name(), message));
         }
         let options = ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() };
-        let statistics = train.statistics();
-        let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
-        mean.iter_mut().zip(statistics.mean).for_each(|(to, from)| *to = from);
-        std.iter_mut().zip(statistics.std).for_each(|(to, from)| *to = from);
-        let input = PictureInput { options, mean, std, batch: self.batch.into() };
+        let input = PictureInput { options, preprocessing: recipe.preprocessing("none", 0, &train)?, batch: self.batch.into() };
         let mut network = learner.model;
         self.fold(&mut network)?;
         Ok(Classifier { network: Box::new(network), params, labels: Labels::new(train.class_names().to_vec()), input })
@@ -120,10 +116,11 @@ impl ModelArguments {
     pub(super) fn of_model(&self, gpu: &Gpu, name: &str) -> Result<Classifier> {
         let preprocessing = self.preprocessing(name)?;
         let weights = self.weights.as_deref().unwrap_or(Path::new(""));
-        let archive = open_weights(weights)?;
         let params = Parameters::new(gpu, 0);
         let options = ModelOptions { size: Some([preprocessing.resolution; 2]), ..Default::default() };
-        let backbone = model(name, options)?.architecture.build(&params)?;
+        let model = model(name, options)?;
+        let archive = model.open_weights(name, weights)?;
+        let backbone = model.architecture.build(&params)?;
         let head = archive.tensors.get(&format!("{}.weight", backbone.head()));
         let classes = self.num_classes.or(head.map(|weight| weight.shape().dim(0))).unwrap_or(1000);
         let labels = self.labels.as_deref().map_or_else(|| Ok(Labels::of_count(classes)), Labels::read)?;
@@ -134,7 +131,8 @@ impl ModelArguments {
         let mut network = models::Classifier::new(&params, backbone, classes)?;
         state_dict::fill(&params, &archive, &weights.display().to_string(), &[])?;
         let Preprocessing { mean, std, .. } = preprocessing;
-        let input = PictureInput { options: preprocessing.into(), mean, std, batch: self.batch.into() };
+        let normalize = Augmentation::new(0, [Step::Normalize { mean, std }]);
+        let input = PictureInput { options: preprocessing.into(), preprocessing: normalize, batch: self.batch.into() };
         self.fold(&mut network)?;
         Ok(Classifier { network: Box::new(network), params, labels, input })
     }

@@ -17,7 +17,7 @@ use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::train::evaluate::{evaluate, preprocessing};
+use crate::train::evaluate::evaluate;
 use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
 use crate::train::progress::Style;
 use crate::train::run::environment;
@@ -151,7 +151,7 @@ impl Demo {
 
 /// The share of test images that a trained classifier gets right.
 fn accuracy(gpu: &Gpu, trained: &Trained, train: &Dataset, test: &Arc<Dataset>) -> Result<f64> {
-    let preprocessing = preprocessing("none", 0, train)?;
+    let preprocessing = trained.trainer.recipe.preprocessing("none", 0, train)?;
     Ok(evaluate(gpu, trained.trainer.learner.network(), test, &preprocessing)?.accuracy())
 }
 

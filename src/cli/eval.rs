@@ -10,11 +10,11 @@ use super::classifier::{Loaded, ModelArguments, load};
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Labels, Split, list_image_folder, open};
+use crate::data::{Labels, Split, list_image_folder};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::train::evaluate::{Evaluation, evaluate, preprocessing, stream_outputs};
+use crate::train::evaluate::{Evaluation, evaluate, stream_outputs};
 use crate::train::progress::Count;
 use crate::train::trainer::Learner;
 
@@ -33,6 +33,9 @@ pub(super) struct Eval {
     /// Of a model: a folder of images for each class, or of test/ or val/ with these. Of a run: its data set where it has moved
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Of a run: only so many test images of each class, always the same
+    #[arg(long, value_name = "N", conflicts_with = "model")]
+    per_class: Option<usize>,
     #[command(flatten)]
     model: ModelArguments,
     /// Write the whole confusion matrix, true classes by predicted ones, as CSV
@@ -84,8 +87,12 @@ impl Eval {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
         self.model.fold(&mut learner.model)?;
-        let test = Arc::new(open(&recipe.data, Split::Test)?);
-        let found = evaluate(gpu, &learner.model, &test, &preprocessing("none", 0, &train)?)?;
+        let mut test = recipe.open(Split::Test)?;
+        if let Some(per_class) = self.per_class {
+            test = test.subset(&test.split_indices(per_class, 0)?.0)?;
+        }
+        let test = Arc::new(test);
+        let found = evaluate(gpu, &learner.model, &test, &recipe.preprocessing("none", 0, &train)?)?;
         let labels = Labels::new(test.class_names().to_vec());
         Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0 })
     }
@@ -101,7 +108,7 @@ impl Eval {
         let mut found = Evaluation::new(total);
         let mut damaged = 0;
         let mut count = Count::new("eval", files.len());
-        stream_outputs(gpu, classifier.network.as_ref(), &files, total, classifier.input, |read, outputs| {
+        stream_outputs(gpu, classifier.network.as_ref(), &files, total, &classifier.input, |read, outputs| {
             found.add(outputs, &read.batch.labels);
             read.damaged.iter().for_each(|error| count.say(&format!("passed over: {error}")));
             damaged += read.damaged.len();

@@ -7,6 +7,7 @@ mod device;
 mod doctor;
 mod eval;
 mod info;
+mod models;
 mod ops;
 mod output;
 mod predict;
@@ -29,6 +30,7 @@ Environment:
   WGRAD_SCHEDULE          cpu or simd, the versions of heavy kernels
   WGRAD_TUNING            a tuning table's file, random:SEED, or off; the adapter's own (`wgrad tune`) when not set
   WGRAD_MEMORY_MIB        most device memory to hold
+  WGRAD_BINDING_KIB       largest tensor that a kernel is given whole; larger ones are worked on in pieces
   WGRAD_CHECKED=1         build shaders with bounds checks
   WGRAD_TRACE_NON_FINITE=1  name the first operator whose result is not finite
   RUST_LOG=wgrad=info     what every step does
@@ -46,6 +48,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Info(info::Info),
+    Models(models::Models),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
@@ -66,6 +69,7 @@ impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Info(command) => command.run(),
+            Command::Models(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
             Command::Bench(command) => command.run(),

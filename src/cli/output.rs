@@ -30,3 +30,8 @@ pub(super) fn say(text: impl Display) -> Result<()> {
     write(text.as_bytes())?;
     if text.ends_with('\n') { Ok(()) } else { write(b"\n") }
 }
+
+/// Bytes as MiB.
+pub(super) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

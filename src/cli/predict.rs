@@ -49,7 +49,7 @@ impl Predict {
         let mut list = Vec::new();
         let mut damaged = Vec::new();
         let mut count = Count::new("predict", files.len());
-        stream_outputs(&gpu, classifier.network.as_ref(), &files, 1, classifier.input, |read, outputs| {
+        stream_outputs(&gpu, classifier.network.as_ref(), &files, 1, &classifier.input, |read, outputs| {
             let pictures = read.batch.indices.iter().filter_map(|place| files.get(*place as usize));
             for ((path, _), row) in pictures.zip(outputs.chunks_exact(labels.names().len().max(1))) {
                 let mut picture = path.display().to_string();

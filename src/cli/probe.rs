@@ -10,7 +10,7 @@ use super::classifier::load;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Split, open};
+use crate::data::Split;
 use crate::error::Result;
 use crate::nn::Module;
 use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
@@ -46,7 +46,7 @@ impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
         let loaded = load(&gpu, &self.run, self.data.as_ref())?;
-        let test = Arc::new(open(&loaded.recipe.data, Split::Test)?);
+        let test = Arc::new(loaded.recipe.open(Split::Test)?);
         let encoder: &dyn Module = match &loaded.learner {
             Learner::Supervised(method) => &method.model.backbone,
             Learner::SimClr(method) => &method.encoder,

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use super::device;
-use super::output::say;
+use super::output::{mib, say};
 use super::profile;
-use crate::data::{Dataset, Split, open};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Summary;
 use crate::tensor::Shape;
+use crate::train::estimate::run_memory;
 use crate::train::progress::Style;
 use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
@@ -41,11 +42,23 @@ pub(super) struct Options {
     /// A folder of images: MNIST or CIFAR files, or one folder a class
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The network, by timm's name
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Weights to begin from; the network is then as it was published, and a head for other classes starts anew
+    #[arg(long, value_name = "FILE")]
+    weights: Option<String>,
+    /// What stays as it is: `backbone`, or names and scopes with `*` for any text and commas between
+    #[arg(long, value_name = "PATTERNS")]
+    freeze: Option<String>,
+    /// Bring the images to so many pixels a side
+    #[arg(long, value_name = "PIXELS")]
+    resolution: Option<usize>,
     /// The run's directory
     #[arg(long, value_name = "DIR", default_value = "runs/latest")]
     out: PathBuf,
     /// Go on from the last checkpoint of --out, by the recipe that is kept there
-    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "model", "weights", "freeze", "resolution", "dry_run"])]
     resume: bool,
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
@@ -83,8 +96,9 @@ impl Train {
             return options.resume(&gpu, method);
         }
         let recipe = options.recipe(method)?;
-        let dataset = Arc::new(open(&recipe.data, Split::Train)?);
+        let dataset = Arc::new(recipe.open(Split::Train)?);
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
+        trainer.notes.iter().for_each(|note| eprintln!("{note}"));
         if options.dry_run {
             return dry_run(&gpu, &mut trainer, &dataset, options.json);
         }
@@ -105,6 +119,13 @@ impl Options {
         if let Some(data) = &self.data {
             recipe.data.clone_from(data);
         }
+        if let Some(weights) = &self.weights {
+            recipe.weights.clone_from(weights);
+            recipe.stem_stride = 0;
+        }
+        let texts = [(&mut recipe.model, &self.model), (&mut recipe.freeze, &self.freeze)];
+        texts.into_iter().filter_map(|(to, given)| Some((to, given.as_ref()?))).for_each(|(to, given)| to.clone_from(given));
+        recipe.resolution = self.resolution.unwrap_or(recipe.resolution);
         self.set.iter().try_for_each(|assignment| recipe.set(assignment))?;
         if recipe.method != method {
             return Err(Error::argument("recipe", format!("its method is \"{}\"; use `wgrad train {}`", recipe.method, recipe.method)));
@@ -120,7 +141,7 @@ impl Options {
                 format!("holds a run of the method \"{}\"; use `wgrad train {}`", recipe.method, recipe.method),
             ));
         }
-        let dataset = Arc::new(open(&recipe.data, Split::Train)?);
+        let dataset = Arc::new(recipe.open(Split::Train)?);
         let path = run.last_checkpoint();
         // A run that was ended before its first checkpoint starts again.
         let checkpoint = path.exists().then(|| Checkpoint::load(&path)).transpose()?;
@@ -152,14 +173,12 @@ impl Options {
 fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bool) -> Result<ExitCode> {
     let recipe = trainer.recipe.clone();
     let mut summary = Summary::default();
-    trainer
-        .learner
-        .network()
-        .summarize(&Shape::from([recipe.batch, dataset.height(), dataset.width(), dataset.channels()]), &mut summary)?;
+    trainer.learner.network().summarize(&Shape::from([&[recipe.batch], recipe.input(dataset).as_slice()].concat()), &mut summary)?;
+    let predicted = run_memory(gpu, |gpu| Trainer::new(gpu, recipe.clone(), dataset.clone()))?;
     let (first, each) = trainer.measure_steps(3)?;
     let (steps, parameters) = (trainer.steps(), trainer.params.count());
     let multiply_adds = summary.macs() / recipe.batch as u64;
-    let memory = gpu.memory().high_water;
+    let memory = gpu.memory();
     let seconds = first + each * steps.saturating_sub(1) as f64;
     if as_json {
         let layers = summary
@@ -170,7 +189,8 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
         say(format!(
             "{:#}",
             json!({
-                "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory, "steps": steps,
+                "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory.held, "predicted_memory_bytes": predicted.held,
+                "live_bytes": memory.high_water, "predicted_live_bytes": predicted.high_water, "steps": steps,
                 "first_step_seconds": first, "step_seconds": each, "expected_seconds": seconds, "adapter": gpu.capabilities().name, "layers": layers,
             })
         ))?;
@@ -183,7 +203,13 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
         if heads > 0 { format!(", {heads} of them in heads that only training needs") } else { String::new() }
     ))?;
     say(format!("multiply-adds    {multiply_adds} an image, forwards"))?;
-    say(format!("device memory    {:.1} MiB", memory as f64 / f64::from(1 << 20)))?;
+    say(format!(
+        "device memory    {} held, {} of it in tensors at most; predicted {} and {}",
+        mib(memory.held),
+        mib(memory.high_water),
+        mib(predicted.held),
+        mib(predicted.high_water)
+    ))?;
     say(format!(
         "expected time    {seconds:.0} s: {steps} steps of {:.0} ms after a first one of {:.1} s, which compiles kernels",
         each * 1e3,

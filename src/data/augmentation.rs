@@ -95,6 +95,8 @@ pub enum Step {
         /// The square's side as a part of the image's shorter side.
         fraction: f32,
     },
+    /// A grey image as red, green and blue alike.
+    ToRgb,
     /// `(x - mean) / std`; a grey image takes the first numbers.
     Normalize {
         /// The mean of each channel.
@@ -126,6 +128,9 @@ impl Step {
             Step::GaussianBlur { kernel, sigma, p } => images.gaussian_blur(indices, kernel, sigma, p, draws),
             Step::Cutout { size, p } => images.cutout(indices, size, p, draws),
             Step::CenterResize { size, fraction } => images.center_resize(size, fraction),
+            Step::ToRgb => {
+                images.shape().array().filter(|s| s[3] == 1).map_or(Ok(images.clone()), |[n, h, w, _]| images.expand(&[n, h, w, 3]))
+            }
             Step::Normalize { mean, std } => images.normalize_images(mean, std),
         }
     }
@@ -351,8 +356,7 @@ mod tests {
     #[test]
     fn the_same_step_twice_draws_twice() {
         let gpu = gpu();
-        let indices: Vec<u32> = (0..64).collect();
-        let batch = batch(&gpu, [4, 4, 1], &indices, 1);
+        let batch = batch(&gpu, [4, 4, 1], &(0..64).collect::<Vec<_>>(), 1);
         let flip = Step::HorizontalFlip { p: 0.5 };
         let once = Augmentation::new(1, [flip]).apply(&batch, 0, 0).unwrap();
         let twice = Augmentation::new(1, [flip, flip]).apply(&batch, 0, 0).unwrap();
@@ -374,9 +378,9 @@ mod tests {
             panic!("{pipeline:?}")
         };
         assert_eq!((flip, hue, ratio), (0.0, 0.0, RandomResizedCrop::RATIO));
-        let unknown = r#"steps = [{ step = "horizontal_flip", p = 0.5, q = 1 }]"#;
-        assert!(toml::from_str::<Augmentation>(unknown).unwrap_err().to_string().contains('q'));
-        assert!(toml::from_str::<Augmentation>(r#"steps = [{ step = "rotate" }]"#).unwrap_err().to_string().contains("rotate"));
+        for (bad, word) in [(r#"step = "horizontal_flip", p = 0.5, q = 1"#, "q"), (r#"step = "rotate""#, "rotate")] {
+            assert!(toml::from_str::<Augmentation>(&format!("steps = [{{ {bad} }}]")).unwrap_err().to_string().contains(word));
+        }
     }
 
     #[test]

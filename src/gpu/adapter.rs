@@ -25,6 +25,8 @@ pub struct GpuOptions {
     pub schedule: Option<Schedule>,
     /// Most device memory that the pool may hold, bytes.
     pub memory_budget_bytes: Option<u64>,
+    /// Largest storage binding, bytes, where it is to be less than the adapter's: operators run in pieces sooner. For tests.
+    pub largest_binding_bytes: Option<u64>,
     /// Build the crate's own shaders with bounds checks (text from outside always has them).
     pub checked: bool,
     /// Fill every buffer with NaN before it is used, and surround it with sentinels: for tests.
@@ -39,7 +41,7 @@ pub struct GpuOptions {
 
 impl GpuOptions {
     /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=cpu|simd`,
-    /// `WGRAD_MEMORY_MIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
+    /// `WGRAD_MEMORY_MIB`, `WGRAD_BINDING_KIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
     /// `WGRAD_TUNING=FILE|random:SEED|off`.
     ///
     /// # Errors
@@ -51,6 +53,10 @@ impl GpuOptions {
             None | Some("0") => Ok(false),
             Some("1") => Ok(true),
             Some(other) => Err(wrong(name, other, "0 or 1")),
+        };
+        let bytes = |name: &str, expected: &str, unit: u64| match var(name) {
+            None => Ok(None),
+            Some(text) => text.parse::<u64>().map(|n| Some(n.saturating_mul(unit))).map_err(|_| wrong(name, &text, expected)),
         };
         Ok(Self {
             adapter: var("WGRAD_ADAPTER"),
@@ -65,12 +71,8 @@ impl GpuOptions {
                 Some("simd") => Some(Schedule::Simd),
                 Some(other) => return Err(wrong("WGRAD_SCHEDULE", other, "\"cpu\" or \"simd\"")),
             },
-            memory_budget_bytes: match var("WGRAD_MEMORY_MIB") {
-                None => None,
-                Some(text) => {
-                    Some(text.parse::<u64>().map_err(|_| wrong("WGRAD_MEMORY_MIB", &text, "a number of MiB"))?.saturating_mul(1 << 20))
-                }
-            },
+            memory_budget_bytes: bytes("WGRAD_MEMORY_MIB", "a number of MiB", 1 << 20)?,
+            largest_binding_bytes: bytes("WGRAD_BINDING_KIB", "a number of KiB", 1 << 10)?,
             checked: flag("WGRAD_CHECKED")?,
             poison: flag("WGRAD_POISON")?,
             trace_non_finite: flag("WGRAD_TRACE_NON_FINITE")?,
@@ -165,6 +167,7 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
     let (info, features) = (adapter.get_info(), adapter.features());
     let limits = limits(adapter, options);
     let has = |f: wgpu::Features| !options.webgpu_limits && features.contains(f);
+    let largest = limits.max_storage_buffer_binding_size;
     let subgroups = has(wgpu::Features::SUBGROUP);
     let kind = kind(info.device_type);
     let own = if kind == AdapterKind::Software { Schedule::Cpu } else { Schedule::Simd };
@@ -178,7 +181,7 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
         subgroup_size: if subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
         f16: has(wgpu::Features::SHADER_F16),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_binding_bytes: options.largest_binding_bytes.map_or(largest, |bytes| bytes.min(largest)),
         max_buffer_bytes: limits.max_buffer_size,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,

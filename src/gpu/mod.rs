@@ -24,6 +24,7 @@ pub use capabilities::{AdapterKind, Capabilities, Schedule};
 pub(crate) use kernel::kernel;
 pub use kernel::{BuiltShader, Kernel, ParamKind};
 pub use launch::{Bind, Binding, Interface, Launch, Storage};
+pub(crate) use pool::ALIGNMENT;
 pub use pool::{Buffer, MemoryUse};
 pub use program::{Interval, Liveness, Program, Timing};
 pub use readback::Pending;

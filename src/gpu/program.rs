@@ -107,7 +107,7 @@ impl Gpu {
     /// Those of `work`; [`Error::Argument`] where a capture is under way already.
     pub fn capture<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Program)> {
         let private = self.inner.pool.private();
-        let generation = self.inner.generation.load(Ordering::Acquire);
+        let generation = self.generation();
         let recording = Recording::new(private.owner());
         {
             let mut recorder = self.recorder();
@@ -157,6 +157,11 @@ impl Gpu {
         self.inner.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// How often [`Self::outdate_programs`] was called.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
     /// Refuses what cannot be part of a program.
     pub(super) fn not_capturing(&self, what: &str, remedy: &str) -> Result<()> {
         if self.is_capturing() {
@@ -193,7 +198,7 @@ impl Program {
 
     /// Whether it still does what its work would do: see [`Gpu::outdate_programs`].
     pub fn is_current(&self) -> bool {
-        self.generation == self.gpu.inner.generation.load(Ordering::Acquire)
+        self.generation == self.gpu.generation()
     }
 
     /// Kernels that one run launches.

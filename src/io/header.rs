@@ -74,7 +74,10 @@ pub(super) fn read(file: &[u8]) -> Result<(Vec<Stored<'_>>, BTreeMap<String, Str
         let wrong = |what: String| Err(format!("tensor \"{name}\" {what}"));
         let size = elements(&info.shape).and_then(|n| n.checked_mul(info.dtype.bitsize()));
         let Some(bytes) = data.get(start..end) else {
-            return wrong(format!("should lie at bytes {start} to {end}, the file has {}: it is not complete", data.len()));
+            let found = data.len();
+            return Err(format!(
+                "is no complete safetensors file: tensor \"{name}\" should lie at bytes {start} to {end}, there are {found}"
+            ));
         };
         if size != bytes.len().checked_mul(8) {
             return wrong(format!("of type {} and shape {:?} does not have {} bytes", info.dtype, info.shape, bytes.len()));

@@ -35,7 +35,8 @@ pub(super) fn parse(file: &[u8], source: &str) -> Result<Archive> {
 
 fn zipped(file: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     let entries = zip::entries(file)?;
-    let pickles: Vec<_> = entries.iter().filter_map(|(name, bytes)| Some((name.strip_suffix("data.pkl")?, *bytes))).collect();
+    let pickles = entries.iter().filter_map(|(name, bytes)| Some((name.strip_suffix("data.pkl")?, *bytes)));
+    let pickles: Vec<_> = pickles.filter(|(folder, _)| folder.is_empty() || folder.ends_with('/')).collect();
     let [(folder, bytes)] = pickles.as_slice() else {
         return Err(format!("is a zip file, but not one of torch.save: it has {} entries called data.pkl, expected 1", pickles.len()));
     };

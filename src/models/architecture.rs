@@ -1,8 +1,8 @@
 //! Networks by name: timm's names where timm has them.
 
 use super::mobilenet::tables::{EFFICIENTNET, EFFICIENTNET_LITE};
-use super::mobilenet::{MobileNet, MobileNetConfig};
-use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig};
+use super::mobilenet::{Head, MobileNet, MobileNetConfig};
+use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig, torchvision};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 
@@ -11,7 +11,7 @@ use crate::nn::Parameters;
 pub struct ModelOptions {
     /// Channels of the images.
     pub channels: usize,
-    /// Multiplies the network's own width.
+    /// Multiplies the network's own width (of a ResNet: the channels of its stages).
     pub width: f64,
     /// Stride of the first convolution; `None` is the network's own. 1 suits images of 32 x 32 and less.
     pub stem_stride: Option<usize>,
@@ -56,12 +56,14 @@ pub struct Model {
 /// The names that [`model`] knows without parameters in them. Besides, `mobilenetv1_NNN` and `mobilenetv2_NNN` take any width in hundredths,
 /// `mobilenetv3_large_NNN` and `mobilenetv3_small_NNN`, too, and `efficientnet_phiX` is scaled by the coefficient X,
 /// and `vit_SIZE_patchP_R` has patches of P for images of R. `tf_` before a name of
-/// the mobile family means TensorFlow's padding and epsilon; a tag behind a dot is passed over.
+/// the mobile family means TensorFlow's padding and epsilon; `tv_` before torchvision's name of a network its batch norms;
+/// a tag behind a dot is passed over.
 pub const MODELS: &[&str] = &[
     "mobilenetv1_025",
     "mobilenetv1_050",
     "mobilenetv1_075",
     "mobilenetv1_100",
+    "mobilenetv1_100h",
     "mobilenetv1_125",
     "mobilenetv2_035",
     "mobilenetv2_050",
@@ -122,7 +124,9 @@ fn compound(phi: f64) -> (f64, f64, usize) {
 fn mobile(name: &str, factor: f64) -> Option<(Result<MobileNetConfig>, usize)> {
     let width = |text| Some(hundredths(text)? * factor);
     if let Some(rest) = name.strip_prefix("mobilenetv1_") {
-        return Some((MobileNetConfig::v1(width(rest)?), 224));
+        // timm's "h" network has a convolution before the pooling.
+        let (rest, head) = rest.strip_suffix('h').map_or((rest, Head::Pool), |rest| (rest, Head::Convolution(1024)));
+        return Some((MobileNetConfig::v1(width(rest)?).map(|config| MobileNetConfig { head, ..config }), 224));
     }
     if let Some(rest) = name.strip_prefix("mobilenetv2_") {
         // timm's "d" networks are deeper.
@@ -167,6 +171,10 @@ fn vit(name: &str) -> Option<VitConfig> {
 /// [`Error::Argument`] listing [`MODELS`] where the name is none of them, or naming an option that the network does not have.
 pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     let structure = name.split_once('.').filter(|_| !name.starts_with("efficientnet_phi")).map_or(name, |(structure, _)| structure);
+    if let Some(own) = structure.strip_prefix("tv_") {
+        let (timm, eps, momentum) = torchvision::network(own)?;
+        return Ok(model(timm, options)?.with_norm(eps, momentum));
+    }
     let (rest, tensorflow) = structure.strip_prefix("tf_").map_or((structure, false), |rest| (rest, true));
     if let Some((config, resolution)) = mobile(rest, options.width) {
         let mut config = config?;
@@ -227,6 +235,17 @@ impl Architecture {
 }
 
 impl Model {
+    /// Sets eps and momentum of all batch norms.
+    #[must_use]
+    pub fn with_norm(mut self, eps: f32, momentum: f32) -> Self {
+        match &mut self.architecture {
+            Architecture::MobileNet(config) => (config.style.eps, config.style.momentum) = (eps, momentum),
+            Architecture::ResNet(config) => (config.eps, config.momentum) = (eps, momentum),
+            Architecture::Vit(_) | Architecture::SmallCnn(_) | Architecture::Pixels(_) => {}
+        }
+        self
+    }
+
     /// Makes the network with a classifier in the scope `params`.
     ///
     /// # Errors

@@ -7,7 +7,9 @@ pub mod mobilenet;
 mod pixels;
 mod preprocessing;
 mod resnet;
+pub mod torchvision;
 mod vit;
+mod weights;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};

@@ -59,11 +59,8 @@ impl VitConfig {
     }
 }
 
-/// Standard deviation of all linear weights and of position embeddings.
-const STD: f32 = 0.02;
-
-/// timm's `trunc_normal_` cuts at an absolute 2, which is a hundred of these standard deviations, so it is a normal distribution.
-const INIT: Init = Init::Normal { std: STD };
+/// Of linear weights and position embeddings. timm's `trunc_normal_` cuts at an absolute 2, a hundred standard deviations: that is no cut.
+const INIT: Init = Init::Normal { std: 0.02 };
 
 fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
     Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)

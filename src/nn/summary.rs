@@ -17,6 +17,13 @@ pub struct Row {
     pub macs: u64,
 }
 
+impl Row {
+    /// Bytes of its output in f32, for the whole batch.
+    pub fn activation_bytes(&self) -> u64 {
+        4 * self.output.elements() as u64
+    }
+}
+
 /// The layers of a network in the order they run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Summary {
@@ -42,7 +49,7 @@ impl Summary {
 
     /// Bytes of all layers' outputs in f32: what a training step keeps for its backward pass, about.
     pub fn activation_bytes(&self) -> u64 {
-        self.rows.iter().map(|r| 4 * r.output.elements() as u64).sum()
+        self.rows.iter().map(Row::activation_bytes).sum()
     }
 }
 

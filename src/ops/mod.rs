@@ -10,6 +10,7 @@ pub mod entry;
 pub mod gradcheck;
 pub mod registry;
 pub mod sample;
+mod split;
 
 pub mod augment;
 pub mod contrastive;
@@ -24,6 +25,7 @@ pub mod pooling;
 pub mod reduction;
 pub mod softmax;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use crate::autograd::{Backward, Saves};
@@ -112,6 +114,18 @@ pub trait Operator: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The inputs that lie in rows as the outputs do: where the first output has `n` indices along axis 0, each of these inputs and every
+    /// output consist of `n` equal parts, and a part of the outputs depends on the same part of these inputs alone, and on the other inputs
+    /// wholly. Where a tensor is larger than a binding, the operator then runs on pieces of it. Empty where there is no such axis.
+    fn rows(&self, _inputs: &[Spec], _outputs: &[Spec]) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// The operator for these rows, where they need another than this one (it counts rows, or names their number).
+    fn piece(&self, _rows: &Range<usize>) -> Option<Box<dyn Operator>> {
+        None
+    }
+
     /// The specification: plain loops in float64. Inputs that the operator mutates are appended to the outputs, in order.
     ///
     /// # Errors
@@ -146,7 +160,7 @@ impl Function for Recorded {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        self.0.backward(step)
+        split::backward(&*self.0, step)
     }
 }
 
@@ -169,7 +183,7 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
     }
     let specs: Vec<Spec> = inputs.iter().map(|t| t.spec().clone()).collect();
     let expected = operator.infer(&specs)?;
-    let outputs = operator.forward(inputs, &expected)?;
+    let outputs = split::forward(&*operator, inputs, &specs, &expected)?;
     for index in operator.mutates() {
         if let Some(tensor) = inputs.get(index) {
             tensor.raise_version();
@@ -213,6 +227,18 @@ pub fn require_float(operator: &str, what: &str, spec: &Spec) -> Result<()> {
         return Ok(());
     }
     Err(Error::dtype(operator, format!("{what} must hold floats, found {spec}; cast it first")))
+}
+
+/// The rows of an operator whose inputs broadcast: the inputs that have axis 0 of the output.
+pub(crate) fn broadcast_rows(inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+    let Some(y) = outputs.first() else { return Vec::new() };
+    let varies = |x: &Spec| x.shape.rank() == y.shape.rank() && x.shape.first() == y.shape.first();
+    inputs.iter().enumerate().filter(|(_, x)| varies(x)).map(|(index, _)| index).collect()
+}
+
+/// The rows of an operator that works along `axes` of its inputs, which are all alike: all inputs, unless axis 0 is one of them.
+pub(crate) fn rows_beside(inputs: &[Spec], axes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    if axes.into_iter().any(|axis| axis == 0) { Vec::new() } else { (0..inputs.len()).collect() }
 }
 
 /// The sizes of images `[N, H, W, C]`.

@@ -3,6 +3,7 @@
 mod dtype;
 mod print;
 pub mod random;
+pub(crate) mod rows;
 mod shape;
 
 use std::any::Any;

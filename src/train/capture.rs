@@ -84,15 +84,23 @@ struct Captured<T> {
 pub struct Capture<T> {
     gpu: Gpu,
     captured: Vec<Captured<T>>,
-    /// What has been run once.
+    /// What has been run once, and when: a parameter that is frozen since is something that a step must do once more (an optimizer's
+    /// tables follow) before it can be recorded.
     seen: Vec<Vec<Spec>>,
+    generation: u64,
     eager: bool,
 }
 
 impl<T: Clone> Capture<T> {
     /// Nothing recorded yet. Where the device traces non-finite numbers, which it reads after each operator, steps are never recorded.
     pub fn new(gpu: &Gpu) -> Self {
-        Self { gpu: gpu.clone(), captured: Vec::new(), seen: Vec::new(), eager: gpu.options().trace_non_finite }
+        Self {
+            gpu: gpu.clone(),
+            captured: Vec::new(),
+            seen: Vec::new(),
+            generation: gpu.generation(),
+            eager: gpu.options().trace_non_finite,
+        }
     }
 
     /// One that never records: for comparisons.
@@ -115,13 +123,18 @@ impl<T: Clone> Capture<T> {
         }
         let tensors = inputs.tensors();
         let specs: Vec<Spec> = tensors.iter().map(|t| t.spec().clone()).collect();
+        if self.generation != self.gpu.generation() {
+            self.seen.clear();
+        }
         if self.eager || !self.seen.contains(&specs) {
             self.seen.retain(|s| *s != specs);
             self.seen.push(specs);
             if self.seen.len() > KEPT {
                 self.seen.remove(0);
             }
-            return work(inputs);
+            let output = work(inputs);
+            self.generation = self.gpu.generation();
+            return output;
         }
         let own = tensors.iter().map(Tensor::copy).collect::<Result<Vec<_>>>()?;
         let own_inputs = inputs.with_tensors(&own)?;

@@ -1,12 +1,9 @@
 //! What a network needs of a device's memory, known beforehand: the work itself is run on a dry device ([`Gpu::dry`]), so there is no formula
 //! that layers, schedules or optimizers could fall out of step with.
 
-use std::sync::Arc;
-
-use super::{Capture, Recipe, Trainer};
-use crate::data::Dataset;
+use super::{Capture, Trainer};
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, MemoryUse};
 use crate::nn::{Mode, Module, Parameters, Summary};
 use crate::optim::{self, Common};
 use crate::tensor::{DType, Shape, Tensor};
@@ -18,9 +15,9 @@ pub struct Estimate {
     pub parameters: u64,
     /// What the optimizer keeps from step to step: its state, and the gradients in one piece.
     pub optimizer: u64,
-    /// The most in live tensors at any time: [`MemoryUse::high_water`](crate::gpu::MemoryUse).
+    /// The most in live tensors at any time: [`MemoryUse::high_water`].
     pub live: u64,
-    /// What the device has to hold for it, with buffers kept for reuse: [`MemoryUse::held`](crate::gpu::MemoryUse).
+    /// What the device has to hold for it, with buffers kept for reuse: [`MemoryUse::held`].
     pub held: u64,
 }
 
@@ -81,13 +78,12 @@ pub fn inference_memory<M: Module>(gpu: &Gpu, build: impl FnOnce(&Parameters) ->
     Ok(Estimate::of(&gpu, parameters, 0))
 }
 
-/// The memory of the run that `recipe` describes, with its method, augmentation, optimizer and averages.
+/// The memory of the run that `make` makes ready: its method, augmentation, optimizer, averages.
 ///
 /// # Errors
-/// As [`Trainer::new`] and a step.
-pub fn run_memory(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Estimate> {
+/// Those of `make` and of a step.
+pub fn run_memory(gpu: &Gpu, make: impl FnOnce(&Gpu) -> Result<Trainer>) -> Result<MemoryUse> {
     let gpu = gpu.dry()?;
-    let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
-    trainer.measure_steps(2)?;
-    Ok(Estimate::of(&gpu, 0, 0))
+    make(&gpu)?.measure_steps(2)?;
+    Ok(gpu.memory())
 }

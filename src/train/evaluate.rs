@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::images::result_size;
 use crate::data::{Augmentation, Dataset, HostBatch, ImageOptions, LabelledFile, Loader, PackedBatch, PictureBatch, stream_pictures};
 use crate::error::Result;
 use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
 
-/// Images a step when nothing is recorded.
+/// Images a step when nothing is recorded, and pixels at most.
 const BATCH: usize = 250;
+const PIXELS: usize = BATCH * 64 * 64;
 
 /// How well a classifier does on the images that were [added](Self::add).
 #[derive(Debug, Clone, PartialEq)]
@@ -84,14 +86,6 @@ pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<PackedB
     PackedBatch::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
 }
 
-/// A preset for the images of `dataset`, followed by normalising with its statistics.
-///
-/// # Errors
-/// [`Error::Argument`](crate::error::Error) for an unknown preset.
-pub fn preprocessing(name: &str, seed: u32, dataset: &Dataset) -> Result<Augmentation> {
-    Ok(Augmentation::preset(name, seed, [dataset.height(), dataset.width()])?.normalized(&dataset.statistics()))
-}
-
 /// The output of `model` for every image of `dataset`, in its order, `width` values an image, after `preprocessing` with the draws of
 /// `view`.
 ///
@@ -100,7 +94,9 @@ pub fn preprocessing(name: &str, seed: u32, dataset: &Dataset) -> Result<Augment
 pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation, view: u32) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     let mut pending = Vec::new();
-    for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
+    let [height, width] = result_size(preprocessing, [dataset.height(), dataset.width()]);
+    let size = (PIXELS / (height * width).max(1)).clamp(1, BATCH);
+    for batch in Loader::evaluation(dataset.clone(), size)?.epoch(0) {
         let batch = upload(gpu, &batch?, dataset)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, view)?;
         pending.push(model.forward(&images, Mode::Eval)?.read_later()?);
@@ -139,10 +135,10 @@ pub fn stream_outputs(
     model: &dyn Module,
     files: &[LabelledFile],
     classes: usize,
-    input: PictureInput,
+    input: &PictureInput,
     mut each: impl FnMut(&PictureBatch, &[f32]) -> Result<()>,
 ) -> Result<()> {
-    let PictureInput { options, mean, std, batch } = input;
+    let (options, preprocessing) = (input.options, &input.preprocessing);
     let size = [options.size, options.size, if options.grey { 1 } else { 3 }];
     // One batch behind, so that neither host nor device waits for the other.
     let mut running: Option<(PictureBatch, Option<Pending>)> = None;
@@ -150,12 +146,12 @@ pub fn stream_outputs(
         let bytes = outputs.map_or(Ok(vec![]), Pending::wait)?;
         each(&pictures, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes))
     };
-    stream_pictures(files, classes, options, batch, |pictures| {
+    stream_pictures(files, classes, options, input.batch, |pictures| {
         let outputs = if pictures.batch.indices.is_empty() {
             None
         } else {
-            let pixels = PackedBatch::upload(gpu, &pictures.batch, size, size[2])?.unpack()?.pixels;
-            Some(model.forward(&pixels.normalize_images(mean, std)?, Mode::Eval)?.read_later()?)
+            let images = preprocessing.apply(&PackedBatch::upload(gpu, &pictures.batch, size, size[2])?.unpack()?, 0, 0)?;
+            Some(model.forward(&images, Mode::Eval)?.read_later()?)
         };
         running.replace((pictures, outputs)).map_or(Ok(()), &mut hand_over)
     })?;
@@ -163,14 +159,12 @@ pub fn stream_outputs(
 }
 
 /// How picture files become batches of a network's input.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PictureInput {
     /// Size, colour, crop.
     pub options: ImageOptions,
-    /// Of red, green and blue; of grey the first.
-    pub mean: [f32; 3],
-    /// As `mean`.
-    pub std: [f32; 3],
+    /// What is done to pictures of that size.
+    pub preprocessing: Augmentation,
     /// Pictures at once.
     pub batch: usize,
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::evaluate::{argmax, outputs, preprocessing};
+use super::evaluate::{argmax, outputs};
+use super::learner::learner;
 use super::recipe::Recipe;
-use super::trainer::learner;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -95,10 +95,10 @@ pub fn probe(
 ) -> Result<Vec<Accuracies>> {
     let random_params = Parameters::new(gpu, recipe.seed.wrapping_add(0x5eed));
     let random = learner(&random_params, recipe, train)?;
-    let pixels = Pixels::new(train.image_bytes());
+    let pixels = Pixels::new(recipe.input(train).iter().product());
     let kinds: [(&str, &dyn Module); 3] = [("trained encoder", trained), ("random encoder", random.network()), ("raw pixels", &pixels)];
-    let augmentation = preprocessing(&options.augmentation, options.seed, train)?;
-    let clean = preprocessing("none", 0, train)?;
+    let augmentation = recipe.preprocessing(&options.augmentation, options.seed, train)?;
+    let clean = recipe.preprocessing("none", 0, train)?;
     let mut results = Vec::new();
     for (name, encoder) in kinds {
         let test_views = outputs(gpu, encoder, test, &augmentation, TEST_VIEW)?;

@@ -21,6 +21,29 @@ pub struct Recipe {
     pub width: f32,
     /// Stride of the first convolution; 0 for the network's own.
     pub stem_stride: usize,
+    /// Dropout before the classifier.
+    pub drop_rate: f32,
+    /// Stochastic depth of the last block; earlier ones have less, in proportion.
+    pub drop_path: f32,
+    /// Height and width that the network is given; 0 for the images' own. Of images that are no squares it is the centre.
+    pub resolution: usize,
+    /// Grey images become red, green and blue: for weights that were learnt on colours.
+    pub rgb: bool,
+    /// What images are normalised by, see [`NORMALIZATIONS`](super::images::NORMALIZATIONS).
+    pub normalize: String,
+    /// Images of each class to learn from, chosen by the seed; 0 for all.
+    pub per_class: usize,
+    /// A file of weights to begin from; none where it is empty. A head for other classes starts anew.
+    pub weights: String,
+    /// What is not trained: patterns with commas between (see [`matches`](crate::nn::matches)), in their order; `backbone` is all but the
+    /// head, and `!PATTERN` is trained after all.
+    pub freeze: String,
+    /// Batch norms normalise by their running statistics and keep them; scale and shift are trained.
+    pub freeze_batch_norm: bool,
+    /// The learning rate's factor from one layer to that before it, see [`layer_decay`](crate::nn::layer_decay); 1 for none.
+    pub layer_decay: f32,
+    /// Factors of learning rate and weight decay, with commas between: `classifier lr=10, *.bias lr=2 decay=0`.
+    pub groups: String,
     /// Images a step.
     pub batch: usize,
     /// Passes over the data.
@@ -63,6 +86,17 @@ impl Default for Recipe {
             model: "mobilenetv1_025".into(),
             width: 1.0,
             stem_stride: 1,
+            drop_rate: 0.0,
+            drop_path: 0.0,
+            resolution: 0,
+            rgb: false,
+            normalize: "auto".into(),
+            per_class: 0,
+            weights: String::new(),
+            freeze: String::new(),
+            freeze_batch_norm: false,
+            layer_decay: 1.0,
+            groups: String::new(),
             batch: 64,
             epochs: 5,
             seed: 0,
@@ -132,6 +166,10 @@ impl Recipe {
         within("batch", self.batch, if self.method == "simclr" { 2 } else { 1 }, 1 << 20)?;
         within("width", self.width, 0.01, 100.0)?;
         within("stem_stride", self.stem_stride, 0, 8)?;
+        within("drop_rate", self.drop_rate, 0.0, 0.99)?;
+        within("drop_path", self.drop_path, 0.0, 0.99)?;
+        within("resolution", self.resolution, 0, 4096)?;
+        within("layer_decay", self.layer_decay, 0.0, 1.0)?;
         within("learning_rate", self.learning_rate, 0.0, 1e6)?;
         within("momentum", self.momentum, 0.0, 1.0)?;
         within("weight_decay", self.weight_decay, 0.0, 1e6)?;

@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use super::capture::Capture;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
-use super::evaluate::{preprocessing, upload};
+use super::evaluate::upload;
+use super::finetune;
+pub use super::learner::{Learner, learner};
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
-use crate::methods::{Batch, Method, SimClr, SimClrConfig, Supervised};
-use crate::models::{Backbone, Classifier, ModelOptions, model};
-use crate::nn::{Module, Parameters, Role, state_dict};
+use crate::methods::Batch;
+use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
 use crate::tensor::Tensor;
 
@@ -24,58 +25,6 @@ use crate::tensor::Tensor;
 const READ_BEHIND: usize = 2;
 /// Steps between lines of metrics.
 const METRICS_EVERY: u64 = 20;
-
-/// What a recipe's method trains.
-pub enum Learner {
-    /// A classifier.
-    Supervised(Supervised),
-    /// An encoder with a projector.
-    SimClr(SimClr<Box<dyn Backbone>>),
-}
-
-impl Learner {
-    /// The method that `train` drives.
-    pub fn method(&self) -> &dyn Method {
-        match self {
-            Learner::Supervised(method) => method,
-            Learner::SimClr(method) => method,
-        }
-    }
-
-    /// What is used after training: the classifier, or the encoder.
-    pub fn network(&self) -> &dyn Module {
-        match self {
-            Learner::Supervised(method) => &method.model,
-            Learner::SimClr(method) => &method.encoder,
-        }
-    }
-}
-
-/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`.
-///
-/// # Errors
-/// [`Error::Argument`] for an unknown method or model; out of memory.
-pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset) -> Result<Learner> {
-    let options = ModelOptions {
-        channels: dataset.channels(),
-        width: f64::from(recipe.width),
-        stem_stride: (recipe.stem_stride > 0).then_some(recipe.stem_stride),
-        size: Some([dataset.height(), dataset.width()]),
-        ..Default::default()
-    };
-    let encoder = model(&recipe.model, options)?.architecture.build(params)?;
-    match recipe.method.as_str() {
-        "supervised" => {
-            let model = Classifier::new(params, encoder, dataset.classes())?;
-            Ok(Learner::Supervised(Supervised { model, label_smoothing: recipe.label_smoothing }))
-        }
-        "simclr" => {
-            let config = SimClrConfig { hidden: recipe.projector_hidden, projection: recipe.projection, temperature: recipe.temperature };
-            Ok(Learner::SimClr(SimClr::new(params, encoder, config)?))
-        }
-        other => Err(Error::argument("method", format!("there is no \"{other}\"; there are supervised, simclr"))),
-    }
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +50,8 @@ pub struct Trainer {
     pub params: Parameters,
     /// What is trained.
     pub learner: Learner,
+    /// What is to be said of the weights that the run began from.
+    pub notes: Vec<String>,
     optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
     schedule: Schedule,
@@ -117,22 +68,30 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run from its start.
+    /// A run from its start: from the recipe's weights, where it names a file.
     ///
     /// # Errors
-    /// A recipe that names what does not exist; a data set smaller than a batch; out of memory.
+    /// A recipe that names what does not exist; weights of another network; a data set smaller than a batch; out of memory.
     pub fn new(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>) -> Result<Self> {
+        Self::build(gpu, recipe, dataset, true)
+    }
+
+    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, fresh: bool) -> Result<Self> {
         recipe.check()?;
+        let dataset = recipe.labelled(dataset)?;
         let loader = Loader::training(dataset.clone(), recipe.batch, recipe.seed)?;
         let params = Parameters::new(gpu, recipe.seed);
         let learner = learner(&params, &recipe, &dataset)?;
+        let weights = Some(Path::new(&recipe.weights)).filter(|_| fresh && !recipe.weights.is_empty());
+        let notes = weights.map(|path| finetune::begin_from(&params, learner.head(), path)).transpose()?.unwrap_or_default();
+        recipe.apply_to(&params, learner.head())?;
         let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
         let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, ..Default::default() };
         let optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
         let ema = (recipe.ema > 0.0).then(|| Ema::new(&params)).transpose()?;
         let steps = loader.batches() as u64 * u64::from(recipe.epochs);
         let schedule = Schedule::named(&recipe.schedule, recipe.learning_rate, steps)?;
-        let augmentation = preprocessing(&recipe.augmentation, recipe.seed, &dataset)?;
+        let augmentation = recipe.preprocessing(&recipe.augmentation, recipe.seed, &dataset)?;
         let position = Position::default();
         let (reads, epoch_loss) = (VecDeque::new(), EpochLoss::default());
         Ok(Self {
@@ -140,6 +99,7 @@ impl Trainer {
             recipe,
             params,
             learner,
+            notes,
             optimizer,
             ema,
             schedule,
@@ -155,12 +115,12 @@ impl Trainer {
         })
     }
 
-    /// A run that goes on from a checkpoint.
+    /// A run that goes on from a checkpoint, which holds all weights: the recipe's file is not looked at again.
     ///
     /// # Errors
     /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
     pub fn resume(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>) -> Result<Self> {
-        let mut trainer = Self::new(gpu, checkpoint.recipe.clone(), dataset)?;
+        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, false)?;
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
         trainer.epoch_loss = checkpoint.epoch_loss;

@@ -1,4 +1,8 @@
 //! Small grey images that a network can tell apart: a bright quarter on noise, one class for each quarter.
+#![allow(dead_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use wgrad::tensor::random::{Purpose, Stream};
 
@@ -18,4 +22,23 @@ pub fn images(count: usize) -> (Vec<u8>, Vec<u8>) {
         labels.push(class as u8);
     }
     (pixels, labels)
+}
+
+pub fn idx(dimensions: &[usize], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+    dimensions.iter().for_each(|d| bytes.extend((*d as u32).to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+/// A data set in MNIST's files: 96 images to learn from, 40 to test on.
+pub fn data_called(folder: &Path, name: &str) -> PathBuf {
+    let folder = folder.join(name);
+    fs::create_dir(&folder).unwrap();
+    for (name, count) in [("train", 96), ("t10k", 40)] {
+        let (pixels, labels) = images(count);
+        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), idx(&[count, SIDE, SIDE], &pixels)).unwrap();
+        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), idx(&[count], &labels)).unwrap();
+    }
+    folder
 }

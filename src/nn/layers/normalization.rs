@@ -75,7 +75,7 @@ impl BatchNorm {
     /// Those of both operators.
     pub fn forward_behind(&self, convolution: &Conv2d, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let mode = self.effective(mode)?;
-        let pays = mode == Mode::Train && x.dtype() == DType::F32 && statistics::wanted(x.gpu(), &convolution.output(x.shape())?);
+        let pays = mode == Mode::Train && x.dtype() == DType::F32 && statistics::wanted(x, &convolution.output(x.shape())?);
         if pays && let [y, statistics] = convolution.forward_statistics(x, mode)?.as_slice() {
             return self.run(y, Some(statistics), residual, mode);
         }

@@ -184,6 +184,10 @@ impl Operator for Color {
         Ok(vec![y, draws])
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0, 1]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [images, indices] = exactly(self.name(), inputs)?;
         let [_, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape.dim(axis));

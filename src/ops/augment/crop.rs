@@ -128,6 +128,10 @@ impl Operator for RandomResizedCrop {
         Ok(vec![resize(images, &boxes, spec)?, boxes])
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0, 1]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [images, indices] = exactly(self.name(), inputs)?;
         let side = [images.shape.dim(1), images.shape.dim(2)];
@@ -176,6 +180,10 @@ impl Operator for CenterResize {
         let square = Tensor::empty(images.gpu(), [1, 4], DType::F32)?;
         square.write_scalars(&self.square([h, w]).map(Scalar::from))?;
         Ok(vec![resize(images, &square.expand(&[n, 4])?, spec)?])
+    }
+
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -49,6 +49,10 @@ impl Operator for Cutout {
         Ok(vec![y, draws])
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0, 1]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [images, indices] = exactly(self.name(), inputs)?;
         let (h, w) = (images.shape.dim(1), images.shape.dim(2));

@@ -47,6 +47,10 @@ impl Operator for Normalize {
         Ok(vec![normal])
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [images] = exactly(self.name(), inputs)?;
         Ok(vec![Array::from_fn(&images.shape, |index| {

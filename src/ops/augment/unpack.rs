@@ -1,5 +1,7 @@
 //! Images of bytes, four a word, as floats in 0..1.
 
+use std::ops::Range;
+
 use super::check_side;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
@@ -62,6 +64,16 @@ impl Operator for Unpack {
         let launch = Launch::new(words.gpu(), &UNPACK, "forward").define("PAD", pad).read(*words).write(&images);
         launch.params(params![words.elements(), pixels]).invocations(threads)?;
         Ok(vec![images])
+    }
+
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        let [_, h, w, c] = self.shape;
+        if (h * w * c).is_multiple_of(4) { vec![0] } else { Vec::new() }
+    }
+
+    fn piece(&self, rows: &Range<usize>) -> Option<Box<dyn Operator>> {
+        let [_, h, w, c] = self.shape;
+        Some(Box::new(Unpack { shape: [rows.len(), h, w, c], ..*self }))
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

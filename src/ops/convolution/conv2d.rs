@@ -105,6 +105,10 @@ impl Operator for Conv2d {
         vec![0, 1, 2]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        if self.statistics { Vec::new() } else { vec![0] }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let (x, weight, bias) = split(NAME, inputs)?;
         let specs: Vec<Spec> = inputs.iter().map(|a| Spec::new(a.shape.clone(), a.dtype)).collect();

@@ -281,6 +281,10 @@ impl Operator for DepthwiseConv2d {
         vec![0, 1, 2]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let (x, weight, bias) = split(NAME, inputs)?;
         let g = self.geometry(&Spec::f32(x.shape.clone()), &Spec::f32(weight.shape.clone()))?;

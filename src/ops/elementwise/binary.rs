@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
 use crate::tensor::{Spec, Tensor};
 
 /// A pair's definition.
@@ -128,6 +128,10 @@ impl Operator for Binary {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0, 1]
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        broadcast_rows(inputs, outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, broadcast_rows, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// A conversion to f32 or f16; into f16 it rounds to the nearest value.
@@ -56,6 +56,10 @@ impl Operator for Cast {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        broadcast_rows(inputs, outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -1,6 +1,8 @@
 //! Dropout (Srivastava et al. 2014) and stochastic depth (`drop_path`; Huang et al. 2016). Masks are recomputed from the counter in
 //! backward, never stored.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Scalar, kernel};
 use crate::ops::entry::Entry;
@@ -32,12 +34,14 @@ pub struct Dropout {
     seed: u32,
     layer: u32,
     step: Scalar<u32>,
+    /// The row that x begins with, where it is a piece of a larger tensor.
+    first: usize,
 }
 
 impl Dropout {
     /// Drops each element with probability `p`. The mask follows from `seed`, the layer's number and the training step.
     pub fn elements(p: f32, seed: u32, layer: u32, step: impl Into<Scalar<u32>>) -> Self {
-        Self { unit: Unit::Element, p, seed, layer, step: step.into() }
+        Self { unit: Unit::Element, p, seed, layer, step: step.into(), first: 0 }
     }
 
     /// Drops each row (index of axis 0) as a whole.
@@ -66,13 +70,14 @@ impl Dropout {
         let y = Tensor::empty(x.gpu(), x.shape(), x.dtype())?;
         let (n4, row) = (y.elements().div_ceil(4), Self::row(x.spec()));
         let [seed, layer] = self.key();
+        let first = if self.unit == Unit::Element { self.first * row / 2 } else { self.first };
         Launch::new(x.gpu(), &DROPOUT, "dropout")
             .storage(x.dtype().storage())
             .define("ELEMENTS", self.unit == Unit::Element)
             .define("ALIGNED", self.unit == Unit::Row && row.is_multiple_of(4))
             .read(x)
             .write(&y)
-            .params(params![n4, row, seed, layer, &self.step, self.threshold(), self.scale()])
+            .params(params![n4, row, seed, layer, &self.step, self.threshold(), self.scale(), first])
             .invocations(n4)?;
         Ok(y)
     }
@@ -111,6 +116,16 @@ impl Operator for Dropout {
         vec![0]
     }
 
+    fn rows(&self, _: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        // One draw decides about two elements.
+        let whole = self.unit == Unit::Row || outputs.first().is_some_and(|y| Self::row(y).is_multiple_of(2));
+        if whole { vec![0] } else { Vec::new() }
+    }
+
+    fn piece(&self, rows: &Range<usize>) -> Option<Box<dyn Operator>> {
+        Some(Box::new(Dropout { first: rows.start, ..self.clone() }))
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let row = Self::row(&Spec::f32(&x.shape));
@@ -134,7 +149,7 @@ impl Operator for Dropout {
 
 fn samples(unit: Unit) -> Vec<Sample> {
     let shapes: [&[usize]; 7] = [&[1], &[0], &[5], &[7, 3], &[33, 65], &[9, 2, 8], &[130, 4]];
-    let operator = |p, layer, step: u32| Dropout { unit, p, seed: 7, layer, step: step.into() };
+    let operator = |p, layer, step: u32| Dropout { unit, p, seed: 7, layer, step: step.into(), first: 0 };
     let mut samples: Vec<Sample> =
         shapes.iter().enumerate().map(|(i, shape)| Sample::new(operator(0.3, i as u32, 11), [normal(*shape)])).collect();
     samples.extend([0.0, 0.9, 1.0].map(|p| Sample::new(operator(p, 0, u32::MAX), [normal([65, 7])])));
@@ -142,7 +157,7 @@ fn samples(unit: Unit) -> Vec<Sample> {
 }
 
 fn bad(unit: Unit) -> Vec<Bad> {
-    let operator = |p, layer| Dropout { unit, p, seed: 7, layer, step: 0.into() };
+    let operator = |p, layer| Dropout { unit, p, seed: 7, layer, step: 0.into(), first: 0 };
     let mut bad = vec![
         Bad::new(operator(1.5, 0), [normal([3])], "p must be a probability in 0..=1, found 1.5"),
         Bad::new(operator(f32::NAN, 0), [normal([3])], "found NaN"),
@@ -166,7 +181,7 @@ pub(super) fn entries() -> Vec<Entry> {
         build: Box::new(move |attributes: &Attributes| {
             let word = |name: &str| attributes.size_or(name, 0).map(|v| v as u32);
             let (seed, layer, step) = (word("seed")?, word("layer")?, word("step")?);
-            Ok(Box::new(Dropout { unit, p: attributes.number_or("p", 0.5)? as f32, seed, layer, step: step.into() }))
+            Ok(Box::new(Dropout { unit, p: attributes.number_or("p", 0.5)? as f32, seed, layer, step: step.into(), first: 0 }))
         }),
         samples: Box::new(move || samples(unit)),
         bad: Box::new(move || bad(unit)),

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 const NAME: &str = "fuse";
@@ -98,6 +98,10 @@ impl Operator for Fused {
         let mut inputs = self.expression.inputs();
         inputs.sort_unstable();
         inputs
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        broadcast_rows(inputs, outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

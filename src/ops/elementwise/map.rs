@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly, require_float};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -189,6 +189,10 @@ impl Operator for Map {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        broadcast_rows(inputs, outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// `a` where `cond` is not 0, else `b`; the three broadcast.
@@ -56,6 +56,10 @@ impl Operator for Where {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![1, 2]
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        broadcast_rows(inputs, outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

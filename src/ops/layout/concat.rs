@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -59,9 +59,17 @@ impl Operator for Concat {
         let (axis, shape) = self.joined(&inputs.iter().map(|t| t.shape()).collect::<Vec<_>>())?;
         let Some((x, spec)) = inputs.first().zip(outputs.first()) else { return Ok(Vec::new()) };
         let y = Tensor::empty(x.gpu(), shape, spec.dtype)?;
+        let mut start = 0;
+        if axis == 0 && !y.is_bindable() {
+            for x in inputs {
+                let end = start + x.shape().dim(0);
+                y.put_rows(&(start..end), y.shape().dim(0), x)?;
+                start = end;
+            }
+            return Ok(vec![y]);
+        }
         let row = |shape: &Shape| shape.iter().skip(axis).product::<usize>();
         let w = width(inputs.iter().map(|t| row(t.shape())));
-        let mut start = 0;
         for x in inputs {
             let length = row(x.shape());
             let n = x.elements() / w;
@@ -84,6 +92,12 @@ impl Operator for Concat {
         let mut gradients = Vec::with_capacity(step.input_count());
         for index in 0..step.input_count() {
             let size = step.input_spec(index)?.shape.dim(axis);
+            if axis == 0 && !dy.is_bindable() {
+                let rows = start as usize..start as usize + size;
+                gradients.push(if step.needs(index) { Some(dy.rows(&rows, dy.shape().dim(0))?.copy()?) } else { None });
+                start += size as i64;
+                continue;
+            }
             let mut moved = axes(dy.shape());
             let mut base = 0;
             if let Some(a) = moved.get_mut(axis) {
@@ -99,6 +113,10 @@ impl Operator for Concat {
     // As many as there may be: the operator itself does not know its inputs.
     fn differentiable(&self) -> Vec<usize> {
         (0..MOST).collect()
+    }
+
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -47,6 +47,10 @@ impl Operator for Embedding {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        if inputs.get(1).is_some_and(|index| index.shape.rank() > 0) { vec![1] } else { Vec::new() }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [weight, index] = exactly("embedding", inputs)?;
         let features = weight.shape.last();

@@ -1,11 +1,13 @@
 //! Repeating a tensor along axes of size 1, and along new ones in front.
 
+use std::ops::Range;
+
 use super::strided::{Axis, check_rank, copy};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, broadcast_rows, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// x repeated to `shape` by the broadcasting rule.
@@ -70,6 +72,15 @@ impl Operator for Expand {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        broadcast_rows(inputs, outputs)
+    }
+
+    fn piece(&self, rows: &Range<usize>) -> Option<Box<dyn Operator>> {
+        let shape = [rows.len() as isize].into_iter().chain(self.shape.iter().skip(1).copied()).collect();
+        Some(Box::new(Expand { shape }))
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -63,6 +63,11 @@ impl Operator for Flip {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        let kept = inputs.first().and_then(|x| self.flipped(&x.shape).ok()).is_some_and(|mask| mask.first() == Some(&false));
+        if kept { vec![0] } else { Vec::new() }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("flip", inputs)?;
         let mask = self.flipped(&x.shape)?;

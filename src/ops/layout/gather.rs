@@ -104,6 +104,15 @@ impl Operator for Gather {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        let [x, index] = inputs else { return Vec::new() };
+        match self.axis(&x.shape, &index.shape) {
+            Ok(0) => vec![1],
+            Ok(_) if x.shape.first() == index.shape.first() => vec![0, 1],
+            _ => Vec::new(),
+        }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x, index] = exactly("gather", inputs)?;
         let axis = self.axis(&x.shape, &index.shape)?;

@@ -102,6 +102,11 @@ impl Operator for IndexSelect {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        // Along axis 0, a piece of the index selects from all of x.
+        inputs.first().and_then(|x| x.shape.axis("index_select", self.dim).ok()).map(|axis| usize::from(axis == 0)).into_iter().collect()
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x, index] = exactly("index_select", inputs)?;
         let axis = x.shape.axis("index_select", self.dim)?;

@@ -132,6 +132,11 @@ impl Operator for Pad {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        let kept = inputs.first().and_then(|x| self.sides(&x.shape).ok()).is_some_and(|sides| sides.first() == Some(&(0, 0)));
+        if kept { vec![0] } else { Vec::new() }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("pad", inputs)?;
         let sides = self.sides(&x.shape)?;

@@ -56,6 +56,11 @@ impl Operator for Permute {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        let kept = inputs.first().and_then(|x| self.order(&x.shape).ok()).is_some_and(|order| order.first() == Some(&0));
+        if kept { vec![0] } else { Vec::new() }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("permute", inputs)?;
         let order = self.order(&x.shape)?;

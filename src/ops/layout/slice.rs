@@ -4,7 +4,7 @@ use super::strided::{Axis, axes, check_rank, copy};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly, rows_beside};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// `y = x[.., start..end, ..]` along axis `dim`.
@@ -42,6 +42,9 @@ impl Operator for Slice {
     fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
         let [x] = exactly("slice", inputs)?;
         let axis = self.axis(x.shape())?;
+        if axis == 0 && !x.is_bindable() {
+            return Ok(vec![x.rows(&(self.start..self.end), x.shape().dim(0))?.copy()?]);
+        }
         let mut moved = axes(x.shape());
         let mut base = 0;
         if let Some(a) = moved.get_mut(axis) {
@@ -55,6 +58,11 @@ impl Operator for Slice {
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (dy, shape) = (step.cotangent(0)?, &step.input_spec(0)?.shape);
         let axis = self.axis(shape)?;
+        if axis == 0 && Spec::new(shape, dy.dtype()).bytes() > step.gpu().capabilities().max_binding_bytes {
+            let dx = Tensor::zeros(step.gpu(), shape, dy.dtype())?;
+            dx.put_rows(&(self.start..self.end), shape.dim(0), &dy)?;
+            return Ok(vec![Some(dx)]);
+        }
         let mut moved = axes(dy.shape());
         if let Some(a) = moved.get_mut(axis) {
             (a.size, a.low) = (shape.dim(axis), self.start as i64);
@@ -64,6 +72,10 @@ impl Operator for Slice {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -167,6 +167,10 @@ impl Operator for ScaledDotProductAttention {
         vec![0, 1, 2]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        (0..inputs.len()).collect()
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let ([q, k, v] | [q, k, v, _]) = inputs else { return Ok(Vec::new()) };
         let mask = inputs.get(3);

@@ -85,6 +85,10 @@ impl Operator for Linear {
         vec![0, 1, 2]
     }
 
+    fn rows(&self, _: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        if outputs.first().is_some_and(|y| y.shape.rank() > 1) { vec![0] } else { Vec::new() }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let specs: Vec<Spec> = inputs.iter().map(|x| Spec::f32(&x.shape)).collect();
         let shape = self.infer(&specs)?.into_iter().next().map(|spec| spec.shape).unwrap_or_default();

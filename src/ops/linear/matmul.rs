@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// Which operand is stored transposed.
@@ -180,6 +180,14 @@ impl Operator for Matmul {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0, 1]
+    }
+
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        match (outputs.first().map_or(0, |y| y.shape.rank()), self.form) {
+            (2, Form::Tn) => Vec::new(),
+            (2, _) => vec![0],
+            _ => broadcast_rows(inputs, outputs),
+        }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

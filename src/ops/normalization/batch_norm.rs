@@ -10,6 +10,7 @@ use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
 use crate::params;
+use crate::tensor::rows::write_rows;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 /// What [`Tensor::batch_norm`] can be told.
@@ -41,6 +42,19 @@ pub struct BatchNorm {
 
 /// The inputs of the operator: x and what it has of each channel, partial statistics, residual.
 type Inputs<'a, T> = ([&'a T; 5], Option<&'a T>, Option<&'a T>);
+
+/// What the steps of backward read.
+struct Upstream<'a> {
+    x: &'a Tensor,
+    affine: &'a Tensor,
+    dy: &'a Tensor,
+    residual: Option<&'a Tensor>,
+}
+
+/// The launch that writes `to`, too.
+fn bound<'a>(launch: Launch<'a>, to: &[Tensor]) -> Launch<'a> {
+    to.iter().fold(launch, |launch, tensor| launch.write(tensor))
+}
 
 fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Option<Tensor>) {
     if let Some(slot) = gradients.get_mut(input) {
@@ -113,17 +127,27 @@ impl BatchNorm {
             self.activate(launch, residual).params(&numbers(plan, params)).groups(groups)?;
             return Ok(affine);
         }
-        let (partials, slabs) = match given {
-            Some(given) => statistics::merged(plan, x, given)?,
+        let (partials, firsts, slabs) = match given {
+            Some(given) => {
+                let (partials, slabs) = statistics::merged(plan, x, given)?;
+                (partials, x.clone(), slabs)
+            }
             None => {
                 let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
-                let (launch, params, groups) = self.walk(plan, x, "statistics", Walk::Slabs);
-                launch.write(&partials).params(&numbers(plan, params)).groups(groups)?;
-                (partials, *plan)
+                // The first row of each slab, where x cannot be bound whole.
+                let firsts = if plan.in_pieces() { Some(Tensor::empty(gpu, plan.firsts(), x.dtype())?) } else { None };
+                let written: Vec<&Tensor> = [&partials].into_iter().chain(&firsts).collect();
+                for piece in plan.pieces() {
+                    let x = x.rows(&piece.rows, plan.rows())?;
+                    let (launch, params, groups) = self.walk(&piece.plan, &x, "statistics", Walk::Slabs);
+                    let launch = launch.params(&numbers(&piece.plan, params));
+                    write_rows(&written, &piece.slabs, plan.firsts()[0], |to| bound(launch, to).groups(groups))?;
+                }
+                (partials, firsts.unwrap_or_else(|| x.clone()), *plan)
             }
         };
         let (launch, params, groups) = slabs.launch(gpu, "combine", Walk::Partials);
-        let launch = launch.storage(x.dtype().storage()).read(&partials).read(x).read(weight).read(bias);
+        let launch = launch.storage(x.dtype().storage()).read(&partials).read(&firsts).read(weight).read(bias);
         launch.write(mean).write(var).write(&affine).params(&numbers(&slabs, params)).groups(groups)?;
         self.normalize(plan, x, &affine, residual, y)?;
         Ok(affine)
@@ -142,9 +166,15 @@ impl BatchNorm {
 
     /// y of x and `affine`.
     fn normalize(&self, plan: &Plan, x: &Tensor, affine: &Tensor, residual: Option<&Tensor>, y: &Tensor) -> Result<()> {
-        let (launch, mut params, groups) = self.walk(plan, x, "apply", Walk::Rows);
-        params.extend_from_slice(params![0usize, 0.0f32, 0.0f32]);
-        self.activate(launch.read(affine).write(y), residual).params(&params).groups(groups)
+        for piece in plan.pieces() {
+            let part = |tensor: &Tensor| tensor.rows(&piece.rows, plan.rows());
+            let (x, residual) = (part(x)?, residual.map(part).transpose()?);
+            let (launch, mut params, groups) = self.walk(&piece.plan, &x, "apply", Walk::Rows);
+            params.extend_from_slice(params![0usize, 0.0f32, 0.0f32]);
+            let launch = launch.read(affine).params(&params);
+            write_rows(&[y], &piece.rows, plan.rows(), |y| self.activate(bound(launch, y), residual.as_ref()).groups(groups))?;
+        }
+        Ok(())
     }
 
     /// Tells a kernel of forward what lies behind the normalisation.
@@ -153,23 +183,28 @@ impl BatchNorm {
         residual.into_iter().fold(launch, |launch, tensor| launch.read(tensor))
     }
 
-    /// A launch of one step of backward, which recomputes what activation and residual did. Bound are x, `affine` and dy.
-    fn upstream<'a>(
-        &self,
-        plan: &Plan,
-        x: &'a Tensor,
-        affine: &Tensor,
-        dy: &Tensor,
-        step: (&'a str, Walk),
-        residual: bool,
-    ) -> (Launch<'a>, Vec<Param>, usize) {
-        let (launch, params, groups) = self.walk(plan, x, step.0, step.1);
-        let launch = launch
-            .define("ACTIVE", self.active())
-            .define("RESIDUAL", residual)
-            .define("DERIVATIVE", self.options.activation.derivative())
-            .define("FROZEN", !self.options.training);
-        (launch.read(affine).read(dy), params, groups)
+    /// One step of backward, which recomputes what activation and residual did. Bound are x, `affine`, dy, `terms` and `to`, whose last is the
+    /// residual's gradient and stands behind the residual.
+    fn upstream(&self, plan: &Plan, from: &Upstream, step: (&str, Walk), terms: Option<&Tensor>, to: &[&Tensor]) -> Result<()> {
+        for piece in plan.pieces() {
+            let part = |tensor: &Tensor| tensor.rows(&piece.rows, plan.rows());
+            let (x, dy, residual) = (part(from.x)?, part(from.dy)?, from.residual.map(part).transpose()?);
+            let (launch, params, groups) = self.walk(&piece.plan, &x, step.0, step.1);
+            let launch = launch
+                .define("ACTIVE", self.active())
+                .define("RESIDUAL", residual.is_some())
+                .define("DERIVATIVE", self.options.activation.derivative())
+                .define("FROZEN", !self.options.training)
+                .params(&params);
+            let launch = terms.into_iter().fold(launch.read(from.affine).read(&dy), |launch, tensor| launch.read(tensor));
+            let sums = matches!(step.1, Walk::Slabs);
+            let (rows, of) = if sums { (&piece.slabs, plan.firsts()[0]) } else { (&piece.rows, plan.rows()) };
+            write_rows(to, rows, of, |to| {
+                let (before, behind) = to.split_at(to.len() - usize::from(residual.is_some() && !sums));
+                bound(residual.iter().fold(bound(launch, before), |launch, tensor| launch.read(tensor)), behind).groups(groups)
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -225,36 +260,28 @@ impl Operator for BatchNorm {
         let residual = if step.input_count() > self.residual() && self.active() { Some(step.input(self.residual())?) } else { None };
         let channels = || Tensor::empty(gpu, [plan.channels()], DType::F32);
         let like_x = || Tensor::empty(gpu, x.shape(), x.dtype());
-        let launch = |name, walk| self.upstream(&plan, x, affine, &dy, (name, walk), residual.is_some());
         let mut gradients: Vec<Option<Tensor>> = vec![None; step.input_count()];
         let sums = self.options.training || step.needs(1) || step.needs(2);
         let through = step.needs(0) || residual.is_some();
         let (dweight, dbias) = (channels()?, channels()?);
         let wanted = |wanted: bool| if wanted { like_x().map(Some) } else { Ok(None) };
         let (dx, dresidual) = (wanted(through)?, wanted(residual.is_some())?);
-        let finish = |launch: Launch, params: &[Param], groups| {
-            let launch = dx.iter().fold(launch, |l, t| l.write(t));
-            let launch = residual.into_iter().fold(launch, |l, t| l.read(t));
-            dresidual.iter().fold(launch, |l, t| l.write(t)).params(params).groups(groups)
-        };
+        let (from, rows) = (Upstream { x, affine, dy: &dy, residual }, dx.iter().chain(&dresidual).collect::<Vec<_>>());
         if self.options.training && through && plan.small() {
-            let (launch, params, groups) = launch("gradient", Walk::Columns);
-            finish(launch.write(&dweight).write(&dbias), &params, groups)?;
+            let to: Vec<&Tensor> = [&dweight, &dbias].into_iter().chain(rows).collect();
+            self.upstream(&plan, &from, ("gradient", Walk::Columns), None, &to)?;
         } else {
             let coefficients = Tensor::empty(gpu, [2, plan.channels()], DType::F32)?;
             if sums {
                 let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
-                let (launch, params, groups) = launch("sums", Walk::Slabs);
-                let launch = launch.write(&partials);
-                residual.into_iter().fold(launch, |l, t| l.read(t)).params(&params).groups(groups)?;
+                self.upstream(&plan, &from, ("sums", Walk::Slabs), None, &[&partials])?;
                 let (launch, params, groups) = plan.launch(gpu, "coefficients", Walk::Partials);
                 let launch = launch.read(&partials).read(affine).write(&dweight).write(&dbias).write(&coefficients);
                 launch.params(&params).groups(groups)?;
             }
             if through {
-                let (launch, params, groups) = launch("input_gradient", Walk::Rows);
-                let launch = if self.options.training { launch.read(&coefficients) } else { launch };
-                finish(launch, &params, groups)?;
+                let terms = self.options.training.then_some(&coefficients);
+                self.upstream(&plan, &from, ("input_gradient", Walk::Rows), terms, &rows)?;
             }
         }
         if sums {

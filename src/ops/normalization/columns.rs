@@ -1,8 +1,11 @@
 //! How batch norm cuts its matrix into pieces, on software drivers and on GPUs.
 
+use std::ops::Range;
+
 use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule, kernel};
 use crate::params;
 use crate::tensor::Shape;
+use crate::tensor::rows::{fitting, ranges};
 
 /// How the matrix `[rows, columns]` of vec4s (or single channels) is cut into pieces.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,18 @@ pub(super) struct Plan {
     most_slabs: usize,
     /// Rows of a slab, where somebody else chose them.
     given: Option<usize>,
+    /// Rows of a piece, some whole slabs, where x is larger than a binding.
+    piece: Option<usize>,
+}
+
+/// Some slabs of x that can be bound at once.
+pub(super) struct Piece {
+    /// Their rows of the matrix.
+    pub rows: Range<usize>,
+    /// Their numbers.
+    pub slabs: Range<usize>,
+    /// The plan for them.
+    pub plan: Plan,
 }
 
 /// What the workgroups of a launch share out.
@@ -58,11 +73,44 @@ impl Plan {
         let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
         let shuffle = schedule == Schedule::Cpu && gpu.capabilities().fixed_subgroup() == Some(8);
         let most_slabs = gpu.tuned(&SLABS, bucket, 256) as usize;
-        let plan = Self { schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None };
+        let plan = Self { schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None, piece: None };
         let default = if schedule == Schedule::Cpu { 17 } else { 13 };
         let (_, _, copies) = plan.across(plan.narrow());
         let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
-        Self { small: small && gpu.capabilities().may_walk(2 * rows.div_ceil(copies) + 64), ..plan }
+        Self { small: small && gpu.capabilities().may_walk(2 * rows.div_ceil(copies) + 64), ..plan }.cut(gpu)
+    }
+
+    /// The same in pieces, where x is larger than a binding.
+    fn cut(self, gpu: &Gpu) -> Self {
+        let (row, most) = (4 * self.channels() as u64, gpu.capabilities().max_binding_bytes);
+        // Half of that, where x is stored as f16.
+        let Some((fit, step)) = fitting(&[row, row / 2], most).filter(|_| row * self.rows as u64 > most) else { return self };
+        let slab = self.slab_rows().next_multiple_of(step).min(fit);
+        Self { small: false, given: Some(slab), piece: Some(fit - fit % slab), ..self }
+    }
+
+    /// Whether x is larger than a binding.
+    pub fn in_pieces(&self) -> bool {
+        self.piece.is_some()
+    }
+
+    /// What can be bound at once, in order: all of x, unless it is larger than a binding.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let slab = self.slab_rows();
+        ranges(self.rows, self.piece.unwrap_or(self.rows)).map(move |rows| {
+            let slabs = rows.start / slab..rows.end.div_ceil(slab);
+            Piece { slabs, plan: Self { rows: rows.len(), ..*self }, rows }
+        })
+    }
+
+    /// Rows of the matrix.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Shape of the first rows of all slabs.
+    pub fn firsts(&self) -> [usize; 2] {
+        [self.slabs().1, self.channels()]
     }
 
     /// Lanes of a workgroup, and vec4s that each reads of a step: a subgroup of 8 on software drivers.
@@ -123,6 +171,7 @@ impl Plan {
             .define("LANES", lanes)
             .define("BLOCKS", blocks)
             .define("SHUFFLE", self.shuffle);
+        let launch = if matches!(step, "statistics" | "merge" | "combine") { launch.define("PIECES", self.in_pieces()) } else { launch };
         let shift = across.trailing_zeros();
         let params = params![rows, self.columns, chunk, shift, copies, each, self.rows].to_vec();
         (launch, params, rows.div_ceil(each).max(usize::from(narrow)) * self.columns.div_ceil(chunk))

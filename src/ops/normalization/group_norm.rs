@@ -195,6 +195,10 @@ impl Operator for GroupNorm {
         vec![0, 1, 2]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x, weight, bias] = exactly("group_norm", inputs)?;
         let plan = self.plan(&x.shape)?;

@@ -53,6 +53,11 @@ impl Operator for LayerNorm {
         vec![0, 1, 2]
     }
 
+    fn rows(&self, _: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        // The last axis is not one of rows.
+        if outputs.first().is_some_and(|y| y.shape.rank() > 1) { vec![0] } else { Vec::new() }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x, weight, bias] = exactly("layer_norm", inputs)?;
         let (rows, plan) = self.plan(&x.shape)?;

@@ -5,7 +5,7 @@
 
 use super::columns::{Plan, Walk};
 use crate::error::Result;
-use crate::gpu::{Gpu, Knob, Schedule};
+use crate::gpu::{Knob, Schedule};
 use crate::ops::Array;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
@@ -20,12 +20,14 @@ pub(crate) fn shape(x: &Shape) -> Shape {
     Shape::from([(x.elements() / x.last().max(1)).div_ceil(SLAB_ROWS), 2, x.last()])
 }
 
-/// Whether batch norm of x of this shape gains by them: where the convolution has them at hand, and x would be read again.
-pub(crate) fn wanted(gpu: &Gpu, x: &Shape) -> bool {
-    let plan = Plan::new(gpu, x);
+/// Whether batch norm of x, which a convolution makes of `source`, gains by them: where the convolution has them at hand, all at once, and x
+/// would be read again.
+pub(crate) fn wanted(source: &Tensor, x: &Shape) -> bool {
+    let (gpu, plan) = (source.gpu(), Plan::new(source.gpu(), x));
     let default = plan.schedule() == Schedule::Simd && !plan.small();
     let [slabs, ..] = plan.in_slabs(SLAB_ROWS).partials();
-    gpu.tuned(&EPILOGUE, plan.bucket(), u32::from(default)) == 1 && gpu.capabilities().may_walk(slabs)
+    let whole = source.is_bindable() && !plan.in_pieces();
+    whole && gpu.tuned(&EPILOGUE, plan.bucket(), u32::from(default)) == 1 && gpu.capabilities().may_walk(slabs)
 }
 
 /// The same of no more slabs than batch norm would cut x into, and the plan of what combines them.

@@ -64,6 +64,10 @@ impl Operator for AvgPool2d {
         vec![0]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("avg_pool2d", inputs)?;
         let shape = self.window.output("avg_pool2d", &Spec::f32(&x.shape))?;

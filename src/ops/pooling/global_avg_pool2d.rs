@@ -49,6 +49,10 @@ impl Operator for GlobalAvgPool2d {
         vec![0]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("global_avg_pool2d", inputs)?;
         let [n, h, w, c] = float_images("global_avg_pool2d", &Spec::f32(&x.shape))?;

@@ -71,6 +71,10 @@ impl Operator for MaxPool2d {
         vec![0]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("max_pool2d", inputs)?;
         let shape = self.window.output("max_pool2d", &Spec::f32(&x.shape))?;
@@ -132,6 +136,9 @@ impl Operator for FirstOfEqual {
     }
     fn differentiable(&self) -> Vec<usize> {
         self.0.differentiable()
+    }
+    fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
+        self.0.rows(inputs, outputs)
     }
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         self.0.reference(inputs)

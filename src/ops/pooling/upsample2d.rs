@@ -133,6 +133,10 @@ impl Operator for Upsample2d {
         vec![0]
     }
 
+    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
+        vec![0]
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("upsample2d", inputs)?;
         let ([_, h, w, _], [rows, columns]) = self.ratios(&Spec::f32(&x.shape))?;

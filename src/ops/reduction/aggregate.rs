@@ -128,6 +128,10 @@ impl Operator for Aggregate {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        self.dims.rows(inputs)
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let groups = gather(x, &self.dims.mask(self.name(), &x.shape)?);

@@ -34,6 +34,12 @@ impl Dims {
         Ok(mask)
     }
 
+    /// The rows of a reduction: those of its input, unless axis 0 is reduced.
+    pub(super) fn rows(&self, inputs: &[Spec]) -> Vec<usize> {
+        let mask = inputs.first().and_then(|x| self.mask("reduce", &x.shape).ok()).unwrap_or_default();
+        if mask.first() == Some(&false) { vec![0] } else { Vec::new() }
+    }
+
     /// The result's shape.
     pub(super) fn result(&self, operator: &str, shape: &Shape) -> Result<Shape> {
         let mask = self.mask(operator, shape)?;

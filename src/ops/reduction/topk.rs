@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, exactly, require_float};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, exactly, require_float, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -117,6 +117,10 @@ impl Operator for TopK {
         vec![0]
     }
 
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let axis = x.shape.axis(self.name(), self.dim)?;
@@ -160,6 +164,10 @@ impl Operator for Argmax {
         let y = Tensor::empty(x.gpu(), &spec.shape, DType::I32)?;
         pick(x, x.shape().axis(self.name(), self.dim)?, 1, &y, None)?;
         Ok(vec![y])
+    }
+
+    fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
+        rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -1,0 +1,95 @@
+//! What the images of a recipe go through before its network: the same in training, evaluation and prediction.
+
+use std::sync::Arc;
+
+use super::recipe::Recipe;
+use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with};
+use crate::error::{Error, Result};
+use crate::io::Preprocessing;
+use crate::models;
+
+/// Where the numbers to normalise by may come from: `auto` is `data` for a network that begins anew, else what its weights expect.
+pub const NORMALIZATIONS: [&str; 4] = ["auto", "data", "imagenet", "inception"];
+
+impl Recipe {
+    /// One split of the recipe's data. Pictures, which come in many sizes, are read at its resolution.
+    ///
+    /// # Errors
+    /// As [`open_with`].
+    pub fn open(&self, split: Split) -> Result<Dataset> {
+        let mut options = ImageOptions::default();
+        if self.resolution > 0 {
+            options.size = self.resolution;
+        }
+        open_with(&self.data, split, options)
+    }
+
+    /// The images to learn from: all of `dataset`, or as many of each class as the recipe says, by its seed.
+    ///
+    /// # Errors
+    /// A class with fewer images.
+    pub fn labelled(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
+        if self.per_class == 0 {
+            return Ok(dataset);
+        }
+        let (chosen, _) = dataset.split_indices(self.per_class, self.seed)?;
+        dataset.subset(&chosen).map(Arc::new)
+    }
+
+    /// Height, width and channels of what the network is given for the images of `dataset`.
+    pub fn input(&self, dataset: &Dataset) -> [usize; 3] {
+        let [height, width] = if self.resolution > 0 { [self.resolution; 2] } else { [dataset.height(), dataset.width()] };
+        [height, width, if self.rgb { dataset.channels().max(3) } else { dataset.channels() }]
+    }
+
+    /// The augmentation preset `name` for images of `dataset`, brought to the recipe's resolution, colours and normalisation; `dataset` is
+    /// what was learnt from.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown preset or normalisation.
+    pub fn preprocessing(&self, name: &str, seed: u32, dataset: &Dataset) -> Result<Augmentation> {
+        let [height, width, channels] = self.input(dataset);
+        let mut augmentation = Augmentation::preset(name, seed, [height, width])?;
+        if [height, width] != [dataset.height(), dataset.width()] {
+            resize(&mut augmentation.steps, [height, width]);
+        }
+        if channels != dataset.channels() {
+            augmentation.steps.push(Step::ToRgb);
+        }
+        Ok(augmentation.normalized(&self.statistics(dataset)?))
+    }
+
+    fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
+        let published = models::preprocessing(&self.model).map(|p| (p.mean, p.std));
+        let (mean, std) = match self.normalize.as_str() {
+            "auto" if !self.weights.is_empty() => published?,
+            "auto" | "data" => {
+                let statistics = dataset.statistics();
+                // A grey image's colours have its own statistics.
+                let spread = |values: Vec<f32>| if values.len() == 1 { values.repeat(3) } else { values };
+                return Ok(ChannelStatistics { mean: spread(statistics.mean), std: spread(statistics.std) });
+            }
+            "imagenet" => Preprocessing::IMAGENET,
+            "inception" => Preprocessing::INCEPTION,
+            other => return Err(Error::argument("normalize", format!("there is no \"{other}\"; there are {}", NORMALIZATIONS.join(", ")))),
+        };
+        Ok(ChannelStatistics { mean: mean.to_vec(), std: std.to_vec() })
+    }
+}
+
+/// Gives results of the size `to`: by the random crop where there is one, else by a last step.
+fn resize(steps: &mut Vec<Step>, to: [usize; 2]) {
+    let crop = steps.iter_mut().find_map(|step| if let Step::RandomResizedCrop { size, .. } = step { Some(size) } else { None });
+    match crop {
+        Some(size) => *size = size.or(Some(to)),
+        None => steps.push(Step::CenterResize { size: to, fraction: 1.0 }),
+    }
+}
+
+/// Height and width of what `augmentation` makes of images of `size`.
+pub(super) fn result_size(augmentation: &Augmentation, size: [usize; 2]) -> [usize; 2] {
+    augmentation.steps.iter().fold(size, |size, step| match step {
+        Step::RandomResizedCrop { size: Some(to), .. } | Step::CenterResize { size: to, .. } => *to,
+        _ => size,
+    })
+}
