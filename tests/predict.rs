@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use common::gpu;
 use serde_json::Value;
 use tempfile::TempDir;
+use wgrad::gpu::Gpu;
 use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Module, Parameters, state_dict};
 use wgrad::tensor::Tensor;
@@ -50,15 +51,16 @@ fn text(path: &Path) -> &str {
 
 /// A folder with random weights of `name`, and the network.
 struct World {
+    gpu: Gpu,
     folder: TempDir,
     weights: PathBuf,
     network: Box<dyn Module>,
 }
 
 fn world(name: &str, classes: usize) -> World {
-    let folder = tempfile::tempdir().unwrap();
+    let (gpu, folder) = (gpu(), tempfile::tempdir().unwrap());
     let weights = folder.path().join("weights.safetensors");
-    let params = Parameters::new(&gpu(), 3);
+    let params = Parameters::new(&gpu, 3);
     let network = model(name, ModelOptions { size: Some([SIDE; 2]), ..Default::default() }).unwrap().classifier(&params, classes).unwrap();
     // Statistics that do something, and logits that differ.
     for parameter in params.all() {
@@ -73,7 +75,7 @@ fn world(name: &str, classes: usize) -> World {
         parameter.plain().unwrap().write(&values).unwrap();
     }
     state_dict::save(&params, &weights).unwrap();
-    World { folder, weights, network: Box::new(network) }
+    World { gpu, folder, weights, network: Box::new(network) }
 }
 
 /// Pixels of a picture that is like no other.
@@ -94,7 +96,7 @@ impl World {
     /// What the library answers for a picture, with these means and deviations.
     fn probabilities(&self, number: usize, mean: [f32; 3], std: [f32; 3]) -> Vec<f64> {
         let input: Vec<f32> = pixels(number).iter().enumerate().map(|(i, v)| (f32::from(*v) / 255.0 - mean[i % 3]) / std[i % 3]).collect();
-        let x = Tensor::from_slice(&gpu(), &input, [1, SIDE, SIDE, 3]).unwrap();
+        let x = Tensor::from_slice(&self.gpu, &input, [1, SIDE, SIDE, 3]).unwrap();
         let logits = self.network.forward(&x, Mode::Eval).unwrap().to_vec::<f32>().unwrap();
         let top = logits.iter().fold(f32::MIN, |m, v| m.max(*v));
         let weights: Vec<f64> = logits.iter().map(|v| f64::from(v - top).exp()).collect();

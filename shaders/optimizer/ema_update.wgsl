@@ -1,5 +1,5 @@
-// average = m * average + (1 - m) * source over a slab [4 * n4] in place, m = scalars[4]. A thread owns one vec4. Written as a step from the
-// nearer end, so that where both are equal (what is frozen) nothing moves, not by a last bit either.
+// average = m * average + (1 - m) * source over a slab [4 * n4] in place, m = scalars[4]. A thread owns one vec4. Where both are equal (what is
+// frozen) nothing moves, not by a last bit either.
 {% include "grid.wgsl" %}
 {{ inout(0, "average", type="f32", width=4) }}
 {{ input(1, "source", type="f32", width=4) }}
@@ -13,6 +13,6 @@ fn ema_update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
         let m = load_scalars(4u);
         let a = load4_average(i);
         let s = load4_source(i);
-        store4_average(i, select(s - m * (s - a), a + (1.0 - m) * (s - a), m > 0.5));
+        store4_average(i, select(m * a + (1.0 - m) * s, a, a == s));
     }
 }

@@ -9,7 +9,7 @@ use super::classifier::ModelArguments;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::list_pictures;
+use crate::data::{LabelledFile, list_pictures};
 use crate::error::{Error, Result};
 use crate::train::evaluate::stream_outputs;
 use crate::train::progress::Count;
@@ -68,7 +68,7 @@ impl Predict {
         })?;
         drop(count);
         match damaged.into_iter().next() {
-            Some(error) if list.is_empty() => return Err(error),
+            Some(error) if list.is_empty() => Err(error),
             Some(_) => self.show(list, table).map(|()| ExitCode::FAILURE),
             None => self.show(list, table).map(|()| ExitCode::SUCCESS),
         }
@@ -79,7 +79,7 @@ impl Predict {
     }
 
     /// The pictures named and those in folders, all with label 0.
-    fn files(&self) -> Result<Vec<(PathBuf, i32)>> {
+    fn files(&self) -> Result<Vec<LabelledFile>> {
         let mut files = Vec::new();
         for path in &self.images {
             let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?;

@@ -15,6 +15,9 @@ const TEST_FOLDERS: [&str; 5] = ["test", "testing", "val", "validation", "valid"
 /// Where there is no folder for each split, one image in so many is held out for testing.
 const HOLD_OUT: usize = 5;
 
+/// An image file and the place of its class.
+pub type LabelledFile = (PathBuf, i32);
+
 /// A class: its name, and its image files in order.
 type Class = (String, Vec<PathBuf>);
 
@@ -32,7 +35,7 @@ pub fn read_image_folder(folder: &Path, options: ImageOptions) -> Result<Dataset
 ///
 /// # Errors
 /// As [`read_image_folder`], of what can be seen without opening an image.
-pub fn list_image_folder(folder: &Path) -> Result<(Vec<String>, Vec<(PathBuf, i32)>)> {
+pub fn list_image_folder(folder: &Path) -> Result<(Vec<String>, Vec<LabelledFile>)> {
     let root = split_folder(folder, Split::Test).unwrap_or_else(|| folder.to_path_buf());
     let (names, files): (Vec<String>, Vec<Vec<PathBuf>>) = list_classes(&root)?.into_iter().unzip();
     let labelled = (0..).zip(files).flat_map(|(label, files)| files.into_iter().map(move |file| (file, label)));

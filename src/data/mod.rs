@@ -35,7 +35,7 @@ pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch};
-pub use folder::{list_image_folder, list_pictures, read_image_folder, read_image_split};
+pub use folder::{LabelledFile, list_image_folder, list_pictures, read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
 pub use labels::{Labels, Matched};
 pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};

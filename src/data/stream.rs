@@ -1,8 +1,8 @@
 //! Pictures that are read while others are being worked on: no more than a few batches of them lie in memory.
 
-use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
+use super::folder::LabelledFile;
 use super::loader::HostBatch;
 use super::picture::{ImageOptions, decode};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub struct PictureBatch {
 /// [`Error::Argument`] for options that mean nothing or a batch of 0; the first error of `each`, after which no more is read. A damaged
 /// picture is none: [`PictureBatch::damaged`].
 pub fn stream_pictures(
-    files: &[(PathBuf, i32)],
+    files: &[LabelledFile],
     classes: usize,
     options: ImageOptions,
     batch_size: usize,
@@ -35,7 +35,7 @@ pub fn stream_pictures(
     if batch_size == 0 {
         return Err(Error::argument("batch", "expected at least 1 picture, found 0"));
     }
-    let read = |chunk: &[(PathBuf, i32)], first: u32| {
+    let read = |chunk: &[LabelledFile], first: u32| {
         let mut batch = HostBatch { pixels: Vec::with_capacity(chunk.len() * bytes), labels: vec![], indices: vec![], classes };
         let mut damaged = Vec::new();
         for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decode_all(chunk, options)) {
@@ -64,7 +64,7 @@ pub fn stream_pictures(
 }
 
 /// Decodes on all cores.
-fn decode_all(files: &[(PathBuf, i32)], options: ImageOptions) -> Vec<Result<Vec<u8>>> {
+fn decode_all(files: &[LabelledFile], options: ImageOptions) -> Vec<Result<Vec<u8>>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut decoded: Vec<Result<Vec<u8>>> = vec![Ok(Vec::new()); files.len()];
     let share = files.len().div_ceil(threads).max(1);
@@ -81,6 +81,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::super::folder::tests::write_image;
     use super::*;
+    use std::path::PathBuf;
 
     const SMALL: ImageOptions =
         ImageOptions { size: 2, grey: true, crop: 1.0, squash: false, interpolation: crate::io::Interpolation::Bicubic };

@@ -170,7 +170,8 @@ impl Pool {
         let class = class(bytes);
         if class > self.largest {
             return Err(Error::OutOfMemory(format!(
-                "one tensor of {bytes} bytes exceeds this device's largest buffer of {} bytes; use a smaller batch",
+                "one tensor of {bytes} bytes exceeds this device's largest buffer of {} bytes, and a tensor is one buffer, even where operators \
+                 run in pieces; use a smaller batch",
                 self.largest
             )));
         }

@@ -1,10 +1,9 @@
 //! Running a network over a data set: accuracy, confusion, features.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::images::result_size;
-use crate::data::{Augmentation, Dataset, HostBatch, ImageOptions, Loader, PackedBatch, PictureBatch, stream_pictures};
+use crate::data::{Augmentation, Dataset, HostBatch, ImageOptions, LabelledFile, Loader, PackedBatch, PictureBatch, stream_pictures};
 use crate::error::Result;
 use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
@@ -134,7 +133,7 @@ pub fn evaluate(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preproces
 pub fn stream_outputs(
     gpu: &Gpu,
     model: &dyn Module,
-    files: &[(PathBuf, i32)],
+    files: &[LabelledFile],
     classes: usize,
     input: &PictureInput,
     mut each: impl FnMut(&PictureBatch, &[f32]) -> Result<()>,

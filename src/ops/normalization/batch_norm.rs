@@ -2,15 +2,13 @@
 //!
 //! The mask of the activation is never stored: backward recomputes it from `x`.
 
-use super::columns::{BATCH_NORM, Plan, Walk};
+use super::columns::{Plan, Walk};
+use super::passes::Upstream;
 use super::statistics;
 use crate::error::{Error, Result};
-use crate::gpu::{Launch, Param};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
-use crate::params;
-use crate::tensor::rows::write_rows;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 /// What [`Tensor::batch_norm`] can be told.
@@ -36,25 +34,12 @@ impl Default for BatchNormOptions {
 /// and residual to y and what backward needs of each channel (`affine`, see the shader).
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm {
-    options: BatchNormOptions,
+    pub(super) options: BatchNormOptions,
     statistics: bool,
 }
 
 /// The inputs of the operator: x and what it has of each channel, partial statistics, residual.
-type Inputs<'a, T> = ([&'a T; 5], Option<&'a T>, Option<&'a T>);
-
-/// What the steps of backward read.
-struct Upstream<'a> {
-    x: &'a Tensor,
-    affine: &'a Tensor,
-    dy: &'a Tensor,
-    residual: Option<&'a Tensor>,
-}
-
-/// The launch that writes `to`, too.
-fn bound<'a>(launch: Launch<'a>, to: &[Tensor]) -> Launch<'a> {
-    to.iter().fold(launch, |launch, tensor| launch.write(tensor))
-}
+pub(super) type Inputs<'a, T> = ([&'a T; 5], Option<&'a T>, Option<&'a T>);
 
 fn set(gradients: &mut [Option<Tensor>], input: usize, gradient: Option<Tensor>) {
     if let Some(slot) = gradients.get_mut(input) {
@@ -102,109 +87,8 @@ impl BatchNorm {
         5 + usize::from(self.statistics)
     }
 
-    fn active(&self) -> bool {
+    pub(super) fn active(&self) -> bool {
         self.options.activation != Activation::None
-    }
-
-    /// A launch of one step of a walk over x, which is bound first.
-    fn walk<'a>(&self, plan: &Plan, x: &'a Tensor, step: &'a str, walk: Walk) -> (Launch<'a>, Vec<Param>, usize) {
-        let (launch, params, groups) = plan.launch(x.gpu(), step, walk);
-        (launch.storage(x.dtype().storage()).read(x), params, groups)
-    }
-
-    /// Normalises by the statistics of the batch, which also move the running ones: y and `affine`.
-    fn train(&self, plan: &Plan, inputs: Inputs<Tensor>, y: &Tensor) -> Result<Tensor> {
-        let ([x, weight, bias, mean, var], given, residual) = inputs;
-        let gpu = x.gpu();
-        let affine = Tensor::empty(gpu, [5, plan.channels()], DType::F32)?;
-        let numbers = |plan: &Plan, mut params: Vec<Param>| {
-            params.extend_from_slice(params![plan.slab_rows(), self.options.momentum, self.options.eps]);
-            params
-        };
-        if plan.small() && given.is_none() {
-            let (launch, params, groups) = self.walk(plan, x, "normalize", Walk::Columns);
-            let launch = launch.read(weight).read(bias).write(mean).write(var).write(&affine).write(y);
-            self.activate(launch, residual).params(&numbers(plan, params)).groups(groups)?;
-            return Ok(affine);
-        }
-        let (partials, firsts, slabs) = match given {
-            Some(given) => {
-                let (partials, slabs) = statistics::merged(plan, x, given)?;
-                (partials, x.clone(), slabs)
-            }
-            None => {
-                let partials = Tensor::empty(gpu, plan.partials(), DType::F32)?;
-                // The first row of each slab, where x cannot be bound whole.
-                let firsts = if plan.in_pieces() { Some(Tensor::empty(gpu, plan.firsts(), x.dtype())?) } else { None };
-                let written: Vec<&Tensor> = [&partials].into_iter().chain(&firsts).collect();
-                for piece in plan.pieces() {
-                    let x = x.rows(&piece.rows, plan.rows())?;
-                    let (launch, params, groups) = self.walk(&piece.plan, &x, "statistics", Walk::Slabs);
-                    let launch = launch.params(&numbers(&piece.plan, params));
-                    write_rows(&written, &piece.slabs, plan.firsts()[0], |to| bound(launch, to).groups(groups))?;
-                }
-                (partials, firsts.unwrap_or_else(|| x.clone()), *plan)
-            }
-        };
-        let (launch, params, groups) = slabs.launch(gpu, "combine", Walk::Partials);
-        let launch = launch.storage(x.dtype().storage()).read(&partials).read(&firsts).read(weight).read(bias);
-        launch.write(mean).write(var).write(&affine).params(&numbers(&slabs, params)).groups(groups)?;
-        self.normalize(plan, x, &affine, residual, y)?;
-        Ok(affine)
-    }
-
-    /// `affine` of the running statistics.
-    fn frozen(&self, inputs: [&Tensor; 5]) -> Result<Tensor> {
-        let [x, weight, bias, mean, var] = inputs;
-        let c = x.shape().last();
-        let affine = Tensor::empty(x.gpu(), [5, c], DType::F32)?;
-        let launch = Launch::new(x.gpu(), &BATCH_NORM, "frozen").define("STEP", "frozen").define("WIDTH", 1).define("BLOCKS", 1);
-        let launch = launch.define("LANES", 1).define("SHUFFLE", true).read(weight).read(bias).read(mean).read(var).write(&affine);
-        launch.params(params![c, self.options.eps]).invocations(c)?;
-        Ok(affine)
-    }
-
-    /// y of x and `affine`.
-    fn normalize(&self, plan: &Plan, x: &Tensor, affine: &Tensor, residual: Option<&Tensor>, y: &Tensor) -> Result<()> {
-        for piece in plan.pieces() {
-            let part = |tensor: &Tensor| tensor.rows(&piece.rows, plan.rows());
-            let (x, residual) = (part(x)?, residual.map(part).transpose()?);
-            let (launch, mut params, groups) = self.walk(&piece.plan, &x, "apply", Walk::Rows);
-            params.extend_from_slice(params![0usize, 0.0f32, 0.0f32]);
-            let launch = launch.read(affine).params(&params);
-            write_rows(&[y], &piece.rows, plan.rows(), |y| self.activate(bound(launch, y), residual.as_ref()).groups(groups))?;
-        }
-        Ok(())
-    }
-
-    /// Tells a kernel of forward what lies behind the normalisation.
-    fn activate<'a>(&self, launch: Launch<'a>, residual: Option<&Tensor>) -> Launch<'a> {
-        let launch = launch.define("FORWARD", self.options.activation.forward()).define("RESIDUAL", residual.is_some());
-        residual.into_iter().fold(launch, |launch, tensor| launch.read(tensor))
-    }
-
-    /// One step of backward, which recomputes what activation and residual did. Bound are x, `affine`, dy, `terms` and `to`, whose last is the
-    /// residual's gradient and stands behind the residual.
-    fn upstream(&self, plan: &Plan, from: &Upstream, step: (&str, Walk), terms: Option<&Tensor>, to: &[&Tensor]) -> Result<()> {
-        for piece in plan.pieces() {
-            let part = |tensor: &Tensor| tensor.rows(&piece.rows, plan.rows());
-            let (x, dy, residual) = (part(from.x)?, part(from.dy)?, from.residual.map(part).transpose()?);
-            let (launch, params, groups) = self.walk(&piece.plan, &x, step.0, step.1);
-            let launch = launch
-                .define("ACTIVE", self.active())
-                .define("RESIDUAL", residual.is_some())
-                .define("DERIVATIVE", self.options.activation.derivative())
-                .define("FROZEN", !self.options.training)
-                .params(&params);
-            let launch = terms.into_iter().fold(launch.read(from.affine).read(&dy), |launch, tensor| launch.read(tensor));
-            let sums = matches!(step.1, Walk::Slabs);
-            let (rows, of) = if sums { (&piece.slabs, plan.firsts()[0]) } else { (&piece.rows, plan.rows()) };
-            write_rows(to, rows, of, |to| {
-                let (before, behind) = to.split_at(to.len() - usize::from(residual.is_some() && !sums));
-                bound(residual.iter().fold(bound(launch, before), |launch, tensor| launch.read(tensor)), behind).groups(groups)
-            })?;
-        }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ pub mod batch_norm;
 mod columns;
 pub mod group_norm;
 pub mod layer_norm;
+mod passes;
 pub(crate) mod statistics;
 
 use super::entry::Entry;
