@@ -25,7 +25,9 @@ pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, head: &
     let own: BTreeMap<_, _> = own.into_iter().filter(|(name, _)| matches(head, name)).collect();
     let weight = format!("{head}.weight");
     let note = match (archive.tensors.get(&weight), own.get(&weight)) {
-        (Some(found), Some(own)) if found.shape() != own.shape() && found.shape().rank() == 2 && found.shape().last() == own.shape().last() => {
+        (Some(found), Some(own))
+            if found.shape() != own.shape() && found.shape().rank() == 2 && found.shape().last() == own.shape().last() =>
+        {
             Some(format!("{head}: {} classes in the file, {} here: starts anew", found.shape().dim(0), own.shape().dim(0)))
         }
         _ if !archive.tensors.keys().any(|name| matches(head, name)) => Some(format!("{head}: not in the file: starts anew")),
