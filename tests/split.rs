@@ -152,7 +152,7 @@ fn smooth(name: &str, options: ModelOptions) -> Model {
 fn training(network: &Model) {
     let sizes = [24, 32];
     for schedule in Schedule::ALL {
-        let limited = || device(schedule, Some(704 << 10));
+        let limited = || device(schedule, Some(512 << 10));
         let (whole, pieces) = (train(&device(schedule, None), network, sizes, 1, false), train(&limited(), network, sizes, 1, false));
         assert!(
             (whole.losses[0] - pieces.losses[0]).abs() <= 1e-5 * whole.losses[0],

@@ -130,6 +130,7 @@ impl ModelArguments {
         }
         let mut network = models::Classifier::new(&params, backbone, classes)?;
         state_dict::fill(&params, &archive, &weights.display().to_string(), &[])?;
+        params.compact()?;
         let Preprocessing { mean, std, .. } = preprocessing;
         let normalize = Augmentation::new(0, [Step::Normalize { mean, std }]);
         let input = PictureInput { options: preprocessing.into(), preprocessing: normalize, batch: self.batch.into() };

@@ -70,6 +70,7 @@ pub fn inference_memory<M: Module>(gpu: &Gpu, build: impl FnOnce(&Parameters) ->
     let gpu = gpu.dry()?;
     let params = Parameters::new(&gpu, 0);
     let model = build(&params)?;
+    params.compact()?;
     let parameters = gpu.memory().in_use;
     let images = Tensor::empty(&gpu, images, DType::F32)?;
     for _ in 0..2 {

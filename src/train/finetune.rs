@@ -1,35 +1,46 @@
 //! What a recipe says about weights to begin from, and about which of them are trained how.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
-use crate::io::{HostTensor, open_weights};
+use crate::io::HostTensor;
+use crate::models::Model;
 use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_dict};
 
 /// What networks and methods call the part that only their own task needs.
 const HEADS: [&str; 4] = ["classifier", "fc", "head", "proj"];
 
-/// Fills a model from the weights of another task: all but its `head`, which starts anew where the file has none, or one for another number of
-/// classes: with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features are only in the way. Returns lines
-/// that say so, and which heads of the file were left out.
+/// Fills the parameters of `network` and its `head` from the recipe's weights, which are of another task. The head starts anew where the file has
+/// none, or a classifier for other classes, and then with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features are
+/// only in the way. Returns lines that say so, and which heads of the file were left out.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Data`] as [`open_weights`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
-pub fn begin_from(params: &Parameters, head: &str, path: &Path) -> Result<Vec<String>> {
-    let source = path.display().to_string();
-    let mut archive = open_weights(path)?;
-    let state = state_dict::state(params)?;
+/// [`Error::Io`], [`Error::Data`] as [`Model::open_weights`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
+pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, head: &str) -> Result<Vec<String>> {
+    let mut archive = network.open_weights(&recipe.model, Path::new(&recipe.weights))?;
     let mut notes = Vec::new();
-    let (weight, classes) = (format!("{head}.weight"), |tensor: &HostTensor| tensor.shape().dim(0));
-    let own = state.iter().find(|(name, _)| *name == weight).map(|(_, shape)| shape);
-    match (archive.tensors.get(&weight), own) {
-        (Some(found), Some(own)) if found.shape() != own && found.shape().rank() == 2 && found.shape().last() == own.last() => {
-            notes.push(format!("{head}: {} classes in the file, {} here: starts anew", classes(found), own.dim(0)));
-            archive.tensors.retain(|name, _| !matches(head, name));
+    let own = state_dict::to_archive(&params.scope(head))?.tensors;
+    let own: BTreeMap<_, _> = own.into_iter().filter(|(name, _)| matches(head, name)).collect();
+    let weight = format!("{head}.weight");
+    let note = match (archive.tensors.get(&weight), own.get(&weight)) {
+        (Some(found), Some(own))
+            if found.shape() != own.shape() && found.shape().rank() == 2 && found.shape().last() == own.shape().last() =>
+        {
+            Some(format!("{head}: {} classes in the file, {} here: starts anew", found.shape().dim(0), own.shape().dim(0)))
         }
-        (None, _) => notes.push(format!("{head}: not in the file: starts anew")),
-        _ => {}
+        _ if !archive.tensors.keys().any(|name| matches(head, name)) => Some(format!("{head}: not in the file: starts anew")),
+        _ => None,
+    };
+    if let Some(note) = note {
+        notes.push(note);
+        let classifier = own.contains_key(&weight);
+        for (name, initial) in own {
+            let zeros = HostTensor::F32(initial.shape().clone(), vec![0.0; initial.shape().elements()]);
+            // A projector of several layers would never leave zeros.
+            archive.insert(name, if classifier { zeros } else { initial });
+        }
     }
     for other in HEADS.iter().filter(|other| **other != head) {
         let before = archive.tensors.len();
@@ -38,20 +49,8 @@ pub fn begin_from(params: &Parameters, head: &str, path: &Path) -> Result<Vec<St
             notes.push(format!("{other}: in the file, not in the model: not used"));
         }
     }
-    // Nothing is written where anything is wrong.
-    let has = |name: &str| archive.tensors.contains_key(name) || (!notes.is_empty() && matches(head, name));
-    let slots = params.slots();
-    let missing: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).filter(|name| !has(name)).collect();
-    let extra: Vec<&str> = archive.tensors.keys().filter(|key| !state.iter().any(|(name, _)| name == *key)).map(String::as_str).collect();
-    if missing.is_empty() && extra.is_empty() {
-        let report = state_dict::from_archive(params, &archive, &source)?;
-        for head in report.missing.iter().filter_map(|name| params.get(name)) {
-            head.plain()?.write(&vec![0.0f32; head.slot()?.shape.elements()])?;
-        }
-        return Ok(notes);
-    }
-    let list = |names: &[&str]| if names.is_empty() { "none".to_string() } else { names.join(", ") };
-    Err(Error::data(source, format!("does not fit the model; missing: {}; not in the model: {}", list(&missing), list(&extra))))
+    state_dict::fill(params, &archive, &recipe.weights, &[])?;
+    Ok(notes)
 }
 
 impl Recipe {

@@ -4,7 +4,7 @@ use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::methods::{Method, SimClr, SimClrConfig, Supervised};
-use crate::models::{Backbone, Classifier, ModelOptions, model};
+use crate::models::{Backbone, Classifier, Model, ModelOptions, model};
 use crate::nn::{Module, Parameters};
 
 /// What a recipe's method trains.
@@ -41,21 +41,31 @@ impl Learner {
     }
 }
 
+impl Recipe {
+    /// The network for images of `dataset`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown one.
+    pub fn network(&self, dataset: &Dataset) -> Result<Model> {
+        let [height, width, channels] = self.input(dataset);
+        let options = ModelOptions {
+            channels,
+            width: f64::from(self.width),
+            stem_stride: (self.stem_stride > 0).then_some(self.stem_stride),
+            size: Some([height, width]),
+            drop_rate: self.drop_rate,
+            drop_path: self.drop_path,
+        };
+        model(&self.model, options)
+    }
+}
+
 /// The learner that `recipe` describes, for images of `dataset`, in the scope `params`.
 ///
 /// # Errors
 /// [`Error::Argument`] for an unknown method or model; out of memory.
 pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset) -> Result<Learner> {
-    let [height, width, channels] = recipe.input(dataset);
-    let options = ModelOptions {
-        channels,
-        width: f64::from(recipe.width),
-        stem_stride: (recipe.stem_stride > 0).then_some(recipe.stem_stride),
-        size: Some([height, width]),
-        drop_rate: recipe.drop_rate,
-        drop_path: recipe.drop_path,
-    };
-    let encoder = model(&recipe.model, options)?.architecture.build(params)?;
+    let encoder = recipe.network(dataset)?.architecture.build(params)?;
     match recipe.method.as_str() {
         "supervised" => {
             let model = Classifier::new(params, encoder, dataset.classes())?;

@@ -82,8 +82,8 @@ impl Trainer {
         let loader = Loader::training(dataset.clone(), recipe.batch, recipe.seed)?;
         let params = Parameters::new(gpu, recipe.seed);
         let learner = learner(&params, &recipe, &dataset)?;
-        let weights = Some(Path::new(&recipe.weights)).filter(|_| fresh && !recipe.weights.is_empty());
-        let notes = weights.map(|path| finetune::begin_from(&params, learner.head(), path)).transpose()?.unwrap_or_default();
+        let begin = || finetune::begin_from(&params, &recipe, &recipe.network(&dataset)?, learner.head());
+        let notes = (fresh && !recipe.weights.is_empty()).then(begin).transpose()?.unwrap_or_default();
         recipe.apply_to(&params, learner.head())?;
         let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
         let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, ..Default::default() };

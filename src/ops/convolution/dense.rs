@@ -315,7 +315,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     } else {
         1
     };
-    let slabs = Slabs::new(g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
+    let slabs = Slabs::new(x.gpu(), g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
     let partial_shape = match version {
         Version::Cpu if slabs.count == 1 => shape.clone(),
@@ -373,9 +373,10 @@ pub(super) struct Slabs {
 }
 
 impl Slabs {
-    /// About `wanted` slabs of at least `least` pixels, whose partial sums of `floats` each stay within [`PARTIALS`].
-    pub fn new(pixels: usize, wanted: usize, least: usize, floats: usize) -> Self {
-        let most = (pixels / least).min(PARTIALS / floats.max(1)).max(1);
+    /// About `wanted` slabs of at least `least` pixels, whose partial sums of `floats` each stay within [`PARTIALS`] and a binding.
+    pub fn new(gpu: &Gpu, pixels: usize, wanted: usize, least: usize, floats: usize) -> Self {
+        let partials = PARTIALS.min((gpu.capabilities().max_binding_bytes / 4) as usize);
+        let most = (pixels / least).min(partials / floats.max(1)).max(1);
         let each = pixels.div_ceil(wanted.clamp(1, most)).max(1);
         Self { count: pixels.div_ceil(each).max(1), pixels: each }
     }

@@ -224,11 +224,11 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a whole is split by channels first.
     let small = rows * row_bytes <= cached;
     let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(cached).max(WORKGROUPS) };
-    let by_strip = Slabs::new(rows, wanted, 1, taps * columns * 8);
+    let by_strip = Slabs::new(x.gpu(), rows, wanted, 1, taps * columns * 8);
     let rounds = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
     let strip = size != 0 && schedule == Schedule::Cpu && x.gpu().capabilities().may_walk(rounds);
     let threads = if schedule == Schedule::Simd { 16384usize } else { 4096 };
-    let slabs = if strip { by_strip } else { Slabs::new(rows, threads.div_ceil(channels * items), 1, taps * columns) };
+    let slabs = if strip { by_strip } else { Slabs::new(x.gpu(), rows, threads.div_ceil(channels * items), 1, taps * columns) };
     let (parts, written) = if strip { (if small { blocks } else { 1 }, slabs.count * (8 / lanes)) } else { (1, slabs.count) };
     let partial = Tensor::empty(x.gpu(), [written, taps, columns], DType::F32)?;
     let count = slabs.count * items * channels;
