@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Parameters with a learning rate and a weight decay of their own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterGroup {
-    /// Which: see [`matches`].
+    /// Which: see [`matches()`].
     pub pattern: String,
     /// Multiplies the learning rate.
     pub learning_rate: f32,

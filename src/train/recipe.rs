@@ -35,7 +35,7 @@ pub struct Recipe {
     pub per_class: usize,
     /// A file of weights to begin from; none where it is empty. A head for other classes starts anew.
     pub weights: String,
-    /// What is not trained: patterns with commas between (see [`matches`](crate::nn::matches)), in their order; `backbone` is all but the
+    /// What is not trained: patterns with commas between (see [`matches()`](crate::nn::matches())), in their order; `backbone` is all but the
     /// head, and `!PATTERN` is trained after all.
     pub freeze: String,
     /// Batch norms normalise by their running statistics and keep them; scale and shift are trained.
