@@ -315,6 +315,8 @@ fn the_program_fine_tunes_and_says_what_starts_anew() {
     wgrad(&[&small[..], &["--set", "rgb=true", "--set", "stem_stride=0", "--data", &text(&ten), "--out", &out[0]]].concat());
     let weights = format!("{}/weights.safetensors", out[0]);
     let tuned = ["--set", "rgb=true", "--weights", &weights, "--freeze", "backbone", "--data", &text(&four), "--out", &out[1]];
+    let (costs, _) = wgrad(&[&small[..], &tuned, &["--dry-run"]].concat());
+    assert!(costs.contains("predicted"), "{costs}");
     let (_, words) = wgrad(&[&small[..], &tuned].concat());
     assert!(words.contains("classifier: 10 classes in the file, 4 here: starts anew"), "{words}");
     let [before, after] = [0, 1].map(|at| Archive::load(&Path::new(&out[at]).join("weights.safetensors")).unwrap());

@@ -45,7 +45,7 @@ pub(super) struct Options {
     /// The network, by timm's name
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Weights to begin from, by defaults for fine-tuning; a head for other classes starts anew
+    /// Weights to begin from, by defaults for fine-tuning; a head for other classes starts anew; grey images become coloured by --set rgb=true
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
     /// What stays as it is: `backbone`, or names and scopes with `*` for any text and commas between

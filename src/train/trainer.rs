@@ -82,6 +82,8 @@ impl Trainer {
         let loader = Loader::training(dataset.clone(), recipe.batch, recipe.seed)?;
         let params = Parameters::new(gpu, recipe.seed);
         let learner = learner(&params, &recipe, &dataset)?;
+        // A dry device has no values, so none to begin from either.
+        let fresh = fresh && !gpu.is_dry();
         let begin = || finetune::begin_from(&params, &recipe, &recipe.network(&dataset)?, learner.head());
         let notes = (fresh && !recipe.weights.is_empty()).then(begin).transpose()?.unwrap_or_default();
         recipe.apply_to(&params, learner.head())?;
