@@ -67,7 +67,9 @@ fn the_prediction_is_what_training_needs() {
 fn inference_needs_what_was_predicted() {
     let gpu = device(Schedule::Cpu);
     let predicted = inference_memory(&gpu, mobilenet, IMAGES).unwrap();
-    let model = mobilenet(&Parameters::new(&gpu, 0)).unwrap();
+    let params = Parameters::new(&gpu, 0);
+    let model = mobilenet(&params).unwrap();
+    params.compact().unwrap();
     let images = Tensor::full(&gpu, IMAGES, 0.5).unwrap();
     for _ in 0..2 {
         model.forward(&images, Mode::Eval).unwrap().to_vec::<f32>().unwrap();

@@ -62,7 +62,8 @@ pub fn training_memory<M: Module>(
     Ok(Estimate::of(&gpu, parameters, states))
 }
 
-/// The memory of the model that `build` makes answering for batches of `images` (`[N, H, W, C]`, f32, on the device).
+/// The memory of the model that `build` makes answering for batches of `images` (`[N, H, W, C]`, f32, on the device), its parameters compact
+/// ([`Parameters::compact`]).
 ///
 /// # Errors
 /// Those of `build` and of the model; a limit of the adapter.
