@@ -8,6 +8,7 @@
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
 //! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
+//! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
 //! | `folder` | PNG and JPEG images, a folder a class |
@@ -30,6 +31,7 @@ mod open;
 mod picture;
 mod resample;
 mod stream;
+mod views;
 
 pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
@@ -42,3 +44,4 @@ pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
+pub use views::view_names;
