@@ -8,6 +8,7 @@
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
 //! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
+//! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
 //! | `folder` | PNG and JPEG images, a folder a class |
