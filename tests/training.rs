@@ -207,7 +207,7 @@ fn two_hundred_steps_take_no_more_memory_than_a_few() {
         let mut seen = Vec::new();
         trainer
             .run(Some(&run), Style::Silent, &mut |_| {
-                seen.push((gpu.memory(), gpu.counters()));
+                seen.push((gpu.memory(), gpu.counters().submits));
                 false
             })
             .unwrap();
@@ -215,9 +215,11 @@ fn two_hundred_steps_take_no_more_memory_than_a_few() {
         for (step, (memory, _)) in seen.iter().enumerate().skip(5) {
             assert_eq!(*memory, seen[5].0, "{method}: step {}", step + 1);
         }
-        for pair in seen.windows(2) {
-            let [submits, dispatches] = [pair[1].1.submits - pair[0].1.submits, pair[1].1.dispatches - pair[0].1.dispatches];
-            assert!(submits <= 8 + dispatches / 256, "{method}: {submits} submissions of {dispatches} dispatches in one step");
+        // Behind an epoch and every 50 steps a checkpoint reads parameters, their averages and the method's state, one after another.
+        let checkpoint = |step: usize| step.is_multiple_of(20) || step.is_multiple_of(50);
+        for (step, pair) in seen.windows(2).enumerate().map(|(i, pair)| (i + 1, pair)) {
+            let submits = pair[1].1 - pair[0].1;
+            assert!(submits <= if checkpoint(step) { 16 } else { 2 }, "{method}: {submits} submissions behind step {step}");
         }
     }
 }
