@@ -29,6 +29,7 @@ mod labels;
 mod loader;
 mod open;
 mod picture;
+mod presets;
 mod resample;
 mod stream;
 mod views;
