@@ -8,6 +8,7 @@
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
 //! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
+//! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
 //! | `folder` | PNG and JPEG images, a folder a class |
@@ -32,6 +33,7 @@ mod open;
 mod picture;
 mod resample;
 mod stream;
+mod views;
 
 pub use augmentation::{Augmentation, Step};
 pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
@@ -45,3 +47,4 @@ pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
+pub use views::view_names;

@@ -20,11 +20,13 @@ pub struct BatchNormConfig {
     pub activation: Activation,
     /// The scale's start; the shift's is 0.
     pub weight: Init,
+    /// Whether scale and shift are trained; else they stay 1 and 0.
+    pub affine: bool,
 }
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES }
+        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES, affine: true }
     }
 }
 
@@ -100,7 +102,7 @@ impl BatchNorm {
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        let BatchNormConfig { eps, momentum, activation, .. } = self.config;
+        let BatchNormConfig { eps, momentum, activation, affine, .. } = self.config;
         let mode = self.effective(mode)?;
         let training = mode == Mode::Train;
         if training {
@@ -109,7 +111,8 @@ impl BatchNorm {
         }
         let options = BatchNormOptions { eps, momentum, activation, training };
         let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);
-        let (weight, bias) = (self.weight.tensor(mode)?, self.bias.tensor(mode)?);
+        let watched = if affine { mode } else { Mode::Eval };
+        let (weight, bias) = (self.weight.tensor(watched)?, self.bias.tensor(watched)?);
         let inputs: Vec<&Tensor> = [x, &weight, &bias, &mean, &var].into_iter().chain(statistics).chain(residual).collect();
         let operator = batch_norm::BatchNorm::new(options);
         apply_one(if statistics.is_some() { operator.with_statistics() } else { operator }, &inputs)
