@@ -16,9 +16,11 @@
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
 //! | `labels` | what classes are called |
+//! | `canvas` | pictures to look at: heat maps, contact sheets, points |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
 mod augmentation;
+mod canvas;
 mod cifar;
 mod dataset;
 mod device;
@@ -29,11 +31,13 @@ mod labels;
 mod loader;
 mod open;
 mod picture;
+mod presets;
 mod resample;
 mod stream;
 mod views;
 
 pub use augmentation::{Augmentation, Step};
+pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch};
