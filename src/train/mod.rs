@@ -12,7 +12,9 @@ pub mod profile;
 pub mod progress;
 pub mod recipe;
 pub mod run;
+pub mod spectrum;
 pub mod trainer;
+pub mod watch;
 
 pub use capture::{Capture, Inputs};
 pub use checkpoint::Checkpoint;
