@@ -11,24 +11,43 @@ use std::collections::BTreeMap;
 use common::{folder, gpu};
 use filled::{fill, integers, nhwc, unit};
 use serde_json::Value;
+use wgrad::error::Result;
 use wgrad::gpu::Gpu;
-use wgrad::models::{Predictor, Projector};
+use wgrad::methods::{
+    Batch, Byol, ByolConfig, Clock, Configured, Method, Moco, MocoConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon,
+    SupConConfig, TeacherConfig,
+};
+use wgrad::models::{Backbone, MlpConfig};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
-use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Init, Kind, Linear, Mode, Module, Parameter, Parameters};
+use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Init, Kind, Linear, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
 use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, Schedule, Sgd, SgdConfig};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{Shape, Tensor};
 
 const BATCH: usize = 16;
 const STEPS: u64 = 10;
 
-/// The encoder of the generator, with whichever heads a method has.
+/// The encoder of the generator, with whichever classifiers a method has.
 struct Net {
     layers: Vec<(Box<dyn Module>, BatchNorm)>,
     fc: Option<Linear>,
     rotation: Option<Linear>,
-    proj: Option<Projector>,
-    pred: Option<Predictor>,
+}
+
+impl Module for Net {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.maps(x, mode).global_avg_pool2d()
+    }
+
+    fn summarize(&self, _: &Shape, _: &mut Summary) -> Result<Shape> {
+        unreachable!("trajectories cost what they cost")
+    }
+}
+
+impl Backbone for Net {
+    fn features(&self) -> usize {
+        64
+    }
 }
 
 impl Net {
@@ -51,8 +70,6 @@ impl Net {
         Net {
             layers,
             fc: has("fc").then(|| Linear::new(params, "fc", 64, 10).unwrap()),
-            proj: has("proj").then(|| Projector::new(&params.scope("proj"), 64, 64, 32).unwrap()),
-            pred: has("pred").then(|| Predictor::new(&params.scope("pred"), 32, 64).unwrap()),
             rotation: has("rotation").then(|| Linear::new(params, "rotation", 64, 4).unwrap()),
         }
     }
@@ -67,14 +84,6 @@ impl Net {
 
     fn logits(&self, x: &Tensor, mode: Mode) -> Tensor {
         self.fc.as_ref().unwrap().forward(&self.features(x, mode), mode).unwrap()
-    }
-
-    fn embed(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.proj.as_ref().unwrap().forward(&self.features(x, mode), mode).unwrap()
-    }
-
-    fn predict(&self, z: &Tensor, mode: Mode) -> Tensor {
-        self.pred.as_ref().unwrap().forward(z, mode).unwrap()
     }
 }
 
@@ -144,6 +153,30 @@ impl Run {
         wrong
     }
 
+    /// A method of the library, as `config` sets it up; `begin` changes its state before the first step.
+    fn method<M: Configured>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
+        let params = Parameters::new(&self.gpu, 0);
+        let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
+        let setting = Setting { clock: clock.clone(), classes: 10, image: [16, 16, 3], seed: 0 };
+        let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
+        fill(&params, "");
+        method.begin().unwrap();
+        begin(&method);
+        let loss = |step: u64| {
+            clock.step.set(step);
+            let views = (0..method.views()).map(|view| self.images(step, view)).collect();
+            let labels = self.labels(step, "labels", 10);
+            let indices = Tensor::from_slice(&self.gpu, &[0i32; BATCH], [BATCH]).unwrap();
+            method.loss(&Batch { views, labels, indices, epoch: 0.into() }).unwrap().loss
+        };
+        self.simple(&params, loss, |_| method.after_update().unwrap())
+    }
+
+    /// The teacher of every file: its momentum stays as it is.
+    fn teacher(&self) -> TeacherConfig {
+        TeacherConfig { momentum: self.hp("ema"), momentum_end: self.hp("ema") }
+    }
+
     fn simple(&self, params: &Parameters, loss_of: impl FnMut(u64) -> Tensor, after: impl FnMut(u64)) -> Vec<String> {
         let rate = self.hp("lr");
         self.follow(params, &mut self.sgd(params), |_| rate, loss_of, after)
@@ -187,87 +220,48 @@ fn supervised_schedule(run: &Run) -> Vec<String> {
     wrong
 }
 
+/// The generator's projector: 64 to 64 to 32 features, without batch norm.
+fn projector() -> MlpConfig {
+    MlpConfig { layers: 2, hidden: 64, outputs: 32, ..Default::default() }
+}
+
+/// The generator's predictor: 32 to 64 to 32, with batch norm.
+fn predictor() -> MlpConfig {
+    MlpConfig { hidden: 64, ..MlpConfig::predictor() }
+}
+
 fn simclr(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["proj"]);
-    let embed = |s, view| net.embed(&run.images(s, view), Mode::Train);
-    run.simple(&params, |s| embed(s, 0).nt_xent(&embed(s, 1), run.hp("temperature")).unwrap(), |_| {})
+    run.method::<SimClr>(SimClrConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
 }
 
 fn moco(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["proj"]);
-    let average = Ema::new(&params).unwrap();
-    let key_net = Net::new(average.parameters(), &["proj"]);
-    let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
-    let queue = Tensor::from_slice(&run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
-    let keys = std::cell::RefCell::new(None);
-    let loss = |s| {
-        average.update(run.hp("ema")).unwrap();
-        let q = net.embed(&run.images(s, 0), Mode::Train);
-        let k = key_net.embed(&run.images(s, 1), Mode::Train).l2_normalize(-1, 1e-12).unwrap();
-        let loss = q.info_nce_queue(&k, &queue, run.hp("temperature")).unwrap();
-        keys.replace(Some(k));
-        loss
+    let config = MocoConfig {
+        temperature: run.hp("temperature"),
+        projector: projector(),
+        teacher: run.teacher(),
+        queue: 64,
+        batch_norm_splits: 1,
+        shuffle: false,
+        symmetric: false,
     };
-    run.simple(&params, loss, |s| {
-        let start = (s as usize * BATCH) % 64;
-        queue.queue_write(keys.borrow().as_ref().unwrap(), start).unwrap();
+    run.method::<Moco>(config, |moco| {
+        let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
+        let filled = Tensor::from_slice(&run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
+        let (_, queue) = moco.state().into_iter().find(|(name, _)| name == "queue").unwrap();
+        queue.copy_from(&filled).unwrap();
     })
 }
 
 fn byol(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["proj", "pred"]);
-    let average = Ema::new(&params).unwrap();
-    let target = Net::new(average.parameters(), &["proj", "pred"]);
-    let loss = |s| {
-        let views = [run.images(s, 0), run.images(s, 1)];
-        let [p1, p2] = [0, 1].map(|v| net.predict(&net.embed(&views[v], Mode::Train), Mode::Train));
-        let [t1, t2] = [0, 1].map(|v| target.embed(&views[v], Mode::Train));
-        p1.byol_loss(&t2).unwrap().add(&p2.byol_loss(&t1).unwrap()).unwrap()
-    };
-    run.simple(&params, loss, |_| average.update(run.hp("ema")).unwrap())
+    run.method::<Byol>(ByolConfig { projector: projector(), predictor: predictor(), teacher: run.teacher() }, |_| {})
 }
 
 fn simsiam(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["proj", "pred"]);
-    let loss = |s| {
-        let [z1, z2] = [0, 1].map(|v| net.embed(&run.images(s, v), Mode::Train));
-        // byol_loss is 2 - 2 cos, so -cos = byol_loss / 2 - 1.
-        let minus_cos = |p: &Tensor, z: &Tensor| net.predict(p, Mode::Train).byol_loss(&z.detach()).unwrap();
-        let sum = minus_cos(&z1, &z2).add(&minus_cos(&z2, &z1)).unwrap();
-        sum.mul_scalar(0.25).unwrap().add_scalar(-1.0).unwrap()
-    };
-    run.simple(&params, loss, |_| {})
-}
-
-fn dino(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["proj"]);
-    let average = Ema::new(&params).unwrap();
-    let teacher = Net::new(average.parameters(), &["proj"]);
-    let center = Tensor::full(&run.gpu, [32], 0.0).unwrap();
-    let loss = |s| {
-        let views = [run.images(s, 0), run.images(s, 1)];
-        let [o1, o2] = [0, 1].map(|v| net.embed(&views[v], Mode::Train));
-        let [t1, t2] = [0, 1].map(|v| teacher.embed(&views[v], Mode::Train));
-        let (ts, tt) = (run.hp("student_temperature"), run.hp("teacher_temperature"));
-        let before = Tensor::full(&run.gpu, [32], 0.0).unwrap();
-        before.copy_from(&center).unwrap();
-        let sum = o2.dino_loss(&t1, &before, ts, tt).unwrap().add(&o1.dino_loss(&t2, &before, ts, tt).unwrap()).unwrap();
-        let both = Tensor::concat(&[&t1, &t2], 0).unwrap();
-        center.center_update(&both, run.hp("center_momentum")).unwrap();
-        sum.mul_scalar(0.5).unwrap()
-    };
-    run.simple(&params, loss, |_| average.update(run.hp("ema")).unwrap())
+    run.method::<SimSiam>(SimSiamConfig { projector: projector(), predictor: predictor(), stop_gradient: true }, |_| {})
 }
 
 fn supcon(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["proj"]);
-    let loss = |s| {
-        let [z1, z2] = [0, 1].map(|v| net.embed(&run.images(s, v), Mode::Train));
-        let labels = integers(&format!("{}labels.{s}", run.prefix), BATCH, 10).repeat(2);
-        let labels = Tensor::from_slice(&run.gpu, &labels, [2 * BATCH]).unwrap();
-        Tensor::concat(&[&z1, &z2], 0).unwrap().supcon_loss(&labels, run.hp("temperature")).unwrap()
-    };
-    run.simple(&params, loss, |_| {})
+    run.method::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
 }
 
 fn distillation(run: &Run) -> Vec<String> {
@@ -377,7 +371,6 @@ fn methods_follow_pytorch_for_ten_steps() {
         ("moco", moco),
         ("byol", byol),
         ("simsiam", simsiam),
-        ("dino", dino),
         ("supcon", supcon),
         ("distillation", distillation),
         ("decoupled_distillation", decoupled_distillation),

@@ -271,7 +271,8 @@ fn losses_fall_and_the_classes_are_learnt() {
     let data = dataset(100);
     for method in METHODS {
         let folder = tempfile::tempdir().unwrap();
-        let recipe = Recipe { epochs: 6, ema: 0.0, augmentation: "none".into(), label_smoothing: 0.0, ..recipe(method) };
+        let mut recipe = Recipe { epochs: 6, ema: 0.0, augmentation: "none".into(), ..recipe(method) };
+        let _ = recipe.set("label_smoothing=0");
         // Without augmentation both views of SimCLR would be the same image.
         let simclr = |recipe| Recipe { augmentation: "grey_simclr".into(), optimizer: "sgd".into(), batch: 32, epochs: 6, ..recipe };
         let recipe = if method == "simclr" { simclr(recipe) } else { recipe };
@@ -284,7 +285,7 @@ fn losses_fall_and_the_classes_are_learnt() {
         }
         assert!(losses[5] < 0.3 * losses[0], "{losses:?}");
         let found =
-            evaluate(trainer.params.gpu(), trainer.learner.network(), &data, &trainer.recipe.preprocessing("none", 0, &data).unwrap())
+            evaluate(trainer.params.gpu(), trainer.method.network(), &data, &trainer.recipe.preprocessing("none", 0, &data).unwrap())
                 .unwrap();
         assert!(found.accuracy() > 0.9, "{found:?}");
     }

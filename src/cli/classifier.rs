@@ -7,10 +7,11 @@ use crate::data::{Augmentation, Dataset, ImageOptions, Labels, Split, Step};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::{Interpolation, Preprocessing};
+use crate::methods::{Clock, Method};
 use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
 use crate::train::evaluate::PictureInput;
-use crate::train::trainer::{Learner, learner};
+use crate::train::learner::learner;
 use crate::train::{Recipe, RunDirectory};
 
 /// Options of a model with weights of the world, instead of a run.
@@ -67,7 +68,7 @@ pub(super) struct Classifier {
 /// A run's network with its weights, and what it was trained on.
 pub(super) struct Loaded {
     pub recipe: Recipe,
-    pub learner: Learner,
+    pub method: Box<dyn Method>,
     pub train: Arc<Dataset>,
     pub params: Parameters,
 }
@@ -88,16 +89,16 @@ pub(super) fn load(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Load
     }
     let train = recipe.labelled(Arc::new(recipe.open(Split::Train)?))?;
     let params = Parameters::new(gpu, recipe.seed);
-    let learner = learner(&params, &recipe, &train)?;
+    let method = learner(&params, &recipe, &train, Clock::default())?;
     state_dict::load(&params, &run.weights())?;
-    Ok(Loaded { recipe, learner, train, params })
+    Ok(Loaded { recipe, method, train, params })
 }
 
 impl ModelArguments {
     /// The classifier of a run, for pictures.
     pub(super) fn of_run(&self, gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Classifier> {
-        let Loaded { recipe, learner, train, params } = load(gpu, run, data)?;
-        let Learner::Supervised(learner) = learner else {
+        let Loaded { recipe, method, train, params } = load(gpu, run, data)?;
+        let Some(mut network) = method.into_classifier() else {
             let message = "holds an encoder without a classifier; train one with `wgrad train supervised`";
             return Err(Error::argument(run.display().to_string(), message));
         };
@@ -107,9 +108,8 @@ impl ModelArguments {
         }
         let options = ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() };
         let input = PictureInput { options, preprocessing: recipe.preprocessing("none", 0, &train)?, batch: self.batch.into() };
-        let mut network = learner.model;
-        self.fold(&mut network)?;
-        Ok(Classifier { network: Box::new(network), params, labels: Labels::new(train.class_names().to_vec()), input })
+        self.fold(network.as_mut())?;
+        Ok(Classifier { network, params, labels: Labels::new(train.class_names().to_vec()), input })
     }
 
     /// The model `name` with its weights.

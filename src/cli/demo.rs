@@ -88,7 +88,7 @@ impl Demo {
         let options = ProbeOptions { seed: self.seed, ..Default::default() };
         eprintln!("\n2. Probe: {} labels a class on its features, {} draws", options.per_class, options.draws);
         let probe_begun = Instant::now();
-        let probed = probe(&gpu, simclr.trainer.learner.network(), &simclr.trainer.recipe, &train, &test, &options)?;
+        let probed = probe(&gpu, simclr.trainer.method.network(), &simclr.trainer.recipe, &train, &test, &options)?;
         let probe_seconds = probe_begun.elapsed().as_secs_f64();
         eprint!("{}", probe_table(&probed));
 
@@ -96,16 +96,16 @@ impl Demo {
         let recipe = Recipe { data: self.data.clone(), epochs: self.epochs, seed: self.seed, ..Recipe::default() };
         let Some(mobilenet) = self.train(&gpu, "mobilenetv1", recipe.clone(), &train, &stop)? else { return Ok(false) };
         // A strong baseline: the best of a small search over rate, epochs and decay.
-        let pixels = Recipe {
+        let mut pixels = Recipe {
             model: "pixels".into(),
             batch: 128,
             epochs: 20,
             learning_rate: 0.05,
             weight_decay: 5e-3,
-            label_smoothing: 0.0,
             augmentation: "none".into(),
             ..recipe
         };
+        pixels.set("label_smoothing=0")?;
         let Some(linear) = self.train(&gpu, "pixels", pixels, &train, &stop)? else { return Ok(false) };
         let mobilenet_accuracy = accuracy(&gpu, &mobilenet, &train, &test)?;
         let linear_accuracy = accuracy(&gpu, &linear, &train, &test)?;
@@ -152,7 +152,7 @@ impl Demo {
 /// The share of test images that a trained classifier gets right.
 fn accuracy(gpu: &Gpu, trained: &Trained, train: &Dataset, test: &Arc<Dataset>) -> Result<f64> {
     let preprocessing = trained.trainer.recipe.preprocessing("none", 0, train)?;
-    Ok(evaluate(gpu, trained.trainer.learner.network(), test, &preprocessing)?.accuracy())
+    Ok(evaluate(gpu, trained.trainer.method.network(), test, &preprocessing)?.accuracy())
 }
 
 /// Everything that the closing table shows.

@@ -16,7 +16,6 @@ use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
 use crate::train::evaluate::{Evaluation, evaluate, stream_outputs};
 use crate::train::progress::Count;
-use crate::train::trainer::Learner;
 
 /// Most classes whose confusion is shown whole.
 const WHOLE: usize = 20;
@@ -82,17 +81,17 @@ impl Eval {
     }
 
     fn of_run(&self, gpu: &Gpu) -> Result<Judged> {
-        let Loaded { recipe, learner, train, params } = load(gpu, &self.run, self.data.as_ref())?;
-        let Learner::Supervised(mut learner) = learner else {
+        let Loaded { recipe, method, train, params } = load(gpu, &self.run, self.data.as_ref())?;
+        let Some(mut network) = method.into_classifier() else {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         };
-        self.model.fold(&mut learner.model)?;
+        self.model.fold(network.as_mut())?;
         let mut test = recipe.open(Split::Test)?;
         if let Some(per_class) = self.per_class {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;
         }
         let test = Arc::new(test);
-        let found = evaluate(gpu, &learner.model, &test, &recipe.preprocessing("none", 0, &train)?)?;
+        let found = evaluate(gpu, network.as_ref(), &test, &recipe.preprocessing("none", 0, &train)?)?;
         let labels = Labels::new(test.class_names().to_vec());
         Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0 })
     }

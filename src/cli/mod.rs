@@ -52,7 +52,6 @@ enum Command {
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
-    #[command(subcommand)]
     Train(train::Train),
     Probe(probe::Probe),
     Eval(eval::Eval),

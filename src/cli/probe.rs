@@ -10,11 +10,9 @@ use super::classifier::load;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::Split;
+use crate::data::{Split, view_names};
 use crate::error::Result;
-use crate::nn::Module;
 use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
-use crate::train::trainer::Learner;
 
 /// Judge a run's encoder by a linear classifier and nearest neighbours, beside a random encoder and raw pixels
 #[derive(clap::Args)]
@@ -47,11 +45,9 @@ impl Probe {
         let gpu = device::open()?;
         let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let test = Arc::new(loaded.recipe.open(Split::Test)?);
-        let encoder: &dyn Module = match &loaded.learner {
-            Learner::Supervised(method) => &method.model.backbone,
-            Learner::SimClr(method) => &method.encoder,
-        };
-        let augmentation = self.augmentation.unwrap_or_else(|| loaded.recipe.augmentation.clone());
+        let encoder = loaded.method.encoder();
+        let first = view_names(&loaded.recipe.augmentation, 1)?.first().copied().unwrap_or("none");
+        let augmentation = self.augmentation.as_deref().unwrap_or(first).to_string();
         let options = ProbeOptions { per_class: self.labels, draws: self.draws, views: self.views, seed: loaded.recipe.seed, augmentation };
         let found = probe(&gpu, encoder, &loaded.recipe, &loaded.train, &test, &options)?;
         if self.json {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::device;
@@ -16,6 +17,7 @@ use crate::gpu::Gpu;
 use crate::nn::Summary;
 use crate::tensor::Shape;
 use crate::train::estimate::run_memory;
+use crate::train::learner::METHODS;
 use crate::train::progress::Style;
 use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
@@ -23,16 +25,21 @@ use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 pub(super) const INTERRUPTED: u8 = 130;
 
 /// Train a model
-#[derive(clap::Subcommand)]
-pub(super) enum Train {
-    /// Learn a classifier from labels
-    Supervised(Options),
-    /// Learn an encoder without labels (Chen et al. 2020)
-    Simclr(Options),
+#[derive(clap::Args)]
+pub(super) struct Train {
+    /// The method
+    #[arg(value_name = "METHOD", value_parser = methods())]
+    method: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+fn methods() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(METHODS.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about)))
 }
 
 #[derive(clap::Args)]
-pub(super) struct Options {
+struct Options {
     /// A recipe in TOML; what it leaves out takes its default
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -87,15 +94,12 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
 
 impl Train {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let (method, options) = match self {
-            Train::Supervised(options) => ("supervised", options),
-            Train::Simclr(options) => ("simclr", options),
-        };
+        let Self { method, options } = self;
         let gpu = device::open()?;
         if options.resume {
-            return options.resume(&gpu, method);
+            return options.resume(&gpu, &method);
         }
-        let recipe = options.recipe(method)?;
+        let recipe = options.recipe(&method)?;
         let dataset = Arc::new(recipe.open(Split::Train)?);
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
         trainer.notes.iter().for_each(|note| eprintln!("{note}"));
@@ -173,7 +177,7 @@ impl Options {
 fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bool) -> Result<ExitCode> {
     let recipe = trainer.recipe.clone();
     let mut summary = Summary::default();
-    trainer.learner.network().summarize(&Shape::from([&[recipe.batch], recipe.input(dataset).as_slice()].concat()), &mut summary)?;
+    trainer.method.network().summarize(&Shape::from([&[recipe.batch], recipe.input(dataset).as_slice()].concat()), &mut summary)?;
     let predicted = run_memory(gpu, |gpu| Trainer::new(gpu, recipe.clone(), dataset.clone()))?;
     let (first, each) = trainer.measure_steps(3)?;
     let (steps, parameters) = (trainer.steps(), trainer.params.count());

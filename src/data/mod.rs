@@ -30,6 +30,7 @@ mod open;
 mod picture;
 mod resample;
 mod stream;
+mod views;
 
 pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
@@ -42,3 +43,4 @@ pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
+pub use views::view_names;

@@ -1,35 +1,90 @@
 //! How a model is trained: a step's loss, what happens after the update, and the state to keep. `train` drives them.
+//!
+//! A method is a file of about a page: a configuration, the networks, the loss, and what is updated after the step. All of them
+//! are made by one call ([`Configured::new`]) from a home of parameters, a function that builds the encoder, and a [`Setting`].
 
+mod byol;
+mod embedder;
+mod moco;
+mod moco_v3;
+mod setting;
 mod simclr;
+mod simsiam;
+mod supcon;
 mod supervised;
 
+pub use byol::{Byol, ByolConfig};
+pub use embedder::{Embedder, Teacher, TeacherConfig};
+pub use moco::{Moco, MocoConfig};
+pub use moco_v3::{MocoV3, MocoV3Config};
+pub use setting::{Build, Clock, Configured, Setting};
 pub use simclr::{SimClr, SimClrConfig};
-pub use supervised::Supervised;
+pub use simsiam::{SimSiam, SimSiamConfig};
+pub use supcon::{SupCon, SupConConfig};
+pub use supervised::{Supervised, SupervisedConfig};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::gpu::Scalar;
+use crate::models::Backbone;
+use crate::nn::{Module, Parameters};
 use crate::tensor::Tensor;
 
-/// What a step is given: the views of each image, all of one size, and the labels.
+/// What a step is given.
 pub struct Batch {
-    /// `[N, H, W, C]`, as many as [`Method::views`] asks for.
+    /// The views of each image, `[N, H, W, C]` each, in the order of the recipe's augmentations; their sizes may differ.
     pub views: Vec<Tensor>,
     /// i32 `[N]`; methods without labels do not look.
     pub labels: Tensor,
+    /// Each image's place in the data set, i32 `[N]`: a method's own random numbers are drawn by it.
+    pub indices: Tensor,
+    /// The epoch, for the same.
+    pub epoch: Scalar<u32>,
 }
 
-/// One learning method.
+impl Batch {
+    /// Exactly `N` views.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the method where there are more or less.
+    pub fn exactly<const N: usize>(&self, method: &str) -> Result<&[Tensor; N]> {
+        let wrong = |_| Error::argument(method, format!("it takes {N} views, {} were given", self.views.len()));
+        self.views.as_slice().try_into().map_err(wrong)
+    }
+}
+
+/// What a step gives.
+#[derive(Clone)]
+pub struct Step {
+    /// A scalar.
+    pub loss: Tensor,
+    /// What should stay apart, to be watched: rows of the first and the second view, `[N, D]`, not normalised; none where a method has none.
+    pub embeddings: Vec<Tensor>,
+    /// A teacher's probabilities `[M, K]`, for their entropy.
+    pub teacher: Option<Tensor>,
+}
+
+impl Step {
+    /// A loss with the embeddings to be watched.
+    pub fn new(loss: Tensor, embeddings: impl Into<Vec<Tensor>>) -> Self {
+        let embeddings = embeddings.into().iter().map(Tensor::detach).collect();
+        Self { loss, embeddings, teacher: None }
+    }
+}
+
+/// One learning method. [`Self::loss`] and [`Self::after_update`] are recorded and replayed: they neither upload nor read, and numbers
+/// that vary in them are live [`Scalar`]s of the [`Clock`].
 pub trait Method {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
-    /// How many augmented views of each image a step takes.
-    fn views(&self) -> u32;
+    /// How many views of each image a step takes where one augmentation serves for all of them.
+    fn views(&self) -> usize;
 
-    /// The loss of one step, a scalar.
+    /// The loss of one step.
     ///
     /// # Errors
-    /// Those of the model's operators.
-    fn loss(&self, batch: &Batch) -> Result<Tensor>;
+    /// Those of the model's operators; other views than it takes.
+    fn loss(&self, batch: &Batch) -> Result<Step>;
 
     /// Runs after the optimizer's update: averages, queues, centres.
     ///
@@ -39,8 +94,53 @@ pub trait Method {
         Ok(())
     }
 
+    /// Runs once, when the parameters have the values that the run begins with: teachers become copies.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn begin(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs before each epoch, and when one is resumed: what is frozen for some of them.
+    ///
+    /// # Errors
+    /// A pattern that no parameter has.
+    fn begin_epoch(&self, _epoch: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is used after training: the classifier, or the encoder.
+    fn network(&self) -> &dyn Module;
+
+    /// Images to features.
+    fn encoder(&self) -> &dyn Backbone;
+
+    /// The classifier to be used, where it learns one.
+    fn into_classifier(self: Box<Self>) -> Option<Box<dyn Module>> {
+        None
+    }
+
+    /// The scopes of what lies behind the encoder.
+    fn heads(&self) -> Vec<&'static str>;
+
     /// Tensors beyond the parameters that a checkpoint must hold, by name.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
+    }
+
+    /// Parameters that are averages, which a checkpoint must hold, too, by name.
+    fn averages(&self) -> Vec<(&'static str, &Parameters)> {
+        Vec::new()
+    }
+
+    /// Numbers that the host knows, to be watched: the queue's age, the present momentum.
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
+    /// What is likely to be wrong where embeddings collapse.
+    fn advice(&self) -> &'static str {
+        "lower the learning rate"
     }
 }

@@ -1,69 +1,71 @@
-//! SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image attract, all others repel, by NT-Xent over a projector.
+//! SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image attract, all others repel, by NT-Xent over a projector. The loss is the
+//! paper's mean over 2N anchors, half of what the authors' TensorFlow code returns.
 
-use super::{Batch, Method};
-use crate::error::{Error, Result};
-use crate::models::{Backbone, Projector};
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
+use crate::error::Result;
+use crate::models::{Backbone, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
-use crate::tensor::Tensor;
 
 /// How SimCLR is set up.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SimClrConfig {
-    /// Units of the projector's hidden layer.
-    pub hidden: usize,
-    /// Features that the loss compares.
-    pub projection: usize,
     /// Divides the similarities.
     pub temperature: f32,
+    /// What the loss sees.
+    pub projector: MlpConfig,
 }
 
 impl Default for SimClrConfig {
     fn default() -> Self {
-        Self { hidden: 64, projection: 32, temperature: 0.5 }
+        Self { temperature: 0.5, projector: MlpConfig::default() }
     }
 }
 
-/// An encoder with a projector. Each view goes through the network on its own, so batch norm sees one view at a time.
-pub struct SimClr<B> {
-    /// What is kept after training.
-    pub encoder: B,
-    projector: Projector,
+/// Each view goes through the network on its own, so batch norm sees one view at a time.
+pub struct SimClr {
+    network: Embedder,
     temperature: f32,
 }
 
-impl<B: Backbone> SimClr<B> {
-    /// Adds the projector (`proj`) to an encoder made in the scope `params`.
-    ///
-    /// # Errors
-    /// Out of memory; a name that is taken with another shape.
-    pub fn new(params: &Parameters, encoder: B, config: SimClrConfig) -> Result<Self> {
-        let projector = Projector::new(&params.scope("proj"), encoder.features(), config.hidden, config.projection)?;
-        Ok(Self { encoder, projector, temperature: config.temperature })
-    }
+impl Configured for SimClr {
+    type Config = SimClrConfig;
 
-    /// The projection of a batch of images: `[N, H, W, C]` to `[N, projection]`.
-    ///
-    /// # Errors
-    /// Those of the model's operators.
-    pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.projector.forward(&self.encoder.forward(images, mode)?, mode)
+    fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &Setting) -> Result<Self> {
+        Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
 }
 
-impl<B: Backbone> Method for SimClr<B> {
+impl Method for SimClr {
     fn name(&self) -> &'static str {
         "simclr"
     }
 
-    fn views(&self) -> u32 {
+    fn views(&self) -> usize {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let [first, second] = batch.views.as_slice() else {
-            return Err(Error::argument(self.name(), format!("it takes 2 views, {} were given", batch.views.len())));
-        };
-        let (z1, z2) = (self.embed(first, Mode::Train)?, self.embed(second, Mode::Train)?);
-        z1.nt_xent(&z2, self.temperature)
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [first, second] = batch.exactly(self.name())?;
+        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
+        Ok(Step::new(z1.nt_xent(&z2, self.temperature)?, [z1, z2]))
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.network.encoder
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.network.encoder
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![Embedder::HEAD]
+    }
+
+    fn advice(&self) -> &'static str {
+        "lower the learning rate or the temperature, and see that the two views differ"
     }
 }

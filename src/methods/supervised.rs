@@ -1,17 +1,39 @@
 //! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016).
 
-use super::{Batch, Method};
-use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Configured, Method, Setting, Step};
+use crate::error::Result;
 use crate::models::{Backbone, Classifier};
-use crate::nn::{Mode, Module};
-use crate::tensor::Tensor;
+use crate::nn::{Mode, Module, Parameters};
+
+/// How labels are learnt from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupervisedConfig {
+    /// Probability spread evenly over all classes.
+    pub label_smoothing: f32,
+}
+
+impl Default for SupervisedConfig {
+    fn default() -> Self {
+        Self { label_smoothing: 0.1 }
+    }
+}
 
 /// A classifier and its loss.
 pub struct Supervised {
-    /// The model.
-    pub model: Classifier<Box<dyn Backbone>>,
-    /// Probability spread evenly over all classes.
-    pub label_smoothing: f32,
+    model: Classifier<Box<dyn Backbone>>,
+    label_smoothing: f32,
+}
+
+impl Configured for Supervised {
+    type Config = SupervisedConfig;
+
+    fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &Setting) -> Result<Self> {
+        let model = Classifier::new(params, build(params)?, setting.classes)?;
+        Ok(Self { model, label_smoothing: config.label_smoothing })
+    }
 }
 
 impl Method for Supervised {
@@ -19,14 +41,28 @@ impl Method for Supervised {
         "supervised"
     }
 
-    fn views(&self) -> u32 {
+    fn views(&self) -> usize {
         1
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let [images] = batch.views.as_slice() else {
-            return Err(Error::argument(self.name(), format!("it takes 1 view, {} were given", batch.views.len())));
-        };
-        self.model.forward(images, Mode::Train)?.cross_entropy(&batch.labels, self.label_smoothing)
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [images] = batch.exactly(self.name())?;
+        Ok(Step::new(self.model.forward(images, Mode::Train)?.cross_entropy(&batch.labels, self.label_smoothing)?, []))
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.model
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.model.backbone
+    }
+
+    fn into_classifier(self: Box<Self>) -> Option<Box<dyn Module>> {
+        Some(Box::new(self.model))
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![self.model.backbone.head()]
     }
 }

@@ -1,68 +1,121 @@
 //! Heads of self-supervised methods: small networks on features, numbered as PyTorch numbers a `Sequential`.
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 use crate::nn::layers::BatchNormConfig;
-use crate::nn::{BatchNorm, Linear, Mode, Module, Parameters, Summary};
+use crate::nn::{BatchNorm, Init, Linear, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::tensor::{Shape, Tensor};
 
-/// SimCLR's projector: linear, ReLU, linear.
-pub struct Projector {
-    first: Linear,
-    second: Linear,
+/// What stands behind the last linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastNorm {
+    /// Nothing.
+    #[default]
+    None,
+    /// A batch norm.
+    Affine,
+    /// A batch norm without scale and shift (`affine=False`).
+    Fixed,
 }
 
-impl Projector {
-    /// Makes `0` and `2` in the scope `params`: `features` to `hidden` to `outputs`.
-    ///
-    /// # Errors
-    /// Out of memory; a name that is taken with another shape.
-    pub fn new(params: &Parameters, features: usize, hidden: usize, outputs: usize) -> Result<Self> {
-        Ok(Self { first: Linear::new(params, "0", features, hidden)?, second: Linear::new(params, "2", hidden, outputs)? })
+/// A projector or predictor: linear layers with ReLU between them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MlpConfig {
+    /// Linear layers.
+    pub layers: usize,
+    /// Units of each but the last.
+    pub hidden: usize,
+    /// Units of the last; a predictor's are those that it is given.
+    pub outputs: usize,
+    /// Batch norm before each ReLU.
+    pub norm: bool,
+    /// What stands behind the last layer.
+    pub last_norm: LastNorm,
+    /// Linear layers have a bias.
+    pub bias: bool,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        Self { layers: 2, hidden: 64, outputs: 32, norm: false, last_norm: LastNorm::None, bias: true }
     }
 }
 
-impl Module for Projector {
+impl MlpConfig {
+    /// With batch norm in between.
+    pub fn hidden_norm() -> Self {
+        Self { norm: true, ..Self::default() }
+    }
+
+    /// A predictor's: with batch norm, and as many outputs as it has inputs.
+    pub fn predictor() -> Self {
+        Self { outputs: 0, ..Self::hidden_norm() }
+    }
+}
+
+/// Features `[N, inputs]` to `[N, outputs]`.
+pub struct Mlp {
+    layers: Vec<(Linear, Option<BatchNorm>)>,
+}
+
+impl Mlp {
+    /// Makes the layers in the scope `params`, by their numbers: `0`, batch norm `1`, ReLU without a name, and so on.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a head without layers or units; out of memory; a name that is taken with another shape.
+    pub fn new(params: &Parameters, inputs: usize, config: &MlpConfig) -> Result<Self> {
+        let MlpConfig { layers: count, hidden, outputs, norm, last_norm, bias } = *config;
+        if count == 0 || outputs == 0 || (count > 1 && hidden == 0) {
+            return Err(Error::argument(params.name(), format!("a head needs layers and units, found {config:?}")));
+        }
+        let (mut layers, mut number, mut width) = (Vec::new(), 0, inputs);
+        for index in 0..count {
+            let last = index + 1 == count;
+            let units = if last { outputs } else { hidden };
+            let normed = if last { last_norm != LastNorm::None } else { norm };
+            let init = Init::fan_in(width);
+            let linear = Linear::with(params, &number.to_string(), width, units, bias, init, init)?;
+            let activation = if last { Activation::None } else { Activation::Relu };
+            let config = BatchNormConfig { activation, affine: !last || last_norm == LastNorm::Affine, ..Default::default() };
+            let norm = normed.then(|| BatchNorm::new(params, &(number + 1).to_string(), units, config)).transpose()?;
+            // Linear, batch norm where there is one, ReLU.
+            number += 2 + usize::from(normed);
+            width = units;
+            layers.push((linear, norm));
+        }
+        Ok(Self { layers })
+    }
+
+    /// One with as many outputs as inputs, whatever `config` says of them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn predict(params: &Parameters, inputs: usize, config: &MlpConfig) -> Result<Self> {
+        Self::new(params, inputs, &MlpConfig { outputs: inputs, ..*config })
+    }
+}
+
+impl Module for Mlp {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.second.forward(&self.first.forward(x, mode)?.relu()?, mode)
-    }
-
-    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        let hidden = self.first.summarize(input, summary)?;
-        self.second.summarize(&hidden, summary)
-    }
-}
-
-/// BYOL's predictor: linear, batch norm, ReLU, linear.
-pub struct Predictor {
-    first: Linear,
-    norm: BatchNorm,
-    second: Linear,
-}
-
-impl Predictor {
-    /// Makes `0`, `1` and `3` in the scope `params`: `features` to `hidden` to `features`.
-    ///
-    /// # Errors
-    /// Out of memory; a name that is taken with another shape.
-    pub fn new(params: &Parameters, features: usize, hidden: usize) -> Result<Self> {
-        Ok(Self {
-            first: Linear::new(params, "0", features, hidden)?,
-            norm: BatchNorm::new(params, "1", hidden, BatchNormConfig { activation: Activation::Relu, ..Default::default() })?,
-            second: Linear::new(params, "3", hidden, features)?,
+        let last = self.layers.len().saturating_sub(1);
+        self.layers.iter().enumerate().try_fold(x.clone(), |x, (index, (linear, norm))| {
+            let y = linear.forward(&x, mode)?;
+            match norm {
+                Some(norm) => norm.forward(&y, mode),
+                None if index < last => y.relu(),
+                None => Ok(y),
+            }
         })
     }
-}
-
-impl Module for Predictor {
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let hidden = self.norm.forward(&self.first.forward(x, mode)?, mode)?;
-        self.second.forward(&hidden, mode)
-    }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        let hidden = self.first.summarize(input, summary)?;
-        let hidden = self.norm.summarize(&hidden, summary)?;
-        self.second.summarize(&hidden, summary)
+        self.layers.iter().try_fold(input.clone(), |shape, (linear, norm)| {
+            let shape = linear.summarize(&shape, summary)?;
+            norm.as_ref().map_or(Ok(shape.clone()), |norm| norm.summarize(&shape, summary))
+        })
     }
 }

@@ -13,7 +13,7 @@ mod weights;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
-pub use heads::{Predictor, Projector};
+pub use heads::{LastNorm, Mlp, MlpConfig};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
 pub use preprocessing::preprocessing;

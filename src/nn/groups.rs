@@ -97,22 +97,23 @@ impl Parameters {
     }
 }
 
-/// Learning rates that fall by `factor` from layer to layer, from the classifier `head` down to the stem (BEiT, Bao et al. 2021; timm's
+/// Learning rates that fall by `factor` from layer to layer, from the `heads` down to the stem (BEiT, Bao et al. 2021; timm's
 /// `layer_decay`): a group for each of the `names`, which are in the order of the state. A layer is a block (`blocks.5`, `blocks.2.0`,
 /// `layer2.0`: numbers behind the first part of a name); all before the first block is one, too; what comes between the last
 /// block and the head goes with that block.
-pub fn layer_decay(names: &[String], head: &str, factor: f32) -> Vec<ParameterGroup> {
+pub fn layer_decay(names: &[String], heads: &[&str], factor: f32) -> Vec<ParameterGroup> {
     let mut blocks = HashMap::new();
     let mut layer = 0;
     let mut depths = Vec::new();
     for name in names {
         let parts: Vec<&str> = name.split('.').collect();
         let numbers = parts.iter().skip(1).take_while(|part| part.parse::<u32>().is_ok()).count();
-        if numbers > 0 && !matches(head, name) {
+        let head = heads.iter().any(|head| matches(head, name));
+        if numbers > 0 && !head {
             let next = blocks.len() + 1;
             layer = *blocks.entry(parts.get(..=numbers).unwrap_or_default().join(".")).or_insert(next);
         }
-        depths.push(if matches(head, name) { None } else { Some(layer) });
+        depths.push(if head { None } else { Some(layer) });
     }
     let last = blocks.len() + 1;
     let group = |(name, depth): (&String, Option<usize>)| {
@@ -151,7 +152,7 @@ mod tests {
     fn layers_are_timms() {
         let depths = |names: &[&str], head: &str| -> Vec<i32> {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            layer_decay(&names, head, 0.5).iter().map(|g| -g.learning_rate.log2() as i32).collect()
+            layer_decay(&names, &[head], 0.5).iter().map(|g| -g.learning_rate.log2() as i32).collect()
         };
         let efficientnet = [
             "conv_stem.weight",

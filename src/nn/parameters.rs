@@ -397,6 +397,17 @@ impl Parameters {
         Ok(copy)
     }
 
+    /// Takes all values and statistics of the home that this is a snapshot of.
+    pub(crate) fn copy_from(&self, source: &Parameters) -> Result<()> {
+        let chunks = |home: &Home| {
+            let state = lock(home);
+            state.values.iter().chain(&state.statistics).map(|chunk| chunk.tensor.clone()).collect::<Vec<_>>()
+        };
+        chunks(&self.home).iter().zip(chunks(&source.home)).try_for_each(|(to, from)| to.copy_from(&from))?;
+        self.raise_versions();
+        Ok(())
+    }
+
     /// Says that a kernel has written all values in place.
     pub(crate) fn raise_versions(&self) {
         let written = |e: &&Entry| e.slot.role != Role::Statistic;

@@ -30,15 +30,30 @@ impl Ema {
         &self.average
     }
 
+    /// Becomes a copy of the source once more, running statistics included.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn reset(&self) -> Result<()> {
+        self.check()?;
+        self.average.copy_from(&self.source)
+    }
+
+    /// The slabs of both, which must be of one layout.
+    fn check(&self) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+        let (sources, averages) = (self.source.values(), self.average.values());
+        if sources.iter().map(Tensor::elements).ne(averages.iter().map(Tensor::elements)) {
+            return Err(Error::argument("ema", "the source has other parameters than when the average was made; make the average last"));
+        }
+        Ok((sources, averages))
+    }
+
     /// `average = momentum * average + (1 - momentum) * source`.
     ///
     /// # Errors
     /// [`Error::Argument`] where parameters were added to the source since the average was made; a lost device.
     pub fn update(&self, momentum: impl Into<Scalar>) -> Result<()> {
-        let (sources, averages) = (self.source.values(), self.average.values());
-        if sources.iter().map(Tensor::elements).ne(averages.iter().map(Tensor::elements)) {
-            return Err(Error::argument("ema", "the source has other parameters than when the average was made; make the average last"));
-        }
+        let (sources, averages) = self.check()?;
         self.scalars.write_scalars(&Scalars { ema_momentum: momentum.into(), ..Scalars::default() }.to_array())?;
         for (average, source) in averages.iter().zip(&sources) {
             apply(EmaUpdate, &[average, source, &self.scalars])?;

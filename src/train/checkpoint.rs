@@ -12,7 +12,7 @@ use crate::optim::{Ema, Optimizer};
 use crate::tensor::Tensor;
 
 /// Raised when older checkpoints can no longer be read.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,6 +77,11 @@ pub struct Checkpoint {
     source: String,
 }
 
+/// Everything that is laid out as the parameters are, by its prefix in the file.
+fn homes<'a>(params: &'a Parameters, ema: Option<&'a Ema>, method: &'a dyn Method) -> Vec<(&'static str, &'a Parameters)> {
+    [("model", params)].into_iter().chain(ema.map(|ema| ("ema", ema.parameters()))).chain(method.averages()).collect()
+}
+
 /// Adapter, driver and schedule in one line: equal bits are promised only where it, and the tuning table, is equal.
 fn adapter_line(gpu: &Gpu) -> String {
     let caps = gpu.capabilities();
@@ -91,8 +96,8 @@ impl Checkpoint {
     pub fn capture((position, epoch_loss): (Position, EpochLoss), recipe: &Recipe, state: State) -> Result<Self> {
         let State { params, ema, optimizer, method } = state;
         let mut archive = Archive::default();
-        for (prefix, params) in [("model", Some(params)), ("ema", ema.map(Ema::parameters))] {
-            for (name, tensor) in params.map(state_dict::to_archive).transpose()?.unwrap_or_default().tensors {
+        for (prefix, params) in homes(params, ema, method) {
+            for (name, tensor) in state_dict::to_archive(params)?.tensors {
                 archive.insert(format!("{prefix}.{name}"), tensor);
             }
         }
@@ -113,23 +118,23 @@ impl Checkpoint {
     pub fn restore(&self, state: State) -> Result<()> {
         let State { params, ema, optimizer, method } = state;
         let part = |prefix: &str| {
-            let strip = |(name, tensor): (&String, &HostTensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone()));
+            let prefix = format!("{prefix}.");
+            let strip = |(name, tensor): (&String, &HostTensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()));
             Archive { tensors: self.archive.tensors.iter().filter_map(strip).collect(), text: Default::default() }
         };
-        for (prefix, params) in [("model.", Some(params)), ("ema.", ema.map(Ema::parameters))] {
-            let report =
-                params.map(|params| state_dict::from_archive(params, &part(prefix), &self.source)).transpose()?.unwrap_or_default();
+        for (prefix, params) in homes(params, ema, method) {
+            let report = state_dict::from_archive(params, &part(prefix), &self.source)?;
             for (names, lacks) in [(&report.missing, "the checkpoint lacks"), (&report.extra, "the model lacks")] {
                 if let Some(name) = names.first() {
                     return Err(Error::data(
                         &self.source,
-                        format!("does not fit the model of its recipe: {lacks} tensor \"{prefix}{name}\""),
+                        format!("does not fit the model of its recipe: {lacks} tensor \"{prefix}.{name}\""),
                     ));
                 }
             }
         }
         params.set_step(self.position.step);
-        for (prefix, targets) in [("optimizer.", optimizer.state()?), ("method.", method.state())] {
+        for (prefix, targets) in [("optimizer", optimizer.state()?), ("method", method.state())] {
             let stored = part(prefix);
             for (name, target) in targets {
                 match stored.tensors.get(&name) {
@@ -139,7 +144,7 @@ impl Checkpoint {
                         let found = other.map_or("nothing".into(), |t| t.shape().to_string());
                         return Err(Error::data(
                             &self.source,
-                            format!("tensor \"{prefix}{name}\" should have shape {}, found {found}", target.shape()),
+                            format!("tensor \"{prefix}.{name}\" should have shape {}, found {found}", target.shape()),
                         ));
                     }
                 }

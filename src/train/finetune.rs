@@ -9,40 +9,42 @@ use crate::io::HostTensor;
 use crate::models::Model;
 use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_dict};
 
-/// What networks and methods call the part that only their own task needs.
-const HEADS: [&str; 4] = ["classifier", "fc", "head", "proj"];
+/// What networks and methods call the parts that only their own task needs.
+const HEADS: [&str; 7] = ["classifier", "fc", "head", "proj", "pred", "decoder", "pretext"];
 
-/// Fills the parameters of `network` and its `head` from the recipe's weights, which are of another task. The head starts anew where the file has
+/// Fills the parameters of `network` and its `heads` from the recipe's weights, which are of another task. A head starts anew where the file has
 /// none, or a classifier for other classes, and then with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features are
 /// only in the way. Returns lines that say so, and which heads of the file were left out.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Data`] as [`Model::open_weights`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
-pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, head: &str) -> Result<Vec<String>> {
+pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: &[&str]) -> Result<Vec<String>> {
     let mut archive = network.open_weights(&recipe.model, Path::new(&recipe.weights))?;
     let mut notes = Vec::new();
-    let own = state_dict::to_archive(&params.scope(head))?.tensors;
-    let own: BTreeMap<_, _> = own.into_iter().filter(|(name, _)| matches(head, name)).collect();
-    let weight = format!("{head}.weight");
-    let note = match (archive.tensors.get(&weight), own.get(&weight)) {
-        (Some(found), Some(own))
-            if found.shape() != own.shape() && found.shape().rank() == 2 && found.shape().last() == own.shape().last() =>
-        {
-            Some(format!("{head}: {} classes in the file, {} here: starts anew", found.shape().dim(0), own.shape().dim(0)))
-        }
-        _ if !archive.tensors.keys().any(|name| matches(head, name)) => Some(format!("{head}: not in the file: starts anew")),
-        _ => None,
-    };
-    if let Some(note) = note {
-        notes.push(note);
-        let classifier = own.contains_key(&weight);
-        for (name, initial) in own {
-            let zeros = HostTensor::F32(initial.shape().clone(), vec![0.0; initial.shape().elements()]);
-            // A projector of several layers would never leave zeros.
-            archive.insert(name, if classifier { zeros } else { initial });
+    for head in heads {
+        let own = state_dict::to_archive(&params.scope(*head))?.tensors;
+        let own: BTreeMap<_, _> = own.into_iter().filter(|(name, _)| matches(head, name)).collect();
+        let weight = format!("{head}.weight");
+        let note = match (archive.tensors.get(&weight), own.get(&weight)) {
+            (Some(found), Some(own))
+                if found.shape() != own.shape() && found.shape().rank() == 2 && found.shape().last() == own.shape().last() =>
+            {
+                Some(format!("{head}: {} classes in the file, {} here: starts anew", found.shape().dim(0), own.shape().dim(0)))
+            }
+            _ if !archive.tensors.keys().any(|name| matches(head, name)) => Some(format!("{head}: not in the file: starts anew")),
+            _ => None,
+        };
+        if let Some(note) = note {
+            notes.push(note);
+            let classifier = own.contains_key(&weight);
+            for (name, initial) in own {
+                let zeros = HostTensor::F32(initial.shape().clone(), vec![0.0; initial.shape().elements()]);
+                // A projector of several layers would never leave zeros.
+                archive.insert(name, if classifier { zeros } else { initial });
+            }
         }
     }
-    for other in HEADS.iter().filter(|other| **other != head) {
+    for other in HEADS.iter().filter(|other| !heads.contains(other)) {
         let before = archive.tensors.len();
         archive.tensors.retain(|name, _| !matches(other, name) || params.get(name).is_some());
         if archive.tensors.len() < before {
@@ -54,16 +56,16 @@ pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, head: &
 }
 
 impl Recipe {
-    /// Freezes and groups the parameters of a learner whose head is `head`.
+    /// Freezes and groups the parameters of a learner with these `heads`.
     ///
     /// # Errors
     /// [`Error::Argument`] for a pattern that means nothing, a group that cannot be read, or where nothing is left to train.
-    pub fn apply_to(&self, params: &Parameters, head: &str) -> Result<()> {
+    pub fn apply_to(&self, params: &Parameters, heads: &[&str]) -> Result<()> {
         for word in words(&self.freeze) {
             match word.strip_prefix('!') {
                 None if word == "backbone" => {
                     params.freeze("*", true)?;
-                    params.freeze(head, false)?;
+                    heads.iter().try_for_each(|head| params.freeze(head, false).map(drop))?;
                 }
                 None => drop(params.freeze(word, true)?),
                 Some(thawed) => drop(params.freeze(thawed, false)?),
@@ -77,7 +79,7 @@ impl Recipe {
             return Err(Error::argument("freeze", format!("\"{}\" leaves nothing to train", self.freeze)));
         }
         let names: Vec<String> = values.into_iter().map(|slot| slot.name).collect();
-        let mut groups = if self.layer_decay < 1.0 { layer_decay(&names, head, self.layer_decay) } else { Vec::new() };
+        let mut groups = if self.layer_decay < 1.0 { layer_decay(&names, heads, self.layer_decay) } else { Vec::new() };
         groups.extend(words(&self.groups).map(group).collect::<Result<Vec<_>>>()?);
         if groups.is_empty() { Ok(()) } else { params.set_groups(&groups) }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::recipe::Recipe;
-use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with};
+use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with, view_names};
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
 use crate::models;
@@ -57,6 +57,15 @@ impl Recipe {
             augmentation.steps.push(Step::ToRgb);
         }
         Ok(augmentation.normalized(&self.statistics(dataset)?))
+    }
+
+    /// What makes each view of an image of `dataset`, by the presets that the recipe's `augmentation` names: [`view_names`]; `views` are those of
+    /// the method where one name serves for all.
+    ///
+    /// # Errors
+    /// As [`Self::preprocessing`].
+    pub fn views(&self, views: usize, dataset: &Dataset) -> Result<Vec<Augmentation>> {
+        view_names(&self.augmentation, views)?.into_iter().map(|name| self.preprocessing(name, self.seed, dataset)).collect()
     }
 
     fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {

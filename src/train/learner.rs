@@ -1,43 +1,85 @@
-//! From a recipe to what is trained.
+//! From a recipe to what is trained: the methods by name.
+
+use toml::Table;
 
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::methods::{Method, SimClr, SimClrConfig, Supervised};
-use crate::models::{Backbone, Classifier, Model, ModelOptions, model};
-use crate::nn::{Module, Parameters};
+use crate::methods::{Build, Byol, Clock, Configured, Method, Moco, MocoV3, Setting, SimClr, SimSiam, SupCon, Supervised};
+use crate::models::{Model, ModelOptions, model};
+use crate::nn::Parameters;
 
-/// What a recipe's method trains.
-pub enum Learner {
-    /// A classifier.
-    Supervised(Supervised),
-    /// An encoder with a projector.
-    SimClr(SimClr<Box<dyn Backbone>>),
+/// A method as recipes know it.
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, and whose it is.
+    pub about: &'static str,
+    /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
+    pub recipe: &'static str,
+    complete: fn(&Table) -> Result<Table>,
+    make: fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>,
 }
 
-impl Learner {
-    /// The method that `train` drives.
-    pub fn method(&self) -> &dyn Method {
-        match self {
-            Learner::Supervised(method) => method,
-            Learner::SimClr(method) => method,
-        }
-    }
+/// All of them.
+pub const METHODS: [Entry; 7] = [
+    entry::<Supervised>("supervised", "Learn a classifier from labels", ""),
+    entry::<SimClr>(
+        "simclr",
+        "Two views of an image attract, all others repel (Chen et al. 2020)",
+        include_str!("../../recipes/simclr.toml"),
+    ),
+    entry::<Moco>(
+        "moco",
+        "Keys of a slow network and a queue of earlier ones (He et al. 2019; v2)",
+        include_str!("../../recipes/moco.toml"),
+    ),
+    entry::<MocoV3>("moco_v3", "Keys of the batch, and a predictor (Chen et al. 2021)", include_str!("../../recipes/moco_v3.toml")),
+    entry::<Byol>("byol", "Each view predicts the average network's other (Grill et al. 2020)", include_str!("../../recipes/byol.toml")),
+    entry::<SimSiam>(
+        "simsiam",
+        "Each view predicts the other, which stands still (Chen and He 2020)",
+        include_str!("../../recipes/simsiam.toml"),
+    ),
+    entry::<SupCon>("supcon", "All views of a class attract (Khosla et al. 2020)", include_str!("../../recipes/supcon.toml")),
+];
 
-    /// What is used after training: the classifier, or the encoder.
-    pub fn network(&self) -> &dyn Module {
-        match self {
-            Learner::Supervised(method) => &method.model,
-            Learner::SimClr(method) => &method.encoder,
-        }
-    }
+const fn entry<M: Configured>(name: &'static str, about: &'static str, recipe: &'static str) -> Entry {
+    Entry { name, about, recipe, complete: complete::<M>, make: make::<M> }
+}
 
-    /// The scope of what lies behind the backbone: the classifier, or the projector.
-    pub fn head(&self) -> &'static str {
-        match self {
-            Learner::Supervised(method) => method.model.backbone.head(),
-            Learner::SimClr(_) => "proj",
-        }
+/// The method called `name`.
+///
+/// # Errors
+/// [`Error::Argument`] for an unknown one, with those that there are.
+pub fn find(name: &str) -> Result<&'static Entry> {
+    METHODS.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
+        Error::argument("method", format!("there is no \"{name}\"; there are {}", names.join(", ")))
+    })
+}
+
+fn parse<M: Configured>(options: &Table) -> Result<M::Config> {
+    options.clone().try_into().map_err(|e: toml::de::Error| Error::argument("options", e.message().to_string()))
+}
+
+/// All settings: those given, and the others' defaults.
+fn complete<M: Configured>(options: &Table) -> Result<Table> {
+    let text = toml::to_string(&parse::<M>(options)?).map_err(|e| Error::argument("options", e.to_string()))?;
+    toml::from_str(&text).map_err(|e| Error::argument("options", e.to_string()))
+}
+
+fn make<M: Configured>(params: &Parameters, build: Build, options: &Table, setting: &Setting) -> Result<Box<dyn Method>> {
+    Ok(Box::new(M::new(params, build, parse::<M>(options)?, setting)?))
+}
+
+impl Entry {
+    /// All of the method's settings: those in `options`, and the others' defaults.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a key that it does not have, or a value of the wrong type.
+    pub fn complete(&self, options: &Table) -> Result<Table> {
+        (self.complete)(options)
     }
 }
 
@@ -63,18 +105,9 @@ impl Recipe {
 /// The learner that `recipe` describes, for images of `dataset`, in the scope `params`.
 ///
 /// # Errors
-/// [`Error::Argument`] for an unknown method or model; out of memory.
-pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset) -> Result<Learner> {
-    let encoder = recipe.network(dataset)?.architecture.build(params)?;
-    match recipe.method.as_str() {
-        "supervised" => {
-            let model = Classifier::new(params, encoder, dataset.classes())?;
-            Ok(Learner::Supervised(Supervised { model, label_smoothing: recipe.label_smoothing }))
-        }
-        "simclr" => {
-            let config = SimClrConfig { hidden: recipe.projector_hidden, projection: recipe.projection, temperature: recipe.temperature };
-            Ok(Learner::SimClr(SimClr::new(params, encoder, config)?))
-        }
-        other => Err(Error::argument("method", format!("there is no \"{other}\"; there are supervised, simclr"))),
-    }
+/// [`Error::Argument`] for an unknown method, model or setting; out of memory.
+pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock) -> Result<Box<dyn Method>> {
+    let network = recipe.network(dataset)?;
+    let setting = Setting { clock, classes: dataset.classes(), image: recipe.input(dataset), seed: recipe.seed };
+    (find(&recipe.method)?.make)(params, &|params| network.architecture.build(params), &recipe.options, &setting)
 }

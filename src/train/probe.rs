@@ -15,6 +15,7 @@ use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::methods::Clock;
 use crate::models::Pixels;
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
@@ -94,9 +95,9 @@ pub fn probe(
     options: &ProbeOptions,
 ) -> Result<Vec<Accuracies>> {
     let random_params = Parameters::new(gpu, recipe.seed.wrapping_add(0x5eed));
-    let random = learner(&random_params, recipe, train)?;
+    let random = learner(&random_params, recipe, train, Clock::default())?;
     let pixels = Pixels::new(recipe.input(train).iter().product());
-    let kinds: [(&str, &dyn Module); 3] = [("trained encoder", trained), ("random encoder", random.network()), ("raw pixels", &pixels)];
+    let kinds: [(&str, &dyn Module); 3] = [("trained encoder", trained), ("random encoder", random.encoder()), ("raw pixels", &pixels)];
     let augmentation = recipe.preprocessing(&options.augmentation, options.seed, train)?;
     let clean = recipe.preprocessing("none", 0, train)?;
     let mut results = Vec::new();

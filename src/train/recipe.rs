@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
+use super::learner::find;
 use crate::error::{Error, Result};
 use crate::io::atomic::read;
 
@@ -11,7 +13,7 @@ use crate::io::atomic::read;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// `supervised` or `simclr`.
+    /// How it is trained, see [`METHODS`](super::learner::METHODS).
     pub method: String,
     /// A folder of images: MNIST or CIFAR files, or one folder a class.
     pub data: PathBuf,
@@ -50,7 +52,8 @@ pub struct Recipe {
     pub epochs: u32,
     /// Decides initial values, order and augmentation.
     pub seed: u32,
-    /// The augmentation preset, see [`Augmentation::preset`](crate::data::Augmentation::preset).
+    /// The augmentation preset, see [`Augmentation::preset`](crate::data::Augmentation::preset): one for all views, or a list of them, one a
+    /// view or with a count: `dino_global_1, dino_global_2, 4 dino_local`.
     pub augmentation: String,
     /// `sgd`, `adamw` or `lars`.
     pub optimizer: String,
@@ -66,16 +69,10 @@ pub struct Recipe {
     pub clip_norm: f32,
     /// Momentum of an exponential moving average of the weights, which is then what is kept; 0 for none.
     pub ema: f32,
-    /// Supervised learning: probability spread over all classes.
-    pub label_smoothing: f32,
-    /// SimCLR: divides the similarities.
-    pub temperature: f32,
-    /// SimCLR: units of the projector's hidden layer.
-    pub projector_hidden: usize,
-    /// SimCLR: features that the loss compares.
-    pub projection: usize,
     /// Steps between checkpoints; one is always written at the end of an epoch.
     pub checkpoint_every: u64,
+    /// The method's own settings, see [`methods`](crate::methods).
+    pub options: Table,
 }
 
 impl Default for Recipe {
@@ -108,32 +105,22 @@ impl Default for Recipe {
             weight_decay: 5e-4,
             clip_norm: 0.0,
             ema: 0.0,
-            label_smoothing: 0.1,
-            temperature: 0.5,
-            projector_hidden: 64,
-            projection: 32,
             checkpoint_every: 500,
+            options: Table::new(),
         }
     }
 }
 
 impl Recipe {
-    /// A method's own defaults; an unknown one takes those of `supervised`, and is refused by [`Self::check`].
+    /// A method's own defaults: the recipe that it comes with, and all of its settings. An unknown method takes those of `supervised`, and is
+    /// refused by [`Self::check`].
     pub fn defaults(method: &str) -> Self {
-        match method {
-            // What a small network learns from small grey images in a few epochs.
-            "simclr" => Self {
-                method: "simclr".into(),
-                model: "cnn_16_32_64".into(),
-                batch: 256,
-                epochs: 6,
-                augmentation: "grey_simclr".into(),
-                learning_rate: 0.3,
-                weight_decay: 1e-4,
-                ..Self::default()
-            },
-            other => Self { method: other.into(), ..Self::default() },
-        }
+        let own = find(method).ok().and_then(|entry| {
+            let mut recipe: Self = toml::from_str(entry.recipe).ok()?;
+            recipe.options = entry.complete(&recipe.options).ok()?;
+            Some(recipe)
+        });
+        Self { method: method.into(), ..own.unwrap_or_default() }
     }
 
     /// Defaults of a run from weights: the network as it was published, and a rate for a new head alone (`backbone` frozen) or, where more
@@ -155,9 +142,13 @@ impl Recipe {
         let wrong = |e: toml::de::Error| Error::data(source, e.to_string());
         // Once as it is, for errors with line numbers; then on top of the method's defaults.
         let method = toml::from_str::<Self>(text).map_err(wrong)?.method;
-        let mut table: toml::Table = toml::from_str(&Self::defaults(&method).to_toml()?).map_err(wrong)?;
-        table.extend(toml::from_str::<toml::Table>(text).map_err(wrong)?);
-        table.try_into().map_err(wrong)
+        let mut table: Table = toml::from_str(&Self::defaults(&method).to_toml()?).map_err(wrong)?;
+        overlay(&mut table, toml::from_str(text).map_err(wrong)?);
+        let mut recipe: Self = table.try_into().map_err(wrong)?;
+        if let Ok(entry) = find(&method) {
+            recipe.options = entry.complete(&recipe.options).map_err(|e| Error::data(source, e.to_string()))?;
+        }
+        Ok(recipe)
     }
 
     /// Whether every number lies where it means something. Names are judged by whoever looks them up.
@@ -174,7 +165,10 @@ impl Recipe {
             }
         }
         within("epochs", self.epochs, 1, 65_535)?;
-        within("batch", self.batch, if self.method == "simclr" { 2 } else { 1 }, 1 << 20)?;
+        let entry = find(&self.method)?;
+        entry.complete(&self.options)?;
+        // Without labels it takes two to be told apart.
+        within("batch", self.batch, if entry.name == "supervised" { 1 } else { 2 }, 1 << 20)?;
         within("width", self.width, 0.01, 100.0)?;
         within("stem_stride", self.stem_stride, 0, 8)?;
         within("drop_rate", self.drop_rate, 0.0, 0.99)?;
@@ -186,10 +180,6 @@ impl Recipe {
         within("weight_decay", self.weight_decay, 0.0, 1e6)?;
         within("clip_norm", self.clip_norm, 0.0, f32::MAX)?;
         within("ema", self.ema, 0.0, 1.0)?;
-        within("label_smoothing", self.label_smoothing, 0.0, 1.0)?;
-        within("temperature", self.temperature, 1e-6, 1e6)?;
-        within("projector_hidden", self.projector_hidden, 1, 1 << 20)?;
-        within("projection", self.projection, 1, 1 << 20)?;
         within("checkpoint_every", self.checkpoint_every, 1, u64::MAX)
     }
 
@@ -209,34 +199,71 @@ impl Recipe {
         toml::to_string(self).map_err(|e| Error::data("recipe", e.to_string()))
     }
 
-    /// Sets one value from the text `key=value`.
+    /// Sets one value from the text `key=value`. A key of the method's own settings may be given without `options.`; one inside a table has
+    /// dots: `projector.hidden=128`.
     ///
     /// # Errors
     /// [`Error::Argument`] for an unknown key or a value of the wrong type.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
         let wrong = |message: String| Error::argument(format!("recipe value \"{assignment}\""), message);
         let (key, value) = assignment.split_once('=').ok_or_else(|| wrong("expected key=value".into()))?;
-        let mut table: toml::Table = toml::from_str(&self.to_toml()?).map_err(|e| wrong(e.to_string()))?;
-        let old = table.get(key).ok_or_else(|| {
-            let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        let mut table: Table = toml::from_str(&self.to_toml()?).map_err(|e| wrong(e.to_string()))?;
+        let unknown = || {
+            let keys = self.keys().unwrap_or_default();
             wrong(format!("there is no such key; there are {}", keys.join(", ")))
-        })?;
-        let new = if old.is_str() {
-            toml::Value::String(value.into())
-        } else {
-            parse_value(value, old).ok_or_else(|| wrong(format!("expected a value like {old}")))?
         };
-        table.insert(key.into(), new);
+        let (whole, inner) = (format!("options.{key}"), place(&mut table, key).is_none());
+        let old = place(&mut table, if inner { &whole } else { key }).filter(|old| !old.is_table()).ok_or_else(unknown)?;
+        *old = parse_value(value, old).ok_or_else(|| wrong(format!("expected a value like {old}")))?;
         *self = table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_string()))?;
-        Ok(())
+        find(&self.method).and_then(|entry| entry.complete(&self.options)).map(drop).or_else(|e| {
+            // An unknown method is named by whoever looks it up.
+            if find(&self.method).is_ok() { Err(wrong(e.to_string())) } else { Ok(()) }
+        })
+    }
+
+    /// Every key that [`Self::set`] knows.
+    fn keys(&self) -> Result<Vec<String>> {
+        fn walk(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+            for (key, value) in table {
+                match value {
+                    Value::Table(inner) if prefix.is_empty() && key == "options" => walk(inner, prefix, keys),
+                    Value::Table(inner) => walk(inner, &format!("{prefix}{key}."), keys),
+                    _ => keys.push(format!("{prefix}{key}")),
+                }
+            }
+        }
+        let table = toml::from_str(&self.to_toml()?).map_err(|e| Error::data("recipe", e.to_string()))?;
+        let mut keys = Vec::new();
+        walk(&table, "", &mut keys);
+        Ok(keys)
     }
 }
 
-fn parse_value(text: &str, like: &toml::Value) -> Option<toml::Value> {
+/// Puts `upper` over `lower`, table by table.
+fn overlay(lower: &mut Table, upper: Table) {
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => overlay(below, above),
+            (_, value) => drop(lower.insert(key, value)),
+        }
+    }
+}
+
+/// The value at a key with dots.
+fn place<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
+    match key.split_once('.') {
+        None => table.get_mut(key),
+        Some((first, rest)) => place(table.get_mut(first)?.as_table_mut()?, rest),
+    }
+}
+
+fn parse_value(text: &str, like: &Value) -> Option<Value> {
     match like {
-        toml::Value::Integer(_) => text.parse().ok().map(toml::Value::Integer),
-        toml::Value::Float(_) => text.parse().ok().map(toml::Value::Float),
-        toml::Value::Boolean(_) => text.parse().ok().map(toml::Value::Boolean),
+        Value::String(_) => Some(Value::String(text.into())),
+        Value::Integer(_) => text.parse().ok().map(Value::Integer),
+        Value::Float(_) => text.parse().ok().map(Value::Float),
+        Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
         _ => None,
     }
 }
@@ -247,7 +274,7 @@ mod tests {
 
     #[test]
     fn recipes_survive_a_round_trip_and_name_what_is_wrong() {
-        let mut recipe = Recipe { method: "simclr".into(), epochs: 7, ..Default::default() };
+        let mut recipe = Recipe { epochs: 7, ..Recipe::defaults("simclr") };
         assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "x").unwrap(), recipe);
         recipe.set("learning_rate=0.3").unwrap();
         recipe.set("model=cnn_16_32_64").unwrap();
@@ -259,6 +286,14 @@ mod tests {
         let message = Recipe::parse("epochs = 3\nbatsch = 1\n", "r.toml").unwrap_err().to_string();
         assert!(message.contains("r.toml") && message.contains("line 2") && message.contains("batsch"), "{message}");
         assert_eq!(Recipe::parse("method = \"simclr\"\nseed = 3", "x").unwrap(), Recipe { seed: 3, ..Recipe::defaults("simclr") });
+        recipe.set("temperature=0.25").unwrap();
+        recipe.set("projector.hidden=7").unwrap();
+        assert_eq!(recipe.options["temperature"].as_float(), Some(0.25));
+        assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "x").unwrap(), recipe);
+        let message = recipe.set("projector=3").unwrap_err().to_string();
+        assert!(message.contains("projector.hidden"), "{message}");
+        let message = Recipe::parse("method = \"simclr\"\n[options]\nqueue = 3", "r.toml").unwrap_err().to_string();
+        assert!(message.contains("r.toml") && message.contains("queue"), "{message}");
     }
 
     #[test]
@@ -272,7 +307,6 @@ mod tests {
             "batch=0",
             "learning_rate=-1",
             "learning_rate=nan",
-            "temperature=0",
             "momentum=2",
             "checkpoint_every=0",
             "drop_path=1",

@@ -9,17 +9,16 @@ use super::capture::Capture;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::upload;
 use super::finetune;
-pub use super::learner::{Learner, learner};
+use super::learner::learner;
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
-use crate::methods::Batch;
+use crate::methods::{Batch, Clock, Method, Step};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
-use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;
@@ -49,16 +48,18 @@ pub struct Trainer {
     /// The weights.
     pub params: Parameters,
     /// What is trained.
-    pub learner: Learner,
+    pub method: Box<dyn Method>,
     /// What is to be said of the weights that the run began from.
     pub notes: Vec<String>,
     optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
     schedule: Schedule,
-    augmentation: Augmentation,
-    captured: Capture<Tensor>,
+    /// One a view.
+    augmentations: Vec<Augmentation>,
+    captured: Capture<Step>,
     /// What differs from step to step, as the captured step finds it.
     epoch: Slot<u32>,
+    clock: Clock,
     learning_rate: Slot,
     dataset: Arc<Dataset>,
     loader: Loader,
@@ -81,33 +82,38 @@ impl Trainer {
         let dataset = recipe.labelled(dataset)?;
         let loader = Loader::training(dataset.clone(), recipe.batch, recipe.seed)?;
         let params = Parameters::new(gpu, recipe.seed);
-        let learner = learner(&params, &recipe, &dataset)?;
+        let steps_per_epoch = loader.batches() as u64;
+        let steps = steps_per_epoch * u64::from(recipe.epochs);
+        let clock = Clock { step: Slot::default(), steps, steps_per_epoch };
+        let method = learner(&params, &recipe, &dataset, clock.clone())?;
+        let heads = method.heads();
         // A dry device has no values, so none to begin from either.
         let fresh = fresh && !gpu.is_dry();
-        let begin = || finetune::begin_from(&params, &recipe, &recipe.network(&dataset)?, learner.head());
+        let begin = || finetune::begin_from(&params, &recipe, &recipe.network(&dataset)?, &heads);
         let notes = (fresh && !recipe.weights.is_empty()).then(begin).transpose()?.unwrap_or_default();
-        recipe.apply_to(&params, learner.head())?;
+        recipe.apply_to(&params, &heads)?;
+        method.begin()?;
         let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
         let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, ..Default::default() };
         let optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
         let ema = (recipe.ema > 0.0).then(|| Ema::new(&params)).transpose()?;
-        let steps = loader.batches() as u64 * u64::from(recipe.epochs);
         let schedule = Schedule::named(&recipe.schedule, recipe.learning_rate, steps)?;
-        let augmentation = recipe.preprocessing(&recipe.augmentation, recipe.seed, &dataset)?;
+        let augmentations = recipe.views(method.views(), &dataset)?;
         let position = Position::default();
         let (reads, epoch_loss) = (VecDeque::new(), EpochLoss::default());
         Ok(Self {
             gpu: gpu.clone(),
             recipe,
             params,
-            learner,
+            method,
             notes,
             optimizer,
             ema,
             schedule,
-            augmentation,
+            augmentations,
             captured: Capture::new(gpu),
             epoch: Slot::default(),
+            clock,
             learning_rate: Slot::default(),
             dataset,
             loader,
@@ -153,7 +159,7 @@ impl Trainer {
     }
 
     fn state(&mut self) -> State<'_> {
-        State { params: &self.params, ema: self.ema.as_ref(), optimizer: self.optimizer.as_mut(), method: self.learner.method() }
+        State { params: &self.params, ema: self.ema.as_ref(), optimizer: self.optimizer.as_mut(), method: self.method.as_ref() }
     }
 
     /// Writes the weights to use: the averaged ones where there is an average.
@@ -200,6 +206,7 @@ impl Trainer {
     ) -> Result<bool> {
         let batches = self.loader.batches();
         while self.position.epoch < self.recipe.epochs {
+            self.method.begin_epoch(self.position.epoch)?;
             if self.position.batch == 0 {
                 self.epoch_loss = EpochLoss::default();
             }
@@ -244,6 +251,7 @@ impl Trainer {
     /// Those of a step.
     pub fn measure_steps(&mut self, count: usize) -> Result<(f64, f64)> {
         let mut times = Vec::new();
+        self.method.begin_epoch(0)?;
         for batch in self.loader.epoch(0).take(count + 1) {
             let begun = Instant::now();
             self.step(&batch?)?;
@@ -260,6 +268,7 @@ impl Trainer {
     /// Uploads a batch and sets what varies from step to step.
     fn ready(&self, batch: &HostBatch) -> Result<PackedBatch> {
         self.epoch.set(self.position.epoch);
+        self.clock.step.set(self.position.step);
         self.learning_rate.set(self.schedule.rate(self.position.step));
         upload(&self.gpu, batch, &self.dataset)
     }
@@ -279,22 +288,22 @@ impl Trainer {
         let before = self.gpu.counters();
         let batch = self.ready(batch)?;
         let rate = self.learning_rate.get();
-        let Self { captured, learner, optimizer, ema, augmentation, epoch, learning_rate, recipe, .. } = self;
-        let method = learner.method();
-        let loss = captured.run(&batch, |batch| {
+        let Self { captured, method, optimizer, ema, augmentations, epoch, learning_rate, recipe, .. } = self;
+        let step = captured.run(&batch, |batch| {
             let batch = batch.unpack()?;
-            let views = (0..method.views()).map(|view| augmentation.apply(&batch, &*epoch, view)).collect::<Result<Vec<_>>>()?;
-            let loss = method.loss(&Batch { views, labels: batch.labels })?;
-            optimizer.step(&loss.backward()?, &*learning_rate)?;
+            let views = augmentations.iter().zip(0..).map(|(view, number)| view.apply(&batch, &*epoch, number));
+            let views = views.collect::<Result<Vec<_>>>()?;
+            let step = method.loss(&Batch { views, labels: batch.labels, indices: batch.indices, epoch: (&*epoch).into() })?;
+            optimizer.step(&step.loss.backward()?, &*learning_rate)?;
             if let Some(ema) = ema {
                 ema.update(recipe.ema)?;
             }
             method.after_update()?;
-            Ok(loss)
+            Ok(step)
         })?;
         self.position.step += 1;
         self.position.batch += 1;
-        self.reads.push_back((self.position.step, self.position.epoch, rate, loss.read_later()?));
+        self.reads.push_back((self.position.step, self.position.epoch, rate, step.loss.read_later()?));
         let after = self.gpu.counters();
         log::info!(
             "{} step {}: {} dispatches, {} submits, {} bytes uploaded, {} buffers made so far, {} MiB of device memory at most",

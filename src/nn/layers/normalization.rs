@@ -20,11 +20,13 @@ pub struct BatchNormConfig {
     pub activation: Activation,
     /// The scale's start; the shift's is 0.
     pub weight: Init,
+    /// Whether scale and shift are trained; else they stay 1 and 0.
+    pub affine: bool,
 }
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES }
+        Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES, affine: true }
     }
 }
 
@@ -48,10 +50,13 @@ impl BatchNorm {
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
         let scope = params.scope(name);
+        let vector = |name: &str, init| {
+            if config.affine { scope.parameter(name, [channels], Kind::Norm, init) } else { scope.statistic(name, [channels], init) }
+        };
         Ok(Self {
             name: scope.name().into(),
-            weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
-            bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
+            weight: vector("weight", config.weight)?,
+            bias: vector("bias", Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
             running_var: scope.statistic("running_var", [channels], Init::ONES)?,
             batches: scope.counter("num_batches_tracked"),

@@ -1,0 +1,96 @@
+//! BYOL (Grill et al. 2020, arXiv:2006.07733): each view predicts what an average of the network makes of the other. The loss is
+//! DeepMind's: mean over the batch of `2 - 2 cos`, both directions added, in 0..=8. (lightly's is a quarter of it: learning rates do not carry over.)
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use crate::error::Result;
+use crate::models::{Backbone, Mlp, MlpConfig};
+use crate::nn::{Mode, Module, Parameters};
+
+/// How BYOL is set up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ByolConfig {
+    /// Features to embeddings.
+    pub projector: MlpConfig,
+    /// Embeddings to predictions; its `outputs` are the projector's.
+    pub predictor: MlpConfig,
+    /// The target network.
+    pub teacher: TeacherConfig,
+}
+
+impl Default for ByolConfig {
+    fn default() -> Self {
+        Self { projector: MlpConfig::hidden_norm(), predictor: MlpConfig::predictor(), teacher: TeacherConfig::default() }
+    }
+}
+
+/// The target runs on batch statistics of its own, follows after the optimizer's update, and has no predictor.
+pub struct Byol {
+    network: Embedder,
+    predictor: Mlp,
+    target: Teacher,
+}
+
+impl Configured for Byol {
+    type Config = ByolConfig;
+
+    fn new(params: &Parameters, build: Build, config: ByolConfig, setting: &Setting) -> Result<Self> {
+        let network = Embedder::new(params, build, &config.projector)?;
+        let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
+        let target = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        Ok(Self { network, predictor, target })
+    }
+}
+
+impl Method for Byol {
+    fn name(&self) -> &'static str {
+        "byol"
+    }
+
+    fn views(&self) -> usize {
+        2
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [first, second] = batch.exactly(self.name())?;
+        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
+        let (p1, p2) = (self.predictor.forward(&z1, Mode::Train)?, self.predictor.forward(&z2, Mode::Train)?);
+        let (t1, t2) = (self.target.network.embed(first, Mode::Train)?, self.target.network.embed(second, Mode::Train)?);
+        let loss = p1.byol_loss(&t2)?.add(&p2.byol_loss(&t1)?)?;
+        Ok(Step::new(loss, [z1, z2]))
+    }
+
+    fn after_update(&self) -> Result<()> {
+        self.target.update()
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.target.reset()
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.network.encoder
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.network.encoder
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![Embedder::HEAD, "pred"]
+    }
+
+    fn averages(&self) -> Vec<(&'static str, &Parameters)> {
+        vec![("teacher", self.target.parameters())]
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        vec![("teacher_momentum", self.target.momentum())]
+    }
+
+    fn advice(&self) -> &'static str {
+        "raise teacher.momentum, lower the learning rate, and keep the batch norms of projector and predictor"
+    }
+}

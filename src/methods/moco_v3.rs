@@ -1,0 +1,109 @@
+//! MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057): no queue; the keys of the batch are the negatives, and a predictor stands behind the
+//! queries. The loss of each direction is cross entropy times `2 temperature`, both added.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use crate::error::Result;
+use crate::models::{Backbone, LastNorm, Mlp, MlpConfig};
+use crate::nn::{Mode, Module, Parameters};
+use crate::tensor::Tensor;
+
+/// How MoCo v3 is set up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MocoV3Config {
+    /// Divides the similarities.
+    pub temperature: f32,
+    /// Features to embeddings.
+    pub projector: MlpConfig,
+    /// Embeddings to predictions; its `outputs` are the projector's.
+    pub predictor: MlpConfig,
+    /// The key network.
+    pub teacher: TeacherConfig,
+}
+
+impl Default for MocoV3Config {
+    fn default() -> Self {
+        let last_norm = LastNorm::Fixed;
+        let projector = MlpConfig { last_norm, ..MlpConfig::hidden_norm() };
+        let predictor = MlpConfig { last_norm, ..MlpConfig::predictor() };
+        Self { temperature: 0.2, projector, predictor, teacher: TeacherConfig::default() }
+    }
+}
+
+/// The key network moves before the keys are computed, as in the authors' code.
+pub struct MocoV3 {
+    network: Embedder,
+    predictor: Mlp,
+    keys: Teacher,
+    temperature: f32,
+}
+
+impl Configured for MocoV3 {
+    type Config = MocoV3Config;
+
+    fn new(params: &Parameters, build: Build, config: MocoV3Config, setting: &Setting) -> Result<Self> {
+        let network = Embedder::new(params, build, &config.projector)?;
+        let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
+        let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        Ok(Self { network, predictor, keys, temperature: config.temperature })
+    }
+}
+
+impl MocoV3 {
+    /// Cross entropy with the query's own key as the class, times `2 temperature`: mean of `logsumexp - own`.
+    fn contrast(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+        let all = q.similarity_matrix(k, self.temperature)?.logsumexp(&[1], false)?;
+        let own = q.cosine_similarity(k, 1e-8)?.mul_scalar(1.0 / self.temperature)?;
+        all.sub(&own)?.mean(&[0], false)?.mul_scalar(2.0 * self.temperature)
+    }
+}
+
+impl Method for MocoV3 {
+    fn name(&self) -> &'static str {
+        "moco_v3"
+    }
+
+    fn views(&self) -> usize {
+        2
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [first, second] = batch.exactly(self.name())?;
+        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
+        let (q1, q2) = (self.predictor.forward(&z1, Mode::Train)?, self.predictor.forward(&z2, Mode::Train)?);
+        self.keys.update()?;
+        let (k1, k2) = (self.keys.network.embed(first, Mode::Train)?, self.keys.network.embed(second, Mode::Train)?);
+        let loss = self.contrast(&q1, &k2)?.add(&self.contrast(&q2, &k1)?)?;
+        Ok(Step::new(loss, [z1, z2]))
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.keys.reset()
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.network.encoder
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.network.encoder
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![Embedder::HEAD, "pred"]
+    }
+
+    fn averages(&self) -> Vec<(&'static str, &Parameters)> {
+        vec![("teacher", self.keys.parameters())]
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        vec![("teacher_momentum", self.keys.momentum())]
+    }
+
+    fn advice(&self) -> &'static str {
+        "lower the learning rate or raise teacher.momentum"
+    }
+}

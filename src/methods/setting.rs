@@ -1,0 +1,57 @@
+//! What methods are made from.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Method;
+use crate::error::Result;
+use crate::gpu::{Scalar, Slot};
+use crate::models::Backbone;
+use crate::nn::Parameters;
+use crate::optim::Schedule;
+
+/// Makes the encoder in a home of parameters: once for the network, again for its teacher.
+pub type Build<'a> = &'a dyn Fn(&Parameters) -> Result<Box<dyn Backbone>>;
+
+/// Where a run stands. Clones are the same clock.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    /// Optimizer steps taken before the step under way; whoever drives the steps sets it.
+    pub step: Slot<u64>,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Steps of an epoch.
+    pub steps_per_epoch: u64,
+}
+
+impl Clock {
+    /// The schedule's value at each step.
+    pub fn scalar(&self, schedule: Schedule) -> Scalar {
+        self.step.scalar().map(move |step| schedule.rate(step))
+    }
+}
+
+/// What a method is told of the run.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// Where the run stands.
+    pub clock: Clock,
+    /// Classes of the data set.
+    pub classes: usize,
+    /// Height, width and channels of the first view.
+    pub image: [usize; 3],
+    /// Decides what the method draws on its own.
+    pub seed: u32,
+}
+
+/// A method that is made from a configuration.
+pub trait Configured: Method + Sized + 'static {
+    /// Its settings: a recipe's `[options]`.
+    type Config: Default + Serialize + DeserializeOwned;
+
+    /// Makes networks and state in the scope `params`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of memory; a name that is taken with another shape.
+    fn new(params: &Parameters, build: Build, config: Self::Config, setting: &Setting) -> Result<Self>;
+}

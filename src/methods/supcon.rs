@@ -1,0 +1,74 @@
+//! SupCon (Khosla et al. 2020, arXiv:2004.11362): all views of a class attract. The loss is the paper's L_out: outside the logarithm, mean over
+//! each anchor's positives, mean over 2N anchors.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
+use crate::error::Result;
+use crate::models::{Backbone, MlpConfig};
+use crate::nn::{Mode, Module, Parameters};
+use crate::tensor::Tensor;
+
+/// How SupCon is set up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupConConfig {
+    /// Divides the similarities.
+    pub temperature: f32,
+    /// What the loss sees.
+    pub projector: MlpConfig,
+}
+
+impl Default for SupConConfig {
+    fn default() -> Self {
+        Self { temperature: 0.1, projector: MlpConfig::default() }
+    }
+}
+
+/// SimCLR with labels.
+pub struct SupCon {
+    network: Embedder,
+    temperature: f32,
+}
+
+impl Configured for SupCon {
+    type Config = SupConConfig;
+
+    fn new(params: &Parameters, build: Build, config: SupConConfig, _: &Setting) -> Result<Self> {
+        Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
+    }
+}
+
+impl Method for SupCon {
+    fn name(&self) -> &'static str {
+        "supcon"
+    }
+
+    fn views(&self) -> usize {
+        2
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [first, second] = batch.exactly(self.name())?;
+        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
+        let labels = Tensor::concat(&[&batch.labels, &batch.labels], 0)?;
+        let loss = Tensor::concat(&[&z1, &z2], 0)?.supcon_loss(&labels, self.temperature)?;
+        Ok(Step::new(loss, [z1, z2]))
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.network.encoder
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.network.encoder
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![Embedder::HEAD]
+    }
+
+    fn advice(&self) -> &'static str {
+        "lower the learning rate, and see that the labels have more than one class"
+    }
+}
