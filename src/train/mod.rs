@@ -1,5 +1,6 @@
 //! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
 
+pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
 pub mod estimate;

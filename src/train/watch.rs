@@ -115,7 +115,7 @@ impl Look {
         let plain = |tensor: &Tensor| tensor.detach().cast(DType::F32);
         let embeddings = sight.embeddings.iter().take(2).map(plain).collect::<Result<Vec<_>>>()?;
         let unit = embeddings.iter().map(|x| x.l2_normalize(-1, 1e-12)).collect::<Result<Vec<_>>>()?;
-        let (first, pair) = (unit.first(), <[_; 2]>::try_from(unit.as_slice()).ok());
+        let (first, pair) = (unit.first(), unit.first().zip(unit.get(1)));
         let teacher = sight.teacher.as_ref().map(plain).transpose()?;
         let entropies = |p: &Tensor| p.mul(&p.clamp(1e-30, 1.0)?.log()?)?.sum(&[1], false)?.neg()?.read_later();
         Ok(Self {
@@ -124,7 +124,7 @@ impl Look {
             variance: first.map(|x| x.var(&[0], true, false)?.read_later()).transpose()?,
             gram: embeddings.first().map(|x| gram(x)?.read_later()).transpose()?,
             sums: unit.iter().map(|x| x.mean(&[0], false)?.read_later()).collect::<Result<_>>()?,
-            cosines: pair.map(|[a, b]: [Tensor; 2]| a.mul(&b)?.sum(&[1], false)?.read_later()).transpose()?,
+            cosines: pair.map(|(a, b)| a.mul(b)?.sum(&[1], false)?.read_later()).transpose()?,
             queue: sight.queue.as_ref().map(|q| plain(q)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
             teacher_rows: teacher.as_ref().map(entropies).transpose()?,
             teacher_mean: teacher.as_ref().map(|p| p.mean(&[0], false)?.read_later()).transpose()?,
