@@ -9,8 +9,8 @@ use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, 
 use crate::error::{Error, Result};
 use crate::models::{Backbone, MlpConfig};
 use crate::nn::{Module, Parameters};
-use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::Tensor;
+use crate::tensor::random::{Purpose, Stream};
 
 /// How MoCo v2 is set up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
