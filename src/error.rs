@@ -87,6 +87,14 @@ pub enum Error {
         /// Which output or gradient, and how many values.
         message: String,
     },
+    /// A run has collapsed, and its recipe says to stop there.
+    #[error("{method}: {message}")]
+    Collapse {
+        /// What was being trained.
+        method: String,
+        /// What was seen, and what is likely to be wrong.
+        message: String,
+    },
     /// A data set, image, weight file or checkpoint does not hold what it should.
     #[error("{source_name}: {message}")]
     Data {

@@ -201,7 +201,7 @@ fn pictures_made_from_the_bundled_data_are_classified() {
     let folder = folder();
     let out = folder.path().join("run");
     let recipe = folder.path().join("pixels.toml");
-    fs::write(&recipe, "model = \"pixels\"\nbatch = 128\nepochs = 4\nlearning_rate = 0.05\nlabel_smoothing = 0.0\n").unwrap();
+    fs::write(&recipe, "model = \"pixels\"\nbatch = 128\nepochs = 4\nlearning_rate = 0.05\n[options]\nlabel_smoothing = 0.0\n").unwrap();
     done(&["train", "supervised", "--recipe", text(&recipe), "--out", text(&out)]);
     let found = json(&["eval", text(&out), "--json"]);
     assert_eq!(found["images"], 2000);

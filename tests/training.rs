@@ -15,10 +15,14 @@ use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Tuning};
 use wgrad::io::{Archive, HostTensor};
 use wgrad::train::evaluate::evaluate;
+use wgrad::train::learner::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
-const METHODS: [&str; 2] = ["supervised", "simclr"];
+/// Every method's name.
+fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|entry| entry.name)
+}
 
 fn dataset(images: usize) -> Arc<Dataset> {
     let (pixels, labels) = tiny::images(images);
@@ -117,7 +121,7 @@ fn assert_equal_runs(what: &str, (run, trainer): (&RunDirectory, &mut Trainer), 
 #[test]
 fn the_same_run_twice_gives_the_same_bits() {
     let data = dataset(100);
-    for method in METHODS {
+    for method in methods() {
         for (schedule, gpu) in common::gpus() {
             let run = |seed: u32| {
                 let mut trainer = Trainer::new(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, data.clone()).unwrap();
@@ -134,7 +138,7 @@ fn the_same_run_twice_gives_the_same_bits() {
 #[test]
 fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
     let data = dataset(100);
-    for method in METHODS {
+    for method in methods() {
         let folder = tempfile::tempdir().unwrap();
         let recipe = recipe(method);
         let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
@@ -177,7 +181,7 @@ fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
 #[test]
 fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
     let data = dataset(100);
-    for method in METHODS {
+    for method in methods() {
         // What traces non-finite numbers reads after every operator, so its steps are never replayed.
         let [replayed, anew] = [false, true].map(|trace_non_finite| {
             let gpu = Gpu::with(GpuOptions { trace_non_finite, ..common::options() }).unwrap();
@@ -194,7 +198,7 @@ fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
 fn two_hundred_steps_take_no_more_memory_than_a_few() {
     let data = dataset(320);
     let folder = tempfile::tempdir().unwrap();
-    for method in METHODS {
+    for method in methods() {
         // Poisoned memory would add dispatches of its own.
         let gpu = Gpu::with(GpuOptions { poison: false, ..common::options() }).unwrap();
         let recipe = Recipe { epochs: 10, checkpoint_every: 50, ..recipe(method) };
@@ -211,8 +215,12 @@ fn two_hundred_steps_take_no_more_memory_than_a_few() {
         for (step, (memory, _)) in seen.iter().enumerate().skip(5) {
             assert_eq!(*memory, seen[5].0, "{method}: step {}", step + 1);
         }
-        let most = seen.windows(2).map(|pair| pair[1].1 - pair[0].1).max().unwrap();
-        assert!(most <= 8, "{method}: {most} submissions in one step");
+        // Behind an epoch and every 50 steps a checkpoint reads parameters, their averages and the method's state, one after another.
+        let checkpoint = |step: usize| step.is_multiple_of(20) || step.is_multiple_of(50);
+        for (step, pair) in seen.windows(2).enumerate().map(|(i, pair)| (i + 1, pair)) {
+            let submits = pair[1].1 - pair[0].1;
+            assert!(submits <= if checkpoint(step) { 16 } else { 2 }, "{method}: {submits} submissions behind step {step}");
+        }
     }
 }
 
@@ -269,7 +277,7 @@ fn a_run_that_learns_nothing_because_every_step_is_skipped_ends() {
 #[test]
 fn losses_fall_and_the_classes_are_learnt() {
     let data = dataset(100);
-    for method in METHODS {
+    for method in ["supervised", "simclr"] {
         let folder = tempfile::tempdir().unwrap();
         let mut recipe = Recipe { epochs: 6, ema: 0.0, augmentation: "none".into(), ..recipe(method) };
         let _ = recipe.set("label_smoothing=0");
@@ -349,7 +357,7 @@ fn damaged_and_foreign_checkpoints_are_refused_by_name() {
     let mut weights = Archive::default();
     weights.insert("conv1.bias", HostTensor::F32([1].into(), vec![0.0]));
     weights.save(&path).unwrap();
-    damaged(&path, "is no checkpoint of format 1");
+    damaged(&path, "is no checkpoint of format 2");
     let missing = Checkpoint::load(&folder.path().join("missing")).unwrap_err();
     assert!(matches!(&missing, Error::Io { path, .. } if path.ends_with("missing")), "{missing}");
 
@@ -468,7 +476,7 @@ fn run_directories_are_not_mixed_up() {
 fn recipes_that_name_what_does_not_exist_are_refused() {
     let gpu = common::gpu();
     for (bad, words) in [
-        ("method=mystery", "supervised, simclr"),
+        ("method=mystery", "supervised, simclr, moco"),
         ("model=mystery", "cnn_16_32_64"),
         ("optimizer=mystery", "sgd, adamw, lars"),
         ("schedule=mystery", "one_cycle"),

@@ -1,17 +1,20 @@
 // Colour, in this order: jitter (JITTER), grey, solarize; each image or not, by its draws. torchvision's ColorJitter,
-// RandomGrayscale and RandomSolarize on floats in 0..1.
+// RandomGrayscale and RandomSolarize on floats in 0..1; TENSORFLOW: jitter as google-research/simclr does it, ADDITIVE: and
+// deepmind-research/byol.
 //
 // draw: draws [N, 8] = factors of brightness, contrast, saturation, and hue's turn; order, greyed, solarized, hue's slot. The order
 //   packs four operations, two bits each, first the lowest: 0 brightness, 1 contrast, 2 saturation, 3 hue; -1: no jitter.
 //   Block 0: whether, order; block 1: brightness, contrast; block 2: saturation, hue; block 3: greyed, solarized.
-// mean: means [N], the mean grey of each image as contrast will find it. A workgroup an image, fixed order of addition.
-// apply: brightness, contrast and saturation blend x with black, the image's mean grey and its own grey, f x + (1 - f) base,
-//   limited to 0..1. Hue turns in HSV: with chroma c = max - min and value v = max, channel n is v - c max(0, min(k, 4 - k, 1)),
+// mean: means [N, 4], the mean grey of each image as contrast will find it, in TENSORFLOW that of each channel. A workgroup an image,
+//   fixed order of addition.
+// apply: brightness, contrast and saturation blend x with black, the mean and its own grey, f x + (1 - f) base, limited to 0..1.
+//   ADDITIVE brightness is x + f. TENSORFLOW's saturation is min(1, f s) of HSV: with v = max and s = chroma / v, each channel is
+//   v - (v - x) min(f, 1 / s), so again a blend, with base v. Hue turns in HSV: with chroma c = max - min and value v = max, channel n is v - c max(0, min(k, 4 - k, 1)),
 //   k = (n + 6 h) mod 6, n = 5, 3, 1. Grey images have neither saturation nor hue. Hue costs most and a software driver runs both
 //   sides of every branch, so hue stands once in the text: the slots before it, hue, the slots after it.
 {% include "augment.wgsl" %}
 {% if STAGE == "draw" %}
-{{ params("n: u32, seed: u32, purpose: u32, counter: u32, brightness: f32, contrast: f32, saturation: f32, hue: f32, jitter: f32, grayscale: f32, solarize: f32") }}
+{{ params("n: u32, seed: u32, purpose: u32, counter: u32, low: f32, high: f32, contrast: f32, saturation: f32, hue: f32, jitter: f32, grayscale: f32, solarize: f32") }}
 
 fn factor(bits: u32, strength: f32) -> f32 {
     return between(bits, max(0.0, 1.0 - strength), 1.0 + strength);
@@ -29,7 +32,7 @@ fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let second = bits(index, 2u);
     let after = bits(index, 3u);
     let jittered = happens(whether.x, p.jitter);
-    let factors = vec4<f32>(factor(first.x, p.brightness), factor(first.y, p.contrast), factor(second.x, p.saturation), between(second.y, -p.hue, p.hue));
+    let factors = vec4<f32>(between(first.x, p.low, p.high), factor(first.y, p.contrast), factor(second.x, p.saturation), between(second.y, -p.hue, p.hue));
     store4_draws(2u * i, select(vec4<f32>(1.0, 1.0, 1.0, 0.0), factors, jittered));
     // One of 24 orders in the factorial number system: each digit takes an operation from those that are left.
     var number = below(whether.y, 24u);
@@ -59,7 +62,7 @@ fn grey(x: vec3<f32>) -> f32 {
 }
 
 {% if JITTER %}
-fn blend(x: vec3<f32>, base: f32, factor: f32) -> vec3<f32> {
+fn blend(x: vec3<f32>, base: vec3<f32>, factor: f32) -> vec3<f32> {
     return clamp(factor * x + (1.0 - factor) * base, vec3<f32>(0.0), vec3<f32>(1.0));
 }
 
@@ -79,20 +82,29 @@ fn turn_hue(x: vec3<f32>, turn: f32) -> vec3<f32> {
 }
 
 // One operation other than hue; hue leaves x as it is.
-fn adjust(x: vec3<f32>, operation: u32, factors: vec4<f32>, mean: f32) -> vec3<f32> {
-{% if CHANNELS == 1 %}
-    let base = select(0.0, mean, operation == 1u);
-    let factor = select(factors.x, factors.y, operation == 1u);
-    return select(x, blend(x, base, factor), operation < 2u);
+fn adjust(x: vec3<f32>, operation: u32, factors: vec4<f32>, mean: vec3<f32>) -> vec3<f32> {
+    var base = select(vec3<f32>(0.0), mean, operation == 1u);
+    var factor = select(factors.x, factors.y, operation == 1u);
+{% if CHANNELS != 1 %}
+{% if TENSORFLOW %}
+    let value = max(x.x, max(x.y, x.z));
+    let chroma = value - min(x.x, min(x.y, x.z));
+    base = select(base, vec3<f32>(value), operation == 2u);
+    factor = select(factor, min(factors.z, value / select(chroma, 1.0, chroma == 0.0)), operation == 2u);
 {% else %}
-    let base = select(select(0.0, mean, operation == 1u), grey(x), operation == 2u);
-    let factor = select(select(factors.x, factors.y, operation == 1u), factors.z, operation == 2u);
-    return select(x, blend(x, base, factor), operation < 3u);
+    base = select(base, vec3<f32>(grey(x)), operation == 2u);
+    factor = select(factor, factors.z, operation == 2u);
 {% endif %}
+{% endif %}
+    var y = blend(x, base, factor);
+{% if ADDITIVE %}
+    y = select(y, clamp(x + factors.x, vec3<f32>(0.0), vec3<f32>(1.0)), operation == 0u);
+{% endif %}
+    return select(x, y, operation < {{ 2 if CHANNELS == 1 else 3 }}u);
 }
 
 // The operations in the slots below end.
-fn jitter(pixel: vec3<f32>, factors: vec4<f32>, order: u32, hue_at: u32, end: u32, mean: f32) -> vec3<f32> {
+fn jitter(pixel: vec3<f32>, factors: vec4<f32>, order: u32, hue_at: u32, end: u32, mean: vec3<f32>) -> vec3<f32> {
     var x = pixel;
 {% if CHANNELS == 1 %}
 {% for slot in range(4) %}
@@ -112,10 +124,10 @@ fn jitter(pixel: vec3<f32>, factors: vec4<f32>, order: u32, hue_at: u32, end: u3
 {% endif %}
 
 {% if STAGE == "mean" %}
-{{ output(1, "means", type="f32") }}
+{{ output(1, "means", type="f32", width=4) }}
 {{ input(2, "draws", type="f32", width=4) }}
 {{ params("image: u32") }}
-var<workgroup> sums: array<f32, 64>;
+var<workgroup> sums: array<vec3<f32>, 64>;
 
 @compute @workgroup_size(64)
 fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -132,24 +144,25 @@ fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% for slot in [1, 2, 3] %}
     end = select(end, {{ slot }}u, ((order >> {{ slot * 2 }}u) & 3u) == 1u);
 {% endfor %}
-    var sum = 0.0;
+    var sum = vec3<f32>(0.0);
     for (var i = lane; i < p.image && record.x >= 0.0; i += 64u) {
-        sum += grey(jitter(load_pixel(n * p.image + i).xyz, factors, order, hue_at, end, 0.0));
+        let x = jitter(load_pixel(n * p.image + i).xyz, factors, order, hue_at, end, vec3<f32>(0.0));
+        sum += {{ "x" if TENSORFLOW else "vec3<f32>(grey(x))" }};
     }
     sums[lane] = sum;
     workgroupBarrier();
     if (lane == 0u) {
-        var total = 0.0;
+        var total = vec3<f32>(0.0);
         for (var i = 0u; i < 64u; i++) {
             total += sums[i];
         }
-        store_means(n, total / f32(p.image));
+        store4_means(n, vec4<f32>(total / f32(p.image), 0.0));
     }
 }
 {% else %}
 {{ input(2, "draws", type="f32", width=4) }}
 {% if JITTER %}
-{{ input(3, "means", type="f32") }}
+{{ input(3, "means", type="f32", width=4) }}
 {% endif %}
 {{ params("pixels: u32, image: u32, threshold: f32") }}
 
@@ -165,7 +178,7 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     let record = load4_draws(2u * n + 1u);
 {% if JITTER %}
     let end = select(0u, 4u, record.x >= 0.0);
-    x = jitter(x, load4_draws(2u * n), u32(max(record.x, 0.0)), u32(record.w), end, load_means(n));
+    x = jitter(x, load4_draws(2u * n), u32(max(record.x, 0.0)), u32(record.w), end, load4_means(n).xyz);
 {% endif %}
 {% if CHANNELS != 1 %}
     if (record.y != 0.0) {

@@ -3,8 +3,9 @@
 // draw: draws [N, 4] = left, top, width, height in whole pixels; a negative width means that the result is mirrored.
 //   Block 0 decides the mirroring; blocks 1 to 10 are tries (area, then aspect ratio, uniform in its logarithm); the first box
 //   that fits is placed by block 11. Where none fits: the largest box of an allowed ratio, in the centre.
-// apply: bilinear with antialiasing, as Pillow and torchvision: the triangle filter, as wide as the reduction where the box is
-//   larger than the output, over pixels of the box alone, weights normalised. Source [N, H, W, C], target_ [N, h, w, C].
+// apply: bilinear or bicubic (CUBIC) with antialiasing, as Pillow and torchvision: the triangle filter or Keys' cubic of a = -1/2, as
+//   wide as the reduction where the box is larger than the output, over pixels of the box alone, weights normalised; the cubic's
+//   overshoot is cut off at 0 and 1. Source [N, H, W, C], target_ [N, h, w, C].
 {% include "augment.wgsl" %}
 {% if STAGE == "draw" %}
 {{ params("n: u32, seed: u32, purpose: u32, counter: u32, height: u32, width: u32, low: f32, high: f32, log_low: f32, log_high: f32, ratio_low: f32, ratio_high: f32, flip: f32") }}
@@ -45,6 +46,23 @@ fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% else %}
 {{ input(2, "draws", type="f32", width=4) }}
 {{ params("pixels: u32, height: u32, width: u32, out_height: u32, out_width: u32") }}
+{% if CUBIC %}
+const SUPPORT = 2.0;
+
+// Keys, Cubic convolution interpolation, 1981.
+fn filter_weight(distance: f32) -> f32 {
+    let d = abs(distance);
+    let near = (1.5 * d - 2.5) * d * d + 1.0;
+    let far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0;
+    return select(select(0.0, far, d < 2.0), near, d < 1.0);
+}
+{% else %}
+const SUPPORT = 1.0;
+
+fn filter_weight(distance: f32) -> f32 {
+    return max(0.0, 1.0 - abs(distance));
+}
+{% endif %}
 
 @compute @workgroup_size(64)
 fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -62,11 +80,13 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     let size = abs(box.zw);
     let scale = size / vec2<f32>(f32(p.out_width), f32(p.out_height));
     let centre = (vec2<f32>(out) + 0.5) * scale - 0.5;
-    // Taps lie less than reach from the centre: one or two an axis unless the image shrinks.
-    let reach = max(scale, vec2<f32>(1.0));
+    // Taps lie less than reach from the centre: bilinear ones are one or two an axis unless the image shrinks.
+    let stretch = max(scale, vec2<f32>(1.0));
+    let reach = SUPPORT * stretch;
     let first = max(floor(centre - reach) + 1.0, vec2<f32>(0.0));
     let last = min(ceil(centre + reach) - 1.0, size - 1.0);
     let start = (n * p.height + u32(box.y)) * p.width + u32(box.x);
+{% if not CUBIC %}
     if (all(last - first < vec2<f32>(2.0))) {
         let near = max(vec2<f32>(0.0), 1.0 - abs(first - centre) / reach);
         let far = select(vec2<f32>(0.0), max(vec2<f32>(0.0), 1.0 - abs(last - centre) / reach), last > first);
@@ -76,18 +96,20 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
         let upper = mix(load_pixel(a + u32(first.x)), load_pixel(a + u32(last.x)), t.x);
         let lower = mix(load_pixel(b + u32(first.x)), load_pixel(b + u32(last.x)), t.x);
         store_pixel(i, mix(upper, lower, t.y));
-    } else {
-        var sum = vec4<f32>(0.0);
-        var total = 0.0;
-        for (var y = first.y; y <= last.y; y += 1.0) {
-            let weight = max(0.0, 1.0 - abs(y - centre.y) / reach.y);
-            for (var x = first.x; x <= last.x; x += 1.0) {
-                let w = weight * max(0.0, 1.0 - abs(x - centre.x) / reach.x);
-                sum += w * load_pixel(start + u32(y) * p.width + u32(x));
-                total += w;
-            }
-        }
-        store_pixel(i, sum / total);
+        return;
     }
+{% endif %}
+    var sum = vec4<f32>(0.0);
+    var total = 0.0;
+    for (var y = first.y; y <= last.y; y += 1.0) {
+        let weight = filter_weight((y - centre.y) / stretch.y);
+        for (var x = first.x; x <= last.x; x += 1.0) {
+            let w = weight * filter_weight((x - centre.x) / stretch.x);
+            sum += w * load_pixel(start + u32(y) * p.width + u32(x));
+            total += w;
+        }
+    }
+    let y = sum / total;
+    store_pixel(i, {{ "clamp(y, vec4<f32>(0.0), vec4<f32>(1.0))" if CUBIC else "y" }});
 }
 {% endif %}

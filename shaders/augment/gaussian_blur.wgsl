@@ -1,4 +1,5 @@
-// Gaussian blur with a random width, edges reflected; torchvision's GaussianBlur. Weights exp(-d^2 / (2 sigma^2)), normalised.
+// Gaussian blur with a random width; torchvision's GaussianBlur. Weights exp(-d^2 / (2 sigma^2)), normalised. EDGE: what lies outside,
+// "reflect" (torchvision), "replicate" (Pillow) or "zeros" (TensorFlow's padding SAME).
 //
 // draw: draws [N, 4] = sigma (0: this image stays as it is), q = exp(-1 / (2 sigma^2)), 1 / sum of the weights, 0.
 //   Block 0: whether; block 1: sigma, uniform.
@@ -32,6 +33,17 @@ fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {{ input(2, "draws", type="f32", width=4) }}
 {{ params("pixels: u32, height: i32, width: i32, radius: i32, vertical: u32") }}
 
+// The pixel at place i of a line of size pixels, stride apart.
+fn tap(start: i32, stride: i32, i: i32, size: i32) -> vec4<f32> {
+{% if EDGE == "reflect" %}
+    return load_pixel(u32(start + reflect_index(i, size) * stride));
+{% else %}
+    let inside = clamp(i, 0, size - 1);
+    let pixel = load_pixel(u32(start + inside * stride));
+    return {{ "select(vec4<f32>(0.0), pixel, inside == i)" if EDGE == "zeros" else "pixel" }};
+{% endif %}
+}
+
 @compute @workgroup_size(64)
 fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(wid, nwg) * 64u + lane;
@@ -58,9 +70,7 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
     for (var d = 1; d <= radius; d++) {
         weight *= step;
         step *= record.y * record.y;
-        let before = load_pixel(u32(start + reflect_index(at - d, size) * stride));
-        let after = load_pixel(u32(start + reflect_index(at + d, size) * stride));
-        sum += weight * (before + after);
+        sum += weight * (tap(start, stride, at - d, size) + tap(start, stride, at + d, size));
     }
     store_pixel(i, sum * record.z);
 }

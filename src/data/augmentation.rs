@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::ChannelStatistics;
 use super::device::DeviceBatch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Scalar;
-use crate::ops::augment::{Color, Draws, GaussianBlur, RandomResizedCrop};
+use crate::ops::augment::{Color, Draws, Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
 use crate::tensor::Tensor;
 
 /// One step of a pipeline. Chances lie in 0..=1.
@@ -26,6 +26,9 @@ pub enum Step {
         /// The chance of being mirrored.
         #[serde(default)]
         flip: f32,
+        /// How boxes are resized.
+        #[serde(default)]
+        interpolation: Interpolation,
     },
     /// Padding by reflection, then a random crop of the old size: [`ReflectCrop`](crate::ops::augment::ReflectCrop).
     ReflectCrop {
@@ -42,6 +45,9 @@ pub enum Step {
     },
     /// Jittered colours, then perhaps grey: [`Color`].
     ColorJitter {
+        /// Whose jitter it is.
+        #[serde(default)]
+        style: JitterStyle,
         /// Strength of brightness.
         #[serde(default)]
         brightness: f32,
@@ -80,6 +86,9 @@ pub enum Step {
         sigma: [f32; 2],
         /// The chance of it.
         p: f32,
+        /// What lies outside.
+        #[serde(default)]
+        edge: Edge,
     },
     /// A square set to 0: [`Cutout`](crate::ops::augment::Cutout).
     Cutout {
@@ -113,19 +122,19 @@ fn default_ratio() -> [f32; 2] {
 impl Step {
     fn apply(&self, images: &Tensor, indices: &Tensor, draws: Draws) -> Result<Tensor> {
         match *self {
-            Step::RandomResizedCrop { size, scale, ratio, flip } => {
+            Step::RandomResizedCrop { size, scale, ratio, flip, interpolation } => {
                 let size = size.unwrap_or([images.shape().dim(1), images.shape().dim(2)]);
-                images.random_resized_crop(indices, RandomResizedCrop { size, scale, ratio, flip, draws })
+                images.random_resized_crop(indices, RandomResizedCrop { size, scale, ratio, flip, interpolation, draws })
             }
             Step::ReflectCrop { pad, flip } => images.reflect_crop(indices, pad, flip, draws),
             Step::HorizontalFlip { p } => images.horizontal_flip(indices, p, draws),
-            Step::ColorJitter { brightness, contrast, saturation, hue, p, grayscale } => {
+            Step::ColorJitter { style, brightness, contrast, saturation, hue, p, grayscale } => {
                 let jitter = Color::jitter([brightness, contrast, saturation, hue], p, draws);
-                images.color_jitter(indices, Color { grayscale, ..jitter })
+                images.color_jitter(indices, Color { style, grayscale, ..jitter })
             }
             Step::Grayscale { p } => images.grayscale(indices, p, draws),
             Step::Solarize { threshold, p } => images.solarize(indices, threshold, p, draws),
-            Step::GaussianBlur { kernel, sigma, p } => images.gaussian_blur(indices, kernel, sigma, p, draws),
+            Step::GaussianBlur { kernel, sigma, p, edge } => images.gaussian_blur(indices, GaussianBlur { kernel, sigma, p, edge, draws }),
             Step::Cutout { size, p } => images.cutout(indices, size, p, draws),
             Step::CenterResize { size, fraction } => images.center_resize(size, fraction),
             Step::ToRgb => {
@@ -152,68 +161,9 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// The names that [`Self::preset`] knows.
-    pub const PRESETS: [&str; 10] =
-        ["none", "supervised", "simclr", "simclr_cifar", "grey_simclr", "byol_a", "byol_b", "dino_global_1", "dino_global_2", "dino_local"];
-
     /// A pipeline of one's own.
     pub fn new(seed: u32, steps: impl Into<Vec<Step>>) -> Self {
         Self { seed, steps: steps.into() }
-    }
-
-    /// A published recipe, for images of `[height, width]`, in 0..1 and without normalising: see [`Self::normalized`].
-    ///
-    /// | name | crop | jitter (chance) | grey | blur | solarize |
-    /// |---|---|---|---|---|---|
-    /// | `none` | | | | | |
-    /// | `supervised` | padded by 4 reflected pixels | | | | |
-    /// | `simclr` | 0.08-1 | 0.8, 0.8, 0.8, 0.2 (0.8) | 0.2 | 0.5 | |
-    /// | `simclr_cifar` | 0.08-1 | 0.4, 0.4, 0.4, 0.1 (0.8) | 0.2 | | |
-    /// | `grey_simclr` | 0.3-1 | 0.4, 0.4, 0, 0 (0.8) | | | |
-    /// | `byol_a`, `byol_b` | 0.08-1 | 0.4, 0.4, 0.2, 0.1 (0.8) | 0.2 | 1, 0.1 | 0, 0.2 |
-    /// | `dino_global_1`, `dino_global_2` | 0.4-1 | as BYOL | 0.2 | 1, 0.1 | 0, 0.2 |
-    /// | `dino_local` | 0.05-0.4, to 3/7 of the sides | as BYOL | 0.2 | 0.5 | 0 |
-    ///
-    /// All but `none` mirror half of the images. Colours are jittered as torchvision does, crops are bilinear, and the blur's
-    /// kernel is a tenth of the height. Sources: SimCLR (Chen et al. 2020, appendices A and B.9), BYOL (Grill et al. 2020,
-    /// table 6), DINO (Caron et al. 2021; 96 of 224 pixels for local views).
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for another name, with those that there are.
-    pub fn preset(name: &str, seed: u32, [height, width]: [usize; 2]) -> Result<Self> {
-        let crop = |scale| Step::RandomResizedCrop { size: None, scale, ratio: default_ratio(), flip: 0.5 };
-        let jitter = |[brightness, contrast, saturation, hue]: [f32; 4], grayscale| Step::ColorJitter {
-            brightness,
-            contrast,
-            saturation,
-            hue,
-            p: 0.8,
-            grayscale,
-        };
-        let blur = |side, p| Step::GaussianBlur { kernel: GaussianBlur::kernel_for(side), sigma: [0.1, 2.0], p };
-        let solarize = Step::Solarize { threshold: 0.5, p: 0.2 };
-        let byol = jitter([0.4, 0.4, 0.2, 0.1], 0.2);
-        let steps = match name {
-            "none" => vec![],
-            "supervised" => vec![Step::ReflectCrop { pad: 4, flip: 0.5 }],
-            "simclr" => vec![crop([0.08, 1.0]), jitter([0.8, 0.8, 0.8, 0.2], 0.2), blur(height, 0.5)],
-            "simclr_cifar" => vec![crop([0.08, 1.0]), jitter([0.4, 0.4, 0.4, 0.1], 0.2)],
-            "grey_simclr" => vec![crop([0.3, 1.0]), jitter([0.4, 0.4, 0.0, 0.0], 0.0)],
-            "byol_a" => vec![crop([0.08, 1.0]), byol, blur(height, 1.0)],
-            "byol_b" => vec![crop([0.08, 1.0]), byol, blur(height, 0.1), solarize],
-            "dino_global_1" => vec![crop([0.4, 1.0]), byol, blur(height, 1.0)],
-            "dino_global_2" => vec![crop([0.4, 1.0]), byol, blur(height, 0.1), solarize],
-            "dino_local" => {
-                let [h, w] = [height, width].map(|side| (side * 3).div_ceil(7));
-                let crop = Step::RandomResizedCrop { size: Some([h, w]), scale: [0.05, 0.4], ratio: default_ratio(), flip: 0.5 };
-                vec![crop, byol, blur(h, 0.5)]
-            }
-            _ => {
-                let message = format!("there is no preset called \"{name}\"; there are {}", Self::PRESETS.join(", "));
-                return Err(Error::argument("augmentation", message));
-            }
-        };
-        Ok(Self { seed, steps })
     }
 
     /// The same pipeline with a last step that normalises by a data set's statistics.

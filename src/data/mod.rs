@@ -8,6 +8,7 @@
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
 //! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
+//! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
 //! | `folder` | PNG and JPEG images, a folder a class |
@@ -15,9 +16,11 @@
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
 //! | `labels` | what classes are called |
+//! | `canvas` | pictures to look at: heat maps, contact sheets, points |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
 mod augmentation;
+mod canvas;
 mod cifar;
 mod dataset;
 mod device;
@@ -28,11 +31,13 @@ mod labels;
 mod loader;
 mod open;
 mod picture;
+mod presets;
 mod resample;
 mod stream;
 mod views;
 
 pub use augmentation::{Augmentation, Step};
+pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch};

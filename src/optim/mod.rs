@@ -70,6 +70,10 @@ pub trait Optimizer {
     /// # Errors
     /// A lost device.
     fn skipped(&self) -> Result<u64>;
+
+    /// Of the last step, f32 on the device, the norm of all its gradients first: multiplied by [`Common::gradient_scale`], not yet clipped.
+    /// Of a captured step it is the program's, as the loss is.
+    fn gradient_norm(&self) -> Option<Tensor>;
 }
 
 impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
@@ -83,6 +87,10 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
 
     fn skipped(&self) -> Result<u64> {
         (**self).skipped()
+    }
+
+    fn gradient_norm(&self) -> Option<Tensor> {
+        (**self).gradient_norm()
     }
 }
 

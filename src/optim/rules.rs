@@ -46,6 +46,10 @@ macro_rules! optimizer {
             fn skipped(&self) -> Result<u64> {
                 self.slabs.skipped()
             }
+
+            fn gradient_norm(&self) -> Option<Tensor> {
+                self.slabs.gradient_norm()
+            }
         }
     };
 }

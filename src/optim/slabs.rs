@@ -36,6 +36,8 @@ pub(super) struct Slabs {
     chunks: Vec<Chunk>,
     scalars: Tensor,
     skipped: Tensor,
+    /// What the last step's updates read: the norm of all gradients comes first.
+    control: Option<Tensor>,
 }
 
 impl Slabs {
@@ -53,6 +55,7 @@ impl Slabs {
             chunks: Vec::new(),
             scalars: Tensor::zeros(gpu, [Scalars::LENGTH], DType::F32)?,
             skipped: Tensor::zeros(gpu, [1], DType::I32)?,
+            control: None,
         };
         // All that training keeps is there before its first step, which so needs as much memory as the others.
         slabs.refresh()?;
@@ -66,6 +69,10 @@ impl Slabs {
 
     pub(super) fn skipped(&self) -> Result<u64> {
         Ok(self.skipped.to_vec::<i32>()?.into_iter().map(|v| u64::from(v.unsigned_abs())).sum())
+    }
+
+    pub(super) fn gradient_norm(&self) -> Option<Tensor> {
+        self.control.clone()
     }
 
     pub(super) fn state(&mut self) -> Result<Vec<(String, Tensor)>> {
@@ -189,6 +196,7 @@ impl Slabs {
         }
         self.params.raise_versions();
         self.params.advance();
+        self.control = Some(control);
         Ok(())
     }
 }

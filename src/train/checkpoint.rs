@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::alarm::Alarm;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -66,6 +67,8 @@ pub struct Checkpoint {
     pub position: Position,
     /// The losses of the epoch under way, so that its mean is the same whether or not the run was interrupted.
     pub epoch_loss: EpochLoss,
+    /// What has been seen of a collapse.
+    pub alarm: Alarm,
     /// What the run computes.
     pub recipe: Recipe,
     /// The adapter that computed it, with its driver, schedule and tuning table: others give other bits.
@@ -93,7 +96,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A lost device.
-    pub fn capture((position, epoch_loss): (Position, EpochLoss), recipe: &Recipe, state: State) -> Result<Self> {
+    pub fn capture((position, epoch_loss, alarm): (Position, EpochLoss, Alarm), recipe: &Recipe, state: State) -> Result<Self> {
         let State { params, ema, optimizer, method } = state;
         let mut archive = Archive::default();
         for (prefix, params) in homes(params, ema, method) {
@@ -108,7 +111,7 @@ impl Checkpoint {
             archive.insert(format!("method.{name}"), host(&tensor)?);
         }
         let (adapter, tuning_table) = (adapter_line(params.gpu()), params.gpu().tuning_hash());
-        Ok(Self { position, epoch_loss, recipe: recipe.clone(), adapter, tuning_table, archive, source: "checkpoint".into() })
+        Ok(Self { position, epoch_loss, alarm, recipe: recipe.clone(), adapter, tuning_table, archive, source: "checkpoint".into() })
     }
 
     /// Puts the state of a run back on the device.
@@ -179,6 +182,7 @@ impl Checkpoint {
             ("batch", batch.to_string()),
             ("epoch_loss_sum", self.epoch_loss.sum.to_string()),
             ("epoch_loss_count", self.epoch_loss.count.to_string()),
+            ("alarm", serde_json::to_string(&self.alarm).map_err(|e| Error::data("alarm", e.to_string()))?),
             ("seed", self.recipe.seed.to_string()),
             ("recipe", self.recipe.to_toml()?),
             ("adapter", self.adapter.clone()),
@@ -211,11 +215,12 @@ impl Checkpoint {
             batch: number(&archive, path, "batch")?,
         };
         let epoch_loss = EpochLoss { sum: number(&archive, path, "epoch_loss_sum")?, count: number(&archive, path, "epoch_loss_count")? };
+        let alarm = serde_json::from_str(archive.require_text(path, "alarm")?).map_err(|e| Error::data(&source, format!("the entry \"alarm\": {e}")))?;
         let recipe = Recipe::parse(archive.require_text(path, "recipe")?, &source)?;
         let adapter = archive.require_text(path, "adapter")?.to_string();
         let tuning_table = archive.require_text(path, "tuning_table")?.to_string();
         archive.text.clear();
-        Ok(Self { position, epoch_loss, recipe, adapter, tuning_table, archive, source })
+        Ok(Self { position, epoch_loss, alarm, recipe, adapter, tuning_table, archive, source })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
 
+pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
 pub mod estimate;
@@ -12,7 +13,9 @@ pub mod profile;
 pub mod progress;
 pub mod recipe;
 pub mod run;
+pub mod spectrum;
 pub mod trainer;
+pub mod watch;
 
 pub use capture::{Capture, Inputs};
 pub use checkpoint::Checkpoint;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::alarm::Event;
+use super::watch::Figures;
 use crate::error::{Error, Result};
 
 /// How progress is shown.
@@ -35,13 +37,14 @@ pub struct Progress {
     batch: usize,
     recent: VecDeque<(u64, Instant)>,
     shown: Option<Instant>,
+    figures: String,
 }
 
 impl Progress {
     /// Progress over `steps` steps of `batch` images, of which `done` are behind.
     pub fn new(style: Style, label: &str, steps: u64, done: u64, batch: usize) -> Self {
         let bar = if style == Style::Auto { bar(label, steps).map(|bar| bar.with_position(done)) } else { None };
-        Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None }
+        Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None, figures: String::new() }
     }
 
     /// Shows a step's figures; `step` counts from 1.
@@ -56,7 +59,7 @@ impl Progress {
         });
         if let Some(bar) = &self.bar {
             bar.set_position(step);
-            bar.set_message(format!("loss {loss:.4}{speed}"));
+            bar.set_message(format!("loss {loss:.4}{}{speed}", self.figures));
             return;
         }
         let last = step == self.steps;
@@ -64,7 +67,28 @@ impl Progress {
             return;
         }
         self.shown = Some(Instant::now());
-        eprintln!("{} step {step}/{}  loss {loss:.4}  learning rate {learning_rate:.4}{speed}", self.label, self.steps);
+        let Self { label, steps, figures, .. } = self;
+        eprintln!("{label} step {step}/{steps}  loss {loss:.4}{figures}  learning rate {learning_rate:.4}{speed}");
+    }
+
+    /// Shows these figures from now on.
+    pub fn watch(&mut self, figures: &Figures) {
+        self.figures = figures.to_line();
+    }
+
+    /// Says that a run has collapsed, and hands it on as JSON.
+    ///
+    /// # Errors
+    /// As [`Self::metrics`].
+    pub fn alarm(&self, event: &Event) -> Result<()> {
+        let Event { step, message, .. } = event;
+        let line = format!("{} step {step}: ALARM: {message}", self.label);
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None if self.style != Style::Silent => eprintln!("{line}"),
+            None => {}
+        }
+        if self.style == Style::Json { print(&event.to_json()) } else { Ok(()) }
     }
 
     /// Hands on a line of metrics: every one as JSON, those of whole epochs as text.
@@ -73,7 +97,7 @@ impl Progress {
     /// [`Error::Io`] where stdout cannot be written.
     pub fn metrics(&self, metrics: &Metrics) -> Result<()> {
         match self.style {
-            Style::Json => writeln!(std::io::stdout(), "{}", metrics.to_json()).map_err(|e| Error::io(Path::new("stdout"), &e))?,
+            Style::Json => print(&metrics.to_json())?,
             Style::Silent => {}
             Style::Auto => {
                 if let Some(Epoch { images_per_second: rate, skipped }) = metrics.whole {
@@ -100,6 +124,10 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn print(line: &Value) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| Error::io(Path::new("stdout"), &e))
 }
 
 /// A bar of `length`, where stderr is a terminal.
@@ -180,7 +208,7 @@ fn clock(duration: Duration) -> String {
 }
 
 /// One line of metrics: of a step, or of a whole epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     /// Steps taken so far.
     pub step: u64,
@@ -190,6 +218,8 @@ pub struct Metrics {
     pub loss: f32,
     /// The last step's.
     pub learning_rate: f32,
+    /// Only with a step.
+    pub figures: Figures,
     /// Only with a whole epoch.
     pub whole: Option<Epoch>,
 }
@@ -206,11 +236,13 @@ pub struct Epoch {
 impl Metrics {
     /// As an object whose `kind` is `step` or `epoch`.
     pub fn to_json(&self) -> Value {
-        let Self { step, epoch, loss, learning_rate, whole } = *self;
+        let Self { step, epoch, loss, learning_rate, whole, .. } = *self;
         // The shortest decimal that is this f32, not the float64 beside it.
         let short = |v: f32| v.to_string().parse::<f64>().unwrap_or(f64::from(v));
         let mut line = json!({ "kind": "step", "step": step, "epoch": epoch, "loss": short(loss), "learning_rate": short(learning_rate) });
-        if let (Some(Epoch { images_per_second, skipped }), Some(fields)) = (whole, line.as_object_mut()) {
+        let Some(fields) = line.as_object_mut() else { return line };
+        fields.extend(self.figures.to_json());
+        if let Some(Epoch { images_per_second, skipped }) = whole {
             fields.insert("kind".into(), json!("epoch"));
             fields.insert("images_per_second".into(), json!((images_per_second * 10.0).round() / 10.0));
             fields.insert("skipped".into(), json!(skipped));
@@ -239,8 +271,11 @@ mod tests {
 
     #[test]
     fn metrics_are_short_numbers() {
-        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, whole: None };
+        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, figures: Figures::default(), whole: None };
         assert_eq!(step.to_json().to_string(), r#"{"epoch":1,"kind":"step","learning_rate":1.2e-6,"loss":0.1,"step":20}"#);
+        let figures = Figures { std: Some(0.123_456), method: vec![("queue_age", 8.0)], ..Default::default() };
+        let watched = Metrics { figures, ..step.clone() }.to_json();
+        assert_eq!((&watched["embedding_std"], &watched["queue_age"]), (&json!(0.1235), &json!(8.0)));
         let epoch = Metrics { whole: Some(Epoch { images_per_second: 99.96, skipped: 0 }), ..step };
         assert_eq!(epoch.to_json()["images_per_second"], 100.0);
         assert_eq!(epoch.to_json()["kind"], "epoch");

@@ -71,6 +71,8 @@ pub struct Recipe {
     pub ema: f32,
     /// Steps between checkpoints; one is always written at the end of an epoch.
     pub checkpoint_every: u64,
+    /// Ends the run where it has collapsed (see [`Alarm`](super::alarm::Alarm)), which is else only said.
+    pub stop_on_collapse: bool,
     /// The method's own settings, see [`methods`](crate::methods).
     pub options: Table,
 }
@@ -106,6 +108,7 @@ impl Default for Recipe {
             clip_norm: 0.0,
             ema: 0.0,
             checkpoint_every: 500,
+            stop_on_collapse: false,
             options: Table::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::alarm::Alarm;
 use super::capture::Capture;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::upload;
@@ -13,16 +14,18 @@ use super::learner::learner;
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
+use super::watch::{Figures, Look, Sight};
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
 use crate::methods::{Batch, Clock, Method, Step};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
+use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
 const READ_BEHIND: usize = 2;
-/// Steps between lines of metrics.
+/// Steps between lines of metrics, and looks at what is watched.
 const METRICS_EVERY: u64 = 20;
 
 /// How a run ended.
@@ -56,7 +59,7 @@ pub struct Trainer {
     schedule: Schedule,
     /// One a view.
     augmentations: Vec<Augmentation>,
-    captured: Capture<Step>,
+    captured: Capture<(Step, Option<Tensor>)>,
     /// What differs from step to step, as the captured step finds it.
     epoch: Slot<u32>,
     clock: Clock,
@@ -64,8 +67,19 @@ pub struct Trainer {
     dataset: Arc<Dataset>,
     loader: Loader,
     position: Position,
-    reads: VecDeque<(u64, u32, f32, Pending)>,
+    reads: VecDeque<Read>,
     epoch_loss: EpochLoss,
+    alarm: Alarm,
+}
+
+/// A step's loss on its way to the host.
+struct Read {
+    step: u64,
+    epoch: u32,
+    learning_rate: f32,
+    loss: Pending,
+    /// With what the method counts.
+    look: Option<(Look, Vec<(&'static str, f64)>)>,
 }
 
 impl Trainer {
@@ -120,6 +134,7 @@ impl Trainer {
             position,
             reads,
             epoch_loss,
+            alarm: Alarm::default(),
         })
     }
 
@@ -132,12 +147,18 @@ impl Trainer {
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
         trainer.epoch_loss = checkpoint.epoch_loss;
+        trainer.alarm = checkpoint.alarm.clone();
         Ok(trainer)
     }
 
     /// Where the run stands.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// What has been seen of a collapse.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     /// The program that steps are replayed from, once there is one.
@@ -155,7 +176,7 @@ impl Trainer {
     /// # Errors
     /// A lost device.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
-        Checkpoint::capture((self.position, self.epoch_loss), &self.recipe.clone(), self.state())
+        Checkpoint::capture((self.position, self.epoch_loss, self.alarm.clone()), &self.recipe.clone(), self.state())
     }
 
     fn state(&mut self) -> State<'_> {
@@ -289,7 +310,7 @@ impl Trainer {
         let batch = self.ready(batch)?;
         let rate = self.learning_rate.get();
         let Self { captured, method, optimizer, ema, augmentations, epoch, learning_rate, recipe, .. } = self;
-        let step = captured.run(&batch, |batch| {
+        let (step, gradient_norm) = captured.run(&batch, |batch| {
             let batch = batch.unpack()?;
             let views = augmentations.iter().zip(0..).map(|(view, number)| view.apply(&batch, &*epoch, number));
             let views = views.collect::<Result<Vec<_>>>()?;
@@ -299,11 +320,18 @@ impl Trainer {
                 ema.update(recipe.ema)?;
             }
             method.after_update()?;
-            Ok(step)
+            Ok((step, optimizer.gradient_norm()))
         })?;
         self.position.step += 1;
         self.position.batch += 1;
-        self.reads.push_back((self.position.step, self.position.epoch, rate, step.loss.read_later()?));
+        let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {
+            let queue = self.method.state().into_iter().find(|(name, _)| name == "queue").map(|(_, keys)| keys);
+            let sight = Sight { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm };
+            Ok((Look::at(&sight)?, self.method.figures()))
+        });
+        let (loss, look) = (step.loss.read_later()?, look.transpose()?);
+        let Position { step, epoch, .. } = self.position;
+        self.reads.push_back(Read { step, epoch, learning_rate: rate, loss, look });
         let after = self.gpu.counters();
         log::info!(
             "{} step {}: {} dispatches, {} submits, {} bytes uploaded, {} buffers made so far, {} MiB of device memory at most",
@@ -321,21 +349,31 @@ impl Trainer {
     /// Reads losses until `behind` are still on their way.
     fn collect(&mut self, behind: usize, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
         while self.reads.len() > behind {
-            let Some((step, epoch, rate, read)) = self.reads.pop_front() else { break };
-            let loss = bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?).first().copied().unwrap_or(f32::NAN);
+            let Some(Read { step, epoch, learning_rate, loss, look }) = self.reads.pop_front() else { break };
+            let loss = bytemuck::pod_collect_to_vec::<u8, f32>(&loss.wait()?).first().copied().unwrap_or(f32::NAN);
             if !loss.is_finite() {
                 return Err(Error::NonFinite {
                     operator: self.recipe.method.clone(),
                     message: format!(
-                        "the loss of step {step} is {loss}; lower the learning rate ({rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1"
+                        "the loss of step {step} is {loss}; lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1"
                     ),
                 });
             }
             self.epoch_loss.add(loss);
-            progress.step(step, loss, rate);
-            if step % METRICS_EVERY == 0 {
-                report(Metrics { step, epoch: epoch + 1, loss, learning_rate: rate, whole: None }, progress, directory)?;
+            if let Some((look, method)) = look {
+                let figures = Figures { method, ..look.figures(loss.into())? };
+                progress.watch(&figures);
+                let events = self.alarm.judge(step, &figures, self.method.advice());
+                report(Metrics { step, epoch: epoch + 1, loss, learning_rate, figures, whole: None }, progress, directory)?;
+                for event in events {
+                    progress.alarm(&event)?;
+                    directory.map_or(Ok(()), |d| d.append(&event.to_json()))?;
+                    if self.recipe.stop_on_collapse {
+                        return Err(Error::Collapse { method: self.recipe.method.clone(), message: event.message });
+                    }
+                }
             }
+            progress.step(step, loss, learning_rate);
         }
         Ok(())
     }
@@ -351,7 +389,7 @@ impl Trainer {
         let images = (step - first) as f64 * self.recipe.batch as f64;
         let learning_rate = self.schedule.rate(step.saturating_sub(1));
         let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
-        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, whole }, progress, directory)
+        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Figures::default(), whole }, progress, directory)
     }
 
     /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds is finite and no metrics are missing

@@ -50,13 +50,10 @@ impl BatchNorm {
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
         let scope = params.scope(name);
-        let vector = |name: &str, init| {
-            if config.affine { scope.parameter(name, [channels], Kind::Norm, init) } else { scope.statistic(name, [channels], init) }
-        };
         Ok(Self {
             name: scope.name().into(),
-            weight: vector("weight", config.weight)?,
-            bias: vector("bias", Init::ZEROS)?,
+            weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
+            bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
             running_var: scope.statistic("running_var", [channels], Init::ONES)?,
             batches: scope.counter("num_batches_tracked"),
@@ -105,7 +102,7 @@ impl BatchNorm {
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        let BatchNormConfig { eps, momentum, activation, .. } = self.config;
+        let BatchNormConfig { eps, momentum, activation, affine, .. } = self.config;
         let mode = self.effective(mode)?;
         let training = mode == Mode::Train;
         if training {
@@ -114,7 +111,8 @@ impl BatchNorm {
         }
         let options = BatchNormOptions { eps, momentum, activation, training };
         let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);
-        let (weight, bias) = (self.weight.tensor(mode)?, self.bias.tensor(mode)?);
+        let watched = if affine { mode } else { Mode::Eval };
+        let (weight, bias) = (self.weight.tensor(watched)?, self.bias.tensor(watched)?);
         let inputs: Vec<&Tensor> = [x, &weight, &bias, &mean, &var].into_iter().chain(statistics).chain(residual).collect();
         let operator = batch_norm::BatchNorm::new(options);
         apply_one(if statistics.is_some() { operator.with_statistics() } else { operator }, &inputs)

@@ -1,31 +1,48 @@
 //! Colour: jitter, grey and solarize, in one pass over the image. torchvision's ColorJitter, RandomGrayscale and RandomSolarize
 //! on floats in 0..1.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Draws, bad_drawn, below, between, check_drawn, check_number, check_probability, images_of, sample_draws, sample_inputs, samples_of,
-    stage, unit,
+    Draws, bad_drawn, below, between, check_drawn, check_number, check_probability, choice, images_of, sample_draws, sample_inputs,
+    samples_of, stage, unit,
 };
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
-use crate::ops::sample::{Bad, Sample};
+use crate::ops::sample::{Bad, Input, Sample, indices};
 use crate::ops::{Array, Attributes, Cost, Operator, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 static COLOR: Kernel = kernel!("augment/color");
 
+/// What brightness, contrast and saturation are; hue is the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JitterStyle {
+    /// torchvision's `ColorJitter`: as [`Color`] says.
+    #[default]
+    Torchvision,
+    /// google-research/simclr, `data_util.py` (`simclrv2`): contrast about the mean of each channel, saturation in HSV.
+    Simclr,
+    /// deepmind-research/byol, `utils/augmentations.py`: as `Simclr`, with brightness added, uniform in `-strength..strength`.
+    Byol,
+}
+
 /// Jitter with chance `p`, then grey with chance `grayscale`, then solarize with chance `solarize`.
 ///
 /// Jitter does four things in random order, each limited to 0..1: `f x + (1 - f) base` with base black (brightness), the
 /// image's mean grey (contrast) or the pixel's grey (saturation), `f` uniform in `max(0, 1 - strength)..1 + strength`; and hue
 /// turned by a part of the circle uniform in `-hue..hue`. Grey is 0.299 R + 0.587 G + 0.114 B. Grey images have neither
-/// saturation nor hue. Solarize turns values from `threshold` up into 1 - x.
+/// saturation nor hue. Solarize turns values from `threshold` up into 1 - x. [`JitterStyle`] has the variants.
 ///
 /// `draws` `[N, 8]`: brightness, contrast, saturation, hue; the order (two bits each, the first lowest: 0 to 3 in this order; -1
 /// without jitter), greyed, solarized, hue's slot in it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Color {
+    /// Whose jitter it is.
+    pub style: JitterStyle,
     /// Strength of brightness.
     pub brightness: f32,
     /// Strength of contrast.
@@ -56,12 +73,25 @@ impl Color {
         self.p > 0.0
     }
 
+    /// The range of brightness: factors, or what is added.
+    fn brightnesses(&self) -> [f32; 2] {
+        match self.style {
+            JitterStyle::Byol => [-self.brightness, self.brightness],
+            _ => [(1.0 - self.brightness).max(0.0), 1.0 + self.brightness],
+        }
+    }
+
+    /// A stage that jitters.
+    fn styled<'a>(&self, launch: Launch<'a>) -> Launch<'a> {
+        launch.define("TENSORFLOW", self.style != JitterStyle::Torchvision).define("ADDITIVE", self.style == JitterStyle::Byol)
+    }
+
     /// The mean grey of each image where contrast's turn comes.
     fn means(&self, images: &Tensor, draws: &Tensor) -> Result<Tensor> {
         let [n, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
-        let means = Tensor::empty(images.gpu(), [n], DType::F32)?;
+        let means = Tensor::empty(images.gpu(), [n, 4], DType::F32)?;
         let launch = Launch::new(images.gpu(), &COLOR, "mean").define("STAGE", "mean").define("JITTER", true).define("CHANNELS", c as u32);
-        launch.read(images).write(&means).read(draws).params(params![h * w]).groups(n)?;
+        self.styled(launch).read(images).write(&means).read(draws).params(params![h * w]).groups(n)?;
         Ok(means)
     }
 
@@ -80,11 +110,39 @@ impl Color {
             hue_at = operations.iter().position(|operation| *operation == 3).unwrap_or(0);
             let packed = operations.iter().rev().fold(0, |packed, operation| packed * 4 + operation);
             let hue = between(h, [-self.hue, self.hue]);
-            record = vec![factor(b, self.brightness), factor(c, self.contrast), factor(s, self.saturation), hue, f64::from(packed)];
+            record = vec![between(b, self.brightnesses()), factor(c, self.contrast), factor(s, self.saturation), hue, f64::from(packed)];
         }
         let flag = |bits, p: f32| f64::from(u8::from(unit(bits) < f64::from(p)));
         record.extend([flag(grey, self.grayscale), flag(sun, self.solarize), hue_at as f64]);
         record
+    }
+
+    /// One image, jittered in place.
+    fn jitter_reference(&self, pixels: &mut [f64], channels: usize, record: &[f64]) {
+        let [brightness, contrast, saturation, hue, order, ..] = record else { return };
+        if *order < 0.0 {
+            return;
+        }
+        let tensorflow = self.style != JitterStyle::Torchvision;
+        let blend = |v: &mut f64, factor: f64, base: f64| *v = (factor * *v + (1.0 - factor) * base).clamp(0.0, 1.0);
+        for slot in 0..4 {
+            let mean = |of: &dyn Fn(&[f64]) -> f64| pixels.chunks(channels).map(of).sum::<f64>() / (pixels.len() / channels).max(1) as f64;
+            let means = [0, 1, 2].map(|c| mean(&|pixel| if tensorflow { pixel.get(c).copied().unwrap_or(0.0) } else { grey(pixel) }));
+            for pixel in pixels.chunks_mut(channels) {
+                let own = grey(pixel);
+                match (*order as u32 >> (2 * slot) & 3, &mut *pixel) {
+                    (0, _) if self.style == JitterStyle::Byol => {
+                        pixel.iter_mut().take(3).for_each(|v| *v = (*v + brightness).clamp(0.0, 1.0));
+                    }
+                    (0, _) => pixel.iter_mut().take(3).for_each(|v| blend(v, *brightness, 0.0)),
+                    (1, _) => pixel.iter_mut().zip(means).for_each(|(v, mean)| blend(v, *contrast, mean)),
+                    (2, [r, g, b, ..]) if tensorflow => [*r, *g, *b] = saturate([*r, *g, *b], *saturation),
+                    (2, [r, g, b, ..]) => [r, g, b].into_iter().for_each(|v| blend(v, *saturation, own)),
+                    (3, [r, g, b, ..]) => [*r, *g, *b] = turn_hue([*r, *g, *b], *hue),
+                    _ => {}
+                }
+            }
+        }
     }
 }
 
@@ -96,12 +154,24 @@ fn grey(pixel: &[f64]) -> f64 {
     }
 }
 
-/// Hue turned the textbook way: RGB to HSV and back.
-fn turn_hue([r, g, b]: [f64; 3], turn: f64) -> [f64; 3] {
+/// Hue turned.
+fn turn_hue(color: [f64; 3], turn: f64) -> [f64; 3] {
+    let [hue, saturation, value] = to_hsv(color);
+    to_rgb([(hue + turn).rem_euclid(1.0), saturation, value])
+}
+
+/// HSV's saturation multiplied.
+fn saturate(color: [f64; 3], factor: f64) -> [f64; 3] {
+    let [hue, saturation, value] = to_hsv(color);
+    to_rgb([hue, (saturation * factor).min(1.0), value])
+}
+
+/// The textbook's way from RGB to HSV, all in 0..1.
+fn to_hsv([r, g, b]: [f64; 3]) -> [f64; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
     let chroma = max - min;
     if chroma == 0.0 {
-        return [r, g, b];
+        return [0.0, 0.0, max];
     }
     let degree = if max == r {
         (g - b) / chroma
@@ -110,8 +180,12 @@ fn turn_hue([r, g, b]: [f64; 3], turn: f64) -> [f64; 3] {
     } else {
         4.0 + (r - g) / chroma
     };
-    let hue = (degree / 6.0 + turn).rem_euclid(1.0) * 6.0;
-    let saturation = chroma / max;
+    [(degree / 6.0).rem_euclid(1.0), chroma / max, max]
+}
+
+/// And back.
+fn to_rgb([hue, saturation, max]: [f64; 3]) -> [f64; 3] {
+    let hue = hue * 6.0;
     let fraction = hue - hue.floor();
     let (p, q, t) = (max * (1.0 - saturation), max * (1.0 - saturation * fraction), max * (1.0 - saturation * (1.0 - fraction)));
     match hue.floor() as u32 % 6 {
@@ -121,28 +195,6 @@ fn turn_hue([r, g, b]: [f64; 3], turn: f64) -> [f64; 3] {
         3 => [p, q, max],
         4 => [t, p, max],
         _ => [max, p, q],
-    }
-}
-
-/// One image, jittered in place.
-fn jitter(pixels: &mut [f64], channels: usize, record: &[f64]) {
-    let [brightness, contrast, saturation, hue, order, ..] = record else { return };
-    if *order < 0.0 {
-        return;
-    }
-    let blend = |v: &mut f64, factor: f64, base: f64| *v = (factor * *v + (1.0 - factor) * base).clamp(0.0, 1.0);
-    for slot in 0..4 {
-        let mean = pixels.chunks(channels).map(grey).sum::<f64>() / (pixels.len() / channels).max(1) as f64;
-        for pixel in pixels.chunks_mut(channels) {
-            let own = grey(pixel);
-            match (*order as u32 >> (2 * slot) & 3, &mut *pixel) {
-                (0, _) => pixel.iter_mut().take(3).for_each(|v| blend(v, *brightness, 0.0)),
-                (1, _) => pixel.iter_mut().take(3).for_each(|v| blend(v, *contrast, mean)),
-                (2, [r, g, b, ..]) => [r, g, b].into_iter().for_each(|v| blend(v, *saturation, own)),
-                (3, [r, g, b, ..]) => [*r, *g, *b] = turn_hue([*r, *g, *b], *hue),
-                _ => {}
-            }
-        }
     }
 }
 
@@ -172,11 +224,12 @@ impl Operator for Color {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let [_, h, w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
-        let strengths = params![self.brightness, self.contrast, self.saturation, self.hue, self.p, self.grayscale, self.solarize];
+        let [low, high] = self.brightnesses();
+        let strengths = params![low, high, self.contrast, self.saturation, self.hue, self.p, self.grayscale, self.solarize];
         let draws = self.draws.launch(&COLOR, indices, 8, strengths)?;
         let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
         let pixels = y.elements() / c;
-        let mut launch = stage(&COLOR, images, c).define("JITTER", self.jitters()).write(&y).read(&draws);
+        let mut launch = self.styled(stage(&COLOR, images, c)).define("JITTER", self.jitters()).write(&y).read(&draws);
         if self.jitters() {
             launch = launch.read(&self.means(images, &draws)?);
         }
@@ -194,7 +247,7 @@ impl Operator for Color {
         let draws = self.draws.reference(indices, 8, |bits| self.record(bits));
         let mut y = images.clone();
         for (image, record) in y.data.chunks_mut(h * w * c).zip(draws.rows()) {
-            jitter(image, c, record);
+            self.jitter_reference(image, c, record);
             let [.., greyed, solarized, _] = record else { continue };
             for pixel in image.chunks_mut(c) {
                 let own = grey(pixel);
@@ -219,7 +272,9 @@ fn build(name: &str, attributes: &Attributes) -> Result<Color> {
     Ok(match name {
         "color_jitter" => {
             let strengths = [number("brightness", 0.0)?, number("contrast", 0.0)?, number("saturation", 0.0)?, number("hue", 0.0)?];
-            Color { grayscale: number("grayscale", 0.0)?, ..Color::jitter(strengths, number("p", 1.0)?, draws) }
+            let styles = [("torchvision", JitterStyle::Torchvision), ("simclr", JitterStyle::Simclr), ("byol", JitterStyle::Byol)];
+            let style = choice(attributes, "style", styles)?;
+            Color { style, grayscale: number("grayscale", 0.0)?, ..Color::jitter(strengths, number("p", 1.0)?, draws) }
         }
         "solarize" => Color { solarize: number("p", 1.0)?, threshold: number("threshold", 0.5)?, draws, ..Color::default() },
         _ => Color { grayscale: number("p", 1.0)?, draws, ..Color::default() },
@@ -249,12 +304,18 @@ pub(super) fn entries() -> Vec<Entry> {
                 "color_jitter" => {
                     samples.push(Sample::new(Color::jitter([0.0, 0.0, 0.0, 0.5], 1.0, sample_draws()), inputs()));
                     samples.push(Sample::new(Color::jitter([2.0, 2.0, 2.0, 0.0], 1.0, sample_draws()), inputs()));
+                    for style in [JitterStyle::Simclr, JitterStyle::Byol] {
+                        samples.extend(samples_of(|| Color { style, ..sample_operator(name, sample_draws()) }));
+                        let strong = || Color { style, ..Color::jitter([1.0, 1.0, 5.0, 0.5], 1.0, sample_draws()) };
+                        samples.push(Sample::new(strong(), inputs()));
+                        samples.push(Sample::new(strong(), [Input::Values(Array::new([3, 2, 2, 3], vec![0.7; 36])), indices([3], 9)]));
+                    }
                 }
                 "solarize" => {
                     let all = Color { solarize: 1.0, threshold: 0.25, draws: sample_draws(), ..Color::default() };
                     let edge = Array::new([1, 1, 4, 3], (0..12).map(|i| f64::from(i) / 8.0).collect());
                     let at = Array::integers([1], vec![0.0]);
-                    samples.push(Sample::new(all, [crate::ops::sample::Input::Values(edge), crate::ops::sample::Input::Values(at)]));
+                    samples.push(Sample::new(all, [Input::Values(edge), Input::Values(at)]));
                 }
                 _ => {}
             }

@@ -1,7 +1,9 @@
 //! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in the centre.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Draws, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, images_of, range,
+    Draws, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, choice, images_of, range,
     sample_draws, sample_inputs, stage, unit,
 };
 use crate::error::Result;
@@ -17,10 +19,21 @@ static CROP: Kernel = kernel!("augment/crop");
 /// The tries that a box has to fit into the image.
 const TRIES: u32 = 10;
 
+/// What lies between pixels. Both with antialiasing where an image shrinks, as Pillow and torchvision do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// The triangle filter.
+    #[default]
+    Bilinear,
+    /// Keys' cubic of a = -1/2, limited to 0..1.
+    Bicubic,
+}
+
 /// A random box of each image, resized to `size`, perhaps mirrored.
 ///
 /// The box has an area of `scale` times the image's, uniform, and an aspect ratio (width / height) uniform in its logarithm.
-/// Ten boxes are tried; where none fits, it is the largest one of an allowed ratio in the centre. Bilinear with antialiasing.
+/// Ten boxes are tried; where none fits, it is the largest one of an allowed ratio in the centre.
 /// Where rounding a box's side to a pixel is a near tie, adapters may differ by that pixel; otherwise only in the last bits.
 ///
 /// `draws` `[N, 4]`: left, top, width, height in pixels; a negative width means mirrored.
@@ -34,6 +47,8 @@ pub struct RandomResizedCrop {
     pub ratio: [f32; 2],
     /// The chance of an image to be mirrored.
     pub flip: f32,
+    /// How boxes are resized.
+    pub interpolation: Interpolation,
     /// Where the random numbers come from.
     pub draws: Draws,
 }
@@ -69,35 +84,43 @@ impl RandomResizedCrop {
 }
 
 /// The kernel's second stage, whichever way the boxes were made.
-fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec) -> Result<Tensor> {
+fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec, interpolation: Interpolation) -> Result<Tensor> {
     let [_, out_h, out_w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
     let (h, w) = (images.shape().dim(1), images.shape().dim(2));
     let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
     let pixels = y.elements() / c;
-    stage(&CROP, images, c).write(&y).read(boxes).params(params![pixels, h, w, out_h, out_w]).invocations(pixels)?;
+    let launch = stage(&CROP, images, c).define("CUBIC", interpolation == Interpolation::Bicubic);
+    launch.write(&y).read(boxes).params(params![pixels, h, w, out_h, out_w]).invocations(pixels)?;
     Ok(y)
 }
 
-/// Weights of all pixels of a side for one of `out` pixels: a triangle, normalised.
-fn triangle(at: usize, out: usize, side: f64) -> Vec<f64> {
+/// Weights of all pixels of a side for one of `out` pixels, normalised.
+fn weights(at: usize, out: usize, side: f64, interpolation: Interpolation) -> Vec<f64> {
+    let filter = |d: f64| match interpolation {
+        Interpolation::Bilinear => (1.0 - d).max(0.0),
+        Interpolation::Bicubic if d < 1.0 => 1.5 * d.powi(3) - 2.5 * d.powi(2) + 1.0,
+        Interpolation::Bicubic if d < 2.0 => -0.5 * d.powi(3) + 2.5 * d.powi(2) - 4.0 * d + 2.0,
+        Interpolation::Bicubic => 0.0,
+    };
     let scale = side / out as f64;
     let centre = (at as f64 + 0.5) * scale;
-    let weights = (0..side as usize).map(|i| (1.0 - (i as f64 + 0.5 - centre).abs() / scale.max(1.0)).max(0.0));
+    let weights = (0..side as usize).map(|i| filter((i as f64 + 0.5 - centre).abs() / scale.max(1.0)));
     let total: f64 = weights.clone().sum();
     weights.map(|weight| weight / total).collect()
 }
 
-fn resize_reference(images: &Array, boxes: &Array, [out_h, out_w]: [usize; 2]) -> Array {
+fn resize_reference(images: &Array, boxes: &Array, [out_h, out_w]: [usize; 2], interpolation: Interpolation) -> Array {
     let (n, c) = (images.shape.dim(0), images.shape.dim(3));
     Array::from_fn([n, out_h, out_w, c], |index| {
         let [n, y, x, c] = index else { return f64::NAN };
         let [left, top, width, height] = [0, 1, 2, 3].map(|i| boxes.at(&[*n, i]));
         let x = if width < 0.0 { out_w - 1 - x } else { *x };
-        let (across, down) = (triangle(x, out_w, width.abs()), triangle(*y, out_h, height));
+        let (across, down) = (weights(x, out_w, width.abs(), interpolation), weights(*y, out_h, height, interpolation));
         let row = |y: usize| {
             across.iter().enumerate().map(|(x, weight)| weight * images.at(&[*n, top as usize + y, left as usize + x, *c])).sum::<f64>()
         };
-        down.iter().enumerate().filter(|(_, weight)| **weight > 0.0).map(|(y, weight)| weight * row(y)).sum()
+        let sum: f64 = down.iter().enumerate().filter(|(_, weight)| **weight != 0.0).map(|(y, weight)| weight * row(y)).sum();
+        if interpolation == Interpolation::Bicubic { sum.clamp(0.0, 1.0) } else { sum }
     })
 }
 
@@ -125,7 +148,7 @@ impl Operator for RandomResizedCrop {
         let ([low, high], [thin, wide]) = (self.scale, self.ratio);
         let params = params![h, w, low, high, thin.ln(), wide.ln(), thin, wide, self.flip];
         let boxes = self.draws.launch(&CROP, indices, 4, params)?;
-        Ok(vec![resize(images, &boxes, spec)?, boxes])
+        Ok(vec![resize(images, &boxes, spec, self.interpolation)?, boxes])
     }
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
@@ -136,7 +159,7 @@ impl Operator for RandomResizedCrop {
         let [images, indices] = exactly(self.name(), inputs)?;
         let side = [images.shape.dim(1), images.shape.dim(2)];
         let boxes = self.draws.reference(indices, 4, |bits| self.record(side, bits));
-        Ok(vec![resize_reference(images, &boxes, self.size), boxes])
+        Ok(vec![resize_reference(images, &boxes, self.size, self.interpolation), boxes])
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -179,7 +202,7 @@ impl Operator for CenterResize {
         let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
         let square = Tensor::empty(images.gpu(), [1, 4], DType::F32)?;
         square.write_scalars(&self.square([h, w]).map(Scalar::from))?;
-        Ok(vec![resize(images, &square.expand(&[n, 4])?, spec)?])
+        Ok(vec![resize(images, &square.expand(&[n, 4])?, spec, Interpolation::Bilinear)?])
     }
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
@@ -190,7 +213,7 @@ impl Operator for CenterResize {
         let [images] = exactly(self.name(), inputs)?;
         let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape.dim(axis));
         let boxes = Array::new([n, 4], self.square([h, w]).repeat(n).into_iter().map(f64::from).collect());
-        Ok(vec![resize_reference(images, &boxes, self.size)])
+        Ok(vec![resize_reference(images, &boxes, self.size, Interpolation::Bilinear)])
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -199,7 +222,10 @@ impl Operator for CenterResize {
 }
 
 fn crop_entry() -> Entry {
-    let make = |size, scale, draws| RandomResizedCrop { size, scale, ratio: RandomResizedCrop::RATIO, flip: 0.5, draws };
+    let make = |size, scale, draws| {
+        let (ratio, interpolation) = (RandomResizedCrop::RATIO, Interpolation::Bilinear);
+        RandomResizedCrop { size, scale, ratio, flip: 0.5, interpolation, draws }
+    };
     Entry {
         name: "random_resized_crop",
         family: "augment",
@@ -212,13 +238,22 @@ fn crop_entry() -> Entry {
                 scale: range(attributes, "scale_low", "scale_high", [0.08, 1.0])?,
                 ratio: range(attributes, "ratio_low", "ratio_high", RandomResizedCrop::RATIO)?,
                 flip: attributes.number_or("flip", 0.0)? as f32,
+                interpolation: {
+                    let choices = [("bilinear", Interpolation::Bilinear), ("bicubic", Interpolation::Bicubic)];
+                    choice(attributes, "interpolation", choices)?
+                },
                 draws: Draws::from_attributes(attributes)?,
             }))
         }),
         samples: Box::new(move || {
             let crop = |size, scale| make(size, scale, sample_draws());
             let sample = |shape, crop| Sample::new(crop, sample_inputs(shape));
+            let bicubic = |size, scale| RandomResizedCrop { interpolation: Interpolation::Bicubic, ..crop(size, scale) };
             vec![
+                sample([33, 9, 9, 1], bicubic([9, 9], [0.3, 1.0])),
+                sample([5, 33, 32, 3], bicubic([33, 32], [0.08, 1.0])),
+                sample([3, 33, 65, 4], bicubic([5, 7], [0.4, 1.0])),
+                sample([3, 1, 1, 3], bicubic([3, 3], [0.5, 1.0])),
                 sample([1, 7, 5, 1], crop([7, 5], [0.08, 1.0])),
                 sample([33, 28, 28, 1], crop([28, 28], [0.3, 1.0])),
                 sample([9, 33, 32, 3], crop([33, 32], [0.08, 1.0])),

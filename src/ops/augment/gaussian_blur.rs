@@ -1,7 +1,10 @@
 //! Gaussian blur of random width: torchvision's GaussianBlur on a random part of the images.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Draws, bad_drawn, between, check_drawn, check_number, check_probability, images_of, range, sample_draws, sample_inputs, stage, unit,
+    Draws, bad_drawn, between, check_drawn, check_number, check_probability, choice, images_of, range, sample_draws, sample_inputs, stage,
+    unit,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, kernel};
@@ -13,17 +16,32 @@ use crate::tensor::{Spec, Tensor};
 
 static GAUSSIAN_BLUR: Kernel = kernel!("augment/gaussian_blur");
 
-/// Blur by a Gaussian whose standard deviation is uniform in `sigma`, edges reflected.
+/// What a blur sees outside of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// The image mirrored, its edge not repeated: torchvision's tensors. Half a kernel is then less than either side.
+    #[default]
+    Reflect,
+    /// The nearest pixel: Pillow.
+    Replicate,
+    /// Nothing: what TensorFlow and JAX call padding SAME. Edges grow darker.
+    Zeros,
+}
+
+/// Blur by a Gaussian whose standard deviation is uniform in `sigma`.
 ///
 /// `draws` `[N, 4]`: sigma, `q = exp(-1 / (2 sigma^2))`, 1 / sum of the weights, 0; for an image that stays sharp 0, 0, 1, 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GaussianBlur {
-    /// Pixels of the kernel along an axis, odd; half of it is less than either side of the image.
+    /// Pixels of the kernel along an axis, odd.
     pub kernel: usize,
     /// Least and greatest standard deviation in pixels.
     pub sigma: [f32; 2],
     /// The chance of an image to be blurred.
     pub p: f32,
+    /// What lies outside.
+    pub edge: Edge,
     /// Where the random numbers come from.
     pub draws: Draws,
 }
@@ -48,8 +66,9 @@ impl Operator for GaussianBlur {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [n, h, w, c] = check_drawn(self.name(), inputs, &self.draws)?;
-        if self.kernel.is_multiple_of(2) || self.kernel / 2 >= h.min(w) {
-            let message = format!("images of {h} x {w} take an odd kernel of at most {}, found {}", 2 * h.min(w) - 1, self.kernel);
+        let most = if self.edge == Edge::Reflect { 2 * h.min(w) - 1 } else { 255 };
+        if self.kernel.is_multiple_of(2) || self.kernel > most {
+            let message = format!("images of {h} x {w} take an odd kernel of at most {most}, found {}", self.kernel);
             return Err(Error::shape(self.name(), message));
         }
         let [low, high] = self.sigma;
@@ -68,7 +87,12 @@ impl Operator for GaussianBlur {
             let to = Tensor::empty(from.gpu(), &spec.shape, spec.dtype)?;
             let pixels = to.elements() / c;
             let params = params![pixels, h as i32, w as i32, radius as i32, vertical];
-            stage(&GAUSSIAN_BLUR, from, c).write(&to).read(&draws).params(params).invocations(pixels)?;
+            let edge = match self.edge {
+                Edge::Reflect => "reflect",
+                Edge::Replicate => "replicate",
+                Edge::Zeros => "zeros",
+            };
+            stage(&GAUSSIAN_BLUR, from, c).define("EDGE", edge).write(&to).read(&draws).params(params).invocations(pixels)?;
             Ok(to)
         };
         let y = pass(&pass(images, false)?, true)?;
@@ -90,7 +114,11 @@ impl Operator for GaussianBlur {
             let sigma = between(width, self.sigma);
             vec![sigma, (-0.5 / (sigma * sigma)).exp(), 1.0 / self.weights(sigma).iter().sum::<f64>(), 0.0]
         });
-        let reflect = |i: isize, size: isize| if i < 0 { -i } else { i.min(2 * size - 2 - i) } as usize;
+        let inside = |i: isize, size: isize| match self.edge {
+            Edge::Reflect => Some(if i < 0 { -i } else { i.min(2 * size - 2 - i) } as usize),
+            Edge::Replicate => Some(i.clamp(0, size - 1) as usize),
+            Edge::Zeros => (0..size).contains(&i).then_some(i as usize),
+        };
         let radius = (self.kernel / 2) as isize;
         let y = Array::from_fn(&images.shape, |index| {
             let [n, y, x, c] = index else { return f64::NAN };
@@ -103,7 +131,9 @@ impl Operator for GaussianBlur {
             let mut sum = 0.0;
             for (dy, down) in (-radius..).zip(&weights) {
                 for (dx, across) in (-radius..).zip(&weights) {
-                    sum += down * across * images.at(&[*n, reflect(*y as isize + dy, h), reflect(*x as isize + dx, w), *c]);
+                    if let (Some(y), Some(x)) = (inside(*y as isize + dy, h), inside(*x as isize + dx, w)) {
+                        sum += down * across * images.at(&[*n, y, x, *c]);
+                    }
                 }
             }
             sum / (total * total)
@@ -117,7 +147,7 @@ impl Operator for GaussianBlur {
 }
 
 pub(super) fn entry() -> Entry {
-    let make = |kernel, p, draws| GaussianBlur { kernel, sigma: [0.1, 2.0], p, draws };
+    let make = |kernel, p, draws| GaussianBlur { kernel, sigma: [0.1, 2.0], p, edge: Edge::Reflect, draws };
     Entry {
         name: "gaussian_blur",
         family: "augment",
@@ -129,12 +159,16 @@ pub(super) fn entry() -> Entry {
                 kernel: attributes.size("kernel")?,
                 sigma: range(attributes, "sigma_low", "sigma_high", [0.1, 2.0])?,
                 p: attributes.number_or("p", 1.0)? as f32,
+                edge: choice(attributes, "edge", [("reflect", Edge::Reflect), ("replicate", Edge::Replicate), ("zeros", Edge::Zeros)])?,
                 draws: Draws::from_attributes(attributes)?,
             }))
         }),
         samples: Box::new(move || {
             let sample = |shape, kernel, p| Sample::new(make(kernel, p, sample_draws()), sample_inputs(shape));
+            let edged = |shape, kernel, edge| Sample::new(GaussianBlur { edge, ..make(kernel, 0.8, sample_draws()) }, sample_inputs(shape));
             vec![
+                edged([5, 5, 7, 3], 13, Edge::Replicate),
+                edged([5, 9, 3, 1], 5, Edge::Zeros),
                 sample([1, 7, 5, 1], 3, 1.0),
                 sample([7, 5, 7, 3], 9, 0.5),
                 sample([5, 33, 9, 4], 5, 1.0),
@@ -149,6 +183,7 @@ pub(super) fn entry() -> Entry {
             let cases = [
                 (GaussianBlur { kernel: 4, ..good.clone() }, "odd kernel of at most 9, found 4"),
                 (GaussianBlur { kernel: 11, ..good.clone() }, "odd kernel of at most 9, found 11"),
+                (GaussianBlur { kernel: 257, edge: Edge::Zeros, ..good.clone() }, "at most 255, found 257"),
                 (GaussianBlur { sigma: [0.0, 2.0], ..good.clone() }, "the least sigma must lie in"),
                 (GaussianBlur { sigma: [1.0, 0.5], ..good.clone() }, "the greatest sigma must lie in"),
                 (GaussianBlur { p: 2.0, ..good.clone() }, "p must lie in 0..=1"),
@@ -160,11 +195,11 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Images `[N, H, W, C]` blurred with chance `p` by a Gaussian of random width: see [`GaussianBlur`].
+    /// Images `[N, H, W, C]`, some of them blurred by a Gaussian of random width: see [`GaussianBlur`].
     ///
     /// # Errors
     /// Anything but f32 images with an i32 index each; an even kernel or one too large to reflect; a bad range.
-    pub fn gaussian_blur(&self, indices: &Tensor, kernel: usize, sigma: [f32; 2], p: f32, draws: Draws) -> Result<Tensor> {
-        images_of(GaussianBlur { kernel, sigma, p, draws }, self, indices)
+    pub fn gaussian_blur(&self, indices: &Tensor, blur: GaussianBlur) -> Result<Tensor> {
+        images_of(blur, self, indices)
     }
 }

@@ -14,10 +14,10 @@ mod normalize;
 mod reflect_crop;
 mod unpack;
 
-pub use color::Color;
-pub use crop::{CenterResize, RandomResizedCrop};
+pub use color::{Color, JitterStyle};
+pub use crop::{CenterResize, Interpolation, RandomResizedCrop};
 pub use cutout::Cutout;
-pub use gaussian_blur::GaussianBlur;
+pub use gaussian_blur::{Edge, GaussianBlur};
 pub use normalize::Normalize;
 pub use reflect_crop::ReflectCrop;
 pub use unpack::Unpack;
@@ -166,6 +166,14 @@ fn images_of(operator: impl Operator, images: &Tensor, indices: &Tensor) -> Resu
 fn range(attributes: &Attributes, low: &str, high: &str, default: [f32; 2]) -> Result<[f32; 2]> {
     let [a, b] = default.map(f64::from);
     Ok([attributes.number_or(low, a)? as f32, attributes.number_or(high, b)? as f32])
+}
+
+/// One of several named values; the first is the default.
+fn choice<T: Copy, const N: usize>(attributes: &Attributes, name: &str, choices: [(&str, T); N]) -> Result<T> {
+    let names = choices.map(|(name, _)| name);
+    let text = attributes.text_or(name, names.first().copied().unwrap_or_default())?;
+    let found = choices.into_iter().find(|(name, _)| *name == text).map(|(_, value)| value);
+    found.ok_or_else(|| Error::argument(name, format!("expected {}, found \"{text}\"", names.join(" or "))))
 }
 
 /// Draws to test with: every word differs from zero.

@@ -46,7 +46,14 @@ fn flips_and_shifts_are_even() {
 
 #[test]
 fn crops_have_the_areas_and_ratios_asked_for() {
-    let crop = RandomResizedCrop { size: [1, 1], scale: [0.2, 0.6], ratio: RandomResizedCrop::RATIO, flip: 0.5, draws: sample_draws() };
+    let crop = RandomResizedCrop {
+        size: [1, 1],
+        scale: [0.2, 0.6],
+        ratio: RandomResizedCrop::RATIO,
+        flip: 0.5,
+        interpolation: Interpolation::Bilinear,
+        draws: sample_draws(),
+    };
     let records = drawn(crop, 64);
     assert!(likely(records.iter().filter(|r| r[2] < 0.0).count(), 0.5));
     // At most 0.6 of the area at 4 : 3 always fits, so areas are uniform; rounding a side shifts one by up to 2 %.
@@ -94,7 +101,7 @@ fn jitter_draws_every_order_and_the_whole_range() {
 
 #[test]
 fn blur_and_cutout_draw_what_they_should() {
-    let blurs = drawn(GaussianBlur { kernel: 3, sigma: [0.1, 2.0], p: 0.5, draws: sample_draws() }, 3);
+    let blurs = drawn(GaussianBlur { kernel: 3, sigma: [0.1, 2.0], p: 0.5, edge: Edge::Reflect, draws: sample_draws() }, 3);
     let sigmas: Vec<f64> = blurs.iter().map(|r| r[0]).filter(|s| *s > 0.0).collect();
     assert!(likely(sigmas.len(), 0.5));
     assert!(sigmas.iter().all(|s| (0.099..2.001).contains(s)) && (mean(sigmas.iter().copied()) - 1.05).abs() < 0.05);
@@ -112,7 +119,15 @@ fn what_asks_for_nothing_changes_no_bit() {
         let data: Vec<f32> = (0..3 * 7 * 7 * channels).map(|_| stream.uniform()).collect();
         let images = Tensor::from_slice(&gpu, &data, [3, 7, 7, channels]).unwrap();
         let indices = Tensor::from_slice(&gpu, &[5, 0, 9], [3]).unwrap();
-        let whole = RandomResizedCrop { size: [7, 7], scale: [1.0, 1.0], ratio: [1.0, 1.0], flip: 0.0, draws: sample_draws() };
+        let whole = RandomResizedCrop {
+            size: [7, 7],
+            scale: [1.0, 1.0],
+            ratio: [1.0, 1.0],
+            flip: 0.0,
+            interpolation: Interpolation::Bilinear,
+            draws: sample_draws(),
+        };
+        let sharp = |edge| GaussianBlur { kernel: 5, sigma: [0.1, 2.0], p: 0.0, edge, draws: sample_draws() };
         let flipped = |images: &Tensor| images.horizontal_flip(&indices, 1.0, sample_draws()).unwrap();
         let results = [
             images.random_resized_crop(&indices, whole.clone()).unwrap(),
@@ -124,7 +139,8 @@ fn what_asks_for_nothing_changes_no_bit() {
             images.color_jitter(&indices, Color::jitter([0.8, 0.8, 0.8, 0.2], 1e-9, sample_draws())).unwrap(),
             images.grayscale(&indices, 0.0, sample_draws()).unwrap(),
             images.solarize(&indices, 0.5, 0.0, sample_draws()).unwrap(),
-            images.gaussian_blur(&indices, 5, [0.1, 2.0], 0.0, sample_draws()).unwrap(),
+            images.gaussian_blur(&indices, sharp(Edge::Reflect)).unwrap(),
+            images.gaussian_blur(&indices, sharp(Edge::Zeros)).unwrap(),
             images.cutout(&indices, 3, 0.0, sample_draws()).unwrap(),
             images.normalize_images([0.0; 3], [1.0; 3]).unwrap(),
         ];
