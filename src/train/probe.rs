@@ -75,7 +75,7 @@ impl Accuracies {
 }
 
 /// View numbers of test images start here, so that no test view is a training view's twin.
-const TEST_VIEW: u32 = 200;
+pub(super) const TEST_VIEW: u32 = 200;
 /// Nearest neighbours that vote, and the temperature of their weights (Wu et al. 2018).
 const NEIGHBOURS: usize = 20;
 const NEIGHBOUR_TEMPERATURE: f32 = 0.07;
