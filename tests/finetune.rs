@@ -152,7 +152,7 @@ fn groups_have_their_own_rates_and_decay() {
     let parameters: Vec<_> = names.iter().map(|name| params.parameter(name, [3], Kind::Other, Init::ONES).unwrap()).collect();
     let decay = Common { weight_decay: 0.5, ..Default::default() };
     let mut optimizer = Sgd::new(&params, SgdConfig { common: decay, ..Default::default() }).unwrap();
-    let mut groups = layer_decay(&names.map(String::from), "head", 0.5);
+    let mut groups = layer_decay(&names.map(String::from), &["head"], 0.5);
     groups.push(ParameterGroup { weight_decay: 0.0, ..ParameterGroup::new("head", 10.0) });
     params.set_groups(&groups).unwrap();
     let mut step = |expected: [f32; 4]| {

@@ -40,12 +40,13 @@ impl Embedder {
     }
 
     /// As [`Self::embed`] in training, in `groups` parts of the batch whose batch norms see nothing of each other: what several devices would
-    /// do (MoCo's `SplitBatchNorm`; running statistics are moved once a part).
+    /// do (MoCo's `SplitBatchNorm`; running statistics are moved once a part). Parts are runs of rows, or, `dealt`, rows dealt out like cards.
     ///
     /// # Errors
     /// [`Error::Argument`] where the parts are not equal.
-    pub fn embed_split(&self, images: &Tensor, groups: usize) -> Result<Tensor> {
-        let rows = images.shape().dim(0);
+    pub fn embed_split(&self, images: &Tensor, groups: usize, dealt: bool) -> Result<Tensor> {
+        let shape = images.shape();
+        let rows = shape.dim(0);
         if groups == 1 {
             return self.embed(images, Mode::Train);
         }
@@ -53,9 +54,23 @@ impl Embedder {
             let message = format!("a batch of {rows} cannot be split into {groups} equal parts of two images or more");
             return Err(Error::argument("batch_norm_splits", message));
         }
-        let part = |g: usize| self.embed(&images.slice(0, g * rows / groups, (g + 1) * rows / groups)?, Mode::Train);
+        let each = rows / groups;
+        // Row i * groups + g is card i of part g.
+        let cards = if dealt { Some(images.reshape(&[each, groups, shape.elements() / rows])?) } else { None };
+        let part = |g: usize| {
+            let part = match &cards {
+                Some(cards) => cards.slice(1, g, g + 1)?.reshape(&shape.with(0, each).to_vec())?,
+                None => images.slice(0, g * each, (g + 1) * each)?,
+            };
+            self.embed(&part, Mode::Train)
+        };
         let parts = (0..groups).map(part).collect::<Result<Vec<_>>>()?;
-        Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
+        let embeddings = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?;
+        if !dealt {
+            return Ok(embeddings);
+        }
+        let width = embeddings.shape().last();
+        embeddings.reshape(&[groups, each, width])?.permute(&[1, 0, 2])?.reshape(&[rows, width])
     }
 }
 

@@ -72,31 +72,15 @@ impl Configured for Moco {
 }
 
 impl Moco {
-    /// Keys of length 1, unwatched. The order of a batch is random already, so one permutation deals the images of a query's part to all parts.
-    fn keys(&self, images: &Tensor) -> Result<Tensor> {
-        let MocoConfig { batch_norm_splits: groups, shuffle, .. } = self.config;
-        let rows = images.shape().dim(0);
-        if groups == 1 || !shuffle || rows % groups != 0 {
-            return self.keys.network.embed_split(images, groups)?.l2_normalize(-1, 1e-12);
-        }
-        let dealt = deal(images, [rows / groups, groups])?;
-        let keys = self.keys.network.embed_split(&dealt, groups)?;
-        deal(&keys, [groups, rows / groups])?.l2_normalize(-1, 1e-12)
-    }
-
     fn contrast(&self, queries: &Tensor, keys: &Tensor) -> Result<(Tensor, Tensor)> {
-        let q = self.network.embed_split(queries, self.config.batch_norm_splits)?;
-        let k = self.keys(keys)?;
+        let MocoConfig { batch_norm_splits: splits, shuffle, .. } = self.config;
+        let q = self.network.embed_split(queries, splits, false)?;
+        // The order of a batch is random already, so one way of dealing is enough to bring the images of a query's part to all parts.
+        let k = self.keys.network.embed_split(keys, splits, shuffle)?.l2_normalize(-1, 1e-12)?;
         let loss = q.info_nce_queue(&k, &self.queue, self.config.temperature)?;
         self.fresh.borrow_mut().push(k);
         Ok((loss, q))
     }
-}
-
-/// Rows `[a * b, ..]` dealt out like cards: row `i * b + j` becomes row `j * a + i`.
-fn deal(rows: &Tensor, [a, b]: [usize; 2]) -> Result<Tensor> {
-    let width = rows.shape().elements() / (a * b).max(1);
-    rows.reshape(&[a, b, width])?.permute(&[1, 0, 2])?.reshape(&rows.shape().to_vec())
 }
 
 impl Method for Moco {
