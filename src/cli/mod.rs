@@ -13,6 +13,7 @@ mod output;
 mod predict;
 mod probe;
 mod profile;
+mod similarity;
 mod table;
 mod train;
 mod tune;
@@ -54,6 +55,7 @@ enum Command {
     Bench(Box<bench::Bench>),
     Train(train::Train),
     Probe(probe::Probe),
+    Similarity(similarity::Similarity),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
@@ -74,6 +76,7 @@ impl Arguments {
             Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Similarity(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),

@@ -52,7 +52,7 @@ fn tridiagonal(mut rows: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>) {
     let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
     while let Some(mut v) = rows.pop() {
         diagonal.push(v.pop().unwrap_or(0.0));
-        rows.iter_mut().for_each(|row| drop(row.pop()));
+        rows.iter_mut().for_each(|row| row.truncate(v.len()));
         let norm = dot(&v, &v).sqrt();
         let Some(last) = v.last_mut() else { break };
         let number = if *last > 0.0 { -norm } else { norm };
