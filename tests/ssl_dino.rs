@@ -144,8 +144,8 @@ fn one_output_for_all_has_no_entropy_until_it_is_centred() {
     for centering in [true, false] {
         let (run, batch) = (run(&gpu, DinoConfig { centering, ..config() }), batch(&gpu, &[16, 16]));
         // Every embedding is (1, 1, ..), the first prototype points there and all others away.
-        write(&run.params, "proj.4.weight", |_| 0.0);
-        write(&run.params, "proj.4.bias", |_| 1.0);
+        write(&run.params, "proj.6.weight", |_| 0.0);
+        write(&run.params, "proj.6.bias", |_| 1.0);
         write(&run.params, "last_layer.weight_v", |i| if i < 8 { 1.0 } else { -1.0 });
         run.method.begin().unwrap();
         let step = run.method.loss(&batch).unwrap();

@@ -101,6 +101,7 @@ pub const MODELS: &[&str] = &[
     "resnet152",
     "vit_mini_patch4_28",
     "vit_mini_patch4_32",
+    "vit_mini_patch7_28",
     "vit_tiny_patch16_224",
     "vit_small_patch16_224",
     "vit_small_patch32_224",
