@@ -4,6 +4,7 @@
 //! are made by one call ([`Configured::new`]) from a home of parameters, a function that builds the encoder, and a [`Setting`].
 
 mod byol;
+mod dino;
 mod embedder;
 mod moco;
 mod moco_v3;
@@ -14,6 +15,7 @@ mod supcon;
 mod supervised;
 
 pub use byol::{Byol, ByolConfig};
+pub use dino::{Dino, DinoConfig, pairs};
 pub use embedder::{Embedder, Teacher, TeacherConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};

@@ -5,7 +5,9 @@ mod cnn;
 mod heads;
 pub mod mobilenet;
 mod pixels;
+mod positions;
 mod preprocessing;
+mod prototypes;
 mod resnet;
 pub mod torchvision;
 mod vit;
@@ -13,10 +15,11 @@ mod weights;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
-pub use heads::{LastNorm, Mlp, MlpConfig};
+pub use heads::{HeadActivation, LastNorm, Mlp, MlpConfig};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
 pub use preprocessing::preprocessing;
+pub use prototypes::Prototypes;
 pub use resnet::{ResNet, ResNetConfig};
 pub use vit::{Vit, VitConfig};
 

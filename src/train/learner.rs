@@ -5,7 +5,7 @@ use toml::Table;
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::methods::{Build, Byol, Clock, Configured, Method, Moco, MocoV3, Setting, SimClr, SimSiam, SupCon, Supervised};
+use crate::methods::{Build, Byol, Clock, Configured, Dino, Method, Moco, MocoV3, Setting, SimClr, SimSiam, SupCon, Supervised};
 use crate::models::{Model, ModelOptions, model};
 use crate::nn::Parameters;
 
@@ -22,7 +22,7 @@ pub struct Entry {
 }
 
 /// All of them.
-pub const METHODS: [Entry; 7] = [
+pub const METHODS: [Entry; 8] = [
     entry::<Supervised>("supervised", "Learn a classifier from labels", ""),
     entry::<SimClr>(
         "simclr",
@@ -40,6 +40,11 @@ pub const METHODS: [Entry; 7] = [
         "simsiam",
         "Each view predicts the other, which stands still (Chen and He 2020)",
         include_str!("../../recipes/simsiam.toml"),
+    ),
+    entry::<Dino>(
+        "dino",
+        "Match the average network's sharpened outputs on other views (Caron et al. 2021)",
+        include_str!("../../recipes/dino.toml"),
     ),
     entry::<SupCon>("supcon", "All views of a class attract (Khosla et al. 2020)", include_str!("../../recipes/supcon.toml")),
 ];
