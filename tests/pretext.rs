@@ -112,7 +112,7 @@ fn labels_of_rotations_are_in_their_order() {
 
 #[test]
 fn permutations_lie_far_apart() {
-    for (tiles, count, nearest) in [(4, 24, 2), (4, 4, 4), (9, 9, 8), (9, 64, 7)] {
+    for (tiles, count, nearest) in [(4, 24, 2), (4, 4, 4), (9, 9, 8), (9, 64, 6)] {
         let chosen = permutations(tiles, count, 3).unwrap();
         let distance = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a != b).count();
         for (index, order) in chosen.iter().enumerate() {

@@ -65,7 +65,7 @@ pub struct Jigsaw {
 /// # Errors
 /// [`Error::Argument`] where there are not so many.
 pub fn permutations(tiles: u32, count: usize, seed: u32) -> Result<Vec<Vec<u32>>> {
-    /// All permutations of six tiles and less; of nine, this many come within a place of the best.
+    /// All permutations of six tiles and less.
     const CANDIDATES: usize = 4096;
     let all = (1..=tiles as usize).try_fold(1usize, |product, n| product.checked_mul(n)).unwrap_or(usize::MAX);
     if count < 2 || count > all.min(CANDIDATES) {

@@ -105,7 +105,7 @@ impl Configured for Mae {
 }
 
 fn vit(encoder: &dyn Backbone) -> Result<&Vit> {
-    encoder.vit().ok_or_else(|| Error::argument("model", "a masked autoencoder needs a vision transformer, such as vit_tiny_patch16_224"))
+    encoder.vit().ok_or_else(|| Error::argument("model", "a masked autoencoder needs a vision transformer, such as vit_mini_patch4_28"))
 }
 
 impl Mae {

@@ -99,6 +99,8 @@ pub const MODELS: &[&str] = &[
     "resnet50",
     "resnet101",
     "resnet152",
+    "vit_mini_patch4_28",
+    "vit_mini_patch4_32",
     "vit_tiny_patch16_224",
     "vit_small_patch16_224",
     "vit_small_patch32_224",

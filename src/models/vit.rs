@@ -34,9 +34,10 @@ pub struct VitConfig {
 }
 
 impl VitConfig {
-    /// The network called `tiny`, `small`, `base` or `large` for square images; `None` for another name.
+    /// The network called `tiny`, `small`, `base` or `large`, or our own `mini` for small images, for square images; `None` for another name.
     pub fn named(name: &str, patch: usize, resolution: usize) -> Option<Self> {
         let (features, depth, heads) = match name {
+            "mini" => (64, 3, 4),
             "tiny" => (192, 12, 3),
             "small" => (384, 12, 6),
             "base" => (768, 12, 12),
