@@ -68,7 +68,8 @@ fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Res
     Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)
 }
 
-struct Block {
+/// One block: attention and two linear layers, each behind a norm and beside a shortcut.
+pub(crate) struct Block {
     norm1: LayerNorm,
     qkv: Linear,
     proj: Linear,
@@ -80,7 +81,8 @@ struct Block {
 }
 
 impl Block {
-    fn new(params: &Parameters, config: &VitConfig, number: usize) -> Result<Self> {
+    /// Block `number` of `config.depth`, in the scope `params`.
+    pub(crate) fn new(params: &Parameters, config: &VitConfig, number: usize) -> Result<Self> {
         let (features, hidden) = (config.features, config.features * config.mlp_ratio);
         let rate = config.drop_path * number as f32 / config.depth.saturating_sub(1).max(1) as f32;
         Ok(Self {
@@ -158,6 +160,33 @@ impl Vit {
         Ok(Self { class, positions, resized, patches, blocks, norm, config: *config, names })
     }
 
+    /// How it was made.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Images `[N, H, W, C]` as tokens `[N, L, D]`, one a patch, row by row, with their positions added.
+    ///
+    /// # Errors
+    /// Images of another size than the network's; out of memory.
+    pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (n, d) = (self.batch(images.shape())?, self.config.features);
+        let patches = self.patches.forward(images, mode)?.reshape(&[n as isize, -1, d as isize])?;
+        let count = patches.shape().dim(1);
+        patches.add(&self.positions.tensor(mode)?.slice(1, 1, 1 + count)?)
+    }
+
+    /// Any of an image's tokens `[N, L, D]`, with the class token before them, through all blocks and the norm: `[N, 1 + L, D]`.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub fn encode(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
+        let class = self.class.tensor(mode)?.add(&self.positions.tensor(mode)?.slice(1, 0, 1)?)?;
+        let class = class.expand(&[tokens.shape().dim(0), 1, self.config.features])?;
+        let x = Tensor::concat(&[&class, tokens], 1)?;
+        self.norm.forward(&self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?, mode)
+    }
+
     /// The batch of images of that shape.
     fn batch(&self, images: &Shape) -> Result<usize> {
         let VitConfig { channels, patch, .. } = self.config;
@@ -198,6 +227,16 @@ impl Module for Vit {
 impl Backbone for Vit {
     fn features(&self) -> usize {
         self.config.features
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let VitConfig { size: [h, w], patch, features, .. } = self.config;
+        let (n, rows, columns) = (self.batch(x.shape())?, h / patch, w / patch);
+        self.encode(&self.embed(x, mode)?, mode)?.slice(1, 1, 1 + rows * columns)?.reshape(&[n, rows, columns, features])
+    }
+
+    fn vit(&self) -> Option<&Vit> {
+        Some(self)
     }
 
     fn drop_rate(&self) -> f32 {
