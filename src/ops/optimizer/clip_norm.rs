@@ -16,7 +16,8 @@ const SLABS: usize = 4;
 
 /// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs to what the updates read, f32 `[4]`: the norm of
 /// all gradients after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's clip_grad_norm_; max_norm 0
-/// clips nothing); 1, or 0 where the norm is not finite: then the updates leave everything as it is and `skipped` rises by one; and the factor of all weight decays.
+/// clips nothing); 1, or 0 where the norm is not finite: then the updates leave everything as it is and `skipped` rises by one; and the factor
+/// of all weight decays.
 #[derive(Debug, Clone)]
 pub struct ClipNorm;
 

@@ -12,8 +12,8 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "segment_norms";
 static KERNEL: Kernel = kernel!("optimizer/norms");
 
-/// |w| and |factor g + decay w| (both factors of control applied) of every segment, f32 [segments, 2]; 0 where it is not active. Inputs: values `[n]`, gradients `[n]`, segments
-/// i32 [n / 64] (ascending), table [segments, 4], control `[4]`.
+/// |w| and |factor g + decay w| (both factors of control applied) of every segment, f32 [segments, 2]; 0 where it is not active. Inputs:
+/// values `[n]`, gradients `[n]`, segments i32 [n / 64] (ascending), table [segments, 4], control `[4]`.
 #[derive(Debug, Clone)]
 pub struct SegmentNorms;
 
