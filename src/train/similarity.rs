@@ -43,7 +43,8 @@ pub fn similarities(
     chosen.sort_by_key(|index| test.label(*index));
     let images = Arc::new(test.subset(&chosen)?);
     let n = images.len();
-    let matrix = |augmentation, view| Tensor::from_slice(gpu, &outputs(gpu, encoder, &images, augmentation, view)?, [n, encoder.features()]);
+    let matrix =
+        |augmentation, view| Tensor::from_slice(gpu, &outputs(gpu, encoder, &images, augmentation, view)?, [n, encoder.features()]);
     let augmentations = recipe.views(views.max(2), train)?;
     let [first, second, ..] = augmentations.as_slice() else {
         return Err(Error::argument("augmentation", format!("\"{}\" makes a single view, and two are compared", recipe.augmentation)));
