@@ -33,7 +33,7 @@ fn dataset(images: usize) -> Arc<Dataset> {
 /// 6 steps an epoch of `dataset(100)`.
 fn recipe(method: &str) -> Recipe {
     Recipe {
-        model: "cnn_16_32_64".into(),
+        model: if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" }.into(),
         batch: 16,
         epochs: 3,
         seed: 7,
