@@ -107,7 +107,8 @@ fn orthonormal(values: &[f32], rank: usize) -> Vec<f64> {
 fn similarities_are_those_of_plain_loops() {
     let gpu = common::gpu();
     let (rows, columns, keys) = (33, 7, 65);
-    let [a, b, queue] = [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
+    let [a, b, queue] =
+        [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
     let sight = Sight {
         embeddings: vec![matrix(&gpu, &a, columns), matrix(&gpu, &b, columns)],
         queue: Some(matrix(&gpu, &queue, columns)),

@@ -5,6 +5,7 @@ mod classifier;
 mod demo;
 mod device;
 mod doctor;
+mod embed;
 mod eval;
 mod info;
 mod models;
@@ -54,6 +55,7 @@ enum Command {
     Bench(Box<bench::Bench>),
     Train(train::Train),
     Probe(probe::Probe),
+    Embed(embed::Embed),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
@@ -74,6 +76,7 @@ impl Arguments {
             Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Embed(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),

@@ -389,7 +389,11 @@ impl Trainer {
         let images = (step - first) as f64 * self.recipe.batch as f64;
         let learning_rate = self.schedule.rate(step.saturating_sub(1));
         let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
-        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Figures::default(), whole }, progress, directory)
+        report(
+            Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Figures::default(), whole },
+            progress,
+            directory,
+        )
     }
 
     /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds is finite and no metrics are missing
