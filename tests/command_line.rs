@@ -89,7 +89,7 @@ fn folder() -> TempDir {
 #[test]
 fn help_names_every_command_and_misuse_is_code_2() {
     let help = done(&["--help"]).out;
-    for command in ["info", "doctor", "ops", "train", "probe", "eval", "predict", "demo"] {
+    for command in ["info", "doctor", "ops", "train", "probe", "embed", "eval", "predict", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(done(&[command, "--help"]).out.contains("Usage: wgrad"));
     }
@@ -193,6 +193,15 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     let picture = folder.path().join("similarity.png");
     let said = done(&["similarity", text(&out), "--per-class", "3", "--out", text(&picture)]).out;
     assert!(said.contains("two views of one image") && fs::read(&picture).unwrap().starts_with(b"\x89PNG"), "{said}");
+    // Its features are drawn, beside the same two.
+    let drawn = folder.path().join("drawn");
+    let embedded = json(&["embed", text(&out), "--method", "pca", "--images", "20", "--thumbnails", "--out", text(&drawn), "--json"]);
+    assert_eq!((embedded["images"].as_i64(), embedded["kmeans"].as_array().unwrap().len()), (Some(20), 3), "{embedded}");
+    done(&["embed", text(&out), "--perplexity", "5", "--iterations", "20", "--out", text(&drawn)]);
+    assert_eq!(files(&drawn), ["pca.csv", "pca.png", "tsne.csv", "tsne.png"]);
+    let table = fs::read_to_string(drawn.join("tsne.csv")).unwrap();
+    assert!(table.starts_with("index,label,class,cluster,x,y\n") && table.lines().count() == 41, "{table}");
+    refused(wgrad().args(["embed", text(&out), "--perplexity", "90", "--out", text(&drawn)]), &["t-SNE", "perplexity of 90", "found 40"]);
     refused(&mut train("simclr", &data, &out, 4), &[text(&out), "holds a run already"]);
     refused(wgrad().args(["train", "supervised", "--resume", "--out", text(&out)]), &["simclr"]);
     // A finished run has nothing left to do.

@@ -5,6 +5,7 @@ mod classifier;
 mod demo;
 mod device;
 mod doctor;
+mod embed;
 mod eval;
 mod info;
 mod models;
@@ -56,6 +57,7 @@ enum Command {
     Train(train::Train),
     Probe(probe::Probe),
     Similarity(similarity::Similarity),
+    Embed(embed::Embed),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
@@ -77,6 +79,7 @@ impl Arguments {
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Similarity(command) => command.run(),
+            Command::Embed(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),
