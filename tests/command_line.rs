@@ -185,10 +185,14 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
 
     // The encoder is probed beside a random one and pixels; a classifier it is not.
     let probed = json(&["probe", text(&out), "--labels", "2", "--draws", "2", "--views", "1", "--json"]);
-    let rows: Vec<&str> = probed.as_array().unwrap().iter().map(|row| row["features"].as_str().unwrap()).collect();
-    assert_eq!(rows, ["trained encoder", "random encoder", "raw pixels"]);
-    assert!(probed.as_array().unwrap().iter().all(|row| row["linear"]["draws"].as_array().unwrap().len() == 2));
+    let linear: Vec<&Value> = probed["rows"].as_array().unwrap().iter().filter(|row| row["protocol"] == "linear").collect();
+    let sources: Vec<&str> = linear.iter().map(|row| row["features"].as_str().unwrap()).collect();
+    assert_eq!(sources, ["trained encoder", "random encoder", "raw pixels"]);
+    assert!(linear.iter().all(|row| row["draws"].as_array().unwrap().len() == 2));
     refused(wgrad().args(["eval", text(&out)]), &[text(&out), "wgrad probe"]);
+    let picture = folder.path().join("similarity.png");
+    let said = done(&["similarity", text(&out), "--per-class", "3", "--out", text(&picture)]).out;
+    assert!(said.contains("two views of one image") && fs::read(&picture).unwrap().starts_with(b"\x89PNG"), "{said}");
     refused(&mut train("simclr", &data, &out, 4), &[text(&out), "holds a run already"]);
     refused(wgrad().args(["train", "supervised", "--resume", "--out", text(&out)]), &["simclr"]);
     // A finished run has nothing left to do.

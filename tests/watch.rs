@@ -12,14 +12,14 @@ use wgrad::data::{Dataset, Split};
 use wgrad::error::Error;
 use wgrad::gpu::Gpu;
 use wgrad::tensor::Tensor;
-use wgrad::tensor::random::Stream;
+use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::alarm::Collapse;
 use wgrad::train::progress::Style;
 use wgrad::train::watch::{Figures, Look, Sight};
 use wgrad::train::{Recipe, RunDirectory, Trainer};
 
 fn normal(count: usize, key: u32) -> Vec<f32> {
-    let mut stream = Stream::keyed(key, [1, 2].map(|k: u32| k).into_iter().sum::<u32>(), 0);
+    let mut stream = Stream::new(key, Purpose::Test);
     (0..count).map(|_| stream.normal()).collect()
 }
 
@@ -107,7 +107,8 @@ fn orthonormal(values: &[f32], rank: usize) -> Vec<f64> {
 fn similarities_are_those_of_plain_loops() {
     let gpu = common::gpu();
     let (rows, columns, keys) = (33, 7, 65);
-    let [a, b, queue] = [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
+    let [a, b, queue] =
+        [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
     let sight = Sight {
         embeddings: vec![matrix(&gpu, &a, columns), matrix(&gpu, &b, columns)],
         queue: Some(matrix(&gpu, &queue, columns)),
@@ -192,4 +193,46 @@ fn healthy_runs_are_left_alone() {
         }
         assert_eq!(steps[0]["queue_age"].is_number() && steps[0]["queue_similarity"].is_number(), method == "moco");
     }
+}
+
+#[test]
+fn negative_controls_set_the_alarm_off() {
+    let folder = tempfile::tempdir().unwrap();
+    for (method, settings, expected) in [
+        ("simsiam", &["stop_gradient=false"][..], Collapse::Dimensional),
+        ("moco", &["teacher.momentum=0", "teacher.momentum_end=0"], Collapse::InconsistentQueue),
+    ] {
+        let (said, lines) = watched(method, settings, folder.path());
+        assert_eq!(said, [expected], "{method}");
+        let events: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "alarm").collect();
+        let [event] = events.as_slice() else { panic!("{events:?}") };
+        assert!(event["message"].as_str().unwrap().len() > 100 && event["step"].as_u64().unwrap() % 20 == 0, "{event}");
+    }
+}
+
+#[test]
+fn a_run_stops_where_its_recipe_says_so() {
+    let mut recipe = Recipe { per_class: 16, batch: 16, epochs: 40, stop_on_collapse: true, ..Recipe::defaults("simsiam") };
+    ["stop_gradient=false", "learning_rate=0.5"].iter().for_each(|setting| recipe.set(setting).unwrap());
+    let mut trainer = Trainer::new(&common::gpu(), recipe, fashion()).unwrap();
+    let result = trainer.run(None, Style::Silent, &mut |_| false);
+    assert!(matches!(&result, Err(Error::Collapse { method, .. }) if method == "simsiam"), "{result:?}");
+    assert!(trainer.position().step < 400 && trainer.alarm().said() == [Collapse::Dimensional]);
+}
+
+/// The norm that metrics show is that of the gradients before they are clipped, also of steps that are replayed.
+#[test]
+fn the_gradients_norm_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let norms = |clip_norm: f32| -> Vec<f64> {
+        let recipe = Recipe { per_class: 32, batch: 16, epochs: 2, learning_rate: 0.0, clip_norm, ..Recipe::defaults("simclr") };
+        let gpu = common::gpu();
+        let run = RunDirectory::create(&folder.path().join(clip_norm.to_string()), &recipe, &gpu).unwrap();
+        Trainer::new(&gpu, recipe, fashion()).unwrap().run(Some(&run), Style::Silent, &mut |_| false).unwrap();
+        let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["gradient_norm"].as_f64()).collect()
+    };
+    let plain = norms(0.0);
+    assert!(plain.len() == 2 && plain.iter().all(|norm| *norm > 1e-3) && plain[0] != plain[1], "{plain:?}");
+    assert_eq!(plain, norms(1e-3));
 }

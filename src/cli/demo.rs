@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
 use crate::train::evaluate::evaluate;
-use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
+use crate::train::probe::{ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 use crate::train::progress::Style;
 use crate::train::run::environment;
 use crate::train::{Recipe, RunDirectory, Trainer};
@@ -45,6 +45,9 @@ pub(super) struct Demo {
     #[arg(long)]
     json: bool,
 }
+
+/// Labels of each class that the probe is given.
+const LABELS: usize = 20;
 
 /// One trained network of the demo.
 struct Trained {
@@ -85,10 +88,12 @@ impl Demo {
         let recipe = Recipe { data: self.data.clone(), epochs: self.pretrain_epochs, seed: self.seed, ..Recipe::defaults("simclr") };
         let Some(simclr) = self.train(&gpu, "simclr", recipe, &train, &stop)? else { return Ok(false) };
 
-        let options = ProbeOptions { seed: self.seed, ..Default::default() };
-        eprintln!("\n2. Probe: {} labels a class on its features, {} draws", options.per_class, options.draws);
+        let options = ProbeOptions { labels: vec![LABELS], seed: self.seed, ..Default::default() };
+        eprintln!("\n2. Probe: {LABELS} labels a class on its features, {} draws", options.draws);
         let probe_begun = Instant::now();
-        let probed = probe(&gpu, simclr.trainer.method.network(), &simclr.trainer.recipe, &train, &test, &options)?;
+        let Trainer { method, params, recipe, .. } = &simclr.trainer;
+        let subject = Subject { encoder: method.encoder(), params, recipe, train: &train, test: &test };
+        let probed = probe(&gpu, &subject, &options, &mut |_| ())?;
         let probe_seconds = probe_begun.elapsed().as_secs_f64();
         eprint!("{}", probe_table(&probed));
 
@@ -158,7 +163,7 @@ fn accuracy(gpu: &Gpu, trained: &Trained, train: &Dataset, test: &Arc<Dataset>) 
 /// Everything that the closing table shows.
 struct Results {
     simclr: Trained,
-    probed: Vec<Accuracies>,
+    probed: Report,
     probe_seconds: f64,
     mobilenet: Trained,
     mobilenet_accuracy: f64,
@@ -171,18 +176,15 @@ impl Results {
     fn table(&self) -> Table {
         let percent = |v: f64| format!("{:.1} %", 100.0 * v);
         let mut table = Table::new(&["what", "labels", "test accuracy", "parameters", "training seconds"]);
-        for row in &self.probed {
-            let (mean, spread) = mean_and_spread(&row.linear);
-            let trained = row.features == "trained encoder";
-            let cost = |text: String| if trained { text } else { "-".to_string() };
-            let parameters = cost(self.simclr.trainer.params.count().to_string());
-            let seconds = cost(format!("{:.0}", self.simclr.seconds));
+        for source in Source::ALL {
+            let (mean, spread) = mean_and_spread(self.probed.draws(Protocol::Linear, Some(LABELS), source).unwrap_or_default());
+            let cost = |text: String| if source == Source::Trained { text } else { "-".to_string() };
             table.row(&[
-                format!("probe of {}", row.features),
-                "20 a class".into(),
+                format!("probe of {source}"),
+                format!("{LABELS} a class"),
                 format!("{} +- {:.1}", percent(mean), 100.0 * spread),
-                parameters,
-                seconds,
+                cost(self.simclr.trainer.params.count().to_string()),
+                cost(format!("{:.0}", self.simclr.seconds)),
             ]);
         }
         let classifiers = [
@@ -202,24 +204,14 @@ impl Results {
     }
 
     fn to_json(&self, gpu: &Gpu) -> Value {
-        // The kinds of features share draws and views, so differences are taken draw by draw.
-        let paired = |other: usize| -> Value {
-            let (Some(trained), Some(other)) = (self.probed.first(), self.probed.get(other)) else { return Value::Null };
-            let differences: Vec<f64> = trained.linear.iter().zip(&other.linear).map(|(a, b)| a - b).collect();
-            let (mean, spread) = mean_and_spread(&differences);
-            json!({ "mean": mean, "spread": spread, "draws": differences })
-        };
         let classifier = |trained: &Trained, accuracy: f64| json!({ "accuracy": accuracy, "parameters": trained.trainer.params.count(), "seconds": trained.seconds });
+        let mut probe = self.probed.to_json();
+        probe["seconds"] = json!(self.probe_seconds);
         json!({
             "environment": environment(gpu),
             "seconds": self.seconds,
             "simclr": { "parameters": self.simclr.trainer.params.count(), "seconds": self.simclr.seconds, "epochs": self.simclr.trainer.recipe.epochs },
-            "probe": {
-                "seconds": self.probe_seconds,
-                "rows": self.probed.iter().map(Accuracies::to_json).collect::<Vec<_>>(),
-                "over_random": paired(1),
-                "over_pixels": paired(2),
-            },
+            "probe": probe,
             "mobilenet": classifier(&self.mobilenet, self.mobilenet_accuracy),
             "linear_on_pixels": classifier(&self.linear, self.linear_accuracy),
         })

@@ -14,6 +14,7 @@ mod output;
 mod predict;
 mod probe;
 mod profile;
+mod similarity;
 mod table;
 mod train;
 mod tune;
@@ -56,6 +57,7 @@ enum Command {
     Bench(Box<bench::Bench>),
     Train(train::Train),
     Probe(probe::Probe),
+    Similarity(similarity::Similarity),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
@@ -77,6 +79,7 @@ impl Arguments {
             Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Similarity(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),

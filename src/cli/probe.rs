@@ -12,9 +12,10 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{Split, view_names};
 use crate::error::Result;
-use crate::train::probe::{Accuracies, ProbeOptions, mean_and_spread, probe};
+use crate::train::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 
-/// Judge a run's encoder by a linear classifier and nearest neighbours, beside a random encoder and raw pixels
+/// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw
+/// pixels (docs/evaluation.md)
 #[derive(clap::Args)]
 pub(super) struct Probe {
     /// The run's directory
@@ -23,21 +24,34 @@ pub(super) struct Probe {
     /// The run's data set where it is not where the run found it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Labelled images of each class
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    labels: usize,
+    /// Labelled images of each class, with commas between; `all` for all that there are
+    #[arg(long, value_name = "N,..", default_value = "10,20", value_delimiter = ',', value_parser = labels)]
+    labels: Vec<usize>,
     /// Independent choices of them
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     draws: u32,
     /// Augmented views of each labelled image
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=200))]
     views: u32,
-    /// The views' augmentation preset; the run's own when not given
+    /// The views' augmentation preset; the run's own (the first of several) when not given
     #[arg(long, value_name = "PRESET")]
     augmentation: Option<String>,
+    /// Neighbours that vote and the temperature of their weights: dino (20:0.07), moco (200:0.1) or K:T
+    #[arg(long, value_name = "K:T", default_value = "dino")]
+    neighbours: Neighbours,
+    /// Fine-tune the whole network, too, from the run's weights and from scratch; this takes minutes
+    #[arg(long)]
+    finetune: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+fn labels(text: &str) -> std::result::Result<usize, String> {
+    if text == "all" {
+        return Ok(0);
+    }
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number above 0, or all".to_string())
 }
 
 impl Probe {
@@ -45,33 +59,79 @@ impl Probe {
         let gpu = device::open()?;
         let loaded = load(&gpu, &self.run, self.data.as_ref())?;
         let test = Arc::new(loaded.recipe.open(Split::Test)?);
-        let encoder = loaded.method.encoder();
         let first = view_names(&loaded.recipe.augmentation, 1)?.first().copied().unwrap_or("none");
-        let augmentation = self.augmentation.as_deref().unwrap_or(first).to_string();
-        let options = ProbeOptions { per_class: self.labels, draws: self.draws, views: self.views, seed: loaded.recipe.seed, augmentation };
-        let found = probe(&gpu, encoder, &loaded.recipe, &loaded.train, &test, &options)?;
+        let options = ProbeOptions {
+            labels: self.labels,
+            draws: self.draws,
+            views: self.views,
+            seed: loaded.recipe.seed,
+            augmentation: self.augmentation.as_deref().unwrap_or(first).to_string(),
+            neighbours: self.neighbours,
+            finetune: self.finetune,
+        };
+        let encoder = loaded.method.encoder();
+        let subject = Subject { encoder, params: &loaded.params, recipe: &loaded.recipe, train: &loaded.train, test: &test };
+        let found = probe(&gpu, &subject, &options, &mut |row| {
+            // The only one that is worth waiting for.
+            if row.protocol == Protocol::Finetune {
+                let count = row.labels.filter(|n| *n > 0).map_or("all".into(), |n| n.to_string());
+                eprintln!("{} {} labels a class, {}: {}", row.protocol, count, row.source, shown(row.protocol, &row.draws));
+            }
+        })?;
         if self.json {
-            say(format!("{:#}", json!(found.iter().map(Accuracies::to_json).collect::<Vec<_>>())))?;
+            let ProbeOptions { draws, views, seed, augmentation, neighbours, .. } = options;
+            let mut all = found.to_json();
+            all["options"] = json!({
+                "draws": draws, "views": views, "seed": seed, "augmentation": augmentation,
+                "neighbours": neighbours.k, "temperature": neighbours.temperature,
+            });
+            say(format!("{all:#}"))?;
         } else {
             say(table(&found))?;
-            say(format!(
-                "accuracy in per cent over {} draws of {} labels a class; on augmented test images unless clean",
-                self.draws, self.labels
-            ))?;
+            say(notes(&found, &options))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The probe's table, in per cent.
-pub(super) fn table(found: &[Accuracies]) -> Table {
-    let mut table = Table::new(&["features", "linear", "nearest", "linear, clean images"]);
-    let show = |values: &[f64]| {
-        let (mean, spread) = mean_and_spread(values);
-        format!("{:.1} +- {:.1}", 100.0 * mean, 100.0 * spread)
-    };
-    for row in found {
-        table.row(&[row.features.clone(), show(&row.linear), show(&row.neighbours), show(&row.clean)]);
+/// A mean, and the spread of several draws; accuracies in per cent.
+fn shown(protocol: Protocol, draws: &[f64]) -> String {
+    let (mean, spread) = mean_and_spread(draws);
+    match (protocol.is_accuracy(), draws.len()) {
+        (true, 1) => format!("{:.1}", 100.0 * mean),
+        (true, _) => format!("{:.1} +- {:.1}", 100.0 * mean, 100.0 * spread),
+        (false, 1) => format!("{mean:.3}"),
+        (false, _) => format!("{mean:.3} +- {spread:.3}"),
+    }
+}
+
+/// The probe's table.
+pub(super) fn table(found: &Report) -> Table {
+    let mut head = vec!["protocol".to_string(), "labels a class".into()];
+    head.extend(Source::ALL.map(|source| source.to_string()));
+    head.extend(["over random".into(), "over pixels".into()]);
+    let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
+    for (protocol, labels) in found.protocols() {
+        let figure = |draws: Option<&[f64]>| draws.map_or("-".to_string(), |draws| shown(protocol, draws));
+        let mut cells = vec![protocol.to_string(), labels.map_or("-".into(), |n| if n == 0 { "all".into() } else { n.to_string() })];
+        cells.extend(Source::ALL.map(|source| figure(found.draws(protocol, labels, source))));
+        cells.extend([Source::Random, Source::Pixels].map(|other| figure(found.ahead(protocol, labels, other).as_deref())));
+        table.row(&cells);
     }
     table
+}
+
+/// What must be known to read it.
+fn notes(found: &Report, options: &ProbeOptions) -> String {
+    let ProbeOptions { draws, augmentation, neighbours, .. } = options;
+    let ratio = found.retrieval_ratio(Source::Random).unwrap_or(f64::NAN);
+    format!(
+        "accuracy in per cent: mean and spread over {draws} draws; differences are paired. Test images in views of {augmentation} unless clean.\n\
+         {} neighbours, temperature {}. Retrieval from {} images: of instances {ratio:.1} times the random encoder's, chance is {:.1}.\n\
+         Fine-tuned: the random encoder's column is the same network from scratch. Alignment and uniformity: less is better.",
+        neighbours.k,
+        neighbours.temperature,
+        found.gallery,
+        100.0 / found.gallery.max(1) as f64
+    )
 }

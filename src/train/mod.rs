@@ -13,6 +13,7 @@ pub mod profile;
 pub mod progress;
 pub mod recipe;
 pub mod run;
+pub mod similarity;
 pub mod spectrum;
 pub mod trainer;
 pub mod watch;

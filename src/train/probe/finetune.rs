@@ -1,0 +1,115 @@
+//! Fine-tuning: the whole network with a linear head, from the run's weights and from scratch, on few labels.
+//!
+//! One protocol for every number of labels: batches of 64 views, each image in as many new views of the probe's augmentation as its turn comes
+//! (so ten images are a full batch, too); AdamW with weight decay 0.05 on weights, gradients clipped to 1, one cycle up to a rate of 1e-3 in
+//! 200 steps, or in 5 passes where that is more; one rate for all layers; batch norm by the batch, judged by its running statistics. The head
+//! begins with zeros.
+
+use std::sync::Arc;
+
+use super::linear::{batches, share_right};
+use super::report::Source;
+use super::{RANDOM, Subject};
+use crate::data::{Augmentation, Dataset, HostBatch};
+use crate::error::Result;
+use crate::gpu::{Gpu, Slot};
+use crate::io::Archive;
+use crate::methods::{Clock, Method};
+use crate::nn::{Init, Linear, Mode, Module, Parameters, Summary, state_dict};
+use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
+use crate::tensor::{Shape, Tensor};
+use crate::train::Capture;
+use crate::train::evaluate::{outputs, upload};
+use crate::train::learner::learner;
+
+/// Views of a step.
+const BATCH: usize = 64;
+/// Least steps, and least passes over the images.
+const STEPS: u64 = 200;
+const PASSES: usize = 5;
+/// The highest rate.
+const RATE: f32 = 1e-3;
+
+/// What runs of fine-tuning share.
+pub struct Tuner<'a> {
+    gpu: &'a Gpu,
+    subject: &'a Subject<'a>,
+    augmentation: &'a Augmentation,
+    test_view: u32,
+    weights: Archive,
+}
+
+/// The encoder of a method with a head of its own.
+struct Tuned {
+    method: Box<dyn Method>,
+    head: Linear,
+}
+
+impl Module for Tuned {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.head.forward(&self.method.encoder().forward(x, mode)?, mode)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let features = self.method.encoder().summarize(input, summary)?;
+        self.head.summarize(&features, summary)
+    }
+}
+
+impl<'a> Tuner<'a> {
+    /// Reads the weights to begin from; they stay as they are. `test_view` is the view that test images are judged in.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn new(gpu: &'a Gpu, subject: &'a Subject, augmentation: &'a Augmentation, test_view: u32) -> Result<Self> {
+        Ok(Self { gpu, subject, augmentation, test_view, weights: state_dict::to_archive(subject.params)? })
+    }
+
+    /// The accuracy on augmented test images after learning from `images`: beginning with the run's weights, or of [`Source::Random`] with new
+    /// ones. `seed` decides these, and order and views of the images.
+    ///
+    /// # Errors
+    /// Those of the network; out of memory.
+    pub fn accuracy(&self, images: &Arc<Dataset>, source: Source, seed: u32) -> Result<f64> {
+        let Subject { recipe, train, test, .. } = *self.subject;
+        let params = Parameters::new(self.gpu, recipe.seed.wrapping_add(RANDOM).wrapping_add(seed));
+        let method = learner(&params, recipe, train, Clock::default())?;
+        if source == Source::Trained {
+            state_dict::fill(&params, &self.weights, "the run", &[])?;
+        }
+        let head = Linear::with(&params, "probe", method.encoder().features(), train.classes(), true, Init::ZEROS, Init::ZEROS)?;
+        // Whatever the method keeps as it is.
+        params.freeze("*", false)?;
+        let network = Tuned { method, head };
+        self.train(&network, &params, images, seed)?;
+        let logits = outputs(self.gpu, &network, test, self.augmentation, self.test_view)?;
+        Ok(share_right(&logits, test.labels()))
+    }
+
+    fn train(&self, network: &Tuned, params: &Parameters, images: &Dataset, seed: u32) -> Result<()> {
+        let common = Common { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
+        let mut optimizer = AdamW::new(params, AdamConfig { common, ..Default::default() })?;
+        let steps = STEPS.max((PASSES * images.len() / BATCH) as u64);
+        let schedule = Schedule::OneCycle { rate: RATE, steps, warm_up: 0.1 };
+        let (mut captured, rate) = (Capture::new(self.gpu), Slot::new(0.0f32));
+        let augmentation = Augmentation { seed, ..self.augmentation.clone() };
+        for (places, step) in batches(images.len(), BATCH, seed).zip(0..steps) {
+            rate.set(schedule.rate(step));
+            // Numbered through, so that an image is a new view each time.
+            let first = step as u32 * BATCH as u32;
+            let batch = HostBatch {
+                pixels: places.iter().filter_map(|i| images.image(*i)).flatten().copied().collect(),
+                labels: places.iter().filter_map(|i| images.label(*i)).collect(),
+                indices: (first..).take(places.len()).collect(),
+                classes: images.classes(),
+            };
+            captured.run(&upload(self.gpu, &batch, images)?, |batch| {
+                let batch = batch.unpack()?;
+                let views = augmentation.apply(&batch, 0, 0)?;
+                let loss = network.forward(&views, Mode::Train)?.cross_entropy(&batch.labels, 0.0)?;
+                optimizer.step(&loss.backward()?, &rate)
+            })?;
+        }
+        Ok(())
+    }
+}
