@@ -480,3 +480,27 @@ mod unix {
         assert_eq!((status.code(), words.as_str()), (Some(141), ""));
     }
 }
+
+#[test]
+fn data_says_what_it_holds_and_previews_repeat() {
+    let folder = TempDir::new().unwrap();
+    let data = data_called(folder.path(), "data");
+    let data = data.to_str().unwrap();
+    let train = json(&["data", data, "--json"]);
+    assert_eq!((&train["images"], &train["size"], &train["split"]), (&96.into(), &serde_json::json!([16, 16, 1]), &"train".into()));
+    assert!(train["classes"].as_array().unwrap().iter().take(4).all(|class| class["images"] == 24), "{train}");
+    assert!((0.1..0.6).contains(&train["mean"][0].as_f64().unwrap()));
+    assert!(done(&["data", data, "--test"]).out.contains("40 images of 16x16x1"));
+    let sheet = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        done(&[&["data", data, "--images", "3", "--out", out.to_str().unwrap(), "--preview"], more].concat());
+        fs::read(out).unwrap()
+    };
+    let views = ["grey_dino_global_1, 2 grey_dino_local", "--seed", "4"];
+    let first = sheet("a.png", &views);
+    assert!(first.starts_with(b"\x89PNG") && first == sheet("b.png", &views));
+    assert_ne!(first, sheet("c.png", &[views[0], "--seed", "5"]));
+    assert_ne!(first, sheet("d.png", &[&views[..], &["--epoch", "1"]].concat()));
+    assert_ne!(sheet("e.png", &["grey_simclr", "--epochs", "2"]), sheet("f.png", &["grey_simclr", "--epochs", "3"]));
+    refused(wgrad().args(["data", data, "--preview", "simclr3"]), &["no preset called \"simclr3\"", "grey_simclr"]);
+}

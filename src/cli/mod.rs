@@ -2,6 +2,7 @@
 
 mod bench;
 mod classifier;
+mod data;
 mod demo;
 mod device;
 mod doctor;
@@ -51,6 +52,7 @@ pub struct Arguments {
 enum Command {
     Info(info::Info),
     Models(models::Models),
+    Data(data::Data),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
@@ -73,6 +75,7 @@ impl Arguments {
         match self.command {
             Command::Info(command) => command.run(),
             Command::Models(command) => command.run(),
+            Command::Data(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
             Command::Bench(command) => command.run(),

@@ -29,7 +29,7 @@ struct Preset {
 enum Kernel {
     /// Of a tenth of the height, and what lies outside.
     Tenth(Edge),
-    /// Pillow's `GaussianBlur`, which cuts nothing off: 13 pixels hold all but 0.2 % of the widest.
+    /// Pillow's `GaussianBlur`, which cuts nothing off: 13 pixels hold all but 0.1 % of the widest.
     Pillow,
 }
 
