@@ -89,7 +89,7 @@ fn folder() -> TempDir {
 #[test]
 fn help_names_every_command_and_misuse_is_code_2() {
     let help = done(&["--help"]).out;
-    for command in ["info", "doctor", "ops", "train", "probe", "eval", "predict", "demo"] {
+    for command in ["info", "doctor", "ops", "train", "probe", "embed", "eval", "predict", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(done(&[command, "--help"]).out.contains("Usage: wgrad"));
     }
@@ -190,6 +190,18 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     assert_eq!(sources, ["trained encoder", "random encoder", "raw pixels"]);
     assert!(linear.iter().all(|row| row["draws"].as_array().unwrap().len() == 2));
     refused(wgrad().args(["eval", text(&out)]), &[text(&out), "wgrad probe"]);
+    let picture = folder.path().join("similarity.png");
+    let said = done(&["similarity", text(&out), "--per-class", "3", "--out", text(&picture)]).out;
+    assert!(said.contains("two views of one image") && fs::read(&picture).unwrap().starts_with(b"\x89PNG"), "{said}");
+    // Its features are drawn, beside the same two.
+    let drawn = folder.path().join("drawn");
+    let embedded = json(&["embed", text(&out), "--method", "pca", "--images", "20", "--thumbnails", "--out", text(&drawn), "--json"]);
+    assert_eq!((embedded["images"].as_i64(), embedded["kmeans"].as_array().unwrap().len()), (Some(20), 3), "{embedded}");
+    done(&["embed", text(&out), "--perplexity", "5", "--iterations", "20", "--out", text(&drawn)]);
+    assert_eq!(files(&drawn), ["pca.csv", "pca.png", "tsne.csv", "tsne.png"]);
+    let table = fs::read_to_string(drawn.join("tsne.csv")).unwrap();
+    assert!(table.starts_with("index,label,class,cluster,x,y\n") && table.lines().count() == 41, "{table}");
+    refused(wgrad().args(["embed", text(&out), "--perplexity", "90", "--out", text(&drawn)]), &["t-SNE", "perplexity of 90", "found 40"]);
     refused(&mut train("simclr", &data, &out, 4), &[text(&out), "holds a run already"]);
     refused(wgrad().args(["train", "supervised", "--resume", "--out", text(&out)]), &["simclr"]);
     // A finished run has nothing left to do.
@@ -467,4 +479,28 @@ mod unix {
         std::io::Read::read_to_string(child.0.stderr.as_mut().unwrap(), &mut words).unwrap();
         assert_eq!((status.code(), words.as_str()), (Some(141), ""));
     }
+}
+
+#[test]
+fn data_says_what_it_holds_and_previews_repeat() {
+    let folder = TempDir::new().unwrap();
+    let data = data_called(folder.path(), "data");
+    let data = data.to_str().unwrap();
+    let train = json(&["data", data, "--json"]);
+    assert_eq!((&train["images"], &train["size"], &train["split"]), (&96.into(), &serde_json::json!([16, 16, 1]), &"train".into()));
+    assert!(train["classes"].as_array().unwrap().iter().take(4).all(|class| class["images"] == 24), "{train}");
+    assert!((0.1..0.6).contains(&train["mean"][0].as_f64().unwrap()));
+    assert!(done(&["data", data, "--test"]).out.contains("40 images of 16x16x1"));
+    let sheet = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        done(&[&["data", data, "--images", "3", "--out", out.to_str().unwrap(), "--preview"], more].concat());
+        fs::read(out).unwrap()
+    };
+    let views = ["grey_dino_global_1, 2 grey_dino_local", "--seed", "4"];
+    let first = sheet("a.png", &views);
+    assert!(first.starts_with(b"\x89PNG") && first == sheet("b.png", &views));
+    assert_ne!(first, sheet("c.png", &[views[0], "--seed", "5"]));
+    assert_ne!(first, sheet("d.png", &[&views[..], &["--epoch", "1"]].concat()));
+    assert_ne!(sheet("e.png", &["grey_simclr", "--epochs", "2"]), sheet("f.png", &["grey_simclr", "--epochs", "3"]));
+    refused(wgrad().args(["data", data, "--preview", "simclr3"]), &["no preset called \"simclr3\"", "grey_simclr"]);
 }

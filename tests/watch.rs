@@ -4,22 +4,22 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wgrad::data::{Dataset, Split};
-use wgrad::error::Error;
+use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
 use wgrad::tensor::Tensor;
-use wgrad::tensor::random::Stream;
+use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::alarm::Collapse;
+use wgrad::train::learner::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::watch::{Figures, Look, Sight};
-use wgrad::train::{Recipe, RunDirectory, Trainer};
+use wgrad::train::{Outcome, Recipe, RunDirectory, Trainer};
 
 fn normal(count: usize, key: u32) -> Vec<f32> {
-    let mut stream = Stream::keyed(key, [1, 2].map(|k: u32| k).into_iter().sum::<u32>(), 0);
+    let mut stream = Stream::new(key, Purpose::Test);
     (0..count).map(|_| stream.normal()).collect()
 }
 
@@ -107,7 +107,8 @@ fn orthonormal(values: &[f32], rank: usize) -> Vec<f64> {
 fn similarities_are_those_of_plain_loops() {
     let gpu = common::gpu();
     let (rows, columns, keys) = (33, 7, 65);
-    let [a, b, queue] = [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
+    let [a, b, queue] =
+        [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
     let sight = Sight {
         embeddings: vec![matrix(&gpu, &a, columns), matrix(&gpu, &b, columns)],
         queue: Some(matrix(&gpu, &queue, columns)),
@@ -163,33 +164,92 @@ fn fashion() -> Arc<Dataset> {
     DATA.get_or_init(|| Arc::new(Recipe::default().open(Split::Test).unwrap())).clone()
 }
 
-/// A short run on 640 images of Fashion-MNIST; what it said, and its lines of metrics.
-fn watched(method: &str, settings: &[&str], folder: &Path) -> (Vec<Collapse>, Vec<Value>) {
-    let mut recipe = Recipe { per_class: 64, batch: 64, epochs: 26, augmentation: "grey_simclr".into(), ..Recipe::defaults(method) };
+/// A run of 200 steps on 320 images of Fashion-MNIST.
+struct Watched {
+    result: Result<Outcome>,
+    said: Vec<Collapse>,
+    lines: Vec<Value>,
+}
+
+fn watched(method: &str, settings: &[&str]) -> Watched {
+    let mut recipe = Recipe { per_class: 32, batch: 32, epochs: 20, ..Recipe::defaults(method) };
     settings.iter().for_each(|setting| recipe.set(setting).unwrap());
-    let gpu = common::gpu();
-    let name = settings.iter().fold(method.to_string(), |name, setting| format!("{name} {setting}"));
-    let run = RunDirectory::create(&folder.join(&name), &recipe, &gpu).unwrap();
+    let (gpu, folder) = (common::gpu(), tempfile::tempdir().unwrap());
+    let run = RunDirectory::create(&folder.path().join("run"), &recipe, &gpu).unwrap();
     let mut trainer = Trainer::new(&gpu, recipe, fashion()).unwrap();
-    trainer.run(Some(&run), Style::Silent, &mut |_| false).unwrap();
+    let result = trainer.run(Some(&run), Style::Silent, &mut |_| false);
+    let lines = lines(&run);
+    println!("{method} {settings:?}: {:?}", lines.iter().rev().find(|line| line["kind"] == "step"));
+    Watched { result, said: trainer.alarm().said().to_vec(), lines }
+}
+
+fn lines(run: &RunDirectory) -> Vec<Value> {
     let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    println!("{name}: {:?}", lines.iter().rev().find(|line| line["kind"] == "step"));
-    (trainer.alarm().said().to_vec(), lines)
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The method whose turn it is in one of two halves, which run side by side.
+fn healthy(half: usize) {
+    for method in METHODS.iter().map(|entry| entry.name).filter(|name| *name != "supervised").skip(half).step_by(2) {
+        let Watched { result, said, lines } = watched(method, if method == "moco" { &["queue=512"] } else { &[] });
+        assert!(result.unwrap().finished);
+        assert_eq!(said, [], "{method}");
+        assert!(lines.iter().all(|line| line["kind"] != "alarm"), "{method}");
+        let steps: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "step").collect();
+        assert_eq!(steps.len(), 10);
+        assert!(steps.iter().all(|line| line["gradient_norm"].as_f64().unwrap() > 0.0), "{method}");
+        if ["simclr", "moco", "moco_v3", "byol", "simsiam", "supcon"].contains(&method) {
+            for key in ["embedding_std", "effective_rank", "positive_similarity", "negative_similarity"] {
+                assert!(steps.iter().all(|line| line[key].is_number()), "{method}: {key}");
+            }
+        }
+        assert_eq!(steps[0]["queue_age"].is_number() && steps[0]["queue_similarity"].is_number(), method == "moco");
+    }
 }
 
 #[test]
 fn healthy_runs_are_left_alone() {
+    healthy(0);
+}
+
+#[test]
+fn more_healthy_runs_are_left_alone() {
+    healthy(1);
+}
+
+#[test]
+fn simsiam_without_stop_gradient_sets_the_alarm_off() {
+    let Watched { result, said, lines } = watched("simsiam", &["stop_gradient=false"]);
+    // It is said, and the run goes on.
+    assert!(result.unwrap().finished);
+    assert_eq!(said, [Collapse::Dimensional]);
+    let events: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "alarm").collect();
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((&event["collapse"], &event["step"]), (&json!("dimensional"), &json!(200)));
+    assert!(event["message"].as_str().unwrap().contains("stop_gradient"), "{event}");
+}
+
+#[test]
+fn moco_without_momentum_sets_the_alarm_off_and_stops_where_its_recipe_says_so() {
+    let settings = ["queue=1024", "teacher.momentum=0", "teacher.momentum_end=0", "stop_on_collapse=true"];
+    let Watched { result, said, lines } = watched("moco", &settings);
+    assert!(matches!(&result, Err(Error::Collapse { message, .. }) if message.contains("teacher.momentum")), "{result:?}");
+    assert_eq!(said, [Collapse::InconsistentQueue]);
+    assert_eq!(lines.last().unwrap()["collapse"], "inconsistent_queue");
+}
+
+/// The norm that metrics show is that of the gradients before they are clipped, also of steps that are replayed.
+#[test]
+fn the_gradients_norm_is_shown() {
     let folder = tempfile::tempdir().unwrap();
-    for method in ["simclr", "moco", "moco_v3", "byol", "simsiam", "supcon"] {
-        let (said, lines) = watched(method, &[], folder.path());
-        assert_eq!(said, [], "{method}");
-        assert!(lines.iter().all(|line| line["kind"] != "alarm"));
-        let steps: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "step").collect();
-        assert_eq!(steps.len(), 13);
-        for key in ["gradient_norm", "embedding_std", "effective_rank", "positive_similarity", "negative_similarity"] {
-            assert!(steps.iter().all(|line| line[key].is_number()), "{method}: {key}");
-        }
-        assert_eq!(steps[0]["queue_age"].is_number() && steps[0]["queue_similarity"].is_number(), method == "moco");
-    }
+    let norms = |clip_norm: f32| -> Vec<f64> {
+        let recipe = Recipe { per_class: 32, batch: 16, epochs: 2, learning_rate: 0.0, clip_norm, ..Recipe::defaults("simclr") };
+        let gpu = common::gpu();
+        let run = RunDirectory::create(&folder.path().join(clip_norm.to_string()), &recipe, &gpu).unwrap();
+        Trainer::new(&gpu, recipe, fashion()).unwrap().run(Some(&run), Style::Silent, &mut |_| false).unwrap();
+        lines(&run).iter().filter_map(|line| line["gradient_norm"].as_f64()).collect()
+    };
+    let plain = norms(0.0);
+    assert!(plain.len() == 2 && plain.iter().all(|norm| *norm > 1e-3) && plain[0] != plain[1], "{plain:?}");
+    assert_eq!(plain, norms(1e-3));
 }

@@ -4,8 +4,11 @@
 // clip:    partials0.. of up to four slabs to control: (norm, factor, 1 where the norm is finite, 0). The gradients are first multiplied by
 //          gradient_scale = scalars[5] (1 / loss scale); norm is that of the scaled gradients; factor = gradient_scale * min(1, max_norm /
 //          (norm + 1e-6)), max_norm = scalars[3], 0: no clipping (PyTorch's clip_grad_norm_). Where the norm is not finite skipped[0] rises.
+//          The last of control is scalars[6], which multiplies all weight decays.
 // blocks:  sums [n / 64] of (values^2, (factor * gradients + decay * values)^2) of each block; a thread owns a block.
 // segment: norms [count, 2]: square roots of the sums of a segment's blocks, whose numbers ascend along the slab; a workgroup owns a segment.
+// block_squares: sums [n / 64] of (0, gradients^2).
+// clip_each: gradients times min(1, max_norm / (gradient_scale * norm + 1e-6)), norm that of their segment; a thread owns a vec4.
 {% include "grid.wgsl" %}
 {% from "lanes.wgsl" import join_lanes %}
 {% if ENTRY == "squares" %}
@@ -74,7 +77,7 @@ fn clip(@builtin(local_invocation_index) lane: u32) {
         store_control(0u, norm);
         store_control(1u, select(0.0, factor, finite));
         store_control(2u, select(0.0, 1.0, finite));
-        store_control(3u, 0.0);
+        store_control(3u, load_scalars(6u));
         store_skipped(0u, load_skipped(0u) + select(1, 0, finite));
     }
 }
@@ -100,9 +103,10 @@ fn blocks(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         let row = load4_table(segment);
         if (row.z != 0.0) {
             let factor = load_control(1u);
+            let decay = load_control(3u) * row.y;
             for (var i = block * 16u; i < block * 16u + 16u; i += 1u) {
                 let w = load4_values(i);
-                let g = factor * load4_gradients(i) + row.y * w;
+                let g = factor * load4_gradients(i) + decay * w;
                 values += dot(w, w);
                 gradients += dot(g, g);
             }
@@ -110,6 +114,51 @@ fn blocks(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     }
     store_sums(2u * block, values);
     store_sums(2u * block + 1u, gradients);
+}
+{% elif ENTRY == "block_squares" %}
+{{ input(0, "gradients", type="f32", width=4) }}
+{{ input(1, "segments", type="i32") }}
+{{ input(2, "table", type="f32", width=4) }}
+{{ output(3, "sums", type="f32") }}
+{{ params("blocks: u32, count: u32") }}
+
+@compute @workgroup_size(64)
+fn block_squares(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let block = group_index(wid, nwg) * 64u + lane;
+    if (block >= p.blocks) {
+        return;
+    }
+    let segment = u32(load_segments(block));
+    var sum = 0.0;
+    if (segment < p.count && load4_table(min(segment, p.count - 1u)).z != 0.0) {
+        for (var i = block * 16u; i < block * 16u + 16u; i += 1u) {
+            let g = load4_gradients(i);
+            sum += dot(g, g);
+        }
+    }
+    store_sums(2u * block, 0.0);
+    store_sums(2u * block + 1u, sum);
+}
+{% elif ENTRY == "clip_each" %}
+{{ inout(0, "gradients", type="f32", width=4) }}
+{{ input(1, "segments", type="i32") }}
+{{ input(2, "table", type="f32", width=4) }}
+{{ input(3, "scalars", type="f32") }}
+{{ input(4, "norms", type="f32") }}
+{{ params("n4: u32, count: u32, max_norm: f32") }}
+
+@compute @workgroup_size(64)
+fn clip_each(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(wid, nwg) * 64u + lane;
+    if (i >= p.n4) {
+        return;
+    }
+    let segment = u32(load_segments(i >> 4u));
+    if (segment >= p.count || load4_table(min(segment, p.count - 1u)).z == 0.0) {
+        return;
+    }
+    let norm = load_norms(2u * segment + 1u) * load_scalars(5u);
+    store4_gradients(i, load4_gradients(i) * min(1.0, p.max_norm / (norm + 1e-6)));
 }
 {% else %}
 {{ input(0, "sums", type="f32") }}

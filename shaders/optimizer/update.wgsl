@@ -2,7 +2,7 @@
 //
 // values, gradients and states [4 * n4]; blocks of 64 elements belong to a segment (a parameter): segments [n / 64]. table [count] of
 // (learning-rate multiplier, weight decay, active, 1 where LARS leaves the gradient as it is). scalars: (lr, 1 - beta1^t, 1 - beta2^t, ..).
-// control: (norm, factor of the gradients, 1 where the step is taken, ..). Values and states of a step not taken, or of a segment that is
+// control: (norm, factor of the gradients, 1 where the step is taken, factor of the decays). Values and states of a step not taken, or of a segment that is
 // not active, are not written; their gradients may be anything. A segment outside the table gives NaN.
 // A thread owns one vec4.
 //
@@ -44,13 +44,14 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         return;
     }
     let lr = load_scalars(0u) * row.x;
+    let decay = load_control(3u) * row.y;
     var w = load4_values(i);
     var g = load4_gradients(i) * load_control(1u);
 {% if RULE == "adam" %}
     if (p.c != 0.0) {
-        w *= 1.0 - lr * row.y;
+        w *= 1.0 - lr * decay;
     } else {
-        g += row.y * w;
+        g += decay * w;
     }
     let m = p.a * load4_first(i) + (1.0 - p.a) * g;
     let v = p.b * load4_second(i) + (1.0 - p.b) * g * g;
@@ -58,7 +59,7 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     store4_first(i, m);
     store4_second(i, v);
 {% else %}
-    g += row.y * w;
+    g += decay * w;
 {% if RULE == "sgd" and STATES == 0 %}
     w -= lr * g;
 {% elif RULE == "sgd" %}

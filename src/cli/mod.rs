@@ -2,9 +2,11 @@
 
 mod bench;
 mod classifier;
+mod data;
 mod demo;
 mod device;
 mod doctor;
+mod embed;
 mod eval;
 mod info;
 mod models;
@@ -13,6 +15,7 @@ mod output;
 mod predict;
 mod probe;
 mod profile;
+mod similarity;
 mod table;
 mod train;
 mod tune;
@@ -49,11 +52,14 @@ pub struct Arguments {
 enum Command {
     Info(info::Info),
     Models(models::Models),
+    Data(data::Data),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
     Train(train::Train),
     Probe(probe::Probe),
+    Similarity(similarity::Similarity),
+    Embed(embed::Embed),
     Eval(eval::Eval),
     Predict(predict::Predict),
     Demo(demo::Demo),
@@ -69,11 +75,14 @@ impl Arguments {
         match self.command {
             Command::Info(command) => command.run(),
             Command::Models(command) => command.run(),
+            Command::Data(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Similarity(command) => command.run(),
+            Command::Embed(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Demo(command) => command.run(),

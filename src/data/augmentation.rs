@@ -304,6 +304,16 @@ mod tests {
     }
 
     #[test]
+    fn every_preset_keeps_values_between_0_and_1() {
+        let gpu = gpu();
+        for (size, channels, pipeline) in pipelines(3) {
+            let images = pipeline.apply(&batch(&gpu, size, &[0, 1, 2, 3, 4, 5, 6, 7], channels), 0, 0).unwrap();
+            // Sums of weights are 1 up to rounding.
+            assert!(images.to_vec::<f32>().unwrap().iter().all(|v| (0.0..=1.0 + 1e-6).contains(v)), "{pipeline:?}");
+        }
+    }
+
+    #[test]
     fn the_same_step_twice_draws_twice() {
         let gpu = gpu();
         let batch = batch(&gpu, [4, 4, 1], &(0..64).collect::<Vec<_>>(), 1);

@@ -11,7 +11,7 @@ struct Preset {
     name: &'static str,
     scale: [f32; 2],
     interpolation: Interpolation,
-    /// Of the sides of the other views: 96 of 224 pixels, 3/7, for DINO's local ones.
+    /// Of the sides of the other views: 96 of 224 pixels, 3/7, for DINO's local ones; rounded up to a multiple of 4, as patches need.
     local: bool,
     style: JitterStyle,
     /// Brightness, contrast, saturation, hue; with chance 0.8.
@@ -29,7 +29,7 @@ struct Preset {
 enum Kernel {
     /// Of a tenth of the height, and what lies outside.
     Tenth(Edge),
-    /// Pillow's `GaussianBlur`, which cuts nothing off: 13 pixels hold all but 0.2 % of the widest.
+    /// Pillow's `GaussianBlur`, which cuts nothing off: 13 pixels hold all but 0.1 % of the widest.
     Pillow,
 }
 
@@ -100,7 +100,7 @@ const VIEWS: [Preset; 22] = [
 
 impl Preset {
     fn steps(self, size: [usize; 2]) -> Vec<Step> {
-        let [height, width] = if self.local { size.map(|side| (side * 3).div_ceil(7)) } else { size };
+        let [height, width] = if self.local { size.map(|side| (side * 3).div_ceil(7).next_multiple_of(4)) } else { size };
         let [brightness, contrast, saturation, hue] = self.jitter;
         let (kernel, edge) = match self.kernel {
             Kernel::Tenth(edge) => (GaussianBlur::kernel_for(height), edge),
@@ -156,7 +156,7 @@ impl Augmentation {
     /// | `solo_symmetric_weak` | MoCo v2+, SimSiam | 0.08-1, bicubic | 0.4, 0.4, 0.4, 0.1 | 0.2 | 0.5 | |
     /// | `solo_asymmetric_a`, `solo_asymmetric_b` | BYOL, DINO, MoCo v3 | 0.08-1, bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | | 0, 0.2 |
     /// | `dino_global_1`, `dino_global_2` | [facebookresearch/dino] | 0.4-1, bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | 1, 0.1 | 0, 0.2 |
-    /// | `dino_local` | the same | 0.05-0.4 to 3/7 of the sides, bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | 0.5 | |
+    /// | `dino_local` | the same | 0.05-0.4 to 3/7 of the sides (up to a multiple of 4), bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | 0.5 | |
     /// | `grey_simclr` | ours, for small grey images | 0.3-1 | 0.4, 0.4 | | | |
     /// | `grey_byol_a`, `grey_byol_b` | ours | 0.3-1 | 0.4, 0.4 | | 1, 0.1; H/10 | 0, 0.2 |
     /// | `grey_dino_global_1`, `grey_dino_global_2` | ours | 0.4-1 | 0.4, 0.4 | | 1, 0.1; H/10 | 0, 0.2 |

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+pub use crate::ops::augment::Interpolation;
 
 /// How a picture becomes a square of a size: timm's `resize`, `crop_pct`, `crop_mode`, `interpolation`, `mean` and `std`.
 ///
@@ -22,17 +23,6 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Of red, green and blue.
     pub std: [f32; 3],
-}
-
-/// The filter that scales a picture, widened where it shrinks, as Pillow's are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
-pub enum Interpolation {
-    /// A triangle.
-    #[default]
-    Bilinear,
-    /// Keys' cubic with a = -0.5.
-    Bicubic,
 }
 
 impl Preprocessing {

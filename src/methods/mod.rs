@@ -3,25 +3,37 @@
 //! A method is a file of about a page: a configuration, the networks, the loss, and what is updated after the step. All of them
 //! are made by one call ([`Configured::new`]) from a home of parameters, a function that builds the encoder, and a [`Setting`].
 
+mod autoencoder;
 mod byol;
+mod dino;
 mod embedder;
+mod jigsaw;
+mod mae;
 mod moco;
 mod moco_v3;
+mod rotation;
 mod setting;
 mod simclr;
 mod simsiam;
 mod supcon;
 mod supervised;
+mod vae;
 
+pub use autoencoder::{Autoencoder, AutoencoderConfig};
 pub use byol::{Byol, ByolConfig};
+pub use dino::{Dino, DinoConfig, pairs};
 pub use embedder::{Embedder, Teacher, TeacherConfig};
+pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
+pub use mae::{Mae, MaeConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};
+pub use rotation::{Rotation, RotationConfig, rotations};
 pub use setting::{Build, Clock, Configured, Setting};
 pub use simclr::{SimClr, SimClrConfig};
 pub use simsiam::{SimSiam, SimSiamConfig};
 pub use supcon::{SupCon, SupConConfig};
 pub use supervised::{Supervised, SupervisedConfig};
+pub use vae::{Vae, VaeConfig};
 
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;

@@ -45,8 +45,7 @@ impl SmallCnn {
 
 impl Module for SmallCnn {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let step = |x: Tensor, (conv, norm): &(Conv2d, BatchNorm)| norm.forward_behind(conv, &x, None, mode);
-        self.layers.iter().try_fold(x.clone(), step)?.global_avg_pool2d()
+        self.forward_features(x, mode)?.global_avg_pool2d()
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -62,5 +61,10 @@ impl Module for SmallCnn {
 impl Backbone for SmallCnn {
     fn features(&self) -> usize {
         self.features
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let step = |x: Tensor, (conv, norm): &(Conv2d, BatchNorm)| norm.forward_behind(conv, &x, None, mode);
+        self.layers.iter().try_fold(x.clone(), step)
     }
 }

@@ -21,7 +21,18 @@ pub enum LastNorm {
     Fixed,
 }
 
-/// A projector or predictor: linear layers with ReLU between them.
+/// What stands between linear layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadActivation {
+    /// max(x, 0)
+    #[default]
+    Relu,
+    /// x Phi(x), exact.
+    Gelu,
+}
+
+/// A projector or predictor: linear layers with an activation between them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpConfig {
@@ -37,11 +48,24 @@ pub struct MlpConfig {
     pub last_norm: LastNorm,
     /// Linear layers have a bias.
     pub bias: bool,
+    /// What stands between them.
+    pub activation: HeadActivation,
+    /// Weights start normal with this standard deviation and biases as 0 (DINO's 0.02); 0 for PyTorch's initial values.
+    pub init_std: f32,
 }
 
 impl Default for MlpConfig {
     fn default() -> Self {
-        Self { layers: 2, hidden: 64, outputs: 32, norm: false, last_norm: LastNorm::None, bias: true }
+        Self {
+            layers: 2,
+            hidden: 64,
+            outputs: 32,
+            norm: false,
+            last_norm: LastNorm::None,
+            bias: true,
+            activation: HeadActivation::Relu,
+            init_std: 0.0,
+        }
     }
 }
 
@@ -60,15 +84,16 @@ impl MlpConfig {
 /// Features `[N, inputs]` to `[N, outputs]`.
 pub struct Mlp {
     layers: Vec<(Linear, Option<BatchNorm>)>,
+    activation: HeadActivation,
 }
 
 impl Mlp {
-    /// Makes the layers in the scope `params`, by their numbers: `0`, batch norm `1`, ReLU without a name, and so on.
+    /// Makes the layers in the scope `params`, by their numbers: `0`, batch norm `1`, an activation without a name, and so on.
     ///
     /// # Errors
     /// [`Error::Argument`] for a head without layers or units; out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, inputs: usize, config: &MlpConfig) -> Result<Self> {
-        let MlpConfig { layers: count, hidden, outputs, norm, last_norm, bias } = *config;
+        let MlpConfig { layers: count, hidden, outputs, norm, last_norm, bias, activation, init_std } = *config;
         if count == 0 || outputs == 0 || (count > 1 && hidden == 0) {
             return Err(Error::argument(params.name(), format!("a head needs layers and units, found {config:?}")));
         }
@@ -77,17 +102,19 @@ impl Mlp {
             let last = index + 1 == count;
             let units = if last { outputs } else { hidden };
             let normed = if last { last_norm != LastNorm::None } else { norm };
-            let init = Init::fan_in(width);
-            let linear = Linear::with(params, &number.to_string(), width, units, bias, init, init)?;
-            let activation = if last { Activation::None } else { Activation::Relu };
-            let config = BatchNormConfig { activation, affine: !last || last_norm == LastNorm::Affine, ..Default::default() };
+            let fan_in = Init::fan_in(width);
+            let [init, bias_init] = if init_std > 0.0 { [Init::Normal { std: init_std }, Init::ZEROS] } else { [fan_in, fan_in] };
+            let linear = Linear::with(params, &number.to_string(), width, units, bias, init, bias_init)?;
+            // ReLU is part of the batch norm's kernel.
+            let fused = if last || activation != HeadActivation::Relu { Activation::None } else { Activation::Relu };
+            let config = BatchNormConfig { activation: fused, affine: !last || last_norm == LastNorm::Affine, ..Default::default() };
             let norm = normed.then(|| BatchNorm::new(params, &(number + 1).to_string(), units, config)).transpose()?;
-            // Linear, batch norm where there is one, ReLU.
+            // Linear, batch norm where there is one, activation.
             number += 2 + usize::from(normed);
             width = units;
             layers.push((linear, norm));
         }
-        Ok(Self { layers })
+        Ok(Self { layers, activation })
     }
 
     /// One with as many outputs as inputs, whatever `config` says of them.
@@ -104,10 +131,11 @@ impl Module for Mlp {
         let last = self.layers.len().saturating_sub(1);
         self.layers.iter().enumerate().try_fold(x.clone(), |x, (index, (linear, norm))| {
             let y = linear.forward(&x, mode)?;
-            match norm {
-                Some(norm) => norm.forward(&y, mode),
-                None if index < last => y.relu(),
-                None => Ok(y),
+            let y = norm.as_ref().map_or(Ok(y.clone()), |norm| norm.forward(&y, mode))?;
+            match self.activation {
+                HeadActivation::Relu if index < last && norm.is_none() => y.relu(),
+                HeadActivation::Gelu if index < last => y.gelu(),
+                _ => Ok(y),
             }
         })
     }

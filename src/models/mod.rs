@@ -2,10 +2,13 @@
 
 pub mod architecture;
 mod cnn;
+mod decoder;
 mod heads;
 pub mod mobilenet;
 mod pixels;
+mod positions;
 mod preprocessing;
+mod prototypes;
 mod resnet;
 pub mod torchvision;
 mod vit;
@@ -13,11 +16,14 @@ mod weights;
 
 pub use architecture::{Architecture, MODELS, Model, ModelOptions, model};
 pub use cnn::{SmallCnn, SmallCnnConfig};
-pub use heads::{LastNorm, Mlp, MlpConfig};
+pub use decoder::{ImageDecoder, ImageDecoderConfig};
+pub use heads::{HeadActivation, LastNorm, Mlp, MlpConfig};
 pub use mobilenet::{MobileNet, MobileNetConfig};
 pub use pixels::Pixels;
 pub use preprocessing::preprocessing;
+pub use prototypes::Prototypes;
 pub use resnet::{ResNet, ResNetConfig};
+pub(crate) use vit::Block as VitBlock;
 pub use vit::{Vit, VitConfig};
 
 use crate::error::Result;
@@ -28,6 +34,21 @@ use crate::tensor::{Shape, Tensor};
 pub trait Backbone: Module {
     /// The number of features D.
     fn features(&self) -> usize;
+
+    /// Images `[N, H, W, C]` to the maps `[N, h, w, K]` that features are pooled from (timm's name). A network that has none gives its
+    /// features as maps of one pixel.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let features = self.forward(x, mode)?;
+        features.reshape(&[features.shape().dim(0), 1, 1, self.features()])
+    }
+
+    /// This network, where it is a vision transformer.
+    fn vit(&self) -> Option<&Vit> {
+        None
+    }
 
     /// Probability of dropout between features and classifier.
     fn drop_rate(&self) -> f32 {
@@ -102,6 +123,14 @@ impl Module for Box<dyn Backbone> {
 impl Backbone for Box<dyn Backbone> {
     fn features(&self) -> usize {
         self.as_ref().features()
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.as_ref().forward_features(x, mode)
+    }
+
+    fn vit(&self) -> Option<&Vit> {
+        self.as_ref().vit()
     }
 
     fn drop_rate(&self) -> f32 {

@@ -178,9 +178,7 @@ impl ResNet {
 
 impl Module for ResNet {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.stem.forward(x, mode)?;
-        let x = self.pool.map_or(Ok(x.clone()), |window| x.max_pool2d(window))?;
-        self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?.global_avg_pool2d()
+        self.forward_features(x, mode)?.global_avg_pool2d()
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -202,6 +200,12 @@ impl Module for ResNet {
 impl Backbone for ResNet {
     fn features(&self) -> usize {
         self.features
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let x = self.stem.forward(x, mode)?;
+        let x = self.pool.map_or(Ok(x.clone()), |window| x.max_pool2d(window))?;
+        self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
     }
 
     fn drop_rate(&self) -> f32 {

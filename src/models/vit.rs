@@ -2,6 +2,7 @@
 //! norms before the layers. Names and initial values are timm's.
 
 use super::Backbone;
+use super::positions::Positions;
 use crate::error::{Error, Result};
 use crate::nn::layers::Conv2dConfig;
 use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
@@ -13,7 +14,7 @@ use crate::tensor::{Shape, Tensor};
 pub struct VitConfig {
     /// Channels of the images.
     pub channels: usize,
-    /// Height and width of the images: the position embeddings are made for them.
+    /// Height and width of the images: the position embeddings are made for them, and interpolated for others.
     pub size: [usize; 2],
     /// Side of a patch.
     pub patch: usize,
@@ -34,9 +35,10 @@ pub struct VitConfig {
 }
 
 impl VitConfig {
-    /// The network called `tiny`, `small`, `base` or `large` for square images; `None` for another name.
+    /// The network called `tiny`, `small`, `base` or `large`, or our own `mini` for small images, for square images; `None` for another name.
     pub fn named(name: &str, patch: usize, resolution: usize) -> Option<Self> {
         let (features, depth, heads) = match name {
+            "mini" => (64, 3, 4),
             "tiny" => (192, 12, 3),
             "small" => (384, 12, 6),
             "base" => (768, 12, 12),
@@ -66,7 +68,8 @@ fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Res
     Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)
 }
 
-struct Block {
+/// One block: attention and two linear layers, each behind a norm and beside a shortcut.
+pub(crate) struct Block {
     norm1: LayerNorm,
     qkv: Linear,
     proj: Linear,
@@ -78,7 +81,8 @@ struct Block {
 }
 
 impl Block {
-    fn new(params: &Parameters, config: &VitConfig, number: usize) -> Result<Self> {
+    /// Block `number` of `config.depth`, in the scope `params`.
+    pub(crate) fn new(params: &Parameters, config: &VitConfig, number: usize) -> Result<Self> {
         let (features, hidden) = (config.features, config.features * config.mlp_ratio);
         let rate = config.drop_path * number as f32 / config.depth.saturating_sub(1).max(1) as f32;
         Ok(Self {
@@ -125,6 +129,7 @@ impl Module for Block {
 pub struct Vit {
     class: Parameter,
     positions: Parameter,
+    resized: Positions,
     patches: Conv2d,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -151,18 +156,45 @@ impl Vit {
         let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;
         let norm = LayerNorm::new(params, "norm", features, config.eps)?;
         let names = ["cls_token", "pos_embed"].map(|name| params.scope(name).name().into());
-        Ok(Self { class, positions, patches, blocks, norm, config: *config, names })
+        let resized = Positions::of([h / patch, w / patch]);
+        Ok(Self { class, positions, resized, patches, blocks, norm, config: *config, names })
+    }
+
+    /// How it was made.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Images `[N, H, W, C]` as tokens `[N, L, D]`, one a patch, row by row, with their positions added.
+    ///
+    /// # Errors
+    /// Images of another size than the network's; out of memory.
+    pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (n, d) = (self.batch(images.shape())?, self.config.features);
+        let patches = self.patches.forward(images, mode)?.reshape(&[n as isize, -1, d as isize])?;
+        let count = patches.shape().dim(1);
+        patches.add(&self.positions.tensor(mode)?.slice(1, 1, 1 + count)?)
+    }
+
+    /// Any of an image's tokens `[N, L, D]`, with the class token before them, through all blocks and the norm: `[N, 1 + L, D]`.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub fn encode(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
+        let class = self.class.tensor(mode)?.add(&self.positions.tensor(mode)?.slice(1, 0, 1)?)?;
+        let class = class.expand(&[tokens.shape().dim(0), 1, self.config.features])?;
+        let x = Tensor::concat(&[&class, tokens], 1)?;
+        self.norm.forward(&self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?, mode)
     }
 
     /// The batch of images of that shape.
     fn batch(&self, images: &Shape) -> Result<usize> {
-        let VitConfig { channels, size: [h, w], .. } = self.config;
+        let VitConfig { channels, patch, .. } = self.config;
         match images.array::<4>() {
-            Some([n, height, width, c]) if [height, width, c] == [h, w, channels] => Ok(n),
-            _ => Err(Error::shape(
-                "vit",
-                format!("images {images} must be [N, {h}, {w}, {channels}]: its position embeddings are for that size"),
-            )),
+            Some([n, h, w, c]) if c == channels && [h, w].iter().all(|side| *side > 0 && side.is_multiple_of(patch)) => Ok(n),
+            _ => {
+                Err(Error::shape("vit", format!("images {images} must be [N, H, W, {channels}] with sides that are multiples of {patch}")))
+            }
         }
     }
 }
@@ -170,9 +202,11 @@ impl Vit {
 impl Module for Vit {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let (n, d) = (self.batch(x.shape())?, self.config.features);
-        let patches = self.patches.forward(x, mode)?.reshape(&[n as isize, -1, d as isize])?;
+        let maps = self.patches.forward(x, mode)?;
+        let positions = self.resized.resized(&self.positions.tensor(mode)?, [maps.shape().dim(1), maps.shape().dim(2)])?;
+        let patches = maps.reshape(&[n as isize, -1, d as isize])?;
         let class = self.class.tensor(mode)?.expand(&[n, 1, d])?;
-        let x = Tensor::concat(&[&class, &patches], 1)?.add(&self.positions.tensor(mode)?)?;
+        let x = Tensor::concat(&[&class, &patches], 1)?.add(&positions)?;
         let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?;
         self.norm.forward(&x.slice(1, 0, 1)?.reshape(&[n, d])?, mode)
     }
@@ -183,7 +217,8 @@ impl Module for Vit {
         let tokens = Shape::from([n, 1 + maps.dim(1) * maps.dim(2), d]);
         let [class, positions] = &self.names;
         summary.push(class, &Shape::from([n, 1, d]), d, 0);
-        summary.push(positions, &tokens, tokens.dim(1) * d, 0);
+        let [h, w] = self.config.size.map(|side| side / self.config.patch);
+        summary.push(positions, &tokens, (1 + h * w) * d, 0);
         self.blocks.iter().try_fold(tokens, |shape, block| block.summarize(&shape, summary))?;
         self.norm.summarize(&Shape::from([n, d]), summary)
     }
@@ -192,6 +227,16 @@ impl Module for Vit {
 impl Backbone for Vit {
     fn features(&self) -> usize {
         self.config.features
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let VitConfig { size: [h, w], patch, features, .. } = self.config;
+        let (n, rows, columns) = (self.batch(x.shape())?, h / patch, w / patch);
+        self.encode(&self.embed(x, mode)?, mode)?.slice(1, 1, 1 + rows * columns)?.reshape(&[n, rows, columns, features])
+    }
+
+    fn vit(&self) -> Option<&Vit> {
+        Some(self)
     }
 
     fn drop_rate(&self) -> f32 {

@@ -19,6 +19,7 @@ pub mod elementwise;
 pub mod layout;
 pub mod linear;
 pub mod loss;
+pub mod manifold;
 pub mod normalization;
 pub mod optimizer;
 pub mod pooling;

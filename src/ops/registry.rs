@@ -1,7 +1,9 @@
 //! Every operator of the crate, one line each.
 
 pub use super::entry::Entry;
-use super::{augment, contrastive, convolution, elementwise, layout, linear, loss, normalization, optimizer, pooling, reduction, softmax};
+use super::{
+    augment, contrastive, convolution, elementwise, layout, linear, loss, manifold, normalization, optimizer, pooling, reduction, softmax,
+};
 
 /// All operators.
 pub fn registry() -> Vec<Entry> {
@@ -13,6 +15,7 @@ pub fn registry() -> Vec<Entry> {
     entries.extend(layout::entries());
     entries.extend(linear::entries());
     entries.extend(loss::entries());
+    entries.extend(manifold::entries());
     entries.extend(normalization::entries());
     entries.extend(optimizer::entries());
     entries.extend(pooling::entries());

@@ -29,13 +29,22 @@ pub struct Common {
     pub exclude_depthwise: bool,
     /// Gradients whose global norm is larger are scaled down to it (PyTorch's `clip_grad_norm_`).
     pub clip_norm: Option<f32>,
+    /// Each parameter's gradient whose own norm is larger is scaled down to it, before that (DINO's `clip_grad`).
+    pub clip_each: Option<f32>,
     /// Gradients are multiplied by this first: 1 / loss scale.
     pub gradient_scale: f32,
 }
 
 impl Default for Common {
     fn default() -> Self {
-        Self { weight_decay: 0.0, exclude_bias_and_norm: false, exclude_depthwise: false, clip_norm: None, gradient_scale: 1.0 }
+        Self {
+            weight_decay: 0.0,
+            exclude_bias_and_norm: false,
+            exclude_depthwise: false,
+            clip_norm: None,
+            clip_each: None,
+            gradient_scale: 1.0,
+        }
     }
 }
 
@@ -59,6 +68,14 @@ pub trait Optimizer {
         self.step_with(gradients, learning_rate.into())
     }
 
+    /// Weight decay by a schedule, from the next step on: `decay` takes the place of [`Common::weight_decay`], for the same parameters.
+    ///
+    /// # Errors
+    /// Out of memory; an optimizer that cannot.
+    fn schedule_weight_decay(&mut self, _decay: Scalar) -> Result<()> {
+        Err(Error::argument("weight_decay", "this optimizer has no schedule for it"))
+    }
+
     /// The state to keep in a checkpoint, by name. Writing into these tensors restores it.
     ///
     /// # Errors
@@ -79,6 +96,10 @@ pub trait Optimizer {
 impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()> {
         (**self).step_with(gradients, learning_rate)
+    }
+
+    fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
+        (**self).schedule_weight_decay(decay)
     }
 
     fn state(&mut self) -> Result<Vec<(String, Tensor)>> {

@@ -39,6 +39,10 @@ macro_rules! optimizer {
                 self.slabs.step(gradients, scalars, || $rule(&config), $norms)
             }
 
+            fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
+                self.slabs.schedule_weight_decay(decay)
+            }
+
             fn state(&mut self) -> Result<Vec<(String, Tensor)>> {
                 self.slabs.state()
             }

@@ -1,4 +1,4 @@
-//! Learning-rate schedules: a rate for each step, counted from 0.
+//! Schedules of learning rates, and of whatever else varies over a run: a number for each step, counted from 0.
 
 use crate::error::{Error, Result};
 
@@ -25,6 +25,18 @@ pub enum Schedule {
         rate: f32,
         /// The last rate.
         end: f32,
+        /// Steps of the run.
+        steps: u64,
+    },
+    /// DINO's (Caron et al. 2021): a straight line from 0 to `rate` over the first `warm_up` steps, both ends included, then half a cosine
+    /// from `rate` to `end` over the other steps. (BYOL's authors rise by `step / warm_up`, lightly by `(step + 1) / warm_up`.)
+    WarmUpCosine {
+        /// The peak.
+        rate: f32,
+        /// The last rate.
+        end: f32,
+        /// Steps before the peak.
+        warm_up: u64,
         /// Steps of the run.
         steps: u64,
     },
@@ -63,6 +75,22 @@ impl Schedule {
         }
     }
 
+    /// A cosine that rises over the first `warm_up` steps and ends at `end`; any other schedule only where both are 0.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another schedule, or a warm-up longer than the run.
+    pub fn with_warm_up(self, warm_up: u64, end: f32) -> Result<Self> {
+        match self {
+            Schedule::Cosine { steps, .. } if warm_up > steps => {
+                Err(Error::argument("warm_up", format!("{warm_up} steps of warm-up are more than the run's {steps}")))
+            }
+            Schedule::Cosine { rate, steps, .. } if warm_up > 0 => Ok(Schedule::WarmUpCosine { rate, end, warm_up, steps }),
+            Schedule::Cosine { rate, steps, .. } => Ok(Schedule::Cosine { rate, end, steps }),
+            _ if warm_up == 0 && end == 0.0 => Ok(self),
+            _ => Err(Error::argument("schedule", "only cosine has a warm-up and a minimum")),
+        }
+    }
+
     /// The learning rate of `step`; beyond the last step, the last rate.
     pub fn rate(&self, step: u64) -> f32 {
         match *self {
@@ -71,6 +99,11 @@ impl Schedule {
             Schedule::Cosine { rate, end, steps } => {
                 let part = step.min(steps) as f64 / steps.max(1) as f64;
                 half_cosine(f64::from(rate), f64::from(end), part) as f32
+            }
+            Schedule::WarmUpCosine { rate, warm_up, .. } if step < warm_up => rate * step as f32 / warm_up.saturating_sub(1).max(1) as f32,
+            Schedule::WarmUpCosine { rate, end, warm_up, steps } => {
+                let steps = steps.saturating_sub(warm_up);
+                Schedule::Cosine { rate, end, steps }.rate(step - warm_up)
             }
             Schedule::OneCycle { rate, steps, warm_up } => {
                 let rate = f64::from(rate);
@@ -110,6 +143,30 @@ mod tests {
             assert!((got - want).abs() < 1e-6, "step {step}: {got}, expected {want}");
         }
         assert_eq!(schedule.rate(500), schedule.rate(9));
+    }
+
+    /// `cosine_scheduler(0.5, 1e-6, epochs, 25, warmup_epochs)` of DINO's `utils.py`, in float64, for 4 epochs and 1 of warm-up, 2 and none,
+    /// at steps 0, W - 1, W, K / 2 and K - 1.
+    #[test]
+    fn warm_up_and_cosine_are_dinos() {
+        let table = |schedule: Schedule, steps: [u64; 5]| steps.map(|step| schedule.rate(step));
+        let close =
+            |found: [f32; 5], expected: [f32; 5]| assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-7), "{found:?}");
+        let cosine = |steps| Schedule::named("cosine", 0.5, steps).unwrap();
+        close(table(cosine(100).with_warm_up(25, 1e-6).unwrap(), [0, 24, 25, 50, 99]), [0.0, 0.5, 0.5, 0.375_000_25, 0.000_220_292]);
+        close(
+            table(cosine(50).with_warm_up(0, 1e-6).unwrap(), [0, 1, 2, 25, 49]),
+            [0.5, 0.499_506_7, 0.498_028_7, 0.250_000_5, 0.000_494_317],
+        );
+        // Its weight decay, and its teacher's momentum: np.linspace has one point where the warm-up is a single step.
+        close(
+            table(Schedule::Cosine { rate: 0.04, end: 0.4, steps: 100 }, [0, 24, 25, 50, 99]),
+            [0.04, 0.088_785_65, 0.092_720_78, 0.22, 0.399_911_18],
+        );
+        assert_eq!([0, 1].map(|step| cosine(10).with_warm_up(1, 0.0).unwrap().rate(step)), [0.0, 0.5]);
+        assert!(cosine(10).with_warm_up(11, 0.0).unwrap_err().to_string().contains("11 steps of warm-up"));
+        assert!(Schedule::one_cycle(0.5, 10).with_warm_up(1, 0.0).unwrap_err().to_string().contains("only cosine"));
+        assert_eq!(Schedule::one_cycle(0.5, 10).with_warm_up(0, 0.0).unwrap(), Schedule::one_cycle(0.5, 10));
     }
 
     #[test]

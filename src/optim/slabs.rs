@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::nn::parameters::resized;
 use crate::nn::{Kind, Parameters, Role, Slot};
-use crate::ops::Operator;
-use crate::ops::apply_one;
+use crate::ops::optimizer::clip_each::ClipEach;
 use crate::ops::optimizer::clip_norm::clip_norm;
 use crate::ops::optimizer::segment_norms::SegmentNorms;
 use crate::ops::optimizer::{BLOCK, Scalars, Segment, Slab, update};
+use crate::ops::{Operator, apply, apply_one};
 use crate::tensor::{DType, Tensor};
 
 /// One chunk of the parameters' values with all that belongs to it.
@@ -28,6 +28,8 @@ struct Chunk {
 pub(super) struct Slabs {
     params: Parameters,
     common: Common,
+    /// Takes the place of the weight decay in `common`.
+    decay: Option<Scalar>,
     state_names: &'static [&'static str],
     revision: u64,
     slots: Vec<Slot>,
@@ -47,6 +49,7 @@ impl Slabs {
         let mut slabs = Self {
             params: params.clone(),
             common,
+            decay: None,
             state_names,
             revision: u64::MAX,
             slots: Vec::new(),
@@ -60,6 +63,11 @@ impl Slabs {
         // All that training keeps is there before its first step, which so needs as much memory as the others.
         slabs.refresh()?;
         Ok(slabs)
+    }
+
+    pub(super) fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
+        self.decay = Some(decay);
+        self.write_tables()
     }
 
     /// The number of the step about to be taken, from 1.
@@ -132,7 +140,9 @@ impl Slabs {
                 let (Some(slot), Some(present)) = (self.slots.get(*index), self.present.get(*index)) else { return [0.0; 4] };
                 let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
                 let depthwise = self.common.exclude_depthwise && slot.role == Role::Value(Kind::Depthwise);
-                let weight_decay = if spared || depthwise { 0.0 } else { self.common.weight_decay * slot.weight_decay };
+                // A scheduled one is multiplied inside the kernels.
+                let decay = if self.decay.is_some() { 1.0 } else { self.common.weight_decay };
+                let weight_decay = if spared || depthwise { 0.0 } else { decay * slot.weight_decay };
                 Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }
                     .to_array()
             };
@@ -173,9 +183,13 @@ impl Slabs {
     ) -> Result<()> {
         self.refresh()?;
         self.gather(gradients)?;
-        let Common { clip_norm: most, gradient_scale, .. } = self.common;
-        let scalars = Scalars { max_norm: most.unwrap_or(0.0).into(), gradient_scale: gradient_scale.into(), ..scalars };
+        let Common { clip_norm: most, clip_each, gradient_scale, .. } = self.common;
+        let weight_decay = self.decay.clone().unwrap_or_else(|| 1.0.into());
+        let scalars = Scalars { max_norm: most.unwrap_or(0.0).into(), gradient_scale: gradient_scale.into(), weight_decay, ..scalars };
         self.scalars.write_scalars(&scalars.to_array())?;
+        for (chunk, max_norm) in self.chunks.iter().flat_map(|chunk| clip_each.map(|max_norm| (chunk, max_norm))) {
+            apply(ClipEach { max_norm }, &[&chunk.gradients, &chunk.segments, &chunk.table, &self.scalars])?;
+        }
         let sums: Vec<[&Tensor; 3]> = self.chunks.iter().map(|c| [&c.gradients, &c.segments, &c.table]).collect();
         let control = clip_norm(&sums, &self.scalars, &self.skipped)?;
         for (values, chunk) in self.params.values().iter().zip(&self.chunks) {

@@ -22,7 +22,7 @@ pub enum Purpose {
     Augment = 0x0300_0000,
     /// Dropout and stochastic depth; numbered by layer.
     Dropout = 0x0400_0000,
-    /// Masking of patches or tokens.
+    /// What a method draws for an image: masks of patches, permutations of tiles, noise; numbered by step and block of numbers.
     Mask = 0x0500_0000,
     /// Dividing a data set into parts; numbered by class.
     Split = 0x0600_0000,

@@ -215,7 +215,8 @@ impl Checkpoint {
             batch: number(&archive, path, "batch")?,
         };
         let epoch_loss = EpochLoss { sum: number(&archive, path, "epoch_loss_sum")?, count: number(&archive, path, "epoch_loss_count")? };
-        let alarm = serde_json::from_str(archive.require_text(path, "alarm")?).map_err(|e| Error::data(&source, format!("the entry \"alarm\": {e}")))?;
+        let alarm = serde_json::from_str(archive.require_text(path, "alarm")?)
+            .map_err(|e| Error::data(&source, format!("the entry \"alarm\": {e}")))?;
         let recipe = Recipe::parse(archive.require_text(path, "recipe")?, &source)?;
         let adapter = archive.require_text(path, "adapter")?.to_string();
         let tuning_table = archive.require_text(path, "tuning_table")?.to_string();

@@ -5,7 +5,10 @@ use toml::Table;
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::methods::{Build, Byol, Clock, Configured, Method, Moco, MocoV3, Setting, SimClr, SimSiam, SupCon, Supervised};
+use crate::methods::{
+    Autoencoder, Build, Byol, Clock, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon,
+    Supervised, Vae,
+};
 use crate::models::{Model, ModelOptions, model};
 use crate::nn::Parameters;
 
@@ -22,7 +25,7 @@ pub struct Entry {
 }
 
 /// All of them.
-pub const METHODS: [Entry; 7] = [
+pub const METHODS: [Entry; 13] = [
     entry::<Supervised>("supervised", "Learn a classifier from labels", ""),
     entry::<SimClr>(
         "simclr",
@@ -41,7 +44,17 @@ pub const METHODS: [Entry; 7] = [
         "Each view predicts the other, which stands still (Chen and He 2020)",
         include_str!("../../recipes/simsiam.toml"),
     ),
+    entry::<Dino>(
+        "dino",
+        "Match the average network's sharpened outputs on other views (Caron et al. 2021)",
+        include_str!("../../recipes/dino.toml"),
+    ),
     entry::<SupCon>("supcon", "All views of a class attract (Khosla et al. 2020)", include_str!("../../recipes/supcon.toml")),
+    entry::<Rotation>("rotation", "Which way up each image is (Gidaris et al. 2018)", include_str!("../../recipes/rotation.toml")),
+    entry::<Jigsaw>("jigsaw", "How an image's tiles were shuffled (Noroozi and Favaro 2016)", include_str!("../../recipes/jigsaw.toml")),
+    entry::<Mae>("mae", "What hidden patches hold; for vision transformers (He et al. 2021)", include_str!("../../recipes/mae.toml")),
+    entry::<Autoencoder>("autoencoder", "An image through a short code and back", include_str!("../../recipes/autoencoder.toml")),
+    entry::<Vae>("vae", "The same with codes that are distributions (Kingma and Welling 2013)", include_str!("../../recipes/vae.toml")),
 ];
 
 const fn entry<M: Configured>(name: &'static str, about: &'static str, recipe: &'static str) -> Entry {

@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
+pub mod embedding;
 pub mod estimate;
 pub mod evaluate;
 pub mod finetune;
@@ -13,6 +14,7 @@ pub mod profile;
 pub mod progress;
 pub mod recipe;
 pub mod run;
+pub mod similarity;
 pub mod spectrum;
 pub mod trainer;
 pub mod watch;

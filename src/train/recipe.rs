@@ -61,12 +61,20 @@ pub struct Recipe {
     pub learning_rate: f32,
     /// `constant`, `cosine` or `one_cycle`.
     pub schedule: String,
+    /// Epochs, also parts of one, over which the rate rises in a straight line; a cosine schedule's alone.
+    pub warm_up_epochs: f32,
+    /// The last rate of a cosine schedule.
+    pub minimum_learning_rate: f32,
     /// SGD's and LARS's momentum.
     pub momentum: f32,
     /// Not applied to biases and norms.
     pub weight_decay: f32,
+    /// The weight decay of the last step, along half a cosine; 0 for a constant one.
+    pub weight_decay_end: f32,
     /// Gradients of a larger norm are scaled down to it; 0 for none.
     pub clip_norm: f32,
+    /// The same for each parameter's gradient by itself (DINO's 3); 0 for none.
+    pub clip_each: f32,
     /// Momentum of an exponential moving average of the weights, which is then what is kept; 0 for none.
     pub ema: f32,
     /// Steps between checkpoints; one is always written at the end of an epoch.
@@ -103,9 +111,13 @@ impl Default for Recipe {
             optimizer: "sgd".into(),
             learning_rate: 0.2,
             schedule: "one_cycle".into(),
+            warm_up_epochs: 0.0,
+            minimum_learning_rate: 0.0,
             momentum: 0.9,
             weight_decay: 5e-4,
+            weight_decay_end: 0.0,
             clip_norm: 0.0,
+            clip_each: 0.0,
             ema: 0.0,
             checkpoint_every: 500,
             stop_on_collapse: false,
@@ -179,8 +191,12 @@ impl Recipe {
         within("resolution", self.resolution, 0, 4096)?;
         within("layer_decay", self.layer_decay, 0.0, 1.0)?;
         within("learning_rate", self.learning_rate, 0.0, 1e6)?;
+        within("warm_up_epochs", self.warm_up_epochs, 0.0, self.epochs as f32)?;
+        within("minimum_learning_rate", self.minimum_learning_rate, 0.0, 1e6)?;
         within("momentum", self.momentum, 0.0, 1.0)?;
         within("weight_decay", self.weight_decay, 0.0, 1e6)?;
+        within("weight_decay_end", self.weight_decay_end, 0.0, 1e6)?;
+        within("clip_each", self.clip_each, 0.0, f32::MAX)?;
         within("clip_norm", self.clip_norm, 0.0, f32::MAX)?;
         within("ema", self.ema, 0.0, 1.0)?;
         within("checkpoint_every", self.checkpoint_every, 1, u64::MAX)

@@ -108,10 +108,17 @@ impl Trainer {
         recipe.apply_to(&params, &heads)?;
         method.begin()?;
         let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
-        let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, ..Default::default() };
-        let optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
+        let clip_each = (recipe.clip_each > 0.0).then_some(recipe.clip_each);
+        let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, clip_each, ..Default::default() };
+        let mut optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
         let ema = (recipe.ema > 0.0).then(|| Ema::new(&params)).transpose()?;
+        if recipe.weight_decay_end > 0.0 {
+            let decay = Schedule::Cosine { rate: recipe.weight_decay, end: recipe.weight_decay_end, steps };
+            optimizer.schedule_weight_decay(clock.scalar(decay))?;
+        }
+        let warm_up = (f64::from(recipe.warm_up_epochs) * steps_per_epoch as f64).round() as u64;
         let schedule = Schedule::named(&recipe.schedule, recipe.learning_rate, steps)?;
+        let schedule = schedule.with_warm_up(warm_up, recipe.minimum_learning_rate)?;
         let augmentations = recipe.views(method.views(), &dataset)?;
         let position = Position::default();
         let (reads, epoch_loss) = (VecDeque::new(), EpochLoss::default());
@@ -389,7 +396,11 @@ impl Trainer {
         let images = (step - first) as f64 * self.recipe.batch as f64;
         let learning_rate = self.schedule.rate(step.saturating_sub(1));
         let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
-        report(Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Figures::default(), whole }, progress, directory)
+        report(
+            Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Figures::default(), whole },
+            progress,
+            directory,
+        )
     }
 
     /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds is finite and no metrics are missing

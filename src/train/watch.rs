@@ -11,6 +11,9 @@ use crate::tensor::{DType, Tensor};
 /// Rows of a batch that the effective rank is found of, where there are more features: the host's work grows with the cube.
 const RANK_ROWS: usize = 256;
 
+/// The difference of cosines from which on its parts say something.
+const LEAST_MARGIN: f64 = 0.005;
+
 /// What a step has left for a look.
 #[derive(Clone, Default)]
 pub struct Sight {
@@ -43,6 +46,9 @@ pub struct Figures {
     pub negative_similarity: Option<f64>,
     /// The mean cosine of first embeddings and the queue's keys.
     pub queue_similarity: Option<f64>,
+    /// The part of what makes a key nearer than the queue's that all keys of the batch have, because they are of today: (negative - queue) /
+    /// (positive - queue). 0 where a key's age does not matter, 1 where nothing else does; none where all are alike.
+    pub queue_drift: Option<f64>,
     /// The mean entropy of the teacher's rows, in nats.
     pub teacher_entropy: Option<f64>,
     /// As part of ln K, the entropy of a teacher that says nothing.
@@ -157,7 +163,10 @@ impl Look {
             figures.negative_similarity = (n > 1.0).then(|| (n * dot(first, second) - positive) / (n - 1.0));
         }
         if let (Some(queue), Some(first)) = (self.queue, sums.first()) {
-            figures.queue_similarity = Some(dot(first, &numbers(queue)?));
+            let queue = dot(first, &numbers(queue)?);
+            figures.queue_similarity = Some(queue);
+            let margin = figures.positive_similarity.map(|positive| positive - queue).filter(|margin| *margin > LEAST_MARGIN);
+            figures.queue_drift = figures.negative_similarity.zip(margin).map(|(negative, margin)| (negative - queue) / margin);
         }
         if let (Some(rows), Some(mean_row)) = (self.teacher_rows, self.teacher_mean) {
             let (entropies, mean_row) = (numbers(rows)?, numbers(mean_row)?);
@@ -179,7 +188,8 @@ impl Figures {
             ("effective_rank", "rank", self.effective_rank),
             ("positive_similarity", "pos", self.positive_similarity),
             ("negative_similarity", "neg", self.negative_similarity),
-            ("queue_similarity", "queue", self.queue_similarity),
+            ("queue_similarity", "", self.queue_similarity),
+            ("queue_drift", "drift", self.queue_drift),
             ("teacher_entropy", "entropy", self.teacher_entropy),
             ("teacher_entropy_share", "", self.teacher_entropy_share),
             ("teacher_usage", "usage", self.teacher_usage),

@@ -5,7 +5,7 @@
 //!
 //! # fn main() -> wgrad::error::Result<()> {
 //! let matrix = Canvas::heat_map(&[1.0, 0.2, 0.2, 1.0], [2, 2], "similarity")?;
-//! let sheet = Canvas::contact_sheet(&[Tile { pixels: &[0; 12], size: [2, 2, 3] }; 6], 3, &["image", "view 1", "view 2"])?;
+//! let sheet = Canvas::contact_sheet(&[Tile { pixels: &[0; 12], size: [2, 2, 3] }; 6], 3, &["image", "view 1", "view 2"], &[])?;
 //! # let folder = std::env::temp_dir();
 //! matrix.save(&folder.join("similarity.png"))?;
 //! sheet.save(&folder.join("views.png"))?;
@@ -167,27 +167,31 @@ impl Canvas {
         Ok(canvas)
     }
 
-    /// Images in rows of `columns`, captions above the columns (as many as there are, perhaps none). Images may differ in size; small ones
-    /// are enlarged by whole factors.
+    /// Images in rows of `columns`, captions above the columns and labels beside the rows (as many as there are, perhaps none). Images may
+    /// differ in size; small ones are enlarged by whole factors.
     ///
     /// # Errors
     /// [`Error::Argument`] without images or columns, for images that are not what they say, and for too large a sheet.
-    pub fn contact_sheet(tiles: &[Tile], columns: usize, captions: &[&str]) -> Result<Self> {
+    pub fn contact_sheet(tiles: &[Tile], columns: usize, captions: &[&str], labels: &[&str]) -> Result<Self> {
         let side = |axis: usize| tiles.iter().filter_map(|tile| tile.size.get(axis)).max().copied().unwrap_or(0);
         let scale = TILE_SIDE.div_ceil(side(0).max(side(1)).max(1));
-        let letters = captions.iter().map(|c| Self::text_width(c, 1)).max().unwrap_or(0);
-        let (width, height) = ((side(1) * scale).max(letters) + GAP, side(0) * scale + GAP);
+        let letters = |texts: &[&str]| texts.iter().map(|text| Self::text_width(text, 1)).max().unwrap_or(0);
+        let (width, height) = ((side(1) * scale).max(letters(captions)) + GAP, side(0) * scale + GAP);
+        let left = if labels.is_empty() { GAP } else { GAP + letters(labels) + GAP };
         let top = if captions.is_empty() { GAP } else { GAP + LINE };
         if columns == 0 || tiles.is_empty() {
             let message = format!("expected images and columns, found {} images in {columns} columns", tiles.len());
             return Err(Error::argument("contact sheet", message));
         }
-        let mut canvas = Self::new(columns * width + GAP, tiles.len().div_ceil(columns) * height + top)?;
+        let mut canvas = Self::new(columns * width + left, tiles.len().div_ceil(columns) * height + top)?;
         for (i, caption) in captions.iter().take(columns).enumerate() {
-            canvas.text([GAP + i * width, GAP], caption, BLACK, 1);
+            canvas.text([left + i * width, GAP], caption, BLACK, 1);
+        }
+        for (i, label) in labels.iter().enumerate() {
+            canvas.text([GAP, top + i * height], label, BLACK, 1);
         }
         for (i, tile) in tiles.iter().enumerate() {
-            canvas.image([GAP + i % columns * width, top + i / columns * height], *tile, scale)?;
+            canvas.image([left + i % columns * width, top + i / columns * height], *tile, scale)?;
         }
         Ok(canvas)
     }
@@ -284,12 +288,17 @@ mod tests {
     #[test]
     fn a_contact_sheet_has_rows_of_tiles() {
         let (small, large) = (Tile { pixels: &[7; 3], size: [1, 1, 3] }, Tile { pixels: &[9; 4], size: [2, 2, 1] });
-        let sheet = Canvas::contact_sheet(&[small, large, large], 2, &["a", "b"]).unwrap();
+        let sheet = Canvas::contact_sheet(&[small, large, large], 2, &["a", "b"], &[]).unwrap();
         assert_eq!((sheet.width(), sheet.height()), (2 * 68 + 4, 2 * 68 + 4 + LINE));
         let at = |x, y| sheet.get(x, y).unwrap();
         assert_eq!((at(4, 4 + LINE), at(40, 4 + LINE), at(72, 4 + LINE), at(4, 72 + LINE)), ([7; 3], WHITE, [9; 3], [9; 3]));
-        assert!(Canvas::contact_sheet(&[], 2, &[]).is_err() && Canvas::contact_sheet(&[small], 0, &[]).is_err());
-        let wrong = Canvas::contact_sheet(&[Tile { size: [1, 2, 3], ..small }], 1, &[]).unwrap_err().to_string();
+        // The letter L has its stroke on the left, and tiles begin behind it.
+        let labelled = Canvas::contact_sheet(&[small, large, large], 2, &[], &["l", "l"]).unwrap();
+        let left = GAP + Canvas::text_width("l", 1) + GAP;
+        assert_eq!((labelled.width(), labelled.height()), (2 * 68 + left, 2 * 68 + 4));
+        assert_eq!([labelled.get(4, 4), labelled.get(4, 72), labelled.get(left, 4)], [Some(BLACK), Some(BLACK), Some([7; 3])]);
+        assert!(Canvas::contact_sheet(&[], 2, &[], &[]).is_err() && Canvas::contact_sheet(&[small], 0, &[], &[]).is_err());
+        let wrong = Canvas::contact_sheet(&[Tile { size: [1, 2, 3], ..small }], 1, &[], &[]).unwrap_err().to_string();
         assert!(wrong.contains("found 3 bytes for 1x2x3"), "{wrong}");
         assert!(Canvas::new(0, 1).is_err() && Canvas::new(1, 20_000).is_err());
     }

@@ -151,10 +151,9 @@ impl MobileNet {
 
 impl Module for MobileNet {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.blocks.iter().try_fold(self.stem.forward(x, mode)?, |x, block| block.forward(&x, mode))?;
+        let x = self.forward_features(x, mode)?;
         match &self.head {
-            HeadLayer::Pool => x.global_avg_pool2d(),
-            HeadLayer::Convolution(layer) => layer.forward(&x, mode)?.global_avg_pool2d(),
+            HeadLayer::Pool | HeadLayer::Convolution(_) => x.global_avg_pool2d(),
             HeadLayer::PoolFirst(convolution, activation) => {
                 let wrong = || Error::shape("mobilenet", format!("maps {} must be [N, H, W, C]", x.shape()));
                 let [n, _, _, c] = x.shape().array::<4>().ok_or_else(wrong)?;
@@ -185,6 +184,11 @@ impl Module for MobileNet {
 impl Backbone for MobileNet {
     fn features(&self) -> usize {
         self.features
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let x = self.blocks.iter().try_fold(self.stem.forward(x, mode)?, |x, block| block.forward(&x, mode))?;
+        if let HeadLayer::Convolution(layer) = &self.head { layer.forward(&x, mode) } else { Ok(x) }
     }
 
     fn drop_rate(&self) -> f32 {

@@ -95,6 +95,19 @@ impl Color {
         Ok(means)
     }
 
+    /// Does to each image what was drawn for it.
+    fn apply(&self, images: &Tensor, draws: &Tensor) -> Result<Tensor> {
+        let [_, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
+        let y = Tensor::empty(images.gpu(), images.shape(), DType::F32)?;
+        let pixels = y.elements() / c;
+        let mut launch = self.styled(stage(&COLOR, images, c)).define("JITTER", self.jitters()).write(&y).read(draws);
+        if self.jitters() {
+            launch = launch.read(&self.means(images, draws)?);
+        }
+        launch.params(params![pixels, h * w, self.threshold]).invocations(pixels)?;
+        Ok(y)
+    }
+
     fn record(&self, bits: &dyn Fn(u32) -> [u32; 2]) -> Vec<f64> {
         let ([whether, order], [b, c], [s, h], [grey, sun]) = (bits(0), bits(1), bits(2), bits(3));
         let factor = |bits, strength: f32| between(bits, [(1.0 - strength).max(0.0), 1.0 + strength]);
@@ -221,20 +234,12 @@ impl Operator for Color {
         Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 8])])
     }
 
-    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
-        let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
-        let [_, h, w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
+    fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
+        let [images, indices] = exactly(self.name(), inputs)?;
         let [low, high] = self.brightnesses();
         let strengths = params![low, high, self.contrast, self.saturation, self.hue, self.p, self.grayscale, self.solarize];
         let draws = self.draws.launch(&COLOR, indices, 8, strengths)?;
-        let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
-        let pixels = y.elements() / c;
-        let mut launch = self.styled(stage(&COLOR, images, c)).define("JITTER", self.jitters()).write(&y).read(&draws);
-        if self.jitters() {
-            launch = launch.read(&self.means(images, &draws)?);
-        }
-        launch.params(params![pixels, h * w, self.threshold]).invocations(pixels)?;
-        Ok(vec![y, draws])
+        Ok(vec![self.apply(images, &draws)?, draws])
     }
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
@@ -360,5 +365,56 @@ impl Tensor {
     /// Anything but f32 images with an i32 index each; a chance outside 0..=1.
     pub fn solarize(&self, indices: &Tensor, threshold: f32, p: f32, draws: Draws) -> Result<Tensor> {
         images_of(Color { solarize: p, threshold, draws, ..Color::default() }, self, indices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+
+    /// An image of 2 x 2 pixels after what `record` says.
+    fn jittered(style: JitterStyle, record: [f32; 8]) -> Vec<f32> {
+        let gpu = Gpu::with(GpuOptions::from_env().unwrap()).unwrap();
+        let images = Tensor::from_slice(&gpu, &image(), [1, 2, 2, 3]).unwrap();
+        let draws = Tensor::from_slice(&gpu, &record, [1, 8]).unwrap();
+        Color { style, p: 1.0, ..Color::default() }.apply(&images, &draws).unwrap().to_vec::<f32>().unwrap()
+    }
+
+    fn image() -> Vec<f32> {
+        (0..12).map(|i| ((i * 37 + 11) % 101) as f32 / 100.0).collect()
+    }
+
+    fn close(found: &[f32], expected: &[f32], tolerance: f32) {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance), "{found:?}\n{expected:?}");
+    }
+
+    /// Contrast 1.6, a turn of 0.13, brightness 0.7, saturation 1.5, in this order.
+    #[test]
+    fn equal_factors_give_the_sources_colours() {
+        let record = |brightness| [brightness, 1.6, 1.5, 0.13, f32::from(1u8 | 3 << 2 | 2 << 6), 0.0, 0.0, 1.0];
+        // torchvision 0.29's adjust_contrast, adjust_hue, adjust_brightness, adjust_saturation.
+        let torchvision = [0.2573, 0.0, 0.9772, 0.1379, 0.0, 0.9827, 0.0, 0.6468, 0.2620, 0.0, 0.7833, 0.1936];
+        close(&jittered(JitterStyle::Torchvision, record(0.7)), &torchvision, 1e-4);
+        // Python's colorsys, and NumPy for the mean of each channel.
+        let simclr = [0.2817, 0.0, 0.7, 0.2301, 0.0, 0.7, 0.0, 0.4970, 0.1497, 0.0, 0.6090, 0.1250];
+        close(&jittered(JitterStyle::Simclr, record(0.7)), &simclr, 1e-4);
+        let byol = [0.1144, 0.0, 0.7, 0.1496, 0.0, 0.7, 0.0, 0.41, 0.0, 0.0, 0.57, 0.0];
+        close(&jittered(JitterStyle::Byol, record(-0.3)), &byol, 1e-4);
+    }
+
+    #[test]
+    fn a_hue_turned_by_the_whole_circle_is_the_same() {
+        for turn in [-1.0, 1.0] {
+            close(
+                &jittered(JitterStyle::Torchvision, [1.0, 1.0, 1.0, turn, f32::from(3u8 | 1 << 4 | 2 << 6), 0.0, 0.0, 0.0]),
+                &image(),
+                2e-6,
+            );
+        }
+        for color in [[0.2, 0.7, 0.4], [0.9, 0.1, 0.3], [0.5, 0.5, 0.5], [0.0, 0.0, 1.0]] {
+            let [half, whole] = [turn_hue(turn_hue(color, 0.5), 0.5), turn_hue(color, 1.0)];
+            assert!(color.iter().zip(half).zip(whole).all(|((c, h), w)| (c - h).abs() < 1e-12 && (c - w).abs() < 1e-12));
+        }
     }
 }

@@ -10,6 +10,7 @@ mod color;
 mod crop;
 mod cutout;
 mod gaussian_blur;
+mod noise;
 mod normalize;
 mod reflect_crop;
 mod unpack;
@@ -18,6 +19,7 @@ pub use color::{Color, JitterStyle};
 pub use crop::{CenterResize, Interpolation, RandomResizedCrop};
 pub use cutout::Cutout;
 pub use gaussian_blur::{Edge, GaussianBlur};
+pub use noise::{Distribution, Noise};
 pub use normalize::Normalize;
 pub use reflect_crop::ReflectCrop;
 pub use unpack::Unpack;
@@ -214,7 +216,7 @@ fn bad_drawn<O: Operator>(make: impl Fn(Draws) -> O) -> Vec<Bad> {
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    let mut entries = vec![unpack::entry(), cutout::entry(), gaussian_blur::entry(), normalize::entry()];
+    let mut entries = vec![unpack::entry(), cutout::entry(), gaussian_blur::entry(), noise::entry(), normalize::entry()];
     entries.extend(color::entries());
     entries.extend(crop::entries());
     entries.extend(reflect_crop::entries());

@@ -75,6 +75,69 @@ fn crops_have_the_areas_and_ratios_asked_for() {
     assert!((centre - 32.0).abs() < 0.6, "{centre}");
 }
 
+/// Pearson's statistic of equal bins of `low..high`; values beyond count to the last bins.
+fn chi_square<const BINS: usize>(values: &[f64], low: f64, high: f64) -> f64 {
+    let mut counts = [0usize; BINS];
+    values.iter().for_each(|v| counts[(((v - low) / (high - low) * BINS as f64).max(0.0) as usize).min(BINS - 1)] += 1);
+    let expected = values.len() as f64 / BINS as f64;
+    counts.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum()
+}
+
+#[test]
+fn areas_and_logarithms_of_ratios_are_uniform() {
+    let gpu = gpu();
+    let crop = RandomResizedCrop {
+        size: [1, 1],
+        scale: [0.2, 0.6],
+        ratio: RandomResizedCrop::RATIO,
+        flip: 0.0,
+        interpolation: Interpolation::Bilinear,
+        draws: sample_draws(),
+    };
+    // Sides of many pixels, so that whole ones hardly matter.
+    let (side, count) = (192, 256);
+    let images = Tensor::zeros(&gpu, [count, side, side, 1], DType::F32).unwrap();
+    let (mut areas, mut logarithms) = (Vec::new(), Vec::new());
+    for part in 0..8 {
+        let indices: Vec<i32> = (0..count as i32).map(|i| part * count as i32 + i).collect();
+        let indices = Tensor::from_slice(&gpu, &indices, [count]).unwrap();
+        let boxes = apply(crop.clone(), &[&images, &indices]).unwrap()[1].to_f64().unwrap();
+        for record in boxes.chunks(4) {
+            areas.push(record[2] * record[3] / (side * side) as f64);
+            logarithms.push((record[2] / record[3]).ln());
+        }
+    }
+    // Of 15 degrees of freedom, one in a thousand is above 37.7.
+    let [low, high] = RandomResizedCrop::RATIO.map(|ratio| f64::from(ratio).ln());
+    let found = [chi_square::<16>(&areas, 0.2, 0.6), chi_square::<16>(&logarithms, low, high)];
+    assert!(found.iter().all(|statistic| *statistic < 37.7), "{found:?}");
+    // What it finds: the ratio itself is not uniform.
+    let ratios: Vec<f64> = logarithms.iter().map(|v| v.exp()).collect();
+    assert!(chi_square::<16>(&ratios, 0.75, 4.0 / 3.0) > 37.7);
+}
+
+#[test]
+fn equal_widths_blur_as_torchvision_and_pillow_do() {
+    let gpu = gpu();
+    let image: Vec<f32> = (0..20).map(|i| ((i * 37 + 11) % 101) as f32 / 100.0).collect();
+    let images = Tensor::from_slice(&gpu, &image, [1, 5, 4, 1]).unwrap();
+    let indices = Tensor::from_slice(&gpu, &[3], [1]).unwrap();
+    let blur = |kernel, edge| {
+        let blur = GaussianBlur { kernel, sigma: [1.3, 1.3], p: 1.0, edge, draws: sample_draws() };
+        images.gaussian_blur(&indices, blur).unwrap().to_vec::<f32>().unwrap()
+    };
+    // torchvision 0.29's gaussian_blur.
+    let torchvision = [
+        0.5497, 0.5488, 0.5421, 0.5496, 0.5507, 0.5480, 0.5340, 0.5391, 0.5425, 0.5333, 0.5125, 0.5102, 0.5727, 0.5500, 0.5017, 0.4829,
+        0.5761, 0.5482, 0.4955, 0.4708,
+    ];
+    let found = blur(5, Edge::Reflect);
+    assert!(found.iter().zip(torchvision).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+    // A constant stays one where edges are repeated, and grows darker towards the edge where nothing is outside.
+    let dark = blur(5, Edge::Zeros);
+    assert!(dark.iter().sum::<f32>() < 0.9 * found.iter().sum::<f32>() && dark[0] < 0.6 * blur(13, Edge::Replicate)[0]);
+}
+
 #[test]
 fn jitter_draws_every_order_and_the_whole_range() {
     let records = drawn(Color { grayscale: 0.2, ..Color::jitter([0.8, 0.8, 1.5, 0.2], 0.8, sample_draws()) }, 1);
@@ -127,19 +190,24 @@ fn what_asks_for_nothing_changes_no_bit() {
             interpolation: Interpolation::Bilinear,
             draws: sample_draws(),
         };
+        let still = |style| images.color_jitter(&indices, Color { style, ..Color::jitter([0.0; 4], 1.0, sample_draws()) }).unwrap();
         let sharp = |edge| GaussianBlur { kernel: 5, sigma: [0.1, 2.0], p: 0.0, edge, draws: sample_draws() };
         let flipped = |images: &Tensor| images.horizontal_flip(&indices, 1.0, sample_draws()).unwrap();
         let results = [
             images.random_resized_crop(&indices, whole.clone()).unwrap(),
+            images.random_resized_crop(&indices, RandomResizedCrop { interpolation: Interpolation::Bicubic, ..whole.clone() }).unwrap(),
             images.center_resize([7, 7], 1.0).unwrap(),
             flipped(&flipped(&images)),
             flipped(&images.random_resized_crop(&indices, RandomResizedCrop { flip: 1.0, ..whole.clone() }).unwrap()),
             images.reflect_crop(&indices, 0, 0.0, sample_draws()).unwrap(),
-            images.color_jitter(&indices, Color::jitter([0.0; 4], 1.0, sample_draws())).unwrap(),
+            still(JitterStyle::Torchvision),
+            still(JitterStyle::Simclr),
+            still(JitterStyle::Byol),
             images.color_jitter(&indices, Color::jitter([0.8, 0.8, 0.8, 0.2], 1e-9, sample_draws())).unwrap(),
             images.grayscale(&indices, 0.0, sample_draws()).unwrap(),
             images.solarize(&indices, 0.5, 0.0, sample_draws()).unwrap(),
             images.gaussian_blur(&indices, sharp(Edge::Reflect)).unwrap(),
+            images.gaussian_blur(&indices, sharp(Edge::Replicate)).unwrap(),
             images.gaussian_blur(&indices, sharp(Edge::Zeros)).unwrap(),
             images.cutout(&indices, 3, 0.0, sample_draws()).unwrap(),
             images.normalize_images([0.0; 3], [1.0; 3]).unwrap(),

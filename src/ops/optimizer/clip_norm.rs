@@ -16,7 +16,8 @@ const SLABS: usize = 4;
 
 /// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs to what the updates read, f32 `[4]`: the norm of
 /// all gradients after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's clip_grad_norm_; max_norm 0
-/// clips nothing); and 1, or 0 where the norm is not finite: then the updates leave everything as it is and `skipped` rises by one.
+/// clips nothing); 1, or 0 where the norm is not finite: then the updates leave everything as it is and `skipped` rises by one; and the factor
+/// of all weight decays.
 #[derive(Debug, Clone)]
 pub struct ClipNorm;
 
@@ -77,13 +78,15 @@ impl Operator for ClipNorm {
         let factor = if largest > 0.0 { scale * (largest / (norm + 1e-6)).min(1.0) } else { scale };
         let taken = if norm.is_finite() { [factor, 1.0] } else { [0.0, 0.0] };
         let [factor, ok] = taken;
-        Ok(vec![Array::new([4], vec![norm, factor, ok, 0.0]), Array::integers([1], vec![skipped.flat(0) + 1.0 - ok])])
+        Ok(vec![Array::new([4], vec![norm, factor, ok, scalars.flat(6)]), Array::integers([1], vec![skipped.flat(0) + 1.0 - ok])])
     }
 }
 
 fn samples() -> Vec<Sample> {
     let on = |max_norm: f32, gradient_scale: f32, slabs: &[Input]| {
-        let scalars = Scalars { max_norm: max_norm.into(), gradient_scale: gradient_scale.into(), ..Scalars::default() }.to_array();
+        let scalars =
+            Scalars { max_norm: max_norm.into(), gradient_scale: gradient_scale.into(), weight_decay: 0.5.into(), ..Scalars::default() };
+        let scalars = scalars.to_array();
         let mut inputs = vec![
             Input::Values(Array::new([Scalars::LENGTH], scalars.map(|s| f64::from(s.get())).to_vec())),
             Input::Values(Array::integers([1], vec![3.0])),

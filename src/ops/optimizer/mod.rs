@@ -2,6 +2,7 @@
 //! `src/optim` drives them.
 
 pub mod adam_update;
+pub mod clip_each;
 pub mod clip_norm;
 pub mod ema_update;
 pub mod lars_update;
@@ -19,6 +20,7 @@ use super::entry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     vec![
         adam_update::entry(),
+        clip_each::entry(),
         clip_norm::entry(),
         ema_update::entry(),
         lars_update::entry(),

@@ -12,8 +12,8 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "segment_norms";
 static KERNEL: Kernel = kernel!("optimizer/norms");
 
-/// |w| and |factor g + decay w| of every segment, f32 [segments, 2]; 0 where it is not active. Inputs: values `[n]`, gradients `[n]`, segments
-/// i32 [n / 64] (ascending), table [segments, 4], control `[4]`.
+/// |w| and |factor g + decay w| (both factors of control applied) of every segment, f32 [segments, 2]; 0 where it is not active. Inputs:
+/// values `[n]`, gradients `[n]`, segments i32 [n / 64] (ascending), table [segments, 4], control `[4]`.
 #[derive(Debug, Clone)]
 pub struct SegmentNorms;
 
@@ -63,7 +63,7 @@ impl Operator for SegmentNorms {
         for (i, w) in values.data.iter().enumerate() {
             let segment = segments.flat(i / BLOCK) as usize;
             if table.at(&[segment, 2]) != 0.0 {
-                let g = gradients.flat(i) * control.flat(1) + table.at(&[segment, 1]) * w;
+                let g = gradients.flat(i) * control.flat(1) + control.flat(3) * table.at(&[segment, 1]) * w;
                 sums.add_at(&[segment, 0], w * w);
                 sums.add_at(&[segment, 1], g * g);
             }

@@ -28,6 +28,8 @@ pub struct Scalars {
     pub ema_momentum: Scalar,
     /// Multiplies the gradients before anything else: 1 / loss scale.
     pub gradient_scale: Scalar,
+    /// Multiplies all weight decays.
+    pub weight_decay: Scalar,
 }
 
 impl Default for Scalars {
@@ -39,7 +41,8 @@ impl Default for Scalars {
             bias_correction2: one.clone(),
             max_norm: zero,
             ema_momentum: one.clone(),
-            gradient_scale: one,
+            gradient_scale: one.clone(),
+            weight_decay: one,
         }
     }
 }
@@ -50,9 +53,9 @@ impl Scalars {
 
     /// The contents of the tensor.
     pub fn to_array(&self) -> [Scalar; Self::LENGTH] {
-        let Self { lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale } = self;
+        let Self { lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, weight_decay } = self;
         let unused = &Scalar::default();
-        [lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, unused, unused].map(Clone::clone)
+        [lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, weight_decay, unused].map(Clone::clone)
     }
 }
 
@@ -216,7 +219,7 @@ pub(super) fn reference(inputs: &[Array], states: usize, rule: impl Fn(&Element,
             value: values.flat(i),
             gradient: gradients.flat(i) * control.flat(1),
             lr: scalars.flat(0) * table.at(&[segment, 0]),
-            decay: table.at(&[segment, 1]),
+            decay: table.at(&[segment, 1]) * control.flat(3),
             segment,
             without_trust: table.at(&[segment, 3]) != 0.0,
         };
@@ -256,7 +259,7 @@ pub(super) fn sample(blocks: usize, count: usize, taken: bool) -> Vec<Input> {
         ema_momentum: 0.75.into(),
         ..Scalars::default()
     };
-    let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.0];
+    let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.75];
     vec![
         normal([blocks * BLOCK]),
         Input::Values(gradients),

@@ -33,7 +33,7 @@ use crate::tensor::random::{Purpose, Stream};
 use features::Standardizer;
 
 /// View numbers of test images start here, so that no test view is a training view's twin.
-const TEST_VIEW: u32 = 200;
+pub(super) const TEST_VIEW: u32 = 200;
 /// Images that one is to be found among.
 const GALLERY: usize = 1000;
 /// Views of labelled images at most, where one of each is not more.

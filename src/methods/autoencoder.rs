@@ -1,0 +1,126 @@
+//! Autoencoders: an image through a code of few numbers and back. The plain one, on request denoising (Vincent et al. 2008): it is given a
+//! noisy image and gives back the clean one.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Configured, Method, Setting, Step};
+use crate::error::{Error, Result};
+use crate::models::{Backbone, ImageDecoder, ImageDecoderConfig};
+use crate::nn::{Linear, Mode, Module, Parameters};
+use crate::ops::augment::Draws;
+use crate::ops::elementwise::fuse::fuse;
+use crate::tensor::{DType, Tensor};
+
+/// How an autoencoder is set up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AutoencoderConfig {
+    /// Numbers of a code.
+    pub latent: usize,
+    /// Standard deviation of the noise that is added to what the encoder sees, in units of the normalised image; 0 for none.
+    pub noise: f32,
+    /// Codes to images.
+    pub decoder: ImageDecoderConfig,
+}
+
+impl Default for AutoencoderConfig {
+    fn default() -> Self {
+        Self { latent: 64, noise: 0.0, decoder: ImageDecoderConfig::default() }
+    }
+}
+
+/// An encoder, a linear layer (`latent`) from its maps to codes, and a decoder (`decoder`). The code is made from the maps and not from their
+/// means, the features: these hold too little of where things are.
+pub(super) struct Codec {
+    pub(super) encoder: Box<dyn Backbone>,
+    latent: Linear,
+    decoder: ImageDecoder,
+}
+
+impl Codec {
+    pub(super) const HEADS: [&'static str; 2] = ["latent", "decoder"];
+
+    /// For codes that `numbers` are computed for.
+    pub(super) fn new(
+        params: &Parameters,
+        build: Build,
+        [h, w, c]: [usize; 3],
+        [latent, numbers]: [usize; 2],
+        decoder: &ImageDecoderConfig,
+    ) -> Result<Self> {
+        if latent == 0 {
+            return Err(Error::argument("latent", "a code needs numbers, found 0"));
+        }
+        let [latent_scope, decoder_scope] = Self::HEADS;
+        let encoder = build(params)?;
+        let maps = encoder.forward_features(&Tensor::zeros(params.gpu(), [1, h, w, c], DType::F32)?, Mode::Eval)?;
+        Ok(Self {
+            latent: Linear::new(params, latent_scope, maps.elements(), numbers)?,
+            decoder: ImageDecoder::new(&params.scope(decoder_scope), latent, [h, w, c], decoder)?,
+            encoder,
+        })
+    }
+
+    pub(super) fn encode(&self, images: &Tensor) -> Result<Tensor> {
+        let maps = self.encoder.forward_features(images, Mode::Train)?;
+        self.latent.forward(&maps.reshape(&[maps.shape().dim(0) as isize, -1])?, Mode::Train)
+    }
+
+    pub(super) fn decode(&self, codes: &Tensor) -> Result<Tensor> {
+        self.decoder.forward(codes, Mode::Train)
+    }
+}
+
+/// The loss is the mean squared error of all values.
+pub struct Autoencoder {
+    codec: Codec,
+    noise: f32,
+    draws: Draws,
+}
+
+impl Configured for Autoencoder {
+    type Config = AutoencoderConfig;
+
+    fn new(params: &Parameters, build: Build, config: AutoencoderConfig, setting: &Setting) -> Result<Self> {
+        if !(0.0..=1e3).contains(&config.noise) {
+            return Err(Error::argument("noise", format!("expected 0 to 1000, found {}", config.noise)));
+        }
+        let codec = Codec::new(params, build, setting.image, [config.latent; 2], &config.decoder)?;
+        Ok(Self { codec, noise: config.noise, draws: Draws { seed: setting.seed, ..Draws::default() } })
+    }
+}
+
+impl Method for Autoencoder {
+    fn name(&self) -> &'static str {
+        "autoencoder"
+    }
+
+    fn views(&self) -> usize {
+        1
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [images] = batch.exactly(self.name())?;
+        let mut given = images.clone();
+        if self.noise > 0.0 {
+            let draws = Draws { epoch: batch.epoch.clone(), ..self.draws.clone() };
+            let values = images.elements() / images.shape().dim(0).max(1);
+            let noise = batch.indices.normal_noise(values, draws)?.reshape(images.shape())?;
+            given = fuse([images, &noise], |[x, noise]| x + noise * self.noise)?;
+        }
+        let codes = self.codec.encode(&given)?;
+        Ok(Step::new(self.codec.decode(&codes)?.mse_loss(images)?, [codes]))
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.codec.encoder
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.codec.encoder
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        Codec::HEADS.to_vec()
+    }
+}

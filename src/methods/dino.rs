@@ -1,0 +1,213 @@
+//! DINO (Caron et al. 2021, arXiv:2104.14294): a student matches the sharpened, centred outputs of its own average on other views. The teacher
+//! sees the first two views, which are the global ones; the student sees all, each on its own (batch norm sees one view at a time, where the
+//! authors' code joins views of one size); a view is not matched with itself. The loss is the mean over these pairs.
+
+use std::cell::{Cell, RefCell};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Build, Clock, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use crate::error::{Error, Result};
+use crate::gpu::Scalar;
+use crate::models::{Backbone, HeadActivation, MlpConfig, Prototypes};
+use crate::nn::{Mode, Module, Parameters};
+use crate::tensor::{DType, Tensor};
+
+/// How DINO is set up. The authors' numbers for large images in brackets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DinoConfig {
+    /// Features to what the prototypes see (3 layers, 2048 hidden, 256 outputs, `init_std` 0.02; no batch norm on transformers. On a small
+    /// convolutional network it is needed: its features are nearly alike at first).
+    pub projector: MlpConfig,
+    /// Outputs (65536); 0 for none: the projector's outputs are matched as they are, not normalised.
+    pub prototypes: usize,
+    /// Prototypes are of length 1; else their lengths are trained (`norm_last_layer`).
+    pub normalize_last_layer: bool,
+    /// Epochs in which the prototypes stay as they are.
+    pub freeze_last_layer_epochs: u32,
+    /// Divides the student's outputs.
+    pub student_temperature: f32,
+    /// Divides the teacher's; above 0.07 it is unstable.
+    pub teacher_temperature: f32,
+    /// That in the first epoch.
+    pub teacher_temperature_start: f32,
+    /// Epochs from there to `teacher_temperature`, in equal steps, both included.
+    pub teacher_warm_up_epochs: u32,
+    /// What the centre keeps of itself.
+    pub center_momentum: f32,
+    /// False is the negative control: one output wins for all images.
+    pub centering: bool,
+    /// How the teacher follows (0.996 to 1).
+    pub teacher: TeacherConfig,
+}
+
+impl Default for DinoConfig {
+    fn default() -> Self {
+        let activation = HeadActivation::Gelu;
+        Self {
+            projector: MlpConfig { layers: 3, hidden: 256, outputs: 64, activation, ..MlpConfig::hidden_norm() },
+            prototypes: 256,
+            normalize_last_layer: true,
+            freeze_last_layer_epochs: 1,
+            student_temperature: 0.1,
+            teacher_temperature: 0.04,
+            teacher_temperature_start: 0.04,
+            teacher_warm_up_epochs: 0,
+            center_momentum: 0.9,
+            centering: true,
+            teacher: TeacherConfig::default(),
+        }
+    }
+}
+
+impl DinoConfig {
+    /// The teacher's temperature at each step: the authors' `linspace` over the epochs of the warm-up, then constant.
+    pub fn temperature(&self, clock: &Clock) -> Scalar {
+        let Self { teacher_temperature: end, teacher_temperature_start: start, teacher_warm_up_epochs: epochs, .. } = *self;
+        let steps = clock.steps_per_epoch.max(1);
+        clock.step.scalar().map(move |step| {
+            let epoch = step / steps;
+            if epoch >= u64::from(epochs) {
+                return end;
+            }
+            start + (end - start) * epoch as f32 / epochs.saturating_sub(1).max(1) as f32
+        })
+    }
+}
+
+/// An encoder, a projector (`proj`) and prototypes (`last_layer`).
+struct Network {
+    embedder: Embedder,
+    prototypes: Option<Prototypes>,
+}
+
+impl Network {
+    const LAST: &'static str = "last_layer";
+
+    fn new(params: &Parameters, build: Build, config: &DinoConfig) -> Result<Self> {
+        let embedder = Embedder::new(params, build, &config.projector)?;
+        let last = params.scope(Self::LAST);
+        let make = || Prototypes::new(&last, config.projector.outputs, config.prototypes, config.normalize_last_layer);
+        Ok(Self { embedder, prototypes: (config.prototypes > 0).then(make).transpose()? })
+    }
+
+    /// Embeddings and logits.
+    fn run(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+        let z = self.embedder.embed(images, Mode::Train)?;
+        let logits = self.prototypes.as_ref().map_or(Ok(z.clone()), |layer| layer.forward(&z, Mode::Train))?;
+        Ok((z, logits))
+    }
+}
+
+/// The pairs of a teacher's and a student's view that are matched: `2 V - 2` of V views.
+pub fn pairs(views: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..views.min(2)).flat_map(move |teacher| (0..views).filter(move |student| *student != teacher).map(move |student| (teacher, student)))
+}
+
+/// The centre moves after it was used, and the teacher after the optimizer.
+pub struct Dino {
+    params: Parameters,
+    student: Network,
+    teacher: Teacher<Network>,
+    /// Moving average of the teacher's logits, `[K]`.
+    center: Tensor,
+    temperature: Scalar,
+    fresh: RefCell<Option<Tensor>>,
+    frozen: Cell<bool>,
+    config: DinoConfig,
+}
+
+impl Configured for Dino {
+    type Config = DinoConfig;
+
+    fn new(params: &Parameters, build: Build, config: DinoConfig, setting: &Setting) -> Result<Self> {
+        let student = Network::new(params, build, &config)?;
+        let teacher = Teacher::new(params, config.teacher, &setting.clock, |average| Network::new(average, build, &config))?;
+        let outputs = if config.prototypes > 0 { config.prototypes } else { config.projector.outputs };
+        let center = Tensor::zeros(params.gpu(), [outputs], DType::F32)?;
+        let temperature = config.temperature(&setting.clock);
+        let (params, fresh, frozen) = (params.clone(), RefCell::default(), Cell::default());
+        Ok(Self { params, student, teacher, center, temperature, fresh, frozen, config })
+    }
+}
+
+impl Method for Dino {
+    fn name(&self) -> &'static str {
+        "dino"
+    }
+
+    fn views(&self) -> usize {
+        2
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [first, second, ..] = batch.views.as_slice() else {
+            return Err(Error::argument(self.name(), format!("it takes two views or more, {} were given", batch.views.len())));
+        };
+        let students = batch.views.iter().map(|view| self.student.run(view)).collect::<Result<Vec<_>>>()?;
+        let teachers = [self.teacher.network.run(first)?.1, self.teacher.network.run(second)?.1];
+        let mut terms = Vec::new();
+        for (teacher, student) in pairs(students.len()) {
+            let (Some(teacher), Some((_, student))) = (teachers.get(teacher), students.get(student)) else { continue };
+            terms.push(student.dino_loss(teacher, &self.center, self.config.student_temperature, self.temperature.clone())?);
+        }
+        let scale = 1.0 / terms.len() as f32;
+        let sum = terms.into_iter().map(Ok).reduce(|a, b| a?.add(&b?));
+        let Some(sum) = sum.transpose()? else { return Err(Error::argument(self.name(), "no views are matched")) };
+        let [t1, t2] = &teachers;
+        let logits = Tensor::concat(&[t1, t2], 0)?;
+        let teacher = logits.sub(&self.center)?.softmax(-1, self.temperature.clone())?;
+        self.fresh.replace(Some(logits));
+        let embeddings: Vec<Tensor> = students.into_iter().take(2).map(|(z, _)| z).collect();
+        Ok(Step { teacher: Some(teacher), ..Step::new(sum.mul_scalar(scale)?, embeddings) })
+    }
+
+    fn after_update(&self) -> Result<()> {
+        if let Some(logits) = self.fresh.take().filter(|_| self.config.centering) {
+            self.center.center_update(&logits, self.config.center_momentum)?;
+        }
+        self.teacher.update()
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.teacher.reset()
+    }
+
+    fn begin_epoch(&self, epoch: u32) -> Result<()> {
+        let freeze = self.student.prototypes.is_some() && epoch < self.config.freeze_last_layer_epochs;
+        // What somebody else froze is not thawed.
+        if freeze != self.frozen.replace(freeze) {
+            self.params.freeze(Network::LAST, freeze)?;
+        }
+        Ok(())
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.student.embedder.encoder
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.student.embedder.encoder
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        std::iter::once(Embedder::HEAD).chain(self.student.prototypes.as_ref().map(|_| Network::LAST)).collect()
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        vec![("center".into(), self.center.clone())]
+    }
+
+    fn averages(&self) -> Vec<(&'static str, &Parameters)> {
+        vec![("teacher", self.teacher.parameters())]
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        vec![("teacher_momentum", self.teacher.momentum()), ("teacher_temperature", self.temperature.get().into())]
+    }
+
+    fn advice(&self) -> &'static str {
+        "where all outputs are alike, lower teacher_temperature; where one output wins, keep centering and lower center_momentum"
+    }
+}
