@@ -17,7 +17,8 @@ use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::Recipe;
 use wgrad::train::learner::{METHODS, learner};
 use wgrad::train::probe::{
-    Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, geometry, linear, mean_and_spread, probe, retrieval,
+    Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, finetune, geometry, linear, mean_and_spread, probe,
+    retrieval,
 };
 
 /// `count` rows of `width` normal numbers.
@@ -165,7 +166,7 @@ fn probed(gpu: &Gpu, recipe: &Recipe, data: &[Arc<Dataset>; 2], options: &ProbeO
 #[test]
 fn probing_changes_no_bit_of_an_encoder_and_its_statistics() {
     let (gpu, data) = (common::gpu(), [dataset(80), dataset(40)]);
-    let options = ProbeOptions { labels: vec![2, 0], draws: 2, views: 2, finetune: true, ..Default::default() };
+    let options = ProbeOptions { labels: vec![2, 0], draws: 2, views: 2, finetune: Some(finetune::RATE), ..Default::default() };
     let found = probed(&gpu, &recipe("simclr"), &data, &options).unwrap();
     assert_eq!(found, probed(&gpu, &recipe("simclr"), &data, &options).unwrap(), "the same bits each time");
     assert_eq!(found.gallery, 40);
@@ -263,6 +264,7 @@ fn the_program_prints_one_table_and_json() {
         (&["probe", &out, "--labels", "10,25"], "expected 25 images of class"),
         (&["probe", &out, "--labels", "0"], "or all"),
         (&["probe", &out, "--neighbours", "x"], "K:T"),
+        (&["probe", &out, "--finetune=2"], "between 0 and 1"),
     ] {
         let (code, _, err) = run(bad);
         assert!(code != Some(0) && err.contains(words), "{bad:?}: {err}");

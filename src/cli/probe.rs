@@ -39,9 +39,9 @@ pub(super) struct Probe {
     /// Neighbours that vote and the temperature of their weights: dino (20:0.07), moco (200:0.1) or K:T
     #[arg(long, value_name = "K:T", default_value = "dino")]
     neighbours: Neighbours,
-    /// Fine-tune the whole network, too, from the run's weights and from scratch; this takes minutes
-    #[arg(long)]
-    finetune: bool,
+    /// Fine-tune the whole network, too, from the run's weights and from scratch, by this learning rate [default: 0.003]; this takes minutes
+    #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "0.003", value_parser = rate)]
+    finetune: Option<f32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,6 +52,10 @@ fn labels(text: &str) -> std::result::Result<usize, String> {
         return Ok(0);
     }
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number above 0, or all".to_string())
+}
+
+fn rate(text: &str) -> std::result::Result<f32, String> {
+    text.parse().ok().filter(|rate| *rate > 0.0 && *rate < 1.0).ok_or_else(|| "expected a number between 0 and 1".to_string())
 }
 
 impl Probe {
@@ -79,11 +83,11 @@ impl Probe {
             }
         })?;
         if self.json {
-            let ProbeOptions { draws, views, seed, augmentation, neighbours, .. } = options;
+            let ProbeOptions { draws, views, seed, augmentation, neighbours, finetune, .. } = options;
             let mut all = found.to_json();
             all["options"] = json!({
                 "draws": draws, "views": views, "seed": seed, "augmentation": augmentation,
-                "neighbours": neighbours.k, "temperature": neighbours.temperature,
+                "neighbours": neighbours.k, "temperature": neighbours.temperature, "finetune": finetune,
             });
             say(format!("{all:#}"))?;
         } else {

@@ -1,7 +1,7 @@
 //! Fine-tuning: the whole network with a linear head, from the run's weights and from scratch, on few labels.
 //!
 //! One protocol for every number of labels: batches of 64 views, each image in as many new views of the probe's augmentation as its turn comes
-//! (so ten images are a full batch, too); AdamW with weight decay 0.05 on weights, gradients clipped to 1, one cycle up to a rate of 1e-3 in
+//! (so ten images are a full batch, too); AdamW with weight decay 0.05 on weights, gradients clipped to 1, one cycle up to the rate in
 //! 200 steps, or in 5 passes where that is more; one rate for all layers; batch norm by the batch, judged by its running statistics. The head
 //! begins with zeros.
 
@@ -27,8 +27,8 @@ const BATCH: usize = 64;
 /// Least steps, and least passes over the images.
 const STEPS: u64 = 200;
 const PASSES: usize = 5;
-/// The highest rate.
-const RATE: f32 = 1e-3;
+/// The highest rate, where none is asked for. Small convolutional networks take more.
+pub const RATE: f32 = 3e-3;
 
 /// What runs of fine-tuning share.
 pub struct Tuner<'a> {
@@ -36,6 +36,7 @@ pub struct Tuner<'a> {
     subject: &'a Subject<'a>,
     augmentation: &'a Augmentation,
     test_view: u32,
+    rate: f32,
     weights: Archive,
 }
 
@@ -57,12 +58,13 @@ impl Module for Tuned {
 }
 
 impl<'a> Tuner<'a> {
-    /// Reads the weights to begin from; they stay as they are. `test_view` is the view that test images are judged in.
+    /// Reads the weights to begin from; they stay as they are. `test_view` is the view that test images are judged in, `rate` the highest
+    /// learning rate.
     ///
     /// # Errors
     /// A lost device.
-    pub fn new(gpu: &'a Gpu, subject: &'a Subject, augmentation: &'a Augmentation, test_view: u32) -> Result<Self> {
-        Ok(Self { gpu, subject, augmentation, test_view, weights: state_dict::to_archive(subject.params)? })
+    pub fn new(gpu: &'a Gpu, subject: &'a Subject, (augmentation, test_view): (&'a Augmentation, u32), rate: f32) -> Result<Self> {
+        Ok(Self { gpu, subject, augmentation, test_view, rate, weights: state_dict::to_archive(subject.params)? })
     }
 
     /// The accuracy on augmented test images after learning from `images`: beginning with the run's weights, or of [`Source::Random`] with new
@@ -90,7 +92,7 @@ impl<'a> Tuner<'a> {
         let common = Common { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
         let mut optimizer = AdamW::new(params, AdamConfig { common, ..Default::default() })?;
         let steps = STEPS.max((PASSES * images.len() / BATCH) as u64);
-        let schedule = Schedule::OneCycle { rate: RATE, steps, warm_up: 0.1 };
+        let schedule = Schedule::OneCycle { rate: self.rate, steps, warm_up: 0.1 };
         let (mut captured, rate) = (Capture::new(self.gpu), Slot::new(0.0f32));
         let augmentation = Augmentation { seed, ..self.augmentation.clone() };
         for (places, step) in batches(images.len(), BATCH, seed).zip(0..steps) {

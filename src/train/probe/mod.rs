@@ -56,14 +56,14 @@ pub struct ProbeOptions {
     pub augmentation: String,
     /// How nearest neighbours vote.
     pub neighbours: Neighbours,
-    /// Whether the whole network is fine-tuned, too, which takes much longer than all else.
-    pub finetune: bool,
+    /// The highest learning rate to fine-tune the whole network by, too, which takes much longer than all else; `None` not to do it.
+    pub finetune: Option<f32>,
 }
 
 impl Default for ProbeOptions {
     fn default() -> Self {
         let (augmentation, neighbours) = ("grey_simclr".into(), Neighbours::DINO);
-        Self { labels: vec![10, 20], draws: 5, views: 4, seed: 0, augmentation, neighbours, finetune: false }
+        Self { labels: vec![10, 20], draws: 5, views: 4, seed: 0, augmentation, neighbours, finetune: None }
     }
 }
 
@@ -140,8 +140,8 @@ pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dy
         add(Protocol::Alignment, None, source, alignment);
         add(Protocol::Uniformity, None, source, uniformity);
     }
-    if options.finetune {
-        let tuner = finetune::Tuner::new(gpu, subject, &augmentation, TEST_VIEW)?;
+    if let Some(rate) = options.finetune {
+        let tuner = finetune::Tuner::new(gpu, subject, (&augmentation, TEST_VIEW), rate)?;
         for (labels, draws) in &labelled {
             for source in [Source::Trained, Source::Random] {
                 let one = |(images, seed): (_, u32)| tuner.accuracy(images, source, options.seed.wrapping_add(seed));
