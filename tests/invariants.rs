@@ -55,7 +55,7 @@ fn nt_xent_does_not_pull_along_an_embedding() {
     for z in [&a, &b] {
         let gradient = gradients.get(z).unwrap();
         let along = gradient.mul(z).unwrap().sum(&[1], false).unwrap().to_vec::<f32>().unwrap();
-        let size = gradient.mul(&gradient).unwrap().sum(&[0, 1], false).unwrap().item().unwrap().sqrt();
+        let size = gradient.mul(gradient).unwrap().sum(&[0, 1], false).unwrap().item().unwrap().sqrt();
         assert!(size > 1e-3 && along.iter().all(|v| v.abs() < 1e-6 * size.max(1.0)), "{along:?} of {size}");
     }
 }

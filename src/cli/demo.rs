@@ -205,13 +205,12 @@ impl Results {
 
     fn to_json(&self, gpu: &Gpu) -> Value {
         let classifier = |trained: &Trained, accuracy: f64| json!({ "accuracy": accuracy, "parameters": trained.trainer.params.count(), "seconds": trained.seconds });
-        let mut probe = self.probed.to_json();
-        probe["seconds"] = json!(self.probe_seconds);
         json!({
             "environment": environment(gpu),
             "seconds": self.seconds,
             "simclr": { "parameters": self.simclr.trainer.params.count(), "seconds": self.simclr.seconds, "epochs": self.simclr.trainer.recipe.epochs },
-            "probe": probe,
+            "probe": self.probed.to_json(),
+            "probe_seconds": self.probe_seconds,
             "mobilenet": classifier(&self.mobilenet, self.mobilenet_accuracy),
             "linear_on_pixels": classifier(&self.linear, self.linear_accuracy),
         })

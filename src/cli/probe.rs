@@ -84,11 +84,12 @@ impl Probe {
         })?;
         if self.json {
             let ProbeOptions { draws, views, seed, augmentation, neighbours, finetune, .. } = options;
-            let mut all = found.to_json();
-            all["options"] = json!({
+            let options = json!({
                 "draws": draws, "views": views, "seed": seed, "augmentation": augmentation,
                 "neighbours": neighbours.k, "temperature": neighbours.temperature, "finetune": finetune,
             });
+            let mut all = found.to_json();
+            all.as_object_mut().map(|all| all.insert("options".into(), options));
             say(format!("{all:#}"))?;
         } else {
             say(table(&found))?;

@@ -128,6 +128,8 @@ impl Preset {
 
 impl Augmentation {
     /// The names that [`Self::preset`] knows.
+    // Evaluated when it is built: an index outside would be an error there.
+    #[allow(clippy::indexing_slicing)]
     pub const PRESETS: [&str; VIEWS.len() + 2] = {
         let mut names = ["none"; VIEWS.len() + 2];
         names[1] = "supervised";

@@ -50,7 +50,7 @@ impl Embedder {
         if groups == 1 {
             return self.embed(images, Mode::Train);
         }
-        if groups == 0 || rows % groups != 0 || rows / groups < 2 {
+        if groups == 0 || !rows.is_multiple_of(groups) || rows / groups < 2 {
             let message = format!("a batch of {rows} cannot be split into {groups} equal parts of two images or more");
             return Err(Error::argument("batch_norm_splits", message));
         }
@@ -59,7 +59,7 @@ impl Embedder {
         let cards = if dealt { Some(images.reshape(&[each, groups, shape.elements() / rows])?) } else { None };
         let part = |g: usize| {
             let part = match &cards {
-                Some(cards) => cards.slice(1, g, g + 1)?.reshape(&shape.with(0, each).to_vec())?,
+                Some(cards) => cards.slice(1, g, g + 1)?.reshape(&shape.with(0, each))?,
                 None => images.slice(0, g * each, (g + 1) * each)?,
             };
             self.embed(&part, Mode::Train)

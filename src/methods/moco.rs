@@ -95,7 +95,7 @@ impl Method for Moco {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [first, second] = batch.exactly(self.name())?;
         let entering = first.shape().dim(0) * if self.config.symmetric { 2 } else { 1 };
-        if entering == 0 || self.config.queue % entering != 0 {
+        if entering == 0 || !self.config.queue.is_multiple_of(entering) {
             let message = format!("{} keys must be a multiple of the {entering} that enter at each step", self.config.queue);
             return Err(Error::argument("queue", message));
         }

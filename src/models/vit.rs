@@ -168,12 +168,13 @@ impl Vit {
     /// Images `[N, H, W, C]` as tokens `[N, L, D]`, one a patch, row by row, with their positions added.
     ///
     /// # Errors
-    /// Images of another size than the network's; out of memory.
+    /// Images that patches do not cut; out of memory.
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let (n, d) = (self.batch(images.shape())?, self.config.features);
-        let patches = self.patches.forward(images, mode)?.reshape(&[n as isize, -1, d as isize])?;
-        let count = patches.shape().dim(1);
-        patches.add(&self.positions.tensor(mode)?.slice(1, 1, 1 + count)?)
+        let maps = self.patches.forward(images, mode)?;
+        let grid = [maps.shape().dim(1), maps.shape().dim(2)];
+        let positions = self.resized.resized(&self.positions.tensor(mode)?, grid)?;
+        maps.reshape(&[n as isize, -1, d as isize])?.add(&positions.slice(1, 1, 1 + grid.iter().product::<usize>())?)
     }
 
     /// Any of an image's tokens `[N, L, D]`, with the class token before them, through all blocks and the norm: `[N, 1 + L, D]`.
@@ -181,10 +182,14 @@ impl Vit {
     /// # Errors
     /// Those of the operators.
     pub fn encode(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.norm.forward(&self.run_blocks(tokens, mode)?, mode)
+    }
+
+    fn run_blocks(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
         let class = self.class.tensor(mode)?.add(&self.positions.tensor(mode)?.slice(1, 0, 1)?)?;
         let class = class.expand(&[tokens.shape().dim(0), 1, self.config.features])?;
         let x = Tensor::concat(&[&class, tokens], 1)?;
-        self.norm.forward(&self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?, mode)
+        self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
     }
 
     /// The batch of images of that shape.
@@ -201,14 +206,8 @@ impl Vit {
 
 impl Module for Vit {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let (n, d) = (self.batch(x.shape())?, self.config.features);
-        let maps = self.patches.forward(x, mode)?;
-        let positions = self.resized.resized(&self.positions.tensor(mode)?, [maps.shape().dim(1), maps.shape().dim(2)])?;
-        let patches = maps.reshape(&[n as isize, -1, d as isize])?;
-        let class = self.class.tensor(mode)?.expand(&[n, 1, d])?;
-        let x = Tensor::concat(&[&class, &patches], 1)?.add(&positions)?;
-        let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))?;
-        self.norm.forward(&x.slice(1, 0, 1)?.reshape(&[n, d])?, mode)
+        let tokens = self.run_blocks(&self.embed(x, mode)?, mode)?;
+        self.norm.forward(&tokens.slice(1, 0, 1)?.reshape(&[x.shape().dim(0), self.config.features])?, mode)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -230,8 +229,8 @@ impl Backbone for Vit {
     }
 
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let VitConfig { size: [h, w], patch, features, .. } = self.config;
-        let (n, rows, columns) = (self.batch(x.shape())?, h / patch, w / patch);
+        let VitConfig { patch, features, .. } = self.config;
+        let (n, rows, columns) = (self.batch(x.shape())?, x.shape().dim(1) / patch, x.shape().dim(2) / patch);
         self.encode(&self.embed(x, mode)?, mode)?.slice(1, 1, 1 + rows * columns)?.reshape(&[n, rows, columns, features])
     }
 

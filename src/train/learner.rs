@@ -12,6 +12,8 @@ use crate::methods::{
 use crate::models::{Model, ModelOptions, model};
 use crate::nn::Parameters;
 
+type Make = fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>;
+
 /// A method as recipes know it.
 pub struct Entry {
     /// Its name.
@@ -21,7 +23,7 @@ pub struct Entry {
     /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
     pub recipe: &'static str,
     complete: fn(&Table) -> Result<Table>,
-    make: fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>,
+    make: Make,
 }
 
 /// All of them.
