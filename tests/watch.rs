@@ -238,6 +238,15 @@ fn moco_without_momentum_sets_the_alarm_off_and_stops_where_its_recipe_says_so()
     assert_eq!(lines.last().unwrap()["collapse"], "inconsistent_queue");
 }
 
+#[test]
+fn dino_without_centring_sets_the_alarm_off() {
+    let Watched { result, said, lines } = watched("dino", &["centering=false"]);
+    assert!(result.unwrap().finished);
+    assert_eq!(said, [Collapse::ConstantTeacher]);
+    let message = lines.iter().find(|line| line["kind"] == "alarm").unwrap()["message"].to_string();
+    assert!(message.contains("centering"), "{message}");
+}
+
 /// The norm that metrics show is that of the gradients before they are clipped, also of steps that are replayed.
 #[test]
 fn the_gradients_norm_is_shown() {
