@@ -7,10 +7,11 @@ pub fn eigenvalues(rows: Vec<Vec<f64>>) -> Vec<f64> {
     // Gershgorin's circles hold them all.
     let radius = |at: usize| beside.get(at).map_or(0.0, |e| e.abs());
     let reach = |(at, d): (usize, &f64)| d.abs() + radius(at) + at.checked_sub(1).map_or(0.0, radius);
-    let bound = diagonal.iter().enumerate().map(reach).fold(0.0, f64::max);
-    if !bound.is_finite() {
+    let reaches: Vec<f64> = diagonal.iter().enumerate().map(reach).collect();
+    if reaches.iter().any(|reach| !reach.is_finite()) {
         return vec![f64::NAN; diagonal.len()];
     }
+    let bound = reaches.into_iter().fold(0.0, f64::max);
     let squares: Vec<f64> = std::iter::once(0.0).chain(beside.iter().map(|e| e * e)).collect();
     let below = |x: f64| {
         let mut pivot = 1.0;
