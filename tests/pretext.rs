@@ -229,10 +229,12 @@ fn the_masked_loss_is_of_hidden_patches_alone() {
 #[test]
 fn a_masked_autoencoder_says_what_it_needs() {
     let gpu = gpu();
-    let build = |config: MaeConfig, architecture: Architecture| {
+    let build_for = |image, config: MaeConfig, architecture: Architecture| {
         let build = |params: &Parameters| architecture.build(params);
-        Mae::new(&Parameters::new(&gpu, 1), &build, config, &Setting::default()).map(|_| ()).unwrap_err().to_string()
+        Mae::new(&Parameters::new(&gpu, 1), &build, config, &Setting { image, ..Setting::default() }).map(|_| ()).unwrap_err().to_string()
     };
+    let build = |config, architecture| build_for(IMAGE, config, architecture);
+    assert!(build_for([12, 15, 1], MaeConfig::default(), vit()).contains("views of 12 x 15"));
     assert!(build(MaeConfig::default(), cnn()).contains("vision transformer"));
     for mask_ratio in [0.0, 1.0, 0.95] {
         assert!(build(MaeConfig { mask_ratio, ..Default::default() }, vit()).contains("mask_ratio"));

@@ -41,12 +41,12 @@ fn close(found: Option<f64>, expected: f64, tolerance: f64) {
 }
 
 #[test]
-fn constant_embeddings_have_no_deviation_and_rank_1() {
+fn constant_embeddings_have_neither_deviation_nor_rank() {
     let gpu = common::gpu();
     let row = normal(48, 1);
     let found = of_embeddings(vec![matrix(&gpu, &row.repeat(64), 48); 2]);
     close(found.std, 0.0, 1e-5);
-    close(found.effective_rank, 1.0, 1e-3);
+    assert_eq!(found.effective_rank, Some(0.0));
     close(found.positive_similarity, 1.0, 1e-5);
     close(found.negative_similarity, 1.0, 1e-5);
     // Nothing at all is no spread either, and no NaN.
@@ -81,8 +81,8 @@ fn a_planted_rank_is_found_however_long_the_sides_are() {
                 .map(|at| (0..rank).map(|r| left[at / columns + r * rows] * right[at % columns + r * columns]).sum::<f64>() as f32)
                 .collect();
             let found = of_embeddings(vec![matrix(&gpu, &values, columns)]);
-            // Of a part of the rows, singular values are no longer quite equal.
-            close(found.effective_rank, rank as f64, if rows > 256 && columns > 256 { 0.05 } else { 2e-3 } * rank as f64);
+            // Of normalised rows, and of a part of them, singular values are no longer quite equal.
+            close(found.effective_rank, rank as f64, 0.05 * rank as f64);
             assert_eq!((found.positive_similarity, found.negative_similarity), (None, None));
         }
     }
@@ -161,7 +161,7 @@ fn a_teachers_entropy_lies_between_one_answer_and_none() {
 
 fn fashion() -> Arc<Dataset> {
     static DATA: OnceLock<Arc<Dataset>> = OnceLock::new();
-    DATA.get_or_init(|| Arc::new(Recipe::default().open(Split::Test).unwrap())).clone()
+    DATA.get_or_init(|| Arc::new(Recipe::default().open(Split::Train).unwrap())).clone()
 }
 
 /// A run of 200 steps on 320 images of Fashion-MNIST.
@@ -219,7 +219,7 @@ fn more_healthy_runs_are_left_alone() {
 
 #[test]
 fn simsiam_without_stop_gradient_sets_the_alarm_off() {
-    let Watched { result, said, lines } = watched("simsiam", &["stop_gradient=false"]);
+    let Watched { result, said, lines } = watched("simsiam", &["stop_gradient=false", "learning_rate=0.5"]);
     // It is said, and the run goes on.
     assert!(result.unwrap().finished);
     assert_eq!(said, [Collapse::Dimensional]);

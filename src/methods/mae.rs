@@ -76,6 +76,10 @@ impl Configured for Mae {
     fn new(params: &Parameters, build: Build, config: MaeConfig, setting: &Setting) -> Result<Self> {
         let encoder = build(params)?;
         let vit = *vit(&*encoder)?.config();
+        let [height, width, _] = setting.image;
+        if [height, width] != vit.size {
+            return Err(Error::argument("mae", format!("views of {height} x {width} are not of the network's size, {:?}", vit.size)));
+        }
         let grid = vit.size.map(|side| side / vit.patch);
         let patches = grid.iter().product::<usize>();
         let seen = (patches as f32 * (1.0 - config.mask_ratio)) as usize;
@@ -137,7 +141,8 @@ impl Mae {
         fuse([&patches, &mean, &var], |[x, mean, var]| (x - mean) / (var + 1e-6).sqrt())
     }
 
-    /// What the hidden patches are said to be, from those that are seen, and the encoder's class token `[N, D]`.
+    /// What the hidden patches are said to be, from those that are seen, and the mean of the encoder's seen tokens
+    /// `[N, D]`: the class token is not what the loss trains, and may well be the same for all images.
     ///
     /// # Errors
     /// Those of the operators.
@@ -152,8 +157,8 @@ impl Mae {
         let tokens = Tensor::concat(&[&tokens.slice(1, 0, 1)?, &patches], 1)?;
         let decoded = self.blocks.iter().try_fold(tokens, |x, block| block.forward(&x, Mode::Train))?;
         let decoded = self.norm.forward(&decoded.slice(1, 1 + visible, 1 + self.counts[1])?, Mode::Train)?;
-        let class = encoded.detach().slice(1, 0, 1)?.reshape(&[n, vit.features()])?;
-        Ok([self.pixels.forward(&decoded, Mode::Train)?, class])
+        let tokens = encoded.detach().slice(1, 1, 1 + visible)?.mean(&[1], false)?;
+        Ok([self.pixels.forward(&decoded, Mode::Train)?, tokens])
     }
 }
 
@@ -169,9 +174,9 @@ impl Method for Mae {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let parts = self.divide(&batch.indices, &batch.epoch)?;
-        let [predicted, class] = self.predict(images, &parts)?;
+        let [predicted, tokens] = self.predict(images, &parts)?;
         let [_, hidden] = &parts;
-        Ok(Step::new(predicted.mse_loss(&self.target(images, hidden)?)?, [class]))
+        Ok(Step::new(predicted.mse_loss(&self.target(images, hidden)?)?, [tokens]))
     }
 
     fn network(&self) -> &dyn Module {

@@ -12,7 +12,9 @@ use crate::tensor::{DType, Tensor};
 const RANK_ROWS: usize = 256;
 
 /// The difference of cosines from which on its parts say something.
-const LEAST_MARGIN: f64 = 0.005;
+const LEAST_MARGIN: f64 = 0.01;
+/// The variance of a direction below which it is f32's.
+const LEAST_VARIANCE: f64 = 1e-10;
 
 /// What a step has left for a look.
 #[derive(Clone, Default)]
@@ -35,8 +37,9 @@ pub struct Figures {
     /// The standard deviation of each feature of the normalised first embeddings over the batch, its mean over the features times sqrt(D)
     /// (Chen and He 2021, figure 2): 1 for directions spread evenly over the sphere, 0 where all are one.
     pub std: Option<f64>,
-    /// RankMe (Garrido et al. 2023, arXiv:2210.02885): exp of the entropy of the first embeddings' singular values, which are divided by
-    /// their sum; rows as they are, neither normalised nor centred. Of the first 256 rows where both sides are longer.
+    /// exp of the entropy of the singular values of the first embeddings, which are divided by their sum: RankMe (Garrido et al. 2023,
+    /// arXiv:2210.02885), but of rows that are normalised and centred, so that a direction that all have in common counts for nothing. 0
+    /// where there is no other. Of the first 256 rows where both sides are longer.
     pub effective_rank: Option<f64>,
     /// The most that it could be: the smaller side.
     pub full_rank: Option<usize>,
@@ -100,11 +103,11 @@ fn gram(x: &Tensor) -> Result<Tensor> {
 }
 
 /// exp of the entropy of singular values, from the matrix of products.
-fn effective_rank(gram: &[f64]) -> (f64, usize) {
+fn effective_rank(gram: &[f64], rows: usize) -> (f64, usize) {
     let side = gram.len().isqrt();
     let values = eigenvalues(gram.chunks_exact(side.max(1)).map(<[f64]>::to_vec).collect());
-    // Products in f32 are this inexact, so less of an eigenvalue than this is none.
-    let noise = side as f64 * f64::from(f32::EPSILON) * values.last().copied().unwrap_or(0.0);
+    // Products in f32 are this inexact, and so are rows of length 1 less their mean: less of an eigenvalue than this is none.
+    let noise = (side as f64 * f64::from(f32::EPSILON) * values.last().copied().unwrap_or(0.0)).max(rows as f64 * LEAST_VARIANCE);
     let singular: Vec<f64> = values.into_iter().map(|v| if v <= noise { 0.0 } else { v.sqrt() }).collect();
     let sum: f64 = singular.iter().sum();
     let rank = if sum > 0.0 { entropy(&singular.iter().map(|s| s / sum).collect::<Vec<_>>()).exp() } else { 0.0 };
@@ -119,8 +122,7 @@ impl Look {
     pub fn at(sight: &Sight) -> Result<Self> {
         let read = |tensor: &Tensor| tensor.read_later();
         let plain = |tensor: &Tensor| tensor.detach().cast(DType::F32);
-        let embeddings = sight.embeddings.iter().take(2).map(plain).collect::<Result<Vec<_>>>()?;
-        let unit = embeddings.iter().map(|x| x.l2_normalize(-1, 1e-12)).collect::<Result<Vec<_>>>()?;
+        let unit = sight.embeddings.iter().take(2).map(|x| plain(x)?.l2_normalize(-1, 1e-12)).collect::<Result<Vec<_>>>()?;
         let (first, pair) = (unit.first(), unit.first().zip(unit.get(1)));
         let teacher = sight.teacher.as_ref().map(plain).transpose()?;
         let entropies = |p: &Tensor| p.mul(&p.clamp(1e-30, 1.0)?.log()?)?.sum(&[1], false)?.neg()?.read_later();
@@ -128,7 +130,7 @@ impl Look {
             rows: first.map_or(0, |x| x.shape().dim(0)),
             gradient_norm: sight.gradient_norm.as_ref().map(read).transpose()?,
             variance: first.map(|x| x.var(&[0], true, false)?.read_later()).transpose()?,
-            gram: embeddings.first().map(|x| gram(x)?.read_later()).transpose()?,
+            gram: first.map(|x| gram(&x.sub(&x.mean(&[0], true)?)?)?.read_later()).transpose()?,
             sums: unit.iter().map(|x| x.mean(&[0], false)?.read_later()).collect::<Result<_>>()?,
             cosines: pair.map(|(a, b)| a.mul(b)?.sum(&[1], false)?.read_later()).transpose()?,
             queue: sight.queue.as_ref().map(|q| plain(q)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
@@ -151,7 +153,7 @@ impl Look {
             figures.std = Some(mean(&deviations) * (variance.len() as f64).sqrt());
         }
         if let Some(gram) = self.gram {
-            let (rank, full) = effective_rank(&numbers(gram)?);
+            let (rank, full) = effective_rank(&numbers(gram)?, self.rows.min(RANK_ROWS));
             (figures.effective_rank, figures.full_rank) = (Some(rank), Some(full));
         }
         let sums = self.sums.into_iter().map(numbers).collect::<Result<Vec<_>>>()?;
