@@ -234,6 +234,10 @@ impl Recipe {
         let (whole, inner) = (format!("options.{key}"), place(&mut table, key).is_none());
         let old = place(&mut table, if inner { &whole } else { key }).filter(|old| !old.is_table()).ok_or_else(unknown)?;
         *old = parse_value(value, old).ok_or_else(|| wrong(format!("expected a value like {old}")))?;
+        if let Some(entry) = find(value).ok().filter(|_| key == "method") {
+            // Another method has other settings.
+            table.insert("options".into(), entry.complete(&Table::new())?.into());
+        }
         *self = table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_string()))?;
         find(&self.method).and_then(|entry| entry.complete(&self.options)).map(drop).or_else(|e| {
             // An unknown method is named by whoever looks it up.
