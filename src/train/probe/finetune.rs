@@ -1,10 +1,12 @@
 //! Fine-tuning: the whole network with a linear head, from the run's weights and from scratch, on few labels.
 //!
 //! One protocol for every number of labels: batches of 64 views, each image in as many new views of the probe's augmentation as its turn comes
-//! (so ten images are a full batch, too); AdamW with weight decay 0.05 on weights, gradients clipped to 1, one cycle up to the rate in
-//! 200 steps, or in 5 passes where that is more; one rate for all layers; batch norm by the batch, judged by its running statistics. The head
-//! begins with zeros.
+//! (so ten images are a full batch, too); AdamW with weight decay 0.05 on weights, gradients clipped to 1. The head, which begins with zeros, learns
+//! alone in 100 steps at up to 0.02: a random head's gradients would spoil good features (Kumar et al. 2022, arXiv:2202.10054). Then all learn, one
+//! cycle up to the rate in 200 steps, or in 5 passes where that is more; one rate for all layers; batch norm by the batch, judged by its running
+//! statistics.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::linear::{batches, share_right};
@@ -15,7 +17,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Slot};
 use crate::io::Archive;
 use crate::methods::{Clock, Method};
-use crate::nn::{Init, Linear, Mode, Module, Parameters, Summary, state_dict};
+use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
 use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
 use crate::tensor::{Shape, Tensor};
 use crate::train::Capture;
@@ -24,11 +26,14 @@ use crate::train::learner::learner;
 
 /// Views of a step.
 const BATCH: usize = 64;
-/// Least steps, and least passes over the images.
+/// Steps of the head alone, and their highest rate.
+const HEAD_STEPS: u64 = 100;
+const HEAD_RATE: f32 = 0.02;
+/// Least steps of all layers, and least passes over the images.
 const STEPS: u64 = 200;
 const PASSES: usize = 5;
 /// The highest rate, where none is asked for. Small convolutional networks take more.
-pub const RATE: f32 = 3e-3;
+pub const RATE: f32 = 1e-3;
 
 /// What runs of fine-tuning share.
 pub struct Tuner<'a> {
@@ -80,25 +85,40 @@ impl<'a> Tuner<'a> {
             state_dict::fill(&params, &self.weights, "the run", &[])?;
         }
         let head = Linear::with(&params, "probe", method.encoder().features(), train.classes(), true, Init::ZEROS, Init::ZEROS)?;
-        // Whatever the method keeps as it is.
-        params.freeze("*", false)?;
         let network = Tuned { method, head };
-        self.train(&network, &params, images, seed)?;
+        params.freeze("*", true)?;
+        params.freeze("probe", false)?;
+        if params.slots().iter().any(|slot| slot.role == Role::Statistic) {
+            params.freeze("*running_*", false)?;
+        }
+        let head = Schedule::OneCycle { rate: HEAD_RATE, steps: HEAD_STEPS, warm_up: 0.1 };
+        self.train(&network, &params, images, seed, 0..HEAD_STEPS, head)?;
+        params.freeze("*", false)?;
+        let steps = STEPS.max((PASSES * images.len() / BATCH) as u64);
+        let all = Schedule::OneCycle { rate: self.rate, steps, warm_up: 0.1 };
+        self.train(&network, &params, images, seed, HEAD_STEPS..HEAD_STEPS + steps, all)?;
         let logits = outputs(self.gpu, &network, test, self.augmentation, self.test_view)?;
         Ok(share_right(&logits, test.labels()))
     }
 
-    fn train(&self, network: &Tuned, params: &Parameters, images: &Dataset, seed: u32) -> Result<()> {
+    /// The steps `numbers`, by which images become new views each time.
+    fn train(
+        &self,
+        network: &Tuned,
+        params: &Parameters,
+        images: &Dataset,
+        seed: u32,
+        numbers: Range<u64>,
+        schedule: Schedule,
+    ) -> Result<()> {
         let common = Common { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
         let mut optimizer = AdamW::new(params, AdamConfig { common, ..Default::default() })?;
-        let steps = STEPS.max((PASSES * images.len() / BATCH) as u64);
-        let schedule = Schedule::OneCycle { rate: self.rate, steps, warm_up: 0.1 };
         let (mut captured, rate) = (Capture::new(self.gpu), Slot::new(0.0f32));
         let augmentation = Augmentation { seed, ..self.augmentation.clone() };
-        for (places, step) in batches(images.len(), BATCH, seed).zip(0..steps) {
-            rate.set(schedule.rate(step));
-            // Numbered through, so that an image is a new view each time.
-            let first = step as u32 * BATCH as u32;
+        let begin = numbers.start;
+        for (places, number) in batches(images.len(), BATCH, seed).zip(numbers) {
+            rate.set(schedule.rate(number - begin));
+            let first = number as u32 * BATCH as u32;
             let batch = HostBatch {
                 pixels: places.iter().filter_map(|i| images.image(*i)).flatten().copied().collect(),
                 labels: places.iter().filter_map(|i| images.label(*i)).collect(),
