@@ -15,7 +15,8 @@ use wgrad::methods::Clock;
 use wgrad::nn::{Parameters, state_dict};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::Recipe;
-use wgrad::train::learner::{METHODS, learner};
+use wgrad::train::learner::learner;
+use wgrad::train::methods::METHODS;
 use wgrad::train::probe::{
     Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, finetune, geometry, linear, mean_and_spread, probe,
     retrieval,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wgrad::data::Dataset;
 use wgrad::gpu::{Gpu, GpuOptions};
 use wgrad::train::estimate::run_memory;
-use wgrad::train::learner::METHODS;
+use wgrad::train::methods::METHODS;
 use wgrad::train::{Recipe, Trainer};
 
 fn recipes(folder: &str) -> Vec<(PathBuf, Recipe)> {

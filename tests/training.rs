@@ -15,7 +15,7 @@ use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Tuning};
 use wgrad::io::{Archive, HostTensor};
 use wgrad::train::evaluate::evaluate;
-use wgrad::train::learner::METHODS;
+use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 

@@ -13,7 +13,7 @@ use wgrad::gpu::Gpu;
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::alarm::Collapse;
-use wgrad::train::learner::METHODS;
+use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::watch::{Figures, Look, Sight};
 use wgrad::train::{Outcome, Recipe, RunDirectory, Trainer};

@@ -17,7 +17,7 @@ use crate::gpu::Gpu;
 use crate::nn::Summary;
 use crate::tensor::Shape;
 use crate::train::estimate::run_memory;
-use crate::train::learner::METHODS;
+use crate::train::methods::METHODS;
 use crate::train::progress::Style;
 use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 

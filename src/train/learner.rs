@@ -1,102 +1,12 @@
-//! From a recipe to what is trained: the methods by name.
+//! From a recipe to what is trained.
 
-use toml::Table;
-
+use super::methods::find;
 use super::recipe::Recipe;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::methods::{
-    Autoencoder, Build, Byol, Clock, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon,
-    Supervised, Vae,
-};
+use crate::error::Result;
+use crate::methods::{Clock, Method, Setting};
 use crate::models::{Model, ModelOptions, model};
 use crate::nn::Parameters;
-
-type Make = fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>;
-
-/// A method as recipes know it.
-pub struct Entry {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does, and whose it is.
-    pub about: &'static str,
-    /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
-    pub recipe: &'static str,
-    complete: fn(&Table) -> Result<Table>,
-    make: Make,
-}
-
-/// All of them.
-pub const METHODS: [Entry; 13] = [
-    entry::<Supervised>("supervised", "Learn a classifier from labels", ""),
-    entry::<SimClr>(
-        "simclr",
-        "Two views of an image attract, all others repel (Chen et al. 2020)",
-        include_str!("../../recipes/simclr.toml"),
-    ),
-    entry::<Moco>(
-        "moco",
-        "Keys of a slow network and a queue of earlier ones (He et al. 2019; v2)",
-        include_str!("../../recipes/moco.toml"),
-    ),
-    entry::<MocoV3>("moco_v3", "Keys of the batch, and a predictor (Chen et al. 2021)", include_str!("../../recipes/moco_v3.toml")),
-    entry::<Byol>("byol", "Each view predicts the average network's other (Grill et al. 2020)", include_str!("../../recipes/byol.toml")),
-    entry::<SimSiam>(
-        "simsiam",
-        "Each view predicts the other, which stands still (Chen and He 2020)",
-        include_str!("../../recipes/simsiam.toml"),
-    ),
-    entry::<Dino>(
-        "dino",
-        "Match the average network's sharpened outputs on other views (Caron et al. 2021)",
-        include_str!("../../recipes/dino.toml"),
-    ),
-    entry::<SupCon>("supcon", "All views of a class attract (Khosla et al. 2020)", include_str!("../../recipes/supcon.toml")),
-    entry::<Rotation>("rotation", "Which way up each image is (Gidaris et al. 2018)", include_str!("../../recipes/rotation.toml")),
-    entry::<Jigsaw>("jigsaw", "How an image's tiles were shuffled (Noroozi and Favaro 2016)", include_str!("../../recipes/jigsaw.toml")),
-    entry::<Mae>("mae", "What hidden patches hold; for vision transformers (He et al. 2021)", include_str!("../../recipes/mae.toml")),
-    entry::<Autoencoder>("autoencoder", "An image through a short code and back", include_str!("../../recipes/autoencoder.toml")),
-    entry::<Vae>("vae", "The same with codes that are distributions (Kingma and Welling 2013)", include_str!("../../recipes/vae.toml")),
-];
-
-const fn entry<M: Configured>(name: &'static str, about: &'static str, recipe: &'static str) -> Entry {
-    Entry { name, about, recipe, complete: complete::<M>, make: make::<M> }
-}
-
-/// The method called `name`.
-///
-/// # Errors
-/// [`Error::Argument`] for an unknown one, with those that there are.
-pub fn find(name: &str) -> Result<&'static Entry> {
-    METHODS.iter().find(|entry| entry.name == name).ok_or_else(|| {
-        let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
-        Error::argument("method", format!("there is no \"{name}\"; there are {}", names.join(", ")))
-    })
-}
-
-fn parse<M: Configured>(options: &Table) -> Result<M::Config> {
-    options.clone().try_into().map_err(|e: toml::de::Error| Error::argument("options", e.message().to_string()))
-}
-
-/// All settings: those given, and the others' defaults.
-fn complete<M: Configured>(options: &Table) -> Result<Table> {
-    let text = toml::to_string(&parse::<M>(options)?).map_err(|e| Error::argument("options", e.to_string()))?;
-    toml::from_str(&text).map_err(|e| Error::argument("options", e.to_string()))
-}
-
-fn make<M: Configured>(params: &Parameters, build: Build, options: &Table, setting: &Setting) -> Result<Box<dyn Method>> {
-    Ok(Box::new(M::new(params, build, parse::<M>(options)?, setting)?))
-}
-
-impl Entry {
-    /// All of the method's settings: those in `options`, and the others' defaults.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a key that it does not have, or a value of the wrong type.
-    pub fn complete(&self, options: &Table) -> Result<Table> {
-        (self.complete)(options)
-    }
-}
 
 impl Recipe {
     /// The network for images of `dataset`.
@@ -124,5 +34,5 @@ impl Recipe {
 pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
     let setting = Setting { clock, classes: dataset.classes(), image: recipe.input(dataset), seed: recipe.seed };
-    (find(&recipe.method)?.make)(params, &|params| network.architecture.build(params), &recipe.options, &setting)
+    find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &setting)
 }

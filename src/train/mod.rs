@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod finetune;
 pub mod images;
 pub mod learner;
+pub mod methods;
 pub mod probe;
 pub mod profile;
 pub mod progress;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::learner::find;
+use super::methods::find;
 use crate::error::{Error, Result};
 use crate::io::atomic::read;
 
@@ -13,7 +13,7 @@ use crate::io::atomic::read;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// How it is trained, see [`METHODS`](super::learner::METHODS).
+    /// How it is trained, see [`METHODS`](super::methods::METHODS).
     pub method: String,
     /// A folder of images: MNIST or CIFAR files, or one folder a class.
     pub data: PathBuf,
