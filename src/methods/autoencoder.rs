@@ -112,10 +112,6 @@ impl Method for Autoencoder {
         Ok(Step::new(self.codec.decode(&codes)?.mse_loss(images)?, [codes]))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.codec.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.codec.encoder
     }

@@ -70,10 +70,6 @@ impl Method for Byol {
         self.target.reset()
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.network.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.network.encoder
     }

@@ -183,10 +183,6 @@ impl Method for Dino {
         Ok(())
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student.embedder.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.student.embedder.encoder
     }

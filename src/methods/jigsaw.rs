@@ -193,10 +193,6 @@ impl Method for Jigsaw {
         Ok(Step::new(loss, [features]))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.encoder
     }

@@ -179,10 +179,6 @@ impl Method for Mae {
         Ok(Step::new(predicted.mse_loss(&self.target(images, hidden)?)?, [tokens]))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.encoder
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, MlpConfig};
-use crate::nn::{Module, Parameters};
+use crate::nn::Parameters;
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
 
@@ -117,10 +117,6 @@ impl Method for Moco {
 
     fn begin(&self) -> Result<()> {
         self.keys.reset()
-    }
-
-    fn network(&self) -> &dyn Module {
-        &self.network.encoder
     }
 
     fn encoder(&self) -> &dyn Backbone {

@@ -83,10 +83,6 @@ impl Method for MocoV3 {
         self.keys.reset()
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.network.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.network.encoder
     }

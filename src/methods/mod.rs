@@ -122,11 +122,13 @@ pub trait Method {
         Ok(())
     }
 
-    /// What is used after training: the classifier, or the encoder.
-    fn network(&self) -> &dyn Module;
-
     /// Images to features.
     fn encoder(&self) -> &dyn Backbone;
+
+    /// What is used after training: the encoder, or the classifier where it learns one.
+    fn network(&self) -> &dyn Module {
+        self.encoder()
+    }
 
     /// The classifier to be used, where it learns one.
     fn into_classifier(self: Box<Self>) -> Option<Box<dyn Module>> {

@@ -78,10 +78,6 @@ impl Method for Rotation {
         Ok(Step::new(loss, [features.detach().slice(0, 0, n)?]))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.encoder
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
 use crate::error::Result;
 use crate::models::{Backbone, MlpConfig};
-use crate::nn::{Mode, Module, Parameters};
+use crate::nn::{Mode, Parameters};
 
 /// How SimCLR is set up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,10 +51,6 @@ impl Method for SimClr {
         let [first, second] = batch.exactly(self.name())?;
         let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
         Ok(Step::new(z1.nt_xent(&z2, self.temperature)?, [z1, z2]))
-    }
-
-    fn network(&self) -> &dyn Module {
-        &self.network.encoder
     }
 
     fn encoder(&self) -> &dyn Backbone {

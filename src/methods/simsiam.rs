@@ -64,10 +64,6 @@ impl Method for SimSiam {
         Ok(Step::new(loss, [z1, z2]))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.network.encoder
-    }
-
     fn encoder(&self) -> &dyn Backbone {
         &self.network.encoder
     }

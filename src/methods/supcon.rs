@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
 use crate::error::Result;
 use crate::models::{Backbone, MlpConfig};
-use crate::nn::{Mode, Module, Parameters};
+use crate::nn::{Mode, Parameters};
 use crate::tensor::Tensor;
 
 /// How SupCon is set up.
@@ -54,10 +54,6 @@ impl Method for SupCon {
         let labels = Tensor::concat(&[&batch.labels, &batch.labels], 0)?;
         let loss = Tensor::concat(&[&z1, &z2], 0)?.supcon_loss(&labels, self.temperature)?;
         Ok(Step::new(loss, [z1, z2]))
-    }
-
-    fn network(&self) -> &dyn Module {
-        &self.network.encoder
     }
 
     fn encoder(&self) -> &dyn Backbone {

@@ -7,7 +7,7 @@ use super::{Batch, Build, Configured, Method, Setting, Step};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, ImageDecoderConfig};
-use crate::nn::{Module, Parameters};
+use crate::nn::Parameters;
 use crate::ops::augment::Draws;
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::Tensor;
@@ -90,10 +90,6 @@ impl Method for Vae {
         let prior = self.beta * images.shape().dim(0) as f32 / images.elements().max(1) as f32;
         let loss = fuse([&error, &Self::divergence(&mu, &log_variance)?], |[error, kl]| error * 0.5 + kl * prior)?;
         Ok(Step::new(loss, [mu]))
-    }
-
-    fn network(&self) -> &dyn Module {
-        &self.codec.encoder
     }
 
     fn encoder(&self) -> &dyn Backbone {
