@@ -337,7 +337,7 @@ fn jigsaw_learns() {
     // The permutation changes with every epoch, so few of them.
     let config = |sight| JigsawConfig { permutations: 2, sight, ..Default::default() };
     learns::<Jigsaw>(&cnn(), || config(Sight::Image));
-    learns::<Jigsaw>(&cnn(), || JigsawConfig { gap: 1, normalize: true, ..config(Sight::Tiles) });
+    learns::<Jigsaw>(&cnn(), || JigsawConfig { gap: 1, normalize_tiles: true, ..config(Sight::Tiles) });
 }
 
 #[test]

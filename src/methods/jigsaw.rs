@@ -35,7 +35,7 @@ pub struct JigsawConfig {
     /// Permutations to tell apart.
     pub permutations: usize,
     /// Each tile gets mean 0 and variance 1, so that brightness tells nothing.
-    pub normalize: bool,
+    pub normalize_tiles: bool,
     /// What the encoder sees.
     pub sight: Sight,
     /// Features to permutations, which are its `outputs` whatever it says of them.
@@ -45,7 +45,7 @@ pub struct JigsawConfig {
 impl Default for JigsawConfig {
     fn default() -> Self {
         let head = MlpConfig { outputs: 24, ..MlpConfig::default() };
-        Self { grid: 2, gap: 0, permutations: 24, normalize: false, sight: Sight::default(), head }
+        Self { grid: 2, gap: 0, permutations: 24, normalize_tiles: false, sight: Sight::default(), head }
     }
 }
 
@@ -109,7 +109,7 @@ impl Jigsaw {
     /// # Errors
     /// [`Error::Shape`] where nothing is left of a tile.
     pub fn tiles(&self, images: &Tensor) -> Result<Tensor> {
-        let JigsawConfig { grid, gap, normalize, .. } = self.config;
+        let JigsawConfig { grid, gap, normalize_tiles, .. } = self.config;
         let wrong = || Error::shape("jigsaw", format!("images {} leave no tile in a grid of {grid} with gaps of {gap}", images.shape()));
         let [n, height, width, c] = images.shape().array().ok_or_else(wrong)?;
         let (h, w) = (height / grid, width / grid);
@@ -119,7 +119,7 @@ impl Jigsaw {
         let cells = images.slice(1, 0, h * grid)?.slice(2, 0, w * grid)?.reshape(&[n, grid, h, grid, w, c])?;
         let tiles = cells.permute(&[0, 1, 3, 2, 4, 5])?.reshape(&[n, grid * grid, h, w, c])?;
         let tiles = tiles.slice(2, gap / 2, h - gap.div_ceil(2))?.slice(3, gap / 2, w - gap.div_ceil(2))?;
-        if !normalize {
+        if !normalize_tiles {
             return Ok(tiles);
         }
         let (mean, var) = (tiles.mean(&[2, 3, 4], true)?, tiles.var(&[2, 3, 4], false, true)?);
