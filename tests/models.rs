@@ -16,7 +16,7 @@ fn mobile(name: &str, options: ModelOptions) -> MobileNetConfig {
 #[test]
 fn every_listed_name_is_known_and_others_are_refused_with_the_list() {
     for name in MODELS {
-        assert!(model(name, ModelOptions::default()).unwrap().resolution >= 32, "{name}");
+        assert!(model(name, ModelOptions::default()).unwrap().resolution >= 28, "{name}");
     }
     for bad in
         ["", "mobilenetv1", "mobilenetv1_1", "mobilenetv3_100", "efficientnet_b8", "efficientnet_lite5", "efficientnetv2_x", "resnet9000"]
