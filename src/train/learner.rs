@@ -12,7 +12,7 @@ impl Recipe {
     /// The network for images of `dataset`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an unknown one.
+    /// [`Error::Argument`](crate::error::Error::Argument) for an unknown one.
     pub fn network(&self, dataset: &Dataset) -> Result<Model> {
         let [height, width, channels] = self.input(dataset);
         let options = ModelOptions {
@@ -30,7 +30,7 @@ impl Recipe {
 /// The learner that `recipe` describes, for images of `dataset`, in the scope `params`.
 ///
 /// # Errors
-/// [`Error::Argument`] for an unknown method, model or setting; out of memory.
+/// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out of memory.
 pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
     let setting = Setting { clock, classes: dataset.classes(), image: recipe.input(dataset), seed: recipe.seed };
