@@ -12,7 +12,7 @@ const MOST: usize = 256;
 /// ```
 /// assert_eq!(wgrad::data::view_names("simclr", 2)?, ["simclr", "simclr"]);
 /// assert_eq!(wgrad::data::view_names("byol_a, 2 byol_b", 2)?, ["byol_a", "byol_b", "byol_b"]);
-/// # Ok::<(), wgrad::Error>(())
+/// # Ok::<(), wgrad::error::Error>(())
 /// ```
 ///
 /// # Errors
