@@ -71,6 +71,16 @@ impl Codec {
     }
 }
 
+/// What is encoded, and what is to come out: the same view, or, of two, the first and the second. An image without augmentation as the second
+/// makes it an augmented autoencoder (Sundermeyer et al. 2018, arXiv:1902.01275): the code then holds what augmentation leaves as it is.
+pub(super) fn given_and_wanted(batch: &Batch, method: &str) -> Result<(Tensor, Tensor)> {
+    match batch.views.as_slice() {
+        [images] => Ok((images.clone(), images.clone())),
+        [given, wanted] if given.shape() == wanted.shape() => Ok((given.clone(), wanted.clone())),
+        views => Err(Error::argument(method, format!("it takes one view, or two of the same size, {} were given", views.len()))),
+    }
+}
+
 /// The loss is the mean squared error of all values.
 pub struct Autoencoder {
     codec: Codec,
@@ -100,16 +110,15 @@ impl Method for Autoencoder {
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {
-        let [images] = batch.exactly(self.name())?;
-        let mut given = images.clone();
+        let (mut given, wanted) = given_and_wanted(batch, self.name())?;
         if self.noise > 0.0 {
             let draws = Draws { epoch: batch.epoch.clone(), ..self.draws.clone() };
-            let values = images.elements() / images.shape().dim(0).max(1);
-            let noise = batch.indices.normal_noise(values, draws)?.reshape(images.shape())?;
-            given = fuse([images, &noise], |[x, noise]| x + noise * self.noise)?;
+            let values = given.elements() / given.shape().dim(0).max(1);
+            let noise = batch.indices.normal_noise(values, draws)?.reshape(given.shape())?;
+            given = fuse([&given, &noise], |[x, noise]| x + noise * self.noise)?;
         }
         let codes = self.codec.encode(&given)?;
-        Ok(Step::new(self.codec.decode(&codes)?.mse_loss(images)?, [codes]))
+        Ok(Step::new(self.codec.decode(&codes)?.mse_loss(&wanted)?, [codes]))
     }
 
     fn encoder(&self) -> &dyn Backbone {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::autoencoder::Codec;
+use super::autoencoder::{Codec, given_and_wanted};
 use super::{Batch, Build, Configured, Method, Setting, Step};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
@@ -83,11 +83,11 @@ impl Method for Vae {
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {
-        let [images] = batch.exactly(self.name())?;
-        let codes = self.codec.encode(images)?;
+        let (given, wanted) = given_and_wanted(batch, self.name())?;
+        let codes = self.codec.encode(&given)?;
         let (mu, log_variance) = (codes.slice(1, 0, self.latent)?, codes.slice(1, self.latent, 2 * self.latent)?);
-        let error = self.codec.decode(&self.sample(&mu, &log_variance, &batch.indices, &batch.epoch)?)?.mse_loss(images)?;
-        let prior = self.beta * images.shape().dim(0) as f32 / images.elements().max(1) as f32;
+        let error = self.codec.decode(&self.sample(&mu, &log_variance, &batch.indices, &batch.epoch)?)?.mse_loss(&wanted)?;
+        let prior = self.beta * wanted.shape().dim(0) as f32 / wanted.elements().max(1) as f32;
         let loss = fuse([&error, &Self::divergence(&mu, &log_variance)?], |[error, kl]| error * 0.5 + kl * prior)?;
         Ok(Step::new(loss, [mu]))
     }
