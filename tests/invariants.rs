@@ -92,7 +92,7 @@ impl<M: Configured> Driven<M> {
     fn new(gpu: &Gpu, config: M::Config) -> Self {
         let params = Parameters::new(gpu, 3);
         let clock = Clock { steps: 10, steps_per_epoch: 5, ..Default::default() };
-        let setting = Setting { clock: clock.clone(), classes: 4, image: [8, 8, 1], seed: 3 };
+        let setting = Setting { clock: clock.clone(), classes: 4, image: [8, 8, 1], seed: 3, ..Default::default() };
         let network = model("cnn_16_32_64", ModelOptions { channels: 1, ..Default::default() }).unwrap().architecture;
         let method = M::new(&params, &|params| network.build(params), config, &setting).unwrap();
         let sgd = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() }).unwrap();

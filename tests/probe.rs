@@ -11,11 +11,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use wgrad::data::Dataset;
 use wgrad::gpu::Gpu;
-use wgrad::methods::Clock;
 use wgrad::nn::{Parameters, state_dict};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::Recipe;
-use wgrad::train::learner::learner;
 use wgrad::train::methods::METHODS;
 use wgrad::train::probe::{
     Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, finetune, geometry, linear, mean_and_spread, probe,
@@ -157,9 +155,9 @@ fn state(params: &Parameters) -> wgrad::io::Archive {
 fn probed(gpu: &Gpu, recipe: &Recipe, data: &[Arc<Dataset>; 2], options: &ProbeOptions) -> wgrad::error::Result<Report> {
     let [train, test] = data;
     let params = Parameters::new(gpu, recipe.seed);
-    let method = learner(&params, recipe, train, Clock::default())?;
+    let encoder = recipe.encoder(&params, train)?;
     let before = state(&params);
-    let subject = Subject { encoder: method.encoder(), params: &params, recipe, train, test };
+    let subject = Subject { encoder: &encoder, params: &params, recipe, train, test };
     let found = probe(gpu, &subject, options, &mut |_| ())?;
     assert_eq!(state(&params), before, "{} is changed by being probed", recipe.method);
     Ok(found)

@@ -157,7 +157,7 @@ impl Run {
     fn method<M: Configured>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
         let params = Parameters::new(&self.gpu, 0);
         let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
-        let setting = Setting { clock: clock.clone(), classes: 10, image: [16, 16, 3], seed: 0 };
+        let setting = Setting { clock: clock.clone(), classes: 10, image: [16, 16, 3], ..Default::default() };
         let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
         fill(&params, "");
         method.begin().unwrap();

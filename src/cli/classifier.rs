@@ -1,18 +1,15 @@
 //! A classifier to use: a run's, or a model by name with weights from a file.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::data::{Augmentation, Dataset, ImageOptions, Labels, Split, Step};
+use crate::data::{Augmentation, ImageOptions, Labels, Step};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::{Interpolation, Preprocessing};
-use crate::methods::{Clock, Method};
 use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
+use crate::train::Finished;
 use crate::train::evaluate::PictureInput;
-use crate::train::learner::learner;
-use crate::train::{Recipe, RunDirectory};
 
 /// Options of a model with weights of the world, instead of a run.
 #[derive(clap::Args)]
@@ -65,51 +62,22 @@ pub(super) struct Classifier {
     pub input: PictureInput,
 }
 
-/// A run's network with its weights, and what it was trained on.
-pub(super) struct Loaded {
-    pub recipe: Recipe,
-    pub method: Box<dyn Method>,
-    pub train: Arc<Dataset>,
-    pub params: Parameters,
-}
-
-/// Loads a finished run. Its training images give the classes and the statistics to normalise with; `data` says where they are when
-/// they have moved.
-pub(super) fn load(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Loaded> {
-    let (run, mut recipe) = RunDirectory::open(run)?;
-    if !run.weights().exists() {
-        let command = format!("wgrad train {} --resume --out {}", recipe.method, run.path().display());
-        return Err(Error::data(
-            run.path().display().to_string(),
-            format!("has no weights yet: the run is not finished; go on with `{command}`"),
-        ));
-    }
-    if let Some(data) = data {
-        recipe.data.clone_from(data);
-    }
-    let train = recipe.labelled(Arc::new(recipe.open(Split::Train)?))?;
-    let params = Parameters::new(gpu, recipe.seed);
-    let method = learner(&params, &recipe, &train, Clock::default())?;
-    state_dict::load(&params, &run.weights())?;
-    Ok(Loaded { recipe, method, train, params })
-}
-
 impl ModelArguments {
     /// The classifier of a run, for pictures.
     pub(super) fn of_run(&self, gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Classifier> {
-        let Loaded { recipe, method, train, params } = load(gpu, run, data)?;
-        let Some(mut network) = method.into_classifier() else {
+        let Finished { recipe, mut network, train, params } = Finished::open(gpu, run, data)?;
+        if network.classifier().is_none() {
             let message = "holds an encoder without a classifier; train one with `wgrad train supervised`";
             return Err(Error::argument(run.display().to_string(), message));
-        };
+        }
         if train.height() != train.width() {
             let message = format!("its images are {} x {}; pictures can be brought to squares only", train.height(), train.width());
             return Err(Error::data(train.name(), message));
         }
         let options = ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() };
         let input = PictureInput { options, preprocessing: recipe.preprocessing("none", 0, &train)?, batch: self.batch.into() };
-        self.fold(network.as_mut())?;
-        Ok(Classifier { network, params, labels: Labels::new(train.class_names().to_vec()), input })
+        self.fold(&mut network)?;
+        Ok(Classifier { network: Box::new(network), params, labels: Labels::new(train.class_names().to_vec()), input })
     }
 
     /// The model `name` with its weights.

@@ -102,6 +102,7 @@ impl Data {
             labels: chosen.iter().filter_map(|index| dataset.label(*index)).collect(),
             indices: chosen.iter().map(|index| *index as u32).collect(),
             classes: dataset.classes(),
+            hidden: false,
         };
         let gpu = device::open()?;
         let batch = DeviceBatch::upload(&gpu, &batch, size, channels)?;

@@ -8,7 +8,6 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::classifier::load;
 use super::device;
 use super::output::say;
 use super::table::Table;
@@ -16,14 +15,13 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::methods::Clock;
 use crate::models::Pixels;
 use crate::nn::{Module, Parameters};
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
+use crate::train::Finished;
 use crate::train::embedding::{KMeansOptions, TsneOptions, kmeans, normalized_mutual_information, pca, scatter, tsne};
 use crate::train::evaluate::outputs;
-use crate::train::learner::learner;
 
 /// What lays features out on a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,7 +73,7 @@ pub(super) struct Embed {
 impl Embed {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let loaded = load(&gpu, &self.run, self.data.as_ref())?;
+        let loaded = Finished::open(&gpu, &self.run, self.data.as_ref())?;
         let test = loaded.recipe.open(Split::Test)?;
         let chosen = self.choose(&test)?;
         let images = Arc::new(test.subset(&chosen)?);
@@ -85,11 +83,10 @@ impl Embed {
             Tensor::from_slice(&gpu, &values, [images.len(), values.len() / images.len()])
         };
         let random = Parameters::new(&gpu, loaded.recipe.seed.wrapping_add(0x5eed));
-        let random = learner(&random, &loaded.recipe, &loaded.train, Clock::default())?;
+        let random = loaded.recipe.encoder(&random, &loaded.train)?;
         let pixels = Pixels::new(loaded.recipe.input(&loaded.train).iter().product());
-        let trained = features(loaded.method.encoder())?;
-        let of =
-            [("trained encoder", trained.clone()), ("random encoder", features(random.encoder())?), ("raw pixels", features(&pixels)?)];
+        let trained = features(loaded.network.backbone())?;
+        let of = [("trained encoder", trained.clone()), ("random encoder", features(&random)?), ("raw pixels", features(&pixels)?)];
 
         let options = KMeansOptions { n_clusters: self.clusters.unwrap_or(images.classes()), seed: self.seed, ..Default::default() };
         let (mut found, mut clusters) = (Vec::new(), Vec::new());

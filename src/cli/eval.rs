@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::classifier::{Loaded, ModelArguments, load};
+use super::classifier::ModelArguments;
 use super::device;
 use super::output::say;
 use super::table::Table;
@@ -14,6 +14,7 @@ use crate::data::{Labels, Split, list_image_folder};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
+use crate::train::Finished;
 use crate::train::evaluate::{Evaluation, evaluate, stream_outputs};
 use crate::train::progress::Count;
 
@@ -81,17 +82,17 @@ impl Eval {
     }
 
     fn of_run(&self, gpu: &Gpu) -> Result<Judged> {
-        let Loaded { recipe, method, train, params } = load(gpu, &self.run, self.data.as_ref())?;
-        let Some(mut network) = method.into_classifier() else {
+        let Finished { recipe, mut network, train, params } = Finished::open(gpu, &self.run, self.data.as_ref())?;
+        if network.classifier().is_none() {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
-        };
-        self.model.fold(network.as_mut())?;
+        }
+        self.model.fold(&mut network)?;
         let mut test = recipe.open(Split::Test)?;
         if let Some(per_class) = self.per_class {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;
         }
         let test = Arc::new(test);
-        let found = evaluate(gpu, network.as_ref(), &test, &recipe.preprocessing("none", 0, &train)?)?;
+        let found = evaluate(gpu, &network, &test, &recipe.preprocessing("none", 0, &train)?)?;
         let labels = Labels::new(test.class_names().to_vec());
         Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0 })
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::classifier::load;
 use super::device;
 use super::output::say;
 use super::table::Table;
 use crate::data::{Split, view_names};
 use crate::error::Result;
+use crate::train::Finished;
 use crate::train::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 
 /// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw
@@ -61,7 +61,7 @@ fn rate(text: &str) -> std::result::Result<f32, String> {
 impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let loaded = load(&gpu, &self.run, self.data.as_ref())?;
+        let loaded = Finished::open(&gpu, &self.run, self.data.as_ref())?;
         let test = Arc::new(loaded.recipe.open(Split::Test)?);
         let first = view_names(&loaded.recipe.augmentation, 1)?.first().copied().unwrap_or("none");
         let options = ProbeOptions {
@@ -73,7 +73,7 @@ impl Probe {
             neighbours: self.neighbours,
             finetune: self.finetune,
         };
-        let encoder = loaded.method.encoder();
+        let encoder = loaded.network.backbone();
         let subject = Subject { encoder, params: &loaded.params, recipe: &loaded.recipe, train: &loaded.train, test: &test };
         let found = probe(&gpu, &subject, &options, &mut |row| {
             // The only one that is worth waiting for.

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::classifier::load;
 use super::device;
 use super::output::say;
 use crate::data::{Canvas, Split};
 use crate::error::Result;
+use crate::train::Finished;
 use crate::train::similarity::similarities;
 
 /// Draw the cosines between two views of some test images, class by class, as a heat map
@@ -30,11 +30,11 @@ pub(super) struct Similarity {
 impl Similarity {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let loaded = load(&gpu, &self.run, self.data.as_ref())?;
-        let (method, test) = (&loaded.method, loaded.recipe.open(Split::Test)?);
-        let found = similarities(&gpu, method.encoder(), &loaded.recipe, [&loaded.train, &test], method.views(), self.per_class)?;
+        let Finished { recipe, network, train, .. } = Finished::open(&gpu, &self.run, self.data.as_ref())?;
+        let test = recipe.open(Split::Test)?;
+        let found = similarities(&gpu, network.backbone(), &recipe, [&train, &test], self.per_class)?;
         let side = found.labels.len();
-        let title = format!("{}: cosines, {} images a class", method.name(), self.per_class);
+        let title = format!("{}: cosines, {} images a class", recipe.method, self.per_class);
         Canvas::heat_map(&found.cosines, [side; 2], &title)?.save(&self.out)?;
         say(format!(
             "mean cosine of two views of one image {:.3}, of images of one class {:.3}, of images of two classes {:.3}; drawn in {}",

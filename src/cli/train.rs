@@ -35,7 +35,7 @@ pub(super) struct Train {
 }
 
 fn methods() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(METHODS.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about)))
+    PossibleValuesParser::new(METHODS.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about.text)))
 }
 
 #[derive(clap::Args)]

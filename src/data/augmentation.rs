@@ -213,6 +213,7 @@ mod tests {
         let host = HostBatch {
             pixels: indices.iter().flat_map(|index| image(*index)).collect(),
             classes: 10,
+            hidden: false,
             labels: indices.iter().map(|index| (*index % 10) as i32).collect(),
             indices: indices.to_vec(),
         };

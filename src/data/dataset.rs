@@ -1,6 +1,7 @@
 //! Labelled images in memory.
 
 use crate::error::{Error, Result};
+use crate::ops::loss::HIDDEN;
 use crate::tensor::random::{Purpose, Stream};
 
 /// Which part of a data set.
@@ -21,7 +22,7 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// Labelled images of one size: at least one image, and every label has a class. [`Dataset::new`] checks that.
+/// Labelled images of one size: at least one image, and every label has a class ([`Dataset::new`] checks that) or is [hidden](Self::hide).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     name: String,
@@ -145,6 +146,39 @@ impl Dataset {
         self.labels.get(index).copied()
     }
 
+    /// Whether every label is known.
+    pub fn is_labelled(&self) -> bool {
+        !self.labels.contains(&HIDDEN)
+    }
+
+    /// The same images with these classes and labels. A label is that of a class, or [`HIDDEN`].
+    ///
+    /// # Errors
+    /// When labels are not as many as images, or one has no class.
+    pub fn relabelled(&self, class_names: Vec<String>, labels: Vec<i32>) -> Result<Self> {
+        let wrong = |message: String| Err(Error::data(self.name.clone(), message));
+        if labels.len() != self.len() {
+            return wrong(format!("expected {} labels, one an image, found {}", self.len(), labels.len()));
+        }
+        let known = |label: &i32| *label == HIDDEN || usize::try_from(*label).is_ok_and(|label| label < class_names.len());
+        if let Some(label) = labels.iter().find(|label| !known(label)) {
+            return wrong(format!("expected labels of 0 to {}, found {label}", class_names.len() as i64 - 1));
+        }
+        Ok(Self { labels, class_names, ..self.clone() })
+    }
+
+    /// The same images, of which only those at `known` keep their labels.
+    #[must_use]
+    pub fn hide(&self, known: &[usize]) -> Self {
+        let mut labels = vec![HIDDEN; self.len()];
+        for &index in known {
+            if let (Some(to), Some(label)) = (labels.get_mut(index), self.label(index)) {
+                *to = label;
+            }
+        }
+        Self { labels, ..self.clone() }
+    }
+
     /// The images at `indices`, in that order; the classes stay.
     ///
     /// # Errors
@@ -160,8 +194,11 @@ impl Dataset {
             pixels.extend_from_slice(image);
             labels.push(label);
         }
-        let size = [self.height, self.width, self.channels];
-        Self::new(self.name.clone(), size, pixels, labels, self.class_names.clone())
+        if indices.is_empty() {
+            return Err(Error::data(self.name.clone(), "expected at least one image, found none"));
+        }
+        let (name, class_names) = (self.name.clone(), self.class_names.clone());
+        Ok(Self { name, height: self.height, width: self.width, channels: self.channels, pixels, labels, class_names })
     }
 
     /// The indices of `per_class` random images of every class, and those of all others, both ascending.

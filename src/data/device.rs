@@ -3,6 +3,7 @@
 use super::loader::HostBatch;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::ops::loss::HIDDEN;
 use crate::tensor::Tensor;
 
 /// Images, labels and places in the data set of one step, on a device.
@@ -50,7 +51,8 @@ impl PackedBatch {
     pub fn upload(gpu: &Gpu, batch: &HostBatch, size: [usize; 3], out_channels: usize) -> Result<Self> {
         let n = batch.labels.len();
         let last = i32::try_from(batch.classes).unwrap_or(i32::MAX) - 1;
-        if let Some(wrong) = batch.labels.iter().find(|label| !(0..=last).contains(*label)) {
+        let least = if batch.hidden { HIDDEN } else { 0 };
+        if let Some(wrong) = batch.labels.iter().find(|label| !(least..=last).contains(*label)) {
             return Err(Error::data("batch", format!("label {wrong} is none of {} classes", batch.classes)));
         }
         let word = |bytes: &[u8]| {
@@ -62,7 +64,7 @@ impl PackedBatch {
         Ok(Self {
             words: Tensor::from_slice(gpu, &words, [words.len()])?.with_range(None)?,
             // Of all classes, not only those of this batch: a step that was captured with one batch takes the next.
-            labels: Tensor::from_slice(gpu, &batch.labels, [n])?.with_range(Some((0, last.max(0))))?,
+            labels: Tensor::from_slice(gpu, &batch.labels, [n])?.with_range(Some((least, last.max(0))))?,
             indices: Tensor::from_slice(gpu, bytemuck::cast_slice::<u32, i32>(&batch.indices), [batch.indices.len()])?.with_range(None)?,
             size,
             out_channels,

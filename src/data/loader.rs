@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use super::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::ops::loss::HIDDEN;
 use crate::tensor::random::{Purpose, Stream};
 
 /// Batches that wait ready while one is being used.
@@ -22,6 +23,9 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Leave out the last batch of an epoch where it is not full.
     pub drop_last: bool,
+    /// The first so many images of each batch are some whose labels are known, and the others are not: an epoch is then all of these, and those
+    /// with labels come again and again. 0: all images alike.
+    pub labelled: usize,
 }
 
 /// Images and labels of one step, in host memory.
@@ -35,6 +39,8 @@ pub struct HostBatch {
     pub indices: Vec<u32>,
     /// How many classes there are: labels lie below.
     pub classes: usize,
+    /// Labels may be [`HIDDEN`].
+    pub hidden: bool,
 }
 
 /// Cuts a data set into batches, epoch by epoch.
@@ -42,15 +48,34 @@ pub struct HostBatch {
 pub struct Loader {
     dataset: Arc<Dataset>,
     options: LoaderOptions,
+    /// Whether some labels are not known.
+    hidden: bool,
+    /// The places of images with labels and without, where batches are made of both.
+    parts: Option<[Vec<u32>; 2]>,
 }
 
 impl Loader {
     /// A loader of `dataset`.
     ///
     /// # Errors
-    /// When the batch size is 0, or exceeds the data set and incomplete batches are dropped: there would be no batch.
+    /// When the batch size is 0, or exceeds the data set and incomplete batches are dropped: there would be no batch. When batches of images
+    /// with and without labels are asked for, and there are none of one kind, or no room for the other.
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
-        let loader = Self { dataset, options };
+        let hidden = !dataset.is_labelled();
+        let parts = (options.labelled > 0).then(|| parts(&dataset));
+        let loader = Self { dataset, options, hidden, parts };
+        if let Some([known, others]) = &loader.parts {
+            let message = format!(
+                "{} of {} images have labels; {} of {} in a batch",
+                known.len(),
+                loader.dataset.len(),
+                options.labelled,
+                options.batch_size
+            );
+            if known.is_empty() || others.is_empty() || options.labelled >= options.batch_size {
+                return Err(Error::argument("labelled_batch", message));
+            }
+        }
         let (size, images) = (options.batch_size, loader.dataset.len());
         if size == 0 || loader.batches() == 0 {
             let message = format!("expected a batch size of 1 to {images}, found {size}");
@@ -64,7 +89,7 @@ impl Loader {
     /// # Errors
     /// As [`Loader::new`].
     pub fn training(dataset: Arc<Dataset>, batch_size: usize, seed: u32) -> Result<Self> {
-        Self::new(dataset, LoaderOptions { batch_size, seed, shuffle: true, drop_last: true })
+        Self::new(dataset, LoaderOptions { batch_size, seed, shuffle: true, drop_last: true, labelled: 0 })
     }
 
     /// For measuring: every image once, in the order of the data set.
@@ -72,7 +97,7 @@ impl Loader {
     /// # Errors
     /// As [`Loader::new`].
     pub fn evaluation(dataset: Arc<Dataset>, batch_size: usize) -> Result<Self> {
-        Self::new(dataset, LoaderOptions { batch_size, seed: 0, shuffle: false, drop_last: false })
+        Self::new(dataset, LoaderOptions { batch_size, seed: 0, shuffle: false, drop_last: false, labelled: 0 })
     }
 
     /// The data set.
@@ -87,12 +112,18 @@ impl Loader {
 
     /// The number of batches in an epoch.
     pub fn batches(&self) -> usize {
-        let (images, size) = (self.dataset.len(), self.options.batch_size.max(1));
+        let (images, size) = match &self.parts {
+            Some([_, others]) => (others.len(), self.options.batch_size.saturating_sub(self.options.labelled).max(1)),
+            None => (self.dataset.len(), self.options.batch_size.max(1)),
+        };
         if self.options.drop_last { images / size } else { images.div_ceil(size) }
     }
 
     /// The order of the images in an epoch: a function of the seed and the epoch alone.
     pub fn order(&self, epoch: u32) -> Vec<u32> {
+        if let Some([known, others]) = &self.parts {
+            return self.mixed(epoch, known, others);
+        }
         // `Dataset::new` made sure that the length fits.
         let images = self.dataset.len() as u32;
         if self.options.shuffle {
@@ -100,6 +131,23 @@ impl Loader {
         } else {
             (0..images).collect()
         }
+    }
+
+    /// Batches that begin with images of `known` and go on with those of `others`: the latter in a new order each epoch, the former by rounds,
+    /// each in a new order, that go on from epoch to epoch.
+    fn mixed(&self, epoch: u32, known: &[u32], others: &[u32]) -> Vec<u32> {
+        let (each, seed) = (self.options.labelled, self.options.seed);
+        let rest = self.options.batch_size.saturating_sub(each).max(1);
+        let shuffled = |among: &[u32], key: u32, number: u32| -> Vec<u32> {
+            let order = Stream::keyed(seed, key, number).permutation(among.len() as u32);
+            order.into_iter().filter_map(|place| among.get(place as usize).copied()).collect()
+        };
+        let first = u64::from(epoch) * (self.batches() * each) as u64;
+        let (round, skip) = (first / known.len().max(1) as u64, first % known.len().max(1) as u64);
+        let mut rounds = (round as u32..).flat_map(|round| shuffled(known, Purpose::Shuffle.numbered(1), round)).skip(skip as usize);
+        let others = shuffled(others, Purpose::Shuffle.key(), epoch);
+        let batch = |others: &[u32]| rounds.by_ref().take(each).chain(others.iter().copied()).collect::<Vec<_>>();
+        others.chunks_exact(rest).flat_map(batch).collect()
     }
 
     /// All batches of an epoch.
@@ -148,8 +196,14 @@ impl Loader {
             pixels.extend_from_slice(self.dataset.image(index as usize).unwrap_or_default());
             labels.extend(self.dataset.label(index as usize));
         }
-        HostBatch { pixels, labels, indices: indices.to_vec(), classes: self.dataset.classes() }
+        HostBatch { pixels, labels, indices: indices.to_vec(), classes: self.dataset.classes(), hidden: self.hidden }
     }
+}
+
+/// The places of images with labels, and of those without.
+fn parts(dataset: &Dataset) -> [Vec<u32>; 2] {
+    let (known, others): (Vec<_>, Vec<_>) = (0..).zip(dataset.labels()).partition(|(_, label)| **label != HIDDEN);
+    [known, others].map(|part| part.into_iter().map(|(place, _)| place).collect())
 }
 
 /// The batches of one epoch. Dropping it stops and joins its thread.
@@ -266,6 +320,34 @@ mod tests {
         let mut past = loader.epoch_from(2, 7);
         assert!(past.next().unwrap().unwrap_err().to_string().contains("0 to 6, found 7"));
         assert!(past.next().is_none());
+    }
+
+    #[test]
+    fn batches_of_images_with_labels_and_without() {
+        let dataset = small(50);
+        let hidden = Arc::new(dataset.hide(&[4, 9, 30]));
+        let options = LoaderOptions { batch_size: 8, seed: 1, shuffle: true, drop_last: true, labelled: 2 };
+        let loader = Loader::new(hidden.clone(), options).unwrap();
+        assert_eq!(loader.batches(), 47 / 6);
+        let (mut known, mut others) = (Vec::new(), Vec::new());
+        for epoch in 0..3 {
+            for batch in batches(loader.epoch(epoch)) {
+                assert!(batch.hidden && batch.labels[..2].iter().all(|l| *l >= 0) && batch.labels[2..].iter().all(|l| *l == HIDDEN));
+                known.extend_from_slice(&batch.indices[..2]);
+                others.extend_from_slice(&batch.indices[2..]);
+            }
+            assert_eq!(batches(loader.epoch_from(epoch, 5)), batches(loader.epoch(epoch))[5..]);
+        }
+        // 7 batches a time 2 images a time 3 epochs: 14 rounds of the three images.
+        assert_eq!([4, 9, 30].map(|place| known.iter().filter(|i| **i == place).count()), [14; 3]);
+        let mut first = others[..42].to_vec();
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first.len(), 42);
+        for (dataset, labelled) in [(hidden.clone(), 8), (Arc::new(dataset.clone()), 2), (Arc::new(dataset.hide(&[])), 2)] {
+            let error = Loader::new(dataset, LoaderOptions { labelled, ..options }).unwrap_err().to_string();
+            assert!(error.starts_with("labelled_batch"), "{error}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `picture` | one PNG or JPEG file |
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
+//! | `classes` | other classes for its images: some, several as one, wrong ones |
 //! | `labels` | what classes are called |
 //! | `canvas` | pictures to look at: heat maps, contact sheets, points |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
@@ -22,6 +23,7 @@
 mod augmentation;
 mod canvas;
 mod cifar;
+mod classes;
 mod dataset;
 mod device;
 mod folder;

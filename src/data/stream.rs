@@ -36,7 +36,8 @@ pub fn stream_pictures(
         return Err(Error::argument("batch", "expected at least 1 picture, found 0"));
     }
     let read = |chunk: &[LabelledFile], first: u32| {
-        let mut batch = HostBatch { pixels: Vec::with_capacity(chunk.len() * bytes), labels: vec![], indices: vec![], classes };
+        let mut batch =
+            HostBatch { pixels: Vec::with_capacity(chunk.len() * bytes), labels: vec![], indices: vec![], classes, hidden: false };
         let mut damaged = Vec::new();
         for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decode_all(chunk, options)) {
             match decoded {

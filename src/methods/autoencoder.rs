@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, ImageDecoder, ImageDecoderConfig};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -89,6 +89,18 @@ pub struct Autoencoder {
 }
 
 impl Configured for Autoencoder {
+    const ABOUT: About = About {
+        name: "autoencoder",
+        title: "Autoencoder",
+        text: "An image, or what augmentation left of it, through a short code and back",
+        supervision: Supervision::SelfSupervised,
+        family: "generative",
+        year: 2006,
+        authors: "Hinton, Salakhutdinov",
+        paper: "Reducing the Dimensionality of Data with Neural Networks; augmented: Sundermeyer et al. 2018, arXiv:1902.01275",
+        related: &["vae", "mae"],
+    };
+
     type Config = AutoencoderConfig;
 
     fn new(params: &Parameters, build: Build, config: AutoencoderConfig, setting: &Setting) -> Result<Self> {
@@ -102,7 +114,7 @@ impl Configured for Autoencoder {
 
 impl Method for Autoencoder {
     fn name(&self) -> &'static str {
-        "autoencoder"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

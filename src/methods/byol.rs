@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::Result;
 use crate::models::{Backbone, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -34,6 +34,18 @@ pub struct Byol {
 }
 
 impl Configured for Byol {
+    const ABOUT: About = About {
+        name: "byol",
+        title: "BYOL",
+        text: "Each view predicts the average network's other",
+        supervision: Supervision::SelfSupervised,
+        family: "self-distillation",
+        year: 2020,
+        authors: "Grill, Strub, Altche, Tallec, Richemond and others",
+        paper: "Bootstrap your own latent, arXiv:2006.07733",
+        related: &["simsiam", "moco_v3", "dino"],
+    };
+
     type Config = ByolConfig;
 
     fn new(params: &Parameters, build: Build, config: ByolConfig, setting: &Setting) -> Result<Self> {
@@ -46,7 +58,7 @@ impl Configured for Byol {
 
 impl Method for Byol {
     fn name(&self) -> &'static str {
-        "byol"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Clock, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Clock, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, HeadActivation, MlpConfig, Prototypes};
@@ -119,6 +119,18 @@ pub struct Dino {
 }
 
 impl Configured for Dino {
+    const ABOUT: About = About {
+        name: "dino",
+        title: "DINO",
+        text: "Match the average network's sharpened outputs on other views",
+        supervision: Supervision::SelfSupervised,
+        family: "self-distillation",
+        year: 2021,
+        authors: "Caron, Touvron, Misra, Jegou, Mairal, Bojanowski, Joulin",
+        paper: "Emerging Properties in Self-Supervised Vision Transformers, arXiv:2104.14294",
+        related: &["byol", "moco_v3"],
+    };
+
     type Config = DinoConfig;
 
     fn new(params: &Parameters, build: Build, config: DinoConfig, setting: &Setting) -> Result<Self> {
@@ -134,7 +146,7 @@ impl Configured for Dino {
 
 impl Method for Dino {
     fn name(&self) -> &'static str {
-        "dino"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Mlp, MlpConfig};
@@ -152,6 +152,18 @@ impl Jigsaw {
 }
 
 impl Configured for Jigsaw {
+    const ABOUT: About = About {
+        name: "jigsaw",
+        title: "Jigsaw puzzles",
+        text: "How an image's tiles were shuffled",
+        supervision: Supervision::SelfSupervised,
+        family: "pretext task",
+        year: 2016,
+        authors: "Noroozi, Favaro",
+        paper: "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles, arXiv:1603.09246",
+        related: &["rotation"],
+    };
+
     type Config = JigsawConfig;
 
     fn new(params: &Parameters, build: Build, config: JigsawConfig, setting: &Setting) -> Result<Self> {
@@ -170,7 +182,7 @@ impl Configured for Jigsaw {
 
 impl Method for Jigsaw {
     fn name(&self) -> &'static str {
-        "jigsaw"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Vit, VitBlock, VitConfig};
@@ -71,6 +71,18 @@ fn sines(rows: usize, columns: usize, features: usize) -> Vec<f32> {
 }
 
 impl Configured for Mae {
+    const ABOUT: About = About {
+        name: "mae",
+        title: "MAE",
+        text: "What hidden patches hold; for vision transformers",
+        supervision: Supervision::SelfSupervised,
+        family: "generative",
+        year: 2021,
+        authors: "He, Chen, Xie, Li, Dollar, Girshick",
+        paper: "Masked Autoencoders Are Scalable Vision Learners, arXiv:2111.06377",
+        related: &["autoencoder"],
+    };
+
     type Config = MaeConfig;
 
     fn new(params: &Parameters, build: Build, config: MaeConfig, setting: &Setting) -> Result<Self> {
@@ -164,7 +176,7 @@ impl Mae {
 
 impl Method for Mae {
     fn name(&self) -> &'static str {
-        "mae"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, MlpConfig};
 use crate::nn::Parameters;
@@ -55,6 +55,18 @@ pub struct Moco {
 }
 
 impl Configured for Moco {
+    const ABOUT: About = About {
+        name: "moco",
+        title: "MoCo v2",
+        text: "Keys of a slow network, and a queue of earlier ones",
+        supervision: Supervision::SelfSupervised,
+        family: "contrastive",
+        year: 2019,
+        authors: "He, Fan, Wu, Xie, Girshick",
+        paper: "Momentum Contrast for Unsupervised Visual Representation Learning, arXiv:1911.05722; v2: arXiv:2003.04297",
+        related: &["simclr", "moco_v3"],
+    };
+
     type Config = MocoConfig;
 
     fn new(params: &Parameters, build: Build, config: MocoConfig, setting: &Setting) -> Result<Self> {
@@ -85,7 +97,7 @@ impl Moco {
 
 impl Method for Moco {
     fn name(&self) -> &'static str {
-        "moco"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Embedder, Method, Setting, Step, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::Result;
 use crate::models::{Backbone, LastNorm, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -41,6 +41,18 @@ pub struct MocoV3 {
 }
 
 impl Configured for MocoV3 {
+    const ABOUT: About = About {
+        name: "moco_v3",
+        title: "MoCo v3",
+        text: "Keys of the batch, and a predictor",
+        supervision: Supervision::SelfSupervised,
+        family: "contrastive",
+        year: 2021,
+        authors: "Chen, Xie, He",
+        paper: "An Empirical Study of Training Self-Supervised Vision Transformers, arXiv:2104.02057",
+        related: &["moco", "byol"],
+    };
+
     type Config = MocoV3Config;
 
     fn new(params: &Parameters, build: Build, config: MocoV3Config, setting: &Setting) -> Result<Self> {
@@ -62,7 +74,7 @@ impl MocoV3 {
 
 impl Method for MocoV3 {
     fn name(&self) -> &'static str {
-        "moco_v3"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

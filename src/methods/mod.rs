@@ -3,10 +3,12 @@
 //! A method is a file of about a page: a configuration, the networks, the loss, and what is updated after the step. All of them
 //! are made by one call ([`Configured::new`]) from a home of parameters, a function that builds the encoder, and a [`Setting`].
 
+mod about;
 mod autoencoder;
 mod byol;
 mod dino;
 mod embedder;
+mod expert;
 mod jigsaw;
 mod mae;
 mod moco;
@@ -19,33 +21,37 @@ mod supcon;
 mod supervised;
 mod vae;
 
+pub use about::{About, Supervision};
 pub use autoencoder::{Autoencoder, AutoencoderConfig};
 pub use byol::{Byol, ByolConfig};
 pub use dino::{Dino, DinoConfig, pairs};
 pub use embedder::{Embedder, Teacher, TeacherConfig};
+pub use expert::Expert;
 pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
 pub use mae::{Mae, MaeConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};
 pub use rotation::{Rotation, RotationConfig, rotations};
-pub use setting::{Build, Clock, Configured, Setting};
+pub use setting::{Build, Clock, Configured, Setting, Task};
 pub use simclr::{SimClr, SimClrConfig};
 pub use simsiam::{SimSiam, SimSiamConfig};
 pub use supcon::{SupCon, SupConConfig};
 pub use supervised::{Supervised, SupervisedConfig};
 pub use vae::{Vae, VaeConfig};
 
+use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::Backbone;
 use crate::nn::{Module, Parameters};
+pub use crate::ops::loss::HIDDEN;
 use crate::tensor::Tensor;
 
 /// What a step is given.
 pub struct Batch {
     /// The views of each image, `[N, H, W, C]` each, in the order of the recipe's augmentations; their sizes may differ.
     pub views: Vec<Tensor>,
-    /// i32 `[N]`; methods without labels do not look.
+    /// i32 `[N]`, [`HIDDEN`] where it is not known; methods without labels do not look.
     pub labels: Tensor,
     /// Each image's place in the data set, i32 `[N]`: a method's own random numbers are drawn by it.
     pub indices: Tensor,
@@ -73,13 +79,15 @@ pub struct Step {
     pub embeddings: Vec<Tensor>,
     /// A teacher's probabilities `[M, K]`, for their entropy.
     pub teacher: Option<Tensor>,
+    /// Scalars that the loss consists of, by name, to be watched.
+    pub parts: Vec<(String, Tensor)>,
 }
 
 impl Step {
     /// A loss with the embeddings to be watched.
     pub fn new(loss: Tensor, embeddings: impl Into<Vec<Tensor>>) -> Self {
         let embeddings = embeddings.into().iter().map(Tensor::detach).collect();
-        Self { loss, embeddings, teacher: None }
+        Self { loss, embeddings, teacher: None, parts: Vec::new() }
     }
 }
 
@@ -97,6 +105,14 @@ pub trait Method {
     /// # Errors
     /// Those of the model's operators; other views than it takes.
     fn loss(&self, batch: &Batch) -> Result<Step>;
+
+    /// The gradients that the optimizer is given, of a step's loss: of several losses a method may combine its own.
+    ///
+    /// # Errors
+    /// Those of going backwards.
+    fn gradients(&self, step: &Step) -> Result<Gradients> {
+        step.loss.backward()
+    }
 
     /// Runs after the optimizer's update: averages, queues, centres.
     ///
@@ -128,11 +144,6 @@ pub trait Method {
     /// What is used after training: the encoder, or the classifier where it learns one.
     fn network(&self) -> &dyn Module {
         self.encoder()
-    }
-
-    /// The classifier to be used, where it learns one.
-    fn into_classifier(self: Box<Self>) -> Option<Box<dyn Module>> {
-        None
     }
 
     /// The scopes of what lies behind the encoder.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -51,6 +51,18 @@ pub fn rotations(images: &Tensor) -> Result<Tensor> {
 }
 
 impl Configured for Rotation {
+    const ABOUT: About = About {
+        name: "rotation",
+        title: "RotNet",
+        text: "Which way up each image is",
+        supervision: Supervision::SelfSupervised,
+        family: "pretext task",
+        year: 2018,
+        authors: "Gidaris, Singh, Komodakis",
+        paper: "Unsupervised Representation Learning by Predicting Image Rotations, arXiv:1803.07728",
+        related: &["jigsaw"],
+    };
+
     type Config = RotationConfig;
 
     fn new(params: &Parameters, build: Build, config: RotationConfig, _: &Setting) -> Result<Self> {
@@ -62,7 +74,7 @@ impl Configured for Rotation {
 
 impl Method for Rotation {
     fn name(&self) -> &'static str {
-        "rotation"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

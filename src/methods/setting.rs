@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Method;
+use std::sync::Arc;
+
+use super::{About, Expert, Method};
 use crate::error::Result;
 use crate::gpu::{Scalar, Slot};
 use crate::models::Backbone;
@@ -42,12 +44,32 @@ pub struct Setting {
     pub image: [usize; 3],
     /// Decides what the method draws on its own.
     pub seed: u32,
+    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.
+    pub labels: Arc<[i32]>,
+    /// What else is known of the images, beyond their class.
+    pub tasks: Vec<Task>,
+    /// Finished networks to learn from.
+    pub experts: Vec<Arc<Expert>>,
+}
+
+/// One more thing that is known of every image: a label among some classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// What it is called; its head stands in the scope of this name.
+    pub name: String,
+    /// What its classes are called.
+    pub classes: Vec<String>,
+    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.
+    pub labels: Arc<[i32]>,
 }
 
 /// A method that is made from a configuration.
 pub trait Configured: Method + Sized + 'static {
     /// Its settings: a recipe's `[options]`.
     type Config: Default + Serialize + DeserializeOwned;
+
+    /// Its card.
+    const ABOUT: About;
 
     /// Makes networks and state in the scope `params`.
     ///

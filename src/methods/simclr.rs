@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, MlpConfig};
 use crate::nn::{Mode, Parameters};
@@ -31,6 +31,18 @@ pub struct SimClr {
 }
 
 impl Configured for SimClr {
+    const ABOUT: About = About {
+        name: "simclr",
+        title: "SimCLR",
+        text: "Two views of an image attract, all others repel",
+        supervision: Supervision::SelfSupervised,
+        family: "contrastive",
+        year: 2020,
+        authors: "Chen, Kornblith, Norouzi, Hinton",
+        paper: "A Simple Framework for Contrastive Learning of Visual Representations, arXiv:2002.05709",
+        related: &["moco", "supcon", "byol"],
+    };
+
     type Config = SimClrConfig;
 
     fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &Setting) -> Result<Self> {
@@ -40,7 +52,7 @@ impl Configured for SimClr {
 
 impl Method for SimClr {
     fn name(&self) -> &'static str {
-        "simclr"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -35,6 +35,18 @@ pub struct SimSiam {
 }
 
 impl Configured for SimSiam {
+    const ABOUT: About = About {
+        name: "simsiam",
+        title: "SimSiam",
+        text: "Each view predicts the other, which stands still",
+        supervision: Supervision::SelfSupervised,
+        family: "self-distillation",
+        year: 2020,
+        authors: "Chen, He",
+        paper: "Exploring Simple Siamese Representation Learning, arXiv:2011.10566",
+        related: &["byol", "simclr"],
+    };
+
     type Config = SimSiamConfig;
 
     fn new(params: &Parameters, build: Build, config: SimSiamConfig, _: &Setting) -> Result<Self> {
@@ -46,7 +58,7 @@ impl Configured for SimSiam {
 
 impl Method for SimSiam {
     fn name(&self) -> &'static str {
-        "simsiam"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Embedder, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, MlpConfig};
 use crate::nn::{Mode, Parameters};
@@ -32,6 +32,18 @@ pub struct SupCon {
 }
 
 impl Configured for SupCon {
+    const ABOUT: About = About {
+        name: "supcon",
+        title: "SupCon",
+        text: "All views of a class attract",
+        supervision: Supervision::Supervised,
+        family: "contrastive",
+        year: 2020,
+        authors: "Khosla, Teterwak, Wang, Sarna, Tian and others",
+        paper: "Supervised Contrastive Learning, arXiv:2004.11362",
+        related: &["simclr", "supervised"],
+    };
+
     type Config = SupConConfig;
 
     fn new(params: &Parameters, build: Build, config: SupConConfig, _: &Setting) -> Result<Self> {
@@ -41,7 +53,7 @@ impl Configured for SupCon {
 
 impl Method for SupCon {
     fn name(&self) -> &'static str {
-        "supcon"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

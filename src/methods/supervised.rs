@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Configured, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -28,6 +28,18 @@ pub struct Supervised {
 }
 
 impl Configured for Supervised {
+    const ABOUT: About = About {
+        name: "supervised",
+        title: "Supervised learning",
+        text: "Learn a classifier from labels",
+        supervision: Supervision::Supervised,
+        family: "classification",
+        year: 1986,
+        authors: "Rumelhart, Hinton, Williams",
+        paper: "Learning representations by back-propagating errors; label smoothing: Szegedy et al. 2016, arXiv:1512.00567",
+        related: &["distillation", "supcon"],
+    };
+
     type Config = SupervisedConfig;
 
     fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &Setting) -> Result<Self> {
@@ -38,7 +50,7 @@ impl Configured for Supervised {
 
 impl Method for Supervised {
     fn name(&self) -> &'static str {
-        "supervised"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {
@@ -56,10 +68,6 @@ impl Method for Supervised {
 
     fn encoder(&self) -> &dyn Backbone {
         &self.model.backbone
-    }
-
-    fn into_classifier(self: Box<Self>) -> Option<Box<dyn Module>> {
-        Some(Box::new(self.model))
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::autoencoder::{Codec, given_and_wanted};
-use super::{Batch, Build, Configured, Method, Setting, Step};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, ImageDecoderConfig};
@@ -62,6 +62,18 @@ impl Vae {
 }
 
 impl Configured for Vae {
+    const ABOUT: About = About {
+        name: "vae",
+        title: "VAE",
+        text: "The same with codes that are distributions",
+        supervision: Supervision::SelfSupervised,
+        family: "generative",
+        year: 2013,
+        authors: "Kingma, Welling",
+        paper: "Auto-Encoding Variational Bayes, arXiv:1312.6114",
+        related: &["autoencoder"],
+    };
+
     type Config = VaeConfig;
 
     fn new(params: &Parameters, build: Build, config: VaeConfig, setting: &Setting) -> Result<Self> {
@@ -75,7 +87,7 @@ impl Configured for Vae {
 
 impl Method for Vae {
     fn name(&self) -> &'static str {
-        "vae"
+        Self::ABOUT.name
     }
 
     fn views(&self) -> usize {

@@ -21,19 +21,37 @@ impl Recipe {
         if self.resolution > 0 {
             options.size = self.resolution;
         }
-        open_with(&self.data, split, options)
+        let dataset = open_with(&self.data, split, options)?;
+        if self.classes.is_empty() { Ok(dataset) } else { dataset.regrouped(&self.classes) }
     }
 
-    /// The images to learn from: all of `dataset`, or as many of each class as the recipe says, by its seed.
+    /// The images to learn from, with their true labels: all of `dataset` but those of classes to omit, or as many of each class as the recipe
+    /// says, by its seed.
     ///
     /// # Errors
-    /// A class with fewer images.
-    pub fn labelled(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
+    /// A class with fewer images; one that does not exist.
+    pub fn chosen(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
+        let dataset = if self.omit.is_empty() { dataset } else { Arc::new(dataset.without(&self.omit)?) };
         if self.per_class == 0 {
             return Ok(dataset);
         }
         let (chosen, _) = dataset.split_indices(self.per_class, self.seed)?;
         dataset.subset(&chosen).map(Arc::new)
+    }
+
+    /// The images to learn from, with the labels that are learnt from: some may be wrong or hidden, as the recipe says.
+    ///
+    /// # Errors
+    /// As [`Self::chosen`].
+    pub fn labelled(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
+        let mut dataset = self.chosen(dataset)?;
+        if self.label_noise > 0.0 {
+            dataset = Arc::new(dataset.with_noise(self.label_noise, self.seed)?);
+        }
+        if self.labels_per_class > 0 {
+            dataset = Arc::new(dataset.hide(&dataset.split_indices(self.labels_per_class, self.seed)?.0));
+        }
+        Ok(dataset)
     }
 
     /// Height, width and channels of what the network is given for the images of `dataset`.
@@ -68,7 +86,7 @@ impl Recipe {
         view_names(&self.augmentation, views)?.into_iter().map(|name| self.preprocessing(name, self.seed, dataset)).collect()
     }
 
-    fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
+    pub(super) fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
         let published = models::preprocessing(&self.model).map(|p| (p.mean, p.std));
         let (mean, std) = match self.normalize.as_str() {
             "auto" if !self.weights.is_empty() => published?,

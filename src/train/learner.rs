@@ -1,11 +1,13 @@
 //! From a recipe to what is trained.
 
+use std::sync::Arc;
+
 use super::methods::find;
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::methods::{Clock, Method, Setting};
-use crate::models::{Model, ModelOptions, model};
+use crate::methods::{Clock, Expert, Method, Setting};
+use crate::models::{Backbone, Model, ModelOptions, model};
 use crate::nn::Parameters;
 
 impl Recipe {
@@ -25,14 +27,36 @@ impl Recipe {
         };
         model(&self.model, options)
     }
+
+    /// The same, made in the scope `params`.
+    ///
+    /// # Errors
+    /// As [`Self::network`]; out of memory.
+    pub fn encoder(&self, params: &Parameters, dataset: &Dataset) -> Result<Box<dyn Backbone>> {
+        self.network(dataset)?.architecture.build(params)
+    }
 }
 
-/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`.
+/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`, taught by `experts`.
 ///
 /// # Errors
 /// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out of memory.
-pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock) -> Result<Box<dyn Method>> {
+pub fn learner(
+    params: &Parameters,
+    recipe: &Recipe,
+    dataset: &Dataset,
+    clock: Clock,
+    experts: Vec<Arc<Expert>>,
+) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
-    let setting = Setting { clock, classes: dataset.classes(), image: recipe.input(dataset), seed: recipe.seed };
+    let setting = Setting {
+        clock,
+        classes: dataset.classes(),
+        image: recipe.input(dataset),
+        seed: recipe.seed,
+        labels: dataset.labels().into(),
+        tasks: Vec::new(),
+        experts,
+    };
     find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &setting)
 }

@@ -4,8 +4,8 @@ use toml::Table;
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon, Supervised,
-    Vae,
+    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon,
+    Supervised, Vae,
 };
 use crate::nn::Parameters;
 
@@ -15,8 +15,8 @@ type Make = fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>;
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// What it does, and whose it is.
-    pub about: &'static str,
+    /// Its card.
+    pub about: About,
     /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
     pub recipe: &'static str,
     complete: fn(&Table) -> Result<Table>,
@@ -24,40 +24,24 @@ pub struct Entry {
 }
 
 /// All of them.
-pub const METHODS: [Entry; 13] = [
-    entry::<Supervised>("supervised", "Learn a classifier from labels", ""),
-    entry::<SimClr>(
-        "simclr",
-        "Two views of an image attract, all others repel (Chen et al. 2020)",
-        include_str!("../../recipes/simclr.toml"),
-    ),
-    entry::<Moco>(
-        "moco",
-        "Keys of a slow network and a queue of earlier ones (He et al. 2019; v2)",
-        include_str!("../../recipes/moco.toml"),
-    ),
-    entry::<MocoV3>("moco_v3", "Keys of the batch, and a predictor (Chen et al. 2021)", include_str!("../../recipes/moco_v3.toml")),
-    entry::<Byol>("byol", "Each view predicts the average network's other (Grill et al. 2020)", include_str!("../../recipes/byol.toml")),
-    entry::<SimSiam>(
-        "simsiam",
-        "Each view predicts the other, which stands still (Chen and He 2020)",
-        include_str!("../../recipes/simsiam.toml"),
-    ),
-    entry::<Dino>(
-        "dino",
-        "Match the average network's sharpened outputs on other views (Caron et al. 2021)",
-        include_str!("../../recipes/dino.toml"),
-    ),
-    entry::<SupCon>("supcon", "All views of a class attract (Khosla et al. 2020)", include_str!("../../recipes/supcon.toml")),
-    entry::<Rotation>("rotation", "Which way up each image is (Gidaris et al. 2018)", include_str!("../../recipes/rotation.toml")),
-    entry::<Jigsaw>("jigsaw", "How an image's tiles were shuffled (Noroozi and Favaro 2016)", include_str!("../../recipes/jigsaw.toml")),
-    entry::<Mae>("mae", "What hidden patches hold; for vision transformers (He et al. 2021)", include_str!("../../recipes/mae.toml")),
-    entry::<Autoencoder>("autoencoder", "An image through a short code and back", include_str!("../../recipes/autoencoder.toml")),
-    entry::<Vae>("vae", "The same with codes that are distributions (Kingma and Welling 2013)", include_str!("../../recipes/vae.toml")),
+pub const METHODS: &[Entry] = &[
+    entry::<Supervised>(""),
+    entry::<SimClr>(include_str!("../../recipes/simclr.toml")),
+    entry::<Moco>(include_str!("../../recipes/moco.toml")),
+    entry::<MocoV3>(include_str!("../../recipes/moco_v3.toml")),
+    entry::<Byol>(include_str!("../../recipes/byol.toml")),
+    entry::<SimSiam>(include_str!("../../recipes/simsiam.toml")),
+    entry::<Dino>(include_str!("../../recipes/dino.toml")),
+    entry::<SupCon>(include_str!("../../recipes/supcon.toml")),
+    entry::<Rotation>(include_str!("../../recipes/rotation.toml")),
+    entry::<Jigsaw>(include_str!("../../recipes/jigsaw.toml")),
+    entry::<Mae>(include_str!("../../recipes/mae.toml")),
+    entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
+    entry::<Vae>(include_str!("../../recipes/vae.toml")),
 ];
 
-const fn entry<M: Configured>(name: &'static str, about: &'static str, recipe: &'static str) -> Entry {
-    Entry { name, about, recipe, complete: complete::<M>, make: make::<M> }
+const fn entry<M: Configured>(recipe: &'static str) -> Entry {
+    Entry { name: M::ABOUT.name, about: M::ABOUT, recipe, complete: complete::<M>, make: make::<M> }
 }
 
 /// The method called `name`.

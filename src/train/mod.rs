@@ -6,7 +6,9 @@ pub mod checkpoint;
 pub mod embedding;
 pub mod estimate;
 pub mod evaluate;
+pub mod experts;
 pub mod finetune;
+pub mod finished;
 pub mod images;
 pub mod learner;
 pub mod methods;
@@ -22,6 +24,7 @@ pub mod watch;
 
 pub use capture::{Capture, Inputs};
 pub use checkpoint::Checkpoint;
+pub use finished::Finished;
 pub use recipe::Recipe;
 pub use run::RunDirectory;
 pub use trainer::{Outcome, Trainer};

@@ -35,6 +35,19 @@ pub struct Recipe {
     pub normalize: String,
     /// Images of each class to learn from, chosen by the seed; 0 for all.
     pub per_class: usize,
+    /// What the classes are: those of the data set, by number or name, with commas between, and several as one with `+`: `0+2+4, Bag`; all of
+    /// them as they are where it is empty. Images of other classes are left out, of the test images, too.
+    pub classes: String,
+    /// Classes that no image to learn from shows, though the network knows them: numbers or names with commas.
+    pub omit: String,
+    /// Images of each class whose labels are known, chosen by the seed; those of all others are hidden. 0: all are known.
+    pub labels_per_class: usize,
+    /// The share of labels that is replaced by any class, the same for each (symmetric noise); the seed says which.
+    pub label_noise: f32,
+    /// The first so many images of each batch are some whose labels are known, the others not; an epoch is then all of these. 0: all alike.
+    pub labelled_batch: usize,
+    /// Finished runs to learn from, with commas between: their directories.
+    pub teachers: String,
     /// A file of weights to begin from; none where it is empty. A head for other classes starts anew.
     pub weights: String,
     /// What is not trained: patterns with commas between (see [`matches()`](crate::nn::matches())), in their order; `backbone` is all but the
@@ -99,6 +112,12 @@ impl Default for Recipe {
             rgb: false,
             normalize: "auto".into(),
             per_class: 0,
+            classes: String::new(),
+            omit: String::new(),
+            labels_per_class: 0,
+            label_noise: 0.0,
+            labelled_batch: 0,
+            teachers: String::new(),
             weights: String::new(),
             freeze: String::new(),
             freeze_batch_norm: false,
@@ -184,6 +203,8 @@ impl Recipe {
         entry.complete(&self.options)?;
         // Without labels it takes two to be told apart.
         within("batch", self.batch, if entry.name == "supervised" { 1 } else { 2 }, 1 << 20)?;
+        within("label_noise", self.label_noise, 0.0, 1.0)?;
+        within("labelled_batch", self.labelled_batch, 0, self.batch - 1)?;
         within("width", self.width, 0.01, 100.0)?;
         within("stem_stride", self.stem_stride, 0, 8)?;
         within("drop_rate", self.drop_rate, 0.0, 0.99)?;

@@ -30,13 +30,12 @@ pub struct Similarities {
 /// encoder was trained on.
 ///
 /// # Errors
-/// A class with fewer images; a method that takes a single view; those of the device.
+/// A class with fewer images; an augmentation that makes a single view; those of the device.
 pub fn similarities(
     gpu: &Gpu,
     encoder: &dyn Backbone,
     recipe: &Recipe,
     [train, test]: [&Dataset; 2],
-    views: usize,
     per_class: usize,
 ) -> Result<Similarities> {
     let (mut chosen, _) = test.split_indices(per_class, recipe.seed)?;
@@ -45,7 +44,7 @@ pub fn similarities(
     let n = images.len();
     let matrix =
         |augmentation, view| Tensor::from_slice(gpu, &outputs(gpu, encoder, &images, augmentation, view)?, [n, encoder.features()]);
-    let augmentations = recipe.views(views.max(2), train)?;
+    let augmentations = recipe.views(2, train)?;
     let [first, second, ..] = augmentations.as_slice() else {
         return Err(Error::argument("augmentation", format!("\"{}\" makes a single view, and two are compared", recipe.augmentation)));
     };

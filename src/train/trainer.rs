@@ -9,16 +9,17 @@ use super::alarm::Alarm;
 use super::capture::Capture;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::upload;
+use super::experts::experts;
 use super::finetune;
 use super::learner::learner;
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
 use super::watch::{Figures, Look, Sight};
-use crate::data::{Augmentation, Dataset, HostBatch, Loader, PackedBatch};
+use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
-use crate::methods::{Batch, Clock, Method, Step};
+use crate::methods::{Batch, Clock, Expert, Method, Step};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
 use crate::tensor::Tensor;
@@ -88,18 +89,29 @@ impl Trainer {
     /// # Errors
     /// A recipe that names what does not exist; weights of another network; a data set smaller than a batch; out of memory.
     pub fn new(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>) -> Result<Self> {
-        Self::build(gpu, recipe, dataset, true)
+        Self::build(gpu, recipe, dataset, None, true)
     }
 
-    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, fresh: bool) -> Result<Self> {
+    /// As [`Self::new`], taught by `experts` instead of the runs that the recipe names.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn taught(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Vec<Arc<Expert>>) -> Result<Self> {
+        Self::build(gpu, recipe, dataset, Some(experts), true)
+    }
+
+    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Option<Vec<Arc<Expert>>>, fresh: bool) -> Result<Self> {
         recipe.check()?;
         let dataset = recipe.labelled(dataset)?;
-        let loader = Loader::training(dataset.clone(), recipe.batch, recipe.seed)?;
+        let options =
+            LoaderOptions { batch_size: recipe.batch, seed: recipe.seed, shuffle: true, drop_last: true, labelled: recipe.labelled_batch };
+        let loader = Loader::new(dataset.clone(), options)?;
         let params = Parameters::new(gpu, recipe.seed);
         let steps_per_epoch = loader.batches() as u64;
         let steps = steps_per_epoch * u64::from(recipe.epochs);
         let clock = Clock { step: Slot::default(), steps, steps_per_epoch };
-        let method = learner(&params, &recipe, &dataset, clock.clone())?;
+        let experts = experts.map_or_else(|| self::experts(gpu, &recipe, &dataset), Ok)?;
+        let method = learner(&params, &recipe, &dataset, clock.clone(), experts)?;
         let heads = method.heads();
         // A dry device has no values, so none to begin from either.
         let fresh = fresh && !gpu.is_dry();
@@ -150,7 +162,7 @@ impl Trainer {
     /// # Errors
     /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
     pub fn resume(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>) -> Result<Self> {
-        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, false)?;
+        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, None, false)?;
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
         trainer.epoch_loss = checkpoint.epoch_loss;
@@ -295,7 +307,9 @@ impl Trainer {
 
     /// Uploads a batch and sets what varies from step to step.
     fn ready(&self, batch: &HostBatch) -> Result<PackedBatch> {
-        self.epoch.set(self.position.epoch);
+        // Images with labels come again within an epoch, and should look different then.
+        let again = self.recipe.labelled_batch > 0;
+        self.epoch.set(if again { self.position.step as u32 } else { self.position.epoch });
         self.clock.step.set(self.position.step);
         self.learning_rate.set(self.schedule.rate(self.position.step));
         upload(&self.gpu, batch, &self.dataset)
@@ -322,7 +336,7 @@ impl Trainer {
             let views = augmentations.iter().zip(0..).map(|(view, number)| view.apply(&batch, &*epoch, number));
             let views = views.collect::<Result<Vec<_>>>()?;
             let step = method.loss(&Batch { views, labels: batch.labels, indices: batch.indices, epoch: (&*epoch).into() })?;
-            optimizer.step(&step.loss.backward()?, &*learning_rate)?;
+            optimizer.step(&method.gradients(&step)?, &*learning_rate)?;
             if let Some(ema) = ema {
                 ema.update(recipe.ema)?;
             }

@@ -16,13 +16,12 @@ use crate::data::{Augmentation, Dataset, HostBatch};
 use crate::error::Result;
 use crate::gpu::{Gpu, Slot};
 use crate::io::Archive;
-use crate::methods::{Clock, Method};
+use crate::models::Backbone;
 use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
 use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
 use crate::tensor::{Shape, Tensor};
 use crate::train::Capture;
 use crate::train::evaluate::{outputs, upload};
-use crate::train::learner::learner;
 
 /// Views of a step.
 const BATCH: usize = 64;
@@ -45,19 +44,19 @@ pub struct Tuner<'a> {
     weights: Archive,
 }
 
-/// The encoder of a method with a head of its own.
+/// An encoder with a head of its own.
 struct Tuned {
-    method: Box<dyn Method>,
+    encoder: Box<dyn Backbone>,
     head: Linear,
 }
 
 impl Module for Tuned {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.head.forward(&self.method.encoder().forward(x, mode)?, mode)
+        self.head.forward(&self.encoder.forward(x, mode)?, mode)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        let features = self.method.encoder().summarize(input, summary)?;
+        let features = self.encoder.summarize(input, summary)?;
         self.head.summarize(&features, summary)
     }
 }
@@ -69,7 +68,13 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// A lost device.
     pub fn new(gpu: &'a Gpu, subject: &'a Subject, (augmentation, test_view): (&'a Augmentation, u32), rate: f32) -> Result<Self> {
-        Ok(Self { gpu, subject, augmentation, test_view, rate, weights: state_dict::to_archive(subject.params)? })
+        let mut weights = state_dict::to_archive(subject.params)?;
+        // The encoder's alone: what stands behind it is made anew.
+        let own = Parameters::new(gpu, 0);
+        subject.recipe.encoder(&own, subject.train)?;
+        let own = state_dict::to_archive(&own)?.tensors;
+        weights.tensors.retain(|name, _| own.contains_key(name));
+        Ok(Self { gpu, subject, augmentation, test_view, rate, weights })
     }
 
     /// The accuracy on augmented test images after learning from `images`: beginning with the run's weights, or of [`Source::Random`] with new
@@ -80,12 +85,12 @@ impl<'a> Tuner<'a> {
     pub fn accuracy(&self, images: &Arc<Dataset>, source: Source, seed: u32) -> Result<f64> {
         let Subject { recipe, train, test, .. } = *self.subject;
         let params = Parameters::new(self.gpu, recipe.seed.wrapping_add(RANDOM).wrapping_add(seed));
-        let method = learner(&params, recipe, train, Clock::default())?;
+        let encoder = recipe.encoder(&params, train)?;
         if source == Source::Trained {
             state_dict::fill(&params, &self.weights, "the run", &[])?;
         }
-        let head = Linear::with(&params, "probe", method.encoder().features(), train.classes(), true, Init::ZEROS, Init::ZEROS)?;
-        let network = Tuned { method, head };
+        let head = Linear::with(&params, "probe", encoder.features(), train.classes(), true, Init::ZEROS, Init::ZEROS)?;
+        let network = Tuned { encoder, head };
         params.freeze("*", true)?;
         params.freeze("probe", false)?;
         if params.slots().iter().any(|slot| slot.role == Role::Statistic) {
@@ -124,6 +129,7 @@ impl<'a> Tuner<'a> {
                 labels: places.iter().filter_map(|i| images.label(*i)).collect(),
                 indices: (first..).take(places.len()).collect(),
                 classes: images.classes(),
+                hidden: false,
             };
             captured.run(&upload(self.gpu, &batch, images)?, |batch| {
                 let batch = batch.unpack()?;

@@ -21,12 +21,10 @@ pub use neighbours::Neighbours;
 pub use report::{Protocol, Report, Row, Source, mean_and_spread};
 
 use super::evaluate::outputs;
-use super::learner::learner;
 use super::recipe::Recipe;
 use crate::data::{Augmentation, Dataset};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::methods::Clock;
 use crate::models::Pixels;
 use crate::nn::{Module, Parameters};
 use crate::tensor::random::{Purpose, Stream};
@@ -92,10 +90,9 @@ pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dy
     let augmentation = recipe.preprocessing(&options.augmentation, options.seed, train)?;
     let clean = recipe.preprocessing("none", 0, train)?;
     let random_params = Parameters::new(gpu, recipe.seed.wrapping_add(RANDOM));
-    let random = learner(&random_params, recipe, train, Clock::default())?;
+    let random = recipe.encoder(&random_params, train)?;
     let pixels = Pixels::new(recipe.input(train).iter().product());
-    let sources: [(Source, &dyn Module); 3] =
-        [(Source::Trained, subject.encoder), (Source::Random, random.encoder()), (Source::Pixels, &pixels)];
+    let sources: [(Source, &dyn Module); 3] = [(Source::Trained, subject.encoder), (Source::Random, &random), (Source::Pixels, &pixels)];
     let mut report = Report::default();
     let mut add = |protocol, labels, source, draws| {
         let row = Row { protocol, labels, source, draws };

@@ -1,0 +1,45 @@
+//! The finished runs that a run learns from.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::finished::Finished;
+use super::recipe::Recipe;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::methods::Expert;
+
+/// The networks of the recipe's teachers, for images of `dataset` as the recipe's own network sees them.
+///
+/// # Errors
+/// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
+pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Arc<Expert>>> {
+    let names = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(|name| expert(gpu, name, recipe, dataset).map(Arc::new)).collect()
+}
+
+fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<Expert> {
+    let Finished { recipe: own, network, train, params } = Finished::open(gpu, Path::new(name), None)?;
+    let (sees, given) = (own.input(&train), recipe.input(dataset));
+    if sees != given {
+        let message = format!("it was made for images of {sees:?}, this run has {given:?} (height, width, channels)");
+        return Err(Error::argument(format!("teacher {name}"), message));
+    }
+    let classes = if network.classifier().is_some() {
+        train.class_names().iter().map(|class| dataset.class(class)).collect::<Result<_>>()?
+    } else {
+        Vec::new()
+    };
+    let expert = Expert::new(name, params, network, classes);
+    let (own, given) = (own.statistics(&train)?, recipe.statistics(dataset)?);
+    if own == given {
+        return Ok(expert);
+    }
+    // (x * given.std + given.mean - own.mean) / own.std
+    let of = |f: fn([f32; 4]) -> f32| -> Vec<f32> {
+        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean));
+        pairs.map(|((given_std, own_std), (given_mean, own_mean))| f([*given_std, *own_std, *given_mean, *own_mean])).collect()
+    };
+    expert.renormalized(&of(|[given, own, ..]| given / own), &of(|[_, own, given_mean, own_mean]| (given_mean - own_mean) / own))
+}
