@@ -4,8 +4,8 @@ use toml::Table;
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon,
-    Supervised, Vae,
+    About, Autoencoder, Build, Byol, CoarseToFine, Configured, Dino, FixMatch, Jigsaw, Mae, MeanTeacher, Merge, Method, Moco, MocoV3,
+    PartialLabels, PseudoLabel, Rotation, Setting, SimClr, SimSiam, SupCon, Supervised, Vae,
 };
 use crate::nn::Parameters;
 
@@ -38,6 +38,12 @@ pub const METHODS: &[Entry] = &[
     entry::<Mae>(include_str!("../../recipes/mae.toml")),
     entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
     entry::<Vae>(include_str!("../../recipes/vae.toml")),
+    entry::<Merge>(include_str!("../../recipes/merge.toml")),
+    entry::<PseudoLabel>(include_str!("../../recipes/pseudo_label.toml")),
+    entry::<MeanTeacher>(include_str!("../../recipes/mean_teacher.toml")),
+    entry::<FixMatch>(include_str!("../../recipes/fixmatch.toml")),
+    entry::<PartialLabels>(include_str!("../../recipes/partial_labels.toml")),
+    entry::<CoarseToFine>(include_str!("../../recipes/coarse_to_fine.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {
