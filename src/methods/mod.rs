@@ -13,6 +13,7 @@ mod jigsaw;
 mod mae;
 mod moco;
 mod moco_v3;
+mod multitask;
 mod rotation;
 mod setting;
 mod simclr;
@@ -31,6 +32,7 @@ pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
 pub use mae::{Mae, MaeConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};
+pub use multitask::{Multitask, MultitaskConfig, Weighting};
 pub use rotation::{Rotation, RotationConfig, rotations};
 pub use setting::{Build, Clock, Configured, Setting, Task};
 pub use simclr::{SimClr, SimClrConfig};
@@ -147,7 +149,7 @@ pub trait Method {
     }
 
     /// The scopes of what lies behind the encoder.
-    fn heads(&self) -> Vec<&'static str>;
+    fn heads(&self) -> Vec<&str>;
 
     /// Tensors beyond the parameters that a checkpoint must hold, by name.
     fn state(&self) -> Vec<(String, Tensor)> {

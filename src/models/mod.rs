@@ -90,12 +90,27 @@ impl<B: Backbone> Classifier<B> {
         let dropout = Dropout::new(params, backbone.drop_rate(), HEAD_DROPOUT);
         Ok(Self { backbone, dropout, classifier })
     }
+
+    /// The features `[N, D]` that the classifier sees, after dropout.
+    ///
+    /// # Errors
+    /// Those of the backbone's operators.
+    pub fn dropped_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.dropout.forward(&self.backbone.forward(x, mode)?, mode)
+    }
+
+    /// Logits `[N, classes]` of such features.
+    ///
+    /// # Errors
+    /// Features of another width.
+    pub fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.classifier.forward(features, mode)
+    }
 }
 
 impl<B: Backbone> Module for Classifier<B> {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let features = self.dropout.forward(&self.backbone.forward(x, mode)?, mode)?;
-        self.classifier.forward(&features, mode)
+        self.classify(&self.dropped_features(x, mode)?, mode)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {

@@ -4,8 +4,8 @@ use toml::Table;
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon,
-    Supervised, Vae,
+    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Multitask, Rotation, Setting, SimClr, SimSiam,
+    SupCon, Supervised, Vae,
 };
 use crate::nn::Parameters;
 
@@ -38,6 +38,7 @@ pub const METHODS: &[Entry] = &[
     entry::<Mae>(include_str!("../../recipes/mae.toml")),
     entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
     entry::<Vae>(include_str!("../../recipes/vae.toml")),
+    entry::<Multitask>(include_str!("../../recipes/multitask.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {

@@ -19,6 +19,7 @@ pub mod recipe;
 pub mod run;
 pub mod similarity;
 pub mod spectrum;
+pub mod tasks;
 pub mod trainer;
 pub mod watch;
 
