@@ -16,6 +16,7 @@
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
 //! | `classes` | other classes for its images: some, several as one, wrong ones |
+//! | `tasks` | what else is known of them: more labels |
 //! | `labels` | what classes are called |
 //! | `canvas` | pictures to look at: heat maps, contact sheets, points |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
@@ -36,6 +37,7 @@ mod picture;
 mod presets;
 mod resample;
 mod stream;
+mod tasks;
 mod views;
 
 pub use augmentation::{Augmentation, Step};
@@ -50,4 +52,5 @@ pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
+pub use tasks::Task;
 pub use views::view_names;

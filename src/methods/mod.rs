@@ -22,6 +22,7 @@ mod mean_teacher;
 mod merge;
 mod moco;
 mod moco_v3;
+mod multitask;
 mod mutual;
 mod partial_labels;
 mod pseudo_label;
@@ -55,6 +56,7 @@ pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
 pub use merge::{Choice, Gate, Merge, MergeConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};
+pub use multitask::{Multitask, MultitaskConfig, Weighting};
 pub use mutual::{Mutual, MutualConfig};
 pub use partial_labels::{PartialLabels, PartialLabelsConfig, PartialLoss, candidates};
 pub use pseudo_label::{PseudoLabel, PseudoLabelConfig};
@@ -175,7 +177,7 @@ pub trait Method {
     }
 
     /// The scopes of what lies behind the encoder.
-    fn heads(&self) -> Vec<&'static str>;
+    fn heads(&self) -> Vec<&str>;
 
     /// Tensors beyond the parameters that a checkpoint must hold, by name.
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -107,7 +107,7 @@ impl<B: Backbone> Classifier<B> {
     /// Those of their operators.
     pub fn maps_and_logits(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
         let [maps, features] = self.backbone.maps_and_features(x, mode)?;
-        Ok([maps, self.classify(&features, mode)?])
+        Ok([maps, self.classify(&self.dropout.forward(&features, mode)?, mode)?])
     }
 
     /// The backbone's features `[N, D]` and the logits, from one pass.
@@ -116,18 +116,30 @@ impl<B: Backbone> Classifier<B> {
     /// Those of their operators.
     pub fn features_and_logits(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
         let features = self.backbone.forward(x, mode)?;
-        let logits = self.classify(&features, mode)?;
+        let logits = self.classify(&self.dropout.forward(&features, mode)?, mode)?;
         Ok([features, logits])
     }
 
-    fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.classifier.forward(&self.dropout.forward(features, mode)?, mode)
+    /// The features `[N, D]` that the classifier sees, after dropout.
+    ///
+    /// # Errors
+    /// Those of the backbone's operators.
+    pub fn dropped_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.dropout.forward(&self.backbone.forward(x, mode)?, mode)
+    }
+
+    /// Logits `[N, classes]` of such features.
+    ///
+    /// # Errors
+    /// Features of another width.
+    pub fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.classifier.forward(features, mode)
     }
 }
 
 impl<B: Backbone> Module for Classifier<B> {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.classify(&self.backbone.forward(x, mode)?, mode)
+        self.classify(&self.dropped_features(x, mode)?, mode)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {

@@ -50,6 +50,7 @@ pub const METHODS: &[Entry] = &[
     entry::<methods::FixMatch>(include_str!("../../recipes/fixmatch.toml")),
     entry::<methods::PartialLabels>(include_str!("../../recipes/partial_labels.toml")),
     entry::<methods::CoarseToFine>(include_str!("../../recipes/coarse_to_fine.toml")),
+    entry::<methods::Multitask>(include_str!("../../recipes/multitask.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {
