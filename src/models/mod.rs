@@ -11,6 +11,7 @@ mod positions;
 mod preprocessing;
 mod prototypes;
 mod resnet;
+mod text_encoder;
 pub mod torchvision;
 mod vit;
 mod weights;
@@ -25,6 +26,8 @@ pub use pixels::Pixels;
 pub use preprocessing::preprocessing;
 pub use prototypes::Prototypes;
 pub use resnet::{ResNet, ResNetConfig};
+pub(crate) use text_encoder::linear as text_linear;
+pub use text_encoder::{Encoding, TextConfig, TextEncoder};
 pub(crate) use vit::Block as VitBlock;
 pub use vit::{Vit, VitConfig};
 
@@ -49,6 +52,11 @@ pub trait Backbone: Module {
 
     /// This network, where it is a vision transformer.
     fn vit(&self) -> Option<&Vit> {
+        None
+    }
+
+    /// This network, where it reads texts.
+    fn text(&self) -> Option<&TextEncoder> {
         None
     }
 
@@ -90,12 +98,19 @@ impl<B: Backbone> Classifier<B> {
         let dropout = Dropout::new(params, backbone.drop_rate(), HEAD_DROPOUT);
         Ok(Self { backbone, dropout, classifier })
     }
+
+    /// The logits of features that the backbone gave.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    pub fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.classifier.forward(&self.dropout.forward(features, mode)?, mode)
+    }
 }
 
 impl<B: Backbone> Module for Classifier<B> {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let features = self.dropout.forward(&self.backbone.forward(x, mode)?, mode)?;
-        self.classifier.forward(&features, mode)
+        self.classify(&self.backbone.forward(x, mode)?, mode)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -133,6 +148,10 @@ impl Backbone for Box<dyn Backbone> {
 
     fn vit(&self) -> Option<&Vit> {
         self.as_ref().vit()
+    }
+
+    fn text(&self) -> Option<&TextEncoder> {
+        self.as_ref().text()
     }
 
     fn drop_rate(&self) -> f32 {

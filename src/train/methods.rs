@@ -4,8 +4,8 @@ use toml::Table;
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam, SupCon,
-    Supervised, Vae,
+    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, MaskedTokens, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam,
+    SupCon, Supervised, TransformerDistillation, Vae,
 };
 use crate::nn::Parameters;
 
@@ -38,6 +38,8 @@ pub const METHODS: &[Entry] = &[
     entry::<Mae>(include_str!("../../recipes/mae.toml")),
     entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
     entry::<Vae>(include_str!("../../recipes/vae.toml")),
+    entry::<MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
+    entry::<TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {
