@@ -18,6 +18,7 @@ mod feature_distillation;
 mod fixmatch;
 mod jigsaw;
 mod mae;
+mod masked_tokens;
 mod mean_teacher;
 mod merge;
 mod moco;
@@ -34,6 +35,7 @@ mod simsiam;
 mod supcon;
 mod supervised;
 mod taught;
+mod transformer_distillation;
 mod unlabelled;
 mod vae;
 
@@ -52,6 +54,7 @@ pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, H
 pub use fixmatch::{FixMatch, FixMatchConfig};
 pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
 pub use mae::{Mae, MaeConfig};
+pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
 pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
 pub use merge::{Choice, Gate, Merge, MergeConfig};
 pub use moco::{Moco, MocoConfig};
@@ -67,6 +70,7 @@ pub use simclr::{SimClr, SimClrConfig};
 pub use simsiam::{SimSiam, SimSiamConfig};
 pub use supcon::{SupCon, SupConConfig};
 pub use supervised::{Supervised, SupervisedConfig};
+pub use transformer_distillation::{HiddenLoss, StudentInit, TransformerDistillation, TransformerDistillationConfig};
 pub use vae::{Vae, VaeConfig};
 
 use crate::autograd::Gradients;

@@ -51,6 +51,8 @@ pub const METHODS: &[Entry] = &[
     entry::<methods::PartialLabels>(include_str!("../../recipes/partial_labels.toml")),
     entry::<methods::CoarseToFine>(include_str!("../../recipes/coarse_to_fine.toml")),
     entry::<methods::Multitask>(include_str!("../../recipes/multitask.toml")),
+    entry::<methods::MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
+    entry::<methods::TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {
