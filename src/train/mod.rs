@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
+pub mod compare;
 pub mod embedding;
 pub mod estimate;
 pub mod evaluate;
