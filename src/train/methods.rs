@@ -1,5 +1,6 @@
 //! The methods by name: what each is called, what it begins with, and how it is made.
 
+use serde_json::{Value, json};
 use toml::Table;
 
 use crate::error::{Error, Result};
@@ -85,6 +86,30 @@ fn make<M: Configured>(params: &Parameters, build: Build, options: &Table, setti
 }
 
 impl Entry {
+    /// The files of its recipes: for two cores, a consumer GPU and a large one. The defaults need none.
+    pub fn recipes(&self) -> Vec<String> {
+        let folders = if self.recipe.is_empty() { &[][..] } else { &["", "gpu/", "datacentre/"] };
+        folders.iter().map(|folder| format!("recipes/{folder}{}.toml", self.name)).collect()
+    }
+
+    /// The titles of methods that are close to it.
+    pub fn related(&self) -> Vec<&'static str> {
+        self.about
+            .related
+            .iter()
+            .map(|name| METHODS.iter().find(|entry| entry.name == *name).map_or(*name, |entry| entry.about.title))
+            .collect()
+    }
+
+    /// Its card.
+    pub fn to_json(&self) -> Value {
+        let About { name, title, text, supervision, family, year, authors, paper, related } = self.about;
+        json!({
+            "name": name, "title": title, "description": text, "supervision": supervision.to_string(), "family": family, "year": year,
+            "authors": authors, "paper": paper, "related": related,
+        })
+    }
+
     /// All of the method's settings: those in `options`, and the others' defaults.
     ///
     /// # Errors
@@ -99,5 +124,36 @@ impl Entry {
     /// As [`Configured::new`]; [`Error::Argument`] for a setting that it does not have.
     pub fn make(&self, params: &Parameters, build: Build, options: &Table, setting: &Setting) -> Result<Box<dyn Method>> {
         (self.make)(params, build, options, setting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_is_complete() {
+        for entry in METHODS {
+            let About { name, title, text, supervision, family, year, authors, paper, related } = entry.about;
+            let words = [name, title, text, family, authors, paper];
+            assert!(words.iter().all(|word| !word.is_empty() && word.trim() == *word), "{name}: {words:?}");
+            assert_eq!(METHODS.iter().filter(|other| other.name == name || other.about.title == title).count(), 1, "{name}, {title}");
+            assert!(!supervision.to_string().is_empty() && (1950..=2026).contains(&year), "{name}: {year}");
+            // A title has several words; the year of a paper on arXiv is in its number.
+            assert!(paper.split_whitespace().count() > 3, "{name}: {paper}");
+            for id in paper.split("arXiv:").skip(1) {
+                let id: String = id.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+                let parts: Vec<&str> = id.trim_end_matches('.').split('.').collect();
+                assert!(parts.len() == 2 && parts[0].len() == 4 && [4, 5].contains(&parts[1].len()), "{name}: {id}");
+            }
+            for other in related {
+                assert!(*other != name && METHODS.iter().any(|entry| entry.name == *other), "{name} is related to {other}");
+            }
+            assert!(related.iter().zip(related.iter().skip(1)).all(|(a, b)| a != b), "{name}: {related:?}");
+            assert!(entry.complete(&Table::new()).is_ok(), "{name}");
+            for file in entry.recipes() {
+                assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+            }
+        }
     }
 }

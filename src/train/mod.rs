@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
+pub mod compare;
 pub mod domains;
 pub mod embedding;
 pub mod estimate;

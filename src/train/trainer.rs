@@ -14,7 +14,7 @@ use super::finetune;
 use super::learner::learner;
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
-use super::run::RunDirectory;
+use super::run::{RunDirectory, Spent};
 use super::watch::{Figures, Look, Sight};
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
@@ -75,6 +75,8 @@ pub struct Trainer {
     reads: VecDeque<Read>,
     epoch_loss: EpochLoss,
     alarm: Alarm,
+    /// When the call under way began, and the seconds of those before it.
+    since: (Instant, f64),
 }
 
 /// A step's loss on its way to the host.
@@ -161,6 +163,7 @@ impl Trainer {
             reads,
             epoch_loss,
             alarm: Alarm::default(),
+            since: (Instant::now(), 0.0),
         })
     }
 
@@ -246,6 +249,8 @@ impl Trainer {
     pub fn run(&mut self, directory: Option<&RunDirectory>, style: Style, stop: &mut dyn FnMut(Position) -> bool) -> Result<Outcome> {
         let begun = Instant::now();
         let first_step = self.position.step;
+        let before = directory.map_or(Ok(None), RunDirectory::spent)?.filter(|spent| spent.steps <= first_step).unwrap_or_default();
+        self.since = (begun, before.seconds);
         let mut progress = Progress::new(style, &self.recipe.method, self.steps(), first_step, self.recipe.batch);
         let finished = self.epochs(directory, &mut progress, stop);
         progress.finish();
@@ -452,7 +457,10 @@ impl Trainer {
     fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         self.collect(0, progress, Some(directory))?;
-        self.checkpoint()?.save(&directory.last_checkpoint())
+        self.checkpoint()?.save(&directory.last_checkpoint())?;
+        let ((begun, before), steps) = (self.since, self.position.step);
+        let spent = Spent { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
+        directory.keep_spent(spent)
     }
 }
 
