@@ -16,8 +16,9 @@ use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
     Batch, Byol, ByolConfig, Clock, Configured, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation,
-    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, Method, Moco, MocoConfig, Multitask,
-    MultitaskConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task, TeacherConfig,
+    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, Moco,
+    MocoConfig, Multitask, MultitaskConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
+    TeacherConfig,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
@@ -361,18 +362,8 @@ fn multitask(run: &Run) -> Vec<String> {
 }
 
 fn mean_teacher(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
-    let average = Ema::new(&params).unwrap();
-    let teacher = Net::new(average.parameters(), &["fc"]);
-    let loss = |s| {
-        let logits = net.logits(&run.images(s, 0), Mode::Train);
-        let soft = teacher.logits(&run.images(s, 1), Mode::Train).softmax(-1, 1.0).unwrap();
-        let hard = integers(&format!("{}labels.{s}", run.prefix), BATCH, 10);
-        let labels = Tensor::from_slice(&run.gpu, &hard[..4], [4]).unwrap();
-        let labelled = logits.slice(0, 0, 4).unwrap().cross_entropy(&labels, 0.0).unwrap();
-        labelled.add(&logits.softmax(-1, 1.0).unwrap().mse_loss(&soft).unwrap()).unwrap()
-    };
-    run.simple(&params, loss, |_| average.update(run.hp("ema")).unwrap())
+    let config = MeanTeacherConfig { consistency: 1.0, ramp_up: 0.0, teacher: run.teacher() };
+    run.told::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }, |_, _| {})
 }
 
 #[test]

@@ -35,7 +35,8 @@ fn dataset(images: usize) -> Arc<Dataset> {
 
 /// 6 steps an epoch of `dataset(100)`.
 fn recipe(method: &str) -> Recipe {
-    Recipe {
+    let own = Recipe::defaults(method);
+    let mut recipe = Recipe {
         model: if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" }.into(),
         batch: 16,
         epochs: 3,
@@ -47,8 +48,15 @@ fn recipe(method: &str) -> Recipe {
         // Every part of the state takes part in one of the methods.
         ema: if method == "supervised" { 0.9 } else { 0.0 },
         optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),
-        ..Recipe::defaults(method)
+        // Of 25 images a class.
+        labels_per_class: own.labels_per_class.min(5),
+        labelled_batch: own.labelled_batch.min(4),
+        ..own
+    };
+    if method == "coarse_to_fine" {
+        recipe.set("groups=0+2, 1+3").unwrap();
     }
+    recipe
 }
 
 /// A run with the teachers that its method needs.

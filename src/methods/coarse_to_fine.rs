@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::partial_labels::{among, offsets};
-use super::unlabelled::known_cross_entropy;
+use super::taught::hard;
 use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
@@ -126,7 +126,7 @@ impl Method for CoarseToFine {
         let logits = self.model.forward(images, Mode::Train)?;
         let offsets = self.offsets.index_select(0, &self.coarse.index_select(0, &batch.indices)?)?;
         let coarse = among(&logits, &offsets)?;
-        let fine = known_cross_entropy(&logits, &self.fine.index_select(0, &batch.indices)?)?;
+        let fine = hard(&logits, &self.fine.index_select(0, &batch.indices)?)?;
         let loss = fine.add(&coarse.mul_scalar(self.coarse_weight)?)?;
         let parts = vec![("fine".into(), fine.detach()), ("coarse".into(), coarse.detach())];
         Ok(Step { parts, ..Step::new(loss, []) })

@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::unlabelled::{Answers, known_cross_entropy};
+use super::taught::hard;
+use super::unlabelled::Answers;
 use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
@@ -73,7 +74,7 @@ impl Method for FixMatch {
         let n = weak.shape().dim(0);
         let logits = self.model.forward(&Tensor::concat(&[weak, strong], 0)?, Mode::Train)?;
         let (weak, strong) = (logits.slice(0, 0, n)?, logits.slice(0, n, 2 * n)?);
-        let labelled = known_cross_entropy(&weak, &batch.labels)?;
+        let labelled = hard(&weak, &batch.labels)?;
         let targets = self.answers.of(&weak)?;
         let unlabelled = strong.soft_cross_entropy(&targets)?;
         let loss = labelled.add(&unlabelled.mul_scalar(self.weight)?)?;

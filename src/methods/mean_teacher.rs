@@ -8,7 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::unlabelled::{Weight, known_cross_entropy, share};
+use super::taught::hard;
+use super::unlabelled::{Weight, share};
 use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
@@ -86,7 +87,7 @@ impl Method for MeanTeacher {
         let [first, second] = batch.exactly(self.name())?;
         let logits = self.model.forward(first, Mode::Train)?;
         let said = self.teacher.network.forward(second, Mode::Train)?.softmax(-1, 1.0)?;
-        let labelled = known_cross_entropy(&logits, &batch.labels)?;
+        let labelled = hard(&logits, &batch.labels)?;
         let consistency = logits.softmax(-1, 1.0)?.mse_loss(&said)?;
         let loss = labelled.add(&self.weight.times(&consistency)?)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("consistency".into(), consistency.detach())];

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::unlabelled::{Answers, Weight, hidden, known_cross_entropy, share};
+use super::taught::hard;
+use super::unlabelled::{Answers, Weight, hidden, share};
 use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
@@ -87,7 +88,7 @@ impl Method for PseudoLabel {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
-        let labelled = known_cross_entropy(&logits, &batch.labels)?;
+        let labelled = hard(&logits, &batch.labels)?;
         let hidden = hidden(&batch.labels)?;
         let targets = self.answers.of(&logits)?.mul(&hidden)?;
         // The operator's mean is over all rows; that of those without labels is wanted. Where there are none, it is 0.

@@ -2,14 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Scalar};
-use crate::ops::loss::HIDDEN;
-use crate::ops::loss::cross_entropy::CrossEntropyOptions;
 use crate::tensor::{DType, Tensor};
-
-/// The mean cross entropy of the rows whose label is known.
-pub(super) fn known_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    logits.cross_entropy_with(labels, &CrossEntropyOptions { label_smoothing: 0.0, ignore_index: Some(HIDDEN) })
-}
 
 /// 1 for rows whose label is hidden, 0 for the others: f32 `[N, 1]`.
 pub(super) fn hidden(labels: &Tensor) -> Result<Tensor> {
