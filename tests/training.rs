@@ -1,6 +1,8 @@
 //! Training runs: the same bits every time and after every interruption, constant memory, typed errors, learning.
 
 mod common;
+#[path = "common/teachers.rs"]
+mod teachers;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use teachers::teachers;
 use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Tuning};
@@ -46,6 +49,12 @@ fn recipe(method: &str) -> Recipe {
         optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),
         ..Recipe::defaults(method)
     }
+}
+
+/// A run with the teachers that its method needs.
+fn trainer(gpu: &Gpu, recipe: Recipe, data: &Arc<Dataset>) -> Trainer {
+    let teachers = teachers(gpu, &recipe, data);
+    Trainer::taught(gpu, recipe, data.clone(), teachers).unwrap()
 }
 
 fn to_the_end(trainer: &mut Trainer, run: Option<&RunDirectory>) -> Result<Outcome> {
@@ -96,7 +105,7 @@ fn files(folder: &Path) -> Vec<String> {
 fn uninterrupted(folder: &Path, recipe: &Recipe, data: &Arc<Dataset>) -> (RunDirectory, Trainer) {
     let gpu = common::gpu();
     let run = RunDirectory::create(&folder.join("uninterrupted"), recipe, &gpu).unwrap();
-    let mut trainer = Trainer::new(&gpu, recipe.clone(), data.clone()).unwrap();
+    let mut trainer = trainer(&gpu, recipe.clone(), data);
     let outcome = to_the_end(&mut trainer, Some(&run)).unwrap();
     assert!(outcome.finished && outcome.position.step == trainer.steps());
     (run, trainer)
@@ -106,7 +115,9 @@ fn uninterrupted(folder: &Path, recipe: &Recipe, data: &Arc<Dataset>) -> (RunDir
 fn resumed(run: &RunDirectory, data: &Arc<Dataset>) -> Trainer {
     let checkpoint = Checkpoint::load(&run.last_checkpoint()).unwrap();
     run.rewind(checkpoint.position.step).unwrap();
-    let mut trainer = Trainer::resume(&common::gpu(), &checkpoint, data.clone()).unwrap();
+    let gpu = common::gpu();
+    let teachers = teachers(&gpu, &checkpoint.recipe, data);
+    let mut trainer = Trainer::resume_taught(&gpu, &checkpoint, data.clone(), teachers).unwrap();
     assert!(to_the_end(&mut trainer, Some(run)).unwrap().finished);
     trainer
 }
@@ -125,7 +136,7 @@ fn the_same_run_twice_gives_the_same_bits() {
     for method in methods() {
         for (schedule, gpu) in common::gpus() {
             let run = |seed: u32| {
-                let mut trainer = Trainer::new(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, data.clone()).unwrap();
+                let mut trainer = trainer(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, &data);
                 to_the_end(&mut trainer, None).unwrap();
                 bits(&mut trainer)
             };
@@ -147,7 +158,7 @@ fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
         for stop_at in [1, 4, 6, 11, 17] {
             let gpu = common::gpu();
             let run = RunDirectory::create(&folder.path().join(stop_at.to_string()), &recipe, &gpu).unwrap();
-            let mut trainer = Trainer::new(&gpu, recipe.clone(), data.clone()).unwrap();
+            let mut trainer = trainer(&gpu, recipe.clone(), &data);
             let outcome = trainer.run(Some(&run), Style::Silent, &mut |position| position.step == stop_at).unwrap();
             assert_eq!((outcome.finished, outcome.position.step, run.weights().exists()), (false, stop_at, false));
             drop((trainer, gpu));
@@ -186,7 +197,7 @@ fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
         // What traces non-finite numbers reads after every operator, so its steps are never replayed.
         let [replayed, anew] = [false, true].map(|trace_non_finite| {
             let gpu = Gpu::with(GpuOptions { trace_non_finite, ..common::options() }).unwrap();
-            let mut trainer = Trainer::new(&gpu, recipe(method), data.clone()).unwrap();
+            let mut trainer = trainer(&gpu, recipe(method), &data);
             to_the_end(&mut trainer, None).unwrap();
             assert_eq!(trainer.program().is_none(), trace_non_finite, "{method}");
             bits(&mut trainer)
@@ -204,7 +215,7 @@ fn two_hundred_steps_take_no_more_memory_than_a_few() {
         let gpu = Gpu::with(GpuOptions { poison: false, ..common::options() }).unwrap();
         let recipe = Recipe { epochs: 10, checkpoint_every: 50, ..recipe(method) };
         let run = RunDirectory::create(&folder.path().join(method), &recipe, &gpu).unwrap();
-        let mut trainer = Trainer::new(&gpu, recipe, data.clone()).unwrap();
+        let mut trainer = trainer(&gpu, recipe, &data);
         let mut seen = Vec::new();
         trainer
             .run(Some(&run), Style::Silent, &mut |_| {

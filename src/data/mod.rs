@@ -15,6 +15,8 @@
 //! | `picture` | one PNG or JPEG file |
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
+//! | `text` | questions with classes, as images of token numbers |
+//! | `wordpiece` | texts as numbers of a vocabulary's pieces |
 //! | `classes` | other classes for its images: some, several as one, wrong ones |
 //! | `tasks` | what else is known of them: more labels |
 //! | `labels` | what classes are called |
@@ -38,7 +40,9 @@ mod presets;
 mod resample;
 mod stream;
 mod tasks;
+mod text;
 mod views;
+mod wordpiece;
 
 pub use augmentation::{Augmentation, Step};
 pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
@@ -53,4 +57,6 @@ pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
 pub use tasks::Task;
+pub use text::{read_text_folder, text_image};
 pub use views::view_names;
+pub use wordpiece::WordPiece;

@@ -6,7 +6,7 @@ use super::dataset::{Dataset, Split};
 use super::folder::{self, read_image_split};
 use super::picture::ImageOptions;
 use super::tasks::read_tasks;
-use super::{cifar, idx};
+use super::{cifar, idx, text};
 use crate::error::{Error, Result};
 
 /// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a folder of photographs get
@@ -35,6 +35,8 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
         cifar::read_cifar10(path, split)
     } else if cifar::recognise_cifar100(path) {
         cifar::read_cifar100(path, split)
+    } else if text::recognise(path) {
+        text::read_text_folder(path, split)
     } else if folder::recognise(path) {
         read_image_split(path, split, options)
     } else {
@@ -44,6 +46,7 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
              MNIST or Fashion-MNIST (train-images-idx3-ubyte[.gz], train-labels-..., t10k-...), \
              CIFAR-10 in the binary version (data_batch_1.bin[.gz] to data_batch_5.bin, test_batch.bin), \
              CIFAR-100 in the binary version (train.bin[.gz], test.bin), \
+             questions with classes (train_5500.label[.gz], vocab.txt), \
              and PNG or JPEG images in a folder for each class (<class>/*.png, \
              or train/<class>/*.png and test/<class>/*.png)",
         ))

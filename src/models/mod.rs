@@ -11,6 +11,7 @@ mod positions;
 mod preprocessing;
 mod prototypes;
 mod resnet;
+mod text_encoder;
 pub mod torchvision;
 mod vit;
 mod weights;
@@ -25,6 +26,8 @@ pub use pixels::Pixels;
 pub use preprocessing::preprocessing;
 pub use prototypes::Prototypes;
 pub use resnet::{ResNet, ResNetConfig};
+pub(crate) use text_encoder::linear as text_linear;
+pub use text_encoder::{Encoding, TextConfig, TextEncoder};
 pub(crate) use vit::Block as VitBlock;
 pub use vit::{Vit, VitConfig};
 
@@ -47,8 +50,23 @@ pub trait Backbone: Module {
         features.reshape(&[features.shape().dim(0), 1, 1, self.features()])
     }
 
+    /// The maps of [`Self::forward_features`] and the features of [`Module::forward`], from one pass.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    fn maps_and_features(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let maps = self.forward_features(x, mode)?;
+        let features = maps.global_avg_pool2d()?;
+        Ok([maps, features])
+    }
+
     /// This network, where it is a vision transformer.
     fn vit(&self) -> Option<&Vit> {
+        None
+    }
+
+    /// This network, where it reads texts.
+    fn text(&self) -> Option<&TextEncoder> {
         None
     }
 
@@ -91,26 +109,45 @@ impl<B: Backbone> Classifier<B> {
         Ok(Self { backbone, dropout, classifier })
     }
 
-    /// The features `[N, D]` that the classifier sees, after dropout.
+    /// The backbone's maps `[N, h, w, K]` and the logits, from one pass.
     ///
     /// # Errors
-    /// Those of the backbone's operators.
-    pub fn dropped_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.dropout.forward(&self.backbone.forward(x, mode)?, mode)
+    /// Those of their operators.
+    pub fn maps_and_logits(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let [maps, features] = self.backbone.maps_and_features(x, mode)?;
+        Ok([maps, self.classify(&features, mode)?])
     }
 
-    /// Logits `[N, classes]` of such features.
+    /// The backbone's features `[N, D]` and the logits, from one pass.
     ///
     /// # Errors
-    /// Features of another width.
+    /// Those of their operators.
+    pub fn features_and_logits(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let features = self.backbone.forward(x, mode)?;
+        let logits = self.classify(&features, mode)?;
+        Ok([features, logits])
+    }
+
+    /// The logits of features that the backbone gave.
+    ///
+    /// # Errors
+    /// Those of its operators.
     pub fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.classifier.forward(features, mode)
+        self.classifier.forward(&self.dropped(features, mode)?, mode)
+    }
+
+    /// Such features after dropout: as the classifier sees them, and further heads should.
+    ///
+    /// # Errors
+    /// Those of dropout.
+    pub fn dropped(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.dropout.forward(features, mode)
     }
 }
 
 impl<B: Backbone> Module for Classifier<B> {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.classify(&self.dropped_features(x, mode)?, mode)
+        self.classify(&self.backbone.forward(x, mode)?, mode)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -146,8 +183,16 @@ impl Backbone for Box<dyn Backbone> {
         self.as_ref().forward_features(x, mode)
     }
 
+    fn maps_and_features(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        self.as_ref().maps_and_features(x, mode)
+    }
+
     fn vit(&self) -> Option<&Vit> {
         self.as_ref().vit()
+    }
+
+    fn text(&self) -> Option<&TextEncoder> {
+        self.as_ref().text()
     }
 
     fn drop_rate(&self) -> f32 {

@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
+pub mod domains;
 pub mod embedding;
 pub mod estimate;
 pub mod evaluate;
@@ -20,6 +21,7 @@ pub mod run;
 pub mod similarity;
 pub mod spectrum;
 pub mod tasks;
+mod teacher_cache;
 pub mod trainer;
 pub mod watch;
 

@@ -114,8 +114,9 @@ impl Method for Multitask {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let options = CrossEntropyOptions { label_smoothing: self.label_smoothing, ignore_index: Some(HIDDEN) };
-        let features = self.model.dropped_features(images, Mode::Train)?;
-        let own = self.model.classify(&features, Mode::Train)?.cross_entropy_with(&batch.labels, &options)?;
+        let [features, logits] = self.model.features_and_logits(images, Mode::Train)?;
+        let own = logits.cross_entropy_with(&batch.labels, &options)?;
+        let features = self.model.dropped(&features, Mode::Train)?;
         let mut parts = vec![(self.model.backbone.head().to_string(), own)];
         for Head { name, linear, labels } in &self.heads {
             let labels = labels.index_select(0, &batch.indices)?;
