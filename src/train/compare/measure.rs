@@ -218,7 +218,10 @@ fn fewest(dataset: &Dataset) -> usize {
 
 /// How many labels `recipe` gives its method; `chosen` are its images where they are open already.
 fn labels(recipe: &Recipe, chosen: Option<&Arc<Dataset>>) -> Result<usize> {
-    if find(&recipe.method)?.about.supervision == Supervision::SelfSupervised {
+    // Where a teacher is all that is learnt from, labels are not looked at.
+    let soft = recipe.options.get("soft_weight").and_then(toml::Value::as_float);
+    let teacher_alone = soft == Some(1.0) || recipe.method == "embedding_distillation";
+    if find(&recipe.method)?.about.supervision == Supervision::SelfSupervised || teacher_alone {
         return Ok(0);
     }
     let dataset = chosen.map_or_else(|| recipe.chosen(Arc::new(recipe.open(Split::Train)?)), |chosen| Ok(chosen.clone()))?;
