@@ -43,6 +43,7 @@ fn recipe(method: &str) -> Recipe {
         augmentation: "grey_simclr".into(),
         learning_rate: 0.1,
         checkpoint_every: 4,
+        tasks: if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into(),
         // Every part of the state takes part in one of the methods.
         ema: if method == "supervised" { 0.9 } else { 0.0 },
         optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),

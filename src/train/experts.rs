@@ -45,9 +45,9 @@ fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<E
     if own == given {
         return Ok(expert);
     }
-    // (x * given.std + given.mean - own.mean) / own.std
+    // (x * given.std + given.mean - own.mean) / own.std, where grey images have one channel, and statistics of three.
     let of = |f: fn([f32; 4]) -> f32| -> Vec<f32> {
-        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean));
+        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean)).take(sees[2]);
         pairs.map(|((given_std, own_std), (given_mean, own_mean))| f([*given_std, *own_std, *given_mean, *own_mean])).collect()
     };
     expert.renormalized(&of(|[given, own, ..]| given / own), &of(|[_, own, given_mean, own_mean]| (given_mean - own_mean) / own))

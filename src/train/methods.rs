@@ -4,11 +4,7 @@ use serde_json::{Value, json};
 use toml::Table;
 
 use crate::error::{Error, Result};
-use crate::methods::{
-    About, Autoencoder, Build, Byol, Configured, ContrastiveDistillation, DecoupledDistillation, Dino, Distillation, EmbeddingDistillation,
-    FeatureDistillation, Jigsaw, Mae, Method, Moco, MocoV3, Mutual, Rotation, SelfDistillation, Setting, SimClr, SimSiam, SupCon,
-    Supervised, Vae,
-};
+use crate::methods::{self, About, Build, Configured, Method, Setting};
 use crate::nn::Parameters;
 
 type Make = fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>;
@@ -29,26 +25,35 @@ pub struct Entry {
 
 /// All of them.
 pub const METHODS: &[Entry] = &[
-    entry::<Supervised>(""),
-    entry::<SimClr>(include_str!("../../recipes/simclr.toml")),
-    entry::<Moco>(include_str!("../../recipes/moco.toml")),
-    entry::<MocoV3>(include_str!("../../recipes/moco_v3.toml")),
-    entry::<Byol>(include_str!("../../recipes/byol.toml")),
-    entry::<SimSiam>(include_str!("../../recipes/simsiam.toml")),
-    entry::<Dino>(include_str!("../../recipes/dino.toml")),
-    entry::<SupCon>(include_str!("../../recipes/supcon.toml")),
-    entry::<Rotation>(include_str!("../../recipes/rotation.toml")),
-    entry::<Jigsaw>(include_str!("../../recipes/jigsaw.toml")),
-    entry::<Mae>(include_str!("../../recipes/mae.toml")),
-    entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
-    entry::<Vae>(include_str!("../../recipes/vae.toml")),
-    entry::<Distillation>(include_str!("../../recipes/distillation.toml")),
-    entry::<DecoupledDistillation>(include_str!("../../recipes/decoupled_distillation.toml")),
-    entry::<FeatureDistillation>(include_str!("../../recipes/feature_distillation.toml")),
-    entry::<ContrastiveDistillation>(include_str!("../../recipes/contrastive_distillation.toml")),
-    entry::<EmbeddingDistillation>(include_str!("../../recipes/embedding_distillation.toml")),
-    entry::<Mutual>(include_str!("../../recipes/mutual.toml")),
-    entry::<SelfDistillation>(include_str!("../../recipes/self_distillation.toml")),
+    entry::<methods::Supervised>(""),
+    entry::<methods::SimClr>(include_str!("../../recipes/simclr.toml")),
+    entry::<methods::Moco>(include_str!("../../recipes/moco.toml")),
+    entry::<methods::MocoV3>(include_str!("../../recipes/moco_v3.toml")),
+    entry::<methods::Byol>(include_str!("../../recipes/byol.toml")),
+    entry::<methods::SimSiam>(include_str!("../../recipes/simsiam.toml")),
+    entry::<methods::Dino>(include_str!("../../recipes/dino.toml")),
+    entry::<methods::SupCon>(include_str!("../../recipes/supcon.toml")),
+    entry::<methods::Rotation>(include_str!("../../recipes/rotation.toml")),
+    entry::<methods::Jigsaw>(include_str!("../../recipes/jigsaw.toml")),
+    entry::<methods::Mae>(include_str!("../../recipes/mae.toml")),
+    entry::<methods::Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
+    entry::<methods::Vae>(include_str!("../../recipes/vae.toml")),
+    entry::<methods::Distillation>(include_str!("../../recipes/distillation.toml")),
+    entry::<methods::DecoupledDistillation>(include_str!("../../recipes/decoupled_distillation.toml")),
+    entry::<methods::FeatureDistillation>(include_str!("../../recipes/feature_distillation.toml")),
+    entry::<methods::ContrastiveDistillation>(include_str!("../../recipes/contrastive_distillation.toml")),
+    entry::<methods::EmbeddingDistillation>(include_str!("../../recipes/embedding_distillation.toml")),
+    entry::<methods::Mutual>(include_str!("../../recipes/mutual.toml")),
+    entry::<methods::SelfDistillation>(include_str!("../../recipes/self_distillation.toml")),
+    entry::<methods::Merge>(include_str!("../../recipes/merge.toml")),
+    entry::<methods::PseudoLabel>(include_str!("../../recipes/pseudo_label.toml")),
+    entry::<methods::MeanTeacher>(include_str!("../../recipes/mean_teacher.toml")),
+    entry::<methods::FixMatch>(include_str!("../../recipes/fixmatch.toml")),
+    entry::<methods::PartialLabels>(include_str!("../../recipes/partial_labels.toml")),
+    entry::<methods::CoarseToFine>(include_str!("../../recipes/coarse_to_fine.toml")),
+    entry::<methods::Multitask>(include_str!("../../recipes/multitask.toml")),
+    entry::<methods::MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
+    entry::<methods::TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {

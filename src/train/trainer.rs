@@ -67,6 +67,8 @@ pub struct Trainer {
     epoch: Slot<u32>,
     clock: Clock,
     learning_rate: Slot,
+    /// Layers that learn, where they are unfrozen one after another.
+    unfrozen: Option<u32>,
     dataset: Arc<Dataset>,
     loader: Loader,
     position: Position,
@@ -154,6 +156,7 @@ impl Trainer {
             epoch: Slot::default(),
             clock,
             learning_rate: Slot::default(),
+            unfrozen: None,
             dataset,
             loader,
             position,
@@ -268,7 +271,7 @@ impl Trainer {
     ) -> Result<bool> {
         let batches = self.loader.batches();
         while self.position.epoch < self.recipe.epochs {
-            self.method.begin_epoch(self.position.epoch)?;
+            self.begin_epoch(self.position.epoch)?;
             if self.position.batch == 0 {
                 self.epoch_loss = EpochLoss::default();
             }
@@ -307,13 +310,23 @@ impl Trainer {
         Ok(true)
     }
 
+    /// What is frozen in `epoch`, by the recipe and by the method.
+    fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
+        let unfrozen = self.recipe.unfrozen(epoch);
+        if let Some(layers) = unfrozen.filter(|_| unfrozen != self.unfrozen) {
+            self.recipe.unfreeze(&self.params, &self.method.heads(), layers)?;
+            self.unfrozen = unfrozen;
+        }
+        self.method.begin_epoch(epoch)
+    }
+
     /// Seconds of the first step, which compiles kernels, and of one of `count` steps after it; the weights are changed.
     ///
     /// # Errors
     /// Those of a step.
     pub fn measure_steps(&mut self, count: usize) -> Result<(f64, f64)> {
         let mut times = Vec::new();
-        self.method.begin_epoch(0)?;
+        self.begin_epoch(0)?;
         for batch in self.loader.epoch(0).take(count + 1) {
             let begun = Instant::now();
             self.step(&batch?)?;

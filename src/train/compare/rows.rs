@@ -2,6 +2,7 @@
 
 use super::measure::{BATCH, Judged, Measured};
 use super::{Column, Comparison};
+use crate::methods::Supervision;
 
 /// What is said of a run that has no teacher or no weights to begin from.
 const NONE: &str = "none";
@@ -73,7 +74,11 @@ impl Comparison {
         let measured = |of: fn(&Measured) -> Option<Cell>| move |column: &Column| column.measured.as_ref().and_then(of);
         add("network", true, &measured(|m| Some(Cell::words(&m.network))));
         add("images", true, &measured(|m| Some(Cell::words(&m.data))));
-        add("labels used", true, &measured(|m| Some(exactly(m.labels as u64, ""))));
+        let labels = |c: &Column| {
+            let weak = c.subject.entry.about.supervision == Supervision::WeaklySupervised;
+            c.measured.as_ref().map(|m| exactly(m.labels as u64, if weak { ", weak ones" } else { "" }))
+        };
+        add("labels used", true, &labels);
         add("teachers", true, &measured(teachers));
         add("begins from", true, &measured(|m| Some(Cell::words(m.weights.as_deref().unwrap_or(NONE)))));
         add("accuracy", true, &measured(accuracy));
