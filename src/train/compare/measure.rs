@@ -225,8 +225,9 @@ fn fewest(dataset: &Dataset) -> usize {
 /// How many labels `recipe` gives its method; `chosen` are its images where they are open already.
 fn labels(recipe: &Recipe, chosen: Option<&Arc<Dataset>>) -> Result<usize> {
     // Where a teacher is all that is learnt from, labels are not looked at.
-    let soft = recipe.options.get("soft_weight").and_then(toml::Value::as_float);
-    let teacher_alone = soft == Some(1.0) || recipe.method == "embedding_distillation";
+    let weight = |key: &str| recipe.options.get(key).and_then(toml::Value::as_float);
+    let unused = weight("soft_weight") == Some(1.0) || weight("labels") == Some(0.0);
+    let teacher_alone = unused || ["embedding_distillation", "merge"].contains(&recipe.method.as_str());
     if find(&recipe.method)?.about.supervision == Supervision::SelfSupervised || teacher_alone {
         return Ok(0);
     }
