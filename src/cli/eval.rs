@@ -103,11 +103,11 @@ impl Eval {
     fn of_run(&self, gpu: &Gpu) -> Result<Judged> {
         let mut finished = Finished::open(gpu, &self.run, self.data.as_ref())?;
         let heads = heads(&self.run, &finished)?;
-        let Finished { recipe, network, train, params } = &mut finished;
-        if network.classifier().is_none() {
+        if finished.network.classifier().is_none() {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         }
-        self.model.fold(network)?;
+        self.model.fold(&mut finished.network)?;
+        let Finished { recipe, network, train, params } = &finished;
         let mut test = recipe.open(Split::Test)?;
         if let Some(per_class) = self.per_class {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;

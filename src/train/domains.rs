@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::evaluate::upload;
-use super::experts::experts;
+use super::experts::networks;
 use super::recipe::Recipe;
 use crate::data::{Dataset, Loader};
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> Told {
 /// # Errors
 /// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them.
 pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, confusion: &[Vec<usize>]) -> Result<Domains> {
-    let experts = experts(gpu, recipe, train)?;
+    let experts = networks(gpu, recipe, train)?;
     if experts.len() < 2 {
         return Err(Error::argument("domains", "the run has less than two teachers: there is nothing to tell apart"));
     }
@@ -86,14 +86,14 @@ pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>,
         right += if both(truth, found) { count } else { 0 };
         all += count;
     }
-    let knows = |expert: &Arc<Expert>| test.labels().iter().map(|label| expert.classes().iter().any(|c| *c as i32 == *label)).collect();
+    let knows = |expert: &Expert| test.labels().iter().map(|label| expert.classes().iter().any(|c| *c as i32 == *label)).collect();
     let knows: Vec<Vec<bool>> = experts.iter().map(knows).collect();
     let [energy, probability] = scores(gpu, recipe, train, test, &experts)?;
     Ok(Domains { student: right as f64 / all.max(1) as f64, energy: told(&energy, &knows), probability: told(&probability, &knows) })
 }
 
 /// Both gates' scores of all images of `test`, `[gate][teacher][image]`.
-fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, experts: &[Arc<Expert>]) -> Result<[Vec<Vec<f64>>; 2]> {
+fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, experts: &[Expert]) -> Result<[Vec<Vec<f64>>; 2]> {
     let preprocessing = recipe.preprocessing("none", 0, train)?;
     let mut pending: [Vec<Vec<Pending>>; 2] = [Gate::Energy, Gate::Probability].map(|_| experts.iter().map(|_| Vec::new()).collect());
     for batch in Loader::evaluation(test.clone(), BATCH)?.epoch(0) {
