@@ -354,21 +354,33 @@ fn autoencoders_learn() {
 }
 
 #[test]
-fn one_image_is_enough_for_each_method_and_two_views_are_too_many() {
+fn one_image_is_enough_for_each_method_and_more_views_than_it_takes_are_too_many() {
     let gpu = gpu();
-    let check = |method: &dyn Method| {
+    let check = |method: &dyn Method, views: usize, words: &str| {
         let one = batch(&gpu, &[3], 0);
         assert!(method.loss(&one).unwrap().loss.item().unwrap().is_finite(), "{}", method.name());
-        let views = vec![one.views[0].clone(), one.views[0].clone()];
+        let views = vec![one.views[0].clone(); views];
         let error = method.loss(&Batch { views, ..one }).map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains(method.name()) && error.contains("1 views, 2 were given"), "{error}");
+        assert!(error.contains(method.name()) && error.contains(words), "{error}");
     };
     let params = || Parameters::new(&gpu, 1);
-    check(&make::<Rotation>(&params(), &cnn(), Default::default()));
-    check(&make::<Jigsaw>(&params(), &cnn(), Default::default()));
-    check(&make::<Mae>(&params(), &vit(), Default::default()));
-    check(&make::<Autoencoder>(&params(), &cnn(), Default::default()));
-    check(&make::<Vae>(&params(), &cnn(), Default::default()));
+    check(&make::<Rotation>(&params(), &cnn(), Default::default()), 2, "1 views, 2 were given");
+    check(&make::<Jigsaw>(&params(), &cnn(), Default::default()), 2, "1 views, 2 were given");
+    check(&make::<Mae>(&params(), &vit(), Default::default()), 2, "1 views, 2 were given");
+    check(&make::<Autoencoder>(&params(), &cnn(), Default::default()), 3, "two of the same size, 3 were given");
+    check(&make::<Vae>(&params(), &cnn(), Default::default()), 3, "two of the same size, 3 were given");
+}
+
+/// Of two views the first, x, is encoded to f, and the second wanted: with c everywhere in it the loss is the mean of (f - c)^2.
+#[test]
+fn an_autoencoder_gives_back_the_second_view() {
+    let gpu = gpu();
+    let method = make::<Autoencoder>(&Parameters::new(&gpu, 1), &cnn(), Default::default());
+    let loss = |views| method.loss(&Batch { views, ..batch(&gpu, &[3, 4], 0) }).unwrap().loss.item().unwrap();
+    let x = images(&gpu, &[3, 4]);
+    assert_eq!(loss(vec![x.clone()]), loss(vec![x.clone(), x.clone()]));
+    let [less, none, more] = [-1.0, 0.0, 1.0].map(|c| loss(vec![x.clone(), Tensor::full(&gpu, x.shape(), c).unwrap()]));
+    assert!((0.5 * (less + more) - none - 1.0).abs() < 1e-4, "{less} {none} {more}");
 }
 
 /// Maps and features: what is pooled is what the network gives.

@@ -1,6 +1,8 @@
 //! The recipes that come with wgrad: each is read, names what exists, and fits the device that it is for.
 
 mod common;
+#[path = "common/teachers.rs"]
+mod teachers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ fn dataset(size: [usize; 3], images: usize) -> Arc<Dataset> {
     Arc::new(Dataset::new("black", size, vec![0; images * size.iter().product::<usize>()], labels, names).unwrap())
 }
 
-/// Every method has a recipe of each size, and a step of it takes no more memory than its device has.
+/// Every method has a recipe of each size, and a step of it, with teachers as large as itself, takes no more memory than its device has.
 fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let found = recipes(folder);
     let methods = METHODS.iter().map(|entry| entry.name).filter(|name| *name != "supervised");
@@ -37,8 +39,9 @@ fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let gpu = Gpu::with(GpuOptions { memory_budget_bytes: None, ..common::options() }).unwrap();
     for (path, recipe) in found {
         recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let data = dataset(size, recipe.batch);
-        let memory = run_memory(&gpu, |gpu| Trainer::new(gpu, recipe.clone(), data.clone()));
+        // Others read texts.
+        let data = dataset(if recipe.model.starts_with("bert_") { [2, 24, 1] } else { size }, recipe.batch);
+        let memory = run_memory(&gpu, |gpu| Trainer::taught(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
         let held = memory.unwrap_or_else(|e| panic!("{}: {e}", path.display())).held as f64 / (1u64 << 30) as f64;
         println!("{}: {held:.1} GiB", path.display());
         assert!(held < gibibytes, "{}: {held:.1} GiB", path.display());

@@ -7,6 +7,7 @@ mod filled;
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::{folder, gpu};
 use filled::{fill, integers, nhwc, unit};
@@ -14,10 +15,11 @@ use serde_json::Value;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
-    Batch, Byol, ByolConfig, Clock, Configured, Dino, DinoConfig, Method, Moco, MocoConfig, Setting, SimClr, SimClrConfig, SimSiam,
-    SimSiamConfig, SupCon, SupConConfig, TeacherConfig,
+    Batch, Byol, ByolConfig, Clock, Configured, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation,
+    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, Method, Moco, MocoConfig, Setting, SimClr,
+    SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task, TeacherConfig,
 };
-use wgrad::models::{Backbone, MlpConfig};
+use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
 use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Init, Kind, Linear, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
@@ -47,6 +49,14 @@ impl Module for Net {
 impl Backbone for Net {
     fn features(&self) -> usize {
         64
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.maps(x, mode))
+    }
+
+    fn head(&self) -> &'static str {
+        "fc"
     }
 }
 
@@ -87,6 +97,21 @@ impl Net {
     }
 }
 
+/// What a method is told beyond images and labels.
+struct Told {
+    experts: Vec<Arc<Expert>>,
+    /// Further labels by the name of their data, with the number of their classes.
+    tasks: Vec<(&'static str, u64)>,
+    /// The first so many labels of each batch are known.
+    labelled: usize,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { experts: Vec::new(), tasks: Vec::new(), labelled: BATCH }
+    }
+}
+
 /// A method's file, and the data that it names.
 struct Run {
     gpu: Gpu,
@@ -106,8 +131,12 @@ impl Run {
         Tensor::from_slice(&self.gpu, &nhwc(&values, [BATCH, 3, 16, 16]), [BATCH, 16, 16, 3]).unwrap()
     }
 
+    fn integers(&self, step: u64, name: &str, below: u64) -> Vec<i32> {
+        integers(&format!("{}{name}.{step}", self.prefix), BATCH, below)
+    }
+
     fn labels(&self, step: u64, name: &str, below: u64) -> Tensor {
-        Tensor::from_slice(&self.gpu, &integers(&format!("{}{name}.{step}", self.prefix), BATCH, below), [BATCH]).unwrap()
+        Tensor::from_slice(&self.gpu, &self.integers(step, name, below), [BATCH]).unwrap()
     }
 
     fn params(&self, prefix: &str, heads: &[&str]) -> (Parameters, Net) {
@@ -153,20 +182,43 @@ impl Run {
         wrong
     }
 
-    /// A method of the library, as `config` sets it up; `begin` changes its state before the first step.
+    /// The teacher that never changes, made of the tensors whose names begin with `teacher.`.
+    fn expert(&self) -> Arc<Expert> {
+        let params = Parameters::new(&self.gpu, 0);
+        let network = Network::new(&params, Box::new(Net::new(&params, &[])), Some(10)).unwrap();
+        fill(&params, "teacher.");
+        Arc::new(Expert::new("teacher", params, network, (0..10).collect()))
+    }
+
+    /// As [`Self::told`], of images and labels alone.
     fn method<M: Configured>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
+        self.told(config, Told::default(), |method, _| begin(method))
+    }
+
+    /// A method of the library, as `config` sets it up; `begin` changes its state or parameters before the first step. The images of all steps are
+    /// its data set, in their order.
+    fn told<M: Configured>(&self, config: M::Config, told: Told, begin: impl FnOnce(&M, &Parameters)) -> Vec<String> {
         let params = Parameters::new(&self.gpu, 0);
         let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
-        let setting = Setting { clock: clock.clone(), classes: 10, image: [16, 16, 3], ..Default::default() };
+        let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
+        let known = |(at, label): (usize, i32)| if at % BATCH < told.labelled { label } else { HIDDEN };
+        let labels: Vec<i32> = table("labels", 10).into_iter().enumerate().map(known).collect();
+        let names = |below| (0..below).map(|class: u64| class.to_string()).collect();
+        let task =
+            |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: names(*below), labels: table(name, *below).into() };
+        let tasks = told.tasks.iter().map(task).collect();
+        let (classes, image, experts) = (10, [16, 16, 3], told.experts);
+        let setting = Setting { clock: clock.clone(), classes, image, seed: 0, labels: labels.clone().into(), tasks, experts };
         let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
         fill(&params, "");
         method.begin().unwrap();
-        begin(&method);
+        begin(&method, &params);
         let loss = |step: u64| {
             clock.step.set(step);
             let views = (0..method.views()).map(|view| self.images(step, view)).collect();
-            let labels = self.labels(step, "labels", 10);
-            let indices = Tensor::from_slice(&self.gpu, &[0i32; BATCH], [BATCH]).unwrap();
+            let indices: Vec<i32> = (step as i32 * BATCH as i32..).take(BATCH).collect();
+            let known: Vec<i32> = indices.iter().map(|image| labels[*image as usize]).collect();
+            let [labels, indices] = [known, indices].map(|values| Tensor::from_slice(&self.gpu, &values, [BATCH]).unwrap());
             method.loss(&Batch { views, labels, indices, epoch: 0.into() }).unwrap().loss
         };
         self.simple(&params, loss, |_| method.after_update().unwrap())
@@ -279,65 +331,21 @@ fn supcon(run: &Run) -> Vec<String> {
     run.method::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
 }
 
-fn distillation(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
-    let (_, teacher) = run.params("teacher.", &["fc"]);
-    let soft_weight = run.hp("soft_weight");
-    let loss = |s| {
-        let x = run.images(s, 0);
-        let logits = net.logits(&x, Mode::Train);
-        let soft = logits.distillation_kl(&teacher.logits(&x, Mode::Eval), run.hp("temperature")).unwrap().mul_scalar(soft_weight).unwrap();
-        let hard = logits.cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap().mul_scalar(1.0 - soft_weight).unwrap();
-        soft.add(&hard).unwrap()
-    };
-    run.simple(&params, loss, |_| {})
+fn taught<M: Configured>(run: &Run, config: M::Config) -> Vec<String> {
+    run.told::<M>(config, Told { experts: vec![run.expert()], ..Told::default() }, |_, _| {})
 }
 
-/// Decoupled distillation from operators: the target against the rest, and the rest among themselves.
+fn distillation(run: &Run) -> Vec<String> {
+    taught::<Distillation>(run, DistillationConfig { temperature: run.hp("temperature"), soft_weight: run.hp("soft_weight") })
+}
+
 fn decoupled_distillation(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
-    let (_, teacher) = run.params("teacher.", &["fc"]);
-    let t = run.hp("temperature");
-    let loss = |s| {
-        let (x, labels) = (run.images(s, 0), run.labels(s, "labels", 10));
-        let hard = integers(&format!("{}labels.{s}", run.prefix), BATCH, 10);
-        let (logits, soft) = (net.logits(&x, Mode::Train), teacher.logits(&x, Mode::Eval));
-        let others: Vec<i32> = hard.iter().flat_map(|y| (0..10).filter(move |c| c != y)).collect();
-        let others = Tensor::from_slice(&run.gpu, &others, [BATCH, 9]).unwrap();
-        let target = labels.reshape(&[BATCH, 1]).unwrap();
-        // [target, logsumexp of the others] as logits: their softmax is the binary distribution.
-        let binary = |v: &Tensor| {
-            let v = v.mul_scalar(1.0 / t).unwrap();
-            let rest = v.gather(1, &others).unwrap().logsumexp(&[1], true).unwrap();
-            Tensor::concat(&[&v.gather(1, &target).unwrap(), &rest], 1).unwrap()
-        };
-        let tckd = binary(&logits).distillation_kl(&binary(&soft), 1.0).unwrap().mul_scalar(t * t * run.hp("alpha")).unwrap();
-        let nckd = logits
-            .gather(1, &others)
-            .unwrap()
-            .distillation_kl(&soft.gather(1, &others).unwrap(), t)
-            .unwrap()
-            .mul_scalar(run.hp("beta"))
-            .unwrap();
-        logits.cross_entropy(&labels, 0.0).unwrap().add(&tckd).unwrap().add(&nckd).unwrap()
-    };
-    run.simple(&params, loss, |_| {})
+    let (temperature, alpha, beta) = (run.hp("temperature"), run.hp("alpha"), run.hp("beta"));
+    taught::<DecoupledDistillation>(run, DecoupledDistillationConfig { temperature, alpha, beta, warm_up_epochs: 0 })
 }
 
 fn feature_distillation(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
-    let regressor = Conv2d::new(&params, "regressor", 64, 64, Conv2dConfig { kernel: 1, ..Default::default() }).unwrap();
-    fill(&params, "");
-    let (_, teacher) = run.params("teacher.", &["fc"]);
-    let loss = |s| {
-        let x = run.images(s, 0);
-        let maps = net.maps(&x, Mode::Train);
-        let logits = net.fc.as_ref().unwrap().forward(&maps.global_avg_pool2d().unwrap(), Mode::Train).unwrap();
-        let hint = teacher.maps(&x, Mode::Eval);
-        let regressed = regressor.forward(&maps, Mode::Train).unwrap();
-        logits.cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap().add(&regressed.mse_loss(&hint).unwrap()).unwrap()
-    };
-    run.simple(&params, loss, |_| {})
+    taught::<FeatureDistillation>(run, FeatureDistillationConfig { variant: Hint::Fitnet, weight: 1.0 })
 }
 
 fn multitask(run: &Run) -> Vec<String> {

@@ -1,6 +1,8 @@
 //! Training runs: the same bits every time and after every interruption, constant memory, typed errors, learning.
 
 mod common;
+#[path = "common/teachers.rs"]
+mod teachers;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use teachers::teachers;
 use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Tuning};
@@ -30,14 +33,38 @@ fn dataset(images: usize) -> Arc<Dataset> {
     Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
 }
 
-/// 6 steps an epoch of `dataset(100)`.
+/// What a method learns from: images, or texts of the class's own word among others.
+fn data_of(method: &str, count: usize) -> Arc<Dataset> {
+    if !reads(method) {
+        return dataset(count);
+    }
+    let text = |index: usize| {
+        let class = (index % tiny::CLASSES) as u16;
+        let words = (0..7).map(|place| if place == index % 7 { 10 + class } else { 20 + (index * 7 + place * 3) as u16 % 40 });
+        wgrad::data::text_image(&[2].into_iter().chain(words).chain([3, 0, 0]).collect::<Vec<u16>>())
+    };
+    let names = (0..tiny::CLASSES).map(|i| format!("word {i}")).collect();
+    let labels = (0..count).map(|i| (i % tiny::CLASSES) as i32).collect();
+    Arc::new(Dataset::new("texts", [2, 11, 1], (0..count).flat_map(text).collect(), labels, names).unwrap())
+}
+
+fn reads(method: &str) -> bool {
+    ["masked_tokens", "transformer_distillation"].contains(&method)
+}
+
+/// 6 steps an epoch of `data_of(method, 100)`.
 fn recipe(method: &str) -> Recipe {
+    let model = match method {
+        "mae" => "vit_mini_patch4_28",
+        _ if reads(method) => "bert_l2_h16_v64",
+        _ => "cnn_16_32_64",
+    };
     Recipe {
-        model: if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" }.into(),
+        model: model.into(),
         batch: 16,
         epochs: 3,
         seed: 7,
-        augmentation: "grey_simclr".into(),
+        augmentation: if reads(method) { "none" } else { "grey_simclr" }.into(),
         learning_rate: 0.1,
         checkpoint_every: 4,
         // Every part of the state takes part in one of the methods.
@@ -45,6 +72,12 @@ fn recipe(method: &str) -> Recipe {
         optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),
         ..Recipe::defaults(method)
     }
+}
+
+/// A run with the teachers that its method needs.
+fn trainer(gpu: &Gpu, recipe: Recipe, data: &Arc<Dataset>) -> Trainer {
+    let teachers = teachers(gpu, &recipe, data);
+    Trainer::taught(gpu, recipe, data.clone(), teachers).unwrap()
 }
 
 fn to_the_end(trainer: &mut Trainer, run: Option<&RunDirectory>) -> Result<Outcome> {
@@ -95,7 +128,7 @@ fn files(folder: &Path) -> Vec<String> {
 fn uninterrupted(folder: &Path, recipe: &Recipe, data: &Arc<Dataset>) -> (RunDirectory, Trainer) {
     let gpu = common::gpu();
     let run = RunDirectory::create(&folder.join("uninterrupted"), recipe, &gpu).unwrap();
-    let mut trainer = Trainer::new(&gpu, recipe.clone(), data.clone()).unwrap();
+    let mut trainer = trainer(&gpu, recipe.clone(), data);
     let outcome = to_the_end(&mut trainer, Some(&run)).unwrap();
     assert!(outcome.finished && outcome.position.step == trainer.steps());
     (run, trainer)
@@ -105,7 +138,9 @@ fn uninterrupted(folder: &Path, recipe: &Recipe, data: &Arc<Dataset>) -> (RunDir
 fn resumed(run: &RunDirectory, data: &Arc<Dataset>) -> Trainer {
     let checkpoint = Checkpoint::load(&run.last_checkpoint()).unwrap();
     run.rewind(checkpoint.position.step).unwrap();
-    let mut trainer = Trainer::resume(&common::gpu(), &checkpoint, data.clone()).unwrap();
+    let gpu = common::gpu();
+    let teachers = teachers(&gpu, &checkpoint.recipe, data);
+    let mut trainer = Trainer::resume_taught(&gpu, &checkpoint, data.clone(), teachers).unwrap();
     assert!(to_the_end(&mut trainer, Some(run)).unwrap().finished);
     trainer
 }
@@ -120,11 +155,11 @@ fn assert_equal_runs(what: &str, (run, trainer): (&RunDirectory, &mut Trainer), 
 
 #[test]
 fn the_same_run_twice_gives_the_same_bits() {
-    let data = dataset(100);
     for method in methods() {
+        let data = data_of(method, 100);
         for (schedule, gpu) in common::gpus() {
             let run = |seed: u32| {
-                let mut trainer = Trainer::new(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, data.clone()).unwrap();
+                let mut trainer = trainer(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, &data);
                 to_the_end(&mut trainer, None).unwrap();
                 bits(&mut trainer)
             };
@@ -137,8 +172,8 @@ fn the_same_run_twice_gives_the_same_bits() {
 
 #[test]
 fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
-    let data = dataset(100);
     for method in methods() {
+        let data = data_of(method, 100);
         let folder = tempfile::tempdir().unwrap();
         let recipe = recipe(method);
         let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
@@ -146,7 +181,7 @@ fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
         for stop_at in [1, 4, 6, 11, 17] {
             let gpu = common::gpu();
             let run = RunDirectory::create(&folder.path().join(stop_at.to_string()), &recipe, &gpu).unwrap();
-            let mut trainer = Trainer::new(&gpu, recipe.clone(), data.clone()).unwrap();
+            let mut trainer = trainer(&gpu, recipe.clone(), &data);
             let outcome = trainer.run(Some(&run), Style::Silent, &mut |position| position.step == stop_at).unwrap();
             assert_eq!((outcome.finished, outcome.position.step, run.weights().exists()), (false, stop_at, false));
             drop((trainer, gpu));
@@ -180,12 +215,12 @@ fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
 
 #[test]
 fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
-    let data = dataset(100);
     for method in methods() {
+        let data = data_of(method, 100);
         // What traces non-finite numbers reads after every operator, so its steps are never replayed.
         let [replayed, anew] = [false, true].map(|trace_non_finite| {
             let gpu = Gpu::with(GpuOptions { trace_non_finite, ..common::options() }).unwrap();
-            let mut trainer = Trainer::new(&gpu, recipe(method), data.clone()).unwrap();
+            let mut trainer = trainer(&gpu, recipe(method), &data);
             to_the_end(&mut trainer, None).unwrap();
             assert_eq!(trainer.program().is_none(), trace_non_finite, "{method}");
             bits(&mut trainer)
@@ -196,14 +231,14 @@ fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
 
 #[test]
 fn two_hundred_steps_take_no_more_memory_than_a_few() {
-    let data = dataset(320);
     let folder = tempfile::tempdir().unwrap();
     for method in methods() {
+        let data = data_of(method, 320);
         // Poisoned memory would add dispatches of its own.
         let gpu = Gpu::with(GpuOptions { poison: false, ..common::options() }).unwrap();
         let recipe = Recipe { epochs: 10, checkpoint_every: 50, ..recipe(method) };
         let run = RunDirectory::create(&folder.path().join(method), &recipe, &gpu).unwrap();
-        let mut trainer = Trainer::new(&gpu, recipe, data.clone()).unwrap();
+        let mut trainer = trainer(&gpu, recipe, &data);
         let mut seen = Vec::new();
         trainer
             .run(Some(&run), Style::Silent, &mut |_| {

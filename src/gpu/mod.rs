@@ -32,6 +32,7 @@ pub use recorder::Counters;
 pub use scalar::{Param, Scalar, Slot};
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
+pub(crate) use tuning::fnv;
 pub use tuning::{Consulted, Knob, Tuning};
 
 use crate::error::{Error, Result};

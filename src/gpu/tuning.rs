@@ -168,7 +168,7 @@ impl Tuning {
     fn choose(&self, knob: &Knob, bucket: u32) -> Option<u32> {
         let choice = match self.random {
             Some(seed) => {
-                let hash = fnv(&format!("{seed} {} {bucket}", knob.name));
+                let hash = fnv(format!("{seed} {} {bucket}", knob.name).as_bytes());
                 // The low bits of FNV depend on the last characters alone.
                 knob.choices.get(((hash ^ (hash >> 32)) % knob.choices.len().max(1) as u64) as usize).copied()
             }
@@ -182,13 +182,13 @@ impl Tuning {
     pub fn hash(&self) -> String {
         let mut text = self.random.map_or(String::new(), |seed| format!("random {seed}\n"));
         text.extend(self.entries().map(|(knob, bucket, choice)| format!("{knob} {bucket} {choice}\n")));
-        if text.is_empty() { "none".into() } else { format!("{:016x}", fnv(&text)) }
+        if text.is_empty() { "none".into() } else { format!("{:016x}", fnv(text.as_bytes())) }
     }
 }
 
 /// FNV-1a with 64 bits: the same everywhere and for ever, which the standard library's hash does not promise.
-fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl fmt::Display for Tuning {

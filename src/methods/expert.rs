@@ -1,8 +1,10 @@
 //! A finished network that others learn from.
 
 use crate::error::{Error, Result};
+use crate::gpu::fnv;
+use crate::io::HostTensor;
 use crate::models::Network;
-use crate::nn::{Mode, Module, Parameters};
+use crate::nn::{Mode, Module, Parameters, state_dict};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::Tensor;
 
@@ -76,6 +78,32 @@ impl Expert {
     /// Whether its logits are known for all images.
     pub fn is_cached(&self) -> bool {
         self.cached.is_some()
+    }
+
+    /// A hash of its weights and statistics: 16 hexadecimal digits, the same for the same bits.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn hash(&self) -> Result<String> {
+        if self.params.gpu().is_dry() {
+            return Ok("dry".into());
+        }
+        let mut text = String::new();
+        for (name, tensor) in state_dict::to_archive(&self.params)?.tensors {
+            if let HostTensor::F32(shape, data) = tensor {
+                text.push_str(&format!("{name} {shape} {:016x}\n", fnv(bytemuck::cast_slice(&data))));
+            }
+        }
+        Ok(format!("{:016x}", fnv(text.as_bytes())))
+    }
+
+    /// What images are multiplied by and raised by, channel by channel; none where it takes them as they are.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn renormalization(&self) -> Result<Option<[Vec<f32>; 2]>> {
+        let Some([scale, shift]) = &self.renormalize else { return Ok(None) };
+        Ok(Some([scale.to_vec()?, shift.to_vec()?]))
     }
 
     fn see(&self, images: &Tensor) -> Result<Tensor> {

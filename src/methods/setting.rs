@@ -71,6 +71,9 @@ pub trait Configured: Method + Sized + 'static {
     /// Its card.
     const ABOUT: About;
 
+    /// Whether it asks teachers for logits: these are computed once where every epoch shows the same images.
+    const LOGITS: bool = true;
+
     /// Makes networks and state in the scope `params`.
     ///
     /// # Errors

@@ -50,6 +50,16 @@ pub trait Backbone: Module {
         features.reshape(&[features.shape().dim(0), 1, 1, self.features()])
     }
 
+    /// The maps of [`Self::forward_features`] and the features of [`Module::forward`], from one pass.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    fn maps_and_features(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let maps = self.forward_features(x, mode)?;
+        let features = maps.global_avg_pool2d()?;
+        Ok([maps, features])
+    }
+
     /// This network, where it is a vision transformer.
     fn vit(&self) -> Option<&Vit> {
         None
@@ -99,6 +109,25 @@ impl<B: Backbone> Classifier<B> {
         Ok(Self { backbone, dropout, classifier })
     }
 
+    /// The backbone's maps `[N, h, w, K]` and the logits, from one pass.
+    ///
+    /// # Errors
+    /// Those of their operators.
+    pub fn maps_and_logits(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let [maps, features] = self.backbone.maps_and_features(x, mode)?;
+        Ok([maps, self.classify(&features, mode)?])
+    }
+
+    /// The backbone's features `[N, D]` and the logits, from one pass.
+    ///
+    /// # Errors
+    /// Those of their operators.
+    pub fn features_and_logits(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let features = self.backbone.forward(x, mode)?;
+        let logits = self.classify(&features, mode)?;
+        Ok([features, logits])
+    }
+
     /// The logits of features that the backbone gave.
     ///
     /// # Errors
@@ -144,6 +173,10 @@ impl Backbone for Box<dyn Backbone> {
 
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.as_ref().forward_features(x, mode)
+    }
+
+    fn maps_and_features(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        self.as_ref().maps_and_features(x, mode)
     }
 
     fn vit(&self) -> Option<&Vit> {

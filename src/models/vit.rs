@@ -229,9 +229,16 @@ impl Backbone for Vit {
     }
 
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [maps, _] = self.maps_and_features(x, mode)?;
+        Ok(maps)
+    }
+
+    fn maps_and_features(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
         let VitConfig { patch, features, .. } = self.config;
         let (n, rows, columns) = (self.batch(x.shape())?, x.shape().dim(1) / patch, x.shape().dim(2) / patch);
-        self.encode(&self.embed(x, mode)?, mode)?.slice(1, 1, 1 + rows * columns)?.reshape(&[n, rows, columns, features])
+        let tokens = self.encode(&self.embed(x, mode)?, mode)?;
+        let maps = tokens.slice(1, 1, 1 + rows * columns)?.reshape(&[n, rows, columns, features])?;
+        Ok([maps, tokens.slice(1, 0, 1)?.reshape(&[n, features])?])
     }
 
     fn vit(&self) -> Option<&Vit> {

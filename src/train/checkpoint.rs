@@ -58,6 +58,8 @@ pub struct State<'a> {
     pub optimizer: &'a mut dyn Optimizer,
     /// With its queues and centres.
     pub method: &'a dyn Method,
+    /// A hash of each teacher's weights.
+    pub teachers: &'a [String],
 }
 
 /// The file's contents.
@@ -75,6 +77,8 @@ pub struct Checkpoint {
     pub adapter: String,
     /// The hash of that tuning table, `none` without one.
     pub tuning_table: String,
+    /// A hash of each teacher's weights.
+    pub teachers: Vec<String>,
     archive: Archive,
     /// What errors call it: the file.
     source: String,
@@ -97,7 +101,7 @@ impl Checkpoint {
     /// # Errors
     /// A lost device.
     pub fn capture((position, epoch_loss, alarm): (Position, EpochLoss, Alarm), recipe: &Recipe, state: State) -> Result<Self> {
-        let State { params, ema, optimizer, method } = state;
+        let State { params, ema, optimizer, method, teachers } = state;
         let mut archive = Archive::default();
         for (prefix, params) in homes(params, ema, method) {
             for (name, tensor) in state_dict::to_archive(params)?.tensors {
@@ -111,15 +115,23 @@ impl Checkpoint {
             archive.insert(format!("method.{name}"), host(&tensor)?);
         }
         let (adapter, tuning_table) = (adapter_line(params.gpu()), params.gpu().tuning_hash());
-        Ok(Self { position, epoch_loss, alarm, recipe: recipe.clone(), adapter, tuning_table, archive, source: "checkpoint".into() })
+        let (recipe, teachers, source) = (recipe.clone(), teachers.to_vec(), "checkpoint".into());
+        Ok(Self { position, epoch_loss, alarm, recipe, adapter, tuning_table, teachers, archive, source })
     }
 
     /// Puts the state of a run back on the device.
     ///
     /// # Errors
-    /// [`Error::Data`] naming a tensor that is missing or does not fit.
+    /// [`Error::Data`] naming a tensor that is missing or does not fit, or a teacher that is not the one that the run began with.
     pub fn restore(&self, state: State) -> Result<()> {
-        let State { params, ema, optimizer, method } = state;
+        let State { params, ema, optimizer, method, teachers } = state;
+        if teachers != self.teachers {
+            let number = teachers.iter().zip(&self.teachers).take_while(|(now, then)| now == then).count();
+            let name = self.recipe.teachers.split(',').map(str::trim).nth(number).unwrap_or_default();
+            let message =
+                format!("the run began with another teacher {name}: its weights have changed since; bring them back, or begin a new run");
+            return Err(Error::data(&self.source, message));
+        }
         let part = |prefix: &str| {
             let prefix = format!("{prefix}.");
             let strip = |(name, tensor): (&String, &HostTensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()));
@@ -187,6 +199,7 @@ impl Checkpoint {
             ("recipe", self.recipe.to_toml()?),
             ("adapter", self.adapter.clone()),
             ("tuning_table", self.tuning_table.clone()),
+            ("teachers", self.teachers.join(" ")),
         ] {
             archive.text.insert(key.into(), value);
         }
@@ -220,8 +233,10 @@ impl Checkpoint {
         let recipe = Recipe::parse(archive.require_text(path, "recipe")?, &source)?;
         let adapter = archive.require_text(path, "adapter")?.to_string();
         let tuning_table = archive.require_text(path, "tuning_table")?.to_string();
+        // Checkpoints of earlier versions had no teachers.
+        let teachers = archive.text.get("teachers").map(|text| text.split_whitespace().map(Into::into).collect()).unwrap_or_default();
         archive.text.clear();
-        Ok(Self { position, epoch_loss, alarm, recipe, adapter, tuning_table, archive, source })
+        Ok(Self { position, epoch_loss, alarm, recipe, adapter, tuning_table, teachers, archive, source })
     }
 }
 

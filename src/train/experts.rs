@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::finished::Finished;
+use super::methods::find;
 use super::recipe::Recipe;
+use super::teacher_cache::cached;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -14,13 +16,20 @@ use crate::methods::Expert;
 ///
 /// # Errors
 /// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
-pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Arc<Expert>>> {
+pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Expert>>> {
     let names = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names.map(|name| expert(gpu, name, recipe, dataset).map(Arc::new)).collect()
+    let logits = find(&recipe.method)?.logits;
+    let ready = |name: &str| {
+        let expert = expert(gpu, name, recipe, dataset)?;
+        if logits { cached(expert, recipe, dataset) } else { Ok(expert) }
+    };
+    names.map(|name| ready(name).map(Arc::new)).collect()
 }
 
 fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<Expert> {
-    let Finished { recipe: own, network, train, params } = Finished::open(gpu, Path::new(name), None)?;
+    let opened = Finished::open(gpu, Path::new(name), None);
+    let wrong = |e: Error| Error::argument(format!("teacher {name}"), format!("{e}; set `teachers` to finished runs' directories"));
+    let Finished { recipe: own, network, train, params } = opened.map_err(wrong)?;
     let (sees, given) = (own.input(&train), recipe.input(dataset));
     if sees != given {
         let message = format!("it was made for images of {sees:?}, this run has {given:?} (height, width, channels)");

@@ -4,7 +4,8 @@ use toml::Table;
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    About, Autoencoder, Build, Byol, Configured, Dino, Jigsaw, Mae, MaskedTokens, Method, Moco, MocoV3, Rotation, Setting, SimClr, SimSiam,
+    About, Autoencoder, Build, Byol, Configured, ContrastiveDistillation, DecoupledDistillation, Dino, Distillation, EmbeddingDistillation,
+    FeatureDistillation, Jigsaw, Mae, MaskedTokens, Method, Moco, MocoV3, Mutual, Rotation, SelfDistillation, Setting, SimClr, SimSiam,
     SupCon, Supervised, TransformerDistillation, Vae,
 };
 use crate::nn::Parameters;
@@ -17,6 +18,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Its card.
     pub about: About,
+    /// Whether it asks teachers for logits.
+    pub logits: bool,
     /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
     pub recipe: &'static str,
     complete: fn(&Table) -> Result<Table>,
@@ -38,12 +41,19 @@ pub const METHODS: &[Entry] = &[
     entry::<Mae>(include_str!("../../recipes/mae.toml")),
     entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
     entry::<Vae>(include_str!("../../recipes/vae.toml")),
+    entry::<Distillation>(include_str!("../../recipes/distillation.toml")),
+    entry::<DecoupledDistillation>(include_str!("../../recipes/decoupled_distillation.toml")),
+    entry::<FeatureDistillation>(include_str!("../../recipes/feature_distillation.toml")),
+    entry::<ContrastiveDistillation>(include_str!("../../recipes/contrastive_distillation.toml")),
+    entry::<EmbeddingDistillation>(include_str!("../../recipes/embedding_distillation.toml")),
+    entry::<Mutual>(include_str!("../../recipes/mutual.toml")),
+    entry::<SelfDistillation>(include_str!("../../recipes/self_distillation.toml")),
     entry::<MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
     entry::<TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {
-    Entry { name: M::ABOUT.name, about: M::ABOUT, recipe, complete: complete::<M>, make: make::<M> }
+    Entry { name: M::ABOUT.name, about: M::ABOUT, logits: M::LOGITS, recipe, complete: complete::<M>, make: make::<M> }
 }
 
 /// The method called `name`.

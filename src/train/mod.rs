@@ -19,6 +19,7 @@ pub mod recipe;
 pub mod run;
 pub mod similarity;
 pub mod spectrum;
+mod teacher_cache;
 pub mod trainer;
 pub mod watch;
 

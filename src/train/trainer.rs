@@ -55,6 +55,8 @@ pub struct Trainer {
     pub method: Box<dyn Method>,
     /// What is to be said of the weights that the run began from.
     pub notes: Vec<String>,
+    /// A hash of each teacher's weights.
+    teachers: Vec<String>,
     optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
     schedule: Schedule,
@@ -111,6 +113,7 @@ impl Trainer {
         let steps = steps_per_epoch * u64::from(recipe.epochs);
         let clock = Clock { step: Slot::default(), steps, steps_per_epoch };
         let experts = experts.map_or_else(|| self::experts(gpu, &recipe, &dataset), Ok)?;
+        let teachers = experts.iter().map(|expert| expert.hash()).collect::<Result<Vec<_>>>()?;
         let method = learner(&params, &recipe, &dataset, clock.clone(), experts)?;
         let heads = method.heads();
         // A dry device has no values, so none to begin from either.
@@ -140,6 +143,7 @@ impl Trainer {
             params,
             method,
             notes,
+            teachers,
             optimizer,
             ema,
             schedule,
@@ -162,7 +166,19 @@ impl Trainer {
     /// # Errors
     /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
     pub fn resume(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>) -> Result<Self> {
-        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, None, false)?;
+        Self::go_on(gpu, checkpoint, dataset, None)
+    }
+
+    /// As [`Self::resume`], taught by `experts` instead of the runs that the recipe names.
+    ///
+    /// # Errors
+    /// As [`Self::resume`]; [`Error::Data`] where they are not those that the run began with.
+    pub fn resume_taught(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Vec<Arc<Expert>>) -> Result<Self> {
+        Self::go_on(gpu, checkpoint, dataset, Some(experts))
+    }
+
+    fn go_on(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Option<Vec<Arc<Expert>>>) -> Result<Self> {
+        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, experts, false)?;
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
         trainer.epoch_loss = checkpoint.epoch_loss;
@@ -199,7 +215,8 @@ impl Trainer {
     }
 
     fn state(&mut self) -> State<'_> {
-        State { params: &self.params, ema: self.ema.as_ref(), optimizer: self.optimizer.as_mut(), method: self.method.as_ref() }
+        let Self { params, ema, optimizer, method, teachers, .. } = self;
+        State { params, ema: ema.as_ref(), optimizer: optimizer.as_mut(), method: &**method, teachers }
     }
 
     /// Writes the weights to use: the averaged ones where there is an average.

@@ -11,7 +11,7 @@ pub use stages::{Scaling, SqueezeRule, round_channels};
 use block::Block;
 
 use super::Backbone;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
 use crate::nn::{Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
@@ -151,16 +151,8 @@ impl MobileNet {
 
 impl Module for MobileNet {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.forward_features(x, mode)?;
-        match &self.head {
-            HeadLayer::Pool | HeadLayer::Convolution(_) => x.global_avg_pool2d(),
-            HeadLayer::PoolFirst(convolution, activation) => {
-                let wrong = || Error::shape("mobilenet", format!("maps {} must be [N, H, W, C]", x.shape()));
-                let [n, _, _, c] = x.shape().array::<4>().ok_or_else(wrong)?;
-                let pooled = x.global_avg_pool2d()?.reshape(&[n, 1, 1, c])?;
-                activation.apply(&convolution.forward(&pooled, mode)?)?.reshape(&[n, self.features])
-            }
-        }
+        let [_, features] = self.maps_and_features(x, mode)?;
+        Ok(features)
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -189,6 +181,19 @@ impl Backbone for MobileNet {
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.blocks.iter().try_fold(self.stem.forward(x, mode)?, |x, block| block.forward(&x, mode))?;
         if let HeadLayer::Convolution(layer) = &self.head { layer.forward(&x, mode) } else { Ok(x) }
+    }
+
+    fn maps_and_features(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let maps = self.forward_features(x, mode)?;
+        let pooled = maps.global_avg_pool2d()?;
+        let features = match &self.head {
+            HeadLayer::Pool | HeadLayer::Convolution(_) => pooled,
+            HeadLayer::PoolFirst(convolution, activation) => {
+                let [n, c] = [pooled.shape().dim(0), pooled.shape().last()];
+                activation.apply(&convolution.forward(&pooled.reshape(&[n, 1, 1, c])?, mode)?)?.reshape(&[n, self.features])?
+            }
+        };
+        Ok([maps, features])
     }
 
     fn drop_rate(&self) -> f32 {

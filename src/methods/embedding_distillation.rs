@@ -1,0 +1,79 @@
+//! Self-supervised distillation by regression (SimReg; Navaneet et al. 2022, arXiv:2201.05131): a student's features, behind a linear `regressor`,
+//! become a teacher's, which may have learnt without labels. The loss is the mean squared error of rows of length 1, 2 - 2 cos, mean over the batch;
+//! the paper finds regressors of several layers better. No label is looked at.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::taught::only;
+use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision};
+use crate::error::Result;
+use crate::models::Backbone;
+use crate::nn::{Linear, Mode, Module, Parameters};
+
+/// It has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddingDistillationConfig {}
+
+/// A student and its teacher.
+pub struct EmbeddingDistillation {
+    student: Box<dyn Backbone>,
+    regressor: Linear,
+    teacher: Arc<Expert>,
+}
+
+impl Configured for EmbeddingDistillation {
+    const ABOUT: About = About {
+        name: "embedding_distillation",
+        title: "Embedding distillation",
+        text: "Learn a teacher's features without any label",
+        supervision: Supervision::Distillation,
+        family: "features",
+        year: 2022,
+        authors: "Navaneet, Koohpayegani, Tejankar, Pirsiavash",
+        paper: "SimReg: Regression as a Simple Yet Effective Tool for Self-supervised Knowledge Distillation, arXiv:2201.05131",
+        related: &["feature_distillation", "contrastive_distillation", "byol"],
+    };
+
+    const LOGITS: bool = false;
+
+    type Config = EmbeddingDistillationConfig;
+
+    fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, setting: &Setting) -> Result<Self> {
+        let teacher = only(Self::ABOUT.name, setting)?;
+        let student = build(params)?;
+        let regressor = Linear::new(params, "regressor", student.features(), teacher.network().backbone().features())?;
+        Ok(Self { student, regressor, teacher })
+    }
+}
+
+impl Method for EmbeddingDistillation {
+    fn name(&self) -> &'static str {
+        Self::ABOUT.name
+    }
+
+    fn views(&self) -> usize {
+        1
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [images] = batch.exactly(self.name())?;
+        let embedding = self.regressor.forward(&self.student.forward(images, Mode::Train)?, Mode::Train)?;
+        let wanted = self.teacher.features(images)?;
+        Ok(Step::new(embedding.byol_loss(&wanted)?, [embedding, wanted]))
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.student
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec!["regressor"]
+    }
+
+    fn advice(&self) -> &'static str {
+        "lower the learning rate, and see that the teacher's features differ from image to image"
+    }
+}

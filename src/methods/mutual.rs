@@ -1,0 +1,90 @@
+//! Deep mutual learning (Zhang et al. 2018, arXiv:1706.00384): two students learn from the labels and from each other, `CE + KL(other || own)` each,
+//! at temperature 1. Both are updated at once, where the paper's code takes turns; a student does not move the other's answers. The first is kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::taught::hard;
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use crate::error::Result;
+use crate::models::{Backbone, Classifier};
+use crate::nn::{Mode, Module, Parameters};
+
+/// How students learn from each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MutualConfig {
+    /// Divides the logits of both.
+    pub temperature: f32,
+    /// The other's weight beside the labels'.
+    pub weight: f32,
+}
+
+impl Default for MutualConfig {
+    fn default() -> Self {
+        Self { temperature: 1.0, weight: 1.0 }
+    }
+}
+
+/// Two students.
+pub struct Mutual {
+    student: Classifier<Box<dyn Backbone>>,
+    peer: Classifier<Box<dyn Backbone>>,
+    config: MutualConfig,
+}
+
+impl Mutual {
+    const PEER: &'static str = "peer";
+}
+
+impl Configured for Mutual {
+    const ABOUT: About = About {
+        name: "mutual",
+        title: "Deep mutual learning",
+        text: "Two students learn from the labels and from each other",
+        supervision: Supervision::Distillation,
+        family: "online",
+        year: 2017,
+        authors: "Zhang, Xiang, Hospedales, Lu",
+        paper: "Deep Mutual Learning, arXiv:1706.00384",
+        related: &["distillation", "self_distillation"],
+    };
+
+    type Config = MutualConfig;
+
+    fn new(params: &Parameters, build: Build, config: MutualConfig, setting: &Setting) -> Result<Self> {
+        let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
+        Ok(Self { student: make(params)?, peer: make(&params.scope(Self::PEER))?, config })
+    }
+}
+
+impl Method for Mutual {
+    fn name(&self) -> &'static str {
+        Self::ABOUT.name
+    }
+
+    fn views(&self) -> usize {
+        1
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [images] = batch.exactly(self.name())?;
+        let MutualConfig { temperature, weight } = self.config;
+        let (own, other) = (self.student.forward(images, Mode::Train)?, self.peer.forward(images, Mode::Train)?);
+        let hard = hard(&own, &batch.labels)?.add(&hard(&other, &batch.labels)?)?;
+        let soft = own.distillation_kl(&other.detach(), temperature)?.add(&other.distillation_kl(&own.detach(), temperature)?)?;
+        let loss = hard.add(&soft.mul_scalar(weight)?)?;
+        Ok(Step { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..Step::new(loss, []) })
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.student
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.student.backbone
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![self.student.backbone.head(), Self::PEER]
+    }
+}

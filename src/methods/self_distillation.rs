@@ -1,0 +1,106 @@
+//! Self-distillation by an average of one's own weights: the teacher is the student's moving average (Tarvainen and Valpola 2017, arXiv:1703.01780), and
+//! its softened logits for the same view are learnt beside the labels: `CE + soft_weight T^2 KL(teacher || student)`. Teachers over time in
+//! general: "temporal self-distillation". The average moves behind the optimizer's update; its batch norms see the batch.
+
+use serde::{Deserialize, Serialize};
+
+use super::taught::hard;
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use crate::error::Result;
+use crate::models::{Backbone, Classifier};
+use crate::nn::{Mode, Module, Parameters};
+
+/// How a student teaches itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelfDistillationConfig {
+    /// Divides the logits of both.
+    pub temperature: f32,
+    /// The teacher's weight beside the labels'.
+    pub soft_weight: f32,
+    /// The average.
+    pub teacher: TeacherConfig,
+}
+
+impl Default for SelfDistillationConfig {
+    fn default() -> Self {
+        Self { temperature: 2.0, soft_weight: 1.0, teacher: TeacherConfig { momentum: 0.99, momentum_end: 0.999 } }
+    }
+}
+
+/// A student and its average.
+pub struct SelfDistillation {
+    student: Classifier<Box<dyn Backbone>>,
+    teacher: Teacher<Classifier<Box<dyn Backbone>>>,
+    config: SelfDistillationConfig,
+}
+
+impl Configured for SelfDistillation {
+    const ABOUT: About = About {
+        name: "self_distillation",
+        title: "Self-distillation",
+        text: "Learn from labels and from one's own average over time",
+        supervision: Supervision::Distillation,
+        family: "online",
+        year: 2017,
+        authors: "Tarvainen, Valpola",
+        paper: "Mean teachers are better role models, arXiv:1703.01780, with all labels and softened logits",
+        related: &["mean_teacher", "mutual", "distillation", "byol"],
+    };
+
+    type Config = SelfDistillationConfig;
+
+    fn new(params: &Parameters, build: Build, config: SelfDistillationConfig, setting: &Setting) -> Result<Self> {
+        let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
+        let student = make(params)?;
+        Ok(Self { student, teacher: Teacher::new(params, config.teacher, &setting.clock, make)?, config })
+    }
+}
+
+impl Method for SelfDistillation {
+    fn name(&self) -> &'static str {
+        Self::ABOUT.name
+    }
+
+    fn views(&self) -> usize {
+        1
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [images] = batch.exactly(self.name())?;
+        let SelfDistillationConfig { temperature, soft_weight, .. } = self.config;
+        let logits = self.student.forward(images, Mode::Train)?;
+        let soft = logits.distillation_kl(&self.teacher.network.forward(images, Mode::Train)?, temperature)?;
+        let hard = hard(&logits, &batch.labels)?;
+        let loss = hard.add(&soft.mul_scalar(soft_weight)?)?;
+        Ok(Step { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..Step::new(loss, []) })
+    }
+
+    fn after_update(&self) -> Result<()> {
+        self.teacher.update()
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.teacher.reset()
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.student
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.student.backbone
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![self.student.backbone.head()]
+    }
+
+    fn averages(&self) -> Vec<(&'static str, &Parameters)> {
+        vec![("teacher", self.teacher.parameters())]
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        vec![("teacher_momentum", self.teacher.momentum())]
+    }
+}

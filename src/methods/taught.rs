@@ -1,0 +1,66 @@
+//! What methods with one teacher share.
+
+use std::sync::Arc;
+
+use super::{Batch, Expert, HIDDEN, Setting};
+use crate::error::{Error, Result};
+use crate::ops::loss::cross_entropy::CrossEntropyOptions;
+use crate::tensor::Tensor;
+
+/// The only teacher of `method`.
+///
+/// # Errors
+/// [`Error::Argument`] where there is none, or more.
+pub(super) fn only(method: &str, setting: &Setting) -> Result<Arc<Expert>> {
+    match setting.experts.as_slice() {
+        [expert] => Ok(expert.clone()),
+        others => {
+            let message = format!("it learns from one teacher, {} were given: set `teachers` to a finished run's directory", others.len());
+            Err(Error::argument(method, message))
+        }
+    }
+}
+
+/// A teacher that knows all of the student's classes.
+pub(super) struct Tutor {
+    expert: Arc<Expert>,
+    /// The teacher's place of each of the student's classes, i32 `[C]`; none where they stand in the same order.
+    order: Option<Tensor>,
+}
+
+impl Tutor {
+    /// The only teacher of `method`.
+    ///
+    /// # Errors
+    /// As [`only`]; [`Error::Argument`] where it does not know every class, or has no classifier.
+    pub fn new(method: &str, setting: &Setting) -> Result<Self> {
+        let expert = only(method, setting)?;
+        let place = |class| {
+            expert.classes().iter().position(|own| *own == class).map(|place| place as i32).ok_or_else(|| {
+                let knows = if expert.classes().is_empty() { "has no classifier" } else { "does not know every class" };
+                Error::argument(method, format!("teacher {} {knows}: class {class} is missing", expert.name()))
+            })
+        };
+        let places = (0..setting.classes).map(place).collect::<Result<Vec<i32>>>()?;
+        let same = places.len() == expert.classes().len() && places.iter().zip(0..).all(|(place, class)| *place == class);
+        let order = if same { None } else { Some(Tensor::from_slice(expert.parameters().gpu(), &places, [places.len()])?) };
+        Ok(Self { expert, order })
+    }
+
+    /// Its logits `[N, C]` of `images`, in the student's order of classes.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    pub fn logits(&self, images: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let logits = self.expert.logits(images, &batch.indices)?;
+        self.order.as_ref().map_or(Ok(logits.clone()), |order| logits.index_select(1, order))
+    }
+}
+
+/// Cross entropy with the labels that are known: the mean over these, 0 where there are none.
+///
+/// # Errors
+/// Those of the operator.
+pub(super) fn hard(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    logits.cross_entropy_with(labels, &CrossEntropyOptions { ignore_index: Some(HIDDEN), ..Default::default() })
+}

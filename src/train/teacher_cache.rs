@@ -1,0 +1,59 @@
+//! What a teacher says of a whole data set, said once: where every epoch shows the same images, its logits are computed before the first and kept
+//! beside it, so that an epoch of distillation costs no more than a plain one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::evaluate::upload;
+use super::recipe::Recipe;
+use crate::data::{Dataset, Loader, view_names};
+use crate::error::Result;
+use crate::gpu::fnv;
+use crate::io::{Archive, HostTensor};
+use crate::methods::Expert;
+use crate::tensor::Tensor;
+
+/// Images at once.
+const BATCH: usize = 250;
+
+/// `expert` with its logits for all of `dataset`, where it has a classifier and the recipe shows every image as it is. They are read from
+/// `TEACHER/cache` where they are there, else computed and written; a folder that cannot be written is only logged.
+///
+/// # Errors
+/// Those of its operators; out of memory.
+pub(super) fn cached(expert: Expert, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Expert> {
+    let gpu = expert.parameters().gpu();
+    let same = view_names(&recipe.augmentation, 1)?.iter().all(|name| *name == "none");
+    if !same || gpu.is_dry() || expert.classes().is_empty() {
+        return Ok(expert);
+    }
+    let shape = [dataset.len(), expert.classes().len()];
+    let preprocessing = recipe.preprocessing("none", recipe.seed, dataset)?;
+    let text = format!("{} {:016x} {shape:?} {preprocessing:?} {:?}", expert.hash()?, fnv(dataset.pixels()), expert.renormalization()?);
+    let path = Path::new(expert.name()).join("cache").join(format!("{:016x}.safetensors", fnv(text.as_bytes())));
+    let kept = Archive::load(&path).ok().and_then(|mut archive| archive.tensors.remove("logits"));
+    if let Some(HostTensor::F32(found, logits)) = kept
+        && *found == shape
+    {
+        log::info!("teacher {}: its logits are read from {}", expert.name(), path.display());
+        let logits = Tensor::from_slice(gpu, &logits, shape)?;
+        return expert.cached(logits);
+    }
+    let mut pending = Vec::new();
+    for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
+        let batch = upload(gpu, &batch?, dataset)?.unpack()?;
+        pending.push(expert.logits(&preprocessing.apply(&batch, 0, 0)?, &batch.indices)?.read_later()?);
+    }
+    let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());
+    for read in pending {
+        logits.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?));
+    }
+    let on_device = Tensor::from_slice(gpu, &logits, shape)?;
+    let mut archive = Archive::default();
+    archive.insert("logits", HostTensor::F32(shape.into(), logits));
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    if let Err(error) = written.map_err(|e| crate::error::Error::io(&path, &e)).and_then(|()| archive.save(&path)) {
+        log::warn!("teacher {}: its logits are computed again next time: {error}", expert.name());
+    }
+    expert.cached(on_device)
+}
