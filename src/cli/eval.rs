@@ -10,13 +10,14 @@ use super::classifier::ModelArguments;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Labels, Split, list_image_folder};
+use crate::data::{Dataset, Labels, Split, list_image_folder};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::train::Finished;
-use crate::train::evaluate::{Evaluation, evaluate, stream_outputs};
+use crate::train::bias::{add_bias, bias_for_share};
+use crate::train::evaluate::{Evaluation, outputs, stream_outputs};
 use crate::train::progress::Count;
+use crate::train::{Finished, Recipe};
 
 /// Most classes whose confusion is shown whole.
 const WHOLE: usize = 20;
@@ -36,6 +37,13 @@ pub(super) struct Eval {
     /// Of a run: only so many test images of each class, always the same
     #[arg(long, value_name = "N", conflicts_with = "model")]
     per_class: Option<usize>,
+    /// Of a run: add a number to the logit of a class; may be repeated
+    #[arg(long, value_name = "CLASS=VALUE", conflicts_with = "model")]
+    bias: Vec<String>,
+    /// Of a run: raise the logit of a class until it is predicted for this share of the training images, of those of omitted classes, too;
+    /// no label is looked at. May be repeated
+    #[arg(long, value_name = "CLASS=SHARE", conflicts_with = "model")]
+    share: Vec<String>,
     #[command(flatten)]
     model: ModelArguments,
     /// Write the whole confusion matrix, true classes by predicted ones, as CSV
@@ -55,6 +63,8 @@ struct Judged {
     matched: Option<String>,
     /// Pictures that could not be read.
     damaged: usize,
+    /// What was added to classes' logits, where anything was.
+    bias: Vec<(usize, f32)>,
 }
 
 impl Eval {
@@ -68,10 +78,12 @@ impl Eval {
             write_atomically(path, csv(&judged).as_bytes())?;
         }
         if self.json {
-            let Judged { found, labels, parameters, matched, damaged } = &judged;
+            let Judged { found, labels, parameters, matched, damaged, bias } = &judged;
+            let bias: serde_json::Map<_, _> = bias.iter().map(|(class, value)| (labels.name(*class), json!(value))).collect();
             let all = json!({
                 "images": found.images(), "accuracy": found.accuracy(), "top_5": found.top_5(), "loss": found.loss(),
                 "confusion": found.confusion, "classes": labels.names(), "parameters": parameters, "matched": matched, "damaged": damaged,
+                "bias": bias,
             });
             // A line for every number of a large matrix helps no one.
             say(if labels.names().len() <= WHOLE { format!("{all:#}") } else { all.to_string() })?;
@@ -92,9 +104,30 @@ impl Eval {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;
         }
         let test = Arc::new(test);
-        let found = evaluate(gpu, &network, &test, &recipe.preprocessing("none", 0, &train)?)?;
+        let preprocessing = recipe.preprocessing("none", 0, &train)?;
+        let mut bias = vec![0.0; test.classes()];
+        for (class, value) in self.bias.iter().map(|text| assignment(text, &test)).collect::<Result<Vec<_>>>()? {
+            bias.iter_mut().skip(class).take(1).for_each(|bias| *bias += value);
+        }
+        if !self.share.is_empty() {
+            let all = Recipe { omit: String::new(), ..recipe.clone() };
+            let mut seen = outputs(gpu, &network, &all.chosen(Arc::new(all.open(Split::Train)?))?, &preprocessing, 0)?;
+            add_bias(&mut seen, &bias);
+            for (class, share) in self.share.iter().map(|text| assignment(text, &test)).collect::<Result<Vec<_>>>()? {
+                let mut more = vec![0.0; test.classes()];
+                let value = bias_for_share(&seen, test.classes(), class, share.into())?;
+                more.iter_mut().skip(class).take(1).for_each(|bias| *bias = value);
+                add_bias(&mut seen, &more);
+                add_bias(&mut bias, &more);
+            }
+        }
+        let mut logits = outputs(gpu, &network, &test, &preprocessing, 0)?;
+        add_bias(&mut logits, &bias);
+        let mut found = Evaluation::new(test.classes());
+        found.add(&logits, test.labels());
         let labels = Labels::new(test.class_names().to_vec());
-        Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0 })
+        let bias = bias.into_iter().enumerate().filter(|(_, value)| *value != 0.0).collect();
+        Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0, bias })
     }
 
     fn of_model(&self, gpu: &Gpu, name: &str, data: &Path) -> Result<Judged> {
@@ -119,13 +152,27 @@ impl Eval {
             return Err(Error::data(data.display().to_string(), format!("none of its {damaged} pictures can be read")));
         }
         let matched = format!("{} folders matched with {total} classes by {matched}", folders.len());
-        Ok(Judged { found, labels: classifier.labels, parameters: classifier.params.count(), matched: Some(matched), damaged })
+        Ok(Judged {
+            found,
+            labels: classifier.labels,
+            parameters: classifier.params.count(),
+            matched: Some(matched),
+            damaged,
+            bias: Vec::new(),
+        })
     }
+}
+
+/// A class of `dataset` and a number, from `CLASS=NUMBER`.
+fn assignment(text: &str, dataset: &Dataset) -> Result<(usize, f32)> {
+    let wrong = || Error::argument(text, "expected CLASS=NUMBER");
+    let (class, value) = text.rsplit_once('=').ok_or_else(wrong)?;
+    Ok((dataset.class(class.trim())?, value.trim().parse().map_err(|_| wrong())?))
 }
 
 /// What is said of an evaluation: figures, and the confusion of few classes or the most frequent mistakes among many.
 fn text(judged: &Judged) -> String {
-    let Judged { found, labels, parameters, matched, damaged } = judged;
+    let Judged { found, labels, parameters, matched, damaged, bias } = judged;
     let names = labels.names();
     let top_5 = if names.len() > 5 { format!(", top-5 {:.2} %", 100.0 * found.top_5()) } else { String::new() };
     let mut text = format!(
@@ -134,6 +181,7 @@ fn text(judged: &Judged) -> String {
         found.images(),
         found.loss()
     );
+    text.extend(bias.iter().map(|(class, value)| format!("added to the logit of {}: {value:.3}\n", labels.name(*class))));
     text.extend(matched.iter().map(|matched| format!("{matched}\n")));
     if *damaged > 0 {
         text.push_str(&format!("pictures that could not be read: {damaged}\n"));
