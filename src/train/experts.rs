@@ -40,6 +40,8 @@ fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<E
         let message = format!("it was made for images of {sees:?}, this run has {given:?} (height, width, channels)");
         return Err(Error::argument(format!("teacher {name}"), message));
     }
+    // Statistics of a grey image are those of its colours, too.
+    let [_, _, channels] = given;
     let classes = if network.classifier().is_some() {
         train.class_names().iter().map(|class| dataset.class(class)).collect::<Result<_>>()?
     } else {
@@ -52,7 +54,7 @@ fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<E
     }
     // (x * given.std + given.mean - own.mean) / own.std, where grey images have one channel, and statistics of three.
     let of = |f: fn([f32; 4]) -> f32| -> Vec<f32> {
-        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean)).take(sees[2]);
+        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean)).take(channels);
         pairs.map(|((given_std, own_std), (given_mean, own_mean))| f([*given_std, *own_std, *given_mean, *own_mean])).collect()
     };
     expert.renormalized(&of(|[given, own, ..]| given / own), &of(|[_, own, given_mean, own_mean]| (given_mean - own_mean) / own))

@@ -1,6 +1,7 @@
 //! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
 
 pub mod alarm;
+pub mod bias;
 pub mod capture;
 pub mod checkpoint;
 pub mod compare;
