@@ -22,9 +22,11 @@ use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
-/// Every method's name.
+/// Every method's name, or those of the list in `WGRAD_ONLY`.
 fn methods() -> impl Iterator<Item = &'static str> {
-    METHODS.iter().map(|entry| entry.name)
+    let only = std::env::var("WGRAD_ONLY").ok();
+    let wanted = move |name: &&str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == *name));
+    METHODS.iter().map(|entry| entry.name).filter(wanted)
 }
 
 fn dataset(images: usize) -> Arc<Dataset> {
@@ -44,6 +46,7 @@ fn recipe(method: &str) -> Recipe {
         augmentation: "grey_simclr".into(),
         learning_rate: 0.1,
         checkpoint_every: 4,
+        tasks: if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into(),
         // Every part of the state takes part in one of the methods.
         ema: if method == "supervised" { 0.9 } else { 0.0 },
         optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),

@@ -10,7 +10,7 @@ use super::classifier::ModelArguments;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Labels, Split, list_image_folder};
+use crate::data::{Labels, Split, Task, list_image_folder};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
@@ -18,6 +18,7 @@ use crate::train::Finished;
 use crate::train::domains::{Domains, Told, domains};
 use crate::train::evaluate::{Evaluation, evaluate, stream_outputs};
 use crate::train::progress::Count;
+use crate::train::tasks::{evaluate_heads, heads};
 
 /// Most classes whose confusion is shown whole.
 const WHOLE: usize = 20;
@@ -61,6 +62,8 @@ struct Judged {
     damaged: usize,
     /// Which of its teachers images belong to.
     domains: Option<Domains>,
+    /// What the run has learnt beside its classes.
+    tasks: Vec<(Task, Evaluation)>,
 }
 
 impl Eval {
@@ -74,14 +77,20 @@ impl Eval {
             write_atomically(path, csv(&judged).as_bytes())?;
         }
         if self.json {
-            let Judged { found, labels, parameters, matched, damaged, domains } = &judged;
+            let Judged { found, labels, parameters, matched, damaged, domains, tasks } = &judged;
             let told = |told: &Told| json!({ "accuracy": told.accuracy, "auroc": told.auroc });
             let domains =
                 domains.as_ref().map(|d| json!({ "student": d.student, "energy": told(&d.energy), "probability": told(&d.probability) }));
+            let task = |(task, found): &(Task, Evaluation)| {
+                json!({
+                    "name": task.name, "images": found.images(), "accuracy": found.accuracy(), "loss": found.loss(),
+                    "confusion": found.confusion, "classes": task.classes,
+                })
+            };
             let all = json!({
                 "images": found.images(), "accuracy": found.accuracy(), "top_5": found.top_5(), "loss": found.loss(),
                 "confusion": found.confusion, "classes": labels.names(), "parameters": parameters, "matched": matched, "damaged": damaged,
-                "domains": domains,
+                "domains": domains, "tasks": tasks.iter().map(task).collect::<Vec<_>>(),
             });
             // A line for every number of a large matrix helps no one.
             say(if labels.names().len() <= WHOLE { format!("{all:#}") } else { all.to_string() })?;
@@ -92,20 +101,24 @@ impl Eval {
     }
 
     fn of_run(&self, gpu: &Gpu) -> Result<Judged> {
-        let Finished { recipe, mut network, train, params } = Finished::open(gpu, &self.run, self.data.as_ref())?;
-        if network.classifier().is_none() {
+        let mut finished = Finished::open(gpu, &self.run, self.data.as_ref())?;
+        let heads = heads(&self.run, &finished)?;
+        if finished.network.classifier().is_none() {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         }
-        self.model.fold(&mut network)?;
+        self.model.fold(&mut finished.network)?;
+        let Finished { recipe, network, train, params } = &finished;
         let mut test = recipe.open(Split::Test)?;
         if let Some(per_class) = self.per_class {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;
         }
         let test = Arc::new(test);
-        let found = evaluate(gpu, &network, &test, &recipe.preprocessing("none", 0, &train)?)?;
+        let (preprocessing, parameters) = (recipe.preprocessing("none", 0, train)?, params.count());
+        let found = evaluate(gpu, network, &test, &preprocessing)?;
+        let tasks = evaluate_heads(gpu, (&finished, &heads), &test, &preprocessing)?;
         let labels = Labels::new(test.class_names().to_vec());
-        let domains = self.domains.then(|| domains(gpu, &recipe, &train, &test, &found.confusion)).transpose()?;
-        Ok(Judged { found, labels, parameters: params.count(), matched: None, damaged: 0, domains })
+        let domains = self.domains.then(|| domains(gpu, recipe, train, &test, &found.confusion)).transpose()?;
+        Ok(Judged { found, labels, parameters, matched: None, damaged: 0, domains, tasks })
     }
 
     fn of_model(&self, gpu: &Gpu, name: &str, data: &Path) -> Result<Judged> {
@@ -137,13 +150,14 @@ impl Eval {
             matched: Some(matched),
             damaged,
             domains: None,
+            tasks: Vec::new(),
         })
     }
 }
 
 /// What is said of an evaluation: figures, and the confusion of few classes or the most frequent mistakes among many.
 fn text(judged: &Judged) -> String {
-    let Judged { found, labels, parameters, matched, damaged, domains } = judged;
+    let Judged { found, labels, parameters, matched, damaged, domains, tasks } = judged;
     let names = labels.names();
     let top_5 = if names.len() > 5 { format!(", top-5 {:.2} %", 100.0 * found.top_5()) } else { String::new() };
     let mut text = format!(
@@ -156,6 +170,10 @@ fn text(judged: &Judged) -> String {
     text.extend(domains.iter().map(domains_line));
     if *damaged > 0 {
         text.push_str(&format!("pictures that could not be read: {damaged}\n"));
+    }
+    for (task, found) in tasks {
+        let (accuracy, images) = (100.0 * found.accuracy(), found.images());
+        text.push_str(&format!("{}: accuracy {accuracy:.2} % of {images} images, loss {:.4}\n", task.name, found.loss()));
     }
     text.push('\n');
     if names.len() <= WHOLE {

@@ -65,7 +65,8 @@ impl Models {
     fn summary(&self, gpu: &Gpu, model: &Model, side: usize) -> Result<Summary> {
         let mut summary = Summary::default();
         let network = model.classifier(&Parameters::new(&gpu.dry()?, 0), self.classes as usize)?;
-        network.summarize(&Shape::from([1, side, side, self.channels as usize]), &mut summary)?;
+        let [height, width, channels] = model.input(side, self.channels as usize);
+        network.summarize(&Shape::from([1, height, width, channels]), &mut summary)?;
         Ok(summary)
     }
 
@@ -92,7 +93,8 @@ impl Models {
         let model = self.model(name)?;
         let side = self.resolution.map_or(model.resolution, |side| side as usize);
         let summary = self.summary(gpu, &model, side)?;
-        let images = [self.batch as usize, side, side, self.channels as usize];
+        let [height, width, channels] = model.input(side, self.channels as usize);
+        let images = [self.batch as usize, height, width, channels];
         let build = |params: &Parameters| model.classifier(params, self.classes as usize);
         // What an adapter's limits do not allow is an answer, too.
         let training = training_memory(gpu, build, images, &self.optimizer);
@@ -116,7 +118,7 @@ impl Models {
         }
         say(layers(&summary))?;
         say(format!("parameters       {} ({parameters})", millions(parameters as u64)))?;
-        say(format!("multiply-adds    {} ({macs}) an image of {side} x {side}, forwards", billions(macs)))?;
+        say(format!("multiply-adds    {} ({macs}) an image of {height} x {width}, forwards", billions(macs)))?;
         say(format!("activations      {} an image, {} a batch of {}", mib(bytes), mib(bytes * u64::from(self.batch)), self.batch))?;
         let trained = |e: Estimate| {
             format!(

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::dataset::{Dataset, Split};
 use super::folder::{self, read_image_split};
 use super::picture::ImageOptions;
-use super::{cifar, idx};
+use super::tasks::read_tasks;
+use super::{cifar, idx, text};
 use crate::error::{Error, Result};
 
 /// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a folder of photographs get
@@ -17,7 +18,8 @@ pub fn open(path: &Path, split: Split) -> Result<Dataset> {
     open_with(path, split, ImageOptions::default())
 }
 
-/// As [`open`], with the size and colour of images that come in many sizes. The other formats have a size of their own.
+/// As [`open`], with the size and colour of images that come in many sizes. The other formats have a size of their own. `train_tasks.csv` and
+/// `test_tasks.csv` in the folder are what else is known of the images: see [`Dataset::tasks`].
 ///
 /// # Errors
 /// As [`open`].
@@ -27,12 +29,14 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
         let message = "expected the folder of a data set, found a file";
         return Err(Error::data(path.display().to_string(), message));
     }
-    if idx::recognise(path) {
+    let dataset = if idx::recognise(path) {
         idx::read_idx_folder(path, split)
     } else if cifar::recognise_cifar10(path) {
         cifar::read_cifar10(path, split)
     } else if cifar::recognise_cifar100(path) {
         cifar::read_cifar100(path, split)
+    } else if text::recognise(path) {
+        text::read_text_folder(path, split)
     } else if folder::recognise(path) {
         read_image_split(path, split, options)
     } else {
@@ -42,10 +46,13 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
              MNIST or Fashion-MNIST (train-images-idx3-ubyte[.gz], train-labels-..., t10k-...), \
              CIFAR-10 in the binary version (data_batch_1.bin[.gz] to data_batch_5.bin, test_batch.bin), \
              CIFAR-100 in the binary version (train.bin[.gz], test.bin), \
+             questions with classes (train_5500.label[.gz], vocab.txt), \
              and PNG or JPEG images in a folder for each class (<class>/*.png, \
              or train/<class>/*.png and test/<class>/*.png)",
         ))
-    }
+    }?;
+    let tasks = read_tasks(path, split, dataset.len())?;
+    Ok(dataset.with_tasks(tasks))
 }
 
 #[cfg(test)]

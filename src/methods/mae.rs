@@ -54,7 +54,7 @@ pub struct Mae {
 }
 
 /// Rows `[N, L, D]` of each image by their places, i32 `[N, K]`: `[N, K, D]`.
-fn pick(rows: &Tensor, places: &Tensor) -> Result<Tensor> {
+pub(super) fn pick(rows: &Tensor, places: &Tensor) -> Result<Tensor> {
     let wrong = || Error::shape("mae", format!("places {} must be [N, K]", places.shape()));
     let ([n, k], d) = (places.shape().array().ok_or_else(wrong)?, rows.shape().last());
     rows.gather(1, &places.reshape(&[n, k, 1])?.expand(&[n, k, d])?)

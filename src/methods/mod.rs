@@ -18,10 +18,12 @@ mod feature_distillation;
 mod fixmatch;
 mod jigsaw;
 mod mae;
+mod masked_tokens;
 mod mean_teacher;
 mod merge;
 mod moco;
 mod moco_v3;
+mod multitask;
 mod mutual;
 mod partial_labels;
 mod pseudo_label;
@@ -33,6 +35,7 @@ mod simsiam;
 mod supcon;
 mod supervised;
 mod taught;
+mod transformer_distillation;
 mod unlabelled;
 mod vae;
 
@@ -51,10 +54,12 @@ pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, H
 pub use fixmatch::{FixMatch, FixMatchConfig};
 pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
 pub use mae::{Mae, MaeConfig};
+pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
 pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
 pub use merge::{Choice, Gate, Merge, MergeConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};
+pub use multitask::{Multitask, MultitaskConfig, Weighting};
 pub use mutual::{Mutual, MutualConfig};
 pub use partial_labels::{PartialLabels, PartialLabelsConfig, PartialLoss, candidates};
 pub use pseudo_label::{PseudoLabel, PseudoLabelConfig};
@@ -65,6 +70,7 @@ pub use simclr::{SimClr, SimClrConfig};
 pub use simsiam::{SimSiam, SimSiamConfig};
 pub use supcon::{SupCon, SupConConfig};
 pub use supervised::{Supervised, SupervisedConfig};
+pub use transformer_distillation::{HiddenLoss, StudentInit, TransformerDistillation, TransformerDistillationConfig};
 pub use vae::{Vae, VaeConfig};
 
 use crate::autograd::Gradients;
@@ -175,7 +181,7 @@ pub trait Method {
     }
 
     /// The scopes of what lies behind the encoder.
-    fn heads(&self) -> Vec<&'static str>;
+    fn heads(&self) -> Vec<&str>;
 
     /// Tensors beyond the parameters that a checkpoint must hold, by name.
     fn state(&self) -> Vec<(String, Tensor)> {

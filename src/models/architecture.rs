@@ -2,7 +2,9 @@
 
 use super::mobilenet::tables::{EFFICIENTNET, EFFICIENTNET_LITE};
 use super::mobilenet::{Head, MobileNet, MobileNetConfig};
-use super::{Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, Vit, VitConfig, torchvision};
+use super::{
+    Backbone, Classifier, Pixels, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, TextConfig, TextEncoder, Vit, VitConfig, torchvision,
+};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 
@@ -38,6 +40,8 @@ pub enum Architecture {
     ResNet(ResNetConfig),
     /// Vision transformers.
     Vit(VitConfig),
+    /// Encoders of texts.
+    Text(TextConfig),
     /// Three convolutions.
     SmallCnn(SmallCnnConfig),
     /// No network: images of so many values.
@@ -55,7 +59,7 @@ pub struct Model {
 
 /// The names that [`model`] knows without parameters in them. Besides, `mobilenetv1_NNN` and `mobilenetv2_NNN` take any width in hundredths,
 /// `mobilenetv3_large_NNN` and `mobilenetv3_small_NNN`, too, and `efficientnet_phiX` is scaled by the coefficient X,
-/// and `vit_SIZE_patchP_R` has patches of P for images of R. `tf_` before a name of
+/// and `vit_SIZE_patchP_R` has patches of P for images of R; `bert_lDEPTH_hFEATURES` reads texts ([`TextConfig::named`]). `tf_` before a name of
 /// the mobile family means TensorFlow's padding and epsilon; `tv_` before torchvision's name of a network its batch norms;
 /// a tag behind a dot is passed over.
 pub const MODELS: &[&str] = &[
@@ -107,6 +111,10 @@ pub const MODELS: &[&str] = &[
     "vit_small_patch32_224",
     "vit_base_patch16_224",
     "vit_base_patch32_224",
+    "bert_l4_h128",
+    "bert_l2_h128",
+    "bert_l12_h768",
+    "bert_l6_h768",
     "cnn_16_32_64",
     "cnn_32_64_128",
     "pixels",
@@ -200,11 +208,17 @@ pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
         let config = ResNetConfig { channels, width, small, drop_rate, drop_path, ..config };
         return Ok(Model { resolution: 224, architecture: Architecture::ResNet(config) });
     }
-    if let Some(config) = vit(structure) {
-        if options.width != 1.0 || options.stem_stride.is_some() {
-            let option = if options.width == 1.0 { "stem_stride" } else { "width" };
-            return Err(Error::argument(option, format!("\"{name}\" is a transformer and has none")));
-        }
+    let (vit, text) = (vit(structure), TextConfig::named(structure));
+    if (vit.is_some() || text.is_some()) && (options.width != 1.0 || options.stem_stride.is_some()) {
+        let option = if options.width == 1.0 { "stem_stride" } else { "width" };
+        return Err(Error::argument(option, format!("\"{name}\" is a transformer and has none")));
+    }
+    if let Some(config) = text {
+        let length = options.size.map_or(config.length, |[_, length]| length);
+        let config = TextConfig { length, drop_rate: options.drop_rate, ..config };
+        return Ok(Model { resolution: length, architecture: Architecture::Text(config) });
+    }
+    if let Some(config) = vit {
         let ModelOptions { channels, drop_rate, drop_path, .. } = options;
         let config = VitConfig { channels, size: options.size.unwrap_or(config.size), drop_rate, drop_path, ..config };
         let [resolution, _] = config.size;
@@ -231,6 +245,7 @@ impl Architecture {
             Self::MobileNet(config) => Box::new(MobileNet::new(params, config)?),
             Self::ResNet(config) => Box::new(ResNet::new(params, config)?),
             Self::Vit(config) => Box::new(Vit::new(params, config)?),
+            Self::Text(config) => Box::new(TextEncoder::new(params, config)?),
             Self::SmallCnn(config) => Box::new(SmallCnn::new(params, *config)?),
             Self::Pixels(features) => Box::new(Pixels::new(*features)),
         })
@@ -244,9 +259,17 @@ impl Model {
         match &mut self.architecture {
             Architecture::MobileNet(config) => (config.style.eps, config.style.momentum) = (eps, momentum),
             Architecture::ResNet(config) => (config.eps, config.momentum) = (eps, momentum),
-            Architecture::Vit(_) | Architecture::SmallCnn(_) | Architecture::Pixels(_) => {}
+            Architecture::Vit(_) | Architecture::Text(_) | Architecture::SmallCnn(_) | Architecture::Pixels(_) => {}
         }
         self
+    }
+
+    /// Height, width and channels of what it reads: images of this side and so many channels, or a text.
+    pub fn input(&self, side: usize, channels: usize) -> [usize; 3] {
+        match &self.architecture {
+            Architecture::Text(config) => [2, config.length, 1],
+            _ => [side, side, channels],
+        }
     }
 
     /// Makes the network with a classifier in the scope `params`.

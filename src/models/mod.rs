@@ -11,6 +11,7 @@ mod positions;
 mod preprocessing;
 mod prototypes;
 mod resnet;
+mod text_encoder;
 pub mod torchvision;
 mod vit;
 mod weights;
@@ -25,6 +26,8 @@ pub use pixels::Pixels;
 pub use preprocessing::preprocessing;
 pub use prototypes::Prototypes;
 pub use resnet::{ResNet, ResNetConfig};
+pub(crate) use text_encoder::linear as text_linear;
+pub use text_encoder::{Encoding, TextConfig, TextEncoder};
 pub(crate) use vit::Block as VitBlock;
 pub use vit::{Vit, VitConfig};
 
@@ -59,6 +62,11 @@ pub trait Backbone: Module {
 
     /// This network, where it is a vision transformer.
     fn vit(&self) -> Option<&Vit> {
+        None
+    }
+
+    /// This network, where it reads texts.
+    fn text(&self) -> Option<&TextEncoder> {
         None
     }
 
@@ -120,8 +128,20 @@ impl<B: Backbone> Classifier<B> {
         Ok([features, logits])
     }
 
-    fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.classifier.forward(&self.dropout.forward(features, mode)?, mode)
+    /// The logits of features that the backbone gave.
+    ///
+    /// # Errors
+    /// Those of its operators.
+    pub fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.classifier.forward(&self.dropped(features, mode)?, mode)
+    }
+
+    /// Such features after dropout: as the classifier sees them, and further heads should.
+    ///
+    /// # Errors
+    /// Those of dropout.
+    pub fn dropped(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.dropout.forward(features, mode)
     }
 }
 
@@ -169,6 +189,10 @@ impl Backbone for Box<dyn Backbone> {
 
     fn vit(&self) -> Option<&Vit> {
         self.as_ref().vit()
+    }
+
+    fn text(&self) -> Option<&TextEncoder> {
+        self.as_ref().text()
     }
 
     fn drop_rate(&self) -> f32 {

@@ -160,7 +160,7 @@ impl Model {
             Architecture::Vit(config) => Some(transformer(config.depth)),
             // The same names.
             Architecture::ResNet(_) => Some(Pairs::new()),
-            Architecture::SmallCnn(_) | Architecture::Pixels(_) => None,
+            Architecture::Text(_) | Architecture::SmallCnn(_) | Architecture::Pixels(_) => None,
         };
         pairs.ok_or_else(|| Error::argument("torchvision", "has no network of this structure, so its tensors have no names there"))
     }

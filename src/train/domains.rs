@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::evaluate::upload;
-use super::experts::opened;
+use super::experts::networks;
 use super::recipe::Recipe;
 use crate::data::{Dataset, Loader};
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> Told {
 /// # Errors
 /// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them.
 pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, confusion: &[Vec<usize>]) -> Result<Domains> {
-    let experts = opened(gpu, recipe, train)?;
+    let experts = networks(gpu, recipe, train)?;
     if experts.len() < 2 {
         return Err(Error::argument("domains", "the run has less than two teachers: there is nothing to tell apart"));
     }

@@ -12,21 +12,21 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::methods::Expert;
 
-/// The networks of the recipe's teachers, for images of `dataset` as the recipe's own network sees them.
+/// The networks of the recipe's teachers, to learn from images of `dataset`: with their logits of all of these where no epoch shows others.
 ///
 /// # Errors
-/// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
+/// As [`networks`].
 pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Expert>>> {
     let logits = find(&recipe.method)?.logits;
     let ready = |expert| if logits { cached(expert, recipe, dataset) } else { Ok(expert) };
-    opened(gpu, recipe, dataset)?.into_iter().map(|expert| ready(expert).map(Arc::new)).collect()
+    networks(gpu, recipe, dataset)?.into_iter().map(|expert| ready(expert).map(Arc::new)).collect()
 }
 
-/// The same, to be asked about any images.
+/// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's own network sees them.
 ///
 /// # Errors
-/// As [`experts`].
-pub(super) fn opened(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Expert>> {
+/// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
+pub fn networks(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Expert>> {
     let names = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
     names.map(|name| expert(gpu, name, recipe, dataset)).collect()
 }

@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::io::Preprocessing;
 use crate::models;
 
-/// Where the numbers to normalise by may come from: `auto` is `data` for a network that begins anew, else what its weights expect.
-pub const NORMALIZATIONS: [&str; 4] = ["auto", "data", "imagenet", "inception"];
+/// Where the numbers to normalise by may come from: `auto` is `bytes` for texts and else `data` for a network that begins anew, what its weights
+/// expect for another; `bytes` leaves values of 0 to 255 as they are.
+pub const NORMALIZATIONS: [&str; 5] = ["auto", "data", "imagenet", "inception", "bytes"];
 
 impl Recipe {
     /// One split of the recipe's data. Pictures, which come in many sizes, are read at its resolution.
@@ -88,7 +89,10 @@ impl Recipe {
 
     pub(super) fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
         let published = models::preprocessing(&self.model).map(|p| (p.mean, p.std));
+        let texts = || models::TextConfig::named(&self.model).is_some();
         let (mean, std) = match self.normalize.as_str() {
+            "bytes" => ([0.0; 3], [1.0 / 255.0; 3]),
+            "auto" if texts() => ([0.0; 3], [1.0 / 255.0; 3]),
             "auto" if !self.weights.is_empty() => published?,
             "auto" | "data" => {
                 let statistics = dataset.statistics();

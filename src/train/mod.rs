@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod capture;
 pub mod checkpoint;
+pub mod compare;
 pub mod domains;
 pub mod embedding;
 pub mod estimate;
@@ -20,6 +21,7 @@ pub mod recipe;
 pub mod run;
 pub mod similarity;
 pub mod spectrum;
+pub mod tasks;
 mod teacher_cache;
 pub mod trainer;
 pub mod watch;

@@ -1,14 +1,14 @@
-//! `cast`: the same values as another element type, with a gradient between floats.
+//! `cast`: the same values as another element type, with a gradient between floats; integers are the nearest ones.
 
 use super::pointwise::Pointwise;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::entry::Entry;
-use crate::ops::sample::{Bad, Sample, indices, normal};
+use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, broadcast_rows, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
-/// A conversion to f32 or f16; into f16 it rounds to the nearest value.
+/// A conversion; into f16 and i32 it rounds to the nearest value, of two equally near ones to the even one.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
     dtype: DType,
@@ -28,7 +28,8 @@ impl Cast {
         if x.dtype() == dtype {
             return Ok(x.detach());
         }
-        Pointwise { expression: "V(x)", operands: &[("x", x)], constants: [0.0; 2] }.run(self.name(), x.shape(), dtype)
+        let expression = if dtype == DType::I32 { "I(round(x))" } else { "V(x)" };
+        Pointwise { expression, operands: &[("x", x)], constants: [0.0; 2] }.run(self.name(), x.shape(), dtype)
     }
 }
 
@@ -39,9 +40,6 @@ impl Operator for Cast {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
-        if self.dtype == DType::I32 {
-            return Err(Error::dtype(self.name(), format!("it makes f32 or f16, not i32; found {x}")));
-        }
         Ok(vec![Spec::new(x.shape.clone(), self.dtype)])
     }
 
@@ -55,7 +53,7 @@ impl Operator for Cast {
     }
 
     fn differentiable(&self) -> Vec<usize> {
-        vec![0]
+        if self.dtype == DType::I32 { Vec::new() } else { vec![0] }
     }
 
     fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
@@ -64,7 +62,8 @@ impl Operator for Cast {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
-        Ok(vec![Array { dtype: self.dtype, ..x.clone() }])
+        let rounded = |v: &f64| if self.dtype == DType::I32 { v.round_ties_even() } else { *v };
+        Ok(vec![Array { dtype: self.dtype, data: x.data.iter().map(rounded).collect(), ..x.clone() }])
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -81,21 +80,21 @@ fn samples() -> Vec<Sample> {
         Sample::new(to(), [indices([7], 9)]),
         Sample::new(to(), [indices([33, 65], 1000)]),
         Sample::new(to(), [normal([3, 5])]),
+        Sample::new(Cast::new(DType::I32), [normal_with([33, 7], 20.0, 0.0)]),
+        Sample::new(Cast::new(DType::I32), [Input::Values(Array::new([5], vec![-1.5, -0.5, 0.5, 1.5, 65_535.0]))]),
     ]
 }
 
 fn bad() -> Vec<Bad> {
-    vec![
-        Bad::new(Cast::new(DType::I32), [normal([3])], "it makes f32 or f16, not i32; found f32 [3]"),
-        Bad::new(Cast::new(DType::F32), [], "it takes 1 inputs, 0 were given"),
-    ]
+    vec![Bad::new(Cast::new(DType::F32), [], "it takes 1 inputs, 0 were given")]
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
     match attributes.text_or("dtype", "f32")? {
         "f32" => Ok(Box::new(Cast::new(DType::F32))),
         "f16" => Ok(Box::new(Cast::new(DType::F16))),
-        other => Err(Error::argument("cast", format!("dtype must be f32 or f16, found \"{other}\""))),
+        "i32" => Ok(Box::new(Cast::new(DType::I32))),
+        other => Err(Error::argument("cast", format!("dtype must be f32, f16 or i32, found \"{other}\""))),
     }
 }
 
@@ -113,10 +112,11 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The same values as f32 or f16 (rounded to the nearest); a tensor of that type already is not copied. Gradients are cast back.
+    /// The same values as f32, f16 or i32 (rounded to the nearest, ties to even); a tensor of that type already is not copied. Gradients of
+    /// floats are cast back; integers have none.
     ///
     /// # Errors
-    /// i32 as the target; f16 on an adapter that cannot store it; out of memory.
+    /// f16 on an adapter that cannot store it; out of memory.
     pub fn cast(&self, dtype: DType) -> Result<Tensor> {
         if self.dtype() == dtype {
             return Ok(self.clone());

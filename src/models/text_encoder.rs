@@ -1,0 +1,272 @@
+//! Encoders of token sequences: BERT (Devlin et al. 2018, arXiv:1810.04805) as DistilBERT (Sanh et al. 2019, arXiv:1910.01108) simplifies it,
+//! without token types and pooler; norms stand behind the layers. Names and initial values are DistilBERT's. Features are the mean over tokens,
+//! which small networks learn sooner from few texts than the first token's.
+
+use super::Backbone;
+use crate::error::{Error, Result};
+use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
+use crate::ops::elementwise::fuse::fuse;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// How a network is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextConfig {
+    /// Token numbers lie below it.
+    pub vocabulary: usize,
+    /// The longest text, in tokens.
+    pub length: usize,
+    /// Features of a token.
+    pub features: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Features between the two linear layers of a block, as a multiple of a token's.
+    pub mlp_ratio: usize,
+    /// Added to the variance in layer norms.
+    pub eps: f32,
+    /// Dropout of embeddings, of both halves of a block, and before a classifier.
+    pub drop_rate: f32,
+}
+
+impl TextConfig {
+    /// `bert_lDEPTH_hFEATURES`, as BERT's authors call their small ones, perhaps with `_vVOCABULARY` (4,096 where it is not said); a head has 64
+    /// features, but there are at least 4. `None` for another name.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut parts = name.strip_prefix("bert_")?.split('_');
+        let mut number = |prefix| parts.next()?.strip_prefix(prefix)?.parse::<usize>().ok();
+        let (depth, features) = (number('l')?, number('h')?);
+        let vocabulary = number('v').unwrap_or(4096);
+        let heads = (features / 64).max(4);
+        Some(Self { vocabulary, length: 32, features, depth, heads, mlp_ratio: 4, eps: 1e-12, drop_rate: 0.0 })
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.heads == 0 || self.features == 0 || !self.features.is_multiple_of(self.heads) {
+            return Err(Error::argument("text_encoder", format!("{} heads must divide {} features", self.heads, self.features)));
+        }
+        if self.length == 0 || !(1..=1 << 16).contains(&self.vocabulary) {
+            let message = format!("expected a length of at least 1 and a vocabulary of 1 to 65536, found {self:?}");
+            return Err(Error::argument("text_encoder", message));
+        }
+        Ok(())
+    }
+}
+
+const INIT: Init = Init::Normal { std: 0.02 };
+
+/// A linear layer as all of BERT's begin.
+pub(crate) fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
+    Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)
+}
+
+/// One block: attention and two linear layers, each beside a shortcut and before a norm.
+struct Block {
+    queries: Linear,
+    keys: Linear,
+    values: Linear,
+    out: Linear,
+    norm1: LayerNorm,
+    lin1: Linear,
+    lin2: Linear,
+    norm2: LayerNorm,
+    dropouts: [Dropout; 2],
+    heads: usize,
+}
+
+impl Block {
+    fn new(params: &Parameters, config: &TextConfig, number: usize) -> Result<Self> {
+        let TextConfig { features, heads, mlp_ratio, eps, drop_rate, .. } = *config;
+        let square = |name| linear(params, name, features, features);
+        Ok(Self {
+            queries: square("attention.q_lin")?,
+            keys: square("attention.k_lin")?,
+            values: square("attention.v_lin")?,
+            out: square("attention.out_lin")?,
+            norm1: LayerNorm::new(params, "sa_layer_norm", features, eps)?,
+            lin1: linear(params, "ffn.lin1", features, features * mlp_ratio)?,
+            lin2: linear(params, "ffn.lin2", features * mlp_ratio, features)?,
+            norm2: LayerNorm::new(params, "output_layer_norm", features, eps)?,
+            dropouts: [0, 1].map(|half| Dropout::new(params, drop_rate, (2 * number + half) as u32)),
+            heads,
+        })
+    }
+
+    /// Tokens `[N, L, D]` of texts whose padding `ids` `[N, L]` marks by 0; adds the scores `[N, heads, L, L]` where there is room for them.
+    fn run(&self, x: &Tensor, ids: &Tensor, scores: Option<&mut Vec<Tensor>>, mode: Mode) -> Result<Tensor> {
+        let wrong = || Error::shape("text_encoder", format!("tokens {} must be [N, L, D]", x.shape()));
+        let [n, l, d] = x.shape().array::<3>().ok_or_else(wrong)?;
+        let per_head = |layer: &Linear| layer.forward(x, mode)?.reshape(&[n, l, self.heads, d / self.heads])?.permute(&[0, 2, 1, 3]);
+        let [q, k, v] = [per_head(&self.queries)?, per_head(&self.keys)?, per_head(&self.values)?];
+        if let Some(scores) = scores {
+            scores.push(q.matmul_nt(&k)?.mul_scalar(1.0 / ((d / self.heads) as f32).sqrt())?);
+        }
+        let mixed = q.scaled_dot_product_attention(&k, &v, Some(ids), false)?.permute(&[0, 2, 1, 3])?.reshape(&[n, l, d])?;
+        let [first, second] = &self.dropouts;
+        let x = self.norm1.forward(&first.forward(&self.out.forward(&mixed, mode)?, mode)?.add(x)?, mode)?;
+        let inside = self.lin2.forward(&self.lin1.forward(&x, mode)?.gelu()?, mode)?;
+        self.norm2.forward(&second.forward(&inside, mode)?.add(&x)?, mode)
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        for layer in [&self.queries, &self.keys, &self.values, &self.out] {
+            layer.summarize(input, summary)?;
+        }
+        let inside = self.lin1.summarize(&self.norm1.summarize(input, summary)?, summary)?;
+        self.norm2.summarize(&self.lin2.summarize(&inside, summary)?, summary)
+    }
+}
+
+/// What a text is inside a network.
+pub struct Encoding {
+    /// The embeddings, then what each block makes of them: `[N, L, D]` each.
+    pub hidden: Vec<Tensor>,
+    /// Where they were asked for, each block's `q k^T / sqrt(d)`, `[N, heads, L, L]`, before mask and softmax.
+    pub scores: Vec<Tensor>,
+    /// 1 where there is a token, 0 where there is padding: `[N, L, 1]`.
+    pub mask: Tensor,
+}
+
+impl Encoding {
+    /// What the last block gives.
+    ///
+    /// # Errors
+    /// Never, of an encoding that an encoder made.
+    pub fn last(&self) -> Result<&Tensor> {
+        self.hidden.last().ok_or_else(|| Error::argument("text_encoder", "the encoding is empty"))
+    }
+
+    /// The mean over a text's tokens: `[N, D]`.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn features(&self) -> Result<Tensor> {
+        let sum = self.last()?.mul(&self.mask)?.sum(&[1], false)?;
+        fuse([&sum, &self.mask.sum(&[1], false)?], |[sum, count]| sum / count.maximum(1.0))
+    }
+}
+
+/// The network without its classifier: texts `[N, 2, L, 1]`, the lower byte of each token's number above the higher, as values 0 to 255, to features
+/// `[N, D]`. Number 0 is padding, which changes nothing.
+pub struct TextEncoder {
+    words: Parameter,
+    positions: Parameter,
+    norm: LayerNorm,
+    dropout: Dropout,
+    blocks: Vec<Block>,
+    config: TextConfig,
+    names: [String; 2],
+}
+
+impl TextEncoder {
+    /// Makes the network in the scope `params`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where heads do not divide the features; out of memory; a name that is taken with another shape.
+    pub fn new(params: &Parameters, config: &TextConfig) -> Result<Self> {
+        config.check()?;
+        let names = ["embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"];
+        let [words, positions] = [config.vocabulary, config.length].map(|rows| [rows, config.features]);
+        let block = |number| Block::new(&params.scope(format!("transformer.layer.{number}")), config, number);
+        Ok(Self {
+            words: params.parameter(names[0], words, Kind::Embedding, INIT)?,
+            positions: params.parameter(names[1], positions, Kind::Embedding, INIT)?,
+            norm: LayerNorm::new(params, "embeddings.LayerNorm", config.features, config.eps)?,
+            // Behind those of all blocks.
+            dropout: Dropout::new(params, config.drop_rate, 1 << 15),
+            blocks: (0..config.depth).map(block).collect::<Result<_>>()?,
+            config: *config,
+            names: names.map(|name| params.scope(name).name().into()),
+        })
+    }
+
+    /// How it was made.
+    pub fn config(&self) -> &TextConfig {
+        &self.config
+    }
+
+    /// The table of token embeddings `[vocabulary, D]`.
+    pub fn words(&self) -> &Parameter {
+        &self.words
+    }
+
+    /// The token numbers `[N, L]`, as f32, of texts `[N, 2, L, 1]`.
+    ///
+    /// # Errors
+    /// Other shapes; longer texts.
+    pub fn read(&self, texts: &Tensor) -> Result<Tensor> {
+        let [n, l] = self.batch(texts.shape())?;
+        let row = |row: usize| texts.slice(1, row, row + 1)?.reshape(&[n, l]);
+        fuse([&row(0)?, &row(1)?], |[low, high]| low + 256.0 * high)
+    }
+
+    /// Token numbers `[N, L]` through all blocks; with `scores`, also what attention is made of.
+    ///
+    /// # Errors
+    /// Texts that are too long; out of memory. A number beyond the vocabulary gives NaN.
+    pub fn encode(&self, tokens: &Tensor, scores: bool, mode: Mode) -> Result<Encoding> {
+        let wrong = || Error::shape("text_encoder", format!("tokens {} must be [N, L]", tokens.shape()));
+        let [n, l] = tokens.shape().array().ok_or_else(wrong)?;
+        let ids = tokens.cast(DType::I32)?;
+        let mask = tokens.clamp(0.0, 1.0)?.reshape(&[n, l, 1])?;
+        let embedded = self.words.tensor(mode)?.embedding(&ids)?.add(&self.positions.tensor(mode)?.slice(0, 0, l)?)?;
+        let mut x = self.dropout.forward(&self.norm.forward(&embedded, mode)?, mode)?;
+        let (mut hidden, mut found) = (vec![x.clone()], Vec::new());
+        for block in &self.blocks {
+            x = block.run(&x, &ids, scores.then_some(&mut found), mode)?;
+            hidden.push(x.clone());
+        }
+        Ok(Encoding { hidden, scores: found, mask })
+    }
+
+    /// N and L of texts of that shape.
+    fn batch(&self, texts: &Shape) -> Result<[usize; 2]> {
+        match texts.array::<4>() {
+            Some([n, 2, l, 1]) if (1..=self.config.length).contains(&l) => Ok([n, l]),
+            _ => {
+                let message = format!("it reads texts [N, 2, L, 1] of at most {} tokens, found images {texts}", self.config.length);
+                Err(Error::shape("text_encoder", message))
+            }
+        }
+    }
+}
+
+impl Module for TextEncoder {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.encode(&self.read(x)?, false, mode)?.features()
+    }
+
+    fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
+        let ([n, l], d) = (self.batch(input)?, self.config.features);
+        let tokens = Shape::from([n, l, d]);
+        for (name, rows) in self.names.iter().zip([self.config.vocabulary, self.config.length]) {
+            summary.push(name, &tokens, rows * d, 0);
+        }
+        let tokens = self.norm.summarize(&tokens, summary)?;
+        self.blocks.iter().try_fold(tokens, |shape, block| block.summarize(&shape, summary))?;
+        Ok(Shape::from([n, d]))
+    }
+}
+
+impl Backbone for TextEncoder {
+    fn features(&self) -> usize {
+        self.config.features
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [n, l] = self.batch(x.shape())?;
+        self.encode(&self.read(x)?, false, mode)?.last()?.reshape(&[n, 1, l, self.config.features])
+    }
+
+    fn text(&self) -> Option<&TextEncoder> {
+        Some(self)
+    }
+
+    fn drop_rate(&self) -> f32 {
+        self.config.drop_rate
+    }
+
+    fn head_init(&self, _: usize) -> [Init; 2] {
+        [INIT, Init::ZEROS]
+    }
+}
