@@ -56,7 +56,7 @@ fn recipe(method: &str) -> Recipe {
         ..own
     };
     if method == "coarse_to_fine" {
-        recipe.set("groups=0+2, 1+3").unwrap();
+        recipe.set("coarse=0+2, 1+3").unwrap();
     }
     recipe
 }
