@@ -280,7 +280,7 @@ fn eval_prints_a_line_for_each_task() {
     let (data, out) = (tiny::data_called(folder.path(), "data"), folder.path().join("run"));
     // Of every third image it is known whether its place is even.
     for (name, count) in [("train", 96), ("test", 40)] {
-        let line = |i: usize| if i % 3 == 0 { ["even\n", "odd\n"][i % 2] } else { "\n" };
+        let line = |i: usize| if i.is_multiple_of(3) { ["even\n", "odd\n"][i % 2] } else { "\n" };
         fs::write(data.join(format!("{name}_tasks.csv")), format!("place\n{}", (0..count).map(line).collect::<String>())).unwrap();
     }
     let run = |arguments: &[&str]| {

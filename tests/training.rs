@@ -35,15 +35,39 @@ fn dataset(images: usize) -> Arc<Dataset> {
     Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
 }
 
-/// 6 steps an epoch of `dataset(100)`.
+/// What a method learns from: images, or texts of the class's own word among others.
+fn data_of(method: &str, count: usize) -> Arc<Dataset> {
+    if !reads(method) {
+        return dataset(count);
+    }
+    let text = |index: usize| {
+        let class = (index % tiny::CLASSES) as u16;
+        let words = (0..7).map(|place| if place == index % 7 { 10 + class } else { 20 + (index * 7 + place * 3) as u16 % 40 });
+        wgrad::data::text_image(&[2].into_iter().chain(words).chain([3, 0, 0]).collect::<Vec<u16>>())
+    };
+    let names = (0..tiny::CLASSES).map(|i| format!("word {i}")).collect();
+    let labels = (0..count).map(|i| (i % tiny::CLASSES) as i32).collect();
+    Arc::new(Dataset::new("texts", [2, 11, 1], (0..count).flat_map(text).collect(), labels, names).unwrap())
+}
+
+fn reads(method: &str) -> bool {
+    ["masked_tokens", "transformer_distillation"].contains(&method)
+}
+
+/// 6 steps an epoch of `data_of(method, 100)`.
 fn recipe(method: &str) -> Recipe {
     let own = Recipe::defaults(method);
+    let model = match method {
+        "mae" => "vit_mini_patch4_28",
+        _ if reads(method) => "bert_l2_h16_v64",
+        _ => "cnn_16_32_64",
+    };
     let mut recipe = Recipe {
-        model: if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" }.into(),
+        model: model.into(),
         batch: 16,
         epochs: 3,
         seed: 7,
-        augmentation: "grey_simclr".into(),
+        augmentation: if reads(method) { "none" } else { "grey_simclr" }.into(),
         learning_rate: 0.1,
         checkpoint_every: 4,
         tasks: if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into(),
@@ -142,8 +166,8 @@ fn assert_equal_runs(what: &str, (run, trainer): (&RunDirectory, &mut Trainer), 
 
 #[test]
 fn the_same_run_twice_gives_the_same_bits() {
-    let data = dataset(100);
     for method in methods() {
+        let data = data_of(method, 100);
         for (schedule, gpu) in common::gpus() {
             let run = |seed: u32| {
                 let mut trainer = trainer(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, &data);
@@ -159,8 +183,8 @@ fn the_same_run_twice_gives_the_same_bits() {
 
 #[test]
 fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
-    let data = dataset(100);
     for method in methods() {
+        let data = data_of(method, 100);
         let folder = tempfile::tempdir().unwrap();
         let recipe = recipe(method);
         let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
@@ -202,8 +226,8 @@ fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
 
 #[test]
 fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
-    let data = dataset(100);
     for method in methods() {
+        let data = data_of(method, 100);
         // What traces non-finite numbers reads after every operator, so its steps are never replayed.
         let [replayed, anew] = [false, true].map(|trace_non_finite| {
             let gpu = Gpu::with(GpuOptions { trace_non_finite, ..common::options() }).unwrap();
@@ -218,9 +242,9 @@ fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
 
 #[test]
 fn two_hundred_steps_take_no_more_memory_than_a_few() {
-    let data = dataset(320);
     let folder = tempfile::tempdir().unwrap();
     for method in methods() {
+        let data = data_of(method, 320);
         // Poisoned memory would add dispatches of its own.
         let gpu = Gpu::with(GpuOptions { poison: false, ..common::options() }).unwrap();
         let recipe = Recipe { epochs: 10, checkpoint_every: 50, ..recipe(method) };

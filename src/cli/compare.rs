@@ -43,8 +43,7 @@ impl Compare {
             measure(&device::open()?, subjects, self.data.as_ref(), &mut |name| eprintln!("measuring {name}"))?
         };
         if let Some(path) = &self.html {
-            let title = format!("wgrad compare: {}", self.subjects.join(", "));
-            write_atomically(path, comparison.html(&title).as_bytes())?;
+            write_atomically(path, comparison.html(None).as_bytes())?;
         }
         say(if self.json { format!("{:#}", comparison.to_json()) } else { text(&comparison) })?;
         Ok(ExitCode::SUCCESS)

@@ -9,12 +9,11 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::{About, Batch, Build, Configured, Expert, HIDDEN, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision, taught};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier, Encoding, TextEncoder, text_linear};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::ops::elementwise::fuse::fuse;
-use crate::ops::loss::cross_entropy::CrossEntropyOptions;
 use crate::tensor::Tensor;
 
 /// How hidden states are compared.
@@ -206,7 +205,7 @@ impl Method for TransformerDistillation {
         let own = student.encode(&tokens, scores, Mode::Train)?;
         let other = teacher.encode(&tokens, scores, Mode::Eval)?;
         let logits = self.model.classify(&own.features()?, Mode::Train)?;
-        let labels = || logits.cross_entropy_with(&batch.labels, &CrossEntropyOptions { ignore_index: Some(HIDDEN), ..Default::default() });
+        let labels = || taught::hard(&logits, &batch.labels);
         let config = &self.config;
         let terms: [(&str, f32, &dyn Fn() -> Result<Tensor>); 5] = [
             ("logits", config.logits, &|| self.logits(&logits, &other)),

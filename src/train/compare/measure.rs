@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Column, Comparison, Subject, short};
 use crate::bench::run::{Environment, Sample};
-use crate::data::{Dataset, Split, view_names};
+use crate::data::{Dataset, Loader, Split, view_names};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::methods::{HIDDEN, Supervision};
 use crate::nn::{Mode, Module, Summary};
-use crate::tensor::{DType, Shape, Tensor};
-use crate::train::evaluate::evaluate;
+use crate::tensor::{Shape, Tensor};
+use crate::train::evaluate::{evaluate, upload};
 use crate::train::methods::find;
 use crate::train::probe::{self, ProbeOptions, linear_clean, mean_and_spread};
 use crate::train::run::Spent;
@@ -158,8 +158,9 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
     let Finished { recipe, network, train, params } = Finished::open(gpu, run, data)?;
     let (directory, _) = RunDirectory::open(run)?;
     let test = Arc::new(recipe.open(Split::Test)?);
+    let clean = recipe.preprocessing("none", 0, &train)?;
     let (judged, accuracy) = if network.classifier().is_some() {
-        let share = evaluate(gpu, &network, &test, &recipe.preprocessing("none", 0, &train)?)?.accuracy();
+        let share = evaluate(gpu, &network, &test, &clean)?.accuracy();
         (Judged::Classifier, (share, (share * (1.0 - share) / test.len().max(1) as f64).sqrt()))
     } else {
         let subject = probe::Subject { encoder: network.backbone(), params: &params, recipe: &recipe, train: &train, test: &test };
@@ -172,7 +173,12 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
     let [height, width, channels] = recipe.input(&train);
     let mut summary = Summary::default();
     network.summarize(&Shape::from([1, height, width, channels]), &mut summary)?;
-    let images = |count: usize| Tensor::zeros(gpu, [count, height, width, channels], DType::F32);
+    let images = |count: usize| {
+        let some = Arc::new(test.subset(&(0..count).map(|i| i % test.len().max(1)).collect::<Vec<_>>())?);
+        let batch = Loader::evaluation(some, count)?.epoch(0).next();
+        let batch = batch.ok_or_else(|| Error::data(test.name(), "holds no image"))??;
+        clean.apply(&upload(gpu, &batch, &test)?.unpack()?, 0, 0)
+    };
     let weights = directory.weights();
     let bytes = std::fs::metadata(&weights).map_err(|e| Error::io(&weights, &e))?.len();
     let teachers = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -218,7 +224,11 @@ fn fewest(dataset: &Dataset) -> usize {
 
 /// How many labels `recipe` gives its method; `chosen` are its images where they are open already.
 fn labels(recipe: &Recipe, chosen: Option<&Arc<Dataset>>) -> Result<usize> {
-    if find(&recipe.method)?.about.supervision == Supervision::SelfSupervised {
+    // Where a teacher is all that is learnt from, labels are not looked at.
+    let weight = |key: &str| recipe.options.get(key).and_then(toml::Value::as_float);
+    let unused = weight("soft_weight") == Some(1.0) || weight("labels") == Some(0.0);
+    let teacher_alone = unused || ["embedding_distillation", "merge"].contains(&recipe.method.as_str());
+    if find(&recipe.method)?.about.supervision == Supervision::SelfSupervised || teacher_alone {
         return Ok(0);
     }
     let dataset = chosen.map_or_else(|| recipe.chosen(Arc::new(recipe.open(Split::Train)?)), |chosen| Ok(chosen.clone()))?;

@@ -97,8 +97,8 @@ impl Comparison {
         })
     }
 
-    /// A page that needs nothing else, of this title.
-    pub fn html(&self, title: &str) -> String {
+    /// A page that needs nothing else. Its title is what is compared where there is no other.
+    pub fn html(&self, title: Option<&str>) -> String {
         page::html(self, title)
     }
 }

@@ -7,8 +7,9 @@ use crate::bench::svg::{Area, Axis, Svg, escape, tick, width};
 
 const STYLE: &str = include_str!("page.css");
 
-pub(super) fn html(comparison: &Comparison, title: &str) -> String {
-    let title = escape(title);
+pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> String {
+    let names: Vec<String> = comparison.columns.iter().map(|column| label(&column.subject.name)).collect();
+    let title = escape(&title.map_or_else(|| names.join(", "), String::from));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
@@ -37,7 +38,7 @@ pub(super) fn html(comparison: &Comparison, title: &str) -> String {
 }
 
 /// What must be known to read the measured rows.
-pub(super) fn notes() -> String {
+fn notes() -> String {
     format!(
         "±: of one classifier the standard error of its share of test images, of an encoder the standard deviation over draws of the probe's labels, of several runs that over \
          runs. Latency and throughput: medians, warm, from images on the device to results on the host, in batches of {BATCH} for throughput. Training: this run's own \
@@ -67,7 +68,7 @@ fn limits(found: &[(String, &Measured)]) -> (f64, f64) {
 fn bars(found: &[(String, &Measured)]) -> String {
     const LINE: f64 = 30.0;
     let left = 12.0 + found.iter().map(|(name, _)| width(name, 12.0)).fold(0.0, f64::max);
-    let (right, bottom) = (left + 300.0, 8.0 + LINE * found.len() as f64);
+    let (right, bottom) = (left + 220.0, 8.0 + LINE * found.len() as f64);
     let mut svg = Svg::new(right + 100.0, bottom + 22.0, "Accuracy of each");
     let at = |share: f64| left + (right - left) * share.clamp(0.0, 1.0);
     for percent in [0.0, 25.0, 50.0, 75.0, 100.0] {
@@ -86,7 +87,7 @@ fn bars(found: &[(String, &Measured)]) -> String {
 
 /// Accuracy against what it costs, on a logarithmic axis; the upper left is best.
 fn plane(found: &[(String, &Measured)], name: &str, cost: fn(&Measured) -> f64) -> String {
-    const FRAME: Area = Area { x: 46.0, y: 8.0, w: 400.0, h: 230.0 };
+    const FRAME: Area = Area { x: 48.0, y: 8.0, w: 290.0, h: 220.0 };
     const SIZE: f64 = 12.0;
     let costs = || found.iter().map(|(_, m)| cost(m)).filter(|c| *c > 0.0);
     let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
@@ -99,7 +100,7 @@ fn plane(found: &[(String, &Measured)], name: &str, cost: fn(&Measured) -> f64) 
     for step in 0..=steps {
         let share = low + step as f64 / 10.0;
         svg.line("grid", (FRAME.x, up(share)), (FRAME.x + FRAME.w, up(share)));
-        svg.text("tick end", (FRAME.x - 6.0, up(share) + 4.0), &format!("{:.0}", 100.0 * share));
+        svg.text("tick end", (FRAME.x - 6.0, up(share) + 4.0), &format!("{:.0} %", 100.0 * share));
     }
     let marks = (-6..9).flat_map(|power| [1.0, 2.0, 5.0].map(|first| first * 10f64.powi(power)));
     for value in marks.filter(|value| (axis.low..=axis.high).contains(value)) {
@@ -136,14 +137,15 @@ fn table(comparison: &Comparison) -> String {
         let class = if row.differs() { " class=\"differs\"" } else { "" };
         format!("<tr{class}><th>{}</th>{cells}</tr>\n", escape(row.name))
     };
-    let rows = comparison.rows();
+    let (rows, columns) = (comparison.rows(), comparison.columns.len());
     let group = |name: &str, measured: bool| {
         let lines: String = rows.iter().filter(|row| row.measured == measured).map(line).collect();
-        let head = format!("<tr class=\"group\"><th colspan=\"{}\">{name}</th></tr>\n", comparison.columns.len() + 1);
+        let head = format!("<tr class=\"group\"><th colspan=\"{}\">{name}</th></tr>\n", columns + 1);
         if lines.is_empty() { lines } else { head + &lines }
     };
     format!(
-        "<h2>Side by side</h2>\n<div class=\"wide\"><table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{}{}</tbody>\n</table></div>\n",
+        "<h2>Side by side</h2>\n<div class=\"wide\"><table style=\"min-width: {}px\">\n<colgroup><col class=\"names\"><col span=\"{columns}\"></colgroup>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{}{}</tbody>\n</table></div>\n",
+        180 + 140 * columns,
         group("Measured", true),
         group("The method", false)
     )

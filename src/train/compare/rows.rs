@@ -2,6 +2,10 @@
 
 use super::measure::{BATCH, Judged, Measured};
 use super::{Column, Comparison};
+use crate::methods::Supervision;
+
+/// What is said of a run that has no teacher or no weights to begin from.
+const NONE: &str = "none";
 
 /// One property of all that is compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +59,7 @@ impl Comparison {
         let mut rows = Vec::new();
         let mut add = |name, measured, cell: &dyn Fn(&Column) -> Option<Cell>| {
             let cells: Vec<Option<Cell>> = self.columns.iter().map(cell).collect();
-            if cells.iter().any(Option::is_some) {
+            if cells.iter().flatten().any(|cell| cell.text != NONE) {
                 rows.push(Row { name, measured, cells });
             }
         };
@@ -70,9 +74,13 @@ impl Comparison {
         let measured = |of: fn(&Measured) -> Option<Cell>| move |column: &Column| column.measured.as_ref().and_then(of);
         add("network", true, &measured(|m| Some(Cell::words(&m.network))));
         add("images", true, &measured(|m| Some(Cell::words(&m.data))));
-        add("labels used", true, &measured(|m| Some(exactly(m.labels as u64, ""))));
+        let labels = |c: &Column| {
+            let weak = c.subject.entry.about.supervision == Supervision::WeaklySupervised;
+            c.measured.as_ref().map(|m| exactly(m.labels as u64, if weak { ", weak ones" } else { "" }))
+        };
+        add("labels used", true, &labels);
         add("teachers", true, &measured(teachers));
-        add("begins from", true, &measured(|m| m.weights.as_ref().map(Cell::words)));
+        add("begins from", true, &measured(|m| Some(Cell::words(m.weights.as_deref().unwrap_or(NONE)))));
         add("accuracy", true, &measured(accuracy));
         add("of", true, &measured(|m| Some(Cell::words(judged(m)))));
         add("parameters", true, &measured(|m| Some(exactly(m.parameters as u64, ""))));
@@ -85,7 +93,7 @@ impl Comparison {
         add("latency of one image", true, &measured(latency));
         let throughput = |m: &Measured| {
             let rate = |ms: f64| BATCH as f64 / (ms * 1e-3);
-            Some(Cell::number(format!("{:.0} images/s", m.throughput()), [rate(m.batch.p90), rate(m.batch.p10)]))
+            Some(Cell::number(grouped(m.throughput().round() as u64) + " images/s", [rate(m.batch.p90), rate(m.batch.p10)]))
         };
         add("throughput in batches", true, &measured(throughput));
         let training = |m: &Measured| {
@@ -113,7 +121,7 @@ fn grouped(count: u64) -> String {
 /// Accuracies differ where they are two spreads apart each.
 fn accuracy(m: &Measured) -> Option<Cell> {
     let (mean, spread) = m.accuracy;
-    Some(Cell::number(format!("{:.1} % ± {:.1}", 100.0 * mean, 100.0 * spread), [mean - 2.0 * spread, mean + 2.0 * spread]))
+    Some(Cell::number(format!("{:.1} ± {:.1} %", 100.0 * mean, 100.0 * spread), [mean - 2.0 * spread, mean + 2.0 * spread]))
 }
 
 /// What the accuracy is one of.
@@ -131,7 +139,7 @@ fn teachers(m: &Measured) -> Option<Cell> {
         Some(labels) => format!("{name} ({} labels)", grouped(*labels as u64)),
         None => name.clone(),
     };
-    (!m.teachers.is_empty()).then(|| Cell::words(m.teachers.iter().map(one).collect::<Vec<_>>().join(", ")))
+    Some(Cell::words(if m.teachers.is_empty() { NONE.into() } else { m.teachers.iter().map(one).collect::<Vec<_>>().join(", ") }))
 }
 
 #[cfg(test)]
@@ -173,8 +181,8 @@ mod tests {
         let row = |name: &str| rows.iter().find(|row| row.name == name).unwrap();
         let differing: Vec<&str> = rows.iter().filter(|row| row.differs()).map(|row| row.name).collect();
         assert_eq!(differing, ["method", "year", "originators", "paper", "related", "parameters", "throughput in batches"]);
-        assert_eq!(row("accuracy").cells[0].as_ref().unwrap().text, "70.0 % ± 1.0");
-        assert_eq!(row("throughput in batches").cells[1].as_ref().unwrap().text, "2000 images/s");
+        assert_eq!(row("accuracy").cells[0].as_ref().unwrap().text, "70.0 ± 1.0 %");
+        assert_eq!(row("throughput in batches").cells[1].as_ref().unwrap().text, "2,000 images/s");
         assert_eq!(row("teachers").cells[0].as_ref().unwrap().text, "t (200 labels)");
         assert_eq!(row("accuracy").cells[2], None);
         assert!(rows.iter().all(|row| row.name != "training" && row.name != "begins from"), "nothing is known of it");
