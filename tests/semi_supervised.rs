@@ -185,7 +185,7 @@ fn coarse_labels_are_known_of_all_and_fine_ones_of_a_few() {
     let x = images(6, labels.len());
     let group = [1, 0, 0, 2, 1];
     assert_eq!(groups("1+2, 0+4", CLASSES).unwrap(), group);
-    let config = |fine_per_class, coarse_weight| CoarseToFineConfig { groups: "1+2, 0+4".into(), fine_per_class, coarse_weight };
+    let config = |fine_per_class, coarse_weight| CoarseToFineConfig { coarse: "1+2, 0+4".into(), fine_per_class, coarse_weight };
     let coarse = |said: &Rows| {
         let among =
             |z: &[f64], label: i32| softmax(z).iter().zip(group).filter(|(_, g)| *g == group[label as usize]).map(|(p, _)| p).sum::<f64>();

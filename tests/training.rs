@@ -22,9 +22,11 @@ use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
-/// Every method's name.
+/// Every method's name, or those of the list in `WGRAD_ONLY`.
 fn methods() -> impl Iterator<Item = &'static str> {
-    METHODS.iter().map(|entry| entry.name)
+    let only = std::env::var("WGRAD_ONLY").ok();
+    let wanted = move |name: &&str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == *name));
+    METHODS.iter().map(|entry| entry.name).filter(wanted)
 }
 
 fn dataset(images: usize) -> Arc<Dataset> {
@@ -78,7 +80,7 @@ fn recipe(method: &str) -> Recipe {
         ..own
     };
     if method == "coarse_to_fine" {
-        recipe.set("groups=0+2, 1+3").unwrap();
+        recipe.set("coarse=0+2, 1+3").unwrap();
     }
     recipe
 }

@@ -18,7 +18,7 @@ use crate::tensor::random::{Purpose, Stream};
 #[serde(default, deny_unknown_fields)]
 pub struct CoarseToFineConfig {
     /// Numbers of classes with `+` between, groups with commas: `5+7+9, 0+2`. All other classes are one more group.
-    pub groups: String,
+    pub coarse: String,
     /// Images of each class whose class is known, chosen as the recipe's `labels_per_class` chooses them; of all others only the group is. (That
     /// key hides labels altogether.)
     pub fine_per_class: usize,
@@ -28,11 +28,11 @@ pub struct CoarseToFineConfig {
 
 impl Default for CoarseToFineConfig {
     fn default() -> Self {
-        Self { groups: String::new(), fine_per_class: 20, coarse_weight: 1.0 }
+        Self { coarse: String::new(), fine_per_class: 20, coarse_weight: 1.0 }
     }
 }
 
-/// The group of each of `classes`, as [`CoarseToFineConfig::groups`] lists them.
+/// The group of each of `classes`, as [`CoarseToFineConfig::coarse`] lists them.
 ///
 /// # Errors
 /// [`Error::Argument`] for a class that there is not, or twice.
@@ -41,7 +41,7 @@ pub fn groups(list: &str, classes: usize) -> Result<Vec<usize>> {
     let mut groups = vec![named.len(); classes];
     for (number, group) in named.iter().enumerate() {
         for class in group.split('+') {
-            let wrong = |what: &str| Error::argument("groups", format!("\"{}\" of \"{list}\" {what}", class.trim()));
+            let wrong = |what: &str| Error::argument("coarse", format!("\"{}\" of \"{list}\" {what}", class.trim()));
             let found = class.trim().parse().ok().and_then(|class: usize| groups.get_mut(class));
             let found = found.ok_or_else(|| wrong(&format!("is none of the classes 0 to {}", classes.saturating_sub(1))))?;
             if *found != named.len() {
@@ -95,7 +95,7 @@ impl Configured for CoarseToFine {
 
     fn new(params: &Parameters, build: Build, config: CoarseToFineConfig, setting: &Setting) -> Result<Self> {
         let (gpu, classes, labels) = (params.gpu(), setting.classes, &setting.labels);
-        let groups = groups(&config.groups, classes)?;
+        let groups = groups(&config.coarse, classes)?;
         let model = Classifier::new(params, build(params)?, classes)?;
         let same: Vec<bool> = groups.iter().flat_map(|own| groups.iter().map(move |other| own == other)).collect();
         let everything = vec![true; classes];
