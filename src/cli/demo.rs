@@ -36,7 +36,7 @@ pub(super) struct Demo {
     #[arg(long, value_name = "N", default_value_t = 6)]
     pretrain_epochs: u32,
     /// Epochs of the small network over all images
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     epochs: u32,
     /// Decides labels, initial values, order and augmentation
     #[arg(long, default_value_t = 0)]
@@ -174,12 +174,12 @@ impl Demo {
     }
 }
 
-/// The encoder that becomes the teacher: five times the student's multiply-adds.
+/// The encoder that becomes the teacher: twenty times the student's multiply-adds.
 const TEACHER: &str = "cnn_32_64_128";
 
-/// For the small network: a MobileNetV1 of an eighth of the full width.
+/// For the small network: a MobileNetV1 of an eighth of the full width, with its own first stride.
 fn small(recipe: Recipe) -> Recipe {
-    Recipe { model: "mobilenetv1_025".into(), width: 0.5, ..recipe }
+    Recipe { model: "mobilenetv1_025".into(), width: 0.5, stem_stride: 2, ..recipe }
 }
 
 impl Stage<'_> {
