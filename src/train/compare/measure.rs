@@ -183,10 +183,10 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
     let bytes = std::fs::metadata(&weights).map_err(|e| Error::io(&weights, &e))?.len();
     let teachers = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
     let labels_of = |name: &str| RunDirectory::open(Path::new(name)).ok().and_then(|(_, recipe)| labels(&recipe, None).ok());
-    let own = if (recipe.width - 1.0).abs() > 0.0 { format!(", width x {}", recipe.width) } else { String::new() };
+    let own = if (recipe.width - 1.0).abs() > 0.0 { format!(", width × {}", recipe.width) } else { String::new() };
     let measured = Measured {
         network: recipe.model.clone() + &own,
-        data: format!("{}, {height} x {width} x {channels}", train.name()),
+        data: format!("{}, {height}×{width}×{channels}", train.name()),
         accuracy,
         judged,
         test_images: test.len(),
@@ -199,7 +199,7 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         spent: directory.spent()?,
         labels: labels(&recipe, Some(&train))?,
         teachers: teachers.map(|name| (short(Path::new(name)), labels_of(name))).collect(),
-        weights: Some(recipe.weights.clone()).filter(|weights| !weights.is_empty()),
+        weights: Some(recipe.weights.as_str()).filter(|weights| !weights.is_empty()).map(origin),
     };
     Ok((measured, Timed { network: Box::new(network), images: [images(1)?, images(BATCH)?], seconds: Default::default() }))
 }
@@ -214,6 +214,13 @@ fn together(found: Vec<(Measured, Timed)>) -> Option<(Measured, Timed)> {
     let spent = first.spent.zip(seconds).map(|(spent, seconds)| Spent { seconds, ..spent });
     let accuracy = if count > 1 { mean_and_spread(&accuracies) } else { first.accuracy };
     Some((Measured { accuracy, spent, runs: count, ..first }, timed))
+}
+
+/// What weights are called: the run that they are of, or their file.
+fn origin(weights: &str) -> String {
+    let path = Path::new(weights);
+    let run = path.parent().filter(|folder| folder.join("recipe.toml").exists());
+    short(run.unwrap_or(path))
 }
 
 /// Images of the rarest class.

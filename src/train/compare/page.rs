@@ -110,6 +110,11 @@ fn plane(found: &[(String, &Measured)], name: &str, cost: fn(&Measured) -> f64) 
     svg.text("axis-name middle", (FRAME.x + FRAME.w / 2.0, FRAME.y + FRAME.h + 36.0), name);
     let places: Vec<(f64, f64)> = found.iter().map(|(_, m)| (axis.at(cost(m)), up(m.accuracy.0))).collect();
     let mut taken: Vec<Area> = places.iter().map(|(x, y)| Area { x: x - 6.0, y: y - 6.0, w: 12.0, h: 12.0 }).collect();
+    let whisker = |((_, m), (x, _)): (&(String, &Measured), &(f64, f64))| {
+        let top = up(m.accuracy.0 + m.accuracy.1);
+        Area { x: x - 2.0, y: top, w: 4.0, h: up(m.accuracy.0 - m.accuracy.1) - top }
+    };
+    taken.extend(found.iter().zip(&places).map(whisker));
     for ((name, m), (x, y)) in found.iter().zip(&places) {
         let (mean, spread) = m.accuracy;
         svg.line("spread", (*x, up(mean - spread)), (*x, up(mean + spread)));
