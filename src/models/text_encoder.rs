@@ -197,7 +197,8 @@ impl TextEncoder {
     pub fn read(&self, texts: &Tensor) -> Result<Tensor> {
         let [n, l] = self.batch(texts.shape())?;
         let row = |row: usize| texts.slice(1, row, row + 1)?.reshape(&[n, l]);
-        fuse([&row(0)?, &row(1)?], |[low, high]| low + 256.0 * high)
+        // Bytes that went through a normalisation are whole up to rounding only.
+        fuse([&row(0)?, &row(1)?], |[low, high]| low + 256.0 * high)?.cast(DType::I32)?.cast(DType::F32)
     }
 
     /// Token numbers `[N, L]` through all blocks; with `scores`, also what attention is made of.

@@ -2,7 +2,7 @@
 
 use super::strided::{missing, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -52,13 +52,17 @@ pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &S
     let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
     let (size, inner) = around(&spec.shape, axis);
     let w = width([inner].into_iter());
-    let (n, count) = (dx.elements() / w, index.elements());
+    // Walking costs a software driver more than summing; elsewhere neighbours read neighbours.
+    let most = if dy.gpu().capabilities().schedule == Schedule::Cpu { 16 } else { 1 };
+    let each = [16, 8, 4, 2].into_iter().find(|each| *each <= most && (inner / w).is_multiple_of(*each)).unwrap_or(1);
+    let (n, count) = (dx.elements() / w / each, index.elements());
     for first in (0..count.max(1)).step_by(INDICES_A_WALK) {
         let last = count.min(first + INDICES_A_WALK);
         Launch::new(dy.gpu(), &SELECT, "backward")
             .define("T", spec.dtype.to_string())
             .define("PASS", "backward")
             .define("W", w)
+            .define("EACH", each)
             .read(dy)
             .read(index)
             .write(&dx)
