@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds wgrad and runs its demo: trains a small network on the bundled images.
+# Builds wgrad and runs its demo on the bundled images: an encoder learns without labels, a teacher from a few, a small network from the teacher.
 #
 #     scripts/demo.sh [OPTIONS]      options go to `wgrad demo`; --help lists them
 #

@@ -273,6 +273,34 @@ fn epochs_may_thaw_what_earlier_ones_froze() {
     assert_eq!(last.len(), 8);
 }
 
+/// Also with what the recipe freezes for good, and from a checkpoint amid an epoch.
+#[test]
+fn layers_are_unfrozen_from_the_head_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tiny::data_called(folder.path(), "data");
+    let (model, freeze, epochs) = ("mobilenetv1_025".into(), "*.bn2.bias".into(), 4);
+    let recipe = Recipe { model, freeze, epochs, unfreeze_every: 2, batch: 32, augmentation: "none".into(), ..recipe(data) };
+    let mut whole = trainer(&recipe).unwrap();
+    let state = |trainer: &Trainer| state_dict::to_archive(&trainer.params).unwrap();
+    let first = state(&whole);
+    whole.run(None, Style::Silent, &mut |position| position.step == 6).unwrap();
+    let second = state(&whole);
+    assert_eq!(moved(&first, &second), ["classifier.bias", "classifier.weight"]);
+    whole.run(None, Style::Silent, &mut |_| false).unwrap();
+    let third = moved(&second, &state(&whole));
+    assert!(third.iter().all(|name| name.starts_with("classifier") || name.starts_with("blocks.4.1")), "{third:?}");
+    assert!(third.contains(&"blocks.4.1.conv_pw.weight".into()) && third.contains(&"blocks.4.1.bn1.running_mean".into()), "{third:?}");
+    assert!(!third.contains(&"blocks.4.1.bn2.bias".into()), "{third:?}");
+    for stop_at in [4, 8] {
+        let mut killed = trainer(&recipe).unwrap();
+        killed.run(None, Style::Silent, &mut |position| position.step == stop_at).unwrap();
+        let data = Arc::new(recipe.open(Split::Train).unwrap());
+        let mut rest = Trainer::resume(&gpu(), &killed.checkpoint().unwrap(), data).unwrap();
+        rest.run(None, Style::Silent, &mut |_| false).unwrap();
+        assert!(rest.checkpoint().unwrap() == whole.checkpoint().unwrap(), "stopped at {stop_at}");
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -144,7 +144,8 @@ fn a_linear_probe_separates_what_can_be_separated() {
 /// A recipe of a small network on the small images.
 fn recipe(method: &str) -> Recipe {
     let model = if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" };
-    Recipe { model: model.into(), batch: 16, augmentation: "grey_simclr".into(), seed: 3, ..Recipe::defaults(method) }
+    let tasks = if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into();
+    Recipe { model: model.into(), batch: 16, augmentation: "grey_simclr".into(), seed: 3, tasks, ..Recipe::defaults(method) }
 }
 
 /// Every parameter, statistic and counter.

@@ -16,12 +16,13 @@ use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
     Batch, Byol, ByolConfig, Clock, Configured, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation,
-    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, Method, Moco, MocoConfig, Setting, SimClr,
-    SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task, TeacherConfig,
+    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, Moco,
+    MocoConfig, Multitask, MultitaskConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
+    TeacherConfig,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
-use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Init, Kind, Linear, Mode, Module, Parameter, Parameters, Summary};
+use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Linear, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
 use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, Schedule, Sgd, SgdConfig};
 use wgrad::tensor::{Shape, Tensor};
@@ -33,7 +34,6 @@ const STEPS: u64 = 10;
 struct Net {
     layers: Vec<(Box<dyn Module>, BatchNorm)>,
     fc: Option<Linear>,
-    rotation: Option<Linear>,
 }
 
 impl Module for Net {
@@ -77,11 +77,7 @@ impl Net {
             layers.push((Box::new(Conv2d::new(&pw, "conv", inputs, outputs, config).unwrap()), norm(&pw, outputs)));
         }
         let has = |head: &str| heads.contains(&head);
-        Net {
-            layers,
-            fc: has("fc").then(|| Linear::new(params, "fc", 64, 10).unwrap()),
-            rotation: has("rotation").then(|| Linear::new(params, "rotation", 64, 4).unwrap()),
-        }
+        Net { layers, fc: has("fc").then(|| Linear::new(params, "fc", 64, 10).unwrap()) }
     }
 
     fn maps(&self, x: &Tensor, mode: Mode) -> Tensor {
@@ -350,37 +346,24 @@ fn feature_distillation(run: &Run) -> Vec<String> {
 
 fn multitask(run: &Run) -> Vec<String> {
     let params = Parameters::new(&run.gpu, 0);
-    let net = Net::new(&params, &["fc", "rotation"]);
-    let log_var = params.parameter("log_var", [2], Kind::Other, Init::ZEROS).unwrap();
+    let rotations: Vec<i32> = (0..STEPS).flat_map(|s| integers(&format!("{}rotation.{s}", run.prefix), BATCH, 4)).collect();
+    let task = Task { name: "rotation".into(), classes: vec![String::new(); 4], labels: rotations.into() };
+    let setting = Setting { classes: 10, image: [16, 16, 3], tasks: vec![task], ..Default::default() };
+    let method = Multitask::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), MultitaskConfig::default(), &setting).unwrap();
     fill(&params, "");
-    log_var.plain().unwrap().write(&[0.0f32; 2]).unwrap();
-    let loss = |s| {
-        let f = net.features(&run.images(s, 0), Mode::Train);
-        let heads = [(&net.fc, "labels", 10), (&net.rotation, "rotation", 4)];
-        let parts = heads.map(|(head, name, below)| {
-            let logits = head.as_ref().unwrap().forward(&f, Mode::Train).unwrap();
-            logits.cross_entropy(&run.labels(s, name, below), 0.0).unwrap().reshape(&[1]).unwrap()
-        });
-        let parts = Tensor::concat(&[&parts[0], &parts[1]], 0).unwrap();
-        let v = log_var.tensor(Mode::Train).unwrap();
-        v.neg().unwrap().exp().unwrap().mul(&parts).unwrap().add(&v).unwrap().sum(&[0], false).unwrap()
+    params.get("log_var").unwrap().plain().unwrap().write(&[0.0f32; 2]).unwrap();
+    let loss = |s: u64| {
+        let places: Vec<i32> = (s as i32 * BATCH as i32..).take(BATCH).collect();
+        let (views, labels) = (vec![run.images(s, 0)], run.labels(s, "labels", 10));
+        let indices = Tensor::from_slice(&run.gpu, &places, [BATCH]).unwrap();
+        method.loss(&Batch { views, labels, indices, epoch: 0.into() }).unwrap().loss
     };
     run.simple(&params, loss, |_| {})
 }
 
 fn mean_teacher(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
-    let average = Ema::new(&params).unwrap();
-    let teacher = Net::new(average.parameters(), &["fc"]);
-    let loss = |s| {
-        let logits = net.logits(&run.images(s, 0), Mode::Train);
-        let soft = teacher.logits(&run.images(s, 1), Mode::Train).softmax(-1, 1.0).unwrap();
-        let hard = integers(&format!("{}labels.{s}", run.prefix), BATCH, 10);
-        let labels = Tensor::from_slice(&run.gpu, &hard[..4], [4]).unwrap();
-        let labelled = logits.slice(0, 0, 4).unwrap().cross_entropy(&labels, 0.0).unwrap();
-        labelled.add(&logits.softmax(-1, 1.0).unwrap().mse_loss(&soft).unwrap()).unwrap()
-    };
-    run.simple(&params, loss, |_| average.update(run.hp("ema")).unwrap())
+    let config = MeanTeacherConfig { consistency: 1.0, ramp_up: 0.0, teacher: run.teacher() };
+    run.told::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }, |_, _| {})
 }
 
 #[test]

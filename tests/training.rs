@@ -22,9 +22,11 @@ use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
-/// Every method's name.
+/// Every method's name, or those of the list in `WGRAD_ONLY`.
 fn methods() -> impl Iterator<Item = &'static str> {
-    METHODS.iter().map(|entry| entry.name)
+    let only = std::env::var("WGRAD_ONLY").ok();
+    let wanted = move |name: &&str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == *name));
+    METHODS.iter().map(|entry| entry.name).filter(wanted)
 }
 
 fn dataset(images: usize) -> Arc<Dataset> {
@@ -54,12 +56,13 @@ fn reads(method: &str) -> bool {
 
 /// 6 steps an epoch of `data_of(method, 100)`.
 fn recipe(method: &str) -> Recipe {
+    let own = Recipe::defaults(method);
     let model = match method {
         "mae" => "vit_mini_patch4_28",
         _ if reads(method) => "bert_l2_h16_v64",
         _ => "cnn_16_32_64",
     };
-    Recipe {
+    let mut recipe = Recipe {
         model: model.into(),
         batch: 16,
         epochs: 3,
@@ -67,11 +70,19 @@ fn recipe(method: &str) -> Recipe {
         augmentation: if reads(method) { "none" } else { "grey_simclr" }.into(),
         learning_rate: 0.1,
         checkpoint_every: 4,
+        tasks: if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into(),
         // Every part of the state takes part in one of the methods.
         ema: if method == "supervised" { 0.9 } else { 0.0 },
         optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),
-        ..Recipe::defaults(method)
+        // Of 25 images a class.
+        labels_per_class: own.labels_per_class.min(5),
+        labelled_batch: own.labelled_batch.min(4),
+        ..own
+    };
+    if method == "coarse_to_fine" {
+        recipe.set("coarse=0+2, 1+3").unwrap();
     }
+    recipe
 }
 
 /// A run with the teachers that its method needs.

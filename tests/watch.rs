@@ -2,11 +2,14 @@
 //! healthy run does.
 
 mod common;
+#[path = "common/teachers.rs"]
+mod teachers;
 
 use std::fs;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
+use teachers::teachers;
 use wgrad::data::{Dataset, Split};
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
@@ -176,7 +179,8 @@ fn watched(method: &str, settings: &[&str]) -> Watched {
     settings.iter().for_each(|setting| recipe.set(setting).unwrap());
     let (gpu, folder) = (common::gpu(), tempfile::tempdir().unwrap());
     let run = RunDirectory::create(&folder.path().join("run"), &recipe, &gpu).unwrap();
-    let mut trainer = Trainer::new(&gpu, recipe, fashion()).unwrap();
+    let experts = teachers(&gpu, &recipe, &fashion());
+    let mut trainer = Trainer::taught(&gpu, recipe, fashion(), experts).unwrap();
     let result = trainer.run(Some(&run), Style::Silent, &mut |_| false);
     let lines = lines(&run);
     println!("{method} {settings:?}: {:?}", lines.iter().rev().find(|line| line["kind"] == "step"));

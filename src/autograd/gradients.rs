@@ -81,6 +81,55 @@ impl Gradients {
         Ok(())
     }
 
+    /// The inner products `[K, K]` of the gradients that `parts`, of K losses, have of `over`, which count as one vector a loss. What is not watched
+    /// or has no gradient in one of them is passed over; the sums are in the order of `over`, so that they repeat.
+    ///
+    /// # Errors
+    /// [`Error::Autograd`] where nothing is left; out of memory.
+    pub fn products(parts: &[Gradients], over: &[Tensor]) -> Result<Tensor> {
+        let of = |watched: &Tensor| {
+            let rows: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(watched)).collect();
+            let rows = rows.unwrap_or_default().into_iter().map(|g| g.reshape(&[1, g.elements()])).collect::<Result<Vec<_>>>()?;
+            let all = if rows.is_empty() { None } else { Some(Tensor::concat(&rows.iter().collect::<Vec<_>>(), 0)?) };
+            all.map(|g| g.matmul_nt(&g)).transpose()
+        };
+        let sum = over.iter().try_fold(None, |sum: Option<Tensor>, watched| {
+            Ok(match (sum, of(watched)?) {
+                (Some(sum), Some(more)) => Some(sum.add(&more)?),
+                (sum, more) => sum.or(more),
+            })
+        })?;
+        sum.ok_or_else(|| Error::autograd("products", "the losses have no gradients in common: what they share is frozen"))
+    }
+
+    /// The gradients that `parts`, of K losses, have of `over`, times `weights` `[K]`, and added; those of everything else are added as they are.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where weights are not as many; out of memory.
+    pub fn weighted(parts: &[Gradients], weights: &Tensor, over: &[Tensor]) -> Result<Self> {
+        let shared: Vec<usize> = over.iter().filter_map(leaf_key).collect();
+        let mut total = Self::default();
+        for (part, at) in parts.iter().zip(0..) {
+            let weight = weights.slice(0, at, at + 1)?;
+            let mut part = part.clone();
+            for key in &shared {
+                let Some((_, gradient)) = part.by_leaf.get_mut(key) else { continue };
+                *gradient = times(gradient, &weight)?;
+            }
+            total.accumulate(&part)?;
+        }
+        Ok(total)
+    }
+
+    /// Multiplies every gradient by `factor`, one number on the device.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more than one number; out of memory.
+    pub fn scale_by(&mut self, factor: &Tensor) -> Result<()> {
+        let factor = factor.reshape(&[1])?;
+        self.map(|gradient| times(gradient, &factor))
+    }
+
     /// Multiplies every gradient by `factor`: 1 / micro-batches, or 1 / loss scale.
     ///
     /// # Errors
@@ -98,6 +147,11 @@ pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     combine(a, b, 1.0, 1.0)
 }
 
+/// A gradient times `factor` `[1]`.
+fn times(gradient: &Tensor, factor: &Tensor) -> Result<Tensor> {
+    Ok(gradient.reshape(&[gradient.elements()])?.mul(factor)?.reshape(gradient.shape())?.detach())
+}
+
 fn combine(a: &Tensor, b: &Tensor, alpha: f32, beta: f32) -> Result<Tensor> {
     if a.shape() != b.shape() || a.dtype() != b.dtype() {
         return Err(Error::autograd("accumulate", format!("gradients of {} and {} cannot be added", a.spec(), b.spec())));
@@ -113,4 +167,36 @@ fn combine(a: &Tensor, b: &Tensor, alpha: f32, beta: f32) -> Result<Tensor> {
         write_rows(&[&y], &part, n, write)?;
     }
     Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::gpu::Gpu;
+
+    #[test]
+    fn gradients_are_multiplied_and_mixed_on_the_device() {
+        let gpu = Gpu::new().unwrap();
+        let watched = |values: &[f32]| Tensor::from_slice(&gpu, values, [values.len()]).unwrap().watch();
+        let (a, b, own) = (watched(&[1.0, -2.0, 3.0]), watched(&[0.5]), watched(&[4.0, 5.0]));
+        let half = |x: &Tensor| x.square().unwrap().sum(&[0], false).unwrap().mul_scalar(0.5).unwrap();
+        // Gradients (a, b, own) and (-1, -1, -1; 2 b).
+        let first = half(&a).add(&half(&b)).unwrap().add(&half(&own)).unwrap();
+        let second = half(&b).mul_scalar(2.0).unwrap().sub(&a.sum(&[0], false).unwrap()).unwrap();
+        let mut parts = [first, second].map(|loss| loss.backward().unwrap());
+        let over = [a.clone(), b.clone(), own.clone(), watched(&[1.0])];
+        let products = Gradients::products(&parts, &over).unwrap();
+        assert_eq!(products.to_vec::<f32>().unwrap(), [14.25, -1.5, -1.5, 4.0]);
+        assert!(Gradients::products(&parts, &over[2..]).unwrap_err().to_string().contains("in common"));
+        let weights = Tensor::from_slice(&gpu, &[2.0f32, 10.0], [2]).unwrap();
+        let mixed = Gradients::weighted(&parts, &weights, &over[..2]).unwrap();
+        let values = |gradients: &Gradients, x: &Tensor| gradients.get(x).unwrap().to_vec::<f32>().unwrap();
+        assert_eq!(values(&mixed, &a), [-8.0, -14.0, -4.0]);
+        assert_eq!((values(&mixed, &b), values(&mixed, &own)), (vec![11.0], vec![4.0, 5.0]));
+        let [first, _] = &mut parts;
+        first.scale_by(&weights.slice(0, 0, 1).unwrap()).unwrap();
+        assert_eq!(values(first, &own), [8.0, 10.0]);
+        assert!(first.scale_by(&weights).is_err());
+    }
 }

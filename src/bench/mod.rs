@@ -18,7 +18,7 @@ mod roofline;
 pub mod run;
 mod sampled;
 pub mod statistics;
-mod svg;
+pub(crate) mod svg;
 pub mod sweep;
 pub mod tune;
 pub mod user;

@@ -1,29 +1,29 @@
-//! `wgrad demo`: from nothing to a table in minutes, on real photographs of clothes.
+//! `wgrad demo`: from images without labels to a small network and a table in minutes, on real photographs of clothes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::compare::text;
 use super::device;
 use super::output::say;
 use super::probe::table as probe_table;
-use super::table::Table;
 use super::train::{INTERRUPTED, stop_on_interrupt};
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::train::evaluate::evaluate;
-use crate::train::probe::{ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
+use crate::train::compare::{Subject, measure};
+use crate::train::probe::{ProbeOptions, Subject as Probed, probe};
 use crate::train::progress::Style;
 use crate::train::run::environment;
 use crate::train::{Recipe, RunDirectory, Trainer};
 
-/// Pre-train an encoder without labels, probe it, train a MobileNet with labels, and show what came of it
+/// Pre-train without labels, probe, teach with a few labels, distil into a small MobileNet on images without labels, and compare
 #[derive(clap::Args)]
 pub(super) struct Demo {
     /// Where everything is kept; an earlier demo there is replaced
@@ -35,10 +35,10 @@ pub(super) struct Demo {
     /// Epochs of pre-training
     #[arg(long, value_name = "N", default_value_t = 6)]
     pretrain_epochs: u32,
-    /// Epochs of the MobileNet
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    /// Epochs of the small network over all images
+    #[arg(long, value_name = "N", default_value_t = 10)]
     epochs: u32,
-    /// Decides initial values, order and augmentation
+    /// Decides labels, initial values, order and augmentation
     #[arg(long, default_value_t = 0)]
     seed: u32,
     /// Print the figures as JSON
@@ -46,22 +46,27 @@ pub(super) struct Demo {
     json: bool,
 }
 
-/// Labels of each class that the probe is given.
+/// Labels of each class that anything here is given.
 const LABELS: usize = 20;
+/// Images of a step that learns from these labels, and from all images.
+const FEW: usize = 50;
+const MANY: usize = 64;
 
-/// One trained network of the demo.
-struct Trained {
-    trainer: Trainer,
-    seconds: f64,
+/// What every part of the demo works with.
+struct Stage<'a> {
+    demo: &'a Demo,
+    gpu: Gpu,
+    train: Arc<Dataset>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Demo {
     pub(super) fn run(self) -> Result<ExitCode> {
-        Ok(if self.all()? { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+        Ok(if self.all()?.is_some() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
     }
 
-    /// False where it was interrupted.
-    fn all(&self) -> Result<bool> {
+    /// `None` where it was interrupted.
+    fn all(&self) -> Result<Option<()>> {
         let begun = Instant::now();
         let gpu = device::open()?;
         let train = Arc::new(open(&self.data, Split::Train)?);
@@ -73,146 +78,121 @@ impl Demo {
             }
             std::fs::remove_dir_all(&self.out).map_err(|e| Error::io(&self.out, &e))?;
         }
-        eprintln!(
-            "{} ({}), {} training and {} test images of {} classes",
-            gpu.capabilities().name,
-            gpu.capabilities().backend,
-            train.len(),
-            test.len(),
-            train.classes()
-        );
+        let caps = gpu.capabilities();
+        let (images, classes) = (train.len(), train.classes());
+        eprintln!("{} ({}), {images} training and {} test images of {classes} classes", caps.name, caps.backend, test.len());
+        let stage = Stage { demo: self, gpu: gpu.clone(), train: train.clone(), stop: stop_on_interrupt()? };
 
-        let stop = stop_on_interrupt()?;
-
-        eprintln!("\n1. SimCLR: an encoder learns from images without labels");
-        let recipe = Recipe { data: self.data.clone(), epochs: self.pretrain_epochs, seed: self.seed, ..Recipe::defaults("simclr") };
-        let Some(simclr) = self.train(&gpu, "simclr", recipe, &train, &stop)? else { return Ok(false) };
+        eprintln!("\n1. SimCLR: an encoder learns from {images} images without labels");
+        let Some(simclr) = stage.train("simclr", self.pretraining(images))? else { return Ok(None) };
 
         let options = ProbeOptions { labels: vec![LABELS], seed: self.seed, ..Default::default() };
-        eprintln!("\n2. Probe: {LABELS} labels a class on its features, {} draws", options.draws);
-        let probe_begun = Instant::now();
-        let Trainer { method, params, recipe, .. } = &simclr.trainer;
-        let subject = Subject { encoder: method.encoder(), params, recipe, train: &train, test: &test };
+        eprintln!("\n2. Probe: what {LABELS} labels a class make of its features, {} draws", options.draws);
+        let Trainer { method, params, recipe, .. } = &simclr;
+        let subject = Probed { encoder: method.encoder(), params, recipe, train: &train, test: &test };
         let probed = probe(&gpu, &subject, &options, &mut |_| ())?;
-        let probe_seconds = probe_begun.elapsed().as_secs_f64();
         eprint!("{}", probe_table(&probed));
 
-        eprintln!("\n3. A MobileNetV1 (width 0.25) and, as the baseline, a linear classifier on pixels learn with labels");
-        let recipe = Recipe { data: self.data.clone(), epochs: self.epochs, seed: self.seed, ..Recipe::default() };
-        let Some(mobilenet) = self.train(&gpu, "mobilenetv1", recipe.clone(), &train, &stop)? else { return Ok(false) };
-        // A strong baseline: the best of a small search over rate, epochs and decay.
-        let mut pixels = Recipe {
-            model: "pixels".into(),
-            batch: 128,
-            epochs: 20,
-            learning_rate: 0.05,
-            weight_decay: 5e-3,
-            augmentation: "none".into(),
-            ..recipe
-        };
-        pixels.set("label_smoothing=0")?;
-        let Some(linear) = self.train(&gpu, "pixels", pixels, &train, &stop)? else { return Ok(false) };
-        let mobilenet_accuracy = accuracy(&gpu, &mobilenet, &train, &test)?;
-        let linear_accuracy = accuracy(&gpu, &linear, &train, &test)?;
+        eprintln!("\n3. The teacher: the whole encoder is trained on, with a classifier, by {LABELS} labels a class");
+        let Some(_) = stage.train("teacher", self.teaching())? else { return Ok(None) };
 
-        let results = Results {
-            simclr,
-            probed,
-            probe_seconds,
-            mobilenet,
-            mobilenet_accuracy,
-            linear,
-            linear_accuracy,
-            seconds: begun.elapsed().as_secs_f64(),
-        };
-        let summary = results.to_json(&gpu);
+        eprintln!("\n4. The student: a small MobileNet learns what the teacher says of all images, of which {LABELS} a class have labels");
+        let Some(_) = stage.train("student", self.distilling()?)? else { return Ok(None) };
+
+        eprintln!(
+            "\n5. To compare with: the same MobileNet, in as many steps, and a linear classifier on pixels, both by these labels alone"
+        );
+        let steps = self.epochs as usize * (images / MANY).max(1);
+        let Some(_) = stage.train("labels-alone", self.alone(steps.div_ceil((LABELS * classes / FEW).max(1))))? else { return Ok(None) };
+        let Some(_) = stage.train("pixels", self.pixels()?)? else { return Ok(None) };
+
+        eprintln!("\n6. Side by side");
+        let columns = [
+            ("SimCLR and a linear probe", "simclr"),
+            ("teacher: fine-tuned", "teacher"),
+            ("student: distilled", "student"),
+            ("labels alone", "labels-alone"),
+            ("linear on pixels", "pixels"),
+        ];
+        let subjects = columns.into_iter().map(|(name, run)| Subject::of_runs(name, vec![self.out.join(run)]));
+        let comparison = measure(&gpu, subjects.collect::<Result<_>>()?, None, &mut |_| ())?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let report = self.out.join("report.html");
+        let title = format!("wgrad demo: {images} images, {LABELS} labels a class");
+        write_atomically(&report, comparison.html(Some(&title)).as_bytes())?;
+        let summary = json!({
+            "environment": environment(&gpu), "seconds": seconds, "probe": probed.to_json(), "comparison": comparison.to_json(),
+        });
         write_atomically(&self.out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
         if self.json {
             say(format!("{summary:#}"))?;
         } else {
-            say(format!("\n{}", results.table()))?;
-            say(format!("{:.0} s in all; everything is in {}", results.seconds, self.out.display()))?;
+            say(format!("\n{}", text(&comparison)))?;
+            say(format!("{seconds:.0} s in all; everything is in {}, the same with pictures in {}", self.out.display(), report.display()))?;
         }
-        Ok(true)
+        Ok(Some(()))
     }
 
+    /// What all parts begin with.
+    fn recipe(&self, method: &str) -> Recipe {
+        Recipe { data: self.data.clone(), seed: self.seed, ..Recipe::defaults(method) }
+    }
+
+    fn pretraining(&self, images: usize) -> Recipe {
+        let recipe = self.recipe("simclr");
+        Recipe { model: TEACHER.into(), epochs: self.pretrain_epochs, batch: recipe.batch.min(images), ..recipe }
+    }
+
+    /// By few labels, which are shown in many ways.
+    fn few(&self) -> Recipe {
+        Recipe { per_class: LABELS, batch: FEW, augmentation: "supervised".into(), ..self.recipe("supervised") }
+    }
+
+    fn teaching(&self) -> Recipe {
+        let weights = self.out.join("simclr").join("weights.safetensors").display().to_string();
+        Recipe { model: TEACHER.into(), weights, normalize: "data".into(), epochs: 80, ..self.few() }
+    }
+
+    fn distilling(&self) -> Result<Recipe> {
+        let recipe = self.recipe("distillation");
+        let (teachers, augmentation) = (self.out.join("teacher").display().to_string(), "supervised".into());
+        let Recipe { learning_rate, optimizer, schedule, .. } = self.recipe("supervised");
+        let rates = Recipe { learning_rate, optimizer, schedule, ..recipe };
+        Ok(small(Recipe { teachers, labels_per_class: LABELS, augmentation, batch: MANY, epochs: self.epochs, ..rates }))
+    }
+
+    fn alone(&self, epochs: usize) -> Recipe {
+        small(Recipe { epochs: epochs as u32, ..self.few() })
+    }
+
+    fn pixels(&self) -> Result<Recipe> {
+        let (model, augmentation) = ("pixels".into(), "none".into());
+        // 7,850 values by 200 labels: it takes a strong decay.
+        let mut pixels = Recipe { model, augmentation, epochs: 100, learning_rate: 0.02, weight_decay: 0.05, ..self.few() };
+        pixels.set("label_smoothing=0")?;
+        Ok(pixels)
+    }
+}
+
+/// The encoder that becomes the teacher: twenty times the student's multiply-adds.
+const TEACHER: &str = "cnn_32_64_128";
+
+/// For the small network: a MobileNetV1 of an eighth of the full width, with its own first stride.
+fn small(recipe: Recipe) -> Recipe {
+    Recipe { model: "mobilenetv1_025".into(), width: 0.5, stem_stride: 2, ..recipe }
+}
+
+impl Stage<'_> {
     /// Trains one network; `None` where it was interrupted.
-    fn train(&self, gpu: &Gpu, name: &str, recipe: Recipe, data: &Arc<Dataset>, stop: &AtomicBool) -> Result<Option<Trained>> {
-        let path = self.directory(name);
-        let mut trainer = Trainer::new(gpu, recipe, data.clone())?;
-        let run = RunDirectory::create(&path, &trainer.recipe, gpu)?;
-        let outcome = trainer.run(Some(&run), Style::Auto, &mut |_| stop.load(Ordering::Relaxed))?;
+    fn train(&self, name: &str, recipe: Recipe) -> Result<Option<Trainer>> {
+        let path = self.demo.out.join(name);
+        let mut trainer = Trainer::new(&self.gpu, recipe, self.train.clone())?;
+        let run = RunDirectory::create(&path, &trainer.recipe, &self.gpu)?;
+        let outcome = trainer.run(Some(&run), Style::Auto, &mut |_| self.stop.load(Ordering::Relaxed))?;
         if !outcome.finished {
             eprintln!("stopped; `wgrad train {} --resume --out {}` finishes this part alone", trainer.recipe.method, path.display());
             return Ok(None);
         }
-        Ok(Some(Trained { trainer, seconds: outcome.seconds }))
-    }
-
-    fn directory(&self, name: &str) -> PathBuf {
-        Path::new(&self.out).join(name)
-    }
-}
-
-/// The share of test images that a trained classifier gets right.
-fn accuracy(gpu: &Gpu, trained: &Trained, train: &Dataset, test: &Arc<Dataset>) -> Result<f64> {
-    let preprocessing = trained.trainer.recipe.preprocessing("none", 0, train)?;
-    Ok(evaluate(gpu, trained.trainer.method.network(), test, &preprocessing)?.accuracy())
-}
-
-/// Everything that the closing table shows.
-struct Results {
-    simclr: Trained,
-    probed: Report,
-    probe_seconds: f64,
-    mobilenet: Trained,
-    mobilenet_accuracy: f64,
-    linear: Trained,
-    linear_accuracy: f64,
-    seconds: f64,
-}
-
-impl Results {
-    fn table(&self) -> Table {
-        let percent = |v: f64| format!("{:.1} %", 100.0 * v);
-        let mut table = Table::new(&["what", "labels", "test accuracy", "parameters", "training seconds"]);
-        for source in Source::ALL {
-            let (mean, spread) = mean_and_spread(self.probed.draws(Protocol::Linear, Some(LABELS), source).unwrap_or_default());
-            let cost = |text: String| if source == Source::Trained { text } else { "-".to_string() };
-            table.row(&[
-                format!("probe of {source}"),
-                format!("{LABELS} a class"),
-                format!("{} +- {:.1}", percent(mean), 100.0 * spread),
-                cost(self.simclr.trainer.params.count().to_string()),
-                cost(format!("{:.0}", self.simclr.seconds)),
-            ]);
-        }
-        let classifiers = [
-            ("MobileNetV1, width 0.25", &self.mobilenet, self.mobilenet_accuracy),
-            ("linear classifier on pixels", &self.linear, self.linear_accuracy),
-        ];
-        for (name, trained, accuracy) in classifiers {
-            table.row(&[
-                name.into(),
-                "all".into(),
-                percent(accuracy),
-                trained.trainer.params.count().to_string(),
-                format!("{:.0}", trained.seconds),
-            ]);
-        }
-        table
-    }
-
-    fn to_json(&self, gpu: &Gpu) -> Value {
-        let classifier = |trained: &Trained, accuracy: f64| json!({ "accuracy": accuracy, "parameters": trained.trainer.params.count(), "seconds": trained.seconds });
-        json!({
-            "environment": environment(gpu),
-            "seconds": self.seconds,
-            "simclr": { "parameters": self.simclr.trainer.params.count(), "seconds": self.simclr.seconds, "epochs": self.simclr.trainer.recipe.epochs },
-            "probe": self.probed.to_json(),
-            "probe_seconds": self.probe_seconds,
-            "mobilenet": classifier(&self.mobilenet, self.mobilenet_accuracy),
-            "linear_on_pixels": classifier(&self.linear, self.linear_accuracy),
-        })
+        Ok(Some(trainer))
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classifier;
+mod compare;
 mod data;
 mod demo;
 mod device;
@@ -9,6 +10,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod info;
+mod methods;
 mod models;
 mod ops;
 mod output;
@@ -52,6 +54,7 @@ pub struct Arguments {
 enum Command {
     Info(info::Info),
     Models(models::Models),
+    Methods(methods::Methods),
     Data(data::Data),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
@@ -62,6 +65,7 @@ enum Command {
     Embed(embed::Embed),
     Eval(eval::Eval),
     Predict(predict::Predict),
+    Compare(compare::Compare),
     Demo(demo::Demo),
     Tune(tune::Tune),
 }
@@ -75,6 +79,7 @@ impl Arguments {
         match self.command {
             Command::Info(command) => command.run(),
             Command::Models(command) => command.run(),
+            Command::Methods(command) => command.run(),
             Command::Data(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
@@ -85,6 +90,7 @@ impl Arguments {
             Command::Embed(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Tune(command) => command.run(),
         }

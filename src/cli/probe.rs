@@ -9,10 +9,10 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Split, view_names};
-use crate::error::Result;
-use crate::train::Finished;
+use crate::data::{Dataset, Split, view_names};
+use crate::error::{Error, Result};
 use crate::train::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
+use crate::train::{Finished, Recipe};
 
 /// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw
 /// pixels (docs/evaluation.md)
@@ -24,6 +24,12 @@ pub(super) struct Probe {
     /// The run's data set where it is not where the run found it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Probe on another data set than the run's, images of the same colours; they are normalised as the run's are
+    #[arg(long, value_name = "DIR")]
+    on: Option<PathBuf>,
+    /// Probe on these classes, as the recipe key `classes` says (`6+7, 8`; `*` for all): those that the run has not seen
+    #[arg(long, value_name = "LIST")]
+    classes: Option<String>,
     /// Labelled images of each class, with commas between; `all` for all that there are
     #[arg(long, value_name = "N,..", default_value = "10,20", value_delimiter = ',', value_parser = labels)]
     labels: Vec<usize>,
@@ -62,7 +68,7 @@ impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
         let loaded = Finished::open(&gpu, &self.run, self.data.as_ref())?;
-        let test = Arc::new(loaded.recipe.open(Split::Test)?);
+        let (train, test) = self.images(&loaded)?;
         let first = view_names(&loaded.recipe.augmentation, 1)?.first().copied().unwrap_or("none");
         let options = ProbeOptions {
             labels: self.labels,
@@ -74,7 +80,7 @@ impl Probe {
             finetune: self.finetune,
         };
         let encoder = loaded.network.backbone();
-        let subject = Subject { encoder, params: &loaded.params, recipe: &loaded.recipe, train: &loaded.train, test: &test };
+        let subject = Subject { encoder, params: &loaded.params, recipe: &loaded.recipe, train: &train, test: &test };
         let found = probe(&gpu, &subject, &options, &mut |row| {
             // The only one that is worth waiting for.
             if row.protocol == Protocol::Finetune {
@@ -96,6 +102,18 @@ impl Probe {
             say(notes(&found, &options))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The images that labels are drawn from, and those that are judged on.
+    fn images(&self, loaded: &Finished) -> Result<(Arc<Dataset>, Arc<Dataset>)> {
+        if self.on.is_none() && self.classes.is_none() {
+            return Ok((loaded.train.clone(), Arc::new(loaded.recipe.open(Split::Test)?)));
+        }
+        let (data, classes) = (self.on.clone().unwrap_or_else(|| loaded.recipe.data.clone()), self.classes.as_deref().unwrap_or("*"));
+        let classes = if classes == "*" { String::new() } else { classes.into() };
+        let other = Recipe { data, classes, ..loaded.recipe.clone() };
+        let open = |split| Ok::<_, Error>(Arc::new(other.open(split)?.normalized_as(&loaded.train)));
+        Ok((open(Split::Train)?, open(Split::Test)?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Labelled images in memory.
 
+use super::tasks::Task;
 use crate::error::{Error, Result};
 use crate::ops::loss::HIDDEN;
 use crate::tensor::random::{Purpose, Stream};
@@ -23,7 +24,7 @@ impl std::fmt::Display for Split {
 }
 
 /// Labelled images of one size: at least one image, and every label has a class ([`Dataset::new`] checks that) or is [hidden](Self::hide).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
     height: usize,
@@ -32,6 +33,9 @@ pub struct Dataset {
     pixels: Vec<u8>,
     labels: Vec<i32>,
     class_names: Vec<String>,
+    tasks: Vec<Task>,
+    /// Takes the place of its own.
+    statistics: Option<ChannelStatistics>,
 }
 
 /// Mean and standard deviation of each channel, of pixels scaled to 0..1.
@@ -76,7 +80,7 @@ impl Dataset {
         if let Some((index, label)) = labels.iter().enumerate().find(|(_, label)| !has_class(label)) {
             return wrong(format!("expected labels of 0 to {} for {classes} classes, found {label} at image {index}", classes as i64 - 1));
         }
-        Ok(Self { name, height, width, channels, pixels, labels, class_names })
+        Ok(Self { name, height, width, channels, pixels, labels, class_names, tasks: Vec::new(), statistics: None })
     }
 
     /// What the data set is called in messages and reports.
@@ -146,6 +150,16 @@ impl Dataset {
         self.labels.get(index).copied()
     }
 
+    /// What is known of the images beyond their class, by the file beside them.
+    pub(super) fn own_tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// The same images, of which `tasks` are known, too; each has a label for every image.
+    pub(super) fn with_tasks(self, tasks: Vec<Task>) -> Self {
+        Self { tasks, ..self }
+    }
+
     /// Whether every label is known.
     pub fn is_labelled(&self) -> bool {
         !self.labels.contains(&HIDDEN)
@@ -198,7 +212,9 @@ impl Dataset {
             return Err(Error::data(self.name.clone(), "expected at least one image, found none"));
         }
         let (name, class_names) = (self.name.clone(), self.class_names.clone());
-        Ok(Self { name, height: self.height, width: self.width, channels: self.channels, pixels, labels, class_names })
+        let tasks = self.tasks.iter().map(|task| task.pick(indices)).collect();
+        let (height, width, channels) = (self.height, self.width, self.channels);
+        Ok(Self { name, height, width, channels, pixels, labels, class_names, tasks, statistics: self.statistics.clone() })
     }
 
     /// The indices of `per_class` random images of every class, and those of all others, both ascending.
@@ -249,8 +265,17 @@ impl Dataset {
         Ok((self.subset(&first)?, self.subset(&rest)?))
     }
 
-    /// Mean and standard deviation of each channel over all images, in exact integer sums.
+    /// The same images, to be normalised by the statistics of `other`: for a network that has learnt from those.
+    #[must_use]
+    pub fn normalized_as(self, other: &Self) -> Self {
+        Self { statistics: Some(other.statistics()), ..self }
+    }
+
+    /// Mean and standard deviation of each channel over all images, in exact integer sums, or what [`Self::normalized_as`] says.
     pub fn statistics(&self) -> ChannelStatistics {
+        if let Some(statistics) = &self.statistics {
+            return statistics.clone();
+        }
         let mut sums = vec![(0u64, 0u64); self.channels];
         for pixel in self.pixels.chunks_exact(self.channels) {
             for ((sum, squares), &value) in sums.iter_mut().zip(pixel) {
@@ -349,5 +374,9 @@ pub(super) mod tests {
         let ChannelStatistics { mean, std } = dataset.statistics();
         assert_eq!(mean, [0.5, 1.0, 7.0 / 255.0]);
         assert_eq!(std, [0.5, 1.0, 1.0]);
+        let other = small(5);
+        let part = other.clone().normalized_as(&dataset).subset(&[1]).unwrap();
+        assert_eq!(part.statistics(), dataset.statistics());
+        assert_ne!(other.statistics(), dataset.statistics());
     }
 }

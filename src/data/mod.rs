@@ -18,6 +18,7 @@
 //! | `text` | questions with classes, as images of token numbers |
 //! | `wordpiece` | texts as numbers of a vocabulary's pieces |
 //! | `classes` | other classes for its images: some, several as one, wrong ones |
+//! | `tasks` | what else is known of them: more labels |
 //! | `labels` | what classes are called |
 //! | `canvas` | pictures to look at: heat maps, contact sheets, points |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
@@ -38,6 +39,7 @@ mod picture;
 mod presets;
 mod resample;
 mod stream;
+mod tasks;
 mod text;
 mod views;
 mod wordpiece;
@@ -54,6 +56,7 @@ pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
+pub use tasks::Task;
 pub use text::{read_text_folder, text_image};
 pub use views::view_names;
 pub use wordpiece::WordPiece;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::dataset::{Dataset, Split};
 use super::folder::{self, read_image_split};
 use super::picture::ImageOptions;
+use super::tasks::read_tasks;
 use super::{cifar, idx, text};
 use crate::error::{Error, Result};
 
@@ -17,7 +18,8 @@ pub fn open(path: &Path, split: Split) -> Result<Dataset> {
     open_with(path, split, ImageOptions::default())
 }
 
-/// As [`open`], with the size and colour of images that come in many sizes. The other formats have a size of their own.
+/// As [`open`], with the size and colour of images that come in many sizes. The other formats have a size of their own. `train_tasks.csv` and
+/// `test_tasks.csv` in the folder are what else is known of the images: see [`Dataset::tasks`].
 ///
 /// # Errors
 /// As [`open`].
@@ -27,7 +29,7 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
         let message = "expected the folder of a data set, found a file";
         return Err(Error::data(path.display().to_string(), message));
     }
-    if idx::recognise(path) {
+    let dataset = if idx::recognise(path) {
         idx::read_idx_folder(path, split)
     } else if cifar::recognise_cifar10(path) {
         cifar::read_cifar10(path, split)
@@ -48,7 +50,9 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
              and PNG or JPEG images in a folder for each class (<class>/*.png, \
              or train/<class>/*.png and test/<class>/*.png)",
         ))
-    }
+    }?;
+    let tasks = read_tasks(path, split, dataset.len())?;
+    Ok(dataset.with_tasks(tasks))
 }
 
 #[cfg(test)]

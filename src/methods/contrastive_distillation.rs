@@ -98,9 +98,8 @@ impl Method for ContrastiveDistillation {
         let contrast = embedding.info_nce_queue(&wanted, &self.queue, self.config.temperature)?;
         let hard = hard(&logits, &batch.labels)?;
         let loss = hard.add(&contrast.mul_scalar(self.config.weight)?)?;
-        let step = Step::new(loss, [embedding, wanted.clone()]);
         self.fresh.replace(Some(wanted));
-        Ok(Step { parts: vec![("hard".into(), hard), ("contrast".into(), contrast)], ..step })
+        Ok(Step { parts: vec![("hard".into(), hard), ("contrast".into(), contrast)], ..Step::new(loss, []) })
     }
 
     fn after_update(&self) -> Result<()> {
@@ -120,6 +119,7 @@ impl Method for ContrastiveDistillation {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        vec![("queue".into(), self.queue.clone()), ("cursor".into(), self.cursor.clone())]
+        // Not `queue`: what is watched of one, how like it is to the keys, says nothing where its network never changes.
+        vec![("negatives".into(), self.queue.clone()), ("cursor".into(), self.cursor.clone())]
     }
 }

@@ -62,7 +62,7 @@ impl Method for EmbeddingDistillation {
         let [images] = batch.exactly(self.name())?;
         let embedding = self.regressor.forward(&self.student.forward(images, Mode::Train)?, Mode::Train)?;
         let wanted = self.teacher.features(images)?;
-        Ok(Step::new(embedding.byol_loss(&wanted)?, [embedding, wanted]))
+        Ok(Step::new(embedding.byol_loss(&wanted)?, []))
     }
 
     fn encoder(&self) -> &dyn Backbone {
@@ -71,9 +71,5 @@ impl Method for EmbeddingDistillation {
 
     fn heads(&self) -> Vec<&'static str> {
         vec!["regressor"]
-    }
-
-    fn advice(&self) -> &'static str {
-        "lower the learning rate, and see that the teacher's features differ from image to image"
     }
 }

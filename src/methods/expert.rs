@@ -119,8 +119,7 @@ impl Expert {
     /// [`Error::Argument`] where it is an encoder without a classifier; those of its operators.
     pub fn logits(&self, images: &Tensor, indices: &Tensor) -> Result<Tensor> {
         if let Some(cached) = &self.cached {
-            let indices = indices.with_range(Some((0, cached.shape().dim(0) as i32 - 1)))?;
-            return cached.index_select(0, &indices);
+            return cached.index_select(0, indices);
         }
         if self.network.classifier().is_none() {
             let message = "it is an encoder without a classifier; train one, or learn its features";

@@ -198,3 +198,65 @@ impl Method for FeatureDistillation {
         if self.regressor.is_some() { vec![head, "regressor"] } else { vec![head] }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::gpu::Gpu;
+    use crate::tensor::random::{Purpose, Stream};
+
+    fn maps(gpu: &Gpu, shape: [usize; 4]) -> Tensor {
+        let mut stream = Stream::new(1, Purpose::Test);
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
+        Tensor::from_slice(gpu, &values, shape).unwrap()
+    }
+
+    fn away(a: &Tensor, b: &Tensor) -> f32 {
+        a.sub(b).unwrap().abs().unwrap().max(&[], false).unwrap().item().unwrap()
+    }
+
+    #[test]
+    fn what_is_compared_does_not_depend_on_scale() {
+        let gpu = Gpu::new().unwrap();
+        let x = maps(&gpu, [5, 4, 4, 6]);
+        let larger = x.mul_scalar(3.0).unwrap();
+        assert!(away(&attention(&x).unwrap(), &attention(&larger).unwrap()) < 1e-6);
+        assert!(away(&similarity(&x).unwrap(), &similarity(&larger).unwrap()) < 1e-6);
+        let features = x.global_avg_pool2d().unwrap();
+        let moved = features.mul_scalar(3.0).unwrap().add_scalar(2.0).unwrap();
+        let ([distances, angles], [moved, turned]) = (relations(&features).unwrap(), relations(&moved).unwrap());
+        assert!(away(&distances, &moved) < 1e-4 && away(&angles, &turned) < 1e-3);
+        let mean = distances.sum(&[], false).unwrap().item().unwrap() / 20.0;
+        assert!((mean - 1.0).abs() < 1e-5, "{mean}");
+        // Cosines of a triangle: between the ways from image 0 to 1 and to 2.
+        let f: Vec<f32> = features.to_vec().unwrap();
+        let way = |a: usize, b: usize| -> Vec<f32> { (0..6).map(|d| f[b * 6 + d] - f[a * 6 + d]).collect() };
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let (a, b) = (way(0, 1), way(0, 2));
+        let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+        assert!((angles.to_vec::<f32>().unwrap()[7] - cosine).abs() < 1e-5);
+    }
+
+    #[test]
+    fn images_that_are_the_same_have_finite_gradients() {
+        let gpu = Gpu::new().unwrap();
+        let x = Tensor::full(&gpu, [4, 3], 1.0).unwrap().watch();
+        let [distances, angles] = relations(&x).unwrap();
+        let loss = distances.mean(&[], false).unwrap().add(&angles.mean(&[], false).unwrap()).unwrap();
+        let gradient = loss.backward().unwrap().get(&x).unwrap().to_vec::<f32>().unwrap();
+        assert!(gradient.iter().all(|v| v.is_finite()), "{gradient:?}");
+    }
+
+    #[test]
+    fn maps_of_two_sizes_meet_at_the_smaller_one() {
+        let gpu = Gpu::new().unwrap();
+        let [large, small] = [maps(&gpu, [2, 6, 4, 3]), maps(&gpu, [2, 3, 2, 5])];
+        let [a, b] = alike(&large, &small).unwrap();
+        assert_eq!((&a.shape()[..], &b.shape()[..]), (&[2, 3, 2, 3][..], &[2, 3, 2, 5][..]));
+        let [b, a] = alike(&small, &large).unwrap();
+        assert_eq!((&a.shape()[..], &b.shape()[..]), (&[2, 3, 2, 3][..], &[2, 3, 2, 5][..]));
+        let message = alike(&large, &maps(&gpu, [2, 4, 4, 3])).unwrap_err().to_string();
+        assert!(message.contains("[6, 4]") && message.contains("relational"), "{message}");
+    }
+}

@@ -6,6 +6,7 @@
 mod about;
 mod autoencoder;
 mod byol;
+mod coarse_to_fine;
 mod contrastive_distillation;
 mod decoupled_distillation;
 mod dino;
@@ -14,12 +15,18 @@ mod embedder;
 mod embedding_distillation;
 mod expert;
 mod feature_distillation;
+mod fixmatch;
 mod jigsaw;
 mod mae;
 mod masked_tokens;
+mod mean_teacher;
+mod merge;
 mod moco;
 mod moco_v3;
+mod multitask;
 mod mutual;
+mod partial_labels;
+mod pseudo_label;
 mod rotation;
 mod self_distillation;
 mod setting;
@@ -29,11 +36,13 @@ mod supcon;
 mod supervised;
 mod taught;
 mod transformer_distillation;
+mod unlabelled;
 mod vae;
 
 pub use about::{About, Supervision};
 pub use autoencoder::{Autoencoder, AutoencoderConfig};
 pub use byol::{Byol, ByolConfig};
+pub use coarse_to_fine::{CoarseToFine, CoarseToFineConfig, groups};
 pub use contrastive_distillation::{ContrastiveDistillation, ContrastiveDistillationConfig};
 pub use decoupled_distillation::{DecoupledDistillation, DecoupledDistillationConfig, decoupled};
 pub use dino::{Dino, DinoConfig, pairs};
@@ -42,12 +51,18 @@ pub use embedder::{Embedder, Teacher, TeacherConfig};
 pub use embedding_distillation::{EmbeddingDistillation, EmbeddingDistillationConfig};
 pub use expert::Expert;
 pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, Hint};
+pub use fixmatch::{FixMatch, FixMatchConfig};
 pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
 pub use mae::{Mae, MaeConfig};
 pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
+pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
+pub use merge::{Choice, Gate, Merge, MergeConfig};
 pub use moco::{Moco, MocoConfig};
 pub use moco_v3::{MocoV3, MocoV3Config};
+pub use multitask::{Multitask, MultitaskConfig, Weighting};
 pub use mutual::{Mutual, MutualConfig};
+pub use partial_labels::{PartialLabels, PartialLabelsConfig, PartialLoss, candidates};
+pub use pseudo_label::{PseudoLabel, PseudoLabelConfig};
 pub use rotation::{Rotation, RotationConfig, rotations};
 pub use self_distillation::{SelfDistillation, SelfDistillationConfig};
 pub use setting::{Build, Clock, Configured, Setting, Task};
@@ -166,7 +181,7 @@ pub trait Method {
     }
 
     /// The scopes of what lies behind the encoder.
-    fn heads(&self) -> Vec<&'static str>;
+    fn heads(&self) -> Vec<&str>;
 
     /// Tensors beyond the parameters that a checkpoint must hold, by name.
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -133,7 +133,15 @@ impl<B: Backbone> Classifier<B> {
     /// # Errors
     /// Those of its operators.
     pub fn classify(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.classifier.forward(&self.dropout.forward(features, mode)?, mode)
+        self.classifier.forward(&self.dropped(features, mode)?, mode)
+    }
+
+    /// Such features after dropout: as the classifier sees them, and further heads should.
+    ///
+    /// # Errors
+    /// Those of dropout.
+    pub fn dropped(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.dropout.forward(features, mode)
     }
 }
 

@@ -73,6 +73,20 @@ impl Parameters {
         Ok(())
     }
 
+    /// Freezes all layers (see [`layer_decay`]) but the `trained` ones nearest to the `heads`, which stay as they are, and thaws these; how many
+    /// layers there are.
+    pub fn freeze_layers(&self, heads: &[&str], trained: usize) -> usize {
+        let names: Vec<String> = self.slots().into_iter().map(|slot| slot.name).collect();
+        let (depths, count) = layers(&names, heads);
+        let frozen: Vec<Option<bool>> = depths.into_iter().map(|depth| Some(depth? + trained < count)).collect();
+        // What changes nothing should not outdate what was captured.
+        if self.slots().iter().zip(&frozen).any(|(slot, frozen)| frozen.is_some_and(|frozen| frozen != slot.frozen)) {
+            let mut frozen = frozen.into_iter();
+            self.edit(|slot| slot.frozen = frozen.next().flatten().unwrap_or(slot.frozen));
+        }
+        count
+    }
+
     fn edit_matching(&self, pattern: &str, change: impl Fn(&mut Slot)) -> Result<usize> {
         let mut count = 0;
         self.edit(|slot| {
@@ -102,6 +116,15 @@ impl Parameters {
 /// `layer2.0`: numbers behind the first part of a name); all before the first block is one, too; what comes between the last
 /// block and the head goes with that block.
 pub fn layer_decay(names: &[String], heads: &[&str], factor: f32) -> Vec<ParameterGroup> {
+    let (depths, last) = layers(names, heads);
+    let group = |(name, depth): (&String, Option<usize>)| {
+        ParameterGroup::new(name, factor.powi(last.saturating_sub(depth.unwrap_or(last)).try_into().unwrap_or(i32::MAX)))
+    };
+    names.iter().zip(depths).map(group).collect()
+}
+
+/// The layer of each name, from 0 at the stem, and none for a head's; with the number of layers.
+fn layers(names: &[String], heads: &[&str]) -> (Vec<Option<usize>>, usize) {
     let mut blocks = HashMap::new();
     let mut layer = 0;
     let mut depths = Vec::new();
@@ -115,11 +138,7 @@ pub fn layer_decay(names: &[String], heads: &[&str], factor: f32) -> Vec<Paramet
         }
         depths.push(if head { None } else { Some(layer) });
     }
-    let last = blocks.len() + 1;
-    let group = |(name, depth): (&String, Option<usize>)| {
-        ParameterGroup::new(name, factor.powi(last.saturating_sub(depth.unwrap_or(last)).try_into().unwrap_or(i32::MAX)))
-    };
-    names.iter().zip(depths).map(group).collect()
+    (depths, blocks.len() + 1)
 }
 
 #[cfg(test)]

@@ -29,10 +29,10 @@ impl Evaluation {
         Self { confusion: vec![vec![0; classes]; classes], entropy: 0.0, among_five: 0 }
     }
 
-    /// Compares rows of logits with the labels.
+    /// Compares rows of logits with the labels; images without one do not count.
     pub fn add(&mut self, logits: &[f32], labels: &[i32]) {
         for (row, label) in logits.chunks_exact(self.confusion.len().max(1)).zip(labels) {
-            let label = usize::try_from(*label).unwrap_or(0);
+            let Ok(label) = usize::try_from(*label) else { continue };
             let own = row.get(label).copied().unwrap_or(f32::NAN);
             let top = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(f64::from(*v)));
             let sum: f64 = row.iter().map(|v| (f64::from(*v) - top).exp()).sum();
@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(found.confusion, vec![vec![1, 1], vec![1, 0]]);
         assert!((found.accuracy() - 1.0 / 3.0).abs() < 1e-12);
         let expected = (0.126_928 + 1.313_262 + std::f64::consts::LN_2) / 3.0;
+        found.add(&[0.0, 9.0], &[-1]);
         assert!((found.loss() - expected).abs() < 1e-5, "{}", found.loss());
         assert_eq!((found.images(), found.top_5(), found.mistakes()), (3, 1.0, vec![(0, 1, 1), (1, 0, 1)]));
     }

@@ -12,18 +12,23 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::methods::Expert;
 
-/// The networks of the recipe's teachers, for images of `dataset` as the recipe's own network sees them.
+/// The networks of the recipe's teachers, to learn from images of `dataset`: with their logits of all of these where no epoch shows others.
+///
+/// # Errors
+/// As [`networks`].
+pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Expert>>> {
+    let logits = find(&recipe.method)?.logits;
+    let ready = |expert| if logits { cached(expert, recipe, dataset) } else { Ok(expert) };
+    networks(gpu, recipe, dataset)?.into_iter().map(|expert| ready(expert).map(Arc::new)).collect()
+}
+
+/// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's own network sees them.
 ///
 /// # Errors
 /// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
-pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Expert>>> {
+pub fn networks(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Expert>> {
     let names = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let logits = find(&recipe.method)?.logits;
-    let ready = |name: &str| {
-        let expert = expert(gpu, name, recipe, dataset)?;
-        if logits { cached(expert, recipe, dataset) } else { Ok(expert) }
-    };
-    names.map(|name| ready(name).map(Arc::new)).collect()
+    names.map(|name| expert(gpu, name, recipe, dataset)).collect()
 }
 
 fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<Expert> {
@@ -35,6 +40,8 @@ fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<E
         let message = format!("it was made for images of {sees:?}, this run has {given:?} (height, width, channels)");
         return Err(Error::argument(format!("teacher {name}"), message));
     }
+    // Statistics of a grey image are those of its colours, too.
+    let [_, _, channels] = given;
     let classes = if network.classifier().is_some() {
         train.class_names().iter().map(|class| dataset.class(class)).collect::<Result<_>>()?
     } else {
@@ -45,9 +52,9 @@ fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<E
     if own == given {
         return Ok(expert);
     }
-    // (x * given.std + given.mean - own.mean) / own.std
+    // (x * given.std + given.mean - own.mean) / own.std, where grey images have one channel, and statistics of three.
     let of = |f: fn([f32; 4]) -> f32| -> Vec<f32> {
-        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean));
+        let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean)).take(channels);
         pairs.map(|((given_std, own_std), (given_mean, own_mean))| f([*given_std, *own_std, *given_mean, *own_mean])).collect()
     };
     expert.renormalized(&of(|[given, own, ..]| given / own), &of(|[_, own, given_mean, own_mean]| (given_mean - own_mean) / own))

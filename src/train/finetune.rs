@@ -10,7 +10,7 @@ use crate::models::Model;
 use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_dict};
 
 /// What networks and methods call the parts that only their own task needs.
-const HEADS: [&str; 7] = ["classifier", "fc", "head", "proj", "pred", "decoder", "pretext"];
+const HEADS: [&str; 8] = ["classifier", "fc", "head", "proj", "pred", "decoder", "pretext", "log_var"];
 
 /// Fills the parameters of `network` and its `heads` from the recipe's weights, which are of another task. A head starts anew where the file has
 /// none, or a classifier for other classes, and then with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features are
@@ -21,9 +21,9 @@ const HEADS: [&str; 7] = ["classifier", "fc", "head", "proj", "pred", "decoder",
 pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: &[&str]) -> Result<Vec<String>> {
     let mut archive = network.open_weights(&recipe.model, Path::new(&recipe.weights))?;
     let mut notes = Vec::new();
+    let all = state_dict::to_archive(params)?.tensors;
     for head in heads {
-        let own = state_dict::to_archive(&params.scope(*head))?.tensors;
-        let own: BTreeMap<_, _> = own.into_iter().filter(|(name, _)| matches(head, name)).collect();
+        let own: BTreeMap<_, _> = all.iter().filter(|(name, _)| matches(head, name)).map(|(k, v)| (k.clone(), v.clone())).collect();
         let weight = format!("{head}.weight");
         let note = match (archive.tensors.get(&weight), own.get(&weight)) {
             (Some(found), Some(own))
@@ -51,6 +51,16 @@ pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: 
             notes.push(format!("{other}: in the file, not in the model: not used"));
         }
     }
+    // A linear layer of another name is the head of a task that is not learnt here.
+    let linear = |(name, tensor): (&String, &HostTensor)| {
+        let scope = name.strip_suffix(".weight").filter(|scope| !scope.contains('.') && tensor.shape().rank() == 2)?;
+        (!all.keys().any(|own| matches(scope, own))).then(|| scope.to_string())
+    };
+    let others: Vec<String> = archive.tensors.iter().filter_map(linear).collect();
+    for other in others {
+        archive.tensors.retain(|name, _| !matches(&other, name));
+        notes.push(format!("{other}: in the file, not in the model: not used"));
+    }
     state_dict::fill(params, &archive, &recipe.weights, &[])?;
     Ok(notes)
 }
@@ -61,6 +71,32 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`] for a pattern that means nothing, a group that cannot be read, or where nothing is left to train.
     pub fn apply_to(&self, params: &Parameters, heads: &[&str]) -> Result<()> {
+        self.freeze_in(params, heads)?;
+        let values: Vec<_> = params.slots().into_iter().filter(|slot| slot.role != Role::Statistic).collect();
+        if !values.is_empty() && values.iter().all(|slot| slot.frozen) {
+            return Err(Error::argument("freeze", format!("\"{}\" leaves nothing to train", self.freeze)));
+        }
+        let names: Vec<String> = values.into_iter().map(|slot| slot.name).collect();
+        let mut groups = if self.layer_decay < 1.0 { layer_decay(&names, heads, self.layer_decay) } else { Vec::new() };
+        groups.extend(words(&self.groups).map(group).collect::<Result<Vec<_>>>()?);
+        if groups.is_empty() { Ok(()) } else { params.set_groups(&groups) }
+    }
+
+    /// How many layers learn with the head in `epoch`, where layers are unfrozen one after another.
+    pub fn unfrozen(&self, epoch: u32) -> Option<u32> {
+        epoch.checked_div(self.unfreeze_every)
+    }
+
+    /// Lets so many layers next to the `heads` learn, and no others; what the recipe freezes stays frozen.
+    ///
+    /// # Errors
+    /// As [`Self::apply_to`].
+    pub fn unfreeze(&self, params: &Parameters, heads: &[&str], layers: u32) -> Result<()> {
+        params.freeze_layers(heads, layers as usize);
+        self.freeze_in(params, heads)
+    }
+
+    fn freeze_in(&self, params: &Parameters, heads: &[&str]) -> Result<()> {
         for word in words(&self.freeze) {
             match word.strip_prefix('!') {
                 None if word == "backbone" => {
@@ -74,14 +110,7 @@ impl Recipe {
         if self.freeze_batch_norm && params.slots().iter().any(|slot| slot.role == Role::Statistic) {
             params.freeze("*running_*", true)?;
         }
-        let values: Vec<_> = params.slots().into_iter().filter(|slot| slot.role != Role::Statistic).collect();
-        if !values.is_empty() && values.iter().all(|slot| slot.frozen) {
-            return Err(Error::argument("freeze", format!("\"{}\" leaves nothing to train", self.freeze)));
-        }
-        let names: Vec<String> = values.into_iter().map(|slot| slot.name).collect();
-        let mut groups = if self.layer_decay < 1.0 { layer_decay(&names, heads, self.layer_decay) } else { Vec::new() };
-        groups.extend(words(&self.groups).map(group).collect::<Result<Vec<_>>>()?);
-        if groups.is_empty() { Ok(()) } else { params.set_groups(&groups) }
+        Ok(())
     }
 }
 

@@ -26,18 +26,15 @@ impl Recipe {
         if self.classes.is_empty() { Ok(dataset) } else { dataset.regrouped(&self.classes) }
     }
 
-    /// The images to learn from, with their true labels: all of `dataset` but those of classes to omit, or as many of each class as the recipe
-    /// says, by its seed.
+    /// The images to learn from, with their true labels: all of `dataset`, or as many of each class as the recipe says, by its seed, but those of
+    /// classes to omit.
     ///
     /// # Errors
     /// A class with fewer images; one that does not exist.
     pub fn chosen(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
-        let dataset = if self.omit.is_empty() { dataset } else { Arc::new(dataset.without(&self.omit)?) };
-        if self.per_class == 0 {
-            return Ok(dataset);
-        }
-        let (chosen, _) = dataset.split_indices(self.per_class, self.seed)?;
-        dataset.subset(&chosen).map(Arc::new)
+        let chosen = |dataset: &Dataset| dataset.subset(&dataset.split_indices(self.per_class, self.seed)?.0);
+        let dataset = if self.per_class == 0 { dataset } else { Arc::new(chosen(&dataset)?) };
+        if self.omit.is_empty() { Ok(dataset) } else { dataset.without(&self.omit).map(Arc::new) }
     }
 
     /// The images to learn from, with the labels that are learnt from: some may be wrong or hidden, as the recipe says.

@@ -55,7 +55,7 @@ pub fn learner(
         image: recipe.input(dataset),
         seed: recipe.seed,
         labels: dataset.labels().into(),
-        tasks: Vec::new(),
+        tasks: dataset.tasks(&recipe.tasks)?,
         experts,
     };
     find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &setting)

@@ -1,13 +1,10 @@
 //! The methods by name: what each is called, what it begins with, and how it is made.
 
+use serde_json::{Value, json};
 use toml::Table;
 
 use crate::error::{Error, Result};
-use crate::methods::{
-    About, Autoencoder, Build, Byol, Configured, ContrastiveDistillation, DecoupledDistillation, Dino, Distillation, EmbeddingDistillation,
-    FeatureDistillation, Jigsaw, Mae, MaskedTokens, Method, Moco, MocoV3, Mutual, Rotation, SelfDistillation, Setting, SimClr, SimSiam,
-    SupCon, Supervised, TransformerDistillation, Vae,
-};
+use crate::methods::{self, About, Build, Configured, Method, Setting};
 use crate::nn::Parameters;
 
 type Make = fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>;
@@ -28,28 +25,35 @@ pub struct Entry {
 
 /// All of them.
 pub const METHODS: &[Entry] = &[
-    entry::<Supervised>(""),
-    entry::<SimClr>(include_str!("../../recipes/simclr.toml")),
-    entry::<Moco>(include_str!("../../recipes/moco.toml")),
-    entry::<MocoV3>(include_str!("../../recipes/moco_v3.toml")),
-    entry::<Byol>(include_str!("../../recipes/byol.toml")),
-    entry::<SimSiam>(include_str!("../../recipes/simsiam.toml")),
-    entry::<Dino>(include_str!("../../recipes/dino.toml")),
-    entry::<SupCon>(include_str!("../../recipes/supcon.toml")),
-    entry::<Rotation>(include_str!("../../recipes/rotation.toml")),
-    entry::<Jigsaw>(include_str!("../../recipes/jigsaw.toml")),
-    entry::<Mae>(include_str!("../../recipes/mae.toml")),
-    entry::<Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
-    entry::<Vae>(include_str!("../../recipes/vae.toml")),
-    entry::<Distillation>(include_str!("../../recipes/distillation.toml")),
-    entry::<DecoupledDistillation>(include_str!("../../recipes/decoupled_distillation.toml")),
-    entry::<FeatureDistillation>(include_str!("../../recipes/feature_distillation.toml")),
-    entry::<ContrastiveDistillation>(include_str!("../../recipes/contrastive_distillation.toml")),
-    entry::<EmbeddingDistillation>(include_str!("../../recipes/embedding_distillation.toml")),
-    entry::<Mutual>(include_str!("../../recipes/mutual.toml")),
-    entry::<SelfDistillation>(include_str!("../../recipes/self_distillation.toml")),
-    entry::<MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
-    entry::<TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
+    entry::<methods::Supervised>(""),
+    entry::<methods::SimClr>(include_str!("../../recipes/simclr.toml")),
+    entry::<methods::Moco>(include_str!("../../recipes/moco.toml")),
+    entry::<methods::MocoV3>(include_str!("../../recipes/moco_v3.toml")),
+    entry::<methods::Byol>(include_str!("../../recipes/byol.toml")),
+    entry::<methods::SimSiam>(include_str!("../../recipes/simsiam.toml")),
+    entry::<methods::Dino>(include_str!("../../recipes/dino.toml")),
+    entry::<methods::SupCon>(include_str!("../../recipes/supcon.toml")),
+    entry::<methods::Rotation>(include_str!("../../recipes/rotation.toml")),
+    entry::<methods::Jigsaw>(include_str!("../../recipes/jigsaw.toml")),
+    entry::<methods::Mae>(include_str!("../../recipes/mae.toml")),
+    entry::<methods::Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
+    entry::<methods::Vae>(include_str!("../../recipes/vae.toml")),
+    entry::<methods::Distillation>(include_str!("../../recipes/distillation.toml")),
+    entry::<methods::DecoupledDistillation>(include_str!("../../recipes/decoupled_distillation.toml")),
+    entry::<methods::FeatureDistillation>(include_str!("../../recipes/feature_distillation.toml")),
+    entry::<methods::ContrastiveDistillation>(include_str!("../../recipes/contrastive_distillation.toml")),
+    entry::<methods::EmbeddingDistillation>(include_str!("../../recipes/embedding_distillation.toml")),
+    entry::<methods::Mutual>(include_str!("../../recipes/mutual.toml")),
+    entry::<methods::SelfDistillation>(include_str!("../../recipes/self_distillation.toml")),
+    entry::<methods::Merge>(include_str!("../../recipes/merge.toml")),
+    entry::<methods::PseudoLabel>(include_str!("../../recipes/pseudo_label.toml")),
+    entry::<methods::MeanTeacher>(include_str!("../../recipes/mean_teacher.toml")),
+    entry::<methods::FixMatch>(include_str!("../../recipes/fixmatch.toml")),
+    entry::<methods::PartialLabels>(include_str!("../../recipes/partial_labels.toml")),
+    entry::<methods::CoarseToFine>(include_str!("../../recipes/coarse_to_fine.toml")),
+    entry::<methods::Multitask>(include_str!("../../recipes/multitask.toml")),
+    entry::<methods::MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
+    entry::<methods::TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
 ];
 
 const fn entry<M: Configured>(recipe: &'static str) -> Entry {
@@ -82,6 +86,30 @@ fn make<M: Configured>(params: &Parameters, build: Build, options: &Table, setti
 }
 
 impl Entry {
+    /// The files of its recipes: for two cores, a consumer GPU and a large one. The defaults need none.
+    pub fn recipes(&self) -> Vec<String> {
+        let folders = if self.recipe.is_empty() { &[][..] } else { &["", "gpu/", "datacentre/"] };
+        folders.iter().map(|folder| format!("recipes/{folder}{}.toml", self.name)).collect()
+    }
+
+    /// The titles of methods that are close to it.
+    pub fn related(&self) -> Vec<&'static str> {
+        self.about
+            .related
+            .iter()
+            .map(|name| METHODS.iter().find(|entry| entry.name == *name).map_or(*name, |entry| entry.about.title))
+            .collect()
+    }
+
+    /// Its card.
+    pub fn to_json(&self) -> Value {
+        let About { name, title, text, supervision, family, year, authors, paper, related } = self.about;
+        json!({
+            "name": name, "title": title, "description": text, "supervision": supervision.to_string(), "family": family, "year": year,
+            "authors": authors, "paper": paper, "related": related,
+        })
+    }
+
     /// All of the method's settings: those in `options`, and the others' defaults.
     ///
     /// # Errors
@@ -96,5 +124,36 @@ impl Entry {
     /// As [`Configured::new`]; [`Error::Argument`] for a setting that it does not have.
     pub fn make(&self, params: &Parameters, build: Build, options: &Table, setting: &Setting) -> Result<Box<dyn Method>> {
         (self.make)(params, build, options, setting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_is_complete() {
+        for entry in METHODS {
+            let About { name, title, text, supervision, family, year, authors, paper, related } = entry.about;
+            let words = [name, title, text, family, authors, paper];
+            assert!(words.iter().all(|word| !word.is_empty() && word.trim() == *word), "{name}: {words:?}");
+            assert_eq!(METHODS.iter().filter(|other| other.name == name || other.about.title == title).count(), 1, "{name}, {title}");
+            assert!(!supervision.to_string().is_empty() && (1950..=2026).contains(&year), "{name}: {year}");
+            // A title has several words; the year of a paper on arXiv is in its number.
+            assert!(paper.split_whitespace().count() > 3, "{name}: {paper}");
+            for id in paper.split("arXiv:").skip(1) {
+                let id: String = id.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+                let parts: Vec<&str> = id.trim_end_matches('.').split('.').collect();
+                assert!(parts.len() == 2 && parts[0].len() == 4 && [4, 5].contains(&parts[1].len()), "{name}: {id}");
+            }
+            for other in related {
+                assert!(*other != name && METHODS.iter().any(|entry| entry.name == *other), "{name} is related to {other}");
+            }
+            assert!(related.iter().zip(related.iter().skip(1)).all(|(a, b)| a != b), "{name}: {related:?}");
+            assert!(entry.complete(&Table::new()).is_ok(), "{name}");
+            for file in entry.recipes() {
+                assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+            }
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! The training loop: progress, metrics, checkpoints and resuming, evaluation, probes.
 
 pub mod alarm;
+pub mod bias;
 pub mod capture;
 pub mod checkpoint;
+pub mod compare;
+pub mod domains;
 pub mod embedding;
 pub mod estimate;
 pub mod evaluate;
@@ -19,6 +22,7 @@ pub mod recipe;
 pub mod run;
 pub mod similarity;
 pub mod spectrum;
+pub mod tasks;
 mod teacher_cache;
 pub mod trainer;
 pub mod watch;

@@ -38,6 +38,9 @@ pub struct Recipe {
     /// What the classes are: those of the data set, by number or name, with commas between, and several as one with `+`: `0+2+4, Bag`; all of
     /// them as they are where it is empty. Images of other classes are left out, of the test images, too.
     pub classes: String,
+    /// What else is to be told apart, for `multitask`: `kind: 5+7+9, 0+2; heel: 9, 5` are two tasks, each a name and some of the classes, several
+    /// as one with `+`. Those of `train_tasks.csv` in the folder of the data come first.
+    pub tasks: String,
     /// Classes that no image to learn from shows, though the network knows them: numbers or names with commas.
     pub omit: String,
     /// Images of each class whose labels are known, chosen by the seed; those of all others are hidden. 0: all are known.
@@ -53,6 +56,9 @@ pub struct Recipe {
     /// What is not trained: patterns with commas between (see [`matches()`](crate::nn::matches())), in their order; `backbone` is all but the
     /// head, and `!PATTERN` is trained after all.
     pub freeze: String,
+    /// Gradual unfreezing (Howard and Ruder 2018): the head learns alone for so many epochs, then with the last layer, and so on, a layer more
+    /// every so many epochs; layers are those of [`layer_decay`](crate::nn::layer_decay). 0: all learn from the start.
+    pub unfreeze_every: u32,
     /// Batch norms normalise by their running statistics and keep them; scale and shift are trained.
     pub freeze_batch_norm: bool,
     /// The learning rate's factor from one layer to that before it, see [`layer_decay`](crate::nn::layer_decay); 1 for none.
@@ -113,6 +119,7 @@ impl Default for Recipe {
             normalize: "auto".into(),
             per_class: 0,
             classes: String::new(),
+            tasks: String::new(),
             omit: String::new(),
             labels_per_class: 0,
             label_noise: 0.0,
@@ -120,6 +127,7 @@ impl Default for Recipe {
             teachers: String::new(),
             weights: String::new(),
             freeze: String::new(),
+            unfreeze_every: 0,
             freeze_batch_norm: false,
             layer_decay: 1.0,
             groups: String::new(),

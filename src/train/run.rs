@@ -1,9 +1,10 @@
-//! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `checkpoints/`.
+//! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `outcome.json`, `checkpoints/`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::recipe::Recipe;
@@ -15,6 +16,17 @@ use crate::io::atomic::{is_partial, read, write_atomically};
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     path: PathBuf,
+}
+
+/// What a run has taken up to its last checkpoint, all of its resumptions together.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Spent {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Images that went through them.
+    pub images: u64,
+    /// Seconds, with all that is not a step: reading images, compiling kernels, writing checkpoints.
+    pub seconds: f64,
 }
 
 impl RunDirectory {
@@ -94,6 +106,31 @@ impl RunDirectory {
 
     fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    fn outcome_path(&self) -> PathBuf {
+        self.path.join("outcome.json")
+    }
+
+    /// What the run had taken when its last checkpoint was written; `None` before that.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] where the file is damaged.
+    pub fn spent(&self) -> Result<Option<Spent>> {
+        let path = self.outcome_path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let damaged = |e: serde_json::Error| Error::data(path.display().to_string(), format!("is no outcome of a run: {e}"));
+        serde_json::from_slice(&read(&path)?).map(Some).map_err(damaged)
+    }
+
+    /// Keeps what the run has taken.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_spent(&self, spent: Spent) -> Result<()> {
+        write_atomically(&self.outcome_path(), pretty(&json!(spent)).as_bytes())
     }
 
     /// Appends one line to the metrics.

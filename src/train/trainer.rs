@@ -14,7 +14,7 @@ use super::finetune;
 use super::learner::learner;
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
-use super::run::RunDirectory;
+use super::run::{RunDirectory, Spent};
 use super::watch::{Figures, Look, Sight};
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
@@ -67,12 +67,16 @@ pub struct Trainer {
     epoch: Slot<u32>,
     clock: Clock,
     learning_rate: Slot,
+    /// Layers that learn, where they are unfrozen one after another.
+    unfrozen: Option<u32>,
     dataset: Arc<Dataset>,
     loader: Loader,
     position: Position,
     reads: VecDeque<Read>,
     epoch_loss: EpochLoss,
     alarm: Alarm,
+    /// When the call under way began, and the seconds of those before it.
+    since: (Instant, f64),
 }
 
 /// A step's loss on its way to the host.
@@ -152,12 +156,14 @@ impl Trainer {
             epoch: Slot::default(),
             clock,
             learning_rate: Slot::default(),
+            unfrozen: None,
             dataset,
             loader,
             position,
             reads,
             epoch_loss,
             alarm: Alarm::default(),
+            since: (Instant::now(), 0.0),
         })
     }
 
@@ -243,6 +249,8 @@ impl Trainer {
     pub fn run(&mut self, directory: Option<&RunDirectory>, style: Style, stop: &mut dyn FnMut(Position) -> bool) -> Result<Outcome> {
         let begun = Instant::now();
         let first_step = self.position.step;
+        let before = directory.map_or(Ok(None), RunDirectory::spent)?.filter(|spent| spent.steps <= first_step).unwrap_or_default();
+        self.since = (begun, before.seconds);
         let mut progress = Progress::new(style, &self.recipe.method, self.steps(), first_step, self.recipe.batch);
         let finished = self.epochs(directory, &mut progress, stop);
         progress.finish();
@@ -263,7 +271,7 @@ impl Trainer {
     ) -> Result<bool> {
         let batches = self.loader.batches();
         while self.position.epoch < self.recipe.epochs {
-            self.method.begin_epoch(self.position.epoch)?;
+            self.begin_epoch(self.position.epoch)?;
             if self.position.batch == 0 {
                 self.epoch_loss = EpochLoss::default();
             }
@@ -302,13 +310,23 @@ impl Trainer {
         Ok(true)
     }
 
+    /// What is frozen in `epoch`, by the recipe and by the method.
+    fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
+        let unfrozen = self.recipe.unfrozen(epoch);
+        if let Some(layers) = unfrozen.filter(|_| unfrozen != self.unfrozen) {
+            self.recipe.unfreeze(&self.params, &self.method.heads(), layers)?;
+            self.unfrozen = unfrozen;
+        }
+        self.method.begin_epoch(epoch)
+    }
+
     /// Seconds of the first step, which compiles kernels, and of one of `count` steps after it; the weights are changed.
     ///
     /// # Errors
     /// Those of a step.
     pub fn measure_steps(&mut self, count: usize) -> Result<(f64, f64)> {
         let mut times = Vec::new();
-        self.method.begin_epoch(0)?;
+        self.begin_epoch(0)?;
         for batch in self.loader.epoch(0).take(count + 1) {
             let begun = Instant::now();
             self.step(&batch?)?;
@@ -439,7 +457,10 @@ impl Trainer {
     fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         self.collect(0, progress, Some(directory))?;
-        self.checkpoint()?.save(&directory.last_checkpoint())
+        self.checkpoint()?.save(&directory.last_checkpoint())?;
+        let ((begun, before), steps) = (self.since, self.position.step);
+        let spent = Spent { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
+        directory.keep_spent(spent)
     }
 }
 

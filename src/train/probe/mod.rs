@@ -100,17 +100,13 @@ pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dy
         report.rows.push(row);
     };
     for (source, encoder) in sources {
-        let encode = |data: &Arc<Dataset>, pipeline: &Augmentation, view| {
-            Ok::<_, crate::error::Error>(Features::new(outputs(gpu, encoder, data, pipeline, view)?, data.len()))
-        };
+        let encode = |data: &Arc<Dataset>, pipeline: &Augmentation, view| encode(gpu, encoder, data, pipeline, view);
         let views = [encode(test, &augmentation, TEST_VIEW)?, encode(test, &augmentation, TEST_VIEW + 1)?];
         let clean = encode(test, &clean, 0)?;
         for (labels, draws) in &labelled {
             let [mut linear, mut neighbours, mut on_clean] = [const { Vec::new() }; 3];
             for images in draws {
-                let number = options.views.min((ROWS / images.len()).max(1) as u32);
-                let features = Features::concat((0..number).map(|view| encode(images, &augmentation, view)).collect::<Result<_>>()?);
-                let classes = images.labels().repeat(number as usize);
+                let (features, classes) = options.views(images, |view| encode(images, &augmentation, view))?;
                 let scale = Standardizer::fit(&features);
                 let [features, test_view, test_clean] = [&features, &views[0], &clean].map(|f| scale.apply(f));
                 let classifier = linear::fit(gpu, &features, &classes, train.classes(), options.seed)?;
@@ -150,7 +146,36 @@ pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dy
     Ok(report)
 }
 
+/// The accuracy on clean test images of a linear classifier on the encoder's features, draw by draw: of all that [`probe`] finds, the row
+/// [`Protocol::LinearClean`] of `labels` images a class.
+///
+/// # Errors
+/// As [`probe`].
+pub fn linear_clean(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, labels: usize) -> Result<Vec<f64>> {
+    let Subject { encoder, recipe, train, test, .. } = *subject;
+    let augmentation = recipe.preprocessing(&options.augmentation, options.seed, train)?;
+    let clean = encode(gpu, encoder, test, &recipe.preprocessing("none", 0, train)?, 0)?;
+    let one = |images: &Arc<Dataset>| {
+        let (features, classes) = options.views(images, |view| encode(gpu, encoder, images, &augmentation, view))?;
+        let scale = Standardizer::fit(&features);
+        let classifier = linear::fit(gpu, &scale.apply(&features), &classes, train.classes(), options.seed)?;
+        linear::accuracy(gpu, &classifier, &scale.apply(&clean), test.labels())
+    };
+    options.labelled(train, labels)?.iter().map(one).collect()
+}
+
+fn encode(gpu: &Gpu, encoder: &dyn Module, data: &Arc<Dataset>, pipeline: &Augmentation, view: u32) -> Result<Features> {
+    Ok(Features::new(outputs(gpu, encoder, data, pipeline, view)?, data.len()))
+}
+
 impl ProbeOptions {
+    /// Features of all views of labelled images, and their classes.
+    fn views(&self, images: &Dataset, encode: impl Fn(u32) -> Result<Features>) -> Result<(Features, Vec<i32>)> {
+        let number = self.views.min((ROWS / images.len()).max(1) as u32);
+        let features = Features::concat((0..number).map(encode).collect::<Result<_>>()?);
+        Ok((features, images.labels().repeat(number as usize)))
+    }
+
     /// The labelled images of each draw.
     fn labelled(&self, train: &Arc<Dataset>, labels: usize) -> Result<Vec<Arc<Dataset>>> {
         if labels == 0 {

@@ -1,0 +1,117 @@
+//! Pseudo-labels (Lee 2013): what the network itself thinks is likeliest is the label of an image without one. The loss is the paper's equation
+//! 15: mean cross entropy of the images with labels, plus alpha(t) times that of the others, each against the network's answer of this very
+//! step. Lee counts t in absolute epochs (100 to 600, alpha 3 at the end); here it is the part of the run.
+//!
+//! Images with and without labels go through the network in one pass, so batch norm sees both.
+
+use serde::{Deserialize, Serialize};
+
+use super::taught::hard;
+use super::unlabelled::{Answers, Weight, hidden, share};
+use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use crate::error::{Error, Result};
+use crate::models::{Backbone, Classifier};
+use crate::nn::{Mode, Module, Parameters};
+
+/// How pseudo-labels are learnt from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PseudoLabelConfig {
+    /// The weight of pseudo-labels at the end, the paper's alpha.
+    pub weight: f32,
+    /// The part of the run before which it is 0.
+    pub from: f32,
+    /// The part from which on it is whole; it rises in a straight line in between.
+    pub to: f32,
+    /// Answers with a smaller probability are not learnt from; the paper has no such threshold: 0.
+    pub threshold: f32,
+}
+
+impl Default for PseudoLabelConfig {
+    fn default() -> Self {
+        Self { weight: 3.0, from: 0.1, to: 0.6, threshold: 0.0 }
+    }
+}
+
+impl PseudoLabelConfig {
+    /// The weight at a part of the run, 0 to 1.
+    pub fn at(&self, part: f32) -> f32 {
+        let risen = (part - self.from) / (self.to - self.from);
+        if part >= self.to { self.weight } else { self.weight * risen.clamp(0.0, 1.0) }
+    }
+}
+
+/// A classifier that believes itself more and more.
+pub struct PseudoLabel {
+    model: Classifier<Box<dyn Backbone>>,
+    answers: Answers,
+    weight: Weight,
+}
+
+impl Configured for PseudoLabel {
+    const ABOUT: About = About {
+        name: "pseudo_label",
+        title: "Pseudo-Label",
+        text: "The network's own answers are the labels of images without",
+        supervision: Supervision::SemiSupervised,
+        family: "self-training",
+        year: 2013,
+        authors: "Lee",
+        paper: "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks, ICML 2013 workshop",
+        related: &["fixmatch", "mean_teacher", "supervised"],
+    };
+
+    type Config = PseudoLabelConfig;
+
+    fn new(params: &Parameters, build: Build, config: PseudoLabelConfig, setting: &Setting) -> Result<Self> {
+        let (from, to) = (share("from", config.from)?, share("to", config.to)?);
+        if from > to {
+            return Err(Error::argument("from", format!("expected at most `to`, {to}, found {from}")));
+        }
+        let model = Classifier::new(params, build(params)?, setting.classes)?;
+        let answers = Answers::new(params.gpu(), setting.classes, config.threshold)?;
+        let steps = setting.clock.steps.max(1) as f32;
+        let weight = Weight::new(params.gpu(), setting.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
+        Ok(Self { model, answers, weight })
+    }
+}
+
+impl Method for PseudoLabel {
+    fn name(&self) -> &'static str {
+        Self::ABOUT.name
+    }
+
+    fn views(&self) -> usize {
+        1
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Step> {
+        let [images] = batch.exactly(self.name())?;
+        let logits = self.model.forward(images, Mode::Train)?;
+        let labelled = hard(&logits, &batch.labels)?;
+        let hidden = hidden(&batch.labels)?;
+        let targets = self.answers.of(&logits)?.mul(&hidden)?;
+        // The operator's mean is over all rows; that of those without labels is wanted. Where there are none, it is 0.
+        let rows = hidden.mean(&[0, 1], false)?.clamp(f32::EPSILON, 1.0)?;
+        let unlabelled = logits.soft_cross_entropy(&targets)?.div(&rows)?;
+        let loss = labelled.add(&self.weight.times(&unlabelled)?)?;
+        let parts = vec![("labelled".into(), labelled.detach()), ("unlabelled".into(), unlabelled.detach())];
+        Ok(Step { parts, ..Step::new(loss, []) })
+    }
+
+    fn network(&self) -> &dyn Module {
+        &self.model
+    }
+
+    fn encoder(&self) -> &dyn Backbone {
+        &self.model.backbone
+    }
+
+    fn heads(&self) -> Vec<&'static str> {
+        vec![self.model.backbone.head()]
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        vec![("unlabelled_weight", self.weight.now())]
+    }
+}
