@@ -1,9 +1,8 @@
-"""A transformer of four layers for questions, and one of two that learns from it as DistilBERT does: accuracy on the 500 held-out questions and speed.
+"""A transformer of four layers for questions, and one of two that learns from it as DistilBERT does: accuracy on the 500 held-out questions, and speed on
+the same batch, in turn (`wgrad compare`). The control is the same small network without a teacher.
 
-The control is the same small network without a teacher. `python3 scripts/studies/distilled_transformer.py --binary target/release/wgrad`
+python3 scripts/studies/distilled_transformer.py --binary target/release/wgrad
 """
-import statistics
-
 from common import arguments, spread, table, train, wgrad
 
 RECIPE = "recipes/text_classifier.toml"
@@ -16,18 +15,14 @@ for seed in args.seeds:
     for found, run in zip(runs.values(), (teacher, student, control)):
         found.append(run)
 
-# In turn, so that what else the machine does slows all alike.
-judged = {name: [] for name in runs}
-for _ in range(3):
-    for name, found in runs.items():
-        judged[name].append([wgrad(args, "eval", run) for run in found])
-accuracy = {name: [one["accuracy"] for one in turns[0]] for name, turns in judged.items()}
-seconds = {name: statistics.median(one["seconds"] for turn in turns for one in turn) for name, turns in judged.items()}
+accuracy = {name: [wgrad(args, "eval", run)["accuracy"] for run in found] for name, found in runs.items()}
+columns = wgrad(args, "compare", *(",".join(map(str, found)) for found in runs.values()))["columns"]
+measured = {name: column["measured"] for name, column in zip(runs, columns)}
 first = next(iter(runs))
-ratio = {name: [own / other for own, other in zip(values, accuracy[first])] for name, values in accuracy.items()}
-training = {name: statistics.mean(int((run / "seconds").read_text()) for run in found) for name, found in runs.items()}
-table(
-    ["network", "accuracy, %", "of the teacher's, %", "parameters", "times its speed", "seconds of training"],
-    [[name, spread(accuracy[name]), spread(ratio[name]), judged[name][0][0]["parameters"], f"{seconds[first] / seconds[name]:.2f}",
-      f"{training[name]:.0f}"] for name in runs],
-)
+rows = []
+for name, found in runs.items():
+    share = [own / other for own, other in zip(accuracy[name], accuracy[first])]
+    speed = measured[name]["images_per_second"] / measured[first]["images_per_second"]
+    seconds = sum(int((run / "seconds").read_text()) for run in found) / len(found)
+    rows.append([name, spread(accuracy[name]), spread(share), measured[name]["parameters"], f"{speed:.2f}", f"{seconds:.0f}"])
+table(["network", "accuracy, %", "of the teacher's, %", "parameters", "times its speed", "seconds of training"], rows)

@@ -130,6 +130,9 @@ fn text(network: &dyn Backbone) -> Result<&TextEncoder> {
     network.text().ok_or_else(|| Error::argument("model", "student and teacher must be encoders of texts, such as bert_l2_h128"))
 }
 
+/// A loss's name and weight, and how it is computed.
+type Term<'a> = (&'a str, f32, &'a dyn Fn() -> Result<Tensor>);
+
 /// The mean of `(mask (a - b))^2`.
 fn squared(a: &Tensor, b: &Tensor, mask: &Tensor) -> Result<Tensor> {
     fuse([a, b, mask], |[a, b, mask]| ((a - b) * mask).map("square"))?.mean(&[], false)
@@ -180,7 +183,7 @@ impl TransformerDistillation {
         own.distillation_kl(&classifier.classify(&other.features()?, Mode::Eval)?, self.config.temperature)
     }
 
-    /// The block of the student's parameter `name` and the teacher's name of what it begins as.
+    /// The teacher's name of what the student's parameter `name` begins as, for networks of so many layers.
     fn source(name: &str, [own, other]: [usize; 2]) -> Option<String> {
         let Some(rest) = name.strip_prefix("transformer.layer.") else { return name.starts_with("embeddings.").then(|| name.into()) };
         let (layer, rest) = rest.split_once('.')?;
@@ -207,7 +210,7 @@ impl Method for TransformerDistillation {
         let logits = self.model.classify(&own.features()?, Mode::Train)?;
         let labels = || taught::hard(&logits, &batch.labels);
         let config = &self.config;
-        let terms: [(&str, f32, &dyn Fn() -> Result<Tensor>); 5] = [
+        let terms: [Term; 5] = [
             ("logits", config.logits, &|| self.logits(&logits, &other)),
             ("labels", config.labels, &labels),
             ("hidden", config.hidden, &|| self.hidden(&own, &other)),

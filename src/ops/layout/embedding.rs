@@ -74,6 +74,9 @@ fn samples() -> Vec<Sample> {
         Sample::new(Embedding, [normal([65, 1]), indices([], 65)]),
         Sample::new(Embedding, [normal([1, 7]), indices([3, 1, 5], 1)]),
         Sample::new(Embedding, [normal([4, 4]), indices([0], 4)]),
+        // Sixteen vec4s of a row for a thread.
+        Sample::new(Embedding, [normal([5, 64]), indices([19], 5)]),
+        Sample::new(Embedding, [normal([9, 160]), indices([7], 9)]),
     ]
 }
 
