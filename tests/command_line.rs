@@ -525,8 +525,17 @@ mod unix {
         assert!(words.contains("--resume --out") && !words.contains("panicked"), "{words}");
         assert!(!out.join("weights.safetensors").exists());
 
+        let spent = |run: &Path| -> Value { serde_json::from_slice(&fs::read(run.join("outcome.json")).unwrap()).unwrap() };
+        // As if it had taken a million seconds so far: what a run has taken is summed over its resumptions.
+        let mut before = spent(&out);
+        assert!(before["steps"].as_u64() > Some(step), "{before}");
+        before["seconds"] = 1e6.into();
+        fs::write(out.join("outcome.json"), before.to_string()).unwrap();
         let rest = run(&mut resume());
         assert_eq!(rest.code, Some(0), "{}", rest.err);
+        let (after, at_once) = (spent(&out), spent(&whole));
+        assert_eq!([&after["steps"], &after["images"]], [&at_once["steps"], &at_once["images"]]);
+        assert!(after["seconds"].as_f64() > Some(1e6), "{after}");
         assert!(rest.err.contains("resuming after step"), "{}", rest.err);
         assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(whole.join("weights.safetensors")).unwrap());
         let lines = |run: &Path| {
