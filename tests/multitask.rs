@@ -238,7 +238,7 @@ fn recipe(tasks: &str) -> Recipe {
 #[test]
 fn every_weighting_goes_on_to_the_same_bits() {
     let data = dataset();
-    for weighting in ["fixed", "gradnorm", "dwa", "pcgrad"] {
+    for weighting in ["uncertainty", "gradnorm", "dwa", "pcgrad"] {
         let mut recipe = recipe("side: 0+2, 1+3; corner: 0, 3");
         recipe.set(&format!("weighting={weighting}")).unwrap();
         let mut whole = Trainer::new(&gpu(), recipe.clone(), data.clone()).unwrap();

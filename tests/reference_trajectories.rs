@@ -18,7 +18,7 @@ use wgrad::methods::{
     Batch, Byol, ByolConfig, Clock, Configured, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation,
     DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, Moco,
     MocoConfig, Multitask, MultitaskConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
-    TeacherConfig,
+    TeacherConfig, Weighting,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
@@ -349,7 +349,8 @@ fn multitask(run: &Run) -> Vec<String> {
     let rotations: Vec<i32> = (0..STEPS).flat_map(|s| integers(&format!("{}rotation.{s}", run.prefix), BATCH, 4)).collect();
     let task = Task { name: "rotation".into(), classes: vec![String::new(); 4], labels: rotations.into() };
     let setting = Setting { classes: 10, image: [16, 16, 3], tasks: vec![task], ..Default::default() };
-    let method = Multitask::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), MultitaskConfig::default(), &setting).unwrap();
+    let config = MultitaskConfig { weighting: Weighting::Uncertainty, ..Default::default() };
+    let method = Multitask::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
     fill(&params, "");
     params.get("log_var").unwrap().plain().unwrap().write(&[0.0f32; 2]).unwrap();
     let loss = |s: u64| {

@@ -37,7 +37,7 @@ pub struct MultitaskConfig {
 impl Default for MultitaskConfig {
     fn default() -> Self {
         Self {
-            weighting: Weighting::Uncertainty,
+            weighting: Weighting::Fixed,
             task_weights: String::new(),
             label_smoothing: 0.0,
             alpha: 1.5,
