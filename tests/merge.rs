@@ -4,7 +4,7 @@ mod common;
 #[path = "common/linear.rs"]
 mod linear;
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use common::gpu;
 use linear::{PIXELS, Rows, argmax, batch, bias_gradient, build, check, images, log_softmax, logits, make, mean, softmax};
@@ -19,16 +19,16 @@ const LABELS: [i32; 6] = [2, 0, 4, 1, 3, 2];
 const DISJOINT: [&[usize]; 2] = [&[3, 0], &[4, 1, 2]];
 const OVERLAPPING: [&[usize]; 2] = [&[0, 1, 2], &[2, 4, 3, 1]];
 
-fn experts(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Arc<Expert>> {
+fn experts(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Rc<Expert>> {
     let expert = |(seed, classes): (u32, &[usize])| {
         let params = Parameters::new(gpu, 40 + seed);
         let network = Network::new(&params, Architecture::Pixels(PIXELS).build(&params).unwrap(), Some(classes.len())).unwrap();
-        Arc::new(Expert::new(format!("expert {seed}"), params, network, classes.to_vec()))
+        Rc::new(Expert::new(format!("expert {seed}"), params, network, classes.to_vec()))
     };
     (0..).zip(classes).map(expert).collect()
 }
 
-fn setting(experts: Vec<Arc<Expert>>, labels: &[i32]) -> Setting {
+fn setting(experts: Vec<Rc<Expert>>, labels: &[i32]) -> Setting {
     Setting { classes: CLASSES, image: [1, 1, PIXELS], labels: labels.into(), experts, ..Setting::default() }
 }
 
@@ -168,7 +168,7 @@ fn permuted_classes_permute_the_result() {
 #[test]
 fn teachers_that_do_not_fit_are_named() {
     let gpu = gpu();
-    let refused = |experts: Vec<Arc<Expert>>, config: MergeConfig, words: &str| {
+    let refused = |experts: Vec<Rc<Expert>>, config: MergeConfig, words: &str| {
         let made = Merge::new(&Parameters::new(&gpu, 0), &build, config, &setting(experts, &LABELS));
         let message = made.map(drop).unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
@@ -179,5 +179,5 @@ fn teachers_that_do_not_fit_are_named() {
     refused(experts(&gpu, DISJOINT), MergeConfig { temperature: 0.0, ..MergeConfig::default() }, "temperature");
     let params = Parameters::new(&gpu, 0);
     let encoder = Network::new(&params, Architecture::Pixels(PIXELS).build(&params).unwrap(), None).unwrap();
-    refused(vec![Arc::new(Expert::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
+    refused(vec![Rc::new(Expert::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
 }

@@ -7,7 +7,7 @@ mod filled;
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use common::{folder, gpu};
 use filled::{fill, integers, nhwc, unit};
@@ -95,7 +95,7 @@ impl Net {
 
 /// What a method is told beyond images and labels.
 struct Told {
-    experts: Vec<Arc<Expert>>,
+    experts: Vec<Rc<Expert>>,
     /// Further labels by the name of their data, with the number of their classes.
     tasks: Vec<(&'static str, u64)>,
     /// The first so many labels of each batch are known.
@@ -179,11 +179,11 @@ impl Run {
     }
 
     /// The teacher that never changes, made of the tensors whose names begin with `teacher.`.
-    fn expert(&self) -> Arc<Expert> {
+    fn expert(&self) -> Rc<Expert> {
         let params = Parameters::new(&self.gpu, 0);
         let network = Network::new(&params, Box::new(Net::new(&params, &[])), Some(10)).unwrap();
         fill(&params, "teacher.");
-        Arc::new(Expert::new("teacher", params, network, (0..10).collect()))
+        Rc::new(Expert::new("teacher", params, network, (0..10).collect()))
     }
 
     /// As [`Self::told`], of images and labels alone.

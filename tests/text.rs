@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use common::gpu;
@@ -30,7 +31,7 @@ fn texts(gpu: &Gpu, rows: &[Vec<u16>]) -> Tensor {
 
 /// A data set of texts with two classes: whether a 7 is among the tokens.
 fn dataset(count: usize) -> Arc<Dataset> {
-    let text = |i: usize| [2, 8 + (i * 5 % 11) as u16, if i % 2 == 0 { 7 } else { 6 }, 8 + (i * 3 % 11) as u16, 3, 0];
+    let text = |i: usize| [2, 8 + (i * 5 % 11) as u16, if i.is_multiple_of(2) { 7 } else { 6 }, 8 + (i * 3 % 11) as u16, 3, 0];
     let labels = (0..count).map(|i| (i % 2) as i32).collect();
     let pixels = (0..count).flat_map(|i| text_image(&text(i))).collect();
     Arc::new(Dataset::new("texts", [2, 6, 1], pixels, labels, vec!["seven".into(), "none".into()]).unwrap())
@@ -158,17 +159,17 @@ fn encoder_and_distillation_are_pytorchs() {
     }
 }
 
-fn expert(gpu: &Gpu, config: &TextConfig, classes: usize, change: impl FnOnce(&Parameters)) -> Arc<Expert> {
+fn expert(gpu: &Gpu, config: &TextConfig, classes: usize, change: impl FnOnce(&Parameters)) -> Rc<Expert> {
     let params = Parameters::new(gpu, 9);
     let network = Network::new(&params, Box::new(TextEncoder::new(&params, config).unwrap()), Some(classes)).unwrap();
     change(&params);
-    Arc::new(Expert::new("teacher", params, network, (0..classes).collect()))
+    Rc::new(Expert::new("teacher", params, network, (0..classes).collect()))
 }
 
 fn student(
     params: &Parameters,
     config: TransformerDistillationConfig,
-    teacher: Arc<Expert>,
+    teacher: Rc<Expert>,
     classes: usize,
 ) -> wgrad::error::Result<TransformerDistillation> {
     let setting = Setting { classes, image: [2, 6, 1], experts: vec![teacher], ..Setting::default() };

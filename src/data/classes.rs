@@ -73,7 +73,7 @@ impl Dataset {
         let groups = list.split(',').map(group).collect::<Result<Vec<_>>>()?;
         let mut all: Vec<usize> = groups.iter().flatten().copied().collect();
         all.sort_unstable();
-        if let Some([class, _]) = all.array_windows().find(|[a, b]| a == b) {
+        if let Some([class, _]) = all.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
             return Err(Error::argument("classes", format!("\"{list}\" names class {class} twice")));
         }
         Ok(groups)

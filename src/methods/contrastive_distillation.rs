@@ -4,7 +4,7 @@
 //! direction: here negatives are of any class, the teacher's features are projected by nobody, and only the student has a `regressor`.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ impl Default for ContrastiveDistillationConfig {
 /// The queue begins as random directions and is filled from its first row on.
 pub struct ContrastiveDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Arc<Expert>,
+    teacher: Rc<Expert>,
     regressor: Linear,
     /// `[queue, D]`, of length 1.
     queue: Tensor,

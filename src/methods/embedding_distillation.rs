@@ -2,7 +2,7 @@
 //! become a teacher's, which may have learnt without labels. The loss is the mean squared error of rows of length 1, 2 - 2 cos, mean over the batch;
 //! the paper finds regressors of several layers better. No label is looked at.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct EmbeddingDistillationConfig {}
 pub struct EmbeddingDistillation {
     student: Box<dyn Backbone>,
     regressor: Linear,
-    teacher: Arc<Expert>,
+    teacher: Rc<Expert>,
 }
 
 impl Configured for EmbeddingDistillation {

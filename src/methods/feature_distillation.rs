@@ -5,7 +5,7 @@
 //! matrix, of length 1; `relational` (Park et al. 2019, arXiv:1904.05068), smooth L1 of distances between features, divided by their mean, plus twice
 //! that of angles. All losses are means over elements. Maps of two sizes are brought to the smaller one by average pooling.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,7 @@ impl Default for FeatureDistillationConfig {
 /// A student and its teacher.
 pub struct FeatureDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Arc<Expert>,
+    teacher: Rc<Expert>,
     /// From the student's maps to the teacher's.
     regressor: Option<Conv2d>,
     variant: Hint,

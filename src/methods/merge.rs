@@ -10,7 +10,7 @@
 //! All are cross entropies, means over the batch, at `temperature` T of teacher and student, times T^2. `wgrad eval` says of a merged student how
 //! well it, and either gate, tell the teachers' domains apart.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ impl Default for MergeConfig {
 
 /// A teacher, and where its classes are among the student's.
 struct Member {
-    expert: Arc<Expert>,
+    expert: Rc<Expert>,
     /// i32 `[K]`
     classes: Tensor,
     /// `[K, C]`, one-hot.
@@ -103,7 +103,7 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::argument("teachers", message)
 }
 
-fn member(gpu: &Gpu, expert: &Arc<Expert>, classes: usize) -> Result<Member> {
+fn member(gpu: &Gpu, expert: &Rc<Expert>, classes: usize) -> Result<Member> {
     let own = expert.classes();
     if own.is_empty() {
         return Err(wrong(format!("{} is an encoder without a classifier; train one", expert.name())));
@@ -117,7 +117,7 @@ fn member(gpu: &Gpu, expert: &Arc<Expert>, classes: usize) -> Result<Member> {
 }
 
 /// Each image's weights of the teachers that know its class, which add up to 1; all 0 where its label is hidden.
-fn tags(experts: &[Arc<Expert>], labels: &[i32]) -> Vec<f32> {
+fn tags(experts: &[Rc<Expert>], labels: &[i32]) -> Vec<f32> {
     let row = |label: &i32| {
         let knows: Vec<bool> = experts.iter().map(|expert| expert.classes().iter().any(|class| *class as i32 == *label)).collect();
         let part = 1.0 / knows.iter().filter(|knows| **knows).count().max(1) as f32;

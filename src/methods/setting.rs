@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{About, Expert, Method};
@@ -50,7 +51,7 @@ pub struct Setting {
     /// What else is known of the images, beyond their class.
     pub tasks: Vec<Task>,
     /// Finished networks to learn from.
-    pub experts: Vec<Arc<Expert>>,
+    pub experts: Vec<Rc<Expert>>,
 }
 
 /// A method that is made from a configuration.

@@ -1,11 +1,12 @@
-//! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016).
+//! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016); images whose labels are hidden do not count.
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
+use crate::ops::loss::cross_entropy::CrossEntropyOptions;
 
 /// How labels are learnt from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ impl Default for SupervisedConfig {
 /// A classifier and its loss.
 pub struct Supervised {
     model: Classifier<Box<dyn Backbone>>,
-    label_smoothing: f32,
+    options: CrossEntropyOptions,
 }
 
 impl Configured for Supervised {
@@ -44,7 +45,8 @@ impl Configured for Supervised {
 
     fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &Setting) -> Result<Self> {
         let model = Classifier::new(params, build(params)?, setting.classes)?;
-        Ok(Self { model, label_smoothing: config.label_smoothing })
+        let ignore_index = setting.labels.contains(&HIDDEN).then_some(HIDDEN);
+        Ok(Self { model, options: CrossEntropyOptions { label_smoothing: config.label_smoothing, ignore_index } })
     }
 }
 
@@ -59,7 +61,7 @@ impl Method for Supervised {
 
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
-        Ok(Step::new(self.model.forward(images, Mode::Train)?.cross_entropy(&batch.labels, self.label_smoothing)?, []))
+        Ok(Step::new(self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?, []))
     }
 
     fn network(&self) -> &dyn Module {

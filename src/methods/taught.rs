@@ -1,6 +1,6 @@
 //! What methods with one teacher share.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::{Batch, Expert, HIDDEN, Setting};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// [`Error::Argument`] where there is none, or more.
-pub(super) fn only(method: &str, setting: &Setting) -> Result<Arc<Expert>> {
+pub(super) fn only(method: &str, setting: &Setting) -> Result<Rc<Expert>> {
     match setting.experts.as_slice() {
         [expert] => Ok(expert.clone()),
         others => {
@@ -23,7 +23,7 @@ pub(super) fn only(method: &str, setting: &Setting) -> Result<Arc<Expert>> {
 
 /// A teacher that knows all of the student's classes.
 pub(super) struct Tutor {
-    expert: Arc<Expert>,
+    expert: Rc<Expert>,
     /// The teacher's place of each of the student's classes, i32 `[C]`; none where they stand in the same order.
     order: Option<Tensor>,
 }

@@ -7,7 +7,7 @@
 //! summed over layers. Squared errors are means over all elements, of which those of padding are 0 (TinyBERT zeroes hidden keys alone).
 
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision, taught};
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Default for TransformerDistillationConfig {
 /// A classifier of texts and its teacher.
 pub struct TransformerDistillation {
     model: Classifier<Box<dyn Backbone>>,
-    teacher: Arc<Expert>,
+    teacher: Rc<Expert>,
     /// From the student's features to the teacher's.
     projection: Option<Linear>,
     /// The student's classes that the teacher's logits stand for, where they are not all in order.

@@ -1,6 +1,7 @@
 //! The finished runs that a run learns from.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::finished::Finished;
@@ -16,10 +17,10 @@ use crate::methods::Expert;
 ///
 /// # Errors
 /// As [`networks`].
-pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Expert>>> {
+pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Rc<Expert>>> {
     let logits = find(&recipe.method)?.logits;
     let ready = |expert| if logits { cached(expert, recipe, dataset) } else { Ok(expert) };
-    networks(gpu, recipe, dataset)?.into_iter().map(|expert| ready(expert).map(Arc::new)).collect()
+    networks(gpu, recipe, dataset)?.into_iter().map(|expert| ready(expert).map(Rc::new)).collect()
 }
 
 /// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's own network sees them.

@@ -1,6 +1,6 @@
 //! From a recipe to what is trained.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::methods::find;
 use super::recipe::Recipe;
@@ -41,13 +41,7 @@ impl Recipe {
 ///
 /// # Errors
 /// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out of memory.
-pub fn learner(
-    params: &Parameters,
-    recipe: &Recipe,
-    dataset: &Dataset,
-    clock: Clock,
-    experts: Vec<Arc<Expert>>,
-) -> Result<Box<dyn Method>> {
+pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock, experts: Vec<Rc<Expert>>) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
     let setting = Setting {
         clock,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -102,11 +103,11 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn taught(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Vec<Arc<Expert>>) -> Result<Self> {
+    pub fn taught(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Vec<Rc<Expert>>) -> Result<Self> {
         Self::build(gpu, recipe, dataset, Some(experts), true)
     }
 
-    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Option<Vec<Arc<Expert>>>, fresh: bool) -> Result<Self> {
+    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Option<Vec<Rc<Expert>>>, fresh: bool) -> Result<Self> {
         recipe.check()?;
         let dataset = recipe.labelled(dataset)?;
         let options =
@@ -179,11 +180,11 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::resume`]; [`Error::Data`] where they are not those that the run began with.
-    pub fn resume_taught(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Vec<Arc<Expert>>) -> Result<Self> {
+    pub fn resume_taught(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Vec<Rc<Expert>>) -> Result<Self> {
         Self::go_on(gpu, checkpoint, dataset, Some(experts))
     }
 
-    fn go_on(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Option<Vec<Arc<Expert>>>) -> Result<Self> {
+    fn go_on(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Option<Vec<Rc<Expert>>>) -> Result<Self> {
         let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, experts, false)?;
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
@@ -382,7 +383,7 @@ impl Trainer {
         self.position.batch += 1;
         let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {
             let queue = self.method.state().into_iter().find(|(name, _)| name == "queue").map(|(_, keys)| keys);
-            let sight = Sight { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm };
+            let sight = Sight { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm, parts: step.parts };
             Ok((Look::at(&sight)?, self.method.figures()))
         });
         let (loss, look) = (step.loss.read_later()?, look.transpose()?);

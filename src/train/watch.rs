@@ -27,6 +27,8 @@ pub struct Sight {
     pub queue: Option<Tensor>,
     /// The gradient's norm, the first of a few numbers.
     pub gradient_norm: Option<Tensor>,
+    /// What the loss consists of, by name: scalars.
+    pub parts: Vec<(String, Tensor)>,
 }
 
 /// Figures of one step; `None` for what the method has not.
@@ -61,6 +63,8 @@ pub struct Figures {
     /// The mean Kullback-Leibler divergence of the student from the teacher: the loss less the teacher's entropy, where the loss is their
     /// cross entropy.
     pub teacher_divergence: Option<f64>,
+    /// What the loss consists of, by name.
+    pub parts: Vec<(String, f64)>,
     /// What the method itself counts.
     pub method: Vec<(&'static str, f64)>,
 }
@@ -77,6 +81,7 @@ pub struct Look {
     queue: Option<Pending>,
     teacher_rows: Option<Pending>,
     teacher_mean: Option<Pending>,
+    parts: Vec<(String, Pending)>,
 }
 
 fn numbers(pending: Pending) -> Result<Vec<f64>> {
@@ -136,6 +141,7 @@ impl Look {
             queue: sight.queue.as_ref().map(|q| plain(q)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
             teacher_rows: teacher.as_ref().map(entropies).transpose()?,
             teacher_mean: teacher.as_ref().map(|p| p.mean(&[0], false)?.read_later()).transpose()?,
+            parts: sight.parts.iter().map(|(name, part)| Ok((name.clone(), part.read_later()?))).collect::<Result<_>>()?,
         })
     }
 
@@ -178,6 +184,8 @@ impl Look {
             figures.teacher_usage = Some(entropy(&mean_row) / most);
             figures.teacher_divergence = Some(loss - found);
         }
+        let part = |(name, part): (String, Pending)| Ok((name, numbers(part)?.first().copied().unwrap_or(f64::NAN)));
+        figures.parts = self.parts.into_iter().map(part).collect::<Result<_>>()?;
         Ok(figures)
     }
 }
@@ -204,11 +212,14 @@ impl Figures {
     pub fn to_json(&self) -> Map<String, Value> {
         let rounded = |value: f64| format!("{value:.3e}").parse::<f64>().unwrap_or(value);
         let own = self.named().map(|(name, _, value)| (name, value));
-        own.chain(self.method.iter().copied()).map(|(name, value)| (name.to_string(), json!(rounded(value)))).collect()
+        let counted = own.chain(self.method.iter().copied()).map(|(name, value)| (name.to_string(), value));
+        let parts = self.parts.iter().map(|(name, value)| (format!("loss_{name}"), *value));
+        counted.chain(parts).map(|(name, value)| (name, json!(rounded(value)))).collect()
     }
 
     /// A few words for the progress line, with two spaces before each; empty where there is nothing to say.
     pub fn to_line(&self) -> String {
-        self.named().filter(|(_, short, _)| !short.is_empty()).map(|(_, short, value)| format!("  {short} {value:.3}")).collect()
+        let own = self.named().filter(|(_, short, _)| !short.is_empty()).map(|(_, short, value)| format!("  {short} {value:.3}"));
+        own.chain(self.parts.iter().map(|(name, value)| format!("  {name} {value:.3}"))).collect()
     }
 }
