@@ -29,7 +29,7 @@ impl Task {
 }
 
 impl Dataset {
-    /// The tasks of these images: those of the file beside them (see [`read_tasks`]), and those that `list` makes of their classes. `kind: 5+7+9,
+    /// The tasks of these images: those of the file beside them (`train_tasks.csv`, `test_tasks.csv`), and those that `list` makes of their classes. `kind: 5+7+9,
     /// 0+2; heel: 9, 5` are two: a name, and behind a colon classes by number or name, several as one with `+`. Where an image's class is in none
     /// of them, or hidden, its label is hidden.
     ///
