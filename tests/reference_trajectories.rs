@@ -199,9 +199,8 @@ impl Run {
         let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
         let known = |(at, label): (usize, i32)| if at % BATCH < told.labelled { label } else { HIDDEN };
         let labels: Vec<i32> = table("labels", 10).into_iter().enumerate().map(known).collect();
-        let names = |below| (0..below).map(|class: u64| class.to_string()).collect();
         let task =
-            |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: names(*below), labels: table(name, *below).into() };
+            |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: *below as usize, labels: table(name, *below).into() };
         let tasks = told.tasks.iter().map(task).collect();
         let (classes, image, experts) = (10, [16, 16, 3], told.experts);
         let setting = Setting { clock: clock.clone(), classes, image, seed: 0, labels: labels.clone().into(), tasks, experts };
@@ -345,21 +344,9 @@ fn feature_distillation(run: &Run) -> Vec<String> {
 }
 
 fn multitask(run: &Run) -> Vec<String> {
-    let params = Parameters::new(&run.gpu, 0);
-    let rotations: Vec<i32> = (0..STEPS).flat_map(|s| integers(&format!("{}rotation.{s}", run.prefix), BATCH, 4)).collect();
-    let task = Task { name: "rotation".into(), classes: vec![String::new(); 4], labels: rotations.into() };
-    let setting = Setting { classes: 10, image: [16, 16, 3], tasks: vec![task], ..Default::default() };
     let config = MultitaskConfig { weighting: Weighting::Uncertainty, ..Default::default() };
-    let method = Multitask::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
-    fill(&params, "");
-    params.get("log_var").unwrap().plain().unwrap().write(&[0.0f32; 2]).unwrap();
-    let loss = |s: u64| {
-        let places: Vec<i32> = (s as i32 * BATCH as i32..).take(BATCH).collect();
-        let (views, labels) = (vec![run.images(s, 0)], run.labels(s, "labels", 10));
-        let indices = Tensor::from_slice(&run.gpu, &places, [BATCH]).unwrap();
-        method.loss(&Batch { views, labels, indices, epoch: 0.into() }).unwrap().loss
-    };
-    run.simple(&params, loss, |_| {})
+    let told = Told { tasks: vec![("rotation", 4)], ..Told::default() };
+    run.told::<Multitask>(config, told, |_, params| params.get("log_var").unwrap().plain().unwrap().write(&[0.0f32; 2]).unwrap())
 }
 
 fn mean_teacher(run: &Run) -> Vec<String> {

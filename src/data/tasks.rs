@@ -12,7 +12,7 @@ use crate::ops::loss::HIDDEN;
 /// One more thing that is known of every image: a label among some classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// What it is called; its head stands in the scope of this name.
+    /// What it is called.
     pub name: String,
     /// What its classes are called.
     pub classes: Vec<String>,

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::mae::pick;
 use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
-use crate::data::WordPiece;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, TextEncoder, text_linear};
@@ -28,11 +27,15 @@ pub struct MaskedTokensConfig {
     pub mask: f32,
     /// The share of these that becomes any piece.
     pub random: f32,
+    /// The number of `[MASK]`.
+    pub mask_token: u16,
+    /// How many numbers, from 0 on, are no ordinary tokens: `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`.
+    pub special_tokens: u16,
 }
 
 impl Default for MaskedTokensConfig {
     fn default() -> Self {
-        Self { ratio: 0.15, mask: 0.8, random: 0.1 }
+        Self { ratio: 0.15, mask: 0.8, random: 0.1, mask_token: 4, special_tokens: 5 }
     }
 }
 
@@ -79,7 +82,7 @@ impl Configured for MaskedTokens {
     type Config = MaskedTokensConfig;
 
     fn new(params: &Parameters, build: Build, config: MaskedTokensConfig, setting: &Setting) -> Result<Self> {
-        let MaskedTokensConfig { ratio, mask, random } = config;
+        let MaskedTokensConfig { ratio, mask, random, .. } = config;
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(Error::argument("ratio", format!("expected above 0 to 1, found {ratio}")));
         }
@@ -100,7 +103,7 @@ impl Configured for MaskedTokens {
             norm: LayerNorm::new(&scope, "vocab_layer_norm", features, eps)?,
             bias: scope.parameter("vocab_projector.bias", [vocabulary], Kind::Bias, Init::ZEROS)?,
             draws: Draws { seed: setting.seed, ..Draws::default() },
-            mask: Tensor::full(gpu, [1], f32::from(WordPiece::MASK))?,
+            mask: Tensor::full(gpu, [1], f32::from(config.mask_token))?,
             ranks: Tensor::from_slice(gpu, &ranks, [1, most])?,
             encoder,
             config,
@@ -116,8 +119,9 @@ impl MaskedTokens {
     /// # Errors
     /// Those of the operators.
     pub fn hide(&self, tokens: &Tensor, indices: &Tensor, epoch: &Scalar<u32>) -> Result<Hidden> {
-        let ([length, most], MaskedTokensConfig { ratio, mask, random }) = ([tokens.shape().last(), self.ranks.elements()], self.config);
-        let specials = WordPiece::SPECIAL.len() as f32;
+        let ([length, most], MaskedTokensConfig { ratio, mask, random, .. }) =
+            ([tokens.shape().last(), self.ranks.elements()], self.config);
+        let specials = f32::from(self.config.special_tokens);
         let noise = |step| indices.uniform_noise(length, Draws { epoch: epoch.clone(), step, ..self.draws.clone() });
         let ordinary = tokens.add_scalar(1.0 - specials)?.clamp(0.0, 1.0)?;
         let count = ordinary.sum(&[1], true)?;

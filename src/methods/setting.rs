@@ -1,13 +1,12 @@
 //! What methods are made from.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{About, Expert, Method};
-pub use crate::data::Task;
 use crate::error::Result;
 use crate::gpu::{Scalar, Slot};
 use crate::models::Backbone;
@@ -52,6 +51,17 @@ pub struct Setting {
     pub tasks: Vec<Task>,
     /// Finished networks to learn from.
     pub experts: Vec<Rc<Expert>>,
+}
+
+/// One more thing that is known of every image: a label among some classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// What it is called; its head stands in the scope of this name.
+    pub name: String,
+    /// How many classes it has.
+    pub classes: usize,
+    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.
+    pub labels: Arc<[i32]>,
 }
 
 /// A method that is made from a configuration.

@@ -6,7 +6,7 @@ use super::methods::find;
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::methods::{Clock, Expert, Method, Setting};
+use crate::methods::{Clock, Expert, Method, Setting, Task};
 use crate::models::{Backbone, Model, ModelOptions, model};
 use crate::nn::Parameters;
 
@@ -43,13 +43,14 @@ impl Recipe {
 /// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out of memory.
 pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock, experts: Vec<Rc<Expert>>) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
+    let tasks = dataset.tasks(&recipe.tasks)?;
     let setting = Setting {
         clock,
         classes: dataset.classes(),
         image: recipe.input(dataset),
         seed: recipe.seed,
         labels: dataset.labels().into(),
-        tasks: dataset.tasks(&recipe.tasks)?,
+        tasks: tasks.into_iter().map(|task| Task { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
         experts,
     };
     find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &setting)

@@ -89,7 +89,7 @@ impl Configured for Multitask {
         let model = Classifier::new(params, backbone, setting.classes)?;
         let mut heads = Vec::new();
         for task in &setting.tasks {
-            let (name, classes) = (task.name.clone(), task.classes.len());
+            let (name, classes) = (task.name.clone(), task.classes);
             if taken.contains(&name.as_str()) {
                 return Err(Error::argument("tasks", format!("{name} is the name of something else; call the task otherwise")));
             }
