@@ -39,9 +39,9 @@ def train(args, method, name, recipe=None, **settings):
 
 
 def spread(values, unit=100):
-    """Mean and standard deviation, in per cent."""
+    """Mean and standard deviation, in per cent; of one value the value."""
     values = [unit * value for value in values]
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"
+    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def table(head, rows):
