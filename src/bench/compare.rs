@@ -49,18 +49,19 @@ pub struct Comparison {
 /// More measurements in one process than this do not make its median surer: they share the machine's mood.
 const INDEPENDENT: usize = 10;
 
-/// The relative standard error of a median that is to be compared with another process's.
+/// The standard error of the logarithm of a median that is to be compared with another process's. Times are positive and their noise multiplies
+/// them: on a logarithmic scale a few samples with one outlier say still that a thousand times is slower.
 fn error(sample: &Sample) -> f64 {
     // Standard deviations of a normal distribution with this MAD, and with this range from p10 to p90.
-    let deviation = (1.4826 * sample.mad).max((sample.p90 - sample.p10) / 2.563);
-    1.2533 * deviation / sample.median / (sample.count.clamp(1, INDEPENDENT) as f64).sqrt()
+    let deviation = (1.4826 * sample.mad / sample.median).max((sample.p90 / sample.p10).ln() / 2.563);
+    1.2533 * deviation / (sample.count.clamp(1, INDEPENDENT) as f64).sqrt()
 }
 
 /// What two samples of the same workload say, and half of a 95 % interval of their ratio.
 pub fn verdict(before: &Sample, after: &Sample) -> (Verdict, f64) {
     let ratio = after.median / before.median;
-    let uncertainty = 2.0 * ratio * error(before).hypot(error(after));
-    let (low, high) = (ratio - uncertainty, ratio + uncertainty);
+    let spread = 2.0 * error(before).hypot(error(after));
+    let (low, high) = (ratio * (-spread).exp(), ratio * spread.exp());
     let (slower, faster) = (1.0 + LEAST_EFFECT, 1.0 / (1.0 + LEAST_EFFECT));
     let verdict = if low > slower {
         Verdict::Slower
@@ -71,7 +72,7 @@ pub fn verdict(before: &Sample, after: &Sample) -> (Verdict, f64) {
     } else {
         Verdict::Unsure
     };
-    (verdict, uncertainty)
+    (verdict, (high - low) / 2.0)
 }
 
 /// Every workload that both runs measured by the same clock, in the order of `after`.
