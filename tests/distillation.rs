@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use common::gpu;
 use teachers::teachers;
+use tiny::dataset;
 use wgrad::data::{Dataset, Loader, Split};
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
@@ -196,7 +197,7 @@ fn the_teachers_part_and_the_labels_part() {
 /// Cross entropy of the same student, on the host.
 fn loss_of_known(gpu: &Gpu, labels: &[i32]) -> f32 {
     let (_, method) = made::<Supervised>(gpu, SupervisedConfig::default(), &setting(vec![], labels)).unwrap();
-    let logits: Vec<f32> = method.network().forward(&batch(gpu, labels).views[0], Mode::Train).unwrap().to_vec().unwrap();
+    let logits: Vec<f32> = method.network().module().forward(&batch(gpu, labels).views[0], Mode::Train).unwrap().to_vec().unwrap();
     let known = labels.iter().zip(logits.chunks(tiny::CLASSES)).filter(|(label, _)| **label != HIDDEN);
     let entropies: Vec<f32> = known.map(|(label, row)| row.iter().map(|v| v.exp()).sum::<f32>().ln() - row[*label as usize]).collect();
     entropies.iter().sum::<f32>() / entropies.len() as f32
@@ -258,12 +259,6 @@ fn the_decoupled_part_rises_over_the_warm_up() {
     for (step, share) in [(0, 0.25), (2, 0.25), (3, 0.5), (9, 1.0), (30, 1.0)] {
         close(&[at(4, step) - plain], &[share * whole], 1e-4);
     }
-}
-
-fn dataset(images: usize) -> Arc<Dataset> {
-    let (pixels, labels) = tiny::images(images);
-    let names = (0..tiny::CLASSES).map(|i| format!("quarter {i}")).collect();
-    Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
 }
 
 fn recipe(method: &str) -> Recipe {

@@ -7,11 +7,10 @@ mod tiny;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
 
 use common::gpu;
+use tiny::dataset;
 use wgrad::autograd::Gradients;
-use wgrad::data::Dataset;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{Batch, Clock, Configured, HIDDEN, Method, Multitask, MultitaskConfig, Setting, Step, Task, Weighting};
@@ -225,19 +224,13 @@ fn weights_follow_the_norms_of_gradients() {
     assert!((weights[0] - 1.0).abs() > 0.01, "{weights:?} tell nothing");
 }
 
-fn dataset() -> Arc<Dataset> {
-    let (pixels, labels) = tiny::images(100);
-    let names = (0..tiny::CLASSES).map(|i| format!("quarter {i}")).collect();
-    Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
-}
-
 fn recipe(tasks: &str) -> Recipe {
     Recipe { tasks: tasks.into(), batch: 16, epochs: 4, learning_rate: 0.05, ..Recipe::defaults("multitask") }
 }
 
 #[test]
 fn every_weighting_goes_on_to_the_same_bits() {
-    let data = dataset();
+    let data = dataset(100);
     for weighting in ["uncertainty", "gradnorm", "dwa", "pcgrad"] {
         let mut recipe = recipe("side: 0+2, 1+3; corner: 0, 3");
         recipe.set(&format!("weighting={weighting}")).unwrap();
@@ -256,7 +249,7 @@ fn every_weighting_goes_on_to_the_same_bits() {
 #[test]
 fn what_cannot_be_learnt_is_named() {
     let refused = |recipe: Recipe, words: &str| {
-        let message = Trainer::new(&gpu(), recipe, dataset()).err().unwrap().to_string();
+        let message = Trainer::new(&gpu(), recipe, dataset(100)).err().unwrap().to_string();
         assert!(message.contains(words), "{message} should say {words}");
     };
     refused(recipe(""), "set `tasks` in the recipe");
@@ -270,7 +263,7 @@ fn what_cannot_be_learnt_is_named() {
     }
     let mut frozen = Recipe { freeze: "backbone".into(), ..recipe("side: 0, 1") };
     frozen.set("weighting=pcgrad").unwrap();
-    let message = Trainer::new(&gpu(), frozen, dataset()).unwrap().run(None, Style::Silent, &mut |_| false).unwrap_err().to_string();
+    let message = Trainer::new(&gpu(), frozen, dataset(100)).unwrap().run(None, Style::Silent, &mut |_| false).unwrap_err().to_string();
     assert!(message.contains("what they share is frozen"), "{message}");
 }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tiny::dataset;
 use wgrad::data::Dataset;
 use wgrad::gpu::Gpu;
 use wgrad::nn::{Parameters, state_dict};
@@ -35,12 +36,6 @@ fn clusters(count: usize, classes: usize, away: f32, seed: u32) -> (Features, Ve
 }
 
 /// The images of `quarters` as a data set.
-fn dataset(count: usize) -> Arc<Dataset> {
-    let (pixels, labels) = tiny::images(count);
-    let names = (0..tiny::CLASSES).map(|i| format!("quarter {i}")).collect();
-    Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
-}
-
 #[test]
 fn features_come_back_as_they_were_put_in() {
     let gpu = common::gpu();
@@ -228,20 +223,54 @@ fn what_cannot_be_judged_is_named() {
     probed(&gpu, &recipe("simclr"), &data, &all).unwrap();
 }
 
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_wgrad")).args(arguments).env("WGRAD_TUNING", "off").output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.code(), out, err)
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_string()
+}
+
+/// A data set in `folder` and a run of one epoch of SimCLR on it.
+fn trained(folder: &Path, more: &[&str]) -> (String, String) {
+    let (data, out) = (text(&tiny::data_called(folder, "data")), text(&folder.join("run")));
+    let small = ["--set", "batch=16", "--set", "epochs=1", "--set", "augmentation=grey_simclr, supervised"];
+    let (code, _, err) = run(&[&["train", "simclr", "--data", &data, "--out", &out], &small[..], more].concat());
+    assert_eq!(code, Some(0), "{err}");
+    (data, out)
+}
+
+#[test]
+fn a_run_is_asked_of_classes_and_images_that_it_has_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = trained(folder.path(), &["--set", "classes=0, 1"]);
+    let probed = |more: &[&str]| {
+        let (code, found, err) = run(&[&["probe", &out, "--labels", "2", "--draws", "2", "--views", "1", "--json"], more].concat());
+        assert_eq!(code, Some(0), "{err}");
+        serde_json::from_str::<Value>(&found).unwrap()["rows"].clone()
+    };
+    let own = probed(&[]);
+    assert_eq!((probed(&["--classes", "0, 1"]), probed(&["--on", &data, "--classes", "0, 1"])), (own.clone(), own.clone()));
+    let (others, all) = (probed(&["--classes", "2, 3"]), probed(&["--classes", "*"]));
+    assert!(others != own && all != own && all != others && probed(&["--on", &data]) == all);
+    // Of each class 24 images are there, and the message names the first one that is asked for.
+    for (more, words) in [
+        (&["--classes", "2, 3", "--labels", "25"][..], "25 images of class quarter 2"),
+        (&["--classes", "*", "--labels", "25"], "25 images of class quarter 0"),
+        (&["--classes", "2, 9"], "9"),
+        (&["--on", "nowhere"], "nowhere"),
+    ] {
+        let (code, _, err) = run(&[&["probe", &out], more].concat());
+        assert!(code == Some(1) && err.contains(words), "{more:?}: {err}");
+    }
+}
+
 #[test]
 fn the_program_prints_one_table_and_json() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, out) = (tiny::data_called(folder.path(), "data"), folder.path().join("run"));
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_wgrad")).args(arguments).env("WGRAD_TUNING", "off").output().unwrap();
-        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        (output.status.code(), out, err)
-    };
-    let text = |path: &Path| path.to_str().unwrap().to_string();
-    let (data, out) = (text(&data), text(&out));
-    let small = ["--set", "batch=16", "--set", "epochs=1", "--set", "augmentation=grey_simclr, supervised"];
-    let (code, _, err) = run(&[&["train", "simclr", "--data", &data, "--out", &out], &small[..]].concat());
-    assert_eq!(code, Some(0), "{err}");
+    let (data, out) = trained(folder.path(), &[]);
     let (code, table, err) = run(&["probe", &out, "--labels", "1,2", "--draws", "2", "--views", "1"]);
     assert_eq!(code, Some(0), "{err}");
     for word in

@@ -4,9 +4,6 @@ mod common;
 #[path = "common/tiny.rs"]
 mod tiny;
 
-use std::sync::Arc;
-
-use wgrad::data::Dataset;
 use wgrad::gpu::{Gpu, Slot};
 use wgrad::methods::{Batch, Clock, Configured, Dino, DinoConfig, Method, Setting, Step, TeacherConfig, pairs};
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
@@ -309,10 +306,7 @@ fn weight_decay_follows_its_schedule_and_changes_nothing_where_it_is_constant() 
 /// Every key that DINO adds takes part: crops of two sizes, frozen prototypes for an epoch, schedules of rate, decay, momentum and temperature.
 #[test]
 fn a_run_goes_on_to_the_same_bits_with_its_center_and_teacher() {
-    let (pixels, labels) = tiny::images(64);
-    let names = (0..tiny::CLASSES).map(|i| format!("quarter {i}")).collect();
-    let labels = labels.into_iter().map(i32::from).collect();
-    let data = Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels, names).unwrap());
+    let data = tiny::dataset(64);
     let mut recipe = Recipe { batch: 16, epochs: 3, optimizer: "adamw".into(), schedule: "cosine".into(), ..Recipe::defaults("dino") };
     for assignment in [
         "augmentation=grey_dino_global_1, grey_dino_global_2, 2 grey_dino_local",

@@ -11,11 +11,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::files;
 use serde_json::Value;
 use teachers::teachers;
+use tiny::dataset;
 use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
-use wgrad::gpu::{Gpu, GpuOptions, Tuning};
+use wgrad::gpu::{Gpu, GpuOptions};
 use wgrad::io::{Archive, HostTensor};
 use wgrad::train::evaluate::evaluate;
 use wgrad::train::methods::METHODS;
@@ -27,12 +29,6 @@ fn methods() -> impl Iterator<Item = &'static str> {
     let only = std::env::var("WGRAD_ONLY").ok();
     let wanted = move |name: &&str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == *name));
     METHODS.iter().map(|entry| entry.name).filter(wanted)
-}
-
-fn dataset(images: usize) -> Arc<Dataset> {
-    let (pixels, labels) = tiny::images(images);
-    let names = (0..tiny::CLASSES).map(|i| format!("quarter {i}")).collect();
-    Arc::new(Dataset::new("tiny", [tiny::SIDE, tiny::SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
 }
 
 /// What a method learns from: images, or texts of the class's own word among others.
@@ -119,20 +115,6 @@ fn metrics(run: &RunDirectory) -> Vec<Value> {
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("images_per_second")));
     lines
-}
-
-fn files(folder: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
-        let name = entry.file_name().into_string().unwrap();
-        if entry.path().is_dir() {
-            names.extend(files(&entry.path()).into_iter().map(|inner| format!("{name}/{inner}")));
-        } else {
-            names.push(name);
-        }
-    }
-    names.sort();
-    names
 }
 
 /// A run directory below `folder` and its run from start to end.
@@ -305,7 +287,10 @@ fn not_finite(result: Result<Outcome>, words: &[&str]) {
 #[test]
 fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let path = checkpoint_file(folder.path());
+    let path = folder.path().join("last.safetensors");
+    let mut trainer = Trainer::new(&common::gpu(), recipe("supervised"), dataset(100)).unwrap();
+    trainer.run(None, Style::Silent, &mut |position| position.step == 5).unwrap();
+    trainer.checkpoint().unwrap().save(&path).unwrap();
     let mut archive = Archive::load(&path).unwrap();
     if let Some(HostTensor::F32(_, bias)) = archive.tensors.get_mut("model.classifier.bias") {
         bias[0] = f32::NAN;
@@ -341,9 +326,13 @@ fn losses_fall_and_the_classes_are_learnt() {
             continue;
         }
         assert!(losses[5] < 0.3 * losses[0], "{losses:?}");
-        let found =
-            evaluate(trainer.params.gpu(), trainer.method.network(), &data, &trainer.recipe.preprocessing("none", 0, &data).unwrap())
-                .unwrap();
+        let found = evaluate(
+            trainer.params.gpu(),
+            trainer.method.network().module(),
+            &data,
+            &trainer.recipe.preprocessing("none", 0, &data).unwrap(),
+        )
+        .unwrap();
         assert!(found.accuracy() > 0.9, "{found:?}");
     }
 }
@@ -357,96 +346,6 @@ fn the_average_is_what_is_kept_where_one_is_asked_for() {
     assert_eq!(weights["conv1.weight"], state["ema.conv1.weight"]);
     assert_ne!(weights["conv1.weight"], state["model.conv1.weight"]);
     assert_eq!(weights["bn1.running_mean"], state["model.bn1.running_mean"]);
-}
-
-/// A checkpoint file after 5 steps.
-fn checkpoint_file(folder: &Path) -> std::path::PathBuf {
-    let mut trainer = Trainer::new(&common::gpu(), recipe("supervised"), dataset(100)).unwrap();
-    trainer.run(None, Style::Silent, &mut |position| position.step == 5).unwrap();
-    let path = folder.join("last.safetensors");
-    trainer.checkpoint().unwrap().save(&path).unwrap();
-    path
-}
-
-fn damaged(path: &Path, words: &str) {
-    match Checkpoint::load(path) {
-        Err(Error::Data { source_name, message }) => {
-            assert_eq!(source_name, path.display().to_string());
-            assert!(message.contains(words), "{message}");
-        }
-        other => panic!("expected an error with \"{words}\", found {other:?}"),
-    }
-}
-
-#[test]
-fn damaged_and_foreign_checkpoints_are_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = checkpoint_file(folder.path());
-    let whole = fs::read(&path).unwrap();
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    for length in (0..header).step_by(61).chain((header..whole.len()).step_by(9973)).chain([whole.len() - 1]) {
-        fs::write(&path, &whole[..length]).unwrap();
-        damaged(&path, "no complete safetensors file");
-    }
-    // A wrong byte in the header never panics; where it is noticed, the file is named.
-    for at in (0..header).step_by(17) {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x5a;
-        fs::write(&path, bytes).unwrap();
-        if let Err(error) = Checkpoint::load(&path) {
-            assert!(matches!(&error, Error::Data { source_name, .. } if source_name.contains("last.safetensors")), "{error}");
-        }
-    }
-    let mut longer = whole.clone();
-    longer.push(0);
-    fs::write(&path, longer).unwrap();
-    damaged(&path, "no complete safetensors file");
-    fs::write(&path, "not a checkpoint").unwrap();
-    damaged(&path, "");
-    let mut weights = Archive::default();
-    weights.insert("conv1.bias", HostTensor::F32([1].into(), vec![0.0]));
-    weights.save(&path).unwrap();
-    damaged(&path, "is no checkpoint of format 2");
-    let missing = Checkpoint::load(&folder.path().join("missing")).unwrap_err();
-    assert!(matches!(&missing, Error::Io { path, .. } if path.ends_with("missing")), "{missing}");
-
-    for (key, value, words) in [
-        ("format", "wgrad checkpoint 999", "format is \"wgrad checkpoint 999\""),
-        ("step", "five", "\"step\" is \"five\", expected a number"),
-        ("recipe", "batch = 1\nbatsch = 2", "batsch"),
-    ] {
-        fs::write(&path, &whole).unwrap();
-        let mut archive = Archive::load(&path).unwrap();
-        archive.text.insert(key.into(), value.into());
-        archive.save(&path).unwrap();
-        damaged(&path, words);
-    }
-}
-
-#[test]
-fn a_checkpoint_that_does_not_fit_names_the_tensor() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = checkpoint_file(folder.path());
-    let whole = Archive::load(&path).unwrap();
-    let data = dataset(100);
-    let refused = |archive: Archive, words: &[&str]| {
-        archive.save(&path).unwrap();
-        let error = Trainer::resume(&common::gpu(), &Checkpoint::load(&path).unwrap(), data.clone()).map(|_| ()).unwrap_err();
-        let message = error.to_string();
-        assert!(matches!(error, Error::Data { .. }) && message.contains("last.safetensors"), "{message}");
-        words.iter().for_each(|word| assert!(message.contains(word), "{message}"));
-    };
-    let mut other = whole.clone();
-    other.text.insert("recipe".into(), Recipe { model: "cnn_32_64_128".into(), ..recipe("supervised") }.to_toml().unwrap());
-    refused(other, &["conv1.weight", "[16, 1, 3, 3]", "[32, 1, 3, 3]"]);
-    for name in ["model.bn2.running_var", "ema.conv1.weight", "optimizer.momentum_buffer.0"] {
-        let mut lacking = whole.clone();
-        lacking.tensors.remove(name).unwrap();
-        refused(lacking, &[name]);
-    }
-    let mut more = whole.clone();
-    more.insert("model.conv9.weight", HostTensor::F32([1].into(), vec![0.0]));
-    refused(more, &["model.conv9.weight"]);
 }
 
 #[test]
@@ -473,52 +372,6 @@ fn a_profile_has_every_kernel_of_the_step_and_what_the_host_did() {
     let kernels = profile.kernels(&Default::default());
     assert!((kernels.iter().map(|k| k.share).sum::<f64>() - 1.0).abs() < 1e-6);
     assert_eq!(kernels.iter().map(|k| k.calls).sum::<f64>(), first.len() as f64);
-}
-
-#[test]
-fn run_directories_are_not_mixed_up() {
-    let gpu = common::gpu();
-    let folder = tempfile::tempdir().unwrap();
-    let recipe = recipe("supervised");
-    let path = folder.path().join("run");
-    let run = RunDirectory::create(&path, &recipe, &gpu).unwrap();
-    assert_eq!(RunDirectory::open(&path).unwrap().1, recipe);
-    let environment: Value = serde_json::from_slice(&fs::read(path.join("environment.json")).unwrap()).unwrap();
-    assert_eq!(environment["adapter"], gpu.capabilities().name.as_str());
-    assert_eq!(environment["driver"], gpu.capabilities().driver.as_str());
-    assert_eq!(environment["wgrad"], env!("CARGO_PKG_VERSION"));
-    assert!(environment["tuning_table"] == gpu.tuning_hash() && environment["arguments"].is_array());
-
-    // What a killed process leaves: a torn line, metrics of steps that will come again, a half-written file.
-    let lines = "{\"step\":20}\n{\"step\":40}\n{\"step\":60}\n{\"st";
-    fs::write(path.join("metrics.jsonl"), lines).unwrap();
-    fs::write(path.join("checkpoints/.last.safetensors.17.partial"), "x").unwrap();
-    run.rewind(40).unwrap();
-    assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "{\"step\":20}\n{\"step\":40}\n");
-    assert_eq!(files(&path), ["environment.json", "metrics.jsonl", "recipe.toml"]);
-
-    // Where a run goes on with another table, it says from which step its bits differ.
-    let tuning = Some(Arc::new(Tuning::random(1)));
-    let other = Gpu::with(GpuOptions { tuning, ..common::options() }).unwrap();
-    let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset(100)).unwrap();
-    let checkpoint = trainer.checkpoint().unwrap();
-    assert_eq!(checkpoint.difference(&gpu), None);
-    let difference = checkpoint.difference(&other).unwrap();
-    assert!(difference.contains("tuning table") && difference.contains(&other.tuning_hash()), "{difference}");
-    run.enter_resumption(40, &other, Some(&difference)).unwrap();
-    run.enter_resumption(60, &gpu, None).unwrap();
-    let environment: Value = serde_json::from_slice(&fs::read(path.join("environment.json")).unwrap()).unwrap();
-    let resumed = &environment["resumed"];
-    assert!(resumed[0]["step"] == 40 && resumed[0]["difference"] == difference.as_str() && resumed[1]["difference"].is_null());
-    assert_eq!(resumed[0]["environment"]["tuning_table"], other.tuning_hash());
-
-    fs::write(run.last_checkpoint(), "x").unwrap();
-    let error = RunDirectory::create(&path, &recipe, &gpu).unwrap_err();
-    assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains("--resume"), "{error}");
-    assert!(matches!(RunDirectory::open(&folder.path().join("none")), Err(Error::Io { .. })));
-    assert!(RunDirectory::open(&path.join("checkpoints")).unwrap_err().to_string().contains("holds no run"));
-    let below_a_file = path.join("recipe.toml/run");
-    assert!(matches!(RunDirectory::create(&below_a_file, &recipe, &gpu), Err(Error::Io { .. })));
 }
 
 #[test]

@@ -177,7 +177,11 @@ impl Options {
 fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bool) -> Result<ExitCode> {
     let recipe = trainer.recipe.clone();
     let mut summary = Summary::default();
-    trainer.method.network().summarize(&Shape::from([&[recipe.batch], recipe.input(dataset).as_slice()].concat()), &mut summary)?;
+    trainer
+        .method
+        .network()
+        .module()
+        .summarize(&Shape::from([&[recipe.batch], recipe.input(dataset).as_slice()].concat()), &mut summary)?;
     let predicted = run_memory(gpu, |gpu| Trainer::new(gpu, recipe.clone(), dataset.clone()))?;
     let (first, each) = trainer.measure_steps(3)?;
     let (steps, parameters) = (trainer.steps(), trainer.params.count());

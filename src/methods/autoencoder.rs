@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, ImageDecoder, ImageDecoderConfig};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -117,10 +117,6 @@ impl Method for Autoencoder {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let (mut given, wanted) = given_and_wanted(batch, self.name())?;
         if self.noise > 0.0 {
@@ -133,8 +129,8 @@ impl Method for Autoencoder {
         Ok(Step::new(self.codec.decode(&codes)?.mse_loss(&wanted)?, [codes]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.codec.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.codec.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::Result;
-use crate::models::{Backbone, Mlp, MlpConfig};
+use crate::models::{Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
 
 /// How BYOL is set up.
@@ -82,8 +82,8 @@ impl Method for Byol {
         self.target.reset()
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.network.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

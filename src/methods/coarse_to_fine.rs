@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::partial_labels::{among, offsets};
 use super::taught::hard;
-use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -117,10 +117,6 @@ impl Method for CoarseToFine {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
@@ -132,15 +128,7 @@ impl Method for CoarseToFine {
         Ok(Step { parts, ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::taught::{hard, only};
-use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -86,10 +86,6 @@ impl Method for ContrastiveDistillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let [features, logits] = self.student.features_and_logits(images, Mode::Train)?;
@@ -106,12 +102,8 @@ impl Method for ContrastiveDistillation {
         self.fresh.take().map_or(Ok(()), |features| self.queue.queue_write_next(&features, &self.cursor))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.backbone
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

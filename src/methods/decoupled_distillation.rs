@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::taught::Tutor;
-use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Classifier};
@@ -104,10 +104,6 @@ impl Method for DecoupledDistillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let DecoupledDistillationConfig { temperature, alpha, beta, warm_up_epochs } = self.config;
@@ -123,15 +119,7 @@ impl Method for DecoupledDistillation {
         Ok(Step { parts, ..Step::new(hard.add(&soft)?, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.student.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.student)
     }
 }

@@ -6,10 +6,10 @@ use std::cell::{Cell, RefCell};
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Clock, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Clock, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
-use crate::models::{Backbone, HeadActivation, MlpConfig, Prototypes};
+use crate::models::{HeadActivation, MlpConfig, Prototypes};
 use crate::nn::{Mode, Module, Parameters};
 use crate::tensor::{DType, Tensor};
 
@@ -195,8 +195,8 @@ impl Method for Dino {
         Ok(())
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.embedder.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.student.embedder.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

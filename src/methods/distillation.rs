@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::taught::{Tutor, hard};
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -62,10 +62,6 @@ impl Method for Distillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let DistillationConfig { temperature, soft_weight } = self.config;
@@ -80,15 +76,7 @@ impl Method for Distillation {
         Ok(Step { parts: vec![("soft".into(), soft), ("hard".into(), hard)], ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.student.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.student)
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::taught::only;
-use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::Backbone;
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -54,10 +54,6 @@ impl Method for EmbeddingDistillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let embedding = self.regressor.forward(&self.student.forward(images, Mode::Train)?, Mode::Train)?;
@@ -65,8 +61,8 @@ impl Method for EmbeddingDistillation {
         Ok(Step::new(embedding.byol_loss(&wanted)?, []))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::taught::{hard, only};
-use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::layers::Conv2dConfig;
@@ -173,10 +173,6 @@ impl Method for FeatureDistillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let [maps, logits] = self.student.maps_and_logits(images, Mode::Train)?;
@@ -185,12 +181,8 @@ impl Method for FeatureDistillation {
         Ok(Step { parts: vec![("hard".into(), hard), ("hint".into(), hint)], ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.backbone
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

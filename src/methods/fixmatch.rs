@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
 use super::unlabelled::Answers;
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -83,15 +83,7 @@ impl Method for FixMatch {
         Ok(Step { parts, ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 }

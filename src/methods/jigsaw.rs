@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Mlp, MlpConfig};
@@ -185,10 +185,6 @@ impl Method for Jigsaw {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let (labels, order) = self.puzzle(&batch.indices, &batch.epoch)?;
@@ -205,8 +201,8 @@ impl Method for Jigsaw {
         Ok(Step::new(loss, [features]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

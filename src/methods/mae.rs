@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Vit, VitBlock, VitConfig};
@@ -179,10 +179,6 @@ impl Method for Mae {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let parts = self.divide(&batch.indices, &batch.epoch)?;
@@ -191,8 +187,8 @@ impl Method for Mae {
         Ok(Step::new(predicted.mse_loss(&self.target(images, hidden)?)?, [tokens]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

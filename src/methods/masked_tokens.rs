@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mae::pick;
-use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, TextEncoder, text_linear};
@@ -154,10 +154,6 @@ impl Method for MaskedTokens {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [texts] = batch.exactly(self.name())?;
         let encoder = text(&*self.encoder)?;
@@ -171,8 +167,8 @@ impl Method for MaskedTokens {
         Ok(Step::new(loss, [encoding.features()?]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
 use super::unlabelled::{Weight, share};
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -102,16 +102,8 @@ impl Method for MeanTeacher {
         self.teacher.reset()
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::unlabelled::one_hot;
-use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Backbone, Classifier};
@@ -200,10 +200,6 @@ impl Method for Merge {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let temperature = self.config.temperature;
@@ -217,15 +213,7 @@ impl Method for Merge {
         Ok(Step::new(loss.mul_scalar(temperature * temperature)?, []))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 }

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::{Error, Result};
-use crate::models::{Backbone, MlpConfig};
+use crate::models::MlpConfig;
 use crate::nn::Parameters;
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
@@ -131,8 +131,8 @@ impl Method for Moco {
         self.keys.reset()
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.network.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

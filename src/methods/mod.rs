@@ -17,6 +17,7 @@ mod expert;
 mod feature_distillation;
 mod fixmatch;
 mod jigsaw;
+mod learnt;
 mod mae;
 mod masked_tokens;
 mod mean_teacher;
@@ -53,6 +54,7 @@ pub use expert::Expert;
 pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, Hint};
 pub use fixmatch::{FixMatch, FixMatchConfig};
 pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
+pub use learnt::Learnt;
 pub use mae::{Mae, MaeConfig};
 pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
 pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
@@ -77,7 +79,7 @@ use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::Backbone;
-use crate::nn::{Module, Parameters};
+use crate::nn::Parameters;
 pub use crate::ops::loss::HIDDEN;
 use crate::tensor::Tensor;
 
@@ -132,7 +134,9 @@ pub trait Method {
     fn name(&self) -> &'static str;
 
     /// How many views of each image a step takes where one augmentation serves for all of them.
-    fn views(&self) -> usize;
+    fn views(&self) -> usize {
+        1
+    }
 
     /// The loss of one step.
     ///
@@ -172,16 +176,18 @@ pub trait Method {
         Ok(())
     }
 
-    /// Images to features.
-    fn encoder(&self) -> &dyn Backbone;
-
     /// What is used after training: the encoder, or the classifier where it learns one.
-    fn network(&self) -> &dyn Module {
-        self.encoder()
+    fn network(&self) -> Learnt<'_>;
+
+    /// Images to features.
+    fn encoder(&self) -> &dyn Backbone {
+        self.network().encoder()
     }
 
     /// The scopes of what lies behind the encoder.
-    fn heads(&self) -> Vec<&str>;
+    fn heads(&self) -> Vec<&str> {
+        self.network().heads()
+    }
 
     /// Tensors beyond the parameters that a checkpoint must hold, by name.
     fn state(&self) -> Vec<(String, Tensor)> {

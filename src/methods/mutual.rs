@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -62,10 +62,6 @@ impl Method for Mutual {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let MutualConfig { temperature, weight } = self.config;
@@ -76,12 +72,8 @@ impl Method for Mutual {
         Ok(Step { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.backbone
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::unlabelled::share;
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -110,10 +110,6 @@ impl Method for PartialLabels {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
@@ -125,15 +121,7 @@ impl Method for PartialLabels {
         Ok(Step::new(loss, []))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 }

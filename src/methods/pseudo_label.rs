@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
 use super::unlabelled::{Answers, Weight, hidden, share};
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -81,10 +81,6 @@ impl Method for PseudoLabel {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
@@ -99,16 +95,8 @@ impl Method for PseudoLabel {
         Ok(Step { parts, ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 
     fn figures(&self) -> Vec<(&'static str, f64)> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -77,10 +77,6 @@ impl Method for Rotation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let n = images.shape().dim(0);
@@ -90,8 +86,8 @@ impl Method for Rotation {
         Ok(Step::new(loss, [features.detach().slice(0, 0, n)?]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -62,10 +62,6 @@ impl Method for SelfDistillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let SelfDistillationConfig { temperature, soft_weight, .. } = self.config;
@@ -84,16 +80,8 @@ impl Method for SelfDistillation {
         self.teacher.reset()
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.student
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.student.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.student.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.student)
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {

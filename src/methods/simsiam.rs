@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision};
 use crate::error::Result;
-use crate::models::{Backbone, Mlp, MlpConfig};
+use crate::models::{Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
 use crate::tensor::Tensor;
 
@@ -76,8 +76,8 @@ impl Method for SimSiam {
         Ok(Step::new(loss, [z1, z2]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.network.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -55,24 +55,12 @@ impl Method for Supervised {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         Ok(Step::new(self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?, []))
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
-    }
-
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.model.backbone.head()]
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 }

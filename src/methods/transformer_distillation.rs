@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-use super::{About, Batch, Build, Configured, Expert, Method, Setting, Step, Supervision, taught};
+use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision, taught};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier, Encoding, TextEncoder, text_linear};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -197,10 +197,6 @@ impl Method for TransformerDistillation {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [texts] = batch.exactly(self.name())?;
         let (student, teacher) = (text(&self.model.backbone)?, text(self.teacher.network().backbone())?);
@@ -248,12 +244,8 @@ impl Method for TransformerDistillation {
         Ok(())
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::autoencoder::{Codec, given_and_wanted};
-use super::{About, Batch, Build, Configured, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
-use crate::models::{Backbone, ImageDecoderConfig};
+use crate::models::ImageDecoderConfig;
 use crate::nn::Parameters;
 use crate::ops::augment::Draws;
 use crate::ops::elementwise::fuse::fuse;
@@ -90,10 +90,6 @@ impl Method for Vae {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let (given, wanted) = given_and_wanted(batch, self.name())?;
         let codes = self.codec.encode(&given)?;
@@ -104,8 +100,8 @@ impl Method for Vae {
         Ok(Step::new(loss, [mu]))
     }
 
-    fn encoder(&self) -> &dyn Backbone {
-        &self.codec.encoder
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Encoder(&self.codec.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

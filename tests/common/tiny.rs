@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use wgrad::data::Dataset;
 use wgrad::tensor::random::{Purpose, Stream};
 
 pub const SIDE: usize = 16;
@@ -22,6 +24,13 @@ pub fn images(count: usize) -> (Vec<u8>, Vec<u8>) {
         labels.push(class as u8);
     }
     (pixels, labels)
+}
+
+/// The same as a data set.
+pub fn dataset(count: usize) -> Arc<Dataset> {
+    let (pixels, labels) = images(count);
+    let names = (0..CLASSES).map(|i| format!("quarter {i}")).collect();
+    Arc::new(Dataset::new("tiny", [SIDE, SIDE, 1], pixels, labels.into_iter().map(i32::from).collect(), names).unwrap())
 }
 
 pub fn idx(dimensions: &[usize], data: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use weighting::Weighting;
 use weighting::{Weigher, stack};
 
-use super::{About, Batch, Build, Configured, HIDDEN, Method, Setting, Step, Supervision};
+use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
@@ -107,10 +107,6 @@ impl Method for Multitask {
         Self::ABOUT.name
     }
 
-    fn views(&self) -> usize {
-        1
-    }
-
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
         let options = CrossEntropyOptions { label_smoothing: self.label_smoothing, ignore_index: Some(HIDDEN) };
@@ -134,12 +130,8 @@ impl Method for Multitask {
         self.weigher.after_update()
     }
 
-    fn network(&self) -> &dyn Module {
-        &self.model
-    }
-
-    fn encoder(&self) -> &dyn Backbone {
-        &self.model.backbone
+    fn network(&self) -> Learnt<'_> {
+        Learnt::Classifier(&self.model)
     }
 
     fn heads(&self) -> Vec<&str> {
