@@ -7,7 +7,7 @@ twin is the same network trained for one of the tasks alone, by the same recipe.
 import common
 
 KIND = "5+7+9, 0+2+3+4+6, 1+8"
-SETTINGS = {"model": "cnn_16_32_64", "batch": 64, "epochs": 4, "learning_rate": 0.1, "augmentation": "none", "label_smoothing": 0}
+SETTINGS = {"model": "cnn_16_32_64", "batch": 64, "epochs": 4, "learning_rate": 0.1, "augmentation": "none", "label_smoothing": 0.1}
 WEIGHTINGS = ["fixed", "uncertainty", "dwa", "gradnorm", "pcgrad"]
 
 

@@ -3,15 +3,15 @@
 
 A small MobileNet learns six classes of Fashion-MNIST once; then, for each draw of the images, the other four are learnt from scratch and on its weights:
 the head alone, all layers, layers unfrozen from the head down, all layers with rates that fall towards the stem. Test accuracy in per cent, mean and
-standard deviation over draws, and the difference to scratch, which is paired. Behind it, what a linear probe finds in the encoder for the six classes
-and for the four, before and after.
+standard deviation over draws, and the difference to scratch, which is paired. Three of the four classes (pullover, coat, shirt) are alike. Behind it,
+what a linear probe finds in the encoder for the six classes and for the four, before and after.
 """
 import common
 
-SOURCE, TARGET = "0,1,2,3,4,5", "6,7,8,9"
-SHARED = {"model": "mobilenetv1_025", "augmentation": "none", "normalize": "data", "label_smoothing": 0}
-FEW = {"classes": TARGET, "per_class": 20, "batch": 20, "epochs": 40}
-SCRATCH = {"learning_rate": 0.05}
+SOURCE, TARGET = "0,1,3,5,7,8", "2,4,6,9"
+SHARED = {"model": "mobilenetv1_025", "normalize": "data", "label_smoothing": 0}
+FEW = {"classes": TARGET, "augmentation": "none", "per_class": 20, "batch": 20, "epochs": 40}
+SCRATCH = {"learning_rate": 0.02}
 HEAD = {"learning_rate": 0.05, "freeze": "backbone"}
 ALL = {"optimizer": "adamw", "learning_rate": 1e-3, "clip_norm": 1, "freeze_batch_norm": "true"}
 WAYS = {
@@ -33,7 +33,7 @@ def main():
     parser = common.arguments(__doc__)
     parser.set_defaults(seeds=[0, 1, 2, 3, 4])
     args = parser.parse_args()
-    source = common.train(args, "supervised", "transfer-source", classes=SOURCE, epochs=4, **SHARED)
+    source = common.train(args, "supervised", "transfer-source", classes=SOURCE, augmentation="supervised", epochs=6, **SHARED)
     print(f"the six classes: {100 * common.wgrad(args, 'eval', source)['accuracy']:.1f} %\n")
     runs = {way: [] for way in ("scratch", *WAYS)}
     for seed in args.seeds:

@@ -6,9 +6,9 @@ from common import arguments, spread, table, train, wgrad
 
 RUNS = [
     # what is known, what learns from it, method, recipe, settings
-    ("all labels", "cross entropy", "supervised", "recipes/label_noise.toml", {"label_noise": 0, "label_smoothing": 0}),
-    ("40 % drawn anew", "cross entropy", "supervised", "recipes/label_noise.toml", {"label_smoothing": 0}),
-    ("40 % drawn anew", "with label smoothing 0.2", "supervised", "recipes/label_noise.toml", {}),
+    ("200 a class", "cross entropy", "supervised", "recipes/label_noise.toml", {"label_noise": 0, "label_smoothing": 0}),
+    ("200 a class, 40 % of them drawn anew", "cross entropy", "supervised", "recipes/label_noise.toml", {"label_smoothing": 0}),
+    ("200 a class, 40 % of them drawn anew", "with label smoothing 0.5", "supervised", "recipes/label_noise.toml", {}),
     ("candidates, each wrong class with 0.5", "their average", "partial_labels", "recipes/partial_labels.toml", {"loss": "average"}),
     ("candidates, each wrong class with 0.5", "their sum (cc)", "partial_labels", "recipes/partial_labels.toml", {"loss": "cc"}),
     ("three groups, and the class of 20 each", "labels alone", "coarse_to_fine", "recipes/coarse_to_fine.toml", {"coarse_weight": 0}),
