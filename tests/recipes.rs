@@ -39,8 +39,9 @@ fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let gpu = Gpu::with(GpuOptions { memory_budget_bytes: None, ..common::options() }).unwrap();
     for (path, recipe) in found {
         recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        // Half of a batch have labels, where not all have; as many as the recipe says would take many images, and no more memory of the device.
-        let recipe = Recipe { labels_per_class: recipe.labels_per_class.min(recipe.batch / 20), ..recipe };
+        // Half of a batch have labels, where not all have, and no class is cut short: what the recipe says of either would take many images, and no more
+        // memory of the device.
+        let recipe = Recipe { labels_per_class: recipe.labels_per_class.min(recipe.batch / 20), per_class: 0, ..recipe };
         // Others read texts.
         let data = dataset(if recipe.model.starts_with("bert_") { [2, 24, 1] } else { size }, 2 * recipe.batch);
         let memory = run_memory(&gpu, |gpu| Trainer::taught(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
