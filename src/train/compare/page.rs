@@ -56,6 +56,11 @@ fn label(name: &str) -> String {
     if name.chars().count() > 30 { name.chars().take(29).chain(['…']).collect() } else { name }
 }
 
+/// A column's name behind its number from 1.
+fn numbered(index: usize, name: &str) -> String {
+    format!("{} · {name}", index + 1)
+}
+
 /// From where to where accuracies are drawn, in tens of per cent.
 fn limits(found: &[(String, &Measured)]) -> (f64, f64) {
     let ends = || found.iter().flat_map(|(_, m)| [m.accuracy.0 - m.accuracy.1, m.accuracy.0 + m.accuracy.1]);
@@ -64,10 +69,10 @@ fn limits(found: &[(String, &Measured)]) -> (f64, f64) {
     (least.max(0.0), most.min(1.0))
 }
 
-/// A line each, from 0: the length is what counts.
+/// A line each, from 0: the length is what counts. The numbers are those of the other pictures' points.
 fn bars(found: &[(String, &Measured)]) -> String {
     const LINE: f64 = 30.0;
-    let left = 12.0 + found.iter().map(|(name, _)| width(name, 12.0)).fold(0.0, f64::max);
+    let left = 12.0 + found.iter().map(|(name, _)| width(&numbered(0, name), 12.0)).fold(0.0, f64::max);
     let (right, bottom) = (left + 220.0, 8.0 + LINE * found.len() as f64);
     let mut svg = Svg::new(right + 100.0, bottom + 22.0, "Accuracy of each");
     let at = |share: f64| left + (right - left) * share.clamp(0.0, 1.0);
@@ -77,7 +82,7 @@ fn bars(found: &[(String, &Measured)]) -> String {
     }
     for (i, (name, m)) in found.iter().enumerate() {
         let (y, (mean, spread)) = (8.0 + LINE * i as f64, m.accuracy);
-        svg.text("end", (left - 8.0, y + 17.0), name);
+        svg.text("end", (left - 8.0, y + 17.0), &numbered(i, name));
         svg.rect("bar", (left, y + 4.0), at(mean) - left, LINE - 12.0);
         svg.line("spread", (at(mean - spread), y + LINE / 2.0 - 2.0), (at(mean + spread), y + LINE / 2.0 - 2.0));
         svg.text("", (right + 8.0, y + 17.0), &format!("{:.1} ± {:.1} %", 100.0 * mean, 100.0 * spread));
@@ -91,7 +96,7 @@ fn plane(found: &[(String, &Measured)], name: &str, cost: fn(&Measured) -> f64) 
     const SIZE: f64 = 12.0;
     let costs = || found.iter().map(|(_, m)| cost(m)).filter(|c| *c > 0.0);
     let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
-    // Room for the points' names.
+    // Room for the points' numbers.
     let axis = Axis { low: least.min(most) / 1.6, high: most.max(1e-9) * 1.6, from: FRAME.x, to: FRAME.x + FRAME.w };
     let (low, high) = limits(found);
     let up = |share: f64| FRAME.y + FRAME.h * (1.0 - (share - low) / (high - low).max(1e-9));
@@ -115,21 +120,22 @@ fn plane(found: &[(String, &Measured)], name: &str, cost: fn(&Measured) -> f64) 
         Area { x: x - 2.0, y: top, w: 4.0, h: up(m.accuracy.0 - m.accuracy.1) - top }
     };
     taken.extend(found.iter().zip(&places).map(whisker));
-    for ((name, m), (x, y)) in found.iter().zip(&places) {
+    for (i, ((name, m), (x, y))) in found.iter().zip(&places).enumerate() {
         let (mean, spread) = m.accuracy;
         svg.line("spread", (*x, up(mean - spread)), (*x, up(mean + spread)));
-        let title = format!("{name}: {:.1} ± {:.1} %, {:.3}", 100.0 * mean, 100.0 * spread, cost(m));
+        let title = format!("{}: {:.1} ± {:.1} %, {:.3}", numbered(i, name), 100.0 * mean, 100.0 * spread, cost(m));
         svg.point("dot", (*x, *y), true, &title);
-        let w = width(name, SIZE);
+        let number = (i + 1).to_string();
+        let w = width(&number, SIZE);
         let right = [(9.0, 0.0), (9.0, 13.0), (9.0, -13.0)].map(|(dx, dy)| (x + dx, y + dy));
-        let left = [(0.0, 0.0), (0.0, 13.0), (0.0, -13.0)].map(|(_, dy)| (x - 9.0 - w, y + dy));
-        let spots = right.into_iter().chain(left).chain([(x - w / 2.0, y - 17.0), (x - w / 2.0, y + 17.0)]);
+        let left = [0.0, 13.0, -13.0].map(|dy| (x - 9.0 - w, y + dy));
+        let spots = || right.into_iter().chain(left).chain([(x - w / 2.0, y - 17.0), (x - w / 2.0, y + 17.0)]);
         let area = |(x, y): (f64, f64)| Area { x, y: y - 6.5, w, h: SIZE + 1.0 };
         let free = |spot: &(f64, f64)| FRAME.holds(&area(*spot)) && !taken.iter().any(|other| other.touches(&area(*spot)));
-        if let Some(spot) = spots.into_iter().find(free) {
-            svg.text("label", (spot.0, spot.1 + 4.0), name);
-            taken.push(area(spot));
-        }
+        // Among very many points a number may lie on another; it is in the point's title, too.
+        let spot = spots().find(free).or_else(|| spots().next()).unwrap_or((*x, *y));
+        svg.text("label", (spot.0, spot.1 + 4.0), &number);
+        taken.push(area(spot));
     }
     svg.finish()
 }
