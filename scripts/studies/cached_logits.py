@@ -3,7 +3,7 @@
 
     python3 scripts/studies/cached_logits.py
 
-The teacher is the demo's kind of network (20 times the student's multiply-adds at its first stride), of weights that one epoch made. Each way runs one
+The networks are the demo's: a teacher of five times the student's multiply-adds, here with what one epoch taught it. Each way runs one
 epoch and three in every round, by turns; the difference is that of two epochs, so that what happens once (kernels, the kept logits) is in neither.
 Processor seconds of an epoch, which on a software device is the work done, and seconds; median of the rounds.
 """

@@ -16,8 +16,11 @@ RUNS = [
 ]
 
 args = arguments(__doc__).parse_args()
-rows = []
+rows, before = [], (None, [])
 for number, (known, learns, method, recipe, settings) in enumerate(RUNS):
     runs = [train(args, method, f"weak-{number}-{seed}", recipe=recipe, seed=seed, **settings) for seed in args.seeds]
-    rows.append([known, learns, spread(wgrad(args, "eval", run)["accuracy"] for run in runs)])
-table(["what is known", "what learns from it", "accuracy %"], rows)
+    found = [wgrad(args, "eval", run)["accuracy"] for run in runs]
+    ahead = spread(own - other for own, other in zip(found, before[1])) if before[0] == known else ""
+    rows.append([known, learns, spread(found), ahead])
+    before = (known, found)
+table(["what is known", "what learns from it", "accuracy %", "ahead of the row above, points"], rows)
