@@ -257,8 +257,8 @@ fn a_run_is_asked_of_classes_and_images_that_it_has_not_seen() {
     assert!(others != own && all != own && all != others && probed(&["--on", &data]) == all);
     // Of each class 24 images are there, and the message names the first one that is asked for.
     for (more, words) in [
-        (&["--classes", "2, 3", "--labels", "25"][..], "25 images of class quarter 2"),
-        (&["--classes", "*", "--labels", "25"], "25 images of class quarter 0"),
+        (&["--classes", "2, 3", "--labels", "25"][..], "25 images of class 2,"),
+        (&["--classes", "*", "--labels", "25"], "25 images of class 0,"),
         (&["--classes", "2, 9"], "9"),
         (&["--on", "nowhere"], "nowhere"),
     ] {
