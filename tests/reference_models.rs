@@ -1,11 +1,11 @@
-//! Whole models against timm's and torchvision's values: `tests/reference/models` (or the folder that `WGRAD_MODELS` names).
+//! Whole models on both schedules against timm's and torchvision's values: `tests/reference/models` (or the folder that `WGRAD_MODELS` names).
 
 #[path = "common/filled.rs"]
 mod filled;
 
 mod common;
 
-use common::{folder, gpu};
+use common::{folder, gpu, gpus};
 use filled::{fill, nhwc, parameter, unit};
 use serde_json::Value;
 use wgrad::gpu::Gpu;
@@ -128,16 +128,19 @@ fn models_compute_what_timm_computes() {
         std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
-    let gpu = gpu();
     let (mut failures, mut passed) = (Vec::new(), 0);
+    let gpus = gpus();
     for path in &paths {
-        let start = std::time::Instant::now();
-        let wrong = check(&gpu, &std::fs::read_to_string(path).unwrap());
-        println!("{}: {} in {:.1} s", path.display(), if wrong.is_empty() { "passed" } else { "FAILED" }, start.elapsed().as_secs_f32());
-        passed += usize::from(wrong.is_empty());
-        failures.extend(wrong);
+        for (schedule, gpu) in &gpus {
+            let start = std::time::Instant::now();
+            let wrong = check(gpu, &std::fs::read_to_string(path).unwrap());
+            let (word, seconds) = (if wrong.is_empty() { "passed" } else { "FAILED" }, start.elapsed().as_secs_f32());
+            println!("{} ({schedule}): {word} in {seconds:.1} s", path.display());
+            passed += usize::from(wrong.is_empty());
+            failures.extend(wrong.into_iter().map(|what| format!("{schedule}: {what}")));
+        }
     }
-    println!("{passed} of {} models passed", paths.len());
+    println!("{passed} of {} models passed", paths.len() * gpus.len());
     assert!(failures.is_empty() && passed > 0, "{}", failures.join("\n"));
 }
 
