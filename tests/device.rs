@@ -234,3 +234,29 @@ fn a_kernel_that_does_not_end_is_a_typed_error() {
     println!("{}", y.to_vec::<f32>().unwrap_err());
     std::process::abort();
 }
+
+/// The lines of a kernel whose text alone differs.
+#[test]
+#[allow(unsafe_code)]
+fn kernels_of_one_name_are_told_apart_by_text_and_constants() {
+    let gpu = gpu();
+    let y = Tensor::full(&gpu, [1], 0.0).unwrap();
+    let run = |kernel: &Kernel, defines: &[(&str, &str)]| {
+        let launch = Launch::new(&gpu, kernel, "run").write(&y);
+        defines.iter().fold(launch, |launch, (name, value)| launch.define(name, *value)).groups(1).unwrap();
+        y.item().unwrap()
+    };
+    const FIRST: &str = r#"{{ output(0, "y") }} @compute @workgroup_size(1) fn run() { store_y(0u, 1.0); }"#;
+    const SECOND: &str = r#"{{ output(0, "y") }} @compute @workgroup_size(1) fn run() { store_y(0u, 2.0); }"#;
+    // SAFETY: index 0 lies in every binding.
+    let trusted = |text| unsafe { Kernel::trusted("one", text) };
+    assert_eq!([FIRST, SECOND, FIRST].map(|text| run(&trusted(text), &[])), [1.0, 2.0, 1.0]);
+    assert_eq!([SECOND, FIRST].map(|text| run(&Kernel::new("one", text), &[])), [2.0, 1.0]);
+    // Trusted and not are two builds of one text.
+    assert_eq!(gpu.built_shaders().iter().filter(|s| s.kernel == "one").count(), 4);
+    let joined =
+        r#"{{ output(0, "y") }} @compute @workgroup_size(1) fn run() { store_y(0u, {% if a == "1" %}3.0{% else %}4.0{% endif %}); }"#;
+    let joined = Kernel::new("joined", joined);
+    assert_eq!(run(&joined, &[("a", "1"), ("b", "2")]), 3.0);
+    assert_eq!(run(&joined, &[("a", "1 b=2")]), 4.0);
+}

@@ -29,7 +29,7 @@ impl Gpu {
         self.check()?;
         let Inner { device, queue, capabilities, options, health, .. } = &*self.inner;
         let options = GpuOptions { memory_budget_bytes: None, trace_non_finite: false, ..options.clone() };
-        let pool = Pool::dry(device.clone(), capabilities.max_buffer_bytes)?;
+        let pool = Pool::dry(device.clone(), health.clone(), capabilities.max_buffer_bytes)?;
         Self::assemble(device.clone(), queue.clone(), capabilities.clone(), options, health.clone(), (pool, true))
     }
 

@@ -2,19 +2,30 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
+use super::health::guarded;
 use super::template::{Defines, Target, Templates};
+use super::tuning::fnv;
 use crate::error::{Error, Result};
 
 /// A kernel's name and WGSL text (a template, see [`Target`]).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     name: Cow<'static, str>,
     text: Cow<'static, str>,
+    /// Of the text: it tells kernels of one name apart without a walk over their texts.
+    hash: u64,
     trusted: bool,
+}
+
+impl Hash for Kernel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
 }
 
 /// A kernel embedded from `shaders/`, by its path below that folder, without the extension.
@@ -28,12 +39,13 @@ pub(crate) use kernel;
 impl Kernel {
     /// A kernel from outside the crate. It is built with bounds checks.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: Cow::Owned(name.into()), text: Cow::Owned(text.into()), trusted: false }
+        let (name, text) = (name.into(), text.into());
+        Self { hash: fnv(text.as_bytes()), name: Cow::Owned(name), text: Cow::Owned(text), trusted: false }
     }
 
     /// A kernel of this crate: its indices are guarded by hand, and tests run it with bounds checks, too.
     pub(crate) const fn embedded(name: &'static str, text: &'static str) -> Self {
-        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), trusted: true }
+        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), hash: fnv(text.as_bytes()), trusted: true }
     }
 
     /// A kernel from outside, built without bounds checks.
@@ -42,7 +54,7 @@ impl Kernel {
     /// No invocation may read or write outside its bindings, for any parameters that it is launched with.
     #[allow(unsafe_code)]
     pub const unsafe fn trusted(name: &'static str, text: &'static str) -> Self {
-        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), trusted: true }
+        Self::embedded(name, text)
     }
 
     /// The name, for the crate's own kernels the path below `shaders/`.
@@ -67,6 +79,8 @@ pub(crate) struct BindingInfo {
     pub name: String,
     pub writable: bool,
     pub element: Element,
+    /// The least that must be bound: one element of an array without a length, all of anything else.
+    pub bytes: u64,
 }
 
 /// The type of one member of the parameters.
@@ -122,8 +136,8 @@ struct Module {
 
 #[derive(Default)]
 struct Built {
-    modules: HashMap<String, Arc<Module>>,
-    pipelines: HashMap<String, Arc<Pipeline>>,
+    modules: HashMap<Variant, Arc<Module>>,
+    pipelines: HashMap<(Variant, String), Arc<Pipeline>>,
     shaders: Vec<BuiltShader>,
     seconds: f64,
 }
@@ -169,7 +183,9 @@ fn reflect(kernel: &str, module: &naga::Module) -> Result<Reflection> {
                     return Err(Error::shader(kernel, format!("storage buffer {name} must be in @group(0)")));
                 };
                 let writable = access.contains(naga::StorageAccess::STORE);
-                bindings.push((at.binding, BindingInfo { name, writable, element: element(module, variable.ty) }));
+                let inner = module.types.get_handle(variable.ty).map(|t| u64::from(t.inner.size(module.to_ctx())));
+                let bytes = inner.unwrap_or_default();
+                bindings.push((at.binding, BindingInfo { name, writable, element: element(module, variable.ty), bytes }));
             }
             naga::AddressSpace::Uniform | naga::AddressSpace::Immediate => {
                 has_params = true;
@@ -220,17 +236,16 @@ fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>)
     Ok(list)
 }
 
-/// The constants of a variant as text, and what tells its module from all others.
-struct Variant {
-    text: String,
-    key: String,
-}
+/// A kernel with its constants, written so that no two sets of constants look alike.
+type Variant = (Kernel, String);
 
 fn variant(kernel: &Kernel, defines: &Defines) -> Variant {
-    let text: String = defines.iter().map(|(k, v)| format!(" {k}={v}")).collect();
-    // Outside kernels may share a name, so their text is part of the key.
-    let key = if kernel.trusted { format!("{}{text}", kernel.name) } else { format!("{}{text}\n{}", kernel.name, kernel.text) };
-    Variant { text, key }
+    (kernel.clone(), format!("{defines:?}"))
+}
+
+/// The constants of a variant, to be read.
+fn constants(defines: &Defines) -> String {
+    defines.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
 }
 
 impl Kernels {
@@ -249,17 +264,16 @@ impl Kernels {
 
     /// The pipeline of one entry point of one variant, built on first use.
     pub(crate) fn pipeline(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, entry: &str) -> Result<Arc<Pipeline>> {
-        let Variant { text, key } = variant(kernel, defines);
-        let full = format!("{key}\n{entry}");
+        let key = (variant(kernel, defines), entry.to_string());
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = built.pipelines.get(&full) {
+        if let Some(pipeline) = built.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
         let begun = Instant::now();
         let module = self.built_module(&mut built, device, kernel, defines)?;
-        let pipeline = Arc::new(Self::build(device, kernel, &module, entry, text.trim())?);
+        let pipeline = Arc::new(Self::build(device, kernel, &module, entry, &constants(defines))?);
         built.seconds += begun.elapsed().as_secs_f64();
-        built.pipelines.insert(full, pipeline.clone());
+        built.pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
@@ -270,7 +284,7 @@ impl Kernels {
     }
 
     fn built_module(&self, built: &mut Built, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<Module>> {
-        let Variant { text, key } = variant(kernel, defines);
+        let key = variant(kernel, defines);
         if let Some(module) = built.modules.get(&key) {
             return Ok(module.clone());
         }
@@ -279,7 +293,7 @@ impl Kernels {
         let other = if self.target == Target::Native { Target::Browser } else { Target::Native };
         let twin = self.templates.render(&kernel.name, &kernel.text, defines, other)?;
         let (native, browser) = if self.target == Target::Native { (native, twin) } else { (twin, native) };
-        built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: text.trim().to_string(), native, browser });
+        built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: constants(defines), native, browser });
         built.modules.insert(key, module.clone());
         Ok(module)
     }
@@ -298,44 +312,45 @@ impl Kernels {
         let ir = naga::front::wgsl::parse_str(&parsed).map_err(|e| Error::shader(kernel.name(), e.emit_to_string(&parsed)))?;
         let reflection = Arc::new(reflect(kernel.name(), &ir)?);
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name()), source: wgpu::ShaderSource::Naga(Cow::Owned(ir)) };
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let raw = if kernel.trusted && !self.checked {
-            // SAFETY: `Kernel::trusted` is the promise that no index leaves its binding.
-            #[allow(unsafe_code)]
-            unsafe {
-                device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-            }
-        } else {
-            device.create_shader_module(descriptor)
-        };
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
-            .bindings
-            .iter()
-            .enumerate()
-            .map(|(index, info)| wgpu::BindGroupLayoutEntry {
-                binding: index as u32,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: !info.writable },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
-                count: None,
-            })
-            .collect();
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name()), entries: &entries });
         let uniform = self.target == Target::Browser && reflection.has_params;
-        let immediates = if uniform || !reflection.has_params { 0 } else { 4 * (reflection.params.len() as u32 + 1) };
-        let groups = [Some(&layout), Some(&self.uniform_layout)];
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name()),
-            bind_group_layouts: groups.get(..if uniform { 2 } else { 1 }).unwrap_or_default(),
-            immediate_size: immediates,
+        let made = guarded(device, || {
+            let raw = if kernel.trusted && !self.checked {
+                // SAFETY: `Kernel::trusted` is the promise that no index leaves its binding.
+                #[allow(unsafe_code)]
+                unsafe {
+                    device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+                }
+            } else {
+                device.create_shader_module(descriptor)
+            };
+            let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
+                .bindings
+                .iter()
+                .enumerate()
+                .map(|(index, info)| wgpu::BindGroupLayoutEntry {
+                    binding: index as u32,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Storage { read_only: !info.writable },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                })
+                .collect();
+            let layout =
+                device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name()), entries: &entries });
+            let immediates = if uniform || !reflection.has_params { 0 } else { 4 * (reflection.params.len() as u32 + 1) };
+            let groups = [Some(&layout), Some(&self.uniform_layout)];
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(kernel.name()),
+                bind_group_layouts: groups.get(..if uniform { 2 } else { 1 }).unwrap_or_default(),
+                immediate_size: immediates,
+            });
+            (raw, layout, pipeline_layout)
         });
-        match pollster::block_on(scope.pop()) {
-            None => Ok(Module { raw, layout, pipeline_layout, reflection }),
-            Some(error) => Err(Error::shader(kernel.name(), error.to_string())),
-        }
+        let (raw, layout, pipeline_layout) = made.map_err(|error| Error::shader(kernel.name(), error.to_string()))?;
+        Ok(Module { raw, layout, pipeline_layout, reflection })
     }
 
     fn build(device: &wgpu::Device, kernel: &Kernel, module: &Module, entry: &str, variant: &str) -> Result<Pipeline> {
@@ -344,9 +359,7 @@ impl Kernels {
             return Err(Error::shader(kernel.name(), format!("no entry point \"{entry}\"; it has: {}", names.join(", "))));
         }
         let label = format!("{}:{entry}", kernel.name);
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let descriptor = wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&module.pipeline_layout),
             module: &module.raw,
@@ -357,17 +370,10 @@ impl Kernels {
                 ..Default::default()
             },
             cache: None,
-        });
-        let refused = pollster::block_on(internal.pop()).or(pollster::block_on(scope.pop()));
-        match refused {
-            None => Ok(Pipeline {
-                label: label.into(),
-                variant: variant.into(),
-                raw,
-                layout: module.layout.clone(),
-                reflection: module.reflection.clone(),
-            }),
-            Some(error) => Err(Error::shader(&label, error.to_string())),
-        }
+        };
+        let made = guarded(device, || device.create_compute_pipeline(&descriptor));
+        let raw = made.map_err(|error| Error::shader(&label, error.to_string()))?;
+        let (layout, reflection) = (module.layout.clone(), module.reflection.clone());
+        Ok(Pipeline { label: label.into(), variant: variant.into(), raw, layout, reflection })
     }
 }

@@ -41,6 +41,17 @@ impl Binding {
     pub(super) fn used(&self) -> (&Arc<Buffer>, u64) {
         (&self.buffer, self.offset + self.bytes)
     }
+
+    /// Bytes that are bound.
+    fn size(&self) -> u64 {
+        self.bytes.max(4).next_multiple_of(16)
+    }
+
+    /// Whether the two share contents.
+    pub(crate) fn overlaps(&self, other: &Binding) -> bool {
+        let shared = self.offset.max(other.offset)..(self.offset + self.bytes).min(other.offset + other.bytes);
+        self.buffer.id() == other.buffer.id() && !shared.is_empty()
+    }
 }
 
 /// Whatever can be bound: tensors, above this folder.
@@ -213,6 +224,7 @@ impl<'a> Launch<'a> {
         for (index, (bound, _)) in self.bindings.iter().enumerate() {
             self.check_size(&format!("binding {index}"), bound)?;
         }
+        self.check_memory(|index| format!("binding {index}"))?;
         if let Some(recording) = self.gpu.recorder().recording() {
             recording.touch(self.bindings.iter().map(|(binding, _)| binding.used()));
         }
@@ -239,7 +251,7 @@ impl<'a> Launch<'a> {
         // Drivers drop what lies outside a binding, so tests bind the sentinels, too: a stray write must meet them.
         let slack = if self.gpu.options().poison { SENTINEL_BYTES } else { 0 };
         let bound = |b: &Binding| {
-            let bytes = b.bytes.max(4).next_multiple_of(16);
+            let bytes = b.size();
             (bytes + slack).min(b.buffer.bytes().saturating_sub(b.offset)).min(caps.max_binding_bytes.max(bytes))
         };
         let entries: Vec<wgpu::BindGroupEntry> = self
@@ -293,7 +305,7 @@ impl<'a> Launch<'a> {
         if given.len() > caps.max_storage_buffers as usize {
             return Err(self.limit(format!("{} storage buffers exceed the limit of {}", given.len(), caps.max_storage_buffers)));
         }
-        for (BindingInfo { name: binding, writable, element }, (bound, write)) in declared.iter().zip(given) {
+        for (BindingInfo { name: binding, writable, element, bytes }, (bound, write)) in declared.iter().zip(given) {
             if writable != write {
                 let words = |w: bool| if w { "written" } else { "only read" };
                 return Err(Error::shader(
@@ -313,6 +325,38 @@ impl<'a> Launch<'a> {
             self.check_size(binding, bound)?;
             if bound.offset % ALIGNMENT != 0 || bound.offset + bound.bytes > bound.buffer.bytes() {
                 return Err(Error::shader(name, format!("{binding} lies outside its buffer")));
+            }
+            if bound.size() < *bytes {
+                return Err(Error::shader(name, format!("{binding} is declared with {bytes} bytes at least, {} were bound", bound.bytes)));
+            }
+        }
+        self.check_memory(|index| declared.get(index).map_or_else(String::new, |info| info.name.clone()))
+    }
+
+    /// Refuses memory of another device, and memory that one binding writes and another uses as well. WebGPU forbids to read and write one buffer in
+    /// a dispatch, whatever the ranges, and to write a range twice: which invocation would come first, nobody knows.
+    fn check_memory(&self, name: impl Fn(usize) -> String) -> Result<()> {
+        for (index, (bound, writes)) in self.bindings.iter().enumerate() {
+            if !self.gpu.owns(bound) {
+                let message = format!("{} lives on another device than the launch; read it back and upload it to this one", name(index));
+                return Err(Error::argument(self.kernel.name(), message));
+            }
+            let clashes = |(other, also): &(Binding, bool)| match (*writes, *also) {
+                (false, false) => false,
+                (true, true) => bound.overlaps(other),
+                _ => bound.buffer.id() == other.buffer.id(),
+            };
+            if let Some(earlier) = self.bindings.iter().take(index).position(clashes) {
+                let words = |at: usize| {
+                    let written = self.bindings.get(at).is_some_and(|(_, write)| *write);
+                    format!("{} ({})", name(at), if written { "written" } else { "only read" })
+                };
+                let message = format!(
+                    "{} and {} are bound to the same memory; give one of them a copy (Tensor::copy), or declare a single read_write binding",
+                    words(earlier),
+                    words(index)
+                );
+                return Err(Error::argument(self.kernel.name(), message));
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 mod adapter;
 mod capabilities;
 mod dry;
+mod health;
 mod kernel;
 mod launch;
 mod pool;
@@ -36,6 +37,7 @@ pub(crate) use tuning::fnv;
 pub use tuning::{Consulted, Knob, Tuning};
 
 use crate::error::{Error, Result};
+use health::Health;
 use kernel::Kernels;
 use pool::Pool;
 use recorder::{Command, Dispatch, Recorder};
@@ -44,12 +46,6 @@ use recorder::{Command, Dispatch, Recorder};
 pub const POISON: u32 = 0x7fc0_dead;
 
 const FILL: Kernel = kernel!("gpu/fill");
-
-#[derive(Default)]
-struct Health {
-    lost: Option<String>,
-    error: Option<Error>,
-}
 
 struct Inner {
     device: wgpu::Device,
@@ -61,12 +57,25 @@ struct Inner {
     recorder: Mutex<Recorder>,
     /// Raised when programs are outdated.
     generation: AtomicU64,
-    health: Arc<Mutex<Health>>,
+    health: Arc<Health>,
     consulted: tuning::Consultations,
     dry: bool,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The last handle of a queue waits for its work. Where that may never end, the driver's part of the device is left to the end of
+        // the process.
+        if self.health.hangs() {
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+        }
+    }
+}
+
 /// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
+///
+/// A command that the driver refuses, a loss, or a kernel that does not end ([`GpuOptions::timeout_seconds`]) ends its use: every later call
+/// fails with the first error, because numbers may be missing. Make a new one.
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
@@ -112,7 +121,7 @@ impl Gpu {
     /// No adapter, an unknown one, or one that refuses to make a device.
     pub fn with(options: GpuOptions) -> Result<Self> {
         let (device, queue, capabilities) = adapter::open(&options)?;
-        let health = Arc::new(Mutex::new(Health::default()));
+        let health = Arc::new(Health::new(Duration::from_secs(options.timeout_seconds.unwrap_or(600))));
         let sink = health.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let message = error.to_string();
@@ -121,17 +130,17 @@ impl Gpu {
                 wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory(message),
                 _ => Error::Driver { operator: "a recorded command".into(), message },
             };
-            lock(&sink).error.get_or_insert(error);
+            sink.fail(error);
         }));
         let sink = health.clone();
         device.set_device_lost_callback(move |reason, message| {
-            lock(&sink).lost.get_or_insert(format!("{reason:?}: {message}"));
+            sink.fail(Error::DeviceLost(format!("{reason:?}: {message}")));
         });
         log::info!("{} ({}), schedule {}", capabilities.name, capabilities.backend, capabilities.schedule);
         if let Some(table) = options.tuning.as_ref().filter(|t| !t.is_of(&capabilities.name, &capabilities.driver)) {
             log::warn!("the tuning table was measured on {}, this is {} ({})", table.adapter(), capabilities.name, capabilities.driver);
         }
-        let pool = Pool::new(device.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
+        let pool = Pool::new(device.clone(), health.clone(), options.memory_budget_bytes, capabilities.max_buffer_bytes);
         Self::assemble(device, queue, capabilities, options, health, (pool, false))
     }
 
@@ -140,13 +149,13 @@ impl Gpu {
         queue: wgpu::Queue,
         capabilities: Capabilities,
         options: GpuOptions,
-        health: Arc<Mutex<Health>>,
+        health: Arc<Health>,
         (pool, dry): (Pool, bool),
     ) -> Result<Self> {
         let target = if capabilities.immediates { Target::Native } else { Target::Browser };
         let kernels = Kernels::new(&device, target, options.checked)?;
         let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
-        let recorder = Mutex::new(Recorder::new(&device, uniform));
+        let recorder = Mutex::new(Recorder::new(&device, health.clone(), uniform));
         let (pool, generation, consulted) = (Arc::new(pool), AtomicU64::new(0), Default::default());
         let inner = Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted, dry };
         Ok(Self { inner: Arc::new(inner) })
@@ -189,8 +198,10 @@ impl Gpu {
 
     /// Loses the device on purpose: every later call returns [`Error::DeviceLost`].
     pub fn destroy(&self) {
-        lock(&self.inner.health).lost.get_or_insert("destroyed by the program".into());
-        self.inner.device.destroy();
+        self.inner.health.fail(Error::DeviceLost("destroyed by the program".into()));
+        if !self.inner.health.hangs() {
+            self.inner.device.destroy();
+        }
     }
 
     /// Submits what has been recorded, without waiting.
@@ -283,8 +294,7 @@ impl Gpu {
         if self.is_dry() {
             return Ok(());
         }
-        self.recorder().upload(&self.inner.device, &self.inner.queue, &binding.buffer.raw, binding.offset, data);
-        Ok(())
+        self.recorder().upload(&self.inner.device, &self.inner.queue, &binding.buffer.raw, binding.offset, data)
     }
 
     /// Copies bytes between two different buffers, in recording order. Offsets and `bytes` are rounded to 4 by the caller.
@@ -319,7 +329,12 @@ impl Gpu {
         if recorder.is_full() {
             recorder.flush(&self.inner.device, &self.inner.queue);
         }
-        Ok(())
+        self.check()
+    }
+
+    /// Whether `binding` is memory of this device.
+    pub(crate) fn owns(&self, binding: &Binding) -> bool {
+        binding.buffer.is_of(&self.inner.pool)
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
@@ -334,28 +349,12 @@ impl Gpu {
         lock(&self.inner.recorder)
     }
 
-    /// Reports a lost device, or the first error that the driver raised since the last call.
+    /// Reports a lost device, or the first error that the driver raised.
     pub(crate) fn check(&self) -> Result<()> {
-        let mut health = lock(&self.inner.health);
-        if let Some(lost) = &health.lost {
-            return Err(Error::DeviceLost(lost.clone()));
-        }
-        health.error.take().map_or(Ok(()), Err)
+        self.inner.health.check()
     }
 
     pub(crate) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let seconds = self.inner.options.timeout_seconds.unwrap_or(600);
-        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(Duration::from_secs(seconds)) };
-        match self.inner.device.poll(wait) {
-            Ok(_) => self.check(),
-            Err(wgpu::PollError::Timeout) => Err(Error::Driver {
-                operator: "a recorded kernel".into(),
-                message: format!("did not end within {seconds} s (WGRAD_TIMEOUT_SECONDS): a loop without an end?"),
-            }),
-            Err(error) => {
-                self.check()?;
-                Err(Error::DeviceLost(error.to_string()))
-            }
-        }
+        self.inner.health.wait(&self.inner.device, submission_index)
     }
 }

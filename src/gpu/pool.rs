@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
+use super::health::{Health, buffer};
 use crate::error::{Error, Result};
 
 /// Smallest buffer. Also the alignment of a binding inside a larger buffer.
@@ -89,6 +90,7 @@ impl Drop for Private {
 
 pub(crate) struct Pool {
     device: wgpu::Device,
+    health: Arc<Health>,
     budget: Option<u64>,
     largest: u64,
     /// What every buffer of a dry device is.
@@ -115,6 +117,11 @@ impl Buffer {
     /// Bytes that may be bound, at least what was asked for.
     pub fn bytes(&self) -> u64 {
         self.class
+    }
+
+    /// Whether it is of this pool.
+    pub(crate) fn is_of(&self, pool: &Arc<Pool>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
     }
 
     /// A number that no other buffer of the pool ever has, although its memory may come back.
@@ -146,13 +153,13 @@ fn class(bytes: u64) -> u64 {
 }
 
 impl Pool {
-    pub(crate) fn new(device: wgpu::Device, budget: Option<u64>, largest: u64) -> Self {
-        Self { device, budget, largest, stand_in: None, state: Mutex::default() }
+    pub(crate) fn new(device: wgpu::Device, health: Arc<Health>, budget: Option<u64>, largest: u64) -> Self {
+        Self { device, health, budget, largest, stand_in: None, state: Mutex::default() }
     }
 
     /// One that makes a single small buffer and counts as if it made all.
-    pub(crate) fn dry(device: wgpu::Device, largest: u64) -> Result<Self> {
-        let pool = Self::new(device, None, largest);
+    pub(crate) fn dry(device: wgpu::Device, health: Arc<Health>, largest: u64) -> Result<Self> {
+        let pool = Self::new(device, health, None, largest);
         Ok(Self { stand_in: Some(pool.try_create(ALIGNMENT)?), ..pool })
     }
 
@@ -228,7 +235,7 @@ impl Pool {
         let raw = self.try_create(class).or_else(|_| {
             // What is kept for reuse may be what is missing: give it back and ask once more.
             state.trim();
-            let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+            self.health.wait(&self.device, None)?;
             self.try_create(class)
         })?;
         state.memory.held += class;
@@ -240,20 +247,7 @@ impl Pool {
         if let Some(buffer) = &self.stand_in {
             return Ok(buffer.clone());
         }
-        // Error scopes are thread-local in wgpu: pushed and popped here, in one function.
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: class,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let refused = pollster::block_on(validation.pop()).or(pollster::block_on(memory.pop()));
-        match refused {
-            None => Ok(raw),
-            Some(error) => Err(Error::OutOfMemory(format!("the driver refused {class} bytes: {error}"))),
-        }
+        buffer(&self.device, None, class, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST)
     }
 }
 

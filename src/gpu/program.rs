@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Gpu;
+use super::health;
 use super::pool::{Buffer, Private};
 use super::recorder::{Command, Dispatch, Recording, Use};
 use super::scalar::{Scalar, Slot};
@@ -104,8 +105,9 @@ impl Gpu {
     /// ```
     ///
     /// # Errors
-    /// Those of `work`; [`Error::Argument`] where a capture is under way already.
+    /// Those of `work`; an earlier driver error; [`Error::Argument`] where a capture is under way already.
     pub fn capture<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Program)> {
+        self.check()?;
         let private = self.inner.pool.private();
         let generation = self.generation();
         let recording = Recording::new(private.owner());
@@ -182,7 +184,7 @@ impl Gpu {
             return Ok(());
         }
         self.recorder().flush_with(&self.inner.device, &self.inner.queue, commands);
-        Ok(())
+        self.check()
     }
 }
 
@@ -300,11 +302,9 @@ impl Gpu {
     /// Seconds of each time stamp since the first, none earlier than the one before it.
     fn read_stamps(&self, set: &wgpu::QuerySet, count: u32) -> Result<Vec<f64>> {
         let bytes = u64::from(count) * 8;
-        let buffer = |usage| {
-            self.device().create_buffer(&wgpu::BufferDescriptor { label: Some("stamps"), size: bytes, usage, mapped_at_creation: false })
-        };
-        let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
-        let mapped = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+        let buffer = |usage| health::buffer(self.device(), Some("stamps"), bytes, usage);
+        let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC)?;
+        let mapped = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
         let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("stamps") });
         encoder.resolve_query_set(set, 0..count, &resolved, 0);
         encoder.copy_buffer_to_buffer(&resolved, 0, &mapped, 0, bytes);

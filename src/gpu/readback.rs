@@ -4,9 +4,10 @@
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Gpu;
+use super::health;
 use super::launch::Binding;
 use super::recorder::Command;
 use crate::error::{Error, Result};
@@ -30,9 +31,9 @@ impl Answer {
 
     /// The result, once the submission is known to be finished. Another thread's poll may have collected the callback and be about
     /// to call it, so its absence right behind one's own poll says nothing.
-    fn wait(&self) -> Option<Result<(), wgpu::BufferAsyncError>> {
+    fn wait(&self, limit: Duration) -> Option<Result<(), wgpu::BufferAsyncError>> {
         let held = self.result.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.arrived.wait_timeout_while(held, Duration::from_secs(60), |r| r.is_none());
+        let waited = self.arrived.wait_timeout_while(held, limit, |r| r.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }
@@ -44,7 +45,8 @@ pub struct Pending {
     buffer: wgpu::Buffer,
     bytes: u64,
     serial: u64,
-    mapped: Option<Arc<Answer>>,
+    /// The answer, and since when it is asked for.
+    mapped: Option<(Arc<Answer>, Instant)>,
 }
 
 impl Gpu {
@@ -55,16 +57,15 @@ impl Gpu {
     pub fn read_later(&self, binding: &Binding) -> Result<Pending> {
         self.check()?;
         self.not_capturing("a host read", "read what it returns after a run")?;
+        if !self.owns(binding) {
+            return Err(Error::argument("read_later", "the binding lives on another device; read it by that one"));
+        }
         if self.is_dry() {
             return Ok(Pending { gpu: self.clone(), buffer: binding.buffer.raw.clone(), bytes: 0, serial: 0, mapped: None });
         }
         let bytes = binding.bytes.next_multiple_of(4).max(4);
-        let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let buffer = health::buffer(self.device(), Some("readback"), bytes, usage)?;
         let mut recorder = self.recorder();
         recorder.push(Command::Copy {
             source: binding.buffer.raw.clone(),
@@ -80,7 +81,7 @@ impl Gpu {
 }
 
 impl Pending {
-    fn map(&mut self) -> Result<Arc<Answer>> {
+    fn map(&mut self) -> Result<(Arc<Answer>, Instant)> {
         if let Some(state) = &self.mapped {
             return Ok(state.clone());
         }
@@ -91,8 +92,9 @@ impl Pending {
         let state = Arc::new(Answer::default());
         let sink = state.clone();
         self.buffer.map_async(wgpu::MapMode::Read, .., move |result| sink.give(result));
-        self.mapped = Some(state.clone());
-        Ok(state)
+        let mapped = (state, Instant::now());
+        self.mapped = Some(mapped.clone());
+        Ok(mapped)
     }
 
     fn take(&self, result: Result<(), wgpu::BufferAsyncError>) -> Result<Vec<u8>> {
@@ -111,10 +113,11 @@ impl Pending {
     /// # Errors
     /// A lost device; a kernel that did not end within the time limit; an earlier driver error; a dry device.
     pub fn wait(mut self) -> Result<Vec<u8>> {
-        let state = self.map()?;
+        let (state, _) = self.map()?;
         let submission_index = self.gpu.recorder().submission(self.serial);
         self.gpu.wait_for(submission_index)?;
-        self.take(state.wait().ok_or_else(|| Error::DeviceLost("the device did not answer".into()))?)
+        let health = &self.gpu.inner.health;
+        self.take(state.wait(health.limit).ok_or_else(|| health.timed_out())?)
     }
 }
 
@@ -122,15 +125,17 @@ impl Future for Pending {
     type Output = Result<Vec<u8>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let state = match self.map() {
-            Ok(state) => state,
+        let (state, since) = match self.map() {
+            Ok(mapped) => mapped,
             Err(error) => return Poll::Ready(Err(error)),
         };
         let _ = self.gpu.device().poll(wgpu::PollType::Poll);
         match state.take() {
             Some(result) => Poll::Ready(self.take(result)),
             None => {
-                if let Err(error) = self.gpu.check() {
+                let health = &self.gpu.inner.health;
+                let late = if since.elapsed() > health.limit { Err(health.timed_out()) } else { health.check() };
+                if let Err(error) = late {
                     return Poll::Ready(Err(error));
                 }
                 context.waker().wake_by_ref();

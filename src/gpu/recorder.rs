@@ -10,9 +10,11 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
+use super::health::{self, Health};
 use super::kernel::Pipeline;
 use super::pool::{Buffer, Owner};
 use super::scalar::Scalar;
+use crate::error::Result;
 
 /// Dispatches of one submission at most: few submissions a step, by count and never by the clock.
 pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
@@ -134,6 +136,7 @@ pub struct Counters {
 }
 
 pub(crate) struct Recorder {
+    health: Arc<Health>,
     commands: Vec<Command>,
     /// The program that is being captured.
     pub recording: Option<Recording>,
@@ -148,7 +151,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// `uniform_layout` is given where parameters travel through a uniform buffer.
-    pub(crate) fn new(device: &wgpu::Device, uniform_layout: Option<&wgpu::BindGroupLayout>) -> Self {
+    pub(crate) fn new(device: &wgpu::Device, health: Arc<Health>, uniform_layout: Option<&wgpu::BindGroupLayout>) -> Self {
         let uniform = uniform_layout.map(|layout| {
             let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("parameters"),
@@ -169,6 +172,7 @@ impl Recorder {
             (buffer, group)
         });
         Self {
+            health,
             commands: Vec::new(),
             recording: None,
             pending_dispatches: 0,
@@ -203,20 +207,22 @@ impl Recorder {
     }
 
     /// Copies `data` (a multiple of 4 bytes) into `target`, in recording order.
-    pub(crate) fn upload(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, target: &wgpu::Buffer, offset: u64, data: &[u8]) {
-        let size = (data.len() as u64).next_power_of_two().max(SLOT);
+    pub(crate) fn upload(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        target: &wgpu::Buffer,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let size = (data.len() as u64).next_power_of_two().max(SLOT).min(device.limits().max_buffer_size);
         if self.staging_used.iter().map(wgpu::Buffer::size).sum::<u64>() + size > STAGING_BYTES {
             self.flush(device, queue);
         }
         let position = self.staging_free.iter().position(|b| b.size() == size);
         let staging = match position {
             Some(i) => self.staging_free.swap_remove(i),
-            None => device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("staging"),
-                size,
-                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            }),
+            None => health::buffer(device, Some("staging"), size, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST)?,
         };
         queue.write_buffer(&staging, 0, data);
         self.push(Command::Copy {
@@ -228,6 +234,7 @@ impl Recorder {
         });
         self.staging_used.push(staging);
         self.counters.uploaded_bytes += data.len() as u64;
+        Ok(())
     }
 
     /// Submits everything recorded so far.
@@ -252,7 +259,7 @@ impl Recorder {
     fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, commands: &[&Command]) {
         let most = if self.uniform.is_some() { DISPATCHES_PER_SUBMIT } else { DISPATCHES_PER_REPLAY };
         let mut rest = commands;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.health.check().is_ok() {
             let begun = Instant::now();
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgrad") });
             let mut blob = Vec::new();
@@ -309,7 +316,8 @@ impl Recorder {
             if self.in_flight.len() > IN_FLIGHT
                 && let Some((_, oldest)) = self.in_flight.pop_front()
             {
-                let _ = device.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+                // A failure stays, and whoever flushed looks for it.
+                let _ = self.health.wait(device, Some(oldest));
             }
         }
     }

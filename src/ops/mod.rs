@@ -32,6 +32,7 @@ use std::sync::Arc;
 pub use crate::autograd::{Backward, Saves};
 use crate::autograd::{Function, check_finite, record};
 use crate::error::{Error, Result};
+use crate::gpu::Bind;
 use crate::tensor::{Spec, Tensor};
 pub use activation::Activation;
 pub use array::Array;
@@ -168,7 +169,7 @@ impl Function for Recorded {
 /// Runs an operator and records it where an input is watched.
 ///
 /// # Errors
-/// The operator's shape rule; tensors of different devices; whatever its kernels report.
+/// The operator's shape rule; tensors of different devices; an input that is changed in place and given twice; whatever its kernels report.
 pub fn apply(operator: impl Operator, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     apply_shared(Arc::new(operator), inputs)
 }
@@ -184,6 +185,7 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
     }
     let specs: Vec<Spec> = inputs.iter().map(|t| t.spec().clone()).collect();
     let expected = operator.infer(&specs)?;
+    check_aliases(&*operator, inputs)?;
     let outputs = split::forward(&*operator, inputs, &specs, &expected)?;
     for index in operator.mutates() {
         if let Some(tensor) = inputs.get(index) {
@@ -200,6 +202,22 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
         inputs.iter().zip(&constants).enumerate().map(|(i, (t, c))| if differentiable.contains(&i) { *t } else { c }).collect();
     let saves = operator.saves();
     Ok(record(Box::new(Recorded(operator)), &saves, &watched, outputs))
+}
+
+/// Refuses an input that is changed in place and given as another input as well: what the other one reads would depend on which kernel, or
+/// which invocation, comes first.
+fn check_aliases(operator: &dyn Operator, inputs: &[&Tensor]) -> Result<()> {
+    for changed in operator.mutates() {
+        let Some(memory) = inputs.get(changed).map(|t| t.binding()) else { continue };
+        let shares = |(index, other): (usize, &&Tensor)| index != changed && memory.overlaps(&other.binding());
+        let Some(other) = inputs.iter().enumerate().position(shares) else { continue };
+        let names = registry::find(operator.name()).map_or(&[][..], |entry| entry.inputs);
+        let name = |index: usize| names.get(index).map_or_else(|| format!("input {index}"), ToString::to_string);
+        let (changed, other) = (name(changed), name(other));
+        let message = format!("{changed} is changed in place, so {other} cannot be the same memory; give it a copy (Tensor::copy)");
+        return Err(Error::argument(operator.name(), message));
+    }
+    Ok(())
 }
 
 /// As [`apply`], for an operator whose first output is all that its caller wants.
