@@ -43,7 +43,7 @@ impl Environment {
             cores: std::thread::available_parallelism().map_or(0, |n| n.get()),
             load_average: loads.and_then(|l| l.try_into().ok()),
             date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: crate::io::console::arguments().join(" "),
         }
     }
 }

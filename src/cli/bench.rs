@@ -20,6 +20,7 @@ use crate::bench::{SUITES, peers, probes, workloads};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::io::atomic::{read, write_atomically};
+use crate::io::console::tell;
 use crate::ops::Cost;
 
 /// Time kernels, hold them against what this adapter can do at best, and check them first
@@ -219,10 +220,10 @@ impl Bench {
         if self.json {
             say(json_line(&row)?)?;
         } else {
-            eprintln!("{:<32} {:>12}", row.name, milliseconds(row.time().0.median));
+            tell(format!("{:<32} {:>12}", row.name, milliseconds(row.time().0.median)));
         }
         if row.is_wrong() {
-            eprintln!("{} is WRONG: {}", row.name, row.gate.against);
+            tell(format!("{} is WRONG: {}", row.name, row.gate.against));
         }
         run.rows.push(row);
         Ok(())
@@ -363,9 +364,9 @@ fn print_comparison(before: &Run, after: &Run) -> Result<bool> {
             c.verdict.to_string(),
         ]);
     }
-    eprintln!("\n{table}");
+    tell(format!("\n{table}"));
     if before.environment.adapter != after.environment.adapter || before.environment.driver != after.environment.driver {
-        eprintln!("the runs come from different adapters or drivers: {} and {}", before.environment.driver, after.environment.driver);
+        tell(format!("the runs come from different adapters or drivers: {} and {}", before.environment.driver, after.environment.driver));
     }
     Ok(comparisons.iter().any(|c| c.verdict == Verdict::Slower))
 }

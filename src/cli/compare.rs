@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::device;
-use super::output::say;
+use super::output::{say, write};
 use crate::error::Result;
 use crate::io::atomic::write_atomically;
+use crate::io::console::{clean, tell};
 use crate::train::compare::{BATCH, Column, Comparison, Row, Subject, measure};
 
 /// Columns of characters that a table fills, those of the properties' names, and of a cell at least.
@@ -40,12 +41,12 @@ impl Compare {
             let columns = subjects.into_iter().map(|subject| Column { subject, measured: None }).collect();
             Comparison { environment: None, columns }
         } else {
-            measure(&device::open()?, subjects, self.data.as_ref(), &mut |name| eprintln!("measuring {name}"))?
+            measure(&device::open()?, subjects, self.data.as_ref(), &mut |name| tell(format!("measuring {name}")))?
         };
         if let Some(path) = &self.html {
             write_atomically(path, comparison.html(None).as_bytes())?;
         }
-        say(if self.json { format!("{:#}", comparison.to_json()) } else { text(&comparison) })?;
+        if self.json { say(format!("{:#}", comparison.to_json())) } else { write(text(&comparison).as_bytes()) }?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -71,7 +72,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
             let part = |parts: &[String], width: usize| format!("{:<width$}", parts.get(line).map_or("", String::as_str));
             let whole = [part(name, NAMES)].into_iter().chain(cells.iter().zip(&widths).map(|(cell, width)| part(cell, *width)));
             let whole = whole.collect::<Vec<_>>().join("  ");
-            let whole = whole.trim_end();
+            let whole = clean(whole.trim_end());
             text += &if bold && *differs { format!("\x1b[1m{whole}\x1b[0m\n") } else { format!("{whole}\n") };
         }
         if index == 0 {

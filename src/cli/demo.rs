@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::compare::text;
 use super::device;
-use super::output::say;
+use super::output::{say, write};
 use super::probe::table as probe_table;
 use super::train::{INTERRUPTED, stop_on_interrupt};
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
+use crate::io::console::tell;
 use crate::train::compare::{Subject, measure};
 use crate::train::probe::{ProbeOptions, Subject as Probed, probe};
 use crate::train::progress::Style;
@@ -80,33 +81,31 @@ impl Demo {
         }
         let caps = gpu.capabilities();
         let (images, classes) = (train.len(), train.classes());
-        eprintln!("{} ({}), {images} training and {} test images of {classes} classes", caps.name, caps.backend, test.len());
+        tell(format!("{} ({}), {images} training and {} test images of {classes} classes", caps.name, caps.backend, test.len()));
         let stage = Stage { demo: self, gpu: gpu.clone(), train: train.clone(), stop: stop_on_interrupt()? };
 
-        eprintln!("\n1. SimCLR: an encoder learns from {images} images without labels");
+        tell(format!("\n1. SimCLR: an encoder learns from {images} images without labels"));
         let Some(simclr) = stage.train("simclr", self.pretraining(images))? else { return Ok(None) };
 
         let options = ProbeOptions { labels: vec![LABELS], seed: self.seed, ..Default::default() };
-        eprintln!("\n2. Probe: what {LABELS} labels a class make of its features, {} draws", options.draws);
+        tell(format!("\n2. Probe: what {LABELS} labels a class make of its features, {} draws", options.draws));
         let Trainer { method, params, recipe, .. } = &simclr;
         let subject = Probed { encoder: method.encoder(), params, recipe, train: &train, test: &test };
         let probed = probe(&gpu, &subject, &options, &mut |_| ())?;
-        eprint!("{}", probe_table(&probed));
+        tell(probe_table(&probed));
 
-        eprintln!("\n3. The teacher: the whole encoder is trained on, with a classifier, by {LABELS} labels a class");
+        tell(format!("\n3. The teacher: the whole encoder is trained on, with a classifier, by {LABELS} labels a class"));
         let Some(_) = stage.train("teacher", self.teaching())? else { return Ok(None) };
 
-        eprintln!("\n4. The student: a small MobileNet learns what the teacher says of all images, and is told no label");
+        tell("\n4. The student: a small MobileNet learns what the teacher says of all images, and is told no label");
         let Some(_) = stage.train("student", self.distilling()?)? else { return Ok(None) };
 
-        eprintln!(
-            "\n5. To compare with: the same MobileNet, in as many steps, and a linear classifier on pixels, both by these labels alone"
-        );
+        tell("\n5. To compare with: the same MobileNet, in as many steps, and a linear classifier on pixels, both by these labels alone");
         let steps = self.epochs as usize * (images / MANY).max(1);
         let Some(_) = stage.train("labels-alone", self.alone(steps.div_ceil((LABELS * classes / FEW).max(1))))? else { return Ok(None) };
         let Some(_) = stage.train("pixels", self.pixels()?)? else { return Ok(None) };
 
-        eprintln!("\n6. Side by side");
+        tell("\n6. Side by side");
         let columns = [
             ("SimCLR and a linear probe", "simclr"),
             ("teacher: fine-tuned", "teacher"),
@@ -127,7 +126,7 @@ impl Demo {
         if self.json {
             say(format!("{summary:#}"))?;
         } else {
-            say(format!("\n{}", text(&comparison)))?;
+            write(format!("\n{}", text(&comparison)).as_bytes())?;
             say(format!("{seconds:.0} s in all; everything is in {}, the same with pictures in {}", self.out.display(), report.display()))?;
         }
         Ok(Some(()))
@@ -191,7 +190,7 @@ impl Stage<'_> {
         let run = RunDirectory::create(&path, &trainer.recipe, &self.gpu)?;
         let outcome = trainer.run(Some(&run), Style::Auto, &mut |_| self.stop.load(Ordering::Relaxed))?;
         if !outcome.finished {
-            eprintln!("stopped; `wgrad train {} --resume --out {}` finishes this part alone", trainer.recipe.method, path.display());
+            tell(format!("stopped; `wgrad train {} --resume --out {}` finishes this part alone", trainer.recipe.method, path.display()));
             return Ok(None);
         }
         Ok(Some(trainer))

@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{make_folder, write_atomically};
 use crate::models::Pixels;
 use crate::nn::{Module, Parameters};
 use crate::tensor::Tensor;
@@ -173,7 +173,7 @@ impl Embed {
     /// Writes the table and the picture; their paths.
     fn write(&self, images: &Dataset, chosen: &[usize], points: &[[f32; 2]], clusters: &[i32]) -> Result<Vec<String>> {
         let folder = self.out.clone().unwrap_or_else(|| self.run.join("embedding"));
-        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
+        make_folder(&folder)?;
         let name = if self.method == Method::Pca { "pca" } else { "tsne" };
         let mut table = "index,label,class,cluster,x,y\n".to_string();
         for (((index, label), cluster), [x, y]) in chosen.iter().zip(images.labels()).zip(clusters).zip(points) {

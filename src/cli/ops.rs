@@ -10,7 +10,7 @@ use super::output::{say, write};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, Language, Schedule, translate};
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{make_folder, write_atomically};
 use crate::ops::gradcheck::gradcheck_sample;
 use crate::ops::registry::{Entry, find, registry};
 
@@ -105,7 +105,7 @@ fn emit(entry: &Entry, language: &str, folder: Option<&Path>) -> Result<ExitCode
         bytes.extend(translated.unwrap_or_else(|| text.clone().into_bytes()));
         match folder {
             Some(folder) => {
-                std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, &e))?;
+                make_folder(folder)?;
                 let path = folder.join(format!("{}-{index}.{extension}", entry.name));
                 write_atomically(&path, &bytes)?;
                 say(format!("{}: {name}", path.display()))?;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::io::console::clean;
 
 /// What a shell reports of a program that wrote to a closed pipe: 128 + SIGPIPE.
 const BROKEN_PIPE: i32 = 141;
@@ -21,14 +22,13 @@ pub(super) fn write(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Writes text and the end of the line.
+/// Writes text and the end of the line; nothing in it is an order to a terminal.
 ///
 /// # Errors
 /// As [`write`].
 pub(super) fn say(text: impl Display) -> Result<()> {
     let text = text.to_string();
-    write(text.as_bytes())?;
-    if text.ends_with('\n') { Ok(()) } else { write(b"\n") }
+    write(format!("{}\n", clean(text.strip_suffix('\n').unwrap_or(&text))).as_bytes())
 }
 
 /// Bytes as MiB.

@@ -59,7 +59,7 @@ impl Predict {
                     classes.push(json!({ "index": index, "class": class, "probability": probability }));
                     table.row(&[std::mem::take(&mut picture), class, format!("{:9.1} %", 100.0 * probability)]);
                 }
-                list.push(json!({ "picture": path, "classes": classes }));
+                list.push(json!({ "picture": path.display().to_string(), "classes": classes }));
             }
             read.damaged.iter().for_each(|error| count.say(&format!("passed over: {error}")));
             damaged.extend(read.damaged.first().cloned());

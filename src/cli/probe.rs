@@ -11,6 +11,7 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{Dataset, Split, view_names};
 use crate::error::{Error, Result};
+use crate::io::console::tell;
 use crate::train::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 use crate::train::{Finished, Recipe};
 
@@ -85,7 +86,7 @@ impl Probe {
             // The only one that is worth waiting for.
             if row.protocol == Protocol::Finetune {
                 let count = row.labels.filter(|n| *n > 0).map_or("all".into(), |n| n.to_string());
-                eprintln!("{} {} labels a class, {}: {}", row.protocol, count, row.source, shown(row.protocol, &row.draws));
+                tell(format!("{} {} labels a class, {}: {}", row.protocol, count, row.source, shown(row.protocol, &row.draws)));
             }
         })?;
         if self.json {

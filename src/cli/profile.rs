@@ -11,6 +11,7 @@ use crate::bench::probes;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
+use crate::io::console::tell;
 use crate::train::Trainer;
 use crate::train::profile::KernelTime;
 
@@ -29,7 +30,7 @@ pub(super) fn run(gpu: &Gpu, trainer: &mut Trainer, path: &Path, as_json: bool) 
     let (plain, all) = (profile.plain_seconds, profile.kernel_seconds());
     if as_json {
         let list: Vec<_> = kernels.iter().map(json_of).collect();
-        let text = json!({ "trace": path, "step_seconds": plain, "kernel_seconds": all, "peaks": peaks, "kernels": list, "environment": profile.environment });
+        let text = json!({ "trace": path.display().to_string(), "step_seconds": plain, "kernel_seconds": all, "peaks": peaks, "kernels": list, "environment": profile.environment });
         say(format!("{text:#}"))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -65,7 +66,7 @@ pub(super) fn run(gpu: &Gpu, trainer: &mut Trainer, path: &Path, as_json: bool) 
         peak(peaks.dispatch_microseconds, "µs")
     ))?;
     say("GB/s count whole bindings once; \"launch\" says that launching takes longer than the work could")?;
-    eprintln!("trace of {STEPS} steps in {}: open it at https://ui.perfetto.dev or chrome://tracing", path.display());
+    tell(format!("trace of {STEPS} steps in {}: open it at https://ui.perfetto.dev or chrome://tracing", path.display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,7 @@
 //! Text tables: the first column to the left, the others to the right, or all to the left.
 
+use crate::io::console::clean;
+
 /// A table with a head.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
@@ -16,8 +18,9 @@ impl Table {
         Self { words: true, ..Self::new(head) }
     }
 
+    /// A row of cells, each of one line whatever a name in it holds.
     pub(super) fn row(&mut self, cells: &[String]) {
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.iter().map(|cell| clean(cell).replace('\n', "\\u000a")).collect());
     }
 }
 

@@ -14,6 +14,7 @@ use super::profile;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::io::console::tell;
 use crate::nn::Summary;
 use crate::tensor::Shape;
 use crate::train::estimate::run_memory;
@@ -86,7 +87,7 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("interrupted: stopping after this step (once more to stop at once)");
+        tell("interrupted: stopping after this step (once more to stop at once)");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::argument("Ctrl-C", e.to_string()))?;
     Ok(stop)
@@ -102,7 +103,7 @@ impl Train {
         let recipe = options.recipe(&method)?;
         let dataset = Arc::new(recipe.open(Split::Train)?);
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
-        trainer.notes.iter().for_each(|note| eprintln!("{note}"));
+        trainer.notes.iter().for_each(tell);
         if options.dry_run {
             return dry_run(&gpu, &mut trainer, &dataset, options.json);
         }
@@ -156,7 +157,7 @@ impl Options {
         let step = trainer.position().step;
         run.rewind(step)?;
         run.enter_resumption(step, gpu, checkpoint.and_then(|c| c.difference(gpu)).as_deref())?;
-        eprintln!("resuming after step {step} of {}", trainer.steps());
+        tell(format!("resuming after step {step} of {}", trainer.steps()));
         self.finish(&mut trainer, &run)
     }
 
@@ -165,11 +166,11 @@ impl Options {
         let style = if self.json { Style::Json } else { Style::Auto };
         let outcome = trainer.run(Some(run), style, &mut |_| stop.load(Ordering::Relaxed))?;
         if outcome.finished {
-            eprintln!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display());
+            tell(format!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display()));
             return Ok(ExitCode::SUCCESS);
         }
         let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method, run.path().display());
-        eprintln!("stopped after step {}; go on with `{command}`", outcome.position.step);
+        tell(format!("stopped after step {}; go on with `{command}`", outcome.position.step));
         Ok(ExitCode::from(INTERRUPTED))
     }
 }

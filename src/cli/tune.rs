@@ -1,6 +1,5 @@
 //! `wgrad tune`: measures what kernels leave to measurement, for this adapter.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +9,8 @@ use crate::bench::tune::{Decision, tune};
 use crate::bench::{SUITES, workloads};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, Tuning};
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{make_folder, write_atomically};
+use crate::io::console::tell;
 
 /// Measure the schedules and tiles of kernels, and keep for later runs what is clearly faster here
 ///
@@ -53,7 +53,7 @@ impl Tune {
         };
         let before = before.unwrap_or_else(|| Tuning::new(&caps.name, &caps.driver));
         drop(gpu);
-        eprintln!("measuring what {} workloads leave open on {}", workloads.len(), caps.name);
+        tell(format!("measuring what {} workloads leave open on {}", workloads.len(), caps.name));
         let table = tune(&options, before.clone(), &workloads, self.seconds, &mut |decision| say(line(decision)))?;
         if table == before {
             say(format!("nothing changed; tuning table {}", table.hash()))?;
@@ -64,7 +64,7 @@ impl Tune {
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|e| Error::io(folder, &e))?;
+            make_folder(folder)?;
         }
         write_atomically(&path, table.to_string().as_bytes())?;
         say(format!("tuning table {} in {} (before: {})", table.hash(), path.display(), before.hash()))?;

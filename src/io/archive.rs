@@ -1,6 +1,6 @@
 //! Named host tensors and text in one safetensors file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 
 use super::atomic::{read, write_atomically};
 use super::element::{Element, View};
-use super::header;
+use super::{checksum, header};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -68,7 +68,7 @@ impl Archive {
         self.tensors.insert(name.into(), tensor);
     }
 
-    /// Writes the file atomically.
+    /// Writes the file atomically, with a checksum over all of it. Equal archives are equal bytes.
     ///
     /// # Errors
     /// [`Error::Io`] naming the path; [`Error::Data`] naming a tensor of [`HostTensor::Other`].
@@ -82,22 +82,35 @@ impl Archive {
                 .ok_or_else(|| Error::data(&source, format!("tensor \"{name}\" of type {} cannot be written", tensor.dtype())))?;
             views.push((name, TensorView::new(dtype, tensor.shape().to_vec(), bytes).map_err(wrong)?));
         }
-        let text: HashMap<String, String> = self.text.clone().into_iter().collect();
-        let bytes = safetensors::serialize(views, Some(text)).map_err(wrong)?;
-        write_atomically(path, &bytes)
+        // Text goes in by itself: the crate would write it in another order each time.
+        let bytes = safetensors::serialize(views, None).map_err(wrong)?;
+        let sealed = checksum::seal(&bytes, &self.text).map_err(|message| Error::data(&source, message))?;
+        write_atomically(path, &sealed)
     }
 
     /// Reads a safetensors file. All floats are read as F32, integers below 64 bits and booleans as I32.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Data`] naming what is wrong where it is truncated, corrupt, or none.
+    /// [`Error::Io`] where it cannot be read; [`Error::Data`] naming what is wrong where it is truncated, corrupt, or none, or where it has a
+    /// checksum that is not that of its contents.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&read(path)?, &path.display().to_string())
+        Self::load_checked(path).map(|(archive, _)| archive)
+    }
+
+    /// As [`Self::load`], and whether the file has a checksum: those of earlier versions and of other programs have none.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_checked(path: &Path) -> Result<(Self, bool)> {
+        let file = read(path)?;
+        Ok((Self::parse(&file, &path.display().to_string())?, checksum::is_sealed(&file)))
     }
 
     /// Reads the contents of a safetensors file, which errors call `source`.
     pub(super) fn parse(file: &[u8], source: &str) -> Result<Self> {
-        let (tensors, text) = header::read(file).map_err(|message| Error::data(source, message))?;
+        let (tensors, mut text) = header::read(file).map_err(|message| Error::data(source, message))?;
+        checksum::verify(file).map_err(|message| Error::data(source, message))?;
+        text.remove(checksum::KEY);
         let mut archive = Archive { tensors: BTreeMap::new(), text };
         for (name, info, bytes) in tensors {
             let tensor = match Element::of(info.dtype) {
@@ -141,6 +154,38 @@ mod tests {
             std::fs::write(&path, &bytes[..length]).unwrap();
             assert!(matches!(Archive::load(&path), Err(Error::Data { .. })), "{length} bytes were accepted");
         }
+        // Any bit, wherever it is.
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &flipped).unwrap();
+            assert!(matches!(Archive::load(&path), Err(Error::Data { .. })), "a flipped bit {bit} was accepted");
+        }
         assert!(matches!(Archive::load(&folder.path().join("missing")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn equal_archives_are_equal_bytes_that_other_programs_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let mut archive = Archive::default();
+        archive.insert("w", HostTensor::F32(Shape::from([3]), vec![1.0, 2.0, 3.0]));
+        (0..20).for_each(|i| drop(archive.text.insert(format!("key {i} \"\u{1b}"), format!("text {i}\n"))));
+        let written = || {
+            archive.save(&path).unwrap();
+            std::fs::read(&path).unwrap()
+        };
+        let bytes = written();
+        assert!((0..5).all(|_| written() == bytes));
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap().len(), 21);
+        assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor("w").unwrap().shape(), [3]);
+        assert_eq!(Archive::load_checked(&path).unwrap(), (archive.clone(), true));
+        // A file of another program has none; one that another program wrote anew has one that no longer fits.
+        let view = safetensors::tensor::TensorView::new(Dtype::U8, vec![2], &[1, 2]).unwrap();
+        std::fs::write(&path, safetensors::serialize([("w", view)], None).unwrap()).unwrap();
+        assert!(!Archive::load_checked(&path).unwrap().1);
+        Archive::default().save(&path).unwrap();
+        assert_eq!(Archive::load_checked(&path).unwrap(), (Archive::default(), true));
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod archive;
 pub mod atomic;
+mod checksum;
+pub mod console;
 mod element;
 mod header;
 pub mod layout;

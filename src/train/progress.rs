@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::alarm::Event;
 use super::watch::Figures;
 use crate::error::{Error, Result};
+use crate::io::console::{clean, tell};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +39,15 @@ pub struct Progress {
     recent: VecDeque<(u64, Instant)>,
     shown: Option<Instant>,
     figures: String,
+    /// Why JSON is no longer printed.
+    unheard: Option<std::io::Error>,
 }
 
 impl Progress {
     /// Progress over `steps` steps of `batch` images, of which `done` are behind.
     pub fn new(style: Style, label: &str, steps: u64, done: u64, batch: usize) -> Self {
         let bar = if style == Style::Auto { bar(label, steps).map(|bar| bar.with_position(done)) } else { None };
-        Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None, figures: String::new() }
+        Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None, figures: String::new(), unheard: None }
     }
 
     /// Shows a step's figures; `step` counts from 1.
@@ -68,7 +71,7 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let Self { label, steps, figures, .. } = self;
-        eprintln!("{label} step {step}/{steps}  loss {loss:.4}{figures}  learning rate {learning_rate:.4}{speed}");
+        tell(format!("{label} step {step}/{steps}  loss {loss:.4}{figures}  learning rate {learning_rate:.4}{speed}"));
     }
 
     /// Shows these figures from now on.
@@ -77,45 +80,49 @@ impl Progress {
     }
 
     /// Says that a run has collapsed, and hands it on as JSON.
-    ///
-    /// # Errors
-    /// As [`Self::metrics`].
-    pub fn alarm(&self, event: &Event) -> Result<()> {
+    pub fn alarm(&mut self, event: &Event) {
         let Event { step, message, .. } = event;
-        let line = format!("{} step {step}: ALARM: {message}", self.label);
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None if self.style != Style::Silent => eprintln!("{line}"),
-            None => {}
+        if self.style != Style::Silent {
+            self.say(&format!("{} step {step}: ALARM: {message}", self.label));
         }
-        if self.style == Style::Json { print(&event.to_json()) } else { Ok(()) }
+        self.print(&event.to_json());
     }
 
     /// Hands on a line of metrics: every one as JSON, those of whole epochs as text.
+    pub fn metrics(&mut self, metrics: &Metrics) {
+        self.print(&metrics.to_json());
+        let Some(Epoch { images_per_second: rate, skipped }) = metrics.whole.filter(|_| self.style == Style::Auto) else { return };
+        let skipped =
+            if skipped > 0 { format!(", {skipped} steps skipped because their gradients were not finite") } else { String::new() };
+        let Metrics { epoch, loss, .. } = metrics;
+        self.say(&format!("{} epoch {epoch} done: mean loss {loss:.4}, {rate:.0} images/s{skipped}", self.label));
+    }
+
+    fn say(&self, line: &str) {
+        say(self.bar.as_ref(), line);
+    }
+
+    /// Prints JSON where it is asked for. Training is worth more than its reader: where stdout can no longer be written, it goes on.
+    fn print(&mut self, line: &Value) {
+        if self.style != Style::Json || self.unheard.is_some() {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        if let Err(error) = out.write_all(format!("{}\n", clean(&line.to_string())).as_bytes()).and_then(|()| out.flush()) {
+            tell(format!("stdout: {error}: metrics are no longer printed; training goes on, and writes them to the run's directory"));
+            self.unheard = Some(error);
+        }
+    }
+
+    /// Whether all that should be printed was, or its reader chose to go away.
     ///
     /// # Errors
-    /// [`Error::Io`] where stdout cannot be written.
-    pub fn metrics(&self, metrics: &Metrics) -> Result<()> {
-        match self.style {
-            Style::Json => print(&metrics.to_json())?,
-            Style::Silent => {}
-            Style::Auto => {
-                if let Some(Epoch { images_per_second: rate, skipped }) = metrics.whole {
-                    let skipped = if skipped > 0 {
-                        format!(", {skipped} steps skipped because their gradients were not finite")
-                    } else {
-                        String::new()
-                    };
-                    let line =
-                        format!("{} epoch {} done: mean loss {:.4}, {rate:.0} images/s{skipped}", self.label, metrics.epoch, metrics.loss);
-                    match &self.bar {
-                        Some(bar) => bar.println(line),
-                        None => eprintln!("{line}"),
-                    }
-                }
-            }
+    /// [`Error::Io`] naming stdout.
+    pub fn heard(&self) -> Result<()> {
+        match &self.unheard {
+            Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io(Path::new("stdout"), error)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes the bar.
@@ -126,8 +133,12 @@ impl Progress {
     }
 }
 
-fn print(line: &Value) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(|e| Error::io(Path::new("stdout"), &e))
+/// Shows a line, above the bar where there is one.
+fn say(bar: Option<&ProgressBar>, line: &str) {
+    match bar {
+        Some(bar) => bar.println(clean(line)),
+        None => tell(line),
+    }
 }
 
 /// A bar of `length`, where stderr is a terminal.
@@ -136,7 +147,7 @@ fn bar(label: &str, length: u64) -> Option<ProgressBar> {
         let bar = ProgressBar::new(length);
         // The template is constant; should it ever be wrong, the default bar is shown.
         bar.set_style(ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(label.to_string());
+        bar.set_prefix(clean(label));
         bar.set_message("compiling kernels");
         bar
     })
@@ -170,16 +181,13 @@ impl Count {
             bar.set_message(speed);
         } else if self.shown.elapsed() >= LINES {
             self.shown = Instant::now();
-            eprintln!("{} {}/{}  {speed}", self.label, self.done, self.total);
+            tell(format!("{} {}/{}  {speed}", self.label, self.done, self.total));
         }
     }
 
     /// Shows a line of its own.
     pub fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
-        }
+        say(self.bar.as_ref(), line);
     }
 }
 

@@ -11,6 +11,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::{is_partial, read, write_atomically};
+use crate::io::console::arguments;
 
 /// One run's files.
 #[derive(Debug, Clone)]
@@ -215,6 +216,6 @@ pub fn environment(gpu: &Gpu) -> Value {
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "cores": std::thread::available_parallelism().map_or(0, |n| n.get()),
-        "arguments": std::env::args().collect::<Vec<_>>(),
+        "arguments": arguments(),
     })
 }

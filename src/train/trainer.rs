@@ -259,6 +259,9 @@ impl Trainer {
         if let Some(directory) = directory.filter(|_| finished) {
             self.save_weights(&directory.weights())?;
         }
+        if finished {
+            progress.heard()?;
+        }
         let images = (self.position.step - first_step) * self.recipe.batch as u64;
         Ok(Outcome { finished, position: self.position, loss: self.epoch_loss.mean(), seconds: begun.elapsed().as_secs_f64(), images })
     }
@@ -423,7 +426,7 @@ impl Trainer {
                 let events = self.alarm.judge(step, &figures, self.method.advice());
                 report(Metrics { step, epoch: epoch + 1, loss, learning_rate, figures, whole: None }, progress, directory)?;
                 for event in events {
-                    progress.alarm(&event)?;
+                    progress.alarm(&event);
                     directory.map_or(Ok(()), |d| d.append(&event.to_json()))?;
                     if self.recipe.stop_on_collapse {
                         return Err(Error::Collapse { method: self.recipe.method.clone(), message: event.message });
@@ -439,7 +442,7 @@ impl Trainer {
         &self,
         (begun, first): (Instant, u64),
         skipped: u64,
-        progress: &Progress,
+        progress: &mut Progress,
         directory: Option<&RunDirectory>,
     ) -> Result<()> {
         let Position { step, epoch, .. } = self.position;
@@ -470,7 +473,7 @@ fn remedy(learning_rate: f32) -> String {
     format!("lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1")
 }
 
-fn report(metrics: Metrics, progress: &Progress, directory: Option<&RunDirectory>) -> Result<()> {
-    progress.metrics(&metrics)?;
+fn report(metrics: Metrics, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
+    progress.metrics(&metrics);
     directory.map_or(Ok(()), |d| d.append(&metrics.to_json()))
 }

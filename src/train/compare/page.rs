@@ -33,7 +33,7 @@ pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> String {
     if !found.is_empty() {
         page += &format!("<p class=\"note\">{}</p>\n", escape(&notes()));
     }
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let command = crate::io::console::arguments().join(" ");
     page + &format!("<footer>Made by wgrad {}: <code>{}</code></footer>\n</body>\n</html>\n", env!("CARGO_PKG_VERSION"), escape(&command))
 }
 
