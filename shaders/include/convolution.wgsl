@@ -27,9 +27,11 @@ fn tile(index: u32, pixels: u32, columns4: u32) -> Tile {
     let a = index / p.column_tiles;
     let b = a / p.channel_groups;
     let phase = b / p.pixel_tiles;
+    // Phases beyond the target's width have no pixels, and no tiles.
+    let across = min(p.up_x, p.target_width);
     return Tile(
-        phase / p.up_x,
-        phase % p.up_x,
+        phase / across,
+        phase % across,
         (b - phase * p.pixel_tiles) * pixels,
         (index - a * p.column_tiles) * columns4,
         a - b * p.channel_groups,

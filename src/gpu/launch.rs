@@ -184,6 +184,7 @@ impl<'a> Launch<'a> {
         let Some(pipeline) = self.pipeline()? else { return self.count() };
         self.check_bindings(&pipeline)?;
         self.check_params(&pipeline)?;
+        self.check_fits()?;
         let limit = self.gpu.capabilities().max_grid;
         if grid.iter().any(|size| *size > limit) {
             return Err(self.limit(format!("a grid of {grid:?} workgroups exceeds {limit} along an axis")));
@@ -225,6 +226,7 @@ impl<'a> Launch<'a> {
             self.check_size(&format!("binding {index}"), bound)?;
         }
         self.check_memory(|index| format!("binding {index}"))?;
+        self.check_fits()?;
         if let Some(recording) = self.gpu.recorder().recording() {
             recording.touch(self.bindings.iter().map(|(binding, _)| binding.used()));
         }
@@ -237,6 +239,7 @@ impl<'a> Launch<'a> {
         if groups == 0 {
             return Ok(());
         }
+        self.check_fits()?;
         let limit = self.gpu.capabilities().max_grid as usize;
         let x = groups.min(limit);
         let y = groups.div_ceil(x);
@@ -384,5 +387,16 @@ impl<'a> Launch<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses numbers that the kernel cannot be told.
+    fn check_fits(&self) -> Result<()> {
+        let too_large = |param: &Param| if let Param::TooLarge(number, kind) = param { Some((*number, *kind)) } else { None };
+        match self.params.iter().enumerate().find_map(|(index, param)| Some((index, too_large(param)?))) {
+            Some((index, (number, kind))) => {
+                Err(self.limit(format!("parameter {index} is {number}, which {kind:?} cannot hold; use smaller sizes")))
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -176,11 +176,7 @@ impl Pool {
     pub(crate) fn allocate(self: &Arc<Self>, bytes: u64) -> Result<Buffer> {
         let class = class(bytes);
         if class > self.largest {
-            return Err(Error::OutOfMemory(format!(
-                "one tensor of {bytes} bytes exceeds this device's largest buffer of {} bytes, and a tensor is one buffer, even where operators \
-                 run in pieces; use a smaller batch",
-                self.largest
-            )));
+            return Err(Error::OutOfMemory(format!("{bytes} bytes exceed this device's largest buffer of {} bytes", self.largest)));
         }
         let mut state = self.lock();
         let owner = state.capturing.filter(|(thread, _)| *thread == std::thread::current().id()).map(|(_, owner)| owner);

@@ -126,6 +126,8 @@ pub enum Param {
     I32(i32),
     /// For an `f32` member.
     F32(f32),
+    /// A number that the member of this type cannot hold: the launch is refused.
+    TooLarge(i128, ParamKind),
     /// Looked up before each run: its bits, for a member of this type.
     Live(Scalar<u32>, ParamKind),
 }
@@ -136,9 +138,14 @@ impl From<u32> for Param {
     }
 }
 impl From<usize> for Param {
-    /// Tensors hold fewer than 2^32 elements, so sizes and strides fit.
     fn from(v: usize) -> Self {
-        Param::U32(u32::try_from(v).unwrap_or(u32::MAX))
+        u32::try_from(v).map_or(Param::TooLarge(v as i128, ParamKind::U32), Param::U32)
+    }
+}
+impl From<i64> for Param {
+    /// For an `i32` member.
+    fn from(v: i64) -> Self {
+        i32::try_from(v).map_or(Param::TooLarge(v.into(), ParamKind::I32), Param::I32)
     }
 }
 impl From<bool> for Param {
@@ -164,6 +171,7 @@ impl Param {
             Param::U32(v) => *v,
             Param::I32(v) => v.cast_unsigned(),
             Param::F32(v) => v.to_bits(),
+            Param::TooLarge(..) => u32::MAX,
             Param::Live(bits, _) => bits.get(),
         }
     }
@@ -173,7 +181,7 @@ impl Param {
             Param::U32(_) => ParamKind::U32,
             Param::I32(_) => ParamKind::I32,
             Param::F32(_) => ParamKind::F32,
-            Param::Live(_, kind) => *kind,
+            Param::TooLarge(_, kind) | Param::Live(_, kind) => *kind,
         }
     }
 }

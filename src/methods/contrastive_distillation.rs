@@ -74,8 +74,7 @@ impl Configured for ContrastiveDistillation {
         let width = teacher.network().backbone().features();
         let regressor = Linear::new(params, "regressor", student.backbone.features(), width)?;
         let mut stream = Stream::keyed(setting.seed, Purpose::Initialise.key(), 0);
-        let directions: Vec<f32> = (0..config.queue * width).map(|_| stream.normal()).collect();
-        let queue = Tensor::from_slice(params.gpu(), &directions, [config.queue, width])?.l2_normalize(-1, 1e-12)?;
+        let queue = stream.normals(params.gpu(), [config.queue, width])?.l2_normalize(-1, 1e-12)?;
         let cursor = Tensor::from_slice(params.gpu(), &[0i32], [1])?.with_range(Some((0, last)))?;
         Ok(Self { student, teacher, regressor, queue, cursor, fresh: RefCell::default(), config })
     }

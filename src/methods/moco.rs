@@ -75,8 +75,7 @@ impl Configured for Moco {
         let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
         let shape = [config.queue, config.projector.outputs];
         let mut stream = Stream::keyed(setting.seed, Purpose::Initialise.key(), 0);
-        let directions: Vec<f32> = (0..shape[0] * shape[1]).map(|_| stream.normal()).collect();
-        let queue = Tensor::from_slice(gpu, &directions, shape)?.l2_normalize(-1, 1e-12)?;
+        let queue = stream.normals(gpu, shape)?.l2_normalize(-1, 1e-12)?;
         let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
         let cursor = Tensor::from_slice(gpu, &[0i32], [1])?.with_range(Some((0, last.max(0))))?;
         Ok(Self { network, keys, queue, cursor, fresh: RefCell::default(), batch: RefCell::default(), config })

@@ -256,12 +256,13 @@ impl Parameters {
                 _ => Err(Error::shape(name, format!("exists with shape {}, {shape} was asked for", found.unwrap_or_default()))),
             };
         }
-        let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
-        let data = (!self.home.gpu.is_dry()).then(values);
+        Spec::f32(shape.clone()).check_room(&name, &self.home.gpu)?;
         let padded = shape.elements().next_multiple_of(SLOT).max(SLOT);
         let limit = self.largest_chunk();
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
         let (chunk, start) = reserve(&self.home.gpu, chunks, padded, limit, &name)?;
+        let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
+        let data = (!self.home.gpu.is_dry()).then(values);
         let origin = leaf(&name, &Spec::f32(shape.clone()));
         let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0, weight_decay: 1.0 };
         let index = state.entries.len();
@@ -433,7 +434,7 @@ fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, na
         let adapter = gpu.capabilities().name.clone();
         return Err(Error::Limit {
             operator: name.into(),
-            message: format!("{elements} elements exceed the largest binding of {limit}"),
+            message: format!("{elements} elements exceed the largest binding of {limit}; use smaller sizes"),
             adapter,
         });
     }

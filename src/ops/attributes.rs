@@ -81,6 +81,25 @@ impl Attributes {
         if self.has(name) { self.size(name) } else { Ok(default) }
     }
 
+    /// A whole number, such as an axis.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where it is missing or something else.
+    pub fn integer(&self, name: &str) -> Result<isize> {
+        match *self.integers(name)? {
+            [number] => Ok(number),
+            _ => Err(Self::wrong(name, "a whole number", self.values.get(name))),
+        }
+    }
+
+    /// As [`Self::integer`], or `default` where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where it is something else.
+    pub fn integer_or(&self, name: &str, default: isize) -> Result<isize> {
+        if self.has(name) { self.integer(name) } else { Ok(default) }
+    }
+
     /// Several whole numbers; one number is a list of one.
     ///
     /// # Errors

@@ -186,6 +186,7 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
     let specs: Vec<Spec> = inputs.iter().map(|t| t.spec().clone()).collect();
     let expected = operator.infer(&specs)?;
     check_aliases(&*operator, inputs)?;
+    expected.iter().try_for_each(|spec| spec.check_size(&name))?;
     let outputs = split::forward(&*operator, inputs, &specs, &expected)?;
     for index in operator.mutates() {
         if let Some(tensor) = inputs.get(index) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use dtype::{DType, Element};
+pub(crate) use shape::check_sizes;
 pub use shape::{Shape, Spec};
 
 use crate::error::{Error, Result};
@@ -60,10 +61,7 @@ impl Tensor {
     /// Out of memory; a lost device; 2^32 elements or more; f16 on an adapter that cannot store it.
     pub fn empty(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let spec = Spec::new(shape, dtype);
-        let elements = spec.shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).unwrap_or(usize::MAX);
-        if u32::try_from(elements).is_err() {
-            return Err(Error::shape("tensor", format!("shape {} has 2^32 elements or more; use a smaller batch", spec.shape)));
-        }
+        spec.check_room("tensor", gpu)?;
         let caps = gpu.capabilities();
         if dtype == DType::F16 && !caps.f16 {
             let message = "the adapter cannot store f16; keep the tensor in f32".to_string();

@@ -7,6 +7,10 @@
 //!
 //! A key is (seed, purpose): two uses with one seed never see the same numbers. See [`Purpose`].
 
+use super::{Shape, Spec, Tensor};
+use crate::error::Result;
+use crate::gpu::Gpu;
+
 /// What random numbers are drawn for: the second word of the key.
 ///
 /// Purposes lie 2^24 apart, so each has room for numbered keys of its own: see [`Purpose::numbered`].
@@ -159,6 +163,17 @@ impl Stream {
         let radius = (-2.0 * radius_bits.ln()).sqrt();
         self.spare_normal = Some((radius * angle.sin()) as f32);
         (radius * angle.cos()) as f32
+    }
+
+    /// A tensor of standard normal numbers.
+    ///
+    /// # Errors
+    /// As [`Tensor::empty`]; nothing is drawn then.
+    pub fn normals(&mut self, gpu: &Gpu, shape: impl Into<Shape>) -> Result<Tensor> {
+        let spec = Spec::f32(shape);
+        spec.check_room("normals", gpu)?;
+        let numbers: Vec<f32> = (0..spec.shape.elements()).map(|_| self.normal()).collect();
+        Tensor::from_slice(gpu, &numbers, spec.shape)
     }
 
     /// The numbers `0..n` in random order, each order equally likely (Fisher and Yates).

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Spec, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{ALIGNMENT, Binding};
+use crate::gpu::{ALIGNMENT, Binding, Gpu};
 
 /// How many rows of so many bytes each (one number a tensor) fit into `most` bytes, and the step in which pieces are counted so that they
 /// begin where a binding may, or at least a copy. `None` where not even one step fits.
@@ -23,6 +23,28 @@ pub(crate) fn ranges(rows: usize, each: usize) -> impl Iterator<Item = Range<usi
 }
 
 impl Spec {
+    /// Refuses a tensor that `gpu` cannot hold, before anything of its size is made on the host.
+    ///
+    /// # Errors
+    /// As [`Self::check_size`]; [`Error::OutOfMemory`] naming `operator`, the bytes, the largest buffer and the remedy.
+    pub(crate) fn check_room(&self, operator: &str, gpu: &Gpu) -> Result<()> {
+        self.check_size(operator)?;
+        let (bytes, most, rows) = (self.bytes(), gpu.capabilities().max_buffer_bytes, self.shape.first().copied().unwrap_or(1).max(1));
+        if bytes <= most {
+            return Ok(());
+        }
+        let fit = most / (bytes / rows as u64).max(1);
+        let remedy = match fit {
+            0 => "one index of its axis 0 is too large by itself, so a smaller batch does not help: use smaller sizes".to_string(),
+            fit => format!("use a smaller batch: its axis 0 may be at most {fit}"),
+        };
+        Err(Error::OutOfMemory(format!(
+            "{operator}: {self} has {bytes} bytes, and the largest buffer of {} has {most}; a tensor is one buffer, even where operators run in \
+             pieces; {remedy}",
+            gpu.capabilities().name
+        )))
+    }
+
     /// Of `count` of the `of` equal rows that a tensor consists of: fewer along axis 0, or, where rows are something else, a matrix.
     pub(crate) fn rows(&self, count: usize, of: usize) -> Spec {
         let of = of.max(1);

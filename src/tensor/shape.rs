@@ -6,14 +6,32 @@ use std::ops::Deref;
 use super::DType;
 use crate::error::{Error, Result};
 
+/// The largest product of a shape's axes, those of size 0 left out: so products and sums of a few of them cannot wrap.
+const MOST_ELEMENTS: usize = 1 << 48;
+
+/// The largest size that an operator is told of (padding, stride, dilation, a window's side) and that an image may have with its padding:
+/// kernels add such numbers in 32 bits, and the host multiplies two of them in 64.
+const MOST: usize = (1 << 30) - 1;
+
+/// Refuses sizes from outside that nothing may be reckoned with.
+///
+/// # Errors
+/// [`Error::Argument`] naming `operator`, what the number is, and the number.
+pub(crate) fn check_sizes(operator: &str, what: &str, sizes: impl IntoIterator<Item = usize>) -> Result<()> {
+    match sizes.into_iter().find(|size| *size > MOST) {
+        Some(size) => Err(Error::argument(operator, format!("{what} may be at most {MOST}, found {size}"))),
+        None => Ok(()),
+    }
+}
+
 /// Sizes of a tensor along its axes, outermost first. `[]` is a scalar.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Shape(Vec<usize>);
 
 impl Shape {
-    /// How many elements a tensor of this shape has; 1 for a scalar.
+    /// How many elements a tensor of this shape has; 1 for a scalar. More than can be counted are [`usize::MAX`]: no tensor has so many.
     pub fn elements(&self) -> usize {
-        self.0.iter().product()
+        self.0.iter().fold(1, |n: usize, size| n.saturating_mul(*size))
     }
 
     /// The number of axes.
@@ -42,7 +60,7 @@ impl Shape {
         let mut step = 1;
         for size in self.0.iter().rev() {
             strides.push(step);
-            step *= size;
+            step = size.saturating_mul(step);
         }
         strides.reverse();
         strides
@@ -64,7 +82,7 @@ impl Shape {
     /// [`Error::Shape`] naming `operator` where there is no such axis.
     pub fn axis(&self, operator: &str, axis: isize) -> Result<usize> {
         let rank = self.rank() as isize;
-        let found = if axis < 0 { axis + rank } else { axis };
+        let found = if axis < 0 { axis.saturating_add(rank) } else { axis };
         if (0..rank).contains(&found) {
             Ok(found as usize)
         } else {
@@ -164,7 +182,19 @@ impl Spec {
 
     /// Bytes of its contents.
     pub fn bytes(&self) -> u64 {
-        self.shape.elements() as u64 * self.dtype.bytes()
+        (self.shape.elements() as u64).saturating_mul(self.dtype.bytes())
+    }
+
+    /// Refuses what no tensor can be: 2^32 elements or more, or axes whose product is beyond counting although one of them is 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming `operator` and the shape.
+    pub fn check_size(&self, operator: &str) -> Result<()> {
+        let product = self.shape.iter().fold(1, |n: usize, size| n.saturating_mul((*size).max(1)));
+        if u32::try_from(self.shape.elements()).is_ok() && product <= MOST_ELEMENTS {
+            return Ok(());
+        }
+        Err(Error::shape(operator, format!("shape {} has 2^32 elements or more, and a tensor has fewer", self.shape)))
     }
 
     /// Checks that this is an index tensor whose known values lie in `0..below`; `also` is one more value that is allowed

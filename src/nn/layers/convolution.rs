@@ -6,7 +6,7 @@ use crate::ops::apply;
 use crate::ops::convolution::conv2d::{self, Conv2dOptions};
 use crate::ops::convolution::depthwise_conv2d::DepthwiseConv2dOptions;
 use crate::ops::convolution::geometry::{Padding, Window};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, check_sizes};
 
 /// What both convolution layers are made of. Square kernels, the same stride along both axes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +39,19 @@ impl Conv2dConfig {
         if self.init.is_some() { Init::ZEROS } else { Init::fan_in(fan_in) }
     }
 
+    /// Refuses sizes that a convolution cannot have.
+    fn check(&self, name: &str) -> Result<()> {
+        if [self.kernel, self.stride, self.dilation, self.groups].contains(&0) {
+            return Err(Error::argument(name, "kernel, stride, dilation and groups must be at least 1"));
+        }
+        check_sizes(name, "kernel, stride and dilation", [self.kernel, self.stride, self.dilation])
+    }
+
+    /// Multiply-adds of an output pixel of one channel, for so many channels of the input.
+    fn taps(&self, channels: usize) -> usize {
+        Shape::from([channels, self.kernel, self.kernel]).elements()
+    }
+
     fn padding(&self) -> Padding {
         self.padding.unwrap_or(Padding::Explicit([self.dilation * (self.kernel / 2); 4]))
     }
@@ -69,21 +82,13 @@ impl Conv2d {
     /// # Errors
     /// Groups that do not divide both channel counts; out of memory.
     pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize, config: Conv2dConfig) -> Result<Self> {
+        config.check(name)?;
         let groups = config.groups;
-        if groups == 0
-            || !inputs.is_multiple_of(groups)
-            || !outputs.is_multiple_of(groups)
-            || config.kernel == 0
-            || config.stride == 0
-            || config.dilation == 0
-        {
-            let message = format!(
-                "kernel, stride and dilation must be at least 1, and {groups} groups must divide {inputs} input and {outputs} output channels"
-            );
-            return Err(Error::argument(name, message));
+        if !inputs.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
+            return Err(Error::argument(name, format!("{groups} groups must divide {inputs} input and {outputs} output channels")));
         }
         let scope = params.scope(name);
-        let fan_in = inputs / groups * config.kernel * config.kernel;
+        let fan_in = config.taps(inputs / groups);
         let shape = [outputs, config.kernel, config.kernel, inputs / groups];
         let weight = scope.parameter("weight", shape, Kind::Convolution, config.init.unwrap_or(Init::fan_in(fan_in)))?;
         let bias = config.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, config.bias_init(fan_in))).transpose()?;
@@ -118,9 +123,9 @@ impl Module for Conv2d {
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
         let output = self.output(input)?;
-        let per_output = self.inputs / self.config.groups * self.config.kernel * self.config.kernel;
+        let per_output = self.config.taps(self.inputs / self.config.groups);
         let bias = if self.config.bias { self.outputs } else { 0 };
-        summary.push(&self.name, &output, self.outputs * per_output + bias, (output.elements() * per_output) as u64);
+        summary.push(&self.name, &output, self.outputs * per_output + bias, output.elements().saturating_mul(per_output) as u64);
         Ok(output)
     }
 }
@@ -140,11 +145,9 @@ impl DepthwiseConv2d {
     /// # Errors
     /// A kernel, stride or dilation of 0; out of memory.
     pub fn new(params: &Parameters, name: &str, channels: usize, config: Conv2dConfig) -> Result<Self> {
-        if config.kernel == 0 || config.stride == 0 || config.dilation == 0 {
-            return Err(Error::argument(name, "kernel, stride and dilation must be at least 1"));
-        }
+        config.check(name)?;
         let scope = params.scope(name);
-        let (k, fan_in) = (config.kernel, config.kernel * config.kernel);
+        let (k, fan_in) = (config.kernel, config.taps(1));
         let weight = scope.parameter("weight", [k, k, channels], Kind::Depthwise, config.init.unwrap_or(Init::fan_in(fan_in)))?;
         let bias = config.bias.then(|| scope.parameter("bias", [channels], Kind::Bias, config.bias_init(fan_in))).transpose()?;
         Ok(Self { name: scope.name().into(), weight, bias, config, channels })
@@ -166,9 +169,9 @@ impl Module for DepthwiseConv2d {
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
         let output = self.config.output(&self.name, input, self.channels)?;
-        let taps = self.config.kernel * self.config.kernel;
+        let taps = self.config.taps(1);
         let bias = if self.config.bias { self.channels } else { 0 };
-        summary.push(&self.name, &output, self.channels * taps + bias, (output.elements() * taps) as u64);
+        summary.push(&self.name, &output, self.channels * taps + bias, output.elements().saturating_mul(taps) as u64);
         Ok(output)
     }
 }

@@ -40,7 +40,7 @@ const BLOCK: usize = 1 << 21;
 
 /// Elements of the kept similarities of padded `rows` and `columns`: none where they exceed a block.
 fn kept_shape(rows: usize, columns: usize) -> [usize; 2] {
-    if rows * columns <= BLOCK { [rows, columns + GAP] } else { [0, 0] }
+    if rows.saturating_mul(columns) <= BLOCK { [rows, columns + GAP] } else { [0, 0] }
 }
 
 /// Lanes that share a row in kernels that own a row (or a whole loss) with one workgroup.

@@ -59,7 +59,7 @@ impl Conv2d {
         let Some([filters, kh, kw, inner]) = weight.shape.array() else {
             return wrong("a weight has the shape [K, kh, kw, C / groups]".into());
         };
-        if groups == 0 || filters == 0 || inner == 0 || filters % groups != 0 || inner * groups != channels {
+        if groups == 0 || filters == 0 || inner == 0 || filters % groups != 0 || inner.checked_mul(groups) != Some(channels) {
             return wrong(format!("with {groups} groups, K must be a multiple of the groups and C groups times the weight's last size"));
         }
         let (before, output) = Window { stride, padding, dilation }.slide(NAME, [h, w], [kh, kw])?;

@@ -77,15 +77,15 @@ struct Gather {
     columns: usize,
     step: [usize; 2],
     up: [usize; 2],
-    start: [i32; 2],
-    dilation: [i32; 2],
+    start: [i64; 2],
+    dilation: [i64; 2],
     row_stride: usize,
     column_stride: usize,
     forward: bool,
 }
 
-fn signed(values: [usize; 2], sign: i32) -> [i32; 2] {
-    values.map(|v| sign * v as i32)
+fn signed(values: [usize; 2], sign: i64) -> [i64; 2] {
+    values.map(|v| sign * v as i64)
 }
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {
@@ -212,7 +212,7 @@ impl Gather {
         let [sub_h, sub_w] = sub;
         let pixels = g.images * sub_h * sub_w;
         let (pixel_tiles, column_tiles) = (pixels.div_ceil(tile_pixels), columns4.div_ceil(tile_columns4));
-        let tiles = up_y * up_x * pixel_tiles * column_tiles * g.groups;
+        let tiles = up_y.min(h) * up_x.min(w) * pixel_tiles * column_tiles * g.groups;
         let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
         let [d_y, d_x] = g.dilation;
         let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage()).flops(g.flops());

@@ -64,8 +64,8 @@ impl DepthwiseConv2d {
         if channels == 0 || filters == 0 || filters % channels != 0 {
             return wrong("the weight's last size must be a multiple of C".into());
         }
-        if let Some(multiplier) = self.multiplier.filter(|m| m * channels != filters) {
-            return wrong(format!("with multiplier {multiplier} the weight's last size must be {}", multiplier * channels));
+        if let Some(multiplier) = self.multiplier.filter(|m| m.checked_mul(channels) != Some(filters)) {
+            return wrong(format!("with multiplier {multiplier} the weight's last size must be {multiplier} times {channels}"));
         }
         let (before, output) = Window { stride, padding, dilation }.slide(NAME, [h, w], [kh, kw])?;
         Ok(Geometry { images, input: [h, w], channels, output, filters, kernel: [kh, kw], stride, before, dilation, groups: channels })
@@ -119,8 +119,8 @@ fn run_window(
 ) -> Result<Tensor> {
     let ([h, w], [source_h, source_w]) = if backwards { (g.input, g.output) } else { (g.output, g.input) };
     let up = if backwards { stride } else { 1 };
-    let before = g.before.map(|v| v as i32);
-    let (last_row, half) = (size as i32 - 1, (size as i32 - 1) / 2);
+    let before = g.before.map(|v| v as i64);
+    let (last_row, half) = (size as i64 - 1, (size as i64 - 1) / 2);
     // Backwards, the source is padded so that each tap meets what it was multiplied with.
     let ([start_y, start_x], [shift_y, shift_x]) = match (backwards, up) {
         (false, _) => (before.map(|v| -v), [0, 0]),
@@ -166,7 +166,7 @@ fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
         return run_window(g, x, weight, bias, [size, stride], false);
     }
     let ([h, w], [source_h, source_w], [kh, kw], [step_y, step_x]) = (g.output, g.input, g.kernel, g.stride);
-    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i32)), g.dilation.map(|v| v as i32));
+    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i64)), g.dilation.map(|v| v as i64));
     let y = Tensor::empty(x.gpu(), [g.images, h, w, g.filters], x.dtype())?;
     let width = width(g);
     let count = y.elements() / width;
@@ -185,7 +185,7 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
         return run_window(g, dy, weight, None, [size, stride], true);
     }
     let ([h, w], [source_h, source_w], [kh, kw], [up_y, up_x]) = (g.input, g.output, g.kernel, g.stride);
-    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| v as i32), g.dilation.map(|v| -(v as i32)));
+    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| v as i64), g.dilation.map(|v| -(v as i64)));
     let [d_y, d_x] = g.dilation;
     let dx = Tensor::empty(dy.gpu(), [g.images, h, w, g.channels], dy.dtype())?;
     let width = width(g);
@@ -202,7 +202,7 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
 
 fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let ([h, w], [source_h, source_w], [kh, kw], [step_y, step_x]) = (g.output, g.input, g.kernel, g.stride);
-    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i32)), g.dilation.map(|v| v as i32));
+    let ([top, left], [dilation_y, dilation_x]) = (g.before.map(|v| -(v as i64)), g.dilation.map(|v| v as i64));
     let (taps, width) = (kh * kw, width(g));
     let (size, stride) = window(g).unwrap_or((0, 1));
     // All nine taps fit into a thread's registers, of larger kernels one row.

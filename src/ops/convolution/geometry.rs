@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::{Attributes, require_f32, require_float};
-use crate::tensor::{Spec, Tensor};
+use crate::tensor::{Spec, Tensor, check_sizes};
 
 /// Zeros around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,13 @@ impl Window {
                 format!("stride {:?}, dilation {:?} and kernel {kernel:?} must be at least 1", self.stride, self.dilation),
             ));
         }
+        check_sizes(operator, "an image's side", input)?;
+        check_sizes(operator, "a kernel's side", kernel)?;
+        check_sizes(operator, "a stride", self.stride)?;
+        check_sizes(operator, "a dilation", self.dilation)?;
+        if let Padding::Explicit(sides) = self.padding {
+            check_sizes(operator, "padding", sides)?;
+        }
         let axis = |size: usize, kernel: usize, stride: usize, dilation: usize, given: Option<(usize, usize)>| {
             let span = (kernel - 1) * dilation + 1;
             let (before, after) = given.unwrap_or_else(|| {
@@ -109,6 +116,7 @@ impl Window {
                 (total / 2, total - total / 2)
             });
             let padded = size + before + after;
+            check_sizes(operator, "a kernel's span, and an image with its padding,", [span, padded])?;
             if padded < span {
                 return Err(Error::shape(
                     operator,

@@ -33,7 +33,7 @@ impl Concat {
                 return Err(Error::shape("concat", format!("{first} and {shape} differ along another axis than {axis}")));
             }
         }
-        Ok((axis, first.with(axis, shapes.iter().map(|s| s.dim(axis)).sum())))
+        Ok((axis, first.with(axis, shapes.iter().fold(0, |sum: usize, s| sum.saturating_add(s.dim(axis))))))
     }
 }
 
@@ -141,7 +141,7 @@ impl Operator for Concat {
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(concat(attributes.number("dim")? as isize)))
+    Ok(Box::new(concat(attributes.integer("dim")?)))
 }
 
 fn concat(dim: isize) -> Concat {

@@ -151,6 +151,6 @@ impl Tensor {
     /// # Errors
     /// A shape that it does not broadcast to; more than six axes; out of memory.
     pub fn expand(&self, shape: &[usize]) -> Result<Tensor> {
-        apply_one(Expand { shape: shape.iter().map(|s| *s as isize).collect() }, &[self])
+        apply_one(Expand { shape: shape.iter().map(|s| isize::try_from(*s).unwrap_or(isize::MAX)).collect() }, &[self])
     }
 }

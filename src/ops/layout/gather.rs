@@ -129,7 +129,7 @@ impl Operator for Gather {
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(gather(attributes.number("dim")? as isize)))
+    Ok(Box::new(gather(attributes.integer("dim")?)))
 }
 
 fn gather(dim: isize) -> Gather {

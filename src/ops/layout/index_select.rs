@@ -133,7 +133,7 @@ pub(super) fn moved(inputs: &[Spec], outputs: &[Spec]) -> Cost {
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(index_select(attributes.number("dim")? as isize)))
+    Ok(Box::new(index_select(attributes.integer("dim")?)))
 }
 
 fn index_select(dim: isize) -> IndexSelect {

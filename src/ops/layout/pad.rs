@@ -7,7 +7,7 @@ use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::params;
-use crate::tensor::{Shape, Spec, Tensor};
+use crate::tensor::{Shape, Spec, Tensor, check_sizes};
 
 static REFLECT: Kernel = kernel!("layout/reflect");
 
@@ -36,6 +36,8 @@ impl Pad {
         if !self.pad.len().is_multiple_of(2) || self.pad.len() > 2 * shape.rank() {
             return Err(wrong("two numbers an axis are needed, last axis first".into()));
         }
+        check_sizes("pad", "padding", self.pad.iter().map(|side| side.unsigned_abs()))?;
+        check_sizes("pad", "an axis", shape.iter().copied())?;
         let given = self.pad.chunks_exact(2).filter_map(|c| Some((*c.first()?, *c.last()?)));
         let mut sides: Vec<(isize, isize)> = given.chain(std::iter::repeat((0, 0))).take(shape.rank()).collect();
         sides.reverse();

@@ -135,7 +135,7 @@ impl Tensor {
     /// # Errors
     /// `dims` that do not name each axis once; more than six axes; out of memory.
     pub fn permute(&self, dims: &[usize]) -> Result<Tensor> {
-        apply_one(Permute { dims: dims.iter().map(|d| *d as isize).collect() }, &[self])
+        apply_one(Permute { dims: dims.iter().map(|d| isize::try_from(*d).unwrap_or(isize::MAX)).collect() }, &[self])
     }
 
     /// The last two axes swapped: `[.., R, C]` to `[.., C, R]`.

@@ -94,7 +94,7 @@ impl Operator for Slice {
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(slice(attributes.number("dim")? as isize, attributes.size("start")?, attributes.size("end")?)))
+    Ok(Box::new(slice(attributes.integer("dim")?, attributes.size("start")?, attributes.size("end")?)))
 }
 
 fn slice(dim: isize, start: usize, end: usize) -> Slice {

@@ -57,6 +57,7 @@ pub(super) fn collapse(axes: &[Axis]) -> Vec<Axis> {
 pub(super) fn parameters(axes: &[Axis], bounded: bool) -> Vec<Param> {
     let filler = std::iter::repeat_n(Axis::whole(1, 0), AXES.saturating_sub(axes.len()));
     let all: Vec<Axis> = filler.chain(axes.iter().copied()).collect();
+    // Modulo 2^32 sums of such products are still the element's index.
     let word = |v: i64| Param::U32(v as u32);
     let mut words: Vec<Param> = all.iter().map(|a| word(a.size as i64)).collect();
     words.extend(all.iter().map(|a| word(a.stride)));

@@ -7,7 +7,7 @@ use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::params;
-use crate::tensor::{Shape, Spec, Tensor};
+use crate::tensor::{Shape, Spec, Tensor, check_sizes};
 
 static UPSAMPLE: Kernel = kernel!("pooling/upsample2d");
 
@@ -62,6 +62,10 @@ impl Ratio {
 impl Upsample2d {
     fn ratios(&self, x: &Spec) -> Result<([usize; 4], [Ratio; 2])> {
         let shape @ [_, h, w, _] = float_images("upsample2d", x)?;
+        check_sizes("upsample2d", "an image's side", [h, w])?;
+        if let Upsample::Size(size) = self.to {
+            check_sizes("upsample2d", "an image's side", size)?;
+        }
         let scaled = |from: usize, scale: f64| {
             let exact = |num: &usize| (scale * *num as f64 - (scale * *num as f64).round()).abs() < 1e-9;
             let num = (1..=DENOMINATOR).find(exact).filter(|_| scale > 0.0 && scale < 1e6);

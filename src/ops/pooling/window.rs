@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Param;
 use crate::ops::{Array, Attributes, images, require_float};
 use crate::params;
-use crate::tensor::{Shape, Spec};
+use crate::tensor::{Shape, Spec, check_sizes};
 
 /// Windows of `kernel` elements every `stride`, over images with `padding` on each side; rows first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,10 @@ impl Window {
 
     fn counts(&self, operator: &str, size: [usize; 2]) -> Result<[usize; 2]> {
         let wrong = |rule: &str| Err(Error::shape(operator, format!("{self:?} does not fit an image of {size:?}: {rule}")));
+        check_sizes(operator, "an image's side", size)?;
+        check_sizes(operator, "a window's side", self.kernel)?;
+        check_sizes(operator, "a stride", self.stride)?;
+        check_sizes(operator, "padding", self.padding)?;
         let mut counts = [0; 2];
         let axes = self.kernel.iter().zip(&self.stride).zip(&self.padding).zip(&size);
         for ((((kernel, stride), padding), size), count) in axes.zip(&mut counts) {

@@ -131,7 +131,7 @@ pub(super) fn entry() -> Entry {
         outputs: &["y"],
         shaders: &["reduction/reduce", "elementwise/pointwise"],
         build: Box::new(|attributes: &Attributes| {
-            Ok(Box::new(L2Normalize::new(attributes.number_or("dim", -1.0)? as isize, attributes.number_or("eps", 1e-12)? as f32)))
+            Ok(Box::new(L2Normalize::new(attributes.integer_or("dim", -1)?, attributes.number_or("eps", 1e-12)? as f32)))
         }),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -231,7 +231,7 @@ fn argmax_bad() -> Vec<Bad> {
 
 /// The lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    let dim = |attributes: &Attributes| attributes.number_or("dim", -1.0).map(|d| d as isize);
+    let dim = |attributes: &Attributes| attributes.integer_or("dim", -1);
     let topk = Entry {
         name: "topk",
         family: "reduction",

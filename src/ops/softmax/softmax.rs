@@ -212,7 +212,7 @@ pub(super) fn entries() -> Vec<Entry> {
         outputs: &["y"],
         shaders: &["softmax/softmax_cpu", "softmax/softmax_simd"],
         build: Box::new(move |attributes: &Attributes| {
-            let dim = attributes.number_or("dim", -1.0)? as isize;
+            let dim = attributes.integer_or("dim", -1)?;
             Ok(Box::new(Softmax { dim, temperature: (attributes.number_or("temperature", 1.0)? as f32).into(), log }))
         }),
         samples: Box::new(move || samples(log)),
