@@ -1,8 +1,9 @@
-//! Element-wise operators: maps of one tensor, broadcasting pairs, chains of them in one kernel, choices, conversions and
+//! Element-wise operators: maps of one tensor, broadcasting pairs, conditions, chains of them in one kernel, choices, conversions and
 //! random masks.
 
 pub mod binary;
 pub mod cast;
+pub mod compare;
 pub mod dropout;
 pub mod expression;
 pub mod fuse;
@@ -16,6 +17,7 @@ use super::entry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = map::entries();
     entries.extend(binary::entries());
+    entries.extend(compare::entries());
     entries.extend([where_::entry(), cast::entry(), fuse::entry()]);
     entries.extend(dropout::entries());
     entries
