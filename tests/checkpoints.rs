@@ -103,6 +103,16 @@ fn a_checkpoint_that_does_not_fit_names_the_tensor() {
     let mut other = whole.clone();
     other.text.insert("recipe".into(), Recipe { model: "cnn_32_64_128".into(), ..recipe() }.to_toml().unwrap());
     refused(other, &["conv1.weight", "[16, 1, 3, 3]", "[32, 1, 3, 3]"]);
+    for (name, named) in [
+        ("model.bn2.running_var", "bn2.running_var"),
+        ("ema.conv1.weight", "conv1.weight"),
+        ("optimizer.momentum_buffer.0", "r.momentum_buffer.0"),
+    ] {
+        let mut other = whole.clone();
+        let Some(HostTensor::F32(_, data)) = other.tensors.get_mut(name) else { panic!("{name}") };
+        data[0] = f32::NEG_INFINITY;
+        refused(other, &["1 tensor holds NaN or infinity", &format!("{named}\" (1 of ")]);
+    }
     for name in ["model.bn2.running_var", "ema.conv1.weight", "optimizer.momentum_buffer.0"] {
         let mut lacking = whole.clone();
         lacking.tensors.remove(name).unwrap();

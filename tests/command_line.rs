@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tiny::{data_called, idx};
 use wgrad::data::{Split, open};
+use wgrad::io::{Archive, HostTensor};
 
 #[test]
 fn help_names_every_command_and_misuse_is_code_2() {
@@ -134,6 +135,31 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     refused(wgrad().args(["train", "supervised", "--resume", "--out", text(&out)]), &["simclr"]);
     // A finished run has nothing left to do.
     done(&["train", "simclr", "--resume", "--out", text(&out)]);
+
+    // Features that are not finite are no features: of finite weights that overflow, and of weights that are none.
+    let (weights, words) = (out.join("weights.safetensors"), &["NaN or infinity"]);
+    for (value, words) in
+        [(3e38, &["the network's outputs", "NaN or infinity"][..]), (f32::NAN, &["weights.safetensors", "\"bn3.weight\" (64 of 64"])]
+    {
+        set_all(&weights, "bn3.weight", value);
+        refused(wgrad().args(["probe", text(&out), "--labels", "2", "--draws", "1"]), words);
+        refused(wgrad().args(["similarity", text(&out), "--per-class", "3", "--out", text(&picture)]), words);
+        refused(wgrad().args(["embed", text(&out), "--out", text(&drawn)]), words);
+    }
+    let tuned = folder.path().join("tuned");
+    refused(train("supervised", &data, &tuned, 2).args(["--weights", text(&weights), "--freeze", "backbone"]), words);
+    assert!(!tuned.exists());
+    let checkpoint = out.join("checkpoints/last.safetensors");
+    set_all(&checkpoint, "model.bn3.weight", f32::INFINITY);
+    refused(wgrad().args(["train", "simclr", "--resume", "--out", text(&out)]), words);
+}
+
+/// Writes `value` over a tensor of a file.
+fn set_all(file: &Path, name: &str, value: f32) {
+    let mut archive = Archive::load(file).unwrap();
+    let Some(HostTensor::F32(_, data)) = archive.tensors.get_mut(name) else { panic!("{name}") };
+    data.fill(value);
+    archive.save(file).unwrap();
 }
 
 #[test]

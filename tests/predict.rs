@@ -10,6 +10,7 @@ use common::gpu;
 use serde_json::Value;
 use tempfile::TempDir;
 use wgrad::gpu::Gpu;
+use wgrad::io::{Archive, HostTensor};
 use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Module, Parameters, state_dict};
 use wgrad::tensor::Tensor;
@@ -278,4 +279,36 @@ fn folding_batch_norm_gives_the_same_answers() {
         assert!(a.iter().fold(0.0f64, |m, v| m.max(*v)) > 0.12, "picture {number}: these answers say nothing: {a:?}");
     }
     assert_ne!(plain, folded, "something was folded");
+}
+
+/// Gives `change` the values of a tensor of the weights file.
+fn change(world: &World, name: &str, change: impl Fn(&mut f32)) {
+    let mut archive = Archive::load(&world.weights).unwrap();
+    let Some(HostTensor::F32(_, data)) = archive.tensors.get_mut(name) else { panic!("{name}") };
+    data.iter_mut().for_each(change);
+    archive.save(&world.weights).unwrap();
+}
+
+#[test]
+fn weights_and_answers_that_are_not_finite_are_no_prediction() {
+    let data = |world: &World| {
+        let data = world.path("data");
+        (0..4).for_each(|number| write_picture(&data.join(format!("{}/{number}.png", number % 2)), number));
+        data
+    };
+    let damaged = world(MODEL, 4);
+    change(&damaged, "conv1.weight", |v| *v = f32::NAN);
+    let folder = data(&damaged);
+    let words = ["weights.safetensors", "1 tensor holds NaN or infinity", "\"conv1.weight\" (432 of 432 values)"];
+    refused(&damaged.arguments("predict", MODEL, &[text(&folder)]), &words);
+    refused(&damaged.arguments("eval", MODEL, &["--data", text(&folder)]), &words);
+    refused(&damaged.arguments("eval", MODEL, &["--data", text(&folder), "--fold-bn"]), &words);
+
+    // Every weight is finite, and the answer is not.
+    let overflowing = world(MODEL, 4);
+    change(&overflowing, "classifier.weight", |v| *v = if *v < 0.0 { -3e38 } else { 3e38 });
+    let folder = data(&overflowing);
+    let words = ["0.png: the network's outputs", "NaN or infinity"];
+    refused(&overflowing.arguments("predict", MODEL, &[text(&folder)]), &words);
+    refused(&overflowing.arguments("eval", MODEL, &["--data", text(&folder), "--json"]), &words);
 }

@@ -463,3 +463,29 @@ fn a_head_of_other_classes_is_replaced_where_it_is_named_and_a_missing_counter_i
     state_dict::load(&params, &path).unwrap();
     assert_eq!(open_weights(&path).unwrap(), whole());
 }
+
+#[test]
+fn tensors_that_are_not_finite_are_named_and_counted_and_nothing_is_changed() {
+    let params = Parameters::new(&common::gpu(), 0);
+    model(&params);
+    let before = state_dict::to_archive(&params).unwrap();
+    let mut bad = whole();
+    bad.insert("bn.running_var", floats([2], [1.0, f32::INFINITY]));
+    bad.insert("fc.weight", floats([3, 2], [-f32::NAN, 2.0, f32::NAN, 4.0, f32::NEG_INFINITY, 6.0]));
+    // What the model does not have is not looked at.
+    bad.insert("other.weight", floats([1], [f32::NAN]));
+    let message = state_dict::from_archive(&params, &bad, "some.safetensors").unwrap_err().to_string();
+    for words in ["some.safetensors: 2 tensors hold NaN or infinity", "\"bn.running_var\" (1 of 2 values)", "\"fc.weight\" (3 of 6 values)"]
+    {
+        assert!(message.contains(words), "no {words} in: {message}");
+    }
+    bad.tensors.remove("other.weight");
+    assert_eq!(state_dict::fill(&params, &bad, "some.safetensors", &[]).unwrap_err().to_string(), message);
+    for name in ["bn.weight", "bn.bias", "bn.running_mean", "fc.bias"] {
+        let HostTensor::F32(_, data) = bad.tensors.get_mut(name).unwrap() else { panic!("{name}") };
+        data.fill(f32::NAN);
+    }
+    let message = state_dict::fill(&params, &bad, "f", &[]).unwrap_err().to_string();
+    assert!(message.contains("6 tensors") && message.contains(" and 1 more"), "{message}");
+    assert_eq!(state_dict::to_archive(&params).unwrap(), before);
+}

@@ -181,8 +181,9 @@ impl Embed {
             table += &format!("{index},{label},\"{}\",{cluster},{x},{y}\n", class.replace('"', "\"\""));
         }
         let (csv, png) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.png")));
+        let picture = scatter(points, images.labels(), images.class_names(), self.thumbnails.then_some(images))?;
         write_atomically(&csv, table.as_bytes())?;
-        scatter(points, images.labels(), images.class_names(), self.thumbnails.then_some(images))?.save(&png)?;
+        picture.save(&png)?;
         Ok([csv, png].iter().map(|path| path.display().to_string()).collect())
     }
 }

@@ -129,7 +129,7 @@ impl Eval {
         let mut logits = outputs(gpu, network, &test, &preprocessing, 0)?;
         add_bias(&mut logits, &bias);
         let mut found = Evaluation::new(test.classes());
-        found.add(&logits, test.labels());
+        found.add(&logits, test.labels())?;
         let tasks = evaluate_heads(gpu, (&finished, &heads), &test, &preprocessing)?;
         let labels = Labels::new(test.class_names().to_vec());
         let domains = self.domains.then(|| domains(gpu, recipe, train, &test, &found.confusion)).transpose()?;
@@ -173,7 +173,7 @@ impl Eval {
         let mut damaged = 0;
         let mut count = Count::new("eval", files.len());
         stream_outputs(gpu, classifier.network.as_ref(), &files, total, &classifier.input, |read, outputs| {
-            found.add(outputs, &read.batch.labels);
+            found.add(outputs, &read.batch.labels)?;
             read.damaged.iter().for_each(|error| count.say(&format!("passed over: {error}")));
             damaged += read.damaged.len();
             count.advance(read.batch.indices.len() + read.damaged.len());
@@ -198,9 +198,10 @@ impl Eval {
 
 /// A class of `dataset` and a number, from `CLASS=NUMBER`.
 fn assignment(text: &str, dataset: &Dataset) -> Result<(usize, f32)> {
-    let wrong = || Error::argument(text, "expected CLASS=NUMBER");
+    let wrong = || Error::argument(text, "expected CLASS=NUMBER, a finite one");
     let (class, value) = text.rsplit_once('=').ok_or_else(wrong)?;
-    Ok((dataset.class(class.trim())?, value.trim().parse().map_err(|_| wrong())?))
+    let value = value.trim().parse().ok().filter(|value: &f32| value.is_finite()).ok_or_else(wrong)?;
+    Ok((dataset.class(class.trim())?, value))
 }
 
 /// What is said of an evaluation: figures, and the confusion of few classes or the most frequent mistakes among many.

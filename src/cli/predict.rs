@@ -54,7 +54,7 @@ impl Predict {
             for ((path, _), row) in pictures.zip(outputs.chunks_exact(labels.names().len().max(1))) {
                 let mut picture = path.display().to_string();
                 let mut classes = Vec::new();
-                for (index, probability) in ranked(row, &picture)?.into_iter().take(self.top.into()) {
+                for (index, probability) in ranked(row).into_iter().take(self.top.into()) {
                     let class = labels.name(index);
                     classes.push(json!({ "index": index, "class": class, "probability": probability }));
                     table.row(&[std::mem::take(&mut picture), class, format!("{:9.1} %", 100.0 * probability)]);
@@ -94,14 +94,11 @@ impl Predict {
 }
 
 /// Classes with their softmax, the likeliest first.
-fn ranked(logits: &[f32], picture: &str) -> Result<Vec<(usize, f64)>> {
-    if let Some(wrong) = logits.iter().find(|v| !v.is_finite()) {
-        return Err(Error::data(picture, format!("the network answers {wrong}; its weights are damaged, or are no weights of this model")));
-    }
+fn ranked(logits: &[f32]) -> Vec<(usize, f64)> {
     let top = logits.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
     let weights: Vec<f64> = logits.iter().map(|v| f64::from(v - top).exp()).collect();
     let sum: f64 = weights.iter().sum();
     let mut ranked: Vec<(usize, f64)> = weights.into_iter().map(|w| w / sum).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    Ok(ranked)
+    ranked
 }

@@ -79,6 +79,8 @@ struct Plan {
     counts: Vec<(String, u64)>,
     /// A line for each tensor of another shape or type.
     wrong: Vec<String>,
+    /// Those that would fit, and hold NaN or infinity.
+    not_finite: NotFinite,
 }
 
 impl Plan {
@@ -91,6 +93,7 @@ impl Plan {
             match archive.tensors.get(&slot.name) {
                 None => plan.report.missing.push(slot.name),
                 Some(HostTensor::F32(shape, data)) if *shape == expected => {
+                    plan.not_finite.look_at(&slot.name, data);
                     plan.values.push((parameter, layout.to_engine(data, shape)?));
                 }
                 Some(HostTensor::F32(shape, _)) if head.contains(&slot.name.as_str()) && differ_in_classes(shape, &expected) => {
@@ -113,7 +116,8 @@ impl Plan {
         Ok(plan)
     }
 
-    fn apply(self, params: &Parameters) -> Result<LoadReport> {
+    fn apply(self, params: &Parameters, source: &str) -> Result<LoadReport> {
+        self.not_finite.check(source)?;
         for (parameter, data) in self.values {
             parameter.plain()?.write(&data)?;
         }
@@ -135,6 +139,46 @@ impl Plan {
     }
 }
 
+/// Tensors that hold NaN or infinity: no network gives an answer with them, but many a kernel gives something that looks like one.
+#[derive(Default)]
+pub(crate) struct NotFinite {
+    tensors: usize,
+    /// A few words for each of the first.
+    first: Vec<String>,
+}
+
+impl NotFinite {
+    /// So many are named.
+    const NAMED: usize = 5;
+
+    /// Counts what is not finite in a tensor.
+    pub(crate) fn look_at(&mut self, name: &str, data: &[f32]) {
+        let bad = data.iter().filter(|v| !v.is_finite()).count();
+        if bad > 0 {
+            self.tensors += 1;
+            if self.first.len() < Self::NAMED {
+                self.first.push(format!("\"{name}\" ({bad} of {} values)", data.len()));
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Data`] of `source` where there was any.
+    pub(crate) fn check(&self, source: &str) -> Result<()> {
+        if self.tensors == 0 {
+            return Ok(());
+        }
+        let more = self.tensors - self.first.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (count, plural) = (self.tensors, if self.tensors == 1 { "tensor holds" } else { "tensors hold" });
+        let message = format!(
+            "{count} {plural} NaN or infinity: {}{more}; the file is damaged or its training had diverged: take an earlier or another one",
+            self.first.join(", ")
+        );
+        Err(Error::data(source, message))
+    }
+}
+
 fn wrong(name: &str, found: &HostTensor, dtype: &str, expected: &Shape) -> String {
     format!("\"{name}\" has shape {} of {}, the model's has {expected} of {dtype}", found.shape(), found.dtype())
 }
@@ -147,21 +191,23 @@ fn differ_in_classes(a: &Shape, b: &Shape) -> bool {
 /// Fills the model from a file's tensors, of which some may be missing, and some more. Nothing is changed where one does not fit.
 ///
 /// # Errors
-/// [`Error::Data`] naming every tensor of another shape or type, with both, and those that are missing or extra.
+/// [`Error::Data`] naming every tensor of another shape or type, with both, and those that are missing or extra; or the first that hold NaN or
+/// infinity.
 pub fn from_archive(params: &Parameters, archive: &Archive, source: &str) -> Result<LoadReport> {
     let plan = Plan::new(params, archive, &[])?;
-    if plan.wrong.is_empty() { plan.apply(params) } else { Err(plan.error(params, archive, source)) }
+    if plan.wrong.is_empty() { plan.apply(params, source) } else { Err(plan.error(params, archive, source)) }
 }
 
 /// Fills the model from a file's tensors, which must be all that the model has, and no more. Those named in `head` may differ in the first
 /// axis, which counts classes: they keep their initial values, and the report names them as replaced.
 ///
 /// # Errors
-/// [`Error::Data`] naming every tensor that is missing, extra, or of another shape or type, with both. Nothing was changed then.
+/// [`Error::Data`] naming every tensor that is missing, extra, or of another shape or type, with both; or the first that hold NaN or infinity.
+/// Nothing was changed then.
 pub fn fill(params: &Parameters, archive: &Archive, source: &str, head: &[&str]) -> Result<LoadReport> {
     let plan = Plan::new(params, archive, head)?;
     let fits = plan.wrong.is_empty() && plan.report.missing.is_empty() && plan.report.extra.is_empty();
-    if fits { plan.apply(params) } else { Err(plan.error(params, archive, source)) }
+    if fits { plan.apply(params, source) } else { Err(plan.error(params, archive, source)) }
 }
 
 /// Fills the model from a weights file: see [`open_weights`] and [`fill`].

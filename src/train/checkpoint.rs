@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::{Archive, HostTensor};
 use crate::methods::Method;
-use crate::nn::{Parameters, state_dict};
+use crate::nn::Parameters;
+use crate::nn::state_dict::{self, NotFinite};
 use crate::optim::{Ema, Optimizer};
 use crate::tensor::Tensor;
 
@@ -151,6 +152,13 @@ impl Checkpoint {
         params.set_step(self.position.step);
         for (prefix, targets) in [("optimizer", optimizer.state()?), ("method", method.state())] {
             let stored = part(prefix);
+            let mut not_finite = NotFinite::default();
+            for (name, tensor) in &stored.tensors {
+                if let HostTensor::F32(_, data) = tensor {
+                    not_finite.look_at(&format!("{prefix}.{name}"), data);
+                }
+            }
+            not_finite.check(&self.source)?;
             for (name, target) in targets {
                 match stored.tensors.get(&name) {
                     Some(HostTensor::F32(shape, data)) if shape == target.shape() => target.write(data)?,

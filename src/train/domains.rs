@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::evaluate::upload;
+use super::evaluate::{finite, upload};
 use super::experts::networks;
 use super::recipe::Recipe;
 use crate::data::{Dataset, Loader};
@@ -35,8 +35,11 @@ pub struct Told {
 }
 
 /// The probability that a score of `positive` is larger than one of `negative`, where equal ones count half: the area under the receiver
-/// operating characteristic. NaN where there is nothing to compare.
+/// operating characteristic. NaN where there is nothing to compare, or a score is NaN.
 pub fn auroc(positive: &[f64], negative: &[f64]) -> f64 {
+    if positive.iter().chain(negative).any(|score| score.is_nan()) {
+        return f64::NAN;
+    }
     let mut all: Vec<(f64, bool)> = positive.iter().map(|v| (*v, true)).chain(negative.iter().map(|v| (*v, false))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut below, mut won) = (0.0, 0.0);
@@ -72,7 +75,8 @@ pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> Told {
 /// `train` is what it learnt from.
 ///
 /// # Errors
-/// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them.
+/// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them; scores
+/// that are not finite.
 pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, confusion: &[Vec<usize>]) -> Result<Domains> {
     let experts = networks(gpu, recipe, train)?;
     if experts.len() < 2 {
@@ -111,7 +115,9 @@ fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, expe
     }
     let read = |list: Vec<Pending>| -> Result<Vec<f64>> {
         let parts = list.into_iter().map(|p| Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&p.wait()?))).collect::<Result<Vec<_>>>()?;
-        Ok(parts.concat().into_iter().map(f64::from).collect())
+        let scores = parts.concat();
+        finite("a teacher's scores", &scores, 1)?;
+        Ok(scores.into_iter().map(f64::from).collect())
     };
     let [energy, probability] = pending.map(|gate| gate.into_iter().map(read).collect::<Result<Vec<_>>>());
     Ok([energy?, probability?])
@@ -127,7 +133,7 @@ mod tests {
         assert_eq!(auroc(&[3.0, 4.0], &[1.0, 2.0]), 1.0);
         assert_eq!(auroc(&[1.0, 2.0], &[3.0]), 0.0);
         assert_eq!(auroc(&[1.0; 3], &[1.0; 5]), 0.5);
-        assert!(auroc(&[], &[1.0]).is_nan());
+        assert!(auroc(&[], &[1.0]).is_nan() && auroc(&[2.0, f64::NAN], &[1.0]).is_nan());
         let (a, b) = ([0.3, -1.0, 2.0, 0.3, 5.0], [0.3, 0.0, 2.0, -4.0]);
         let pairs = a.iter().flat_map(|x: &f64| {
             b.iter().map(move |y| {

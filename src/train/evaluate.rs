@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::images::result_size;
 use crate::data::{Augmentation, Dataset, HostBatch, ImageOptions, LabelledFile, Loader, PackedBatch, PictureBatch, stream_pictures};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
 
@@ -30,7 +30,11 @@ impl Evaluation {
     }
 
     /// Compares rows of logits with the labels; images without one do not count.
-    pub fn add(&mut self, logits: &[f32], labels: &[i32]) {
+    ///
+    /// # Errors
+    /// As [`finite`]; nothing was added then.
+    pub fn add(&mut self, logits: &[f32], labels: &[i32]) -> Result<()> {
+        finite("logits", logits, self.confusion.len())?;
         for (row, label) in logits.chunks_exact(self.confusion.len().max(1)).zip(labels) {
             let Ok(label) = usize::try_from(*label) else { continue };
             let own = row.get(label).copied().unwrap_or(f32::NAN);
@@ -39,11 +43,12 @@ impl Evaluation {
             self.entropy += top + sum.ln() - f64::from(own);
             // Of equals the first counts as the larger one, as in `argmax`.
             let before = row.iter().enumerate().filter(|(i, v)| **v > own || (**v == own && *i < label)).count();
-            self.among_five += usize::from(before < 5 && !own.is_nan());
+            self.among_five += usize::from(before < 5);
             if let Some(count) = self.confusion.get_mut(label).and_then(|r| r.get_mut(argmax(row))) {
                 *count += 1;
             }
         }
+        Ok(())
     }
 
     /// How many images were added.
@@ -90,7 +95,7 @@ pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<PackedB
 /// `view`.
 ///
 /// # Errors
-/// Those of the model and of the data.
+/// Those of the model and of the data; as [`finite`].
 pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation, view: u32) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     let mut pending = Vec::new();
@@ -104,7 +109,24 @@ pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocess
     for read in pending {
         rows.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?));
     }
+    finite(&format!("the network's outputs for {}", dataset.name()), &rows, rows.len() / dataset.len().max(1))?;
     Ok(rows)
+}
+
+/// That every row of `width` values is finite: of one that is not, neither a class nor a cosine nor a neighbour means anything.
+///
+/// # Errors
+/// [`Error::NonFinite`] of `what`, with the number of rows that hold NaN or infinity and the first of them.
+pub fn finite(what: &str, values: &[f32], width: usize) -> Result<()> {
+    let bad = || values.chunks(width.max(1)).zip(0..).filter(|(row, _)| !row.iter().all(|v| v.is_finite()));
+    let Some((row, place)) = bad().next() else { return Ok(()) };
+    let value = row.iter().find(|v| !v.is_finite()).copied().unwrap_or(f32::NAN);
+    let (count, rows) = (bad().count(), values.len().div_ceil(width.max(1)));
+    let message = format!(
+        "{count} of {rows} rows hold NaN or infinity, the first is row {place} ({value}); weights are damaged or numbers overflow: \
+         use others, or find the first operator with WGRAD_TRACE_NON_FINITE=1"
+    );
+    Err(Error::NonFinite { operator: what.into(), message })
 }
 
 /// The index of the largest value, the first of equals.
@@ -119,17 +141,17 @@ pub fn argmax(row: &[f32]) -> usize {
 /// Classifies every image of `dataset`.
 ///
 /// # Errors
-/// Those of the model and of the data.
+/// As [`outputs`].
 pub fn evaluate(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation) -> Result<Evaluation> {
     let mut found = Evaluation::new(dataset.classes());
-    found.add(&outputs(gpu, model, dataset, preprocessing, 0)?, dataset.labels());
+    found.add(&outputs(gpu, model, dataset, preprocessing, 0)?, dataset.labels())?;
     Ok(found)
 }
 
 /// Runs `model` on pictures as they are read: hands each batch with its rows of outputs to `each`, in the order of `files`.
 ///
 /// # Errors
-/// As [`stream_pictures`]; those of the model; the first of `each`.
+/// As [`stream_pictures`]; those of the model; as [`finite`], naming the first picture; the first of `each`.
 pub fn stream_outputs(
     gpu: &Gpu,
     model: &dyn Module,
@@ -143,8 +165,13 @@ pub fn stream_outputs(
     // One batch behind, so that neither host nor device waits for the other.
     let mut running: Option<(PictureBatch, Option<Pending>)> = None;
     let mut hand_over = |(pictures, outputs): (PictureBatch, Option<Pending>)| {
-        let bytes = outputs.map_or(Ok(vec![]), Pending::wait)?;
-        each(&pictures, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes))
+        let outputs = bytemuck::pod_collect_to_vec::<u8, f32>(&outputs.map_or(Ok(vec![]), Pending::wait)?);
+        let width = outputs.len() / pictures.batch.indices.len().max(1);
+        for (place, row) in pictures.batch.indices.iter().zip(outputs.chunks(width.max(1))) {
+            let name = files.get(*place as usize).map_or_else(String::new, |(file, _)| file.display().to_string());
+            finite(&format!("{name}: the network's outputs"), row, width)?;
+        }
+        each(&pictures, &outputs)
     };
     stream_pictures(files, classes, options, input.batch, |pictures| {
         let outputs = if pictures.batch.indices.is_empty() {
@@ -171,17 +198,18 @@ pub struct PictureInput {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn accuracy_and_loss_of_known_logits() {
         let mut found = Evaluation::new(2);
-        found.add(&[2.0, 0.0, 0.0, 1.0], &[0, 0]);
-        found.add(&[3.0, 3.0], &[1]);
+        found.add(&[2.0, 0.0, 0.0, 1.0], &[0, 0]).unwrap();
+        found.add(&[3.0, 3.0], &[1]).unwrap();
         assert_eq!(found.confusion, vec![vec![1, 1], vec![1, 0]]);
         assert!((found.accuracy() - 1.0 / 3.0).abs() < 1e-12);
         let expected = (0.126_928 + 1.313_262 + std::f64::consts::LN_2) / 3.0;
-        found.add(&[0.0, 9.0], &[-1]);
+        found.add(&[0.0, 9.0], &[-1]).unwrap();
         assert!((found.loss() - expected).abs() < 1e-5, "{}", found.loss());
         assert_eq!((found.images(), found.top_5(), found.mistakes()), (3, 1.0, vec![(0, 1, 1), (1, 0, 1)]));
     }
@@ -190,10 +218,19 @@ mod tests {
     fn the_fifth_place_counts_and_the_sixth_does_not() {
         let mut found = Evaluation::new(7);
         let row = [6.0, 5.0, 4.0, 3.0, 2.0, 2.0, 0.0];
-        found.add(&[row; 3].concat(), &[4, 5, 0]);
+        found.add(&[row; 3].concat(), &[4, 5, 0]).unwrap();
         assert!((found.top_5() - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(found.mistakes(), [(4, 0, 1), (5, 0, 1)]);
-        found.add(&[f32::NAN; 7], &[3]);
-        assert!((found.top_5() - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_no_answer() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut found = Evaluation::new(3);
+            let rows = [0.0, 1.0, 2.0, 0.0, bad, 2.0, bad, bad, bad, 1.0, 1.0, 0.0];
+            let error = found.add(&rows, &[2, 2, 0, 0]).unwrap_err().to_string();
+            assert!(error.contains("2 of 4 rows hold NaN or infinity, the first is row 1"), "{error}");
+            assert_eq!(found, Evaluation::new(3));
+        }
     }
 }

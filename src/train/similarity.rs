@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::evaluate::outputs;
+use super::evaluate::{finite, outputs};
 use super::probe::TEST_VIEW;
 use super::recipe::Recipe;
 use crate::data::Dataset;
@@ -30,7 +30,7 @@ pub struct Similarities {
 /// encoder was trained on.
 ///
 /// # Errors
-/// A class with fewer images; an augmentation that makes a single view; those of the device.
+/// A class with fewer images; an augmentation that makes a single view; features that are not finite; those of the device.
 pub fn similarities(
     gpu: &Gpu,
     encoder: &dyn Backbone,
@@ -50,6 +50,7 @@ pub fn similarities(
     };
     let (first, second) = (matrix(first, TEST_VIEW)?, matrix(second, TEST_VIEW + 1)?);
     let cosines: Vec<f32> = first.similarity_matrix(&second, 1.0)?.to_vec()?;
+    finite("cosines of features", &cosines, n)?;
     let labels = images.labels().to_vec();
     let mut sums = [(0.0, 0usize); 3];
     let rows = cosines.chunks_exact(n.max(1)).zip(&labels).enumerate();

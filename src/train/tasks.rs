@@ -54,7 +54,7 @@ pub fn evaluate_heads(
     let features = Tensor::from_slice(gpu, &features, [test.len(), backbone.features()])?;
     let judge = |(task, head): (&Task, &Linear)| {
         let mut found = Evaluation::new(task.classes.len());
-        found.add(&head.forward(&features, Mode::Eval)?.to_vec::<f32>()?, &task.labels);
+        found.add(&head.forward(&features, Mode::Eval)?.to_vec::<f32>()?, &task.labels)?;
         Ok((task.clone(), found))
     };
     heads.into_iter().map(judge).collect()

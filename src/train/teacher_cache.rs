@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::evaluate::upload;
+use super::evaluate::{finite, upload};
 use super::recipe::Recipe;
 use crate::data::{Dataset, Loader, view_names};
 use crate::error::Result;
@@ -20,7 +20,7 @@ const BATCH: usize = 250;
 /// `TEACHER/cache` where they are there, else computed and written; a folder that cannot be written is only logged.
 ///
 /// # Errors
-/// Those of its operators; out of memory.
+/// Those of its operators; out of memory; logits that are not finite.
 pub(super) fn cached(expert: Expert, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Expert> {
     let gpu = expert.parameters().gpu();
     let same = view_names(&recipe.augmentation, 1)?.iter().all(|name| *name == "none");
@@ -34,6 +34,7 @@ pub(super) fn cached(expert: Expert, recipe: &Recipe, dataset: &Arc<Dataset>) ->
     let kept = Archive::load(&path).ok().and_then(|mut archive| archive.tensors.remove("logits"));
     if let Some(HostTensor::F32(found, logits)) = kept
         && *found == shape
+        && logits.iter().all(|v| v.is_finite())
     {
         log::info!("teacher {}: its logits are read from {}", expert.name(), path.display());
         let logits = Tensor::from_slice(gpu, &logits, shape)?;
@@ -48,6 +49,7 @@ pub(super) fn cached(expert: Expert, recipe: &Recipe, dataset: &Arc<Dataset>) ->
     for read in pending {
         logits.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?));
     }
+    finite(&format!("logits of teacher {}", expert.name()), &logits, expert.classes().len())?;
     let on_device = Tensor::from_slice(gpu, &logits, shape)?;
     let mut archive = Archive::default();
     archive.insert("logits", HostTensor::F32(shape.into(), logits));

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::tensor::Tensor;
+use crate::train::evaluate::finite;
 
 /// Elements of a piece: 64 MiB.
 const PIECE: usize = 1 << 24;
@@ -71,16 +72,18 @@ impl Features {
     /// What `network` makes of the rows, one row after the other.
     ///
     /// # Errors
-    /// Those of `network`; out of memory.
+    /// Those of `network`; out of memory; an output that is not finite.
     pub fn map(&self, gpu: &Gpu, network: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<f32>> {
         let pieces = self.pieces(gpu, PIECE / self.width).map(|piece| network(&piece?)?.to_vec());
-        Ok(pieces.collect::<Result<Vec<Vec<f32>>>>()?.concat())
+        let outputs = pieces.collect::<Result<Vec<Vec<f32>>>>()?.concat();
+        finite("a network on features", &outputs, outputs.len() / self.len().max(1))?;
+        Ok(outputs)
     }
 
     /// Calls `each` with the place of every row and its cosines to all rows of `others`, in their order.
     ///
     /// # Errors
-    /// Rows of another width; out of memory.
+    /// Rows of another width; out of memory; a cosine that is not finite.
     pub fn cosines(&self, gpu: &Gpu, others: &Self, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let columns = others.pieces(gpu, PIECE / others.width).collect::<Result<Vec<_>>>()?;
         let mut place = 0;
@@ -89,7 +92,9 @@ impl Features {
             let blocks = columns.iter().map(|c| piece.similarity_matrix(c, 1.0)?.to_vec()).collect::<Result<Vec<Vec<f32>>>>()?;
             let mut blocks: Vec<_> = blocks.iter().zip(&columns).map(|(block, c)| block.chunks(c.shape().dim(0).max(1))).collect();
             for _ in 0..piece.shape().dim(0) {
-                each(place, &blocks.iter_mut().filter_map(Iterator::next).flatten().copied().collect::<Vec<f32>>());
+                let cosines: Vec<f32> = blocks.iter_mut().filter_map(Iterator::next).flatten().copied().collect();
+                finite("cosines of features", &cosines, 1)?;
+                each(place, &cosines);
                 place += 1;
             }
         }

@@ -3,6 +3,7 @@
 use super::features::Features;
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::train::evaluate::finite;
 
 /// Sharpness of the kernel of uniformity: the paper's.
 const T: f64 = 2.0;
@@ -11,11 +12,12 @@ const T: f64 = 2.0;
 /// ones.
 ///
 /// # Errors
-/// Features of different shapes; out of memory.
+/// Features of different shapes; out of memory; features that are not finite.
 pub fn alignment(gpu: &Gpu, first: &Features, second: &Features) -> Result<f64> {
     let unit = |features: &Features| features.upload(gpu)?.l2_normalize(-1, 1e-12);
     let apart = unit(first)?.sub(&unit(second)?)?;
     let sum = apart.mul(&apart)?.sum(&[0, 1], false)?.item()?;
+    finite("alignment of features", &[sum], 1)?;
     Ok(f64::from(sum) / first.len().max(1) as f64)
 }
 

@@ -71,7 +71,8 @@ impl FromStr for Neighbours {
     fn from_str(text: &str) -> Result<Self> {
         let own = |text: &str| {
             let (k, temperature) = text.split_once(':')?;
-            Some(Self { k: k.parse().ok()?, temperature: temperature.parse().ok()? }).filter(|n| n.k > 0 && n.temperature > 0.0)
+            Some(Self { k: k.parse().ok()?, temperature: temperature.parse().ok()? })
+                .filter(|n| n.k > 0 && n.temperature > 0.0 && n.temperature.is_finite())
         };
         match text {
             "dino" => Ok(Self::DINO),
@@ -101,7 +102,7 @@ mod tests {
         for (text, expected) in [("dino", Some((20, 0.07))), ("moco", Some((200, 0.1))), ("5:0.5", Some((5, 0.5)))] {
             assert_eq!(text.parse::<Neighbours>().ok().map(|n| (n.k, n.temperature)), expected);
         }
-        for bad in ["", "5", "0:0.1", "5:0", "5:-1", "5:x", "simclr"] {
+        for bad in ["", "5", "0:0.1", "5:0", "5:-1", "5:inf", "5:NaN", "5:x", "simclr"] {
             let message = bad.parse::<Neighbours>().unwrap_err().to_string();
             assert!(message.contains("K:T") && message.contains(&format!("\"{bad}\"")), "{message}");
         }
