@@ -199,7 +199,7 @@ fn pictures_made_from_the_bundled_data_are_classified() {
     fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
     refused(wgrad().args(["predict", "--run", text(&out), text(&broken)]), &["broken.png"]);
     fs::write(&broken, "no picture").unwrap();
-    refused(wgrad().args(["predict", "--run", text(&out), text(&broken)]), &["broken.png", "PNG or JPEG"]);
+    refused(wgrad().args(["predict", "--run", text(&out), text(&broken)]), &["broken.png", "PNG, JPEG or WebP"]);
     refused(wgrad().args(["predict", "--run", text(&out), "nowhere.png"]), &["nowhere.png", "no such file"]);
 
     let weights = out.join("weights.safetensors");

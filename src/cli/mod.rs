@@ -36,6 +36,7 @@ Environment:
   WGRAD_TUNING            a tuning table's file, random:SEED, or off; the adapter's own (`wgrad tune`) when not set
   WGRAD_MEMORY_MIB        most device memory to hold
   WGRAD_BINDING_KIB       largest tensor that a kernel is given whole; larger ones are worked on in pieces
+  WGRAD_PICTURE_MPIXELS   largest picture that is read, in million pixels [default: 64]
   WGRAD_CHECKED=1         build shaders with bounds checks
   WGRAD_TRACE_NON_FINITE=1  name the first operator whose result is not finite
   RUST_LOG=wgrad=info     what every step does

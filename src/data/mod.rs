@@ -11,8 +11,9 @@
 //! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
-//! | `folder` | PNG and JPEG images, a folder a class |
-//! | `picture` | one PNG or JPEG file |
+//! | `folder` | PNG, JPEG and WebP images, a folder a class |
+//! | `picture` | one picture file, as pixels of the size that is wanted |
+//! | `decoder` | one PNG, JPEG or WebP file as it is, within limits |
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
 //! | `text` | questions with classes, as images of token numbers |
@@ -28,6 +29,7 @@ mod canvas;
 mod cifar;
 mod classes;
 mod dataset;
+mod decoder;
 mod device;
 mod folder;
 mod gzip;

@@ -47,7 +47,7 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
              CIFAR-10 in the binary version (data_batch_1.bin[.gz] to data_batch_5.bin, test_batch.bin), \
              CIFAR-100 in the binary version (train.bin[.gz], test.bin), \
              questions with classes (train_5500.label[.gz], vocab.txt), \
-             and PNG or JPEG images in a folder for each class (<class>/*.png, \
+             and PNG, JPEG or WebP images in a folder for each class (<class>/*.png, \
              or train/<class>/*.png and test/<class>/*.png)",
         ))
     }?;

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::sync_channel;
 
+use super::decoder::Limit;
 use super::folder::LabelledFile;
 use super::loader::HostBatch;
 use super::picture::{ImageOptions, decode};
@@ -31,15 +32,22 @@ pub fn stream_pictures(
     batch_size: usize,
     each: impl FnMut(PictureBatch) -> Result<()>,
 ) -> Result<()> {
-    let bytes = options.image_bytes()?;
+    let (bytes, limit) = (options.image_bytes()?, Limit::from_env()?);
     if batch_size == 0 {
         return Err(Error::argument("batch", "expected at least 1 picture, found 0"));
+    }
+    let most = files.len().min(batch_size).saturating_mul(bytes);
+    if Vec::<u8>::new().try_reserve_exact(most).is_err() {
+        return Err(Error::argument(
+            "batch",
+            format!("{batch_size} pictures of {bytes} bytes do not fit into memory; use a smaller batch"),
+        ));
     }
     let read = |chunk: &[LabelledFile], first: u32| {
         let mut batch =
             HostBatch { pixels: Vec::with_capacity(chunk.len() * bytes), labels: vec![], indices: vec![], classes, hidden: false };
         let mut damaged = Vec::new();
-        for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decode_all(chunk, options)) {
+        for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decode_all(chunk, options, limit)) {
             match decoded {
                 Ok(pixels) => {
                     batch.pixels.extend(pixels);
@@ -65,13 +73,13 @@ pub fn stream_pictures(
 }
 
 /// Decodes on all cores.
-fn decode_all(files: &[LabelledFile], options: ImageOptions) -> Vec<Result<Vec<u8>>> {
+fn decode_all(files: &[LabelledFile], options: ImageOptions, limit: Limit) -> Vec<Result<Vec<u8>>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut decoded: Vec<Result<Vec<u8>>> = vec![Ok(Vec::new()); files.len()];
     let share = files.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
         for (files, decoded) in files.chunks(share).zip(decoded.chunks_mut(share)) {
-            scope.spawn(move || files.iter().zip(decoded).for_each(|((file, _), slot)| *slot = decode(file, options)));
+            scope.spawn(move || files.iter().zip(decoded).for_each(|((file, _), slot)| *slot = decode(file, options, limit)));
         }
     });
     decoded
