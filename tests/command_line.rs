@@ -154,6 +154,61 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     refused(wgrad().args(["train", "simclr", "--resume", "--out", text(&out)]), words);
 }
 
+/// A PNG file of one row of zeros, with a header of `side` pixels a side, one bit each, and these parts after it.
+#[cfg(target_os = "linux")]
+fn png(side: u32, parts: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
+    let header = [&side.to_be_bytes()[..], &side.to_be_bytes(), &[1, 0, 0, 0, 0]].concat();
+    let rows = deflated(&vec![0; (1 + side.div_ceil(8) as usize) * side.min(64) as usize]);
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (kind, contents) in [(b"IHDR", header)].iter().chain(parts).chain(&[(b"IDAT", rows), (b"IEND", vec![])]) {
+        let checked = [&kind[..], contents].concat();
+        file.extend([&(contents.len() as u32).to_be_bytes()[..], &checked, &crc32fast::hash(&checked).to_be_bytes()].concat());
+    }
+    file
+}
+
+#[cfg(target_os = "linux")]
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Small files that unpack to much: they are refused, or read without what they promise, by a program that may have 600 MB.
+#[cfg(target_os = "linux")]
+#[test]
+fn picture_bombs_need_no_memory() {
+    let folder = folder();
+    let ran = |bytes: &[u8], name: &str, most: &str| {
+        let class = folder.path().join(name).join("class");
+        fs::create_dir_all(&class).unwrap();
+        fs::write(class.join(name), bytes).unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "ulimit -v 600000; exec \"$0\" data \"$1\"", env!("CARGO_BIN_EXE_wgrad")]).arg(folder.path().join(name));
+        run(shell.env("MALLOC_ARENA_MAX", "1").env("WGRAD_PICTURE_MPIXELS", most))
+    };
+    let text = deflated(&vec![0; 900 << 20]);
+    let chunks = [
+        (b"iCCP", [b"a\0\0", &text[..]].concat()),
+        (b"zTXt", [b"a\0\0", &text[..]].concat()),
+        (b"iTXt", [b"a\0\x01\0\0\0", &text[..]].concat()),
+    ];
+    let found = ran(&png(64, &chunks), "texts.png", "");
+    assert_eq!((found.code, found.out.contains("1 images")), (Some(0), true), "{}", found.err);
+    let jpeg = include_bytes!("pictures/bomb.jpg");
+    for (name, bytes, size) in [("wide.png", png(32_767, &[]), "32767x32767"), ("bomb.jpg", jpeg.to_vec(), "27756x28277")] {
+        let found = ran(&bytes, name, "");
+        assert_eq!((found.code, found.out.as_str()), (Some(1), ""), "{}", found.err);
+        for word in [name, size, "the limit is 64 million", "WGRAD_PICTURE_MPIXELS"] {
+            assert!(found.err.contains(word), "{word}: {}", found.err);
+        }
+    }
+    let found = ran(&png(1010, &[]), "smaller.png", "1");
+    assert!(found.code == Some(1) && found.err.contains("the limit is 1 million"), "{}", found.err);
+    let found = ran(&png(64, &[]), "setting.png", "many");
+    assert!(found.code == Some(1) && found.err.contains("expected 1 to 1000 million pixels, found \"many\""), "{}", found.err);
+}
+
 /// Writes `value` over a tensor of a file.
 fn set_all(file: &Path, name: &str, value: f32) {
     let mut archive = Archive::load(file).unwrap();

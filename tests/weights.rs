@@ -277,7 +277,7 @@ fn pickles_that_nest_promise_or_break_off_are_refused() {
     }
     refused(&file(&dict(&[("epoch", int(3)), ("lr", int(1))])), &["no tensors by name", "epoch, lr"]);
     refused(&file(&tensor("FloatStorage", 4, 0, &[1], &[1])), &["no dictionary of tensors"]);
-    let twice = [("w", tensor("FloatStorage", 4, 0, &[1], &[1])), ("module.w", tensor("FloatStorage", 4, 0, &[1], &[1]))];
+    let twice = [("w", tensor("FloatStorage", 4, 0, &[1], &[1])), ("_orig_mod.w", tensor("FloatStorage", 4, 0, &[1], &[1]))];
     refused(&file(&dict(&twice)), &["\"w\" is there twice"]);
 }
 
@@ -488,4 +488,38 @@ fn tensors_that_are_not_finite_are_named_and_counted_and_nothing_is_changed() {
     let message = state_dict::fill(&params, &bad, "f", &[]).unwrap_err().to_string();
     assert!(message.contains("6 tensors") && message.contains(" and 1 more"), "{message}");
     assert_eq!(state_dict::to_archive(&params).unwrap(), before);
+}
+
+#[test]
+fn what_wrappers_put_before_names_goes_in_every_format() {
+    let floats = |name: &str| (name.to_string(), tensor("FloatStorage", 4, 0, &[4], &[1]));
+    for prefix in ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "_orig_mod.module.", "model._orig_mod."] {
+        let entries = ["fc.weight", "fc.bias"].map(|name| floats(&format!("{prefix}{name}")));
+        let entries: Vec<(&str, Vec<u8>)> = entries.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+        let plain = file(&dict(&entries));
+        let wrapped = file(&dict(&[("epoch", int(3)), ("state_dict", dict(&entries))]));
+        let twice = file(&dict(&[("model", dict(&[("model_state_dict", dict(&entries))]))]));
+        let listing = |name: &str, from: usize| {
+            format!("\"{prefix}{name}\":{{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[{from},{}]}}", from + 16)
+        };
+        let safe = safetensors(&format!("{{{},{}}}", listing("fc.weight", 0), listing("fc.bias", 16)), 32);
+        for bytes in [plain, wrapped, twice, safe] {
+            let names: Vec<String> = open(&bytes).unwrap().tensors.into_keys().collect();
+            assert_eq!(names, ["fc.bias", "fc.weight"], "{prefix}");
+        }
+    }
+    // Another one is named.
+    let params = Parameters::new(&common::gpu(), 0);
+    model(&params);
+    let mut other = whole();
+    other.tensors = other.tensors.into_iter().map(|(name, tensor)| (format!("encoder.body.{name}"), tensor)).collect();
+    for report in [state_dict::fill(&params, &other, "file", &[]), state_dict::fill(&params, &whole(), "file", &[])] {
+        match report {
+            Err(error) => assert!(error.to_string().contains("all names in the file begin with \"encoder.body.\""), "{error}"),
+            Ok(report) => assert_eq!(report, Default::default()),
+        }
+    }
+    other.tensors.remove("encoder.body.fc.bias");
+    other.insert("fc.bias", whole().tensors["fc.bias"].clone());
+    assert!(!state_dict::fill(&params, &other, "file", &[]).unwrap_err().to_string().contains("all names"));
 }

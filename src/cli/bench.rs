@@ -153,9 +153,6 @@ impl Bench {
             let json = serde_json::to_vec_pretty(&run).map_err(|e| Error::argument("bench", e.to_string()))?;
             write_atomically(path, &json)?;
         }
-        if let Some(path) = &self.html {
-            write_atomically(path, html(&run).as_bytes())?;
-        }
         let slower = match &before {
             Some(before) => print_comparison(before, &run)?,
             None => false,

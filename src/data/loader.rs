@@ -147,7 +147,7 @@ impl Loader {
         let mut rounds = (round as u32..).flat_map(|round| shuffled(known, Purpose::Shuffle.numbered(1), round)).skip(skip as usize);
         let others = shuffled(others, Purpose::Shuffle.key(), epoch);
         let batch = |others: &[u32]| rounds.by_ref().take(each).chain(others.iter().copied()).collect::<Vec<_>>();
-        others.chunks_exact(rest).flat_map(batch).collect()
+        others.chunks(rest).take(self.batches()).flat_map(batch).collect()
     }
 
     /// All batches of an epoch.
@@ -344,6 +344,16 @@ mod tests {
         first.sort_unstable();
         first.dedup();
         assert_eq!(first.len(), 42);
+        // What is left over is a batch, too, where it is not dropped: 7 full ones, and 5 images beside their 2.
+        let whole = Loader::new(hidden.clone(), LoaderOptions { drop_last: false, ..options }).unwrap();
+        let found = batches(whole.epoch(1));
+        assert_eq!((whole.batches(), found.len()), (8, 8));
+        assert_eq!(found.iter().map(|b| b.indices.len()).collect::<Vec<_>>(), [8, 8, 8, 8, 8, 8, 8, 7]);
+        assert!(found[7].labels[..2].iter().all(|l| *l >= 0) && found[7].labels[2..] == [HIDDEN; 5]);
+        let mut seen: Vec<u32> = found.iter().flat_map(|b| b.indices[2..].to_vec()).collect();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq((0..50).filter(|i| ![4, 9, 30].contains(i))));
+        assert_eq!(batches(whole.epoch_from(1, 6)), found[6..]);
         for (dataset, labelled) in [(hidden.clone(), 8), (Arc::new(dataset.clone()), 2), (Arc::new(dataset.hide(&[])), 2)] {
             let error = Loader::new(dataset, LoaderOptions { labelled, ..options }).unwrap_err().to_string();
             assert!(error.starts_with("labelled_batch"), "{error}");

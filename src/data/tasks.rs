@@ -100,21 +100,37 @@ fn classes(cells: &[String]) -> Vec<String> {
     classes
 }
 
-/// The columns of a file by their names.
+/// The columns of a file by their names. Quoted cells may hold commas, quotes (doubled) and ends of lines.
 fn columns(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
+    let wrong = |message: String| Error::data(path.display().to_string(), message);
     let text = String::from_utf8_lossy(&read(path)?).into_owned();
-    let mut lines = text.lines().map(|line| line.split(',').map(|cell| cell.trim().trim_matches('"').to_string()));
-    let names = lines.next().into_iter().flatten();
-    let mut columns: Vec<(String, Vec<String>)> = names.map(|name| (name, Vec::new())).collect();
-    for (cells, line) in lines.zip(2..) {
-        let cells: Vec<String> = cells.collect();
-        if cells.len() != columns.len() {
-            let message = format!("line {line}: expected {} cells, one a task, found {}", columns.len(), cells.len());
-            return Err(Error::data(path.display().to_string(), message));
+    let mut columns: Vec<(String, Vec<String>)> = Vec::new();
+    let text = with_empty_cells(&text);
+    for record in csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes()).records() {
+        let record = record.map_err(|error| wrong(error.to_string()))?;
+        let cells = record.iter().map(|cell| cell.trim().trim_matches('"').to_string());
+        if columns.is_empty() {
+            columns = cells.map(|name| (name, Vec::new())).collect();
+            continue;
+        }
+        if record.len() != columns.len() {
+            let line = record.position().map_or(0, csv::Position::line);
+            return Err(wrong(format!("line {line}: expected {} cells, one a task, found {}", columns.len(), record.len())));
         }
         columns.iter_mut().zip(cells).for_each(|((_, column), cell)| column.push(cell));
     }
     Ok(columns)
+}
+
+/// The same lines, of which no empty one is passed over: it is the empty cell of a single column.
+fn with_empty_cells(text: &str) -> String {
+    let mut quoted = false;
+    let line = |line: &str| {
+        let empty = !quoted && line.is_empty();
+        quoted ^= line.matches('"').count() % 2 == 1;
+        format!("{}\n", if empty { "\"\"" } else { line })
+    };
+    text.lines().map(line).collect()
 }
 
 #[cfg(test)]
@@ -152,6 +168,12 @@ mod tests {
         assert_eq!((tasks[0].classes.join(" "), tasks[1].classes.join(" ")), ("10 90".into(), "blue red".into()));
         assert_eq!((&*tasks[0].labels, &*tasks[1].labels), ([1, HIDDEN, 0].as_slice(), [1, HIDDEN, 0].as_slice()));
         assert_eq!(*read(Split::Test, 2).unwrap()[0].labels, [HIDDEN, 0]);
+        write("train_tasks.csv", "\u{feff}\"name, of it\",b\n\"red, dark\",1\n\"a \"\"b\"\" c\", \"2\"\n\"two\n\nlines\",\n");
+        let quoted = read(Split::Train, 3).unwrap();
+        assert_eq!((quoted[0].name.as_str(), quoted[1].name.as_str()), ("name, of it", "b"));
+        assert_eq!(quoted[0].classes, ["a \"b\" c", "red, dark", "two\n\nlines"]);
+        assert_eq!((&*quoted[0].labels, &*quoted[1].labels), ([1, 0, 2].as_slice(), [0, 1, HIDDEN].as_slice()));
+        write("train_tasks.csv", "angle, colour\r\n90,red\r\n,\r\n10,\"blue\"\r\n");
         let dataset = small(3).with_tasks(tasks).subset(&[2, 0, 0]).unwrap();
         let tasks = dataset.tasks("first: a, b+c+d").unwrap();
         assert_eq!((&*tasks[0].labels, tasks.len()), ([0, 1, 1].as_slice(), 3));

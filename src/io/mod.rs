@@ -9,6 +9,7 @@ mod element;
 mod header;
 pub mod layout;
 mod pickle;
+pub(crate) mod prefix;
 pub mod preprocessing;
 mod pytorch;
 mod zip;
@@ -21,7 +22,8 @@ pub use preprocessing::{Interpolation, Preprocessing};
 use crate::error::{Error, Result};
 
 /// Reads a weights file, recognised by its content: safetensors, or what torch.save wrote of a dictionary of tensors. Of a checkpoint it is
-/// the entry `state_dict_ema`, `model_ema`, `state_dict` or `model`, the first that is there; a prefix `module.` of names goes.
+/// the entry `state_dict_ema`, `model_ema`, `state_dict`, `model`, `model_state_dict` or `net`, the first that is there. What wrappers put before
+/// all names goes: `module.` (DataParallel), `_orig_mod.` (torch.compile), `model.` and `net.` (Lightning and others), in any combination.
 ///
 /// Nothing in a file is ever run, and nothing is allocated for what it only promises.
 ///
@@ -31,9 +33,10 @@ use crate::error::{Error, Result};
 pub fn open_weights(path: &Path) -> Result<Archive> {
     let file = atomic::read(path)?;
     let source = path.display().to_string();
-    match file.as_slice() {
-        f if f.starts_with(pytorch::ZIP) || f.starts_with(pytorch::LEGACY) => pytorch::parse(f, &source),
-        [_, _, _, _, _, _, _, _, b'{', ..] => Archive::parse(&file, &source),
-        _ => Err(Error::data(source, "is no weights file: expected safetensors, or a file of PyTorch's torch.save (.pth, .pt)")),
-    }
+    let archive = match file.as_slice() {
+        f if f.starts_with(pytorch::ZIP) || f.starts_with(pytorch::LEGACY) => pytorch::parse(f, &source)?,
+        [_, _, _, _, _, _, _, _, b'{', ..] => Archive::parse(&file, &source)?,
+        _ => return Err(Error::data(source, "is no weights file: expected safetensors, or a file of PyTorch's torch.save (.pth, .pt)")),
+    };
+    prefix::without(archive).map_err(|message| Error::data(source, message))
 }

@@ -16,8 +16,10 @@ pub(super) const ZIP: &[u8] = b"PK";
 /// How every older file starts: a pickle of the number 0x1950a86a20f9469cfc6c.
 pub(super) const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-/// Entries that hold the weights in the checkpoints of training programs, as `timm.models.load_state_dict` looks for them.
-const WRAPPERS: [&str; 4] = ["state_dict_ema", "model_ema", "state_dict", "model"];
+/// Entries that hold the weights in the checkpoints of training programs: as `timm.models.load_state_dict` looks for them, then those of PyTorch's
+/// tutorials. One may lie in another.
+const WRAPPERS: [&str; 6] = ["state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net"];
+const MOST_WRAPPERS: usize = 4;
 
 /// PyTorch's own limit.
 const MOST_AXES: usize = 64;
@@ -118,17 +120,18 @@ impl<'a> Storage<'a> {
     }
 }
 
-/// The tensors of the weights' dictionary by name, without the prefix that parallel training leaves. Other entries are passed over.
+/// The tensors of the weights' dictionary by name. Other entries are passed over.
 fn tensors(pickle: &Pickle, storages: &Storages, bytes: usize) -> Result<Archive, String> {
-    let root = pickle.root();
-    let wrapped = WRAPPERS.iter().filter_map(|key| pickle.entry(root, key)).find(|value| matches!(value, Object::Dict(_)));
-    let Object::Dict(entries) = wrapped.unwrap_or(root) else {
+    let inside =
+        |outer: &&Object<'_>| WRAPPERS.iter().filter_map(|key| pickle.entry(outer, key)).find(|value| matches!(value, Object::Dict(_)));
+    let wrapped = std::iter::successors(Some(pickle.root()), |outer| inside(outer)).take(MOST_WRAPPERS).last();
+    let Some(Object::Dict(entries)) = wrapped else {
         return Err("holds no dictionary of tensors; save model.state_dict()".into());
     };
     let (mut found, mut left) = (BTreeMap::new(), bytes);
     for (key, value) in entries {
         let (Object::Text(name), Some(arguments)) = (pickle.get(*key), tensor_arguments(pickle, *value)) else { continue };
-        let name = name.strip_prefix("module.").unwrap_or(name);
+        let name = *name;
         let wrong = |message| format!("tensor \"{name}\" {message}");
         let (storage, view) = tensor(pickle, arguments).map_err(wrong)?;
         let stored = storages.get(storage.key).ok_or_else(|| wrong(format!("has no storage \"{}\"", storage.key)))?;

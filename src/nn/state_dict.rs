@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Parameter, Parameters, Role, Slot};
 use crate::error::{Error, Result};
 use crate::io::layout::Layout;
-use crate::io::{Archive, HostTensor, open_weights};
+use crate::io::{Archive, HostTensor, open_weights, prefix};
 use crate::tensor::Shape;
 
 /// What loading found.
@@ -135,7 +135,15 @@ impl Plan {
         let line =
             |(name, shape, what): (&String, Option<&Shape>, &str)| format!("\"{name}\" {} {what}", shape.cloned().unwrap_or_default());
         let lines: Vec<String> = self.wrong.iter().cloned().chain(missing.chain(extra).map(line)).collect();
-        Error::data(source, format!("does not fit the model in {} tensors:\n  {}", lines.len(), lines.join("\n  ")))
+        let prefix = prefix::shared(archive.tensors.keys());
+        let known = |name: &str| expected.contains_key(name);
+        let apart = !prefix.is_empty() && !archive.tensors.keys().any(|name| known(name));
+        let note = if apart {
+            format!(" (all names in the file begin with \"{prefix}\", the model's do not: rename them)")
+        } else {
+            String::new()
+        };
+        Error::data(source, format!("does not fit the model in {} tensors{note}:\n  {}", lines.len(), lines.join("\n  ")))
     }
 }
 
