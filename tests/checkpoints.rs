@@ -11,6 +11,7 @@ use std::sync::Arc;
 use common::files;
 use serde_json::Value;
 use tiny::dataset;
+use wgrad::data::Dataset;
 use wgrad::error::Error;
 use wgrad::gpu::{Gpu, GpuOptions, Tuning};
 use wgrad::io::{Archive, HostTensor};
@@ -47,19 +48,20 @@ fn damaged_and_foreign_checkpoints_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = checkpoint_file(folder.path());
     let whole = fs::read(&path).unwrap();
+    // The same run is the same file.
+    let again = tempfile::tempdir().unwrap();
+    assert_eq!(fs::read(checkpoint_file(again.path())).unwrap(), whole);
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     for length in (0..header).step_by(61).chain((header..whole.len()).step_by(9973)).chain([whole.len() - 1]) {
         fs::write(&path, &whole[..length]).unwrap();
         damaged(&path, "no complete safetensors file");
     }
-    // A wrong byte in the header never panics; where it is noticed, the file is named.
-    for at in (0..header).step_by(17) {
+    // A flipped bit is noticed wherever it is: in the header, in a text, in a number.
+    for bit in (0..header * 8).step_by(97).chain((header * 8..whole.len() * 8).step_by(20_011)) {
         let mut bytes = whole.clone();
-        bytes[at] ^= 0x5a;
+        bytes[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, bytes).unwrap();
-        if let Err(error) = Checkpoint::load(&path) {
-            assert!(matches!(&error, Error::Data { source_name, .. } if source_name.contains("last.safetensors")), "{error}");
-        }
+        damaged(&path, "");
     }
     let mut longer = whole.clone();
     longer.push(0);
@@ -124,6 +126,94 @@ fn a_checkpoint_that_does_not_fit_names_the_tensor() {
 }
 
 #[test]
+fn a_damaged_checkpoint_leaves_the_one_before_it() {
+    let gpu = common::gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let run = RunDirectory::create(&path, &recipe(), &gpu).unwrap();
+    assert_eq!(run.newest_checkpoint().unwrap(), (None, vec![]));
+    let mut trainer = Trainer::new(&gpu, Recipe { checkpoint_every: 2, ..recipe() }, dataset(100)).unwrap();
+    trainer.run(Some(&run), Style::Silent, &mut |position| position.step == 5).unwrap();
+    let step = |run: &RunDirectory| {
+        let (checkpoint, notes) = run.newest_checkpoint().unwrap();
+        (checkpoint.unwrap().position.step, notes.join(" "))
+    };
+    assert_eq!(step(&run), (5, String::new()));
+    let flip = |file: &Path| {
+        let mut bytes = fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(file, bytes).unwrap();
+    };
+    let (last, previous) = (run.last_checkpoint(), run.previous_checkpoint());
+    let good = fs::read(&previous).unwrap();
+    flip(&last);
+    let (found, notes) = step(&run);
+    assert!(found == 4 && notes.contains("last.safetensors") && notes.contains("checksum") && notes.contains("of step 4"), "{notes}");
+    // What is damaged does not take the place of what is good.
+    let (checkpoint, _) = run.newest_checkpoint().unwrap();
+    run.keep_checkpoint(&checkpoint.unwrap()).unwrap();
+    assert_eq!((fs::read(&last).unwrap(), fs::read(&previous).unwrap()), (good.clone(), good.clone()));
+    fs::remove_file(&last).unwrap();
+    let (found, notes) = step(&run);
+    assert!(found == 4 && notes.contains("is not there"), "{notes}");
+    fs::write(&last, &good[..good.len() - 1]).unwrap();
+    flip(&previous);
+    let message = run.newest_checkpoint().unwrap_err().to_string();
+    assert!(message.contains("last.safetensors") && message.contains("no complete safetensors file"), "{message}");
+
+    // One of an earlier version, without a checksum, is gone on from, and that is said.
+    fs::write(&last, &good).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&good).unwrap();
+    let mut texts = header.metadata().clone().unwrap();
+    assert!(texts.remove("wgrad_checksum").is_some());
+    let tensors = safetensors::SafeTensors::deserialize(&good).unwrap();
+    fs::write(&last, safetensors::serialize(tensors.tensors(), Some(texts)).unwrap()).unwrap();
+    let (found, notes) = step(&run);
+    assert!(found == 4 && notes.contains("no checksum"), "{notes}");
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_data_and_recipe_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint_file(folder.path());
+    let whole = dataset(100);
+    let names: Vec<String> = whole.class_names().iter().map(|name| format!("new {name}")).collect();
+    let size = [whole.height(), whole.width(), 1];
+    let data = |pixels: &[u8], labels: &[i32], names: &[String]| {
+        Arc::new(Dataset::new("tiny", size, pixels.to_vec(), labels.to_vec(), names.to_vec()).unwrap())
+    };
+    let (mut pixels, mut labels) = (whole.pixels().to_vec(), whole.labels().to_vec());
+    pixels[70] ^= 1;
+    labels.swap(0, 1);
+    for (other, words) in [
+        (dataset(101), "images (100 then, 101 now)"),
+        (data(whole.pixels(), whole.labels(), &names), "names of classes ("),
+        (data(&pixels, whole.labels(), whole.class_names()), "pixels ("),
+        (data(whole.pixels(), &labels, whole.class_names()), "labels ("),
+    ] {
+        let error = Trainer::resume(&common::gpu(), &Checkpoint::load(&path).unwrap(), other).map(|_| ()).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::Data { .. }) && message.contains(words) && message.contains("bring them back"), "{message}");
+    }
+
+    let mut checkpoint = Checkpoint::load(&path).unwrap();
+    let file = Path::new("run/recipe.toml");
+    let edited = Recipe { learning_rate: 0.5, epochs: 4, ..recipe() };
+    let message = checkpoint.follow(&edited, file).unwrap_err().to_string();
+    for words in ["run/recipe.toml", "epochs was 3, now it is 4", "learning_rate was 0.2", "now it is 0.5"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let mut option = recipe();
+    option.set("label_smoothing=0.25").unwrap();
+    assert!(checkpoint.follow(&option, file).unwrap_err().to_string().contains("options.label_smoothing"));
+    // Where things lie and how often they are written may change.
+    let moved = Recipe { data: "elsewhere".into(), checkpoint_every: 7, ..recipe() };
+    checkpoint.follow(&moved, file).unwrap();
+    assert_eq!(checkpoint.recipe, moved);
+}
+
+#[test]
 fn run_directories_are_not_mixed_up() {
     let gpu = common::gpu();
     let folder = tempfile::tempdir().unwrap();
@@ -153,6 +243,9 @@ fn run_directories_are_not_mixed_up() {
     assert_eq!(checkpoint.difference(&gpu), None);
     let difference = checkpoint.difference(&other).unwrap();
     assert!(difference.contains("tuning table") && difference.contains(&other.tuning_hash()), "{difference}");
+    let web = Gpu::with(GpuOptions { webgpu_limits: true, largest_binding_bytes: Some(1 << 20), ..common::options() }).unwrap();
+    let difference_of_limits = checkpoint.difference(&web).unwrap();
+    assert!(difference_of_limits.contains("its limits was \"") && !difference_of_limits.contains("tuning"), "{difference_of_limits}");
     run.enter_resumption(40, &other, Some(&difference)).unwrap();
     run.enter_resumption(60, &gpu, None).unwrap();
     let environment: Value = serde_json::from_slice(&fs::read(path.join("environment.json")).unwrap()).unwrap();
@@ -161,6 +254,11 @@ fn run_directories_are_not_mixed_up() {
     assert_eq!(resumed[0]["environment"]["tuning_table"], other.tuning_hash());
 
     fs::write(run.last_checkpoint(), "x").unwrap();
+    for error in [RunDirectory::create(&path, &recipe, &gpu).unwrap_err(), RunDirectory::resume(&path).unwrap_err()] {
+        assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains("another process"), "{error}");
+    }
+    drop(run);
+    assert_eq!(RunDirectory::resume(&path).unwrap().1, recipe);
     let error = RunDirectory::create(&path, &recipe, &gpu).unwrap_err();
     assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains("--resume"), "{error}");
     assert!(matches!(RunDirectory::open(&folder.path().join("none")), Err(Error::Io { .. })));

@@ -111,6 +111,70 @@ mod unix {
         assert_eq!(lines(&out), lines(&whole));
     }
 
+    #[test]
+    fn other_signals_write_a_checkpoint_too_and_no_one_else_may_write_meanwhile() {
+        let folder = folder();
+        let (data, out) = (data(folder.path()), folder.path().join("run"));
+        let whole = folder.path().join("whole");
+        let epochs = 60;
+        assert_eq!(run(&mut train("supervised", &data, &whole, epochs)).code, Some(0));
+        let resume = || {
+            let mut command = wgrad();
+            command.args(["train", "supervised", "--resume", "--out"]).arg(&out);
+            command
+        };
+        let mut first = train("supervised", &data, &out, epochs);
+        first.args(["--set", "checkpoint_every=1000000"]);
+        let mut child = spawn(&mut first);
+        let mut step = 0;
+        for (signal_name, code) in [("-TERM", 143), ("-HUP", 129)] {
+            step = checkpoint_beyond(&out, step, &mut child);
+            for other in [&mut train("simclr", &data, &out, 1), &mut resume()] {
+                refused(other, &["run: another process is training into this directory", "--out"]);
+            }
+            assert!(child.0.try_wait().unwrap().is_none(), "the run ended while others tried");
+            signal(&child, signal_name);
+            assert_eq!(child.0.wait().unwrap().code(), Some(code));
+            assert!(!out.join("weights.safetensors").exists());
+            child = spawn(&mut resume());
+        }
+        assert_eq!(child.0.wait().unwrap().code(), Some(0));
+        // The interval of checkpoints is all that the recipes differ in, so all but that is the same.
+        assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(whole.join("weights.safetensors")).unwrap());
+    }
+
+    #[test]
+    fn a_run_from_a_damaged_checkpoint_comes_to_the_same_weights() {
+        let folder = folder();
+        let (data, out) = (data(folder.path()), folder.path().join("run"));
+        assert_eq!(run(&mut train("supervised", &data, &out, 2)).code, Some(0));
+        let weights = fs::read(out.join("weights.safetensors")).unwrap();
+        let last = out.join("checkpoints/last.safetensors");
+        let mut bytes = fs::read(&last).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 32;
+        fs::write(&last, &bytes).unwrap();
+        let mut resume = wgrad();
+        resume.args(["train", "supervised", "--resume", "--out"]).arg(&out);
+        let resumed = run(&mut resume);
+        assert_eq!(resumed.code, Some(0), "{}", resumed.err);
+        for words in ["last.safetensors: is damaged", "the checkpoint before it, of step 9", "resuming after step 9 of 12"] {
+            assert!(resumed.err.contains(words), "{}", resumed.err);
+        }
+        assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), weights);
+
+        // An edited recipe is not passed over, and images that came to it are not either.
+        let recipe = fs::read_to_string(out.join("recipe.toml")).unwrap();
+        fs::write(out.join("recipe.toml"), recipe.replace("momentum = ", "momentum = 0.5 # was ")).unwrap();
+        refused(&mut resume, &["recipe.toml: was edited", "momentum was 0.9", "now it is 0.5"]);
+        fs::write(out.join("recipe.toml"), recipe).unwrap();
+        let labels = data.join("train-labels-idx1-ubyte");
+        let mut bytes = fs::read(&labels).unwrap();
+        bytes[8] = (bytes[8] + 1) % 4;
+        fs::write(&labels, bytes).unwrap();
+        refused(&mut resume, &["the data have changed since the run began: labels"]);
+    }
+
     /// A limit on the size of files, with its signal ignored, stops writing amid a file as a full disk does.
     #[test]
     fn a_full_disk_is_a_typed_error_and_leaves_no_part_of_a_file() {

@@ -269,7 +269,9 @@ fn too_small_a_budget_is_a_typed_error_that_leaves_nothing_half_written() {
         other => panic!("{other:?}"),
     }
     assert_eq!(files(&path), ["environment.json", "recipe.toml"]);
-    // Nothing was learnt, so the directory can be used again.
+    // Nothing was learnt, so the directory can be used again, once it is let go.
+    assert!(RunDirectory::create(&path, &recipe, &gpu).unwrap_err().to_string().contains("another process"));
+    drop(run);
     RunDirectory::create(&path, &recipe, &gpu).unwrap();
 }
 

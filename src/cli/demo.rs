@@ -1,9 +1,9 @@
 //! `wgrad demo`: from images without labels to a small network and a table in minutes, on real photographs of clothes.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
@@ -12,11 +12,11 @@ use super::compare::text;
 use super::device;
 use super::output::{say, write};
 use super::probe::table as probe_table;
-use super::train::{INTERRUPTED, stop_on_interrupt};
+use super::signals::Stop;
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{lock_folder, make_folder, write_atomically};
 use crate::io::console::tell;
 use crate::train::compare::{Subject, measure};
 use crate::train::probe::{ProbeOptions, Subject as Probed, probe};
@@ -58,31 +58,26 @@ struct Stage<'a> {
     demo: &'a Demo,
     gpu: Gpu,
     train: Arc<Dataset>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Demo {
     pub(super) fn run(self) -> Result<ExitCode> {
-        Ok(if self.all()?.is_some() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+        let stop = Stop::on_signals()?;
+        Ok(if self.all(stop.clone())?.is_some() { ExitCode::SUCCESS } else { stop.code() })
     }
 
     /// `None` where it was interrupted.
-    fn all(&self) -> Result<Option<()>> {
+    fn all(&self, stop: Stop) -> Result<Option<()>> {
         let begun = Instant::now();
         let gpu = device::open()?;
         let train = Arc::new(open(&self.data, Split::Train)?);
         let test = Arc::new(open(&self.data, Split::Test)?);
-        if self.out.exists() {
-            // A demo's directory is the demo's own; anything else is left alone.
-            if !self.out.join("simclr").join("recipe.toml").exists() {
-                return Err(Error::argument(self.out.display().to_string(), "exists and holds no demo; choose another --out"));
-            }
-            std::fs::remove_dir_all(&self.out).map_err(|e| Error::io(&self.out, &e))?;
-        }
+        let _held = self.clear()?;
         let caps = gpu.capabilities();
         let (images, classes) = (train.len(), train.classes());
         tell(format!("{} ({}), {images} training and {} test images of {classes} classes", caps.name, caps.backend, test.len()));
-        let stage = Stage { demo: self, gpu: gpu.clone(), train: train.clone(), stop: stop_on_interrupt()? };
+        let stage = Stage { demo: self, gpu: gpu.clone(), train: train.clone(), stop };
 
         tell(format!("\n1. SimCLR: an encoder learns from {images} images without labels"));
         let Some(simclr) = stage.train("simclr", self.pretraining(images))? else { return Ok(None) };
@@ -130,6 +125,25 @@ impl Demo {
             say(format!("{seconds:.0} s in all; everything is in {}, the same with pictures in {}", self.out.display(), report.display()))?;
         }
         Ok(Some(()))
+    }
+
+    /// An empty directory that no other demo is in, until what is returned is dropped.
+    fn clear(&self) -> Result<File> {
+        let refused = |message| Err(Error::argument(self.out.display().to_string(), message));
+        // A demo's directory is the demo's own; anything else is left alone.
+        let entries = |error: std::io::Error| Error::io(&self.out, &error);
+        let existed = self.out.exists();
+        make_folder(&self.out)?;
+        let Some(lock) = lock_folder(&self.out)? else { return refused("another demo is under way there; choose another --out") };
+        if existed && !self.out.join("simclr").join("recipe.toml").exists() {
+            return refused("exists and holds no demo; choose another --out");
+        }
+        for entry in std::fs::read_dir(&self.out).map_err(entries)? {
+            let path = entry.map_err(entries)?.path();
+            let gone = if path.is_dir() && !path.is_symlink() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            gone.map_err(|e| Error::io(&path, &e))?;
+        }
+        Ok(lock)
     }
 
     /// What all parts begin with.
@@ -188,7 +202,7 @@ impl Stage<'_> {
         let path = self.demo.out.join(name);
         let mut trainer = Trainer::new(&self.gpu, recipe, self.train.clone())?;
         let run = RunDirectory::create(&path, &trainer.recipe, &self.gpu)?;
-        let outcome = trainer.run(Some(&run), Style::Auto, &mut |_| self.stop.load(Ordering::Relaxed))?;
+        let outcome = trainer.run(Some(&run), Style::Auto, &mut |_| self.stop.is_asked_for())?;
         if !outcome.finished {
             tell(format!("stopped; `wgrad train {} --resume --out {}` finishes this part alone", trainer.recipe.method, path.display()));
             return Ok(None);

@@ -17,6 +17,7 @@ mod output;
 mod predict;
 mod probe;
 mod profile;
+mod signals;
 mod similarity;
 mod table;
 mod train;
@@ -41,7 +42,7 @@ Environment:
   WGRAD_TRACE_NON_FINITE=1  name the first operator whose result is not finite
   RUST_LOG=wgrad=info     what every step does
 
-Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted (training can be resumed).";
+Exit codes: 0 done, 1 failed, 2 misused; 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP (training has written a checkpoint and can be resumed).";
 
 /// Trains vision models through hand-written WGSL kernels on any GPU that Vulkan, Metal or DX12 reaches.
 #[derive(Parser)]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
@@ -11,6 +10,7 @@ use serde_json::json;
 use super::device;
 use super::output::{mib, say};
 use super::profile;
+use super::signals::Stop;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -20,10 +20,7 @@ use crate::tensor::Shape;
 use crate::train::estimate::run_memory;
 use crate::train::methods::METHODS;
 use crate::train::progress::Style;
-use crate::train::{Checkpoint, Recipe, RunDirectory, Trainer};
-
-/// What a shell reports of a program that was ended by Ctrl-C.
-pub(super) const INTERRUPTED: u8 = 130;
+use crate::train::{Recipe, RunDirectory, Trainer};
 
 /// Train a model
 #[derive(clap::Args)]
@@ -79,20 +76,6 @@ struct Options {
     json: bool,
 }
 
-/// Set by Ctrl-C: the step under way is finished and a checkpoint written.
-pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        tell("interrupted: stopping after this step (once more to stop at once)");
-    };
-    ctrlc::set_handler(handler).map_err(|e| Error::argument("Ctrl-C", e.to_string()))?;
-    Ok(stop)
-}
-
 impl Train {
     pub(super) fn run(self) -> Result<ExitCode> {
         let Self { method, options } = self;
@@ -139,39 +122,44 @@ impl Options {
     }
 
     fn resume(&self, gpu: &Gpu, method: &str) -> Result<ExitCode> {
-        let (run, recipe) = RunDirectory::open(&self.out)?;
+        let (run, recipe) = RunDirectory::resume(&self.out)?;
         if recipe.method != method {
             return Err(Error::argument(
                 self.out.display().to_string(),
                 format!("holds a run of the method \"{}\"; use `wgrad train {}`", recipe.method, recipe.method),
             ));
         }
+        let (mut checkpoint, notes) = run.newest_checkpoint()?;
+        notes.iter().for_each(tell);
+        if let Some(checkpoint) = &mut checkpoint {
+            checkpoint.follow(&recipe, &run.recipe_path())?;
+        }
         let dataset = Arc::new(recipe.open(Split::Train)?);
-        let path = run.last_checkpoint();
         // A run that was ended before its first checkpoint starts again.
-        let checkpoint = path.exists().then(|| Checkpoint::load(&path)).transpose()?;
         let mut trainer = match &checkpoint {
             Some(checkpoint) => Trainer::resume(gpu, checkpoint, dataset)?,
             None => Trainer::new(gpu, recipe, dataset)?,
         };
+        let difference = checkpoint.and_then(|c| c.difference(gpu));
+        difference.iter().for_each(tell);
         let step = trainer.position().step;
         run.rewind(step)?;
-        run.enter_resumption(step, gpu, checkpoint.and_then(|c| c.difference(gpu)).as_deref())?;
+        run.enter_resumption(step, gpu, difference.as_deref())?;
         tell(format!("resuming after step {step} of {}", trainer.steps()));
         self.finish(&mut trainer, &run)
     }
 
     fn finish(&self, trainer: &mut Trainer, run: &RunDirectory) -> Result<ExitCode> {
-        let stop = stop_on_interrupt()?;
+        let stop = Stop::on_signals()?;
         let style = if self.json { Style::Json } else { Style::Auto };
-        let outcome = trainer.run(Some(run), style, &mut |_| stop.load(Ordering::Relaxed))?;
+        let outcome = trainer.run(Some(run), style, &mut |_| stop.is_asked_for())?;
         if outcome.finished {
             tell(format!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display()));
             return Ok(ExitCode::SUCCESS);
         }
         let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method, run.path().display());
         tell(format!("stopped after step {}; go on with `{command}`", outcome.position.step));
-        Ok(ExitCode::from(INTERRUPTED))
+        Ok(stop.code())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::alarm::Alarm;
+use super::changes::{adapter_line, check_data, check_recipe, difference, limits_line};
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -61,6 +62,8 @@ pub struct State<'a> {
     pub method: &'a dyn Method,
     /// A hash of each teacher's weights.
     pub teachers: &'a [String],
+    /// What the images are, in one line.
+    pub data: &'a str,
 }
 
 /// The file's contents.
@@ -74,12 +77,18 @@ pub struct Checkpoint {
     pub alarm: Alarm,
     /// What the run computes.
     pub recipe: Recipe,
-    /// The adapter that computed it, with its driver, schedule and tuning table: others give other bits.
+    /// The adapter that computed it, with its driver, schedule and version: others give other bits.
     pub adapter: String,
+    /// Its limits, by which large tensors are worked on in pieces.
+    pub limits: Option<String>,
     /// The hash of that tuning table, `none` without one.
     pub tuning_table: String,
     /// A hash of each teacher's weights.
     pub teachers: Vec<String>,
+    /// What its images are, in one line.
+    pub data: Option<String>,
+    /// Whether its file has a checksum; files of earlier versions have none.
+    pub checked: bool,
     archive: Archive,
     /// What errors call it: the file.
     source: String,
@@ -90,19 +99,13 @@ fn homes<'a>(params: &'a Parameters, ema: Option<&'a Ema>, method: &'a dyn Metho
     [("model", params)].into_iter().chain(ema.map(|ema| ("ema", ema.parameters()))).chain(method.averages()).collect()
 }
 
-/// Adapter, driver and schedule in one line: equal bits are promised only where it, and the tuning table, is equal.
-fn adapter_line(gpu: &Gpu) -> String {
-    let caps = gpu.capabilities();
-    format!("{} | {} | {} | wgrad {}", caps.name, caps.driver, caps.schedule, env!("CARGO_PKG_VERSION"))
-}
-
 impl Checkpoint {
     /// Reads the state of a run from the device.
     ///
     /// # Errors
     /// A lost device.
     pub fn capture((position, epoch_loss, alarm): (Position, EpochLoss, Alarm), recipe: &Recipe, state: State) -> Result<Self> {
-        let State { params, ema, optimizer, method, teachers } = state;
+        let State { params, ema, optimizer, method, teachers, data } = state;
         let mut archive = Archive::default();
         for (prefix, params) in homes(params, ema, method) {
             for (name, tensor) in state_dict::to_archive(params)?.tensors {
@@ -115,17 +118,30 @@ impl Checkpoint {
         for (name, tensor) in method.state() {
             archive.insert(format!("method.{name}"), host(&tensor)?);
         }
-        let (adapter, tuning_table) = (adapter_line(params.gpu()), params.gpu().tuning_hash());
-        let (recipe, teachers, source) = (recipe.clone(), teachers.to_vec(), "checkpoint".into());
-        Ok(Self { position, epoch_loss, alarm, recipe, adapter, tuning_table, teachers, archive, source })
+        let gpu = params.gpu();
+        Ok(Self {
+            position,
+            epoch_loss,
+            alarm,
+            recipe: recipe.clone(),
+            adapter: adapter_line(gpu),
+            limits: Some(limits_line(gpu)),
+            tuning_table: gpu.tuning_hash(),
+            teachers: teachers.to_vec(),
+            data: Some(data.into()),
+            checked: true,
+            archive,
+            source: "checkpoint".into(),
+        })
     }
 
     /// Puts the state of a run back on the device.
     ///
     /// # Errors
-    /// [`Error::Data`] naming a tensor that is missing or does not fit, or a teacher that is not the one that the run began with.
+    /// [`Error::Data`] naming a tensor that is missing or does not fit, or images or a teacher that are not those that the run began with.
     pub fn restore(&self, state: State) -> Result<()> {
-        let State { params, ema, optimizer, method, teachers } = state;
+        let State { params, ema, optimizer, method, teachers, data } = state;
+        self.data.as_ref().map_or(Ok(()), |then| check_data(&self.source, then, data))?;
         if teachers != self.teachers {
             let number = teachers.iter().zip(&self.teachers).take_while(|(now, then)| now == then).count();
             let name = self.recipe.teachers.split(',').map(str::trim).nth(number).unwrap_or_default();
@@ -173,19 +189,25 @@ impl Checkpoint {
                 }
             }
         }
-        if let Some(difference) = self.difference(params.gpu()) {
-            log::warn!("{difference}");
-        }
+        Ok(())
+    }
+
+    /// Goes on by `recipe`, which errors call `source`: the one beside the run, where what was edited in it does not decide what is computed.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming what else was edited.
+    pub fn follow(&mut self, recipe: &Recipe, source: &Path) -> Result<()> {
+        check_recipe(&source.display().to_string(), &self.recipe, recipe)?;
+        self.recipe.clone_from(recipe);
         Ok(())
     }
 
     /// What makes the bits of a run that goes on here differ from those of an uninterrupted one; `None` where they will be the same.
     pub fn difference(&self, gpu: &Gpu) -> Option<String> {
-        let pairs = [("adapter", &self.adapter, adapter_line(gpu)), ("tuning table", &self.tuning_table, gpu.tuning_hash())];
-        let (what, there, here) = pairs.into_iter().find(|(_, there, here)| *there != here)?;
-        Some(format!(
-            "the run's {what} was \"{there}\", here it is \"{here}\": it goes on, but its bits will differ from an uninterrupted run's"
-        ))
+        let (adapter, tuning_table, limits) = (adapter_line(gpu), gpu.tuning_hash(), limits_line(gpu));
+        let others =
+            [("tuning table", [&self.tuning_table as &str, &tuning_table]), ("limits", [self.limits.as_ref().unwrap_or(&limits), &limits])];
+        difference([&self.adapter, &adapter], &others)
     }
 
     /// Writes the file atomically.
@@ -211,15 +233,17 @@ impl Checkpoint {
         ] {
             archive.text.insert(key.into(), value);
         }
+        let known = [("limits", &self.limits), ("data", &self.data)];
+        archive.text.extend(known.into_iter().filter_map(|(key, value)| Some((key.into(), value.clone()?))));
         archive.save(path)
     }
 
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] where it is damaged, no checkpoint, or of another format.
+    /// [`Error::Io`]; [`Error::Data`] where it is damaged, by its checksum too, no checkpoint, or of another format.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut archive = Archive::load(path)?;
+        let (mut archive, checked) = Archive::load_checked(path)?;
         let source = path.display().to_string();
         let format = archive.text.get("format").cloned().unwrap_or_default();
         if format != format!("wgrad checkpoint {FORMAT}") {
@@ -243,8 +267,10 @@ impl Checkpoint {
         let tuning_table = archive.require_text(path, "tuning_table")?.to_string();
         // Checkpoints of earlier versions had no teachers.
         let teachers = archive.text.get("teachers").map(|text| text.split_whitespace().map(Into::into).collect()).unwrap_or_default();
+        // Nor limits and data.
+        let [limits, data] = ["limits", "data"].map(|key| archive.text.remove(key));
         archive.text.clear();
-        Ok(Self { position, epoch_loss, alarm, recipe, adapter, tuning_table, teachers, archive, source })
+        Ok(Self { position, epoch_loss, alarm, recipe, adapter, limits, tuning_table, teachers, data, checked, archive, source })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod bias;
 pub mod capture;
+mod changes;
 pub mod checkpoint;
 pub mod compare;
 pub mod domains;

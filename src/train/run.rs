@@ -1,22 +1,29 @@
 //! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `outcome.json`, `checkpoints/`.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::checkpoint::Checkpoint;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::{is_partial, read, write_atomically};
+use crate::io::atomic::{append_line, is_partial, lock_folder, make_folder, read, write_atomically};
 use crate::io::console::arguments;
 
 /// One run's files.
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// Held where the run is to be written, so that no other process does.
+    lock: Option<Arc<File>>,
+    /// The last checkpoint is known to be good: it was read or written.
+    last_is_good: Cell<bool>,
 }
 
 /// What a run has taken up to its last checkpoint, all of its resumptions together.
@@ -31,19 +38,20 @@ pub struct Spent {
 }
 
 impl RunDirectory {
-    /// A new run's directory. Where one was begun and never got as far as a checkpoint, it is begun again.
+    /// A new run's directory, held until the value is dropped. Where one was begun and never got as far as a checkpoint, it is begun again.
     ///
     /// # Errors
-    /// [`Error::Argument`] where it holds a run already; [`Error::Io`], and then nothing of it is left.
+    /// [`Error::Argument`] where it holds a run already, or another process works there; [`Error::Io`], and then nothing of it is left.
     pub fn create(path: &Path, recipe: &Recipe, gpu: &Gpu) -> Result<Self> {
-        let run = Self { path: path.to_path_buf() };
-        if run.last_checkpoint().exists() || run.weights().exists() {
+        let existed = path.exists();
+        make_folder(path)?;
+        let run = Self::of(path).held()?;
+        if [run.last_checkpoint(), run.previous_checkpoint(), run.weights()].iter().any(|file| file.exists()) {
             return Err(Error::argument(
                 path.display().to_string(),
                 "holds a run already; continue it with --resume or choose another --out",
             ));
         }
-        let existed = path.exists();
         run.write_new(recipe, gpu).inspect_err(|_| {
             // The recipe comes last, so it is not there; what else was written goes.
             let _ = fs::remove_file(run.environment_path());
@@ -56,8 +64,7 @@ impl RunDirectory {
     }
 
     fn write_new(&self, recipe: &Recipe, gpu: &Gpu) -> Result<()> {
-        let checkpoints = self.checkpoints();
-        fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, &e))?;
+        make_folder(&self.checkpoints())?;
         if self.metrics_path().exists() {
             fs::remove_file(self.metrics_path()).map_err(|e| Error::io(&self.metrics_path(), &e))?;
         }
@@ -65,12 +72,16 @@ impl RunDirectory {
         write_atomically(&self.recipe_path(), recipe.to_toml()?.as_bytes())
     }
 
-    /// An existing run and its recipe.
+    fn of(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), lock: None, last_is_good: Cell::new(false) }
+    }
+
+    /// An existing run and its recipe, to be read.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] where there is none; [`Error::Data`] where the recipe is damaged.
     pub fn open(path: &Path) -> Result<(Self, Recipe)> {
-        let run = Self { path: path.to_path_buf() };
+        let run = Self::of(path);
         if path.is_dir() && !run.recipe_path().exists() {
             return Err(Error::data(path.display().to_string(), "holds no run: it has no recipe.toml"));
         }
@@ -78,12 +89,42 @@ impl RunDirectory {
         Ok((run, recipe))
     }
 
+    /// As [`Self::open`], to go on with it: held until the value is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::Argument`] where another process works there.
+    pub fn resume(path: &Path) -> Result<(Self, Recipe)> {
+        Self::open(path)?;
+        let run = Self::of(path).held()?;
+        // What was read before may have been half of what another process wrote.
+        Ok((run, Self::open(path)?.1))
+    }
+
+    fn held(self) -> Result<Self> {
+        Ok(Self { lock: Some(self.hold()?), ..self })
+    }
+
+    /// Keeps other processes out until what is returned is dropped; however this process ends, it lets go.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where another one is in.
+    pub fn hold(&self) -> Result<Arc<File>> {
+        if let Some(lock) = &self.lock {
+            return Ok(lock.clone());
+        }
+        let message = "another process is training into this directory; wait for its end or end it (then --resume goes on with the run), \
+                       or choose another --out";
+        let taken = || Error::argument(self.path.display().to_string(), message);
+        lock_folder(&self.path)?.map(Arc::new).ok_or_else(taken)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn recipe_path(&self) -> PathBuf {
+    /// Where the recipe is kept.
+    pub fn recipe_path(&self) -> PathBuf {
         self.path.join("recipe.toml")
     }
 
@@ -98,6 +139,55 @@ impl RunDirectory {
     /// The checkpoint that a killed run goes on from.
     pub fn last_checkpoint(&self) -> PathBuf {
         self.checkpoints().join("last.safetensors")
+    }
+
+    /// The one before it, for where that is damaged.
+    pub fn previous_checkpoint(&self) -> PathBuf {
+        self.checkpoints().join("previous.safetensors")
+    }
+
+    /// Writes the last checkpoint; the one that was last before is kept where it is good.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
+        if self.last_is_good.get() {
+            // A second name, so that at no time there is none; a copy where the disk knows no such thing.
+            let _ = fs::remove_file(&previous);
+            let _ = fs::hard_link(&last, &previous).or_else(|_| fs::copy(&last, &previous).map(drop));
+        }
+        checkpoint.save(&last)?;
+        self.last_is_good.set(true);
+        Ok(())
+    }
+
+    /// The newest checkpoint that can be read, `None` where there is none yet, and what is to be said of it.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::load`] where no checkpoint can be read.
+    pub fn newest_checkpoint(&self) -> Result<(Option<Checkpoint>, Vec<String>)> {
+        let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
+        let mut wrong = (!last.exists() && previous.exists()).then(|| Error::data(last.display().to_string(), "is not there"));
+        for path in [&last, &previous].into_iter().filter(|path| path.exists()) {
+            match Checkpoint::load(path) {
+                Ok(checkpoint) => {
+                    self.last_is_good.set(*path == last);
+                    let step = checkpoint.position.step;
+                    let mut notes =
+                        Vec::from_iter(wrong.map(|error| format!("{error}; going on from the checkpoint before it, of step {step}")));
+                    if !checkpoint.checked {
+                        notes.push(format!(
+                            "{}: has no checksum, as an earlier version wrote it: damage to it would not show",
+                            path.display()
+                        ));
+                    }
+                    return Ok((Some(checkpoint), notes));
+                }
+                Err(error) => wrong = wrong.or(Some(error)),
+            }
+        }
+        wrong.map_or(Ok((None, Vec::new())), Err)
     }
 
     /// The weights alone, in PyTorch's layout.
@@ -139,12 +229,7 @@ impl RunDirectory {
     /// # Errors
     /// [`Error::Io`].
     pub fn append(&self, metrics: &Value) -> Result<()> {
-        let path = self.metrics_path();
-        let attempt = || -> std::io::Result<()> {
-            let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-            writeln!(file, "{metrics}")
-        };
-        attempt().map_err(|e| Error::io(&path, &e))
+        append_line(&self.metrics_path(), &metrics.to_string())
     }
 
     /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written again, and half-written files

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::alarm::Alarm;
 use super::capture::Capture;
+use super::changes::data_line;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use super::evaluate::upload;
 use super::experts::experts;
@@ -58,6 +59,8 @@ pub struct Trainer {
     pub notes: Vec<String>,
     /// A hash of each teacher's weights.
     teachers: Vec<String>,
+    /// What the images are, in one line; empty until a checkpoint needs it.
+    data: String,
     optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
     schedule: Schedule,
@@ -149,6 +152,7 @@ impl Trainer {
             method,
             notes,
             teachers,
+            data: String::new(),
             optimizer,
             ema,
             schedule,
@@ -222,8 +226,11 @@ impl Trainer {
     }
 
     fn state(&mut self) -> State<'_> {
-        let Self { params, ema, optimizer, method, teachers, .. } = self;
-        State { params, ema: ema.as_ref(), optimizer: optimizer.as_mut(), method: &**method, teachers }
+        if self.data.is_empty() {
+            self.data = data_line(&self.recipe, &self.dataset);
+        }
+        let Self { params, ema, optimizer, method, teachers, data, .. } = self;
+        State { params, ema: ema.as_ref(), optimizer: optimizer.as_mut(), method: &**method, teachers, data }
     }
 
     /// Writes the weights to use: the averaged ones where there is an average.
@@ -249,6 +256,7 @@ impl Trainer {
     /// [`Error::NonFinite`] where the loss is not finite; those of the device and of writing files.
     pub fn run(&mut self, directory: Option<&RunDirectory>, style: Style, stop: &mut dyn FnMut(Position) -> bool) -> Result<Outcome> {
         let begun = Instant::now();
+        let _held = directory.map(RunDirectory::hold).transpose()?;
         let first_step = self.position.step;
         let before = directory.map_or(Ok(None), RunDirectory::spent)?.filter(|spent| spent.steps <= first_step).unwrap_or_default();
         self.since = (begun, before.seconds);
@@ -461,7 +469,7 @@ impl Trainer {
     fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         self.collect(0, progress, Some(directory))?;
-        self.checkpoint()?.save(&directory.last_checkpoint())?;
+        directory.keep_checkpoint(&self.checkpoint()?)?;
         let ((begun, before), steps) = (self.since, self.position.step);
         let spent = Spent { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
         directory.keep_spent(spent)

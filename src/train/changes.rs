@@ -1,0 +1,119 @@
+//! What a run's numbers depend on beside the step it has come to: where it runs, its images, its recipe. It is written down with every
+//! checkpoint, and compared when the run goes on.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::recipe::Recipe;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, fnv};
+
+/// Between the parts of a line.
+const BAR: &str = " | ";
+/// What the parts of [`adapter_line`] are.
+const ADAPTER: [&str; 4] = ["adapter", "driver", "schedule", "version"];
+/// Keys of a recipe that do not decide what is computed, or whose contents are compared by themselves: where things lie, and how often they
+/// are written.
+const FREE: [&str; 5] = ["data", "teachers", "weights", "checkpoint_every", "stop_on_collapse"];
+
+/// Adapter, driver, schedule and version in one line.
+pub(super) fn adapter_line(gpu: &Gpu) -> String {
+    let caps = gpu.capabilities();
+    [&caps.name, &caps.driver, &caps.schedule.to_string(), concat!("wgrad ", env!("CARGO_PKG_VERSION"))].map(|part| part as &str).join(BAR)
+}
+
+/// The limits by which work is laid out in pieces.
+pub(super) fn limits_line(gpu: &Gpu) -> String {
+    let caps = gpu.capabilities();
+    let web = if caps.webgpu_limits { ", WebGPU's defaults" } else { "" };
+    format!("{} B a binding, {} B a buffer, {} invocations{web}", caps.max_binding_bytes, caps.max_buffer_bytes, caps.max_invocations)
+}
+
+/// What lines of what [`adapter_line`] and others have said say differently: `the run's driver was "a", here it is "b"`.
+pub(super) fn difference(adapter: [&str; 2], others: &[(&str, [&str; 2])]) -> Option<String> {
+    let [then, now] = adapter.map(|line| line.split(BAR));
+    let parts = ADAPTER.into_iter().zip(then.zip(now)).map(|(what, (then, now))| (what, [then, now]));
+    let changed = parts.chain(others.iter().copied()).filter(|(_, [then, now])| then != now);
+    let words = changed.map(|(what, [then, now])| format!("its {what} was \"{then}\", here it is \"{now}\"")).collect::<Vec<_>>();
+    (!words.is_empty())
+        .then(|| format!("the run goes on elsewhere: {}; its bits will differ from an uninterrupted run's", words.join(", ")))
+}
+
+/// The images that are learnt from: how many, of what size, and hashes of all that they are and of what is known of them.
+pub(super) fn data_line(recipe: &Recipe, dataset: &Dataset) -> String {
+    let size = format!("{}x{}x{}", dataset.height(), dataset.width(), dataset.channels());
+    let mut tasks = String::new();
+    for task in dataset.tasks(&recipe.tasks).unwrap_or_default() {
+        let _ = write!(tasks, "{} {:?} {:08x} ", task.name, task.classes, crc32fast::hash(bytemuck::cast_slice(&task.labels)));
+    }
+    [
+        format!("images={}", dataset.len()),
+        format!("size={size}"),
+        format!("pixels={:08x}", crc32fast::hash(dataset.pixels())),
+        format!("labels={:08x}", crc32fast::hash(bytemuck::cast_slice(dataset.labels()))),
+        format!("classes={}", dataset.classes()),
+        format!("names of classes={:016x}", fnv(format!("{:?}", dataset.class_names()).as_bytes())),
+        format!("tasks={:016x}", fnv(tasks.as_bytes())),
+    ]
+    .join(BAR)
+}
+
+/// Refuses images that are not those of a [`data_line`].
+///
+/// # Errors
+/// [`Error::Data`] of `source`, naming what has changed.
+pub(super) fn check_data(source: &str, then: &str, now: &str) -> Result<()> {
+    let parts = then.split(BAR).zip(now.split(BAR)).filter(|(then, now)| then != now);
+    let changed = parts.filter_map(|(then, now)| {
+        let ((what, then), (_, now)) = (then.split_once('=')?, now.split_once('=')?);
+        Some(format!("{what} ({then} then, {now} now)"))
+    });
+    let changed = changed.collect::<Vec<_>>();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the data have changed since the run began: {}; bring them back as they were, or begin a new run with another --out",
+        changed.join(", ")
+    );
+    Err(Error::data(source, message))
+}
+
+/// Refuses a recipe that was edited since the run began, but for what does not decide what is computed.
+///
+/// # Errors
+/// [`Error::Data`] of `source`, naming the keys.
+pub(super) fn check_recipe(source: &str, then: &Recipe, now: &Recipe) -> Result<()> {
+    let flat = |recipe: &Recipe| -> Result<Vec<(String, String)>> {
+        let table: Table = toml::from_str(&recipe.to_toml()?).map_err(|e| Error::data(source, e.to_string()))?;
+        let mut values = Vec::new();
+        flatten(&table, "", &mut values);
+        Ok(values)
+    };
+    let (then, now) = (flat(then)?, flat(now)?);
+    let value = |values: &[(String, String)], key: &str| values.iter().find(|(k, _)| k == key).map_or("nothing".into(), |(_, v)| v.clone());
+    let mut keys = then.iter().chain(&now).map(|(key, _)| key.as_str()).filter(|key| !FREE.contains(key)).collect::<Vec<_>>();
+    keys.sort_unstable();
+    keys.dedup();
+    let changes = keys.into_iter().map(|key| (key, value(&then, key), value(&now, key))).filter(|(_, then, now)| then != now);
+    let changes = changes.map(|(key, then, now)| format!("{key} was {then}, now it is {now}")).collect::<Vec<_>>();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "was edited since the run began: {}; a run goes on by the recipe that it began with: put that back, or begin a new run with --recipe and another --out",
+        changes.join(", ")
+    );
+    Err(Error::data(source, message))
+}
+
+fn flatten(table: &Table, prefix: &str, values: &mut Vec<(String, String)>) {
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => flatten(inner, &format!("{prefix}{key}."), values),
+            value => values.push((format!("{prefix}{key}"), value.to_string())),
+        }
+    }
+}
