@@ -123,6 +123,22 @@ impl Backward {
         })
     }
 
+    /// The same step with its tensors under other shapes of as many elements.
+    pub(crate) fn viewed(&self, inputs: &[Spec], outputs: &[Spec]) -> Result<Backward> {
+        let view = |(tensor, spec): (&Option<Tensor>, &Spec)| tensor.as_ref().map(|t| t.view(&spec.shape)).transpose();
+        let all = |tensors: &[Option<Tensor>], specs: &[Spec]| tensors.iter().zip(specs).map(view).collect::<Result<Vec<_>>>();
+        Ok(Backward {
+            operator: self.operator.clone(),
+            inputs: all(&self.inputs, inputs)?,
+            outputs: all(&self.outputs, outputs)?,
+            input_specs: inputs.to_vec(),
+            output_specs: outputs.to_vec(),
+            cotangents: all(&self.cotangents, outputs)?,
+            needs: self.needs.clone(),
+            gpu: self.gpu.clone(),
+        })
+    }
+
     /// Whether input `index` wants a gradient.
     pub fn needs(&self, index: usize) -> bool {
         self.needs.get(index).copied().unwrap_or(false)

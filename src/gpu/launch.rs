@@ -58,6 +58,11 @@ impl Binding {
 pub trait Bind {
     /// The range to bind.
     fn binding(&self) -> Binding;
+
+    /// How many equal parts it can be worked on in, one after another: what a smaller batch has fewer of.
+    fn rows(&self) -> usize {
+        1
+    }
 }
 
 /// Kernel parameters in the order of their declaration: `params![n, stride, eps]`.
@@ -110,6 +115,8 @@ pub struct Launch<'a> {
     entry: &'a str,
     defines: Defines,
     bindings: Vec<(Binding, bool)>,
+    /// Of each binding: what it could have fewer of.
+    rows: Vec<usize>,
     params: Vec<Param>,
     flops: f64,
 }
@@ -117,7 +124,7 @@ pub struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// Prepares the entry point `entry` of `kernel`.
     pub fn new(gpu: &'a Gpu, kernel: &'a Kernel, entry: &'a str) -> Self {
-        Self { gpu, kernel, entry, defines: Defines::new(), bindings: Vec::new(), params: Vec::new(), flops: 0.0 }
+        Self { gpu, kernel, entry, defines: Defines::new(), bindings: Vec::new(), rows: Vec::new(), params: Vec::new(), flops: 0.0 }
     }
 
     /// Sets a constant of the template. Shapes never belong here: each value is another pipeline.
@@ -134,12 +141,14 @@ impl<'a> Launch<'a> {
     /// Binds a buffer that is only read.
     pub fn read(mut self, tensor: &impl Bind) -> Self {
         self.bindings.push((tensor.binding(), false));
+        self.rows.push(tensor.rows());
         self
     }
 
     /// Binds a buffer that is written (and may be read).
     pub fn write(mut self, tensor: &impl Bind) -> Self {
         self.bindings.push((tensor.binding(), true));
+        self.rows.push(tensor.rows());
         self
     }
 
@@ -222,9 +231,7 @@ impl<'a> Launch<'a> {
 
     /// What is left of a launch on a dry device: limits that are known without the kernel's text, and what a program would use.
     fn count(&self) -> Result<()> {
-        for (index, (bound, _)) in self.bindings.iter().enumerate() {
-            self.check_size(&format!("binding {index}"), bound)?;
-        }
+        (0..self.bindings.len()).try_for_each(|index| self.check_size(&format!("binding {index}"), index))?;
         self.check_memory(|index| format!("binding {index}"))?;
         self.check_fits()?;
         if let Some(recording) = self.gpu.recorder().recording() {
@@ -244,7 +251,7 @@ impl<'a> Launch<'a> {
         let x = groups.min(limit);
         let y = groups.div_ceil(x);
         if y > limit {
-            return Err(self.limit(format!("{groups} workgroups exceed {limit} x {limit}; use a smaller batch")));
+            return Err(self.limit(format!("{groups} workgroups exceed {limit} x {limit}; use smaller tensors")));
         }
         self.record_grid(pipeline, [x as u32, y as u32, 1], groups)
     }
@@ -308,7 +315,9 @@ impl<'a> Launch<'a> {
         if given.len() > caps.max_storage_buffers as usize {
             return Err(self.limit(format!("{} storage buffers exceed the limit of {}", given.len(), caps.max_storage_buffers)));
         }
-        for (BindingInfo { name: binding, writable, element, bytes }, (bound, write)) in declared.iter().zip(given) {
+        for (BindingInfo { name: binding, writable, element, bytes }, (index, (bound, write))) in
+            declared.iter().zip(given.iter().enumerate())
+        {
             if writable != write {
                 let words = |w: bool| if w { "written" } else { "only read" };
                 return Err(Error::shader(
@@ -325,7 +334,7 @@ impl<'a> Launch<'a> {
             if !fits {
                 return Err(Error::dtype(name, format!("{binding} is declared as {element:?}, a tensor of {:?} was bound", bound.storage)));
             }
-            self.check_size(binding, bound)?;
+            self.check_size(binding, index)?;
             if bound.offset % ALIGNMENT != 0 || bound.offset + bound.bytes > bound.buffer.bytes() {
                 return Err(Error::shader(name, format!("{binding} lies outside its buffer")));
             }
@@ -365,14 +374,20 @@ impl<'a> Launch<'a> {
         Ok(())
     }
 
-    fn check_size(&self, name: &str, bound: &Binding) -> Result<()> {
+    /// Refuses what is too large to bind, with the remedy that there is.
+    fn check_size(&self, name: &str, index: usize) -> Result<()> {
         let most = self.gpu.capabilities().max_binding_bytes;
-        if bound.bytes > most {
-            return Err(
-                self.limit(format!("{name} of {} bytes exceeds the largest binding of {most} bytes; use a smaller batch", bound.bytes))
-            );
+        let (bytes, rows) =
+            (self.bindings.get(index).map_or(0, |(b, _)| b.bytes), self.rows.get(index).copied().unwrap_or(1).max(1) as u64);
+        if bytes <= most {
+            return Ok(());
         }
-        Ok(())
+        let remedy = match most / (bytes / rows).max(1) {
+            0 => "a smaller batch does not help, because one index of its axis 0 is too large by itself: use smaller images or fewer features"
+                .to_string(),
+            fit => format!("use a smaller batch: its axis 0 has {rows} indices, and {fit} fit"),
+        };
+        Err(self.limit(format!("{name} of {bytes} bytes exceeds the largest binding of {most} bytes; {remedy}")))
     }
 
     fn check_params(&self, pipeline: &Pipeline) -> Result<()> {

@@ -123,6 +123,12 @@ pub trait Operator: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How many leading axes of the outputs are alike, so that [`Self::rows`] holds of several of them as one, too: where axis 0 alone is too
+    /// short for pieces that can be bound, as it is for one large image, they are merged into it.
+    fn leading(&self, _inputs: &[Spec], _outputs: &[Spec]) -> usize {
+        1
+    }
+
     /// The operator for these rows, where they need another than this one (it counts rows, or names their number).
     fn piece(&self, _rows: &Range<usize>) -> Option<Box<dyn Operator>> {
         None
@@ -254,6 +260,16 @@ pub(crate) fn broadcast_rows(inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
     let Some(y) = outputs.first() else { return Vec::new() };
     let varies = |x: &Spec| x.shape.rank() == y.shape.rank() && x.shape.first() == y.shape.first();
     inputs.iter().enumerate().filter(|(_, x)| varies(x)).map(|(index, _)| index).collect()
+}
+
+/// The leading axes of an operator that works element by element: all.
+pub(crate) fn every_axis(outputs: &[Spec]) -> usize {
+    outputs.first().map_or(1, |y| y.shape.rank())
+}
+
+/// The leading axes of an operator that works along axis `dim` of its first input: those before it.
+pub(crate) fn axes_before(inputs: &[Spec], dim: isize) -> usize {
+    inputs.first().and_then(|x| x.shape.axis("rows", dim).ok()).unwrap_or(0)
 }
 
 /// The rows of an operator that works along `axes` of its inputs, which are all alike: all inputs, unless axis 0 is one of them.

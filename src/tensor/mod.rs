@@ -46,6 +46,10 @@ impl Bind for Tensor {
     fn binding(&self) -> Binding {
         self.inner.binding.clone()
     }
+
+    fn rows(&self) -> usize {
+        self.shape().first().copied().unwrap_or(1)
+    }
 }
 
 /// The smallest and largest of integers; `None` for floats and for none.

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
-use crate::ops::{Array, Attributes, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Cost, Operator, apply_one, axes_before, exactly};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -49,6 +49,10 @@ impl Operator for Normalize {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         vec![0]
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, -1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

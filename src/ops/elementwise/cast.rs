@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, broadcast_rows, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, broadcast_rows, every_axis, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// A conversion; into f16 and i32 it rounds to the nearest value, of two equally near ones to the even one.
@@ -58,6 +58,10 @@ impl Operator for Cast {
 
     fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
         broadcast_rows(inputs, outputs)
+    }
+
+    fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
+        every_axis(outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

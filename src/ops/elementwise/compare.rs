@@ -6,7 +6,7 @@ use super::pointwise::Pointwise;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Cost, Operator, apply_one, broadcast_rows, exactly, require_float};
+use crate::ops::{Array, Attributes, Cost, Operator, apply_one, broadcast_rows, every_axis, exactly, require_float};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// A condition's definition.
@@ -124,6 +124,10 @@ impl Operator for Compare {
 
     fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
         broadcast_rows(inputs, outputs)
+    }
+
+    fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
+        every_axis(outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly, require_float};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, every_axis, exactly, require_float};
 use crate::params;
 use crate::tensor::random::{Purpose, threefry2x32};
 use crate::tensor::{Spec, Tensor};
@@ -120,6 +120,10 @@ impl Operator for Dropout {
         // One draw decides about two elements.
         let whole = self.unit == Unit::Row || outputs.first().is_some_and(|y| Self::row(y).is_multiple_of(2));
         if whole { vec![0] } else { Vec::new() }
+    }
+
+    fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
+        if self.unit == Unit::Row { 1 } else { every_axis(outputs) }
     }
 
     fn piece(&self, rows: &Range<usize>) -> Option<Box<dyn Operator>> {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 const NAME: &str = "fuse";
@@ -102,6 +102,10 @@ impl Operator for Fused {
 
     fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
         broadcast_rows(inputs, outputs)
+    }
+
+    fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
+        every_axis(outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly, require_float};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly, require_float};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -193,6 +193,10 @@ impl Operator for Map {
 
     fn rows(&self, inputs: &[Spec], outputs: &[Spec]) -> Vec<usize> {
         broadcast_rows(inputs, outputs)
+    }
+
+    fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
+        every_axis(outputs)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

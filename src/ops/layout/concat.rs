@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, rows_beside};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, axes_before, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -117,6 +117,10 @@ impl Operator for Concat {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, self.dim)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

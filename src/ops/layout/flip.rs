@@ -68,6 +68,11 @@ impl Operator for Flip {
         if kept { vec![0] } else { Vec::new() }
     }
 
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        let mask = inputs.first().and_then(|x| self.flipped(&x.shape).ok()).unwrap_or_default();
+        mask.iter().take_while(|flipped| !**flipped).count()
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("flip", inputs)?;
         let mask = self.flipped(&x.shape)?;

@@ -139,6 +139,11 @@ impl Operator for Pad {
         if kept { vec![0] } else { Vec::new() }
     }
 
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        let sides = inputs.first().and_then(|x| self.sides(&x.shape).ok()).unwrap_or_default();
+        sides.iter().take_while(|both| **both == (0, 0)).count()
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("pad", inputs)?;
         let sides = self.sides(&x.shape)?;

@@ -61,6 +61,11 @@ impl Operator for Permute {
         if kept { vec![0] } else { Vec::new() }
     }
 
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        let order = inputs.first().and_then(|x| self.order(&x.shape).ok()).unwrap_or_default();
+        order.iter().enumerate().take_while(|(k, axis)| k == *axis).count()
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("permute", inputs)?;
         let order = self.order(&x.shape)?;

@@ -4,7 +4,7 @@ use super::strided::{Axis, axes, check_rank, copy};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly, rows_beside};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, axes_before, exactly, rows_beside};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// `y = x[.., start..end, ..]` along axis `dim`.
@@ -76,6 +76,10 @@ impl Operator for Slice {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, self.dim)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

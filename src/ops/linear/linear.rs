@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::column_sum;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, require_f32};
+use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, axes_before, require_f32};
 use crate::tensor::{Spec, Tensor};
 
 /// The linear layer. Inputs: x `[.., in]`, weight `[out, in]`, optionally bias `[out]`.
@@ -87,6 +87,10 @@ impl Operator for Linear {
 
     fn rows(&self, _: &[Spec], outputs: &[Spec]) -> Vec<usize> {
         if outputs.first().is_some_and(|y| y.shape.rank() > 1) { vec![0] } else { Vec::new() }
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, -1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -4,7 +4,7 @@ use super::group_norm::{Groups, TOLERANCE, check_parameters, norm_cost};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, axes_before, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// Each row of x `[.., D]` brought to mean 0 and variance 1, then scaled by weight and shifted by bias, both `[D]` (Ba et al. 2016).
@@ -56,6 +56,10 @@ impl Operator for LayerNorm {
     fn rows(&self, _: &[Spec], outputs: &[Spec]) -> Vec<usize> {
         // The last axis is not one of rows.
         if outputs.first().is_some_and(|y| y.shape.rank() > 1) { vec![0] } else { Vec::new() }
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, -1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

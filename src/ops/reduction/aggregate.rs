@@ -132,6 +132,10 @@ impl Operator for Aggregate {
         self.dims.rows(inputs)
     }
 
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        self.dims.leading(inputs)
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let groups = gather(x, &self.dims.mask(self.name(), &x.shape)?);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, rows_beside};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 /// Cosine similarity `[.., D], [.., D] -> [..]`; its other outputs are the lengths divided by, f32.
@@ -88,6 +88,10 @@ impl Operator for CosineSimilarity {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         rows_beside(inputs, inputs.first().map(|x| x.shape.rank().saturating_sub(1)))
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, -1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

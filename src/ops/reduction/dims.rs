@@ -40,6 +40,12 @@ impl Dims {
         if mask.first() == Some(&false) { vec![0] } else { Vec::new() }
     }
 
+    /// The axes before the first that is reduced.
+    pub(super) fn leading(&self, inputs: &[Spec]) -> usize {
+        let mask = inputs.first().and_then(|x| self.mask("reduce", &x.shape).ok()).unwrap_or_default();
+        mask.iter().take_while(|reduced| !**reduced).count()
+    }
+
     /// The result's shape.
     pub(super) fn result(&self, operator: &str, shape: &Shape) -> Result<Shape> {
         let mask = self.mask(operator, shape)?;

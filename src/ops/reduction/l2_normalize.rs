@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, rows_beside};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// The length of what is reduced, but `p.scale` (eps) at least.
@@ -75,6 +75,10 @@ impl Operator for L2Normalize {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, self.dim)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, exactly, require_float, rows_beside};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, axes_before, exactly, require_float, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -121,6 +121,10 @@ impl Operator for TopK {
         rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
     }
 
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, self.dim)
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let axis = x.shape.axis(self.name(), self.dim)?;
@@ -168,6 +172,10 @@ impl Operator for Argmax {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, self.dim)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -71,6 +71,10 @@ impl Operator for Var {
         self.dims.rows(inputs)
     }
 
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        self.dims.leading(inputs)
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly(self.name(), inputs)?;
         let mask = self.dims.mask(self.name(), &x.shape)?;

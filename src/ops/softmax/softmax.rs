@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Knob, Launch, Scalar, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly, require_float, rows_beside};
+use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, require_float, rows_beside};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -116,6 +116,10 @@ impl Operator for Softmax {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         rows_beside(inputs, inputs.first().and_then(|x| x.shape.axis(self.name(), self.dim).ok()))
+    }
+
+    fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
+        axes_before(inputs, self.dim)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
