@@ -108,10 +108,11 @@ fn windows(i: &Inputs) -> Vec<Row<'_>> {
         let pool = move |w: Window| if average { i.x.avg_pool2d(w, true) } else { i.x.max_pool2d(w) };
         rows.push(row("pooling, kernel", true, move |v| pool(Window::square(v, 1, 0))));
         rows.push(row("pooling, stride", true, move |v| pool(Window::square(2, v, 0))));
+        rows.push(row("pooling, dilation", true, move |v| pool(Window { dilation: [1, v], ..Window::square(2, 1, 1) })));
         rows.push(row("pooling, padding", false, move |v| pool(Window::square(2, 1, v))));
         rows.push(row("pooling, kernel and padding", true, move |v| pool(Window::square(v, 1, v / 2))));
     }
-    for mode in [UpsampleMode::Nearest, UpsampleMode::Bilinear] {
+    for mode in [UpsampleMode::Nearest, UpsampleMode::Bilinear, UpsampleMode::Bicubic] {
         rows.push(row("upsample2d, height", true, move |v| i.x.upsample2d(Upsample::Size([v, 3]), mode)));
         rows.push(row("upsample2d, width", true, move |v| i.x.upsample2d(Upsample::Size([3, v]), mode)));
         rows.push(row("upsample2d, scale", true, move |v| i.x.upsample2d(Upsample::Scale([v as f64, 1.0]), mode)));

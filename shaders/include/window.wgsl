@@ -20,7 +20,15 @@ fn inside(o: u32, stride: u32, padding: u32, kernel: u32, size: u32) -> vec2<u32
     return vec2<u32>(max(start, padding) - padding, min(start + kernel, size + padding) - padding);
 }
 
-// The windows first..last, of `count`, that cover element i.
+// The taps first..last of window `o`, `dilation` elements apart, that meet elements of an axis of `size`.
+fn taps_inside(o: u32, stride: u32, padding: u32, kernel: u32, dilation: u32, size: u32) -> vec2<u32> {
+    let start = o * stride;
+    let before = max(padding, start) - start;
+    let behind = max(size + padding, start) - start;
+    return vec2<u32>((before + dilation - 1u) / dilation, min((behind + dilation - 1u) / dilation, kernel));
+}
+
+// The windows first..last, of `count`, that cover element i; of dilated windows `kernel` is the span, and some pass over it.
 fn containing(i: u32, stride: u32, padding: u32, kernel: u32, count: u32) -> vec2<u32> {
     let at = i + padding;
     var first = 0u;

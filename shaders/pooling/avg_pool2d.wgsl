@@ -1,4 +1,4 @@
-// y = the mean of each window: its sum by its number of elements, with the padding (kh kw) or without it (`all` = 0).
+// y = the mean of each window: its sum by its number of elements, with the padding as far as it reaches, or without it (`all` = 0).
 //
 // x: [N, H, W, C], y: [N, OH, OW, C]; VEC = 4 counts vec4s along C. A thread owns an element of what is written. The gradient has no
 // atomics: each element of dx sums dy / count over the windows that contain it (in that pass x is dy and y is dx).
@@ -7,11 +7,14 @@
 {% set float = "vec4<f32>" if VEC == 4 else "f32" %}
 {{ input(0, "x", width=VEC) }}
 {{ output(1, "y", width=VEC) }}
-{{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32, all: u32") }}
+{{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32,
+    dh: u32, dw: u32, all: u32") }}
 {% include "window.wgsl" %}
 
-fn count(rows: vec2<u32>, columns: vec2<u32>) -> f32 {
-    return f32(select((rows.y - rows.x) * (columns.y - columns.x), p.kh * p.kw, p.all != 0u));
+// Of window (r, q), which covers those rows and columns of the image.
+fn count(r: u32, q: u32, rows: vec2<u32>, columns: vec2<u32>) -> f32 {
+    let padded = min(p.kh, p.h + 2u * p.ph - r * p.sh) * min(p.kw, p.w + 2u * p.pw - q * p.sw);
+    return f32(select((rows.y - rows.x) * (columns.y - columns.x), padded, p.all != 0u));
 }
 
 @compute @workgroup_size(64)
@@ -30,7 +33,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
             sum += load{{ wide }}_x(row + q * p.c);
         }
     }
-    store{{ wide }}_y(i, sum / count(rows, columns));
+    store{{ wide }}_y(i, sum / count(at.row, at.column, rows, columns));
 }
 
 @compute @workgroup_size(64)
@@ -47,7 +50,7 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         let covered = inside(r, p.sh, p.ph, p.kh, p.h);
         for (var q = columns.x; q < columns.y; q += 1u) {
             let dy = load{{ wide }}_x(((at.image * p.oh + r) * p.ow + q) * p.c + at.channel);
-            sum += dy / count(covered, inside(q, p.sw, p.pw, p.kw, p.w));
+            sum += dy / count(r, q, covered, inside(q, p.sw, p.pw, p.kw, p.w));
         }
     }
     store{{ wide }}_y(i, sum);

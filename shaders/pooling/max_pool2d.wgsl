@@ -1,7 +1,8 @@
 // y = the largest element of each window, the first of equal ones; winner = its place in the window, row * KW + column. NaN wins over all.
 //
 // x: [N, H, W, C]; y, winner: [N, OH, OW, C], winner i32; VEC = 4 counts vec4s along C. A thread owns an element of what is written. The
-// gradient has no atomics: each element of dx looks at the windows that contain it and sums dy of those that it won.
+// gradient has no atomics: each element of dx looks at the windows that contain it and sums dy of those that it won. A dilated window that
+// lies beside all of the image has no winner, -1, and is -inf.
 {% include "grid.wgsl" %}
 {% set wide = "4" if VEC == 4 else "" %}
 {% set float = "vec4<f32>" if VEC == 4 else "f32" %}
@@ -16,7 +17,8 @@
 {{ input(1, "winner", type="i32", width=VEC) }}
 {{ output(2, "dx", width=VEC) }}
 {% endif %}
-{{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32") }}
+{{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32,
+    dh: u32, dw: u32") }}
 {% include "window.wgsl" %}
 
 {% if PASS == "forward" %}
@@ -27,20 +29,23 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         return;
     }
     let at = pixel(i, p.oh, p.ow);
-    let rows = inside(at.row, p.sh, p.ph, p.kh, p.h);
-    let columns = inside(at.column, p.sw, p.pw, p.kw, p.w);
-    var best = load{{ wide }}_x(((at.image * p.h + rows.x) * p.w + columns.x) * p.c + at.channel);
-    // Place in the window of x's pixel (0, 0), so that r * KW + column is that of (r, column).
-    let origin = (i32(p.ph) - i32(at.row * p.sh)) * i32(p.kw) + i32(p.pw) - i32(at.column * p.sw);
-    var winner_ = {{ int }}(origin + i32(rows.x * p.kw + columns.x));
+    let rows = taps_inside(at.row, p.sh, p.ph, p.kh, p.dh, p.h);
+    let columns = taps_inside(at.column, p.sw, p.pw, p.kw, p.dw, p.w);
+    var best = {{ float }}(bitcast<f32>(0xff800000u));
+    var winner_ = {{ int }}(-1);
+    if (rows.x < rows.y && columns.x < columns.y) {
+        let first = (at.image * p.h + at.row * p.sh + rows.x * p.dh - p.ph) * p.w + at.column * p.sw + columns.x * p.dw - p.pw;
+        best = load{{ wide }}_x(first * p.c + at.channel);
+        winner_ = {{ int }}(i32(rows.x * p.kw + columns.x));
+    }
     for (var r = rows.x; r < rows.y; r += 1u) {
-        let row = ((at.image * p.h + r) * p.w) * p.c + at.channel;
+        let row = (at.image * p.h + at.row * p.sh + r * p.dh - p.ph) * p.w + at.column * p.sw - p.pw;
         for (var q = columns.x; q < columns.y; q += 1u) {
-            let v = load{{ wide }}_x(row + q * p.c);
+            let v = load{{ wide }}_x((row + q * p.dw) * p.c + at.channel);
             let nan = (bitcast<{{ bits }}>(v) & {{ bits }}(0x7fffffffu)) > {{ bits }}(0x7f800000u);
             let wins = (v > best) | nan;
             best = select(best, v, wins);
-            winner_ = select(winner_, {{ int }}(origin + i32(r * p.kw + q)), wins);
+            winner_ = select(winner_, {{ int }}(i32(r * p.kw + q)), wins);
         }
     }
     store{{ wide }}_y(i, best);
@@ -54,14 +59,17 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         return;
     }
     let at = pixel(i, p.h, p.w);
-    let rows = containing(at.row, p.sh, p.ph, p.kh, p.oh);
-    let columns = containing(at.column, p.sw, p.pw, p.kw, p.ow);
+    let rows = containing(at.row, p.sh, p.ph, (p.kh - 1u) * p.dh + 1u, p.oh);
+    let columns = containing(at.column, p.sw, p.pw, (p.kw - 1u) * p.dw + 1u, p.ow);
     var sum = {{ float }}(0.0);
     for (var r = rows.x; r < rows.y; r += 1u) {
         for (var q = columns.x; q < columns.y; q += 1u) {
             let from_ = ((at.image * p.oh + r) * p.ow + q) * p.c + at.channel;
-            let own = (at.row + p.ph - r * p.sh) * p.kw + at.column + p.pw - q * p.sw;
-            sum += select({{ float }}(0.0), load{{ wide }}_dy(from_), load{{ wide }}_winner(from_) == {{ int }}(i32(own)));
+            let down = at.row + p.ph - r * p.sh;
+            let right = at.column + p.pw - q * p.sw;
+            // Between the taps of a dilated window it is no candidate.
+            let own = select(-2, i32(down / p.dh * p.kw + right / p.dw), down % p.dh == 0u && right % p.dw == 0u);
+            sum += select({{ float }}(0.0), load{{ wide }}_dy(from_), load{{ wide }}_winner(from_) == {{ int }}(own));
         }
     }
     store{{ wide }}_dx(i, sum);

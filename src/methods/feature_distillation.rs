@@ -112,7 +112,7 @@ fn alike(a: &Tensor, b: &Tensor) -> Result<[Tensor; 2]> {
     let size = |x: &Tensor| [x.shape().dim(1), x.shape().dim(2)];
     let pooled = |x: &Tensor, [h, w]: [usize; 2], to: [usize; 2]| {
         let [kh, kw] = [h / to[0].max(1), w / to[1].max(1)];
-        x.avg_pool2d(Window { kernel: [kh, kw], stride: [kh, kw], padding: [0; 2] }, false)
+        x.avg_pool2d(Window { kernel: [kh, kw], stride: [kh, kw], ..Window::square(1, 1, 0) }, false)
     };
     let fits =
         |large: [usize; 2], small: [usize; 2]| large.iter().zip(small).all(|(large, small)| small > 0 && large.is_multiple_of(small));

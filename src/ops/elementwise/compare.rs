@@ -156,7 +156,7 @@ fn samples(definition: &Definition) -> Vec<Sample> {
     let operator = || Compare { definition: *definition, other: None };
     let column = || Input::Values(Array::new([12, 1], edges()));
     if definition.operands == 1 {
-        let shapes: [&[usize]; 4] = [&[], &[0], &[7], &[3, 8]];
+        let shapes: [&[usize]; 5] = [&[], &[0], &[7], &[3, 8], &[33, 65]];
         let mut samples: Vec<Sample> = shapes.iter().map(|shape| Sample::new(operator(), [normal(*shape)])).collect();
         samples.push(Sample::new(operator(), [column()]));
         return samples;

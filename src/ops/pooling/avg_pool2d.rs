@@ -1,7 +1,7 @@
 //! The mean of each window.
 
 use super::window::{Window, vec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
@@ -43,6 +43,9 @@ impl Operator for AvgPool2d {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly("avg_pool2d", inputs)?;
+        if self.window.dilation != [1; 2] {
+            return Err(Error::argument("avg_pool2d", format!("dilation must be 1, found {:?}", self.window.dilation)));
+        }
         Ok(vec![Spec::new(self.window.output("avg_pool2d", x)?, x.dtype)])
     }
 
@@ -73,7 +76,7 @@ impl Operator for AvgPool2d {
         let shape = self.window.output("avg_pool2d", &Spec::f32(&x.shape))?;
         Ok(vec![Array::from_fn(shape, |at| {
             let mut values = self.window.values(x, at);
-            let all = values.len();
+            let all = self.window.covered(&x.shape, at);
             values.retain(|v| !v.is_nan());
             values.iter().sum::<f64>() / if self.count_include_pad { all } else { values.len() } as f64
         })])
@@ -93,8 +96,15 @@ fn square(kernel: usize, stride: usize, padding: usize, count_include_pad: bool)
     AvgPool2d { window: Window::square(kernel, stride, padding), count_include_pad }
 }
 
+fn ceiled(kernel: usize, stride: usize, padding: usize, count_include_pad: bool) -> AvgPool2d {
+    AvgPool2d { window: Window { ceil_mode: true, ..Window::square(kernel, stride, padding) }, count_include_pad }
+}
+
 fn samples() -> Vec<Sample> {
-    let uneven = AvgPool2d { window: Window { kernel: [3, 1], stride: [1, 2], padding: [1, 0] }, count_include_pad: true };
+    let uneven = AvgPool2d {
+        window: Window { kernel: [3, 1], stride: [1, 2], padding: [1, 0], ..Window::square(1, 1, 0) },
+        count_include_pad: true,
+    };
     vec![
         Sample::new(square(2, 2, 0, true), [normal([1, 6, 6, 2])]),
         Sample::new(square(3, 2, 1, true), [normal([2, 7, 9, 3])]),
@@ -104,6 +114,10 @@ fn samples() -> Vec<Sample> {
         Sample::new(square(1, 1, 0, true), [normal([3, 1, 1, 33])]),
         Sample::new(square(5, 1, 2, false), [normal([1, 3, 3, 65])]),
         Sample::new(uneven, [normal([2, 5, 7, 5])]),
+        Sample::new(ceiled(3, 2, 0, true), [normal([1, 6, 8, 3])]),
+        Sample::new(ceiled(3, 2, 1, true), [normal([2, 6, 7, 4])]),
+        Sample::new(ceiled(3, 3, 1, false), [normal([1, 7, 6, 5])]),
+        Sample::new(ceiled(2, 3, 1, true), [normal([1, 5, 8, 2])]),
         Sample::new(square(2, 2, 0, true), [normal([0, 4, 4, 3])]),
     ]
 }
@@ -114,7 +128,12 @@ fn bad() -> Vec<Bad> {
         Bad::new(square(2, 2, 0, true), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(square(5, 1, 0, true), [normal([1, 4, 4, 3])], "the window is larger than the padded image"),
         Bad::new(square(3, 1, 2, true), [normal([1, 4, 4, 3])], "padding must be at most half the kernel"),
-        Bad::new(square(0, 1, 0, true), [normal([1, 4, 4, 3])], "kernel and stride must be at least 1"),
+        Bad::new(square(0, 1, 0, true), [normal([1, 4, 4, 3])], "kernel, stride and dilation must be at least 1"),
+        Bad::new(
+            AvgPool2d { window: Window { dilation: [2, 1], ..Window::square(2, 1, 0) }, count_include_pad: true },
+            [normal([1, 4, 4, 3])],
+            "dilation must be 1",
+        ),
     ]
 }
 
@@ -133,8 +152,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The mean of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - kernel) / stride + 1, .., C]`; `count_include_pad` counts padding as
-    /// elements of value 0.
+    /// The mean of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - kernel) / stride + 1, .., C]`, rounded down or, with `ceil_mode`,
+    /// up; `count_include_pad` counts padding as elements of value 0.
     ///
     /// # Errors
     /// Other than four axes of floats; a window that does not fit; padding of more than half a window; out of memory.

@@ -11,7 +11,7 @@ use crate::tensor::{DType, Spec, Tensor};
 static MAX_POOL: Kernel = kernel!("pooling/max_pool2d");
 
 /// `y[n, i, j, c]` is the largest element of a window of x `[N, H, W, C]`; of equal ones the first gets the gradient, as in PyTorch. A second
-/// output says which won: its place in the window.
+/// output says which won: its place in the window, -1 where a dilated window lies beside all of the image.
 #[derive(Debug, Clone)]
 pub struct MaxPool2d {
     /// The windows.
@@ -31,7 +31,7 @@ impl Operator for MaxPool2d {
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([x], [spec, _]) = (exactly("max_pool2d", inputs)?, exactly("max_pool2d", outputs)?);
-        x.gpu().capabilities().check_walk("max_pool2d", self.window.kernel.iter().product())?;
+        x.gpu().capabilities().check_walk("max_pool2d", self.window.span().iter().product())?;
         let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
         let winner = Tensor::empty(x.gpu(), &spec.shape, DType::I32)?;
         let v = vec(x.shape().last());
@@ -79,8 +79,8 @@ impl Operator for MaxPool2d {
         let [x] = exactly("max_pool2d", inputs)?;
         let shape = self.window.output("max_pool2d", &Spec::f32(&x.shape))?;
         let first = |(best, at): (f64, usize), (k, v): (usize, &f64)| if *v > best { (*v, k) } else { (best, at) };
-        let largest = |at: &[usize]| self.window.values(x, at).iter().enumerate().fold((f64::NEG_INFINITY, 0), first);
-        let winner = Array::from_fn(&shape, |at| largest(at).1 as f64);
+        let largest = |at: &[usize]| self.window.values(x, at).iter().enumerate().fold((f64::NEG_INFINITY, usize::MAX), first);
+        let winner = Array::from_fn(&shape, |at| if largest(at).1 == usize::MAX { -1.0 } else { largest(at).1 as f64 });
         Ok(vec![Array::from_fn(&shape, |at| largest(at).0), Array { dtype: DType::I32, ..winner }])
     }
 
@@ -99,7 +99,10 @@ fn square(kernel: usize, stride: usize, padding: usize) -> MaxPool2d {
 }
 
 fn samples() -> Vec<Sample> {
-    let uneven = MaxPool2d { window: Window { kernel: [1, 3], stride: [2, 1], padding: [0, 1] } };
+    let uneven = MaxPool2d { window: Window { kernel: [1, 3], stride: [2, 1], padding: [0, 1], ..Window::square(1, 1, 0) } };
+    let spread = |kernel, stride, padding, dilation, ceil_mode| MaxPool2d {
+        window: Window { dilation, ceil_mode, ..Window::square(kernel, stride, padding) },
+    };
     let equal = Input::Values(Array::new([1, 4, 4, 1], vec![1.0; 16]));
     vec![
         Sample::new(square(2, 2, 0), [distinct([1, 6, 6, 2])]),
@@ -109,6 +112,11 @@ fn samples() -> Vec<Sample> {
         Sample::new(square(2, 3, 0), [distinct([1, 7, 7, 1])]),
         Sample::new(square(1, 1, 0), [distinct([3, 1, 1, 33])]),
         Sample::new(uneven, [distinct([2, 5, 7, 5])]),
+        Sample::new(spread(3, 2, 0, [1, 1], true), [distinct([1, 6, 8, 3])]),
+        Sample::new(spread(3, 2, 1, [1, 1], true), [distinct([2, 6, 7, 4])]),
+        Sample::new(spread(2, 3, 1, [1, 1], true), [distinct([1, 5, 8, 2])]),
+        Sample::new(spread(3, 1, 0, [2, 3], false), [distinct([1, 7, 9, 3])]),
+        Sample::new(spread(3, 2, 1, [2, 2], true), [distinct([2, 6, 7, 4])]),
         Sample::new(square(5, 1, 2), [distinct([1, 3, 3, 65])]),
         Sample::new(FirstOfEqual(square(2, 2, 0)), [equal]),
         Sample::new(square(2, 2, 0), [distinct([0, 4, 4, 3])]),
@@ -163,7 +171,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(square(2, 2, 0), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(square(5, 1, 0), [distinct([1, 4, 4, 3])], "the window is larger than the padded image"),
         Bad::new(square(2, 1, 2), [distinct([1, 4, 4, 3])], "padding must be at most half the kernel"),
-        Bad::new(square(2, 0, 0), [distinct([1, 4, 4, 3])], "kernel and stride must be at least 1"),
+        Bad::new(square(2, 0, 0), [distinct([1, 4, 4, 3])], "kernel, stride and dilation must be at least 1"),
     ]
 }
 
@@ -182,11 +190,29 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The largest element of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - kernel) / stride + 1, .., C]`.
+    /// The largest element of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1, .., C]`, rounded
+    /// down or, with `ceil_mode`, up.
     ///
     /// # Errors
     /// Other than four axes of floats; a window that does not fit; padding of more than half a window; out of memory.
     pub fn max_pool2d(&self, window: Window) -> Result<Tensor> {
         apply_one(MaxPool2d { window }, &[self])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// As in PyTorch; rows -1 and 2 of an image of two are both padding.
+    #[test]
+    fn a_window_beside_the_image_is_less_than_everything() {
+        let gpu = crate::gpu::Gpu::new().unwrap();
+        let x = Tensor::full(&gpu, [1, 2, 4, 1], 1.0).unwrap().watch();
+        let y = x.max_pool2d(Window { dilation: [3, 1], ..Window::square(2, 1, 1) }).unwrap();
+        assert_eq!(y.to_vec::<f32>().unwrap(), [f32::NEG_INFINITY; 5]);
+        let dy = Tensor::full(&gpu, y.shape(), 1.0).unwrap();
+        assert_eq!(y.backward_from(&dy).unwrap().get(&x).unwrap().to_vec::<f32>().unwrap(), [0.0; 8]);
     }
 }

@@ -11,16 +11,20 @@ use crate::tensor::{Shape, Spec, Tensor, check_sizes};
 
 static UPSAMPLE: Kernel = kernel!("pooling/upsample2d");
 
-/// The largest denominator of a scale.
+/// The largest denominator of a scale that is taken to be a fraction exactly.
 const DENOMINATOR: usize = 1024;
+/// How far the last position of another scale may be off, in pixels.
+const OFF: f64 = 1e-5;
 
 /// How a pixel between pixels is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpsampleMode {
     /// The pixel before.
     Nearest,
-    /// A weighted mean of the four around, with the corners' centres not aligned.
+    /// A weighted mean of the four around.
     Bilinear,
+    /// Keys' cubic with a = -0.75 of the sixteen around; it may overshoot.
+    Bicubic,
 }
 
 /// What images are resampled to.
@@ -28,17 +32,39 @@ pub enum UpsampleMode {
 pub enum Upsample {
     /// Height and width.
     Size([usize; 2]),
-    /// Multiples of height and width, rounded down: whole numbers or fractions such as 1.5.
+    /// Multiples of height and width, rounded down. Pixels lie as far apart as the scale says, not as the sizes do.
     Scale([f64; 2]),
 }
 
-/// x `[N, H, W, C]` resampled along H and W (PyTorch's `interpolate` with `align_corners` false).
+/// x `[N, H, W, C]` resampled along H and W (PyTorch's `interpolate` without antialiasing).
 #[derive(Debug, Clone)]
 pub struct Upsample2d {
     /// The new size.
     pub to: Upsample,
     /// How pixels are made.
     pub mode: UpsampleMode,
+    /// Whether the centres of the corners' pixels lie upon each other, rather than the corners; not with [`UpsampleMode::Nearest`].
+    pub align_corners: bool,
+}
+
+/// The best approximation of a number by a fraction of two numbers up to `most`, by its continued fraction.
+fn fraction(number: f64, most: f64) -> Option<(usize, usize)> {
+    let (mut before, mut now, mut rest) = ((0.0, 1.0), (1.0, 0.0), number);
+    let mut best = None;
+    for _ in 0..64 {
+        let whole = rest.floor();
+        let next = (whole * now.0 + before.0, whole * now.1 + before.1);
+        if next.0 > most || next.1 > most {
+            break;
+        }
+        (before, now) = (now, next);
+        best = Some((now.0 as usize, now.1 as usize));
+        if rest - whole < 1e-12 {
+            break;
+        }
+        rest = 1.0 / (rest - whole);
+    }
+    best
 }
 
 /// One axis: the new size, and the ratio of old to new size.
@@ -67,22 +93,45 @@ impl Upsample2d {
             check_sizes("upsample2d", "an image's side", size)?;
         }
         let scaled = |from: usize, scale: f64| {
+            if !(scale > 0.0 && scale < 1e6) {
+                return Err(Error::argument("upsample2d", format!("a scale must lie between 0 and 1e6, found {scale}")));
+            }
             let exact = |num: &usize| (scale * *num as f64 - (scale * *num as f64).round()).abs() < 1e-9;
-            let num = (1..=DENOMINATOR).find(exact).filter(|_| scale > 0.0 && scale < 1e6);
-            let wrong = || format!("scale {scale} is no fraction with a denominator up to {DENOMINATOR}; give the size instead");
-            let num = num.ok_or_else(|| Error::argument("upsample2d", wrong()))?;
-            let den = (scale * num as f64).round() as usize;
-            Ok::<Ratio, Error>(Ratio::reduced(from * den / num, num, den))
+            if let Some(num) = (1..=DENOMINATOR).find(exact) {
+                let den = (scale * num as f64).round() as usize;
+                return Ok(Ratio::reduced(from * den / num, num, den));
+            }
+            let size = (from as f64 * scale).floor() as usize;
+            let most = f64::from(u32::MAX) / (2.0 * size.max(from) as f64 + 9.0);
+            let close = |(num, den): &(usize, usize)| (*num as f64 / *den as f64 - 1.0 / scale).abs() * (size as f64) < OFF;
+            let wrong =
+                || Error::argument("upsample2d", format!("scale {scale} of {from} pixels is too fine for 32 bits; give the size instead"));
+            let (num, den) = fraction(1.0 / scale, most).filter(close).ok_or_else(wrong)?;
+            Ok::<Ratio, Error>(Ratio { size, num, den })
         };
-        let ratios = match self.to {
+        let mut ratios = match self.to {
             Upsample::Size([oh, ow]) => [Ratio::reduced(oh, h, oh), Ratio::reduced(ow, w, ow)],
             Upsample::Scale([sh, sw]) => [scaled(h, sh)?, scaled(w, sw)?],
         };
+        if self.align_corners {
+            if self.mode == UpsampleMode::Nearest {
+                return Err(Error::argument(
+                    "upsample2d",
+                    "align_corners goes with bilinear and bicubic, the nearest pixel has no corners",
+                ));
+            }
+            for (ratio, from) in ratios.iter_mut().zip([h, w]) {
+                *ratio = Ratio::reduced(ratio.size, from.saturating_sub(1), ratio.size.saturating_sub(1).max(1));
+                // One pixel lies upon the first.
+                ratio.num = if ratio.size == 1 { 0 } else { ratio.num };
+            }
+        }
         let wrong = |rule: &str| Err(Error::shape("upsample2d", format!("images {} cannot become {:?}: {rule}", x.shape, self.to)));
         if h * w == 0 || ratios.iter().any(|r| r.size == 0) {
             return wrong("both need pixels");
         }
-        if ratios.iter().zip([h, w]).any(|(r, from)| u32::try_from((2 * r.size + 3).max(2 * from + 3) * r.num.max(r.den)).is_err()) {
+        let margin = if self.mode == UpsampleMode::Bicubic { 8 } else { 3 };
+        if ratios.iter().zip([h, w]).any(|(r, from)| u32::try_from((2 * r.size.max(from) + margin) * r.num.max(r.den)).is_err()) {
             return wrong("the sizes are too large for positions of 32 bits");
         }
         Ok((shape, ratios))
@@ -98,13 +147,27 @@ impl Upsample2d {
         let ([_, h, w, c], [rows, columns]) = self.ratios(spec)?;
         let v = vec(c);
         let n = to.elements() / v;
-        let bilinear = self.mode == UpsampleMode::Bilinear;
+        let between = self.mode != UpsampleMode::Nearest;
         Launch::new(from.gpu(), &UPSAMPLE, entry)
             .storage(spec.dtype.storage())
             .define("VEC", v)
+            .define("CUBIC", self.mode == UpsampleMode::Bicubic)
             .read(from)
             .write(to)
-            .params(params![n, h, w, rows.size, columns.size, c / v, rows.num, rows.den, columns.num, columns.den, bilinear])
+            .params(params![
+                n,
+                h,
+                w,
+                rows.size,
+                columns.size,
+                c / v,
+                rows.num,
+                rows.den,
+                columns.num,
+                columns.den,
+                between,
+                self.align_corners
+            ])
             .invocations(n)
     }
 }
@@ -144,15 +207,21 @@ impl Operator for Upsample2d {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("upsample2d", inputs)?;
         let ([_, h, w, _], [rows, columns]) = self.ratios(&Spec::f32(&x.shape))?;
-        let taps = |o: usize, ratio: Ratio, size: usize| -> [(usize, f64); 2] {
+        let taps = |o: usize, ratio: Ratio, size: usize| -> Vec<(usize, f64)> {
             let step = ratio.num as f64 / ratio.den as f64;
             if self.mode == UpsampleMode::Nearest {
-                return [((o * ratio.num / ratio.den).min(size - 1), 1.0), (0, 0.0)];
+                return vec![((o * ratio.num / ratio.den).min(size - 1), 1.0)];
             }
-            let s = ((o as f64 + 0.5) * step - 0.5).max(0.0);
-            let first = (s.floor() as usize).min(size - 1);
-            let share = s - first as f64;
-            [(first, 1.0 - share), ((first + 1).min(size - 1), share)]
+            let s = if self.align_corners { o as f64 * step } else { (o as f64 + 0.5) * step - 0.5 };
+            let kernel = |d: f64| match (self.mode, d.abs()) {
+                (UpsampleMode::Bicubic, d) if d <= 1.0 => 1.25 * d.powi(3) - 2.25 * d.powi(2) + 1.0,
+                (UpsampleMode::Bicubic, d) if d < 2.0 => -0.75 * (d.powi(3) - 5.0 * d.powi(2) + 8.0 * d - 4.0),
+                (UpsampleMode::Bicubic, _) => 0.0,
+                (_, d) => (1.0 - d).max(0.0),
+            };
+            let s = if self.mode == UpsampleMode::Bicubic { s } else { s.max(0.0) };
+            let around = s.floor() as isize - 1..=s.floor() as isize + 2;
+            around.map(|i| (i.clamp(0, size as isize - 1) as usize, kernel(s - i as f64))).collect()
         };
         Ok(vec![Array::from_fn(self.output(&Spec::f32(&x.shape))?, |at| {
             let [n, i, j, c] = <[usize; 4]>::try_from(at).unwrap_or_default();
@@ -167,39 +236,49 @@ impl Operator for Upsample2d {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let flops = if self.mode == UpsampleMode::Bilinear { 9.0 } else { 0.0 };
+        let flops = match self.mode {
+            UpsampleMode::Nearest => 0.0,
+            UpsampleMode::Bilinear => 9.0,
+            UpsampleMode::Bicubic => 40.0,
+        };
         Cost::streaming(inputs, outputs, flops)
     }
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
-    if attributes.flag("align_corners")? {
-        return Err(Error::argument("upsample2d", "align_corners is not supported: only false is"));
-    }
     let mode = match attributes.text_or("mode", "nearest")? {
         "nearest" => UpsampleMode::Nearest,
         "bilinear" => UpsampleMode::Bilinear,
-        other => return Err(Error::argument("upsample2d", format!("mode is nearest or bilinear, found \"{other}\""))),
+        "bicubic" => UpsampleMode::Bicubic,
+        other => return Err(Error::argument("upsample2d", format!("mode is nearest, bilinear or bicubic, found \"{other}\""))),
     };
     let to = match (attributes.has("size"), attributes.number("scale")) {
         (true, _) => Upsample::Size(attributes.pair("size")?),
         (false, Ok(scale)) => Upsample::Scale([scale; 2]),
-        (false, Err(_)) => Upsample::Scale(attributes.pair("scale")?.map(|s| s as f64)),
+        (false, Err(_)) => {
+            let scales = attributes.numbers_or("scale", &[])?;
+            let wrong = |_| Error::argument("attribute scale", "expected one or two numbers");
+            Upsample::Scale(scales.as_slice().try_into().map_err(wrong)?)
+        }
     };
-    Ok(Box::new(Upsample2d { to, mode }))
+    Ok(Box::new(Upsample2d { to, mode, align_corners: attributes.flag("align_corners")? }))
 }
 
 fn size(to: [usize; 2], mode: UpsampleMode) -> Upsample2d {
-    Upsample2d { to: Upsample::Size(to), mode }
+    Upsample2d { to: Upsample::Size(to), mode, align_corners: false }
 }
 
 fn scale(by: f64, mode: UpsampleMode) -> Upsample2d {
-    Upsample2d { to: Upsample::Scale([by; 2]), mode }
+    Upsample2d { to: Upsample::Scale([by; 2]), mode, align_corners: false }
+}
+
+fn aligned(operator: Upsample2d) -> Upsample2d {
+    Upsample2d { align_corners: true, ..operator }
 }
 
 fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
-    for mode in [UpsampleMode::Nearest, UpsampleMode::Bilinear] {
+    for mode in [UpsampleMode::Nearest, UpsampleMode::Bilinear, UpsampleMode::Bicubic] {
         samples.extend([
             Sample::new(size([7, 9], mode), [normal([2, 5, 6, 3])]),
             Sample::new(size([3, 2], mode), [normal([2, 5, 6, 4])]),
@@ -211,7 +290,18 @@ fn samples() -> Vec<Sample> {
             Sample::new(scale(1.0 / 3.0, mode), [normal([1, 7, 10, 1])]),
             Sample::new(scale(1.0, mode), [normal([1, 3, 3, 1])]),
             Sample::new(scale(2.0, mode), [normal([0, 3, 3, 1])]),
+            Sample::new(scale(std::f64::consts::SQRT_2, mode), [normal([1, 5, 7, 3])]),
+            Sample::new(scale(0.618_033_988, mode), [normal([1, 9, 8, 4])]),
         ]);
+        if mode != UpsampleMode::Nearest {
+            samples.extend([
+                Sample::new(aligned(size([7, 9], mode)), [normal([2, 5, 6, 3])]),
+                Sample::new(aligned(size([3, 2], mode)), [normal([1, 5, 6, 4])]),
+                Sample::new(aligned(size([1, 4], mode)), [normal([1, 3, 1, 1])]),
+                Sample::new(aligned(scale(1.7, mode)), [normal([1, 4, 7, 2])]),
+                Sample::new(aligned(size([5, 5], mode)), [normal([1, 5, 5, 1])]),
+            ]);
+        }
     }
     samples
 }
@@ -223,8 +313,9 @@ fn bad() -> Vec<Bad> {
         Bad::new(size([4, 4], mode), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(size([0, 4], mode), [normal([1, 4, 4, 3])], "both need pixels"),
         Bad::new(scale(0.1, mode), [normal([1, 4, 4, 3])], "both need pixels"),
-        Bad::new(scale(std::f64::consts::PI, mode), [normal([1, 4, 4, 3])], "give the size instead"),
-        Bad::new(scale(-1.0, mode), [normal([1, 4, 4, 3])], "give the size instead"),
+        Bad::new(scale(f64::NAN, mode), [normal([1, 4, 4, 3])], "a scale must lie between 0 and 1e6"),
+        Bad::new(scale(-1.0, mode), [normal([1, 4, 4, 3])], "a scale must lie between 0 and 1e6"),
+        Bad::new(aligned(size([4, 4], UpsampleMode::Nearest)), [normal([1, 4, 4, 3])], "align_corners goes with bilinear and bicubic"),
     ]
 }
 
@@ -243,11 +334,19 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Images `[N, H, W, C]` resampled to another height and width (PyTorch's `interpolate`, `align_corners` false, no antialiasing).
+    /// Images `[N, H, W, C]` resampled to another height and width, the corners' centres not aligned: [`Self::interpolate`].
     ///
     /// # Errors
-    /// Other than four axes of floats; sizes of 0; a scale that is no simple fraction; out of memory.
+    /// As [`Self::interpolate`].
     pub fn upsample2d(&self, to: Upsample, mode: UpsampleMode) -> Result<Tensor> {
-        apply_one(Upsample2d { to, mode }, &[self])
+        self.interpolate(to, mode, false)
+    }
+
+    /// Images `[N, H, W, C]` resampled to another height and width (PyTorch's `interpolate`, no antialiasing).
+    ///
+    /// # Errors
+    /// Other than four axes of floats; sizes of 0; a scale that is not above 0; `align_corners` with the nearest pixel; out of memory.
+    pub fn interpolate(&self, to: Upsample, mode: UpsampleMode, align_corners: bool) -> Result<Tensor> {
+        apply_one(Upsample2d { to, mode, align_corners }, &[self])
     }
 }
