@@ -113,6 +113,48 @@ pub enum Error {
     },
 }
 
+/// `value`, where it is finite and in `low..=high`.
+///
+/// # Errors
+/// [`Error::Argument`] that names the setting of `subject`.
+pub fn require_within(subject: &str, setting: &str, value: f32, [low, high]: [f32; 2]) -> Result<f32> {
+    // Written so that NaN lies outside.
+    if value.is_finite() && value >= low && value <= high {
+        return Ok(value);
+    }
+    Err(Error::argument(subject, format!("{setting} must lie in {low}..={high}, found {value}")))
+}
+
+/// `value`, where it is a probability or a share: 0 to 1.
+///
+/// # Errors
+/// As [`require_within`].
+pub fn require_share(subject: &str, setting: &str, value: f32) -> Result<f32> {
+    require_within(subject, setting, value, [0.0, 1.0])
+}
+
+/// `value`, where it is finite and above 0.
+///
+/// # Errors
+/// As [`require_within`].
+pub fn require_positive(subject: &str, setting: &str, value: f32) -> Result<f32> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(Error::argument(subject, format!("{setting} must be positive and finite, found {value}")))
+}
+
+/// `value`, where it is finite and at least 0.
+///
+/// # Errors
+/// As [`require_within`].
+pub fn require_not_negative(subject: &str, setting: &str, value: f32) -> Result<f32> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(Error::argument(subject, format!("{setting} must be finite and at least 0, found {value}")))
+}
+
 impl Error {
     /// A broken shape rule of `operator`.
     pub fn shape(operator: impl Into<String>, message: impl Into<String>) -> Self {

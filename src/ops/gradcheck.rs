@@ -168,9 +168,6 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
     }
     // One output at a time carries a gradient: a scalar product with a random cotangent.
     for (index, output) in outputs.iter().enumerate().filter(|(_, t)| t.is_watched()) {
-        if index > 0 {
-            continue;
-        }
         let cotangents: Vec<Array> = expected
             .iter()
             .enumerate()
@@ -195,7 +192,13 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
             }
             let got: Vec<f64> = elements.iter().map(|e| found.get(*e).copied().unwrap_or(f64::NAN)).collect();
             let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            report.merge(compare_values(&format!("{name} gradient of input {input}"), &got, &want, largest, operator.tolerance())?);
+            report.merge(compare_values(
+                &format!("{name} gradient of input {input} by output {index}"),
+                &got,
+                &want,
+                largest,
+                operator.tolerance(),
+            )?);
         }
     }
     Ok(report)
@@ -208,4 +211,62 @@ fn chosen(elements: usize) -> Vec<usize> {
     }
     let step = elements as f64 / CHECKED as f64;
     (0..CHECKED).map(|i| if i + 1 == CHECKED { elements - 1 } else { (i as f64 * step) as usize }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Backward, exactly};
+    use super::*;
+    use crate::tensor::{Spec, Tensor};
+
+    /// (2 x, 3 x), whose gradient is that of the first output alone.
+    struct Forgetful {
+        results: usize,
+    }
+
+    impl Operator for Forgetful {
+        fn name(&self) -> &str {
+            "forgetful"
+        }
+
+        fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+            let [x] = exactly(self.name(), inputs)?;
+            Ok(vec![x.clone(); 2])
+        }
+
+        fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
+            let [x] = exactly(self.name(), inputs)?;
+            [2.0, 3.0].iter().map(|factor| x.detach().mul_scalar(*factor)).collect()
+        }
+
+        fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
+            Ok(vec![Some(step.cotangent(0)?.mul_scalar(2.0)?)])
+        }
+
+        fn differentiable(&self) -> Vec<usize> {
+            vec![0]
+        }
+
+        fn results(&self) -> usize {
+            self.results
+        }
+
+        fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+            let [x] = exactly(self.name(), inputs)?;
+            Ok([2.0, 3.0].iter().map(|factor| x.map(|v| v * factor)).collect())
+        }
+    }
+
+    #[test]
+    fn every_output_that_gradients_flow_through_is_checked() {
+        let gpu = Gpu::new().unwrap();
+        let check = |results| {
+            let operator: Arc<dyn Operator> = Arc::new(Forgetful { results });
+            gradcheck(&gpu, &operator, &[Array::new([3], vec![1.0, -2.0, 0.5])])
+        };
+        assert_eq!(check(1).unwrap().compared, 2 * 3 + 3);
+        let message = check(2).unwrap_err().to_string();
+        assert!(message.contains("gradient of input 0 by output 1"), "{message}");
+    }
 }

@@ -111,6 +111,12 @@ pub trait Operator: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How many of the outputs, the first ones, gradients flow back through. Those behind them are constants to whoever reads them: statistics,
+    /// say, that the backward pass needs.
+    fn results(&self) -> usize {
+        usize::MAX
+    }
+
     /// The inputs that the kernels change in place.
     fn mutates(&self) -> Vec<usize> {
         Vec::new()
@@ -207,8 +213,9 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
     let constants: Vec<Tensor> = inputs.iter().map(|t| t.detach()).collect();
     let watched: Vec<&Tensor> =
         inputs.iter().zip(&constants).enumerate().map(|(i, (t, c))| if differentiable.contains(&i) { *t } else { c }).collect();
-    let saves = operator.saves();
-    Ok(record(Box::new(Recorded(operator)), &saves, &watched, outputs))
+    let (saves, results) = (operator.saves(), operator.results());
+    let recorded = record(Box::new(Recorded(operator)), &saves, &watched, outputs);
+    Ok(recorded.into_iter().enumerate().map(|(index, output)| if index < results { output } else { output.detach() }).collect())
 }
 
 /// Refuses an input that is changed in place and given as another input as well: what the other one reads would depend on which kernel, or

@@ -3,11 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draws, bad_drawn, below, between, check_drawn, check_number, check_probability, choice, images_of, sample_draws, sample_inputs,
-    samples_of, stage, unit,
-};
-use crate::error::Result;
+use super::{Draws, bad_drawn, below, between, check_drawn, choice, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
+use crate::error::{Result, require_share, require_within};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices};
@@ -224,13 +221,13 @@ impl Operator for Color {
         let name = self.name();
         let [n, h, w, c] = check_drawn(name, inputs, &self.draws)?;
         for (what, strength) in [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)] {
-            check_number(name, what, strength, [0.0, 1e3])?;
+            require_within(name, what, strength, [0.0, 1e3])?;
         }
-        check_number(name, "hue", self.hue, [0.0, 0.5])?;
+        require_within(name, "hue", self.hue, [0.0, 0.5])?;
         for (what, p) in [("p", self.p), ("grayscale", self.grayscale), ("solarize", self.solarize)] {
-            check_probability(name, what, p)?;
+            require_share(name, what, p)?;
         }
-        check_number(name, "threshold", self.threshold, [-1e6, 1e6])?;
+        require_within(name, "threshold", self.threshold, [-1e6, 1e6])?;
         Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 8])])
     }
 

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draws, bad_drawn, below, between, check_drawn, check_images, check_number, check_probability, check_side, choice, images_of, range,
-    sample_draws, sample_inputs, stage, unit,
+    Draws, bad_drawn, below, between, check_drawn, check_images, check_side, choice, images_of, range, sample_draws, sample_inputs, stage,
+    unit,
 };
-use crate::error::Result;
+use crate::error::{Result, require_share, require_within};
 use crate::gpu::{Kernel, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
@@ -134,11 +134,11 @@ impl Operator for RandomResizedCrop {
         let ([h, w], [low, high], [thin, wide]) = (self.size, self.scale, self.ratio);
         check_side(self.name(), "the result", h)?;
         check_side(self.name(), "the result", w)?;
-        check_number(self.name(), "the greatest scale", high, [0.0, 1.0])?;
-        check_number(self.name(), "the least scale", low, [0.0, high])?;
-        check_number(self.name(), "the least ratio", thin, [1e-3, 1e3])?;
-        check_number(self.name(), "the greatest ratio", wide, [thin, 1e3])?;
-        check_probability(self.name(), "flip", self.flip)?;
+        require_within(self.name(), "the greatest scale", high, [0.0, 1.0])?;
+        require_within(self.name(), "the least scale", low, [0.0, high])?;
+        require_within(self.name(), "the least ratio", thin, [1e-3, 1e3])?;
+        require_within(self.name(), "the greatest ratio", wide, [thin, 1e3])?;
+        require_share(self.name(), "flip", self.flip)?;
         Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 4])])
     }
 
@@ -193,7 +193,7 @@ impl Operator for CenterResize {
         let ([n, _, _, c], [h, w]) = (check_images(self.name(), images)?, self.size);
         check_side(self.name(), "the result", h)?;
         check_side(self.name(), "the result", w)?;
-        check_number(self.name(), "fraction", self.fraction, [1e-3, 1.0])?;
+        require_within(self.name(), "fraction", self.fraction, [1e-3, 1.0])?;
         Ok(vec![Spec::f32([n, h, w, c])])
     }
 

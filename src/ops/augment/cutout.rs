@@ -1,10 +1,8 @@
 //! A square of the image becomes 0 (DeVries and Taylor, "Improved regularization of convolutional neural networks with
 //! cutout", 2017).
 
-use super::{
-    Draws, bad_drawn, below, check_drawn, check_probability, check_side, images_of, sample_draws, sample_inputs, samples_of, stage, unit,
-};
-use crate::error::Result;
+use super::{Draws, bad_drawn, below, check_drawn, check_side, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
+use crate::error::{Result, require_share};
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::Bad;
@@ -34,7 +32,7 @@ impl Operator for Cutout {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [n, h, w, c] = check_drawn(self.name(), inputs, &self.draws)?;
-        check_probability(self.name(), "p", self.p)?;
+        require_share(self.name(), "p", self.p)?;
         check_side(self.name(), "the square", self.size)?;
         Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 4])])
     }

@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draws, bad_drawn, between, check_drawn, check_number, check_probability, choice, images_of, range, sample_draws, sample_inputs, stage,
-    unit,
-};
-use crate::error::{Error, Result};
+use super::{Draws, bad_drawn, between, check_drawn, choice, images_of, range, sample_draws, sample_inputs, stage, unit};
+use crate::error::{Error, Result, require_share, require_within};
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample};
@@ -72,9 +69,9 @@ impl Operator for GaussianBlur {
             return Err(Error::shape(self.name(), message));
         }
         let [low, high] = self.sigma;
-        check_number(self.name(), "the least sigma", low, [0.05, 1e3])?;
-        check_number(self.name(), "the greatest sigma", high, [low, 1e3])?;
-        check_probability(self.name(), "p", self.p)?;
+        require_within(self.name(), "the least sigma", low, [0.05, 1e3])?;
+        require_within(self.name(), "the greatest sigma", high, [low, 1e3])?;
+        require_share(self.name(), "p", self.p)?;
         Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 4])])
     }
 

@@ -147,17 +147,6 @@ fn check_drawn(operator: &str, inputs: &[Spec], draws: &Draws) -> Result<[usize;
     Ok(sizes)
 }
 
-fn check_number(operator: &str, what: &str, value: f32, [low, high]: [f32; 2]) -> Result<()> {
-    if value >= low && value <= high {
-        return Ok(());
-    }
-    Err(Error::argument(operator, format!("{what} must lie in {low}..={high}, found {value}")))
-}
-
-fn check_probability(operator: &str, what: &str, p: f32) -> Result<()> {
-    check_number(operator, what, p, [0.0, 1.0])
-}
-
 /// The images, without what was drawn.
 fn images_of(operator: impl Operator, images: &Tensor, indices: &Tensor) -> Result<Tensor> {
     let name = operator.name().to_string();

@@ -1,7 +1,7 @@
 //! Images with a given mean and standard deviation a channel.
 
-use super::{SAMPLE_SHAPES, check_images, check_number, stage};
-use crate::error::Result;
+use super::{SAMPLE_SHAPES, check_images, stage};
+use crate::error::{Result, require_within};
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
@@ -29,8 +29,8 @@ impl Operator for Normalize {
         let [images] = exactly(self.name(), inputs)?;
         check_images(self.name(), images)?;
         for (mean, std) in self.mean.iter().zip(self.std) {
-            check_number(self.name(), "mean", *mean, [-1e6, 1e6])?;
-            check_number(self.name(), "std", std, [1e-6, 1e6])?;
+            require_within(self.name(), "mean", *mean, [-1e6, 1e6])?;
+            require_within(self.name(), "std", std, [1e-6, 1e6])?;
         }
         Ok(vec![images.clone()])
     }

@@ -1,7 +1,7 @@
 //! Crops of images padded by reflection, and horizontal flips: the image moved by whole pixels, perhaps mirrored.
 
-use super::{Draws, bad_drawn, below, check_drawn, check_probability, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
-use crate::error::{Error, Result};
+use super::{Draws, bad_drawn, below, check_drawn, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
+use crate::error::{Error, Result, require_share};
 use crate::gpu::{Kernel, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample};
@@ -32,7 +32,7 @@ impl Operator for ReflectCrop {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [n, h, w, c] = check_drawn(self.name(), inputs, &self.draws)?;
-        check_probability(self.name(), "flip", self.flip)?;
+        require_share(self.name(), "flip", self.flip)?;
         if self.pad >= h.min(w) {
             let message = format!("images of {h} x {w} can be reflected by at most {} pixels, found {}", h.min(w) - 1, self.pad);
             return Err(Error::shape(self.name(), message));

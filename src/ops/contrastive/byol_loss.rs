@@ -1,6 +1,6 @@
 //! BYOL's loss: two less twice the cosine between a prediction and its target (Grill et al. 2020).
 
-use super::pairs::{check_batch, check_rows, dot, mean, row_lanes, scalar, specs};
+use super::pairs::{check_batch, check_rows, check_stored, dot, mean, row_lanes, scalar, specs};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
@@ -36,6 +36,7 @@ impl Operator for ByolLoss {
         let [prediction, target] = specs(NAME, inputs)?;
         check_rows(NAME, ["prediction", "target"], [prediction, target])?;
         check_batch(NAME, ["prediction", "target"], [prediction, target])?;
+        check_stored(NAME, ["prediction", "target"], [prediction, target])?;
         let n = prediction.shape.dim(0);
         Ok(vec![Spec::f32([]), Spec::f32([n, 4]), Spec::f32([n])])
     }
@@ -67,6 +68,10 @@ impl Operator for ByolLoss {
             .params(params![prediction.shape().last(), dx.elements(), scale])
             .invocations(dx.elements())?;
         Ok(vec![Some(dx), None])
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {

@@ -1,7 +1,7 @@
 //! The moving average of DINO's teacher outputs, in place (Caron et al. 2021).
 
 use super::pairs::{check_rows, not_empty, specs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
@@ -32,9 +32,7 @@ impl Operator for CenterUpdate {
         if center.shape.array() != Some([teacher.shape.last()]) {
             return Err(Error::shape(NAME, format!("center {} must be [D] for teacher {}", center.shape, teacher.shape)));
         }
-        if !(0.0..=1.0).contains(&self.momentum) {
-            return Err(Error::argument(NAME, format!("momentum must lie in 0..=1, found {}", self.momentum)));
-        }
+        require_share(NAME, "momentum", self.momentum)?;
         Ok(vec![])
     }
 

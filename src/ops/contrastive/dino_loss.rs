@@ -88,6 +88,10 @@ impl Operator for DinoLoss {
         Ok(vec![Some(dx), None, None])
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![0, 1, 2], outputs: vec![1] }
     }

@@ -59,6 +59,10 @@ impl Operator for InfoNceQueue {
         input_gradients(step, &self.pairs(&a, &b, n, m), 5, 1)
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         // Normalised copies, so that the queue may move on before the backward pass.
         Saves { inputs: vec![], outputs: vec![1, 2, 3, 4, 5, 6, 7] }

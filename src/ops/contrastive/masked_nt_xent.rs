@@ -69,6 +69,10 @@ impl Operator for MaskedNtXent {
         (0..3).map(|index| step.needs(index).then(|| part(index)).transpose()).collect()
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![0, 1, 2], outputs: vec![1] }
     }

@@ -55,6 +55,10 @@ impl Operator for NtXent {
         input_gradients(step, &self.pairs(&rows, n), 3, 2)
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![], outputs: vec![1, 2, 3, 4, 5] }
     }

@@ -5,7 +5,7 @@
 //! So memory grows with the rows, not with their square, and nothing is computed more often than that for any number of features.
 //! A matrix no larger than such a block is kept for the backward pass instead.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive};
 use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel};
 use crate::ops::{Backward, exactly, require_float};
 use crate::params;
@@ -324,6 +324,16 @@ pub(super) fn check_rows<const N: usize>(operator: &str, names: [&str; N], input
     Ok(())
 }
 
+/// Checks that inputs which one kernel reads are stored alike.
+pub(super) fn check_stored<const N: usize>(operator: &str, names: [&str; N], inputs: [&Spec; N]) -> Result<()> {
+    let types = || inputs.iter().map(|spec| spec.dtype);
+    if types().any(|dtype| types().next() != Some(dtype)) {
+        let (names, found) = (names.join(", "), types().map(|dtype| dtype.to_string()).collect::<Vec<_>>().join(", "));
+        return Err(Error::dtype(operator, format!("{names} must be stored alike, found {found}; cast one first")));
+    }
+    Ok(())
+}
+
 /// Checks that two matrices have the same number of rows, at least one.
 pub(super) fn check_batch(operator: &str, names: [&str; 2], [a, b]: [&Spec; 2]) -> Result<()> {
     let [x, y] = names;
@@ -343,11 +353,7 @@ pub(super) fn not_empty(operator: &str, name: &str, spec: &Spec) -> Result<()> {
 
 /// Checks that a temperature is a positive number.
 pub(super) fn check_temperature(operator: &str, temperature: &Scalar) -> Result<()> {
-    let temperature = temperature.get();
-    if temperature > 0.0 && temperature.is_finite() {
-        return Ok(());
-    }
-    Err(Error::argument(operator, format!("temperature must be positive and finite, found {temperature}")))
+    require_positive(operator, "temperature", temperature.get()).map(drop)
 }
 
 /// What [`Rows`] puts on the tape: normalised rows, norms.

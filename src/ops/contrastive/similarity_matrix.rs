@@ -70,6 +70,10 @@ impl Operator for SimilarityMatrix {
         Ok(vec![da, db])
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![], outputs: vec![1, 2, 3, 4] }
     }

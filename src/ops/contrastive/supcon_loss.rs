@@ -62,6 +62,10 @@ impl Operator for SupconLoss {
         input_gradients(step, &self.pairs(&rows, step.input(1)?), 3, 1)
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![1], outputs: vec![1, 2, 3, 4, 5] }
     }

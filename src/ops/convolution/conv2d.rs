@@ -97,6 +97,10 @@ impl Operator for Conv2d {
         dense::gradients(step, |dy| dense::input_gradient(&g, dy, weight, None), |dy| dense::weight_gradient(&g, x, dy))
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![0, 1], outputs: vec![] }
     }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share};
 use crate::gpu::{Kernel, Launch, Scalar, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
@@ -91,9 +91,7 @@ impl Operator for Dropout {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
         require_float(self.name(), "x", x)?;
-        if !(0.0..=1.0).contains(&self.p) {
-            return Err(Error::argument(self.name(), format!("p must be a probability in 0..=1, found {}", self.p)));
-        }
+        require_share(self.name(), "p", self.p)?;
         if self.layer >= 1 << 24 {
             return Err(Error::argument(self.name(), format!("layer must be below 2^24, found {}", self.layer)));
         }
@@ -163,7 +161,7 @@ fn samples(unit: Unit) -> Vec<Sample> {
 fn bad(unit: Unit) -> Vec<Bad> {
     let operator = |p, layer| Dropout { unit, p, seed: 7, layer, step: 0.into(), first: 0 };
     let mut bad = vec![
-        Bad::new(operator(1.5, 0), [normal([3])], "p must be a probability in 0..=1, found 1.5"),
+        Bad::new(operator(1.5, 0), [normal([3])], "p must lie in 0..=1, found 1.5"),
         Bad::new(operator(f32::NAN, 0), [normal([3])], "found NaN"),
         Bad::new(operator(0.5, 1 << 24), [normal([3])], "layer must be below 2^24"),
         Bad::new(operator(0.5, 0), [indices([3], 2)], "x must hold floats, found i32 [3]"),

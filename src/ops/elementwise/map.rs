@@ -166,6 +166,11 @@ impl Operator for Map {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
         require_float(self.name(), "x", x)?;
+        // A number that is added or multiplied may be anything, as an element may; bounds in the wrong order are PyTorch's clamp, too.
+        let unknown = |((name, _), value): &(&(&str, f32), f32)| *name != "value" && value.is_nan();
+        if let Some(((name, _), _)) = self.definition.constants.iter().zip(self.constants).find(unknown) {
+            return Err(Error::argument(self.name(), format!("{name} must be a number, found NaN")));
+        }
         Ok(vec![x.clone()])
     }
 
@@ -230,10 +235,15 @@ fn samples(definition: &Definition) -> Vec<Sample> {
 }
 
 fn bad(definition: &Definition) -> Vec<Bad> {
-    vec![
+    let mut bad = vec![
         Bad::new(Map::new(*definition), [indices([3], 2)], "x must hold floats"),
         Bad::new(Map::new(*definition), [normal_with([3], 1.0, 2.0), normal_with([3], 1.0, 2.0)], "it takes 1 inputs, 2 were given"),
-    ]
+    ];
+    if definition.constants.iter().any(|(name, _)| *name != "value") {
+        let unknown = Map { constants: [f32::NAN; 2], ..Map::new(*definition) };
+        bad.push(Bad::new(unknown, [normal_with([3], 1.0, 2.0)], "must be a number, found NaN"));
+    }
+    bad
 }
 
 /// The maps' lines of the registry.

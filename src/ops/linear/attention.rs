@@ -159,6 +159,10 @@ impl Operator for ScaledDotProductAttention {
         Ok(gradients)
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![0, 1, 2, 3], outputs: vec![1] }
     }

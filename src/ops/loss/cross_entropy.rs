@@ -1,7 +1,7 @@
 //! Cross entropy of logits with labels, with label smoothing (Szegedy et al. 2016) and an ignored label.
 
 use super::rows::{Rows, check_labels, check_logits, log_softmax, saves};
-use crate::error::{Error, Result};
+use crate::error::{Result, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -42,10 +42,7 @@ impl Operator for CrossEntropy {
         let [logits, target] = exactly(self.name(), inputs)?;
         check_logits(self.name(), "logits", logits)?;
         check_labels(self.name(), logits, target, self.options.ignore_index)?;
-        let smoothing = self.options.label_smoothing;
-        if !(0.0..=1.0).contains(&smoothing) {
-            return Err(Error::argument(self.name(), format!("label_smoothing must lie in 0..=1, found {smoothing}")));
-        }
+        require_share(self.name(), "label_smoothing", self.options.label_smoothing)?;
         Ok(self.rows().outputs(logits))
     }
 
@@ -56,6 +53,10 @@ impl Operator for CrossEntropy {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         self.rows().backward(step)
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {

@@ -1,7 +1,7 @@
 //! Knowledge distillation (Hinton, Vinyals and Dean 2015): the student's softened distribution against the teacher's.
 
 use super::rows::{Rows, check_alike, check_logits, log_softmax, saves};
-use crate::error::{Error, Result};
+use crate::error::{Result, require_positive};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -33,9 +33,7 @@ impl Operator for DistillationKl {
         let [student, teacher] = exactly(self.name(), inputs)?;
         check_logits(self.name(), "student", student)?;
         check_alike(self.name(), ["student", "teacher"], student, teacher)?;
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(Error::argument(self.name(), format!("temperature must be positive, found {}", self.temperature)));
-        }
+        require_positive(self.name(), "temperature", self.temperature)?;
         Ok(self.rows().outputs(student))
     }
 
@@ -46,6 +44,10 @@ impl Operator for DistillationKl {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         self.rows().backward(step)
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -88,7 +90,8 @@ fn bad() -> Vec<Bad> {
         bad(1.0, vec![normal([3, 5])], "it takes 2 inputs"),
         bad(1.0, vec![normal([3, 5]), normal([5, 3])], "student and teacher must be floats of the same shape and type"),
         bad(1.0, vec![normal([3, 0]), normal([3, 0])], "at least one class"),
-        bad(0.0, vec![normal([3, 5]), normal([3, 5])], "temperature must be positive, found 0"),
+        bad(0.0, vec![normal([3, 5]), normal([3, 5])], "temperature must be positive and finite, found 0"),
+        bad(f32::INFINITY, vec![normal([3, 5]), normal([3, 5])], "temperature must be positive and finite, found inf"),
     ]
 }
 

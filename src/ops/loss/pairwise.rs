@@ -2,7 +2,7 @@
 //! `f` in float64. `p.beta` is the constant.
 
 use super::rows::{check_alike, mean};
-use crate::error::{Error, Result};
+use crate::error::{Result, require_not_negative};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
@@ -111,9 +111,7 @@ impl Operator for Pairwise {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [a, b] = exactly(self.name(), inputs)?;
         check_alike(self.name(), *self.definition.inputs, a, b)?;
-        if !(self.beta.is_finite() && self.beta >= 0.0) {
-            return Err(Error::argument(self.name(), format!("beta must be at least 0, found {}", self.beta)));
-        }
+        require_not_negative(self.name(), "beta", self.beta)?;
         Ok(vec![Spec::f32([])])
     }
 
@@ -192,7 +190,7 @@ fn bad(definition: &'static Definition) -> Vec<Bad> {
         bad(vec![normal([3])], "it takes 2 inputs"),
         bad(vec![normal([3, 5]), normal([5])], "must be floats of the same shape and type, found f32 [3, 5] and f32 [5]"),
         bad(vec![indices([3], 2), indices([3], 2)], "must be floats"),
-        Bad::new(Pairwise { definition, beta: -1.0 }, [normal([3]), normal([3])], "beta must be at least 0, found -1"),
+        Bad::new(Pairwise { definition, beta: -1.0 }, [normal([3]), normal([3])], "beta must be finite and at least 0, found -1"),
     ]
 }
 

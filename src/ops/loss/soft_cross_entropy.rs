@@ -34,6 +34,10 @@ impl Operator for SoftCrossEntropy {
         ROWS.backward(step)
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         saves()
     }

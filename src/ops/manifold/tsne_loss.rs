@@ -2,7 +2,7 @@
 
 use super::joint_probabilities::distances;
 use super::{square, width};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
@@ -33,6 +33,7 @@ impl Operator for TsneLoss {
         let [y, q] = exactly(NAME, inputs)?;
         let n = square(NAME, "q", q)?;
         require_f32(NAME, "y", y)?;
+        require_positive(NAME, "exaggeration", self.exaggeration)?;
         if y.shape.array() != Some([n, 2]) {
             return Err(Error::shape(NAME, format!("y {} must be [N, 2] for q {}", y.shape, q.shape)));
         }
@@ -70,6 +71,10 @@ impl Operator for TsneLoss {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(step.output(1)?.mul(&step.cotangent(0)?)?), None])
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -115,6 +120,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(loss(), [normal([5, 3]), normal([5, 5])], "y [5, 3] must be [N, 2]"),
         Bad::new(loss(), [normal([4, 2]), normal([5, 5])], "for q [5, 5]"),
         Bad::new(loss(), [normal([5, 2]), normal([5, 4])], "q [5, 4] must be [N, N]"),
+        Bad::new(TsneLoss { exaggeration: f32::NAN }, [normal([5, 2]), normal([5, 5])], "exaggeration must be positive and finite"),
         Bad::new(loss(), [indices([5, 2], 3), normal([5, 5])], "must be f32"),
     ]
 }

@@ -5,7 +5,7 @@
 use super::columns::{Plan, Walk};
 use super::passes::Upstream;
 use super::statistics;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
@@ -100,6 +100,8 @@ impl Operator for BatchNorm {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let name = self.name();
         let ([x, channels @ ..], statistics, residual) = self.split(&inputs.iter().collect::<Vec<_>>())?;
+        require_not_negative(name, "eps", self.options.eps)?;
+        require_share(name, "momentum", self.options.momentum)?;
         if !x.dtype.is_float() || x.shape.rank() < 2 {
             return Err(Error::shape(name, format!("x must be floats [..., C] of rank 2 or more, found {x}")));
         }
@@ -110,9 +112,13 @@ impl Operator for BatchNorm {
                 return Err(Error::shape(name, format!("{what} must have shape [{c}] for x of shape {}, found {}", x.shape, spec.shape)));
             }
         }
-        if let Some(residual) = residual.filter(|residual| residual.shape != x.shape || residual.dtype != x.dtype) {
+        if let Some(residual) = residual.filter(|residual| residual.dtype != x.dtype) {
+            return Err(Error::dtype(name, format!("residual must be stored as x is, {x}, found {residual}; cast it first")));
+        }
+        if let Some(residual) = residual.filter(|residual| residual.shape != x.shape) {
             return Err(Error::shape(name, format!("residual must be like x, {x}, found {residual}")));
         }
+        statistics.map_or(Ok(()), |found| require_f32(name, "statistics", found))?;
         let partials = Spec::f32(statistics::shape(&x.shape));
         if let Some(found) = statistics.filter(|found| **found != partials) {
             return Err(Error::shape(name, format!("statistics of x of shape {} must be {partials}, found {found}", x.shape)));
@@ -175,6 +181,10 @@ impl Operator for BatchNorm {
         set(&mut gradients, 0, dx);
         set(&mut gradients, self.residual(), Some(dresidual.unwrap_or(dy)));
         Ok(gradients)
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -302,7 +312,12 @@ fn bad(training: bool) -> Vec<Bad> {
     residual.push(normal([3, 4]));
     let mut statistics = sample_inputs(&[4, 3], 1.0, 0.0);
     statistics.push(normal([4, 3]));
+    let set = |eps: f32, momentum: f32| BatchNorm::new(BatchNormOptions { training, eps, momentum, ..Default::default() });
     let mut bad = vec![
+        Bad::new(set(-1.0, 0.1), sample_inputs(&[4, 3], 1.0, 0.0), "eps must be finite and at least 0, found -1"),
+        Bad::new(set(f32::INFINITY, 0.1), sample_inputs(&[4, 3], 1.0, 0.0), "eps must be finite and at least 0, found inf"),
+        Bad::new(set(1e-5, 2.0), sample_inputs(&[4, 3], 1.0, 0.0), "momentum must lie in 0..=1, found 2"),
+        Bad::new(set(1e-5, f32::NAN), sample_inputs(&[4, 3], 1.0, 0.0), "momentum must lie in 0..=1, found NaN"),
         Bad::new(operator(), [normal([4, 3])], "1 inputs were given"),
         Bad::new(operator(), replaced(0, normal([3])), "rank 2 or more"),
         Bad::new(operator(), replaced(1, normal([4])), "weight must have shape [3]"),

@@ -1,6 +1,6 @@
 //! Group normalisation, and what layer normalisation shares with it.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::gpu::{Kernel, Launch, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
@@ -154,6 +154,7 @@ pub struct GroupNorm {
 
 impl GroupNorm {
     fn plan(&self, x: &Shape) -> Result<Groups> {
+        require_not_negative("group_norm", "eps", self.eps)?;
         let ([images, .., c], groups) = (&x[..], self.groups) else {
             return Err(Error::shape("group_norm", format!("x must be [N, .., C], found shape {x}")));
         };
@@ -185,6 +186,10 @@ impl Operator for GroupNorm {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         self.plan(&step.input_spec(0)?.shape)?.backward(step)
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -250,6 +255,11 @@ fn bad() -> Vec<Bad> {
         bad(with(0, &[1, 2, 2, 6], 6, 6), "do not form 0 groups"),
         bad(with(2, &[1, 2, 2, 6], 4, 6), "weight must be [6]"),
         bad(with(2, &[1, 2, 2, 6], 6, 1), "bias must be [6]"),
+        Bad::new(
+            GroupNorm { groups: 1, eps: -1.0 },
+            [normal([2, 3]), normal([3]), normal([3])],
+            "eps must be finite and at least 0, found -1",
+        ),
         Bad::new(group_norm(1), [indices([2, 3], 4), normal([3]), normal([3])], "x must hold floats"),
         Bad::new(group_norm(1), [normal([2, 3]), indices([3], 4), normal([3])], "weight must be f32"),
     ]

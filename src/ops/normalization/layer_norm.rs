@@ -1,7 +1,7 @@
 //! Layer normalisation over the last axis: group normalisation with one group of one pixel, by the same kernel.
 
 use super::group_norm::{Groups, TOLERANCE, check_parameters, norm_cost};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, axes_before, exactly};
@@ -10,7 +10,7 @@ use crate::tensor::{Shape, Spec, Tensor};
 /// Each row of x `[.., D]` brought to mean 0 and variance 1, then scaled by weight and shifted by bias, both `[D]` (Ba et al. 2016).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
-    /// Added to the variance.
+    /// Added to the variance; not negative.
     pub eps: f32,
 }
 
@@ -31,6 +31,7 @@ impl Operator for LayerNorm {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x, weight, bias] = exactly("layer_norm", inputs)?;
+        require_not_negative("layer_norm", "eps", self.eps)?;
         let (rows, _) = self.plan(&x.shape)?;
         check_parameters("layer_norm", x, x.shape.last(), [("weight", weight), ("bias", bias)])?;
         Ok(vec![Spec::new(&x.shape, x.dtype), Spec::f32(&rows), Spec::f32(&rows)])
@@ -43,6 +44,10 @@ impl Operator for LayerNorm {
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         self.plan(&step.input_spec(0)?.shape)?.1.backward(step)
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -96,6 +101,8 @@ fn samples() -> Vec<Sample> {
 fn bad() -> Vec<Bad> {
     vec![
         Bad::new(LAYER_NORM, [normal([]), normal([1]), normal([1])], "at least one axis"),
+        Bad::new(LayerNorm { eps: -1.0 }, [normal([2, 3]), normal([3]), normal([3])], "eps must be finite and at least 0, found -1"),
+        Bad::new(LayerNorm { eps: f32::NAN }, [normal([2, 3]), normal([3]), normal([3])], "eps must be finite and at least 0, found NaN"),
         Bad::new(LAYER_NORM, [normal([2, 3]), normal([2]), normal([3])], "weight must be [3]"),
         Bad::new(LAYER_NORM, [normal([2, 3]), normal([3]), normal([3, 1])], "bias must be [3]"),
         Bad::new(LAYER_NORM, [indices([2, 3], 4), normal([3]), normal([3])], "x must hold floats"),

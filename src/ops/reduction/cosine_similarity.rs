@@ -3,7 +3,7 @@
 use super::dims::Dims;
 use super::l2_normalize::length;
 use super::reduce::Reduce;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive};
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -40,9 +40,7 @@ impl Operator for CosineSimilarity {
         if a.dtype != b.dtype {
             return Err(Error::dtype(self.name(), format!("both inputs must have one type, found {a} and {b}; cast one first")));
         }
-        if self.eps <= 0.0 {
-            return Err(Error::argument(self.name(), format!("eps must be above 0, found {}", self.eps)));
-        }
+        require_positive(self.name(), "eps", self.eps)?;
         let y = Dims::new(&[-1], false).infer(self.name(), a, true)?;
         let length = Spec::f32(y.shape.clone());
         Ok(vec![y, length.clone(), length])
@@ -76,6 +74,10 @@ impl Operator for CosineSimilarity {
         };
         let [na, nb] = &lengths;
         Ok(vec![gradient(0, 1, [na, nb])?, gradient(1, 0, [nb, na])?])
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -126,7 +128,8 @@ fn bad() -> Vec<Bad> {
         Bad::new(operator(), [normal([3, 4]), normal([4])], "both inputs must have one shape, found [3, 4] and [4]"),
         Bad::new(operator(), [normal([]), normal([])], "out of range for shape []"),
         Bad::new(operator(), [normal([3]), indices([3], 2)], "both inputs must have one type"),
-        Bad::new(CosineSimilarity::new(-1.0), [normal([3]), normal([3])], "eps must be above 0, found -1"),
+        Bad::new(CosineSimilarity::new(-1.0), [normal([3]), normal([3])], "eps must be positive and finite, found -1"),
+        Bad::new(CosineSimilarity::new(f32::INFINITY), [normal([3]), normal([3])], "eps must be positive and finite, found inf"),
     ]
 }
 

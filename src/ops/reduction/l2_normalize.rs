@@ -2,7 +2,7 @@
 
 use super::dims::{Dims, gather};
 use super::reduce::Reduce;
-use crate::error::{Error, Result};
+use crate::error::{Result, require_positive};
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -39,9 +39,7 @@ impl Operator for L2Normalize {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
-        if self.eps <= 0.0 {
-            return Err(Error::argument(self.name(), format!("eps must be above 0, found {}", self.eps)));
-        }
+        require_positive(self.name(), "eps", self.eps)?;
         let length = self.dims().infer(self.name(), x, true)?;
         Ok(vec![x.clone(), Spec::f32(length.shape)])
     }
@@ -63,6 +61,10 @@ impl Operator for L2Normalize {
         let operands: &[(&str, &Tensor)] = &[("dy", &dy), ("y", y), ("along", &along), ("norm", norm)];
         let dx = Pointwise { expression, operands, constants: [self.eps, 0.0] }.run(self.name(), y.shape(), y.dtype())?;
         Ok(vec![Some(dx)])
+    }
+
+    fn results(&self) -> usize {
+        1
     }
 
     fn saves(&self) -> Saves {
@@ -122,7 +124,8 @@ fn samples() -> Vec<Sample> {
 fn bad() -> Vec<Bad> {
     vec![
         Bad::new(L2Normalize::new(2, 1e-12), [normal([3, 4])], "axis 2 is out of range for shape [3, 4]"),
-        Bad::new(L2Normalize::new(-1, 0.0), [normal([3, 4])], "eps must be above 0, found 0"),
+        Bad::new(L2Normalize::new(-1, 0.0), [normal([3, 4])], "eps must be positive and finite, found 0"),
+        Bad::new(L2Normalize::new(-1, f32::NAN), [normal([3, 4])], "eps must be positive and finite, found NaN"),
         Bad::new(L2Normalize::new(-1, 1e-12), [indices([3, 4], 2)], "x must hold floats, found i32 [3, 4]"),
     ]
 }

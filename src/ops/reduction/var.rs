@@ -59,6 +59,10 @@ impl Operator for Var {
         Ok(vec![Some(dx.run(self.name(), x.shape(), x.dtype())?)])
     }
 
+    fn results(&self) -> usize {
+        1
+    }
+
     fn saves(&self) -> Saves {
         Saves { inputs: vec![0], outputs: vec![1] }
     }

@@ -1,6 +1,6 @@
 //! `softmax(x / temperature)` and its logarithm along any axis.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, require_positive};
 use crate::gpu::{Kernel, Knob, Launch, Scalar, Schedule, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
@@ -84,10 +84,7 @@ impl Operator for Softmax {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
         require_float(self.name(), "x", x)?;
-        let temperature = self.temperature.get();
-        if temperature.is_nan() || temperature <= 0.0 {
-            return Err(Error::argument(self.name(), format!("the temperature must be above 0, found {temperature}")));
-        }
+        require_positive(self.name(), "temperature", self.temperature.get())?;
         x.shape.axis(self.name(), self.dim)?;
         Ok(vec![x.clone()])
     }
@@ -201,8 +198,9 @@ fn bad(log: bool) -> Vec<Bad> {
     vec![
         Bad::new(operator(2, 1.0), [normal([3, 4])], "axis 2 is out of range for shape [3, 4]"),
         Bad::new(operator(-1, 1.0), [normal([])], "axis -1 is out of range for shape []"),
-        Bad::new(operator(-1, 0.0), [normal([3, 4])], "the temperature must be above 0, found 0"),
-        Bad::new(operator(-1, f32::NAN), [normal([3, 4])], "the temperature must be above 0, found NaN"),
+        Bad::new(operator(-1, f32::INFINITY), [normal([3, 4])], "temperature must be positive and finite, found inf"),
+        Bad::new(operator(-1, 0.0), [normal([3, 4])], "temperature must be positive and finite, found 0"),
+        Bad::new(operator(-1, f32::NAN), [normal([3, 4])], "temperature must be positive and finite, found NaN"),
         Bad::new(operator(-1, 1.0), [indices([3, 4], 2)], "x must hold floats, found i32 [3, 4]"),
     ]
 }
