@@ -212,15 +212,21 @@ fn an_average_has_its_closed_form() {
         let tensor = parameter.plain().unwrap();
         tensor.write(&vec![0.25f32; tensor.elements()]).unwrap();
     }
-    let statistics = contents(average.parameters(), true);
+    let (start_statistics, own) = (contents(average.parameters(), true), Ema::teacher(&params).unwrap());
+    let own_statistics = contents(own.parameters(), true);
     for _ in 0..20 {
+        own.update(0.9).unwrap();
         average.update(0.9).unwrap();
     }
     let share = 0.9f64.powi(20);
     for (found, start) in contents(average.parameters(), false).iter().zip(&start) {
         close("after 20 steps", *found, share * f64::from(*start) + (1.0 - share) * 0.25);
     }
-    assert_eq!(contents(average.parameters(), true), statistics, "running statistics are not averaged");
+    assert_eq!(contents(own.parameters(), false), contents(average.parameters(), false));
+    assert_eq!(contents(own.parameters(), true), own_statistics, "a teacher's running statistics are its own");
+    for (found, start) in contents(average.parameters(), true).iter().zip(&start_statistics) {
+        close("statistics after 20 steps", *found, share * f64::from(*start) + (1.0 - share) * 0.25);
+    }
     let before = contents(average.parameters(), false);
     average.update(1.0).unwrap();
     assert_eq!(contents(average.parameters(), false), before, "momentum 1 stands still");

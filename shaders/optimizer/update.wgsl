@@ -2,7 +2,7 @@
 //
 // values, gradients and states [4 * n4]; blocks of 64 elements belong to a segment (a parameter): segments [n / 64]. table [count] of
 // (learning-rate multiplier, weight decay, active, 1 where LARS leaves the gradient as it is). scalars: (lr, 1 - beta1^t, 1 - beta2^t, ..).
-// control: (norm, factor of the gradients, 1 where the step is taken, factor of the decays). Values and states of a step not taken, or of a segment that is
+// control: (norm, factor of the gradients, 1 where the step is taken, factor of the decays, second factor of the gradients). Values and states of a step not taken, or of a segment that is
 // not active, are not written; their gradients may be anything. A segment outside the table gives NaN.
 // A thread owns one vec4.
 //
@@ -10,8 +10,12 @@
 // adam:    g += decay w, or w -= lr decay w first (c = 1: AdamW); m, v = moving averages of g, g^2;          a beta1, b beta2, d eps
 //          w -= lr / correction1 * m / (sqrt(v) / sqrt(correction2) + eps)
 // lars:    g += decay w; v = a v + trust g, trust = b |w| / |g| (1 where either is 0); w -= lr v              a momentum, b eta
+//          norms [count, 4]: (x, y, s, t) with |w| = x 2^s, |g| = y 2^t
 // rmsprop: g += decay w; s = a s + (1 - a) g^2; b = c b + g / (sqrt(s) + eps); w -= lr b                      a alpha, c momentum, d eps
 {% include "grid.wgsl" %}
+{% if RULE == "lars" %}
+{% include "squares.wgsl" %}
+{% endif %}
 {{ inout(0, "values", type="f32", width=4) }}
 {{ input(1, "gradients", type="f32", width=4) }}
 {{ input(2, "segments", type="i32") }}
@@ -22,7 +26,7 @@
 {{ inout(6, "first", type="f32", width=4) }}
 {% endif %}
 {% if RULE == "lars" %}
-{{ input(7, "norms", type="f32") }}
+{{ input(7, "norms", type="f32", width=4) }}
 {% elif STATES > 1 %}
 {{ inout(7, "second", type="f32", width=4) }}
 {% endif %}
@@ -46,7 +50,7 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let lr = load_scalars(0u) * row.x;
     let decay = load_control(3u) * row.y;
     var w = load4_values(i);
-    var g = load4_gradients(i) * load_control(1u);
+    var g = load4_gradients(i) * load_control(1u) * load_control(4u);
 {% if RULE == "adam" %}
     if (p.c != 0.0) {
         w *= 1.0 - lr * decay;
@@ -71,13 +75,13 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         w -= lr * b;
     }
 {% elif RULE == "lars" %}
-    let value_norm = load_norms(2u * segment);
-    let gradient_norm = load_norms(2u * segment + 1u);
-    var trust = 1.0;
-    if (row.w == 0.0 && value_norm > 0.0 && gradient_norm > 0.0) {
-        trust = p.b * value_norm / gradient_norm;
+    let norms = load4_norms(segment);
+    var trust = vec2<f32>(1.0);
+    if (row.w == 0.0 && norms.x > 0.0 && norms.y > 0.0) {
+        let exponent = i32(norms.z - norms.w);
+        trust = vec2<f32>(p.b * norms.x / norms.y * power(exponent / 2), power(exponent - exponent / 2));
     }
-    let v = p.a * load4_first(i) + trust * g;
+    let v = p.a * load4_first(i) + trust.x * g * trust.y;
     store4_first(i, v);
     w -= lr * v;
 {% else %}

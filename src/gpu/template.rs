@@ -31,6 +31,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("quotient.wgsl", include_str!("../../shaders/include/quotient.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),
+    ("squares.wgsl", include_str!("../../shaders/include/squares.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
     ("tile_statistics.wgsl", include_str!("../../shaders/include/tile_statistics.wgsl")),
     ("window.wgsl", include_str!("../../shaders/include/window.wgsl")),

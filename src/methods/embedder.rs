@@ -111,7 +111,7 @@ impl<N> Teacher<N> {
                 return Err(Error::argument(key, format!("expected 0 to 1, found {value}")));
             }
         }
-        let average = Ema::new(params)?;
+        let average = Ema::teacher(params)?;
         let network = make(average.parameters())?;
         let momentum = clock.scalar(Schedule::Cosine { rate: momentum, end: momentum_end, steps: clock.steps });
         Ok(Self { network, average, momentum })

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision, taught};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier, Encoding, TextEncoder, text_linear};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::ops::elementwise::fuse::fuse;
@@ -96,6 +96,11 @@ impl Configured for TransformerDistillation {
     type Config = TransformerDistillationConfig;
 
     fn new(params: &Parameters, build: Build, config: TransformerDistillationConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        let weights = [config.logits, config.labels, config.hidden, config.attention, config.embeddings];
+        if !weights.iter().all(|w| (0.0..=1e6).contains(w)) || weights.iter().all(|w| *w == 0.0) {
+            return Err(Error::argument("options", format!("weights must lie in 0 to 1e6 and one be above 0, found {weights:?}")));
+        }
         let [teacher] = setting.experts.as_slice() else {
             let message =
                 format!("expected one finished run to learn from, found {}: set it to the directory of one", setting.experts.len());
@@ -103,10 +108,6 @@ impl Configured for TransformerDistillation {
         };
         let model = Classifier::new(params, build(params)?, setting.classes)?;
         let (own, other) = (*text(&*model.backbone)?.config(), *text(teacher.network().backbone())?.config());
-        let weights = [config.logits, config.labels, config.hidden, config.attention, config.embeddings];
-        if !weights.iter().all(|w| (0.0..=1e6).contains(w)) || weights.iter().all(|w| *w == 0.0) {
-            return Err(Error::argument("options", format!("weights must lie in 0 to 1e6 and one be above 0, found {weights:?}")));
-        }
         if own.depth == 0 || own.depth > other.depth {
             return Err(Error::argument("model", format!("a student of {} layers cannot follow {}", own.depth, other.depth)));
         }
@@ -240,7 +241,7 @@ impl Method for TransformerDistillation {
             }
             own.plain()?.copy_from(&other)?;
         }
-        self.params.raise_versions();
+        self.params.raise_versions(false);
         Ok(())
     }
 

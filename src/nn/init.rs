@@ -1,5 +1,6 @@
 //! Initial values of parameters, computed on the host from a counter-based stream.
 
+use crate::error::{Result, require_not_negative, require_within};
 use crate::tensor::Shape;
 use crate::tensor::random::Stream;
 
@@ -40,6 +41,17 @@ impl Init {
     pub const ZEROS: Init = Init::Constant(0.0);
     /// Ones.
     pub const ONES: Init = Init::Constant(1.0);
+
+    /// Refuses what is not finite, and spreads that are negative.
+    pub(super) fn check(self, name: &str) -> Result<()> {
+        match self {
+            Init::Constant(value) => require_within(name, "its start", value, [f32::MIN, f32::MAX]),
+            Init::Uniform { bound: spread } | Init::Normal { std: spread } | Init::TruncatedNormal { std: spread } => {
+                require_not_negative(name, "the spread of its start", spread)
+            }
+        }
+        .map(drop)
+    }
 
     pub(super) fn values(self, shape: &Shape, stream: &mut Stream) -> Vec<f32> {
         let mut draw = || match self {

@@ -220,7 +220,7 @@ impl Parameters {
     /// A trained parameter of this scope; the one that exists already where the name is taken with the same shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the name is taken with another shape; out of memory.
+    /// [`Error::Shape`] where the name is taken with another shape; [`Error::Argument`] for a start that is not finite; out of memory.
     pub fn parameter(&self, name: &str, shape: impl Into<Shape>, kind: Kind, init: Init) -> Result<Parameter> {
         self.create(name, shape.into(), Role::Value(kind), init)
     }
@@ -248,6 +248,7 @@ impl Parameters {
 
     fn create(&self, name: &str, shape: Shape, role: Role, init: Init) -> Result<Parameter> {
         let name = self.full_name(name);
+        init.check(&name)?;
         let mut state = lock(&self.home);
         if let Some(index) = state.by_name.get(&name).copied() {
             let found = state.entries.get(index).map(|e| e.slot.shape.clone());
@@ -297,6 +298,11 @@ impl Parameters {
     /// The buffers that hold all trained values.
     pub(crate) fn values(&self) -> Vec<Tensor> {
         lock(&self.home).values.iter().map(|c| c.tensor.clone()).collect()
+    }
+
+    /// The buffers that hold all running statistics.
+    pub(crate) fn statistics(&self) -> Vec<Tensor> {
+        lock(&self.home).statistics.iter().map(|c| c.tensor.clone()).collect()
     }
 
     /// Every parameter and statistic whose name starts with this scope, in order of creation.
@@ -400,18 +406,27 @@ impl Parameters {
 
     /// Takes all values and statistics of the home that this is a snapshot of.
     pub(crate) fn copy_from(&self, source: &Parameters) -> Result<()> {
-        let chunks = |home: &Home| {
-            let state = lock(home);
-            state.values.iter().chain(&state.statistics).map(|chunk| chunk.tensor.clone()).collect::<Vec<_>>()
-        };
-        chunks(&self.home).iter().zip(chunks(&source.home)).try_for_each(|(to, from)| to.copy_from(&from))?;
-        self.raise_versions();
+        let chunks = |home: &Parameters| home.values().into_iter().chain(home.statistics());
+        chunks(self).zip(chunks(source)).try_for_each(|(to, from)| to.copy_from(&from))?;
+        self.take_counters(source);
+        self.raise_versions(true);
         Ok(())
     }
 
-    /// Says that a kernel has written all values in place.
-    pub(crate) fn raise_versions(&self) {
-        let written = |e: &&Entry| e.slot.role != Role::Statistic;
+    /// Takes the counters of the home that this is a snapshot of.
+    pub(crate) fn take_counters(&self, source: &Parameters) {
+        let of = |home: &Home| lock(home).counters.iter().map(|(_, _, counter)| counter.clone()).collect::<Vec<_>>();
+        let pairs: Vec<_> = of(&self.home).into_iter().zip(of(&source.home)).collect();
+        self.home.gpu.each_run(move || {
+            for (to, from) in &pairs {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Says that a kernel has written all values in place, and the `statistics` as well.
+    pub(crate) fn raise_versions(&self, statistics: bool) {
+        let written = |e: &&Entry| statistics || e.slot.role != Role::Statistic;
         let versions: Vec<_> = lock(&self.home).entries.iter().filter(written).map(|e| e.version.clone()).collect();
         self.home.gpu.each_run(move || {
             for version in &versions {

@@ -1,19 +1,42 @@
 //! Clipping of each gradient on its own. Clipping by the global norm is part of every step: [`Common::clip_norm`](super::Common).
 
 use crate::autograd::Gradients;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::elementwise::fuse::fuse;
+use crate::tensor::DType;
 
 /// Scales every gradient whose norm exceeds `max_norm` down to it, each tensor by itself: g min(1, max_norm / (|g| + 1e-6)).
 ///
 /// # Errors
-/// Out of memory or a lost device.
+/// [`Error::Argument`] where `max_norm` is not positive; out of memory or a lost device.
 pub fn clip_each_norm(gradients: &mut Gradients, max_norm: f32) -> Result<()> {
+    check("max_norm", max_norm)?;
+    if max_norm.is_infinite() {
+        return Ok(());
+    }
     gradients.map(|gradient| {
-        let flat = gradient.reshape(&[gradient.elements()])?;
-        let squares = flat.square()?.sum(&[0], false)?;
-        fuse([&flat, &squares], |[g, squares]| g * (max_norm / (squares.sqrt() + 1e-6)).minimum(1.0))?.reshape(gradient.shape())
+        if gradient.elements() == 0 {
+            return Ok(gradient.clone());
+        }
+        let flat = gradient.reshape(&[gradient.elements()])?.cast(DType::F32)?;
+        // In units of the largest magnitude no square leaves f32's range.
+        let unit = flat.abs()?.max(&[0], false)?;
+        let unit = fuse([&unit], |[unit]| unit.maximum(1e-38))?;
+        let squares = fuse([&flat, &unit], |[g, unit]| (g / unit).map("square"))?.sum(&[0], false)?;
+        let clipped = fuse([&flat, &unit, &squares], |[g, unit, squares]| {
+            let most = (&g / &unit * (max_norm / (squares.sqrt() + 1e-6 / unit))).map("abs");
+            g.minimum(&most).maximum(-most)
+        })?;
+        clipped.cast(gradient.dtype())?.reshape(gradient.shape())
     })
+}
+
+/// Refuses a largest norm that is not positive; an infinite one clips nothing, as in PyTorch.
+pub(super) fn check(setting: &str, norm: f32) -> Result<()> {
+    if norm > 0.0 {
+        return Ok(());
+    }
+    Err(Error::argument("optimizer", format!("{setting} must be positive, found {norm}; leave it out for no clipping")))
 }
 
 #[cfg(test)]
@@ -35,5 +58,9 @@ mod tests {
         let clipped = gradients.get(&long).unwrap().to_vec::<f32>().unwrap();
         assert!((clipped[0] - 0.6).abs() < 1e-6 && (clipped[1] - 0.8).abs() < 1e-6, "{clipped:?}");
         assert_eq!(gradients.get(&short).unwrap().item().unwrap(), 0.25);
+        clip_each_norm(&mut gradients, f32::INFINITY).unwrap();
+        for norm in [0.0, -1.0, f32::NAN] {
+            assert!(clip_each_norm(&mut gradients, norm).unwrap_err().to_string().contains("max_norm must be positive"));
+        }
     }
 }

@@ -13,7 +13,7 @@ pub use rules::{Adam, AdamConfig, AdamW, Lars, LarsConfig, RmsProp, RmsPropConfi
 pub use schedule::Schedule;
 
 use crate::autograd::Gradients;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Scalar;
 use crate::nn::Parameters;
 use crate::tensor::Tensor;
@@ -48,13 +48,28 @@ impl Default for Common {
     }
 }
 
+impl Common {
+    /// Refuses settings without a meaning. An infinite norm clips nothing.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a decay that is negative or not finite, a norm or a scale that is not positive.
+    pub fn check(&self) -> Result<()> {
+        require_not_negative("optimizer", "weight_decay", self.weight_decay)?;
+        require_positive("optimizer", "gradient_scale", self.gradient_scale)?;
+        for (setting, norm) in [("clip_norm", self.clip_norm), ("clip_each", self.clip_each)] {
+            clip::check(setting, norm.unwrap_or(f32::INFINITY))?;
+        }
+        Ok(())
+    }
+}
+
 /// One optimizer over one home of parameters.
 pub trait Optimizer {
     /// Updates every parameter that has a gradient and is not frozen; the others keep value and state. A step whose gradients are
     /// not all finite changes nothing ([`Self::skipped`] counts it).
     ///
     /// # Errors
-    /// Gradients of another type or shape than the parameters; out of memory; a lost device.
+    /// [`Error::Argument`] where none of the gradients is of its parameters, or for a learning rate that is negative or not finite; gradients of another type; out of memory; a lost device.
     fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()>;
 
     /// As [`Self::step_with`], by a number or a [`Scalar`].
@@ -118,7 +133,7 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
 /// The optimizer called `sgd` (with Nesterov's momentum), `adamw` or `lars`; `momentum` is not for AdamW.
 ///
 /// # Errors
-/// [`Error::Argument`] where the name is none of them; out of memory.
+/// [`Error::Argument`] where the name is none of them, or for settings without a meaning; out of memory.
 pub fn named(name: &str, params: &Parameters, momentum: f32, common: Common) -> Result<Box<dyn Optimizer>> {
     Ok(match name {
         "sgd" => Box::new(Sgd::new(params, SgdConfig { momentum, nesterov: momentum > 0.0, common })?),

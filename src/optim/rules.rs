@@ -3,7 +3,7 @@
 use super::slabs::Slabs;
 use super::{Common, Optimizer};
 use crate::autograd::Gradients;
-use crate::error::Result;
+use crate::error::{Result, require_not_negative};
 use crate::gpu::Scalar;
 use crate::nn::Parameters;
 use crate::ops::optimizer::Scalars;
@@ -26,14 +26,17 @@ macro_rules! optimizer {
             /// An optimizer of all parameters in the home of `params`, also of those that are made later.
             ///
             /// # Errors
-            /// Out of memory.
+            /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of memory.
             pub fn new(params: &Parameters, config: $config) -> Result<Self> {
+                $rule(&config).check()?;
+                config.common.check()?;
                 Ok(Self { slabs: Slabs::new(params, config.common, $states(&config))?, config })
             }
         }
 
         impl Optimizer for $name {
             fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()> {
+                require_not_negative("optimizer", "learning_rate", learning_rate.get())?;
                 let scalars = Scalars { lr: learning_rate, ..$scalars(&self.config, &self.slabs.step_number()) };
                 let config = self.config;
                 self.slabs.step(gradients, scalars, || $rule(&config), $norms)

@@ -1,6 +1,6 @@
 //! Schedules of learning rates, and of whatever else varies over a run: a number for each step, counted from 0.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share, require_within};
 
 /// A learning rate over the steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,8 +40,9 @@ pub enum Schedule {
         /// Steps of the run.
         steps: u64,
     },
-    /// PyTorch's `OneCycleLR` with cosine annealing: from `rate / 25` up to `rate` in the first `warm_up` of `steps`, then down to
-    /// `rate / 25 / 10^4` (Smith and Topin 2018).
+    /// PyTorch's `OneCycleLR` with cosine annealing: from `rate / 25` up to `rate`, which it reaches at step `warm_up * steps - 1`, then down to
+    /// `rate / 25 / 10^4` at the last (Smith and Topin 2018). Where the peak would lie before the first step, a run begins on the way down; at the
+    /// first step, where PyTorch divides by zero, it begins with the peak.
     OneCycle {
         /// The peak.
         rate: f32,
@@ -65,13 +66,32 @@ impl Schedule {
     /// The schedule called `constant`, `cosine` or `one_cycle`.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the name is none of them.
+    /// [`Error::Argument`] where the name is none of them; as [`Self::check`].
     pub fn named(name: &str, rate: f32, steps: u64) -> Result<Self> {
-        match name {
-            "constant" => Ok(Schedule::Constant { rate }),
-            "cosine" => Ok(Schedule::Cosine { rate, end: 0.0, steps }),
-            "one_cycle" => Ok(Schedule::one_cycle(rate, steps)),
-            other => Err(Error::argument("schedule", format!("there is no \"{other}\"; there are constant, cosine, one_cycle"))),
+        let schedule = match name {
+            "constant" => Schedule::Constant { rate },
+            "cosine" => Schedule::Cosine { rate, end: 0.0, steps },
+            "one_cycle" => Schedule::one_cycle(rate, steps),
+            other => return Err(Error::argument("schedule", format!("there is no \"{other}\"; there are constant, cosine, one_cycle"))),
+        };
+        schedule.check().map(|()| schedule)
+    }
+
+    /// Refuses settings without a meaning; the rate of such a schedule is NaN.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for rates or factors that are not finite, stairs of no steps, a warm-up that is longer than the run.
+    pub fn check(&self) -> Result<()> {
+        let finite = |setting: &str, value: f32| require_within("schedule", setting, value, [f32::MIN, f32::MAX]).map(drop);
+        match *self {
+            Schedule::Constant { rate } => finite("rate", rate),
+            Schedule::Step { every: 0, .. } => Err(Error::argument("schedule", "every must be at least 1 step")),
+            Schedule::Step { rate, factor, .. } => finite("rate", rate).and(finite("factor", factor)),
+            Schedule::WarmUpCosine { warm_up, steps, .. } if warm_up > steps => {
+                Err(Error::argument("warm_up", format!("{warm_up} steps of warm-up are more than the run's {steps}")))
+            }
+            Schedule::Cosine { rate, end, .. } | Schedule::WarmUpCosine { rate, end, .. } => finite("rate", rate).and(finite("end", end)),
+            Schedule::OneCycle { rate, warm_up, .. } => finite("rate", rate).and(require_share("schedule", "warm_up", warm_up).map(drop)),
         }
     }
 
@@ -80,22 +100,26 @@ impl Schedule {
     /// # Errors
     /// [`Error::Argument`] for another schedule, or a warm-up longer than the run.
     pub fn with_warm_up(self, warm_up: u64, end: f32) -> Result<Self> {
-        match self {
-            Schedule::Cosine { steps, .. } if warm_up > steps => {
-                Err(Error::argument("warm_up", format!("{warm_up} steps of warm-up are more than the run's {steps}")))
-            }
-            Schedule::Cosine { rate, steps, .. } if warm_up > 0 => Ok(Schedule::WarmUpCosine { rate, end, warm_up, steps }),
-            Schedule::Cosine { rate, steps, .. } => Ok(Schedule::Cosine { rate, end, steps }),
-            _ if warm_up == 0 && end == 0.0 => Ok(self),
-            _ => Err(Error::argument("schedule", "only cosine has a warm-up and a minimum")),
-        }
+        let schedule = match self {
+            Schedule::Cosine { rate, steps, .. } if warm_up > 0 => Schedule::WarmUpCosine { rate, end, warm_up, steps },
+            Schedule::Cosine { rate, steps, .. } => Schedule::Cosine { rate, end, steps },
+            _ if warm_up == 0 && end == 0.0 => self,
+            _ => return Err(Error::argument("schedule", "only cosine has a warm-up and a minimum")),
+        };
+        schedule.check().map(|()| schedule)
     }
 
-    /// The learning rate of `step`; beyond the last step, the last rate.
+    /// The learning rate of `step`; beyond the last step, the last rate. NaN, which optimizers refuse, where [`Self::check`] does.
     pub fn rate(&self, step: u64) -> f32 {
+        if self.check().is_err() {
+            return f32::NAN;
+        }
         match *self {
             Schedule::Constant { rate } => rate,
-            Schedule::Step { rate, factor, every } => rate * factor.powi(i32::try_from(step / every.max(1)).unwrap_or(i32::MAX)),
+            Schedule::Step { rate, factor, every } => {
+                let stairs = i32::try_from(step / every).unwrap_or(i32::MAX);
+                (f64::from(rate) * f64::from(factor).powi(stairs)) as f32
+            }
             Schedule::Cosine { rate, end, steps } => {
                 let part = step.min(steps) as f64 / steps.max(1) as f64;
                 half_cosine(f64::from(rate), f64::from(end), part) as f32
@@ -108,14 +132,14 @@ impl Schedule {
             Schedule::OneCycle { rate, steps, warm_up } => {
                 let rate = f64::from(rate);
                 let (start, last) = (rate / 25.0, rate / 25.0 / 1e4);
-                let peak = f64::from(warm_up) * steps as f64 - 1.0;
                 let end = steps.max(1) as f64 - 1.0;
-                let at = (step as f64).min(end.max(0.0));
-                let value = if at <= peak && peak > 0.0 {
-                    half_cosine(start, rate, at / peak)
+                // The share as it is written: 0.1, where f32 has a little more.
+                let peak = (f64::from(warm_up) * 1e7).round() / 1e7 * (end + 1.0) - 1.0;
+                let at = (step as f64).min(end);
+                let value = if at <= peak {
+                    half_cosine(start, rate, if peak > 0.0 { at / peak } else { 1.0 })
                 } else {
-                    let length = end - peak.max(0.0);
-                    half_cosine(rate, last, if length > 0.0 { (at - peak.max(0.0)) / length } else { 1.0 })
+                    half_cosine(rate, last, (at - peak) / (end - peak))
                 };
                 value as f32
             }
@@ -143,6 +167,72 @@ mod tests {
             assert!((got - want).abs() < 1e-6, "step {step}: {got}, expected {want}");
         }
         assert_eq!(schedule.rate(500), schedule.rate(9));
+    }
+
+    /// `OneCycleLR(max_lr=0.3, total_steps, pct_start)` for runs of a few steps, in float64.
+    #[test]
+    fn one_cycle_is_pytorchs_for_short_runs() {
+        let peak = 0.3;
+        let table: &[(f32, &[f32])] = &[
+            (0.3, &[1.2e-6]),
+            (0.0, &[0.150_000_6, 1.2e-6]),
+            (0.1, &[0.176_047_72, 1.2e-6]),
+            (0.3, &[0.243_523_7, 1.2e-6]),
+            (0.9, &[0.012, 1.2e-6]),
+            (1.0, &[0.012, 0.3]),
+            (0.1, &[0.252_936_43, 0.090_588_87, 1.2e-6]),
+            (0.3, &[0.298_324_63, 0.138_791_13, 1.2e-6]),
+            (0.5, &[0.012, 0.225_000_3, 1.2e-6]),
+            (0.3, &[0.012, 0.243_523_7, 0.084_918_3, 1.2e-6]),
+            (0.0, &[0.271_352_66, 0.196_352_96, 0.103_648_24, 0.028_648_537, 1.2e-6]),
+            (0.3, &[0.012, 0.285_145_4, 0.183_378_6, 0.056_477_5, 1.2e-6]),
+            (0.9, &[0.012, 0.066_217_47, 0.188_043, 0.285_739_5, 1.2e-6]),
+            // Where PyTorch divides 0 by 0 the peak is where the run begins.
+            (1.0, &[0.3]),
+            (0.5, &[0.3, 1.2e-6]),
+        ];
+        for (warm_up, rates) in table {
+            let schedule = Schedule::OneCycle { rate: peak, steps: rates.len() as u64, warm_up: *warm_up };
+            for (step, want) in rates.iter().enumerate() {
+                let got = schedule.rate(step as u64);
+                assert!((got - want).abs() < 1e-7, "{schedule:?}, step {step}: {got}, expected {want}");
+            }
+        }
+    }
+
+    /// `StepLR` and `CosineAnnealingLR` at their ends and for runs of a step or two.
+    #[test]
+    fn the_ends_of_short_runs_are_pytorchs() {
+        for (schedule, rates) in [
+            (Schedule::Cosine { rate: 0.5, end: 0.1, steps: 1 }, vec![0.5, 0.1, 0.1]),
+            (Schedule::Cosine { rate: 0.5, end: 0.1, steps: 2 }, vec![0.5, 0.3, 0.1]),
+            (Schedule::Step { rate: 0.5, factor: 0.1, every: 1 }, vec![0.5, 0.05, 0.005]),
+            (Schedule::WarmUpCosine { rate: 0.5, end: 0.1, warm_up: 1, steps: 3 }, vec![0.0, 0.5, 0.3, 0.1]),
+            (Schedule::WarmUpCosine { rate: 0.5, end: 0.1, warm_up: 2, steps: 2 }, vec![0.0, 0.5, 0.5]),
+        ] {
+            let found: Vec<f32> = (0..rates.len() as u64).map(|step| schedule.rate(step)).collect();
+            assert!(found.iter().zip(&rates).all(|(a, b)| (a - b).abs() < 1e-7), "{schedule:?}: {found:?}, expected {rates:?}");
+        }
+        let long = Schedule::Step { rate: 0.5, factor: 0.999, every: 1 };
+        assert!((long.rate(5000) - 0.003_360_556).abs() < 1e-8, "{}", long.rate(5000));
+    }
+
+    #[test]
+    fn settings_without_a_meaning_are_refused() {
+        let wrong = [
+            Schedule::Constant { rate: f32::NAN },
+            Schedule::Constant { rate: f32::INFINITY },
+            Schedule::Step { rate: 0.1, factor: f32::NAN, every: 3 },
+            Schedule::Step { rate: 0.1, factor: 0.5, every: 0 },
+            Schedule::Cosine { rate: 0.1, end: f32::NAN, steps: 3 },
+            Schedule::WarmUpCosine { rate: 0.1, end: 0.0, warm_up: 4, steps: 3 },
+            Schedule::OneCycle { rate: 0.1, steps: 3, warm_up: 1.5 },
+            Schedule::OneCycle { rate: 0.1, steps: 3, warm_up: f32::NAN },
+        ];
+        for schedule in wrong {
+            assert!(schedule.check().is_err() && schedule.rate(1).is_nan(), "{schedule:?}");
+        }
+        assert!(Schedule::named("cosine", f32::NAN, 3).is_err());
     }
 
     /// `cosine_scheduler(0.5, 1e-6, epochs, 25, warmup_epochs)` of DINO's `utils.py`, in float64, for 4 epochs and 1 of warm-up, 2 and none,

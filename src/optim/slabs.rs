@@ -3,7 +3,7 @@
 
 use super::Common;
 use crate::autograd::Gradients;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::gpu::Scalar;
 use crate::nn::parameters::resized;
 use crate::nn::{Kind, Parameters, Role, Slot};
@@ -14,11 +14,13 @@ use crate::ops::optimizer::{BLOCK, Scalars, Segment, Slab, update};
 use crate::ops::{Operator, apply, apply_one};
 use crate::tensor::{DType, Tensor};
 
+/// Sets of parameters with gradients whose tables are kept: the last ones used.
+const KEPT: usize = 8;
+
 /// One chunk of the parameters' values with all that belongs to it.
 struct Chunk {
     gradients: Tensor,
     segments: Tensor,
-    table: Tensor,
     states: Vec<Tensor>,
     /// Indices into the slots, in the order of the table.
     slots: Vec<usize>,
@@ -34,8 +36,9 @@ pub(super) struct Slabs {
     revision: u64,
     slots: Vec<Slot>,
     keys: Vec<usize>,
-    present: Vec<bool>,
     chunks: Vec<Chunk>,
+    /// A table a chunk, for each set of slots that a step changes. What was captured keeps the tables of its own set: they are never written again.
+    tables: Vec<(Vec<bool>, Vec<Tensor>)>,
     scalars: Tensor,
     skipped: Tensor,
     /// What the last step's updates read: the norm of all gradients comes first.
@@ -54,20 +57,24 @@ impl Slabs {
             revision: u64::MAX,
             slots: Vec::new(),
             keys: Vec::new(),
-            present: Vec::new(),
             chunks: Vec::new(),
+            tables: Vec::new(),
             scalars: Tensor::zeros(gpu, [Scalars::LENGTH], DType::F32)?,
             skipped: Tensor::zeros(gpu, [1], DType::I32)?,
             control: None,
         };
         // All that training keeps is there before its first step, which so needs as much memory as the others.
         slabs.refresh()?;
+        slabs.tables_of(&vec![true; slabs.slots.len()])?;
         Ok(slabs)
     }
 
     pub(super) fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
+        require_not_negative("optimizer", "weight_decay", decay.get())?;
         self.decay = Some(decay);
-        self.write_tables()
+        self.tables.clear();
+        self.params.gpu().outdate_programs();
+        Ok(())
     }
 
     /// The number of the step about to be taken, from 1.
@@ -101,7 +108,7 @@ impl Slabs {
         let parameters = self.params.all_in_home();
         self.slots = self.params.slots();
         self.keys = parameters.iter().map(|p| p.key().unwrap_or(0)).collect();
-        self.present = vec![false; self.slots.len()];
+        self.tables.clear();
         let mut old = std::mem::take(&mut self.chunks).into_iter();
         for (index, values) in self.params.values().iter().enumerate() {
             let elements = values.elements();
@@ -124,41 +131,53 @@ impl Slabs {
             self.chunks.push(Chunk {
                 gradients: Tensor::zeros(&gpu, [elements], DType::F32)?,
                 segments: Tensor::from_slice(&gpu, &of_block, [of_block.len()])?,
-                table: Tensor::zeros(&gpu, [slots.len() + 1, 4], DType::F32)?,
                 states,
                 slots,
             });
         }
-        self.write_tables()?;
         self.revision = self.params.revision();
         Ok(())
     }
 
-    fn write_tables(&self) -> Result<()> {
-        for chunk in &self.chunks {
+    /// The table of each chunk where the slots that are `present` have gradients.
+    fn tables_of(&mut self, present: &[bool]) -> Result<Vec<Tensor>> {
+        let active: Vec<bool> = present.iter().zip(&self.slots).map(|(present, slot)| *present && !slot.frozen).collect();
+        if let Some(at) = self.tables.iter().position(|(known, _)| *known == active) {
+            let known = self.tables.remove(at);
+            let tables = known.1.clone();
+            self.tables.push(known);
+            return Ok(tables);
+        }
+        let table = |chunk: &Chunk| {
             let row = |index: &usize| {
-                let (Some(slot), Some(present)) = (self.slots.get(*index), self.present.get(*index)) else { return [0.0; 4] };
+                let (Some(slot), Some(active)) = (self.slots.get(*index), active.get(*index)) else { return [0.0; 4] };
                 let spared = self.common.exclude_bias_and_norm && matches!(slot.role, Role::Value(kind) if kind.is_bias_or_norm());
                 let depthwise = self.common.exclude_depthwise && slot.role == Role::Value(Kind::Depthwise);
                 // A scheduled one is multiplied inside the kernels.
                 let decay = if self.decay.is_some() { 1.0 } else { self.common.weight_decay };
                 let weight_decay = if spared || depthwise { 0.0 } else { decay * slot.weight_decay };
-                Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *present && !slot.frozen, without_trust: spared }
-                    .to_array()
+                Segment { lr_multiplier: slot.learning_rate, weight_decay, active: *active, without_trust: spared }.to_array()
             };
             let rows: Vec<f32> = chunk.slots.iter().flat_map(row).chain([0.0; 4]).collect();
-            chunk.table.write(&rows)?;
+            Tensor::from_slice(self.params.gpu(), &rows, [chunk.slots.len() + 1, 4])
+        };
+        let tables = self.chunks.iter().map(table).collect::<Result<Vec<_>>>()?;
+        if self.tables.len() >= KEPT {
+            self.tables.remove(0);
         }
-        Ok(())
+        self.tables.push((active, tables.clone()));
+        Ok(tables)
     }
 
-    /// Copies the gradients into the slabs. Copies within one pass cost less than a kernel for each.
-    fn gather(&mut self, gradients: &Gradients) -> Result<()> {
+    /// Copies the gradients into the slabs, whose tables it gives. Copies within one pass cost less than a kernel for each.
+    fn gather(&mut self, gradients: &Gradients) -> Result<Vec<Tensor>> {
         let present: Vec<bool> = self.keys.iter().map(|key| gradients.by_key(*key).is_some()).collect();
-        if present != self.present {
-            self.present = present;
-            self.write_tables()?;
+        if !present.contains(&true) {
+            let message =
+                format!("none of the {} gradients is of one of its parameters; make the optimizer of the model's", gradients.len());
+            return Err(Error::argument("optimizer", message));
         }
+        let tables = self.tables_of(&present)?;
         for chunk in &self.chunks {
             let version = std::sync::Arc::default();
             for index in &chunk.slots {
@@ -170,7 +189,7 @@ impl Slabs {
                 chunk.gradients.slot(slot.start, slot.shape.clone(), std::sync::Arc::clone(&version)).copy_from(gradient)?;
             }
         }
-        Ok(())
+        Ok(tables)
     }
 
     /// One step of `rule`, which is given the segments' norms where it `needs_norms`.
@@ -182,33 +201,33 @@ impl Slabs {
         needs_norms: bool,
     ) -> Result<()> {
         self.refresh()?;
-        self.gather(gradients)?;
+        let tables = self.gather(gradients)?;
         let Common { clip_norm: most, clip_each, gradient_scale, .. } = self.common;
         let weight_decay = self.decay.clone().unwrap_or_else(|| 1.0.into());
-        let scalars = Scalars { max_norm: most.unwrap_or(0.0).into(), gradient_scale: gradient_scale.into(), weight_decay, ..scalars };
+        let scalars = Scalars {
+            max_norm: most.filter(|most| most.is_finite()).unwrap_or(0.0).into(),
+            gradient_scale: gradient_scale.into(),
+            weight_decay,
+            ..scalars
+        };
         self.scalars.write_scalars(&scalars.to_array())?;
-        for (chunk, max_norm) in self.chunks.iter().flat_map(|chunk| clip_each.map(|max_norm| (chunk, max_norm))) {
-            apply(ClipEach { max_norm }, &[&chunk.gradients, &chunk.segments, &chunk.table, &self.scalars])?;
+        let sums: Vec<[&Tensor; 3]> = self.chunks.iter().zip(&tables).map(|(c, table)| [&c.gradients, &c.segments, table]).collect();
+        for ([gradients, segments, table], max_norm) in
+            sums.iter().flat_map(|slab| clip_each.filter(|most| most.is_finite()).map(|max_norm| (slab, max_norm)))
+        {
+            apply(ClipEach { max_norm }, &[gradients, segments, table, &self.scalars])?;
         }
-        let sums: Vec<[&Tensor; 3]> = self.chunks.iter().map(|c| [&c.gradients, &c.segments, &c.table]).collect();
         let control = clip_norm(&sums, &self.scalars, &self.skipped)?;
-        for (values, chunk) in self.params.values().iter().zip(&self.chunks) {
-            let slab = Slab {
-                values,
-                gradients: &chunk.gradients,
-                segments: &chunk.segments,
-                table: &chunk.table,
-                scalars: &self.scalars,
-                control: &control,
-            };
+        for ((values, chunk), table) in self.params.values().iter().zip(&self.chunks).zip(&tables) {
+            let slab =
+                Slab { values, gradients: &chunk.gradients, segments: &chunk.segments, table, scalars: &self.scalars, control: &control };
             let mut states: Vec<&Tensor> = chunk.states.iter().collect();
-            let norms = needs_norms
-                .then(|| apply_one(SegmentNorms, &[values, &chunk.gradients, &chunk.segments, &chunk.table, &control]))
-                .transpose()?;
+            let norms =
+                needs_norms.then(|| apply_one(SegmentNorms, &[values, &chunk.gradients, &chunk.segments, table, &control])).transpose()?;
             states.extend(&norms);
             update(rule(), &slab, &states)?;
         }
-        self.params.raise_versions();
+        self.params.raise_versions(false);
         self.params.advance();
         self.control = Some(control);
         Ok(())

@@ -240,7 +240,7 @@ impl Trainer {
     pub fn save_weights(&self, path: &Path) -> Result<()> {
         let mut archive = state_dict::to_archive(&self.params)?;
         if let Some(ema) = &self.ema {
-            // Running statistics are not averaged: they are averages already.
+            // The file has the network's own running statistics (timm's `exclude_buffers`): they are averages already.
             let averaged = state_dict::to_archive(ema.parameters())?.tensors;
             let values: BTreeSet<String> =
                 self.params.slots().into_iter().filter(|s| matches!(s.role, Role::Value(_))).map(|s| s.name).collect();

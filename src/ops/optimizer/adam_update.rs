@@ -1,7 +1,7 @@
 //! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), PyTorch's, over a whole slab in one dispatch.
 
 use super::slab::{Rule, cost, infer, launch, reference, sample, squares};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
 use crate::ops::{Array, Attributes, Cost, Operator};
@@ -22,15 +22,26 @@ pub struct AdamUpdate {
     pub decoupled: bool,
 }
 
+impl AdamUpdate {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for betas outside 0..1, or an eps that is negative or not finite.
+    pub fn check(&self) -> Result<()> {
+        if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
+            return Err(Error::argument(NAME, format!("betas must lie in 0..1, found {:?}", self.betas)));
+        }
+        require_not_negative(NAME, "eps", self.eps).map(drop)
+    }
+}
+
 impl Operator for AdamUpdate {
     fn name(&self) -> &str {
         NAME
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
-            return Err(Error::argument(NAME, format!("betas must lie in 0..1, found {:?}", self.betas)));
-        }
+        self.check()?;
         infer(NAME, inputs, 2, 0).map(|_| vec![])
     }
 
@@ -97,6 +108,8 @@ fn bad() -> Vec<Bad> {
         Bad::new(update(0.9), sample(3, 2, true), "it takes 8 inputs, 6 were given"),
         Bad::new(update(0.9), with(128), "state 1 must have shape [192]"),
         Bad::new(update(1.0), with(192), "betas must lie in"),
+        Bad::new(update(f32::NAN), with(192), "betas must lie in"),
+        Bad::new(AdamUpdate { eps: -1.0, ..update(0.9) }, with(192), "eps must be finite and at least 0, found -1"),
     ]
 }
 

@@ -1,10 +1,10 @@
 //! Clipping of each parameter's gradient on its own, on the device, in place.
 
 use super::slab::{BLOCK, Scalars, check, check_layout, lanes, sample_segments};
-use crate::error::{Error, Result};
+use crate::error::{Result, require_positive};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
-use crate::ops::sample::{Bad, Input, Sample, normal};
+use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
 use crate::ops::{Array, Cost, Operator, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
@@ -29,19 +29,15 @@ impl Operator for ClipEach {
         let [gradients, segments, table, scalars] = exactly(NAME, inputs)?;
         check_layout(NAME, gradients, segments, table)?;
         check(NAME, "scalars", scalars, [Scalars::LENGTH])?;
-        // Written so that NaN is refused.
-        if self.max_norm > 0.0 {
-            Ok(vec![])
-        } else {
-            Err(Error::argument(NAME, format!("max_norm must be positive, found {}", self.max_norm)))
-        }
+        require_positive(NAME, "max_norm", self.max_norm)?;
+        Ok(vec![])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [gradients, segments, table, scalars] = *exactly(NAME, inputs)?;
         let (gpu, n, count) = (gradients.gpu(), gradients.elements(), table.shape().dim(0));
         let launch = |entry| Launch::new(gpu, &KERNEL, entry).define("ENTRY", entry);
-        let (sums, norms) = (Tensor::empty(gpu, [n / BLOCK, 2], DType::F32)?, Tensor::empty(gpu, [count, 2], DType::F32)?);
+        let (sums, norms) = (Tensor::empty(gpu, [n / BLOCK, 4], DType::F32)?, Tensor::empty(gpu, [count, 4], DType::F32)?);
         let squares = launch("block_squares").read(gradients).read(segments).read(table).write(&sums);
         squares.params(params![n / BLOCK, count]).invocations(n / BLOCK)?;
         let segment = launch("segment").define("LANES", lanes(gpu)).read(&sums).read(segments).write(&norms);
@@ -85,7 +81,22 @@ fn with(blocks: usize, count: usize, scale: f32) -> Vec<Input> {
 fn samples() -> Vec<Sample> {
     // Norms are near 8 times the root of a segment's blocks: some are clipped and some are not.
     let on = |blocks, count, scale, max_norm| Sample::new(ClipEach { max_norm }, with(blocks, count, scale));
-    vec![on(0, 1, 1.0, 3.0), on(1, 1, 1.0, 3.0), on(3, 5, 0.25, 2.0), on(33, 5, 1.0, 20.0), on(65, 7, 0.5, 12.0), on(300, 3, 1.0, 1e6)]
+    let scaled = |scale: f64| {
+        let mut inputs = with(65, 7, 0.5);
+        inputs.iter_mut().take(1).for_each(|gradients| *gradients = normal_with([65 * BLOCK], scale, 0.0));
+        Sample::new(ClipEach { max_norm: 12.0 }, inputs)
+    };
+    vec![
+        scaled(1e19),
+        scaled(5e37),
+        scaled(1e-30),
+        on(0, 1, 1.0, 3.0),
+        on(1, 1, 1.0, 3.0),
+        on(3, 5, 0.25, 2.0),
+        on(33, 5, 1.0, 20.0),
+        on(65, 7, 0.5, 12.0),
+        on(300, 3, 1.0, 1e6),
+    ]
 }
 
 fn bad() -> Vec<Bad> {

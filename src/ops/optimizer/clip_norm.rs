@@ -1,10 +1,10 @@
 //! The second stage of the global gradient norm: clipping, loss scaling, and steps that must not be taken, all on the device.
 
-use super::slab::{Scalars, check, lanes};
+use super::slab::{CONTROL, Scalars, check, lanes, settled};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
-use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
+use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Operator, apply_one, require_f32};
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -14,10 +14,10 @@ static KERNEL: Kernel = kernel!("optimizer/norms");
 /// Slabs that one norm may span: as many as bindings allow.
 const SLABS: usize = 4;
 
-/// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs to what the updates read, f32 `[4]`: the norm of
-/// all gradients after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's clip_grad_norm_; max_norm 0
-/// clips nothing); 1, or 0 where the norm is not finite: then the updates leave everything as it is and `skipped` rises by one; and the factor
-/// of all weight decays.
+/// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs (f32 [parts, 2], see `square_sums`) to what the updates
+/// read, f32 `[5]`: the norm of all gradients after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's
+/// clip_grad_norm_; max_norm 0 clips nothing); 1, or 0 where not all gradients are finite: then the updates leave everything as it is and
+/// `skipped` rises by one; the factor of all weight decays; and what the second number must be multiplied by, 1 unless it is too small for f32.
 #[derive(Debug, Clone)]
 pub struct ClipNorm;
 
@@ -40,18 +40,21 @@ impl Operator for ClipNorm {
         let (partials, scalars, skipped) = split(inputs)?;
         for spec in partials {
             require_f32(NAME, "partials", spec)?;
+            if spec.shape.rank() != 2 || spec.shape.dim(1) != 2 {
+                return Err(Error::shape(NAME, format!("partials must be [parts, 2], found {}", spec.shape)));
+            }
         }
         check(NAME, "scalars", scalars, [Scalars::LENGTH])?;
         if skipped.dtype != DType::I32 || skipped.shape.elements() != 1 {
             return Err(Error::dtype(NAME, format!("skipped must be i32 [1], found {skipped}")));
         }
-        Ok(vec![Spec::f32([4])])
+        Ok(vec![Spec::f32([CONTROL])])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let (partials, scalars, skipped) = split(inputs)?;
         let gpu = scalars.gpu();
-        let control = Tensor::empty(gpu, [4], DType::F32)?;
+        let control = Tensor::empty(gpu, [CONTROL], DType::F32)?;
         let counts: Vec<String> = (0..partials.len()).map(|slab| format!("count{slab}: u32")).collect();
         let mut launch = Launch::new(gpu, &KERNEL, "clip")
             .define("ENTRY", "clip")
@@ -61,7 +64,7 @@ impl Operator for ClipNorm {
         for slab in partials {
             launch = launch.read(*slab);
         }
-        let counts: Vec<crate::gpu::Param> = partials.iter().map(|slab| slab.elements().into()).collect();
+        let counts: Vec<crate::gpu::Param> = partials.iter().map(|slab| slab.shape().dim(0).into()).collect();
         launch.read(*scalars).write(&control).write(*skipped).params(&counts).groups(1)?;
         Ok(vec![control])
     }
@@ -73,12 +76,17 @@ impl Operator for ClipNorm {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let (partials, scalars, skipped) = split(inputs)?;
         let scale = scalars.flat(5);
-        let norm = partials.iter().flat_map(|slab| &slab.data).sum::<f64>().sqrt() * scale;
+        let sums = partials.iter().flat_map(|slab| slab.data.chunks_exact(2));
+        let sum: f64 = sums.map(|sum| if let [m, e] = sum { m * 4f64.powf(*e) } else { f64::NAN }).sum();
+        let norm = sum.sqrt() * scale;
         let largest = scalars.flat(3);
-        let factor = if largest > 0.0 { scale * (largest / (norm + 1e-6)).min(1.0) } else { scale };
-        let taken = if norm.is_finite() { [factor, 1.0] } else { [0.0, 0.0] };
-        let [factor, ok] = taken;
-        Ok(vec![Array::new([4], vec![norm, factor, ok, scalars.flat(6)]), Array::integers([1], vec![skipped.flat(0) + 1.0 - ok])])
+        let factor = if largest > 0.0 { (largest / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        // Two factors where one were near the least number of f32.
+        let first = if sum > f64::from(f32::MAX) && factor < 2f64.powi(-60) { 2f64.powi(-80) } else { factor };
+        let ok = f64::from(u8::from(norm.is_finite()));
+        let first_or_none = if norm.is_finite() { scale * first } else { 0.0 };
+        let control = vec![norm, first_or_none, ok, scalars.flat(6), if first == factor || ok == 0.0 { 1.0 } else { factor / first }];
+        Ok(vec![Array::new([CONTROL], control), Array::integers([1], vec![skipped.flat(0) + 1.0 - ok])])
     }
 }
 
@@ -94,14 +102,19 @@ fn samples() -> Vec<Sample> {
         inputs.extend_from_slice(slabs);
         Sample::new(ClipNorm, inputs)
     };
-    let sums = |n: usize| uniform([n], 0.0, 4.0);
-    let with = |value: f64| Input::Values(Array::new([3], vec![1.0, value, 2.0]));
+    let partials = |sums: &[f64]| Input::Values(Array::new([sums.len(), 2], sums.iter().flat_map(|sum| settled(*sum)).collect()));
+    let sums = |n: usize| partials(&(0..n).map(|i| (i * 37 % 101) as f64 / 25.0).collect::<Vec<_>>());
+    let with = |value: f64| partials(&[1.0, value, 2.0]);
     vec![
         on(0.0, 1.0, &[sums(1)]),
         on(0.5, 1.0, &[sums(65)]),
         on(1e6, 0.25, &[sums(33), sums(7)]),
         on(0.5, 0.125, &[sums(5), sums(1), sums(3), sums(1000)]),
-        on(0.5, 1.0, &[Input::Values(Array::zeros([1]))]),
+        on(0.5, 1.0, &[partials(&[0.0])]),
+        // What f32 cannot hold: sums beyond its range, and the squares of what is almost nothing.
+        on(0.5, 0.5, &[with(1e40), sums(2)]),
+        on(0.5, 1.0, &[with(1e60), with(1e75)]),
+        on(0.5, 1.0, &[partials(&[1e-60, 2e-60]), partials(&[3e-50])]),
         on(0.5, 1.0, &[with(f64::NAN)]),
         on(0.0, 1.0, &[with(f64::INFINITY)]),
     ]
@@ -112,9 +125,10 @@ fn bad() -> Vec<Bad> {
     let scalars = || normal([Scalars::LENGTH]);
     vec![
         Bad::new(ClipNorm, [scalars(), counter()], "1 to 4 slabs"),
-        Bad::new(ClipNorm, [normal([2]), counter(), normal([3])], "scalars must have shape [8]"),
-        Bad::new(ClipNorm, [scalars(), normal([1]), normal([3])], "skipped must be i32"),
-        Bad::new(ClipNorm, [scalars(), counter(), indices([3], 2)], "partials must be f32"),
+        Bad::new(ClipNorm, [normal([2]), counter(), normal([3, 2])], "scalars must have shape [8]"),
+        Bad::new(ClipNorm, [scalars(), normal([1]), normal([3, 2])], "skipped must be i32"),
+        Bad::new(ClipNorm, [scalars(), counter(), indices([3, 2], 2)], "partials must be f32"),
+        Bad::new(ClipNorm, [scalars(), counter(), normal([3])], "partials must be [parts, 2]"),
     ]
 }
 

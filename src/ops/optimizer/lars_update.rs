@@ -1,16 +1,16 @@
 //! LARS (You et al. 2017, as in DeepMind's BYOL), over a whole slab in one dispatch after `segment_norms`.
 
 use super::slab::{Rule, check, cost, infer, launch, reference, sample};
-use crate::error::Result;
+use crate::error::{Result, require_positive, require_share};
 use crate::ops::entry::Entry;
-use crate::ops::sample::{Bad, Sample, normal, uniform};
+use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Attributes, Cost, Operator};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "lars_update";
 
 /// g += decay w; v = momentum v + trust g, trust = eta |w| / |g| of the segment (1 where either is 0, or where the segment is marked); w -=
-/// lr v. Inputs: those of a [`Slab`](super::Slab), v `[n]`, zero before the first step, and the norms [segments, 2] of `segment_norms`.
+/// lr v. Inputs: those of a [`Slab`](super::Slab), v `[n]`, zero before the first step, and the norms [segments, 4] of `segment_norms`.
 #[derive(Debug, Clone)]
 pub struct LarsUpdate {
     /// What is kept of the velocity.
@@ -19,15 +19,27 @@ pub struct LarsUpdate {
     pub eta: f32,
 }
 
+impl LarsUpdate {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::error::Error::Argument) for a momentum outside 0..=1, or an eta that is not positive and finite.
+    pub fn check(&self) -> Result<()> {
+        require_share(NAME, "momentum", self.momentum)?;
+        require_positive(NAME, "eta", self.eta).map(drop)
+    }
+}
+
 impl Operator for LarsUpdate {
     fn name(&self) -> &str {
         NAME
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        self.check()?;
         let (_, segments) = infer(NAME, inputs, 1, 1)?;
         if let Some(norms) = inputs.last() {
-            check(NAME, "norms", norms, [segments, 2])?;
+            check(NAME, "norms", norms, [segments, 4])?;
         }
         Ok(vec![])
     }
@@ -42,7 +54,9 @@ impl Operator for LarsUpdate {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [momentum, eta] = [self.momentum, self.eta].map(f64::from);
-        let norm = |segment: usize, which: usize| inputs.last().map_or(f64::NAN, |norms| norms.at(&[segment, which]));
+        let norm = |segment: usize, which: usize| {
+            inputs.last().map_or(f64::NAN, |norms| norms.at(&[segment, which]) * norms.at(&[segment, which + 2]).exp2())
+        };
         reference(inputs, 1, |e, state| {
             let [v] = state else { return f64::NAN };
             let g = e.gradient + e.decay * e.value;
@@ -66,7 +80,14 @@ fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
 fn samples() -> Vec<Sample> {
     let on = |blocks: usize, count: usize, taken: bool, lowest: f64| {
         let mut inputs = sample(blocks, count, taken);
-        inputs.extend([normal([blocks * super::BLOCK]), uniform([count, 2], lowest, lowest + lowest)]);
+        let norms = Array::from_fn([count, 4], |index| match *index {
+            // The exponents of the last segment are those of small weights and large gradients.
+            [s, 2] if s > 2 && s + 1 == count => -96.0,
+            [s, 3] if s > 2 && s + 1 == count => 80.0,
+            [_, 2 | 3] => 0.0,
+            _ => lowest * (1.0 + 0.25 * index.iter().sum::<usize>() as f64),
+        });
+        inputs.extend([normal([blocks * super::BLOCK]), Input::Values(norms)]);
         Sample::new(LarsUpdate { momentum: 0.9, eta: 0.01 }, inputs)
     };
     vec![on(1, 1, true, 0.5), on(3, 1, true, 0.0), on(33, 5, true, 0.5), on(65, 7, true, 0.25), on(5, 3, false, 0.5)]
@@ -74,10 +95,12 @@ fn samples() -> Vec<Sample> {
 
 fn bad() -> Vec<Bad> {
     let update = || LarsUpdate { momentum: 0.9, eta: 0.01 };
-    let with = |segments: usize| sample(3, 2, true).into_iter().chain([normal([192]), normal([segments, 2])]).collect::<Vec<_>>();
+    let with = |segments: usize| sample(3, 2, true).into_iter().chain([normal([192]), normal([segments, 4])]).collect::<Vec<_>>();
     vec![
         Bad::new(update(), sample(3, 2, true), "it takes 8 inputs, 6 were given"),
-        Bad::new(update(), with(3), "norms must have shape [2, 2]"),
+        Bad::new(LarsUpdate { momentum: 0.9, eta: 0.0 }, with(2), "eta must be positive and finite, found 0"),
+        Bad::new(LarsUpdate { momentum: 2.0, eta: 0.01 }, with(2), "momentum must lie in 0..=1, found 2"),
+        Bad::new(update(), with(3), "norms must have shape [2, 4]"),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! RMSprop with momentum (PyTorch's: eps outside the root), over a whole slab in one dispatch.
 
 use super::slab::{Rule, cost, infer, launch, reference, sample, squares};
-use crate::error::Result;
+use crate::error::{Result, require_not_negative, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
 use crate::ops::{Array, Attributes, Cost, Operator};
@@ -21,12 +21,25 @@ pub struct RmspropUpdate {
     pub momentum: f32,
 }
 
+impl RmspropUpdate {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::error::Error::Argument) for an alpha or a momentum outside 0..=1, or an eps that is negative or not finite.
+    pub fn check(&self) -> Result<()> {
+        require_share(NAME, "alpha", self.alpha)?;
+        require_share(NAME, "momentum", self.momentum)?;
+        require_not_negative(NAME, "eps", self.eps).map(drop)
+    }
+}
+
 impl Operator for RmspropUpdate {
     fn name(&self) -> &str {
         NAME
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        self.check()?;
         infer(NAME, inputs, 2, 0).map(|_| vec![])
     }
 
@@ -75,6 +88,9 @@ fn bad() -> Vec<Bad> {
     let with = |n: usize| sample(3, 2, true).into_iter().chain([normal([n]), normal([192])]).collect::<Vec<_>>();
     vec![
         Bad::new(update(), sample(3, 2, true), "it takes 8 inputs, 6 were given"),
+        Bad::new(RmspropUpdate { alpha: 1.5, ..update() }, with(192), "alpha must lie in 0..=1, found 1.5"),
+        Bad::new(RmspropUpdate { momentum: f32::NAN, ..update() }, with(192), "momentum must lie in 0..=1, found NaN"),
+        Bad::new(RmspropUpdate { eps: -1.0, ..update() }, with(192), "eps must be finite and at least 0, found -1"),
         Bad::new(update(), with(128), "state 0 must have shape [192]"),
     ]
 }

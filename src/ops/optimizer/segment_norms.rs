@@ -1,6 +1,6 @@
 //! The norms of each parameter and its gradient, which LARS compares.
 
-use super::slab::{BLOCK, check, check_layout, lanes, sample};
+use super::slab::{BLOCK, CONTROL, check, check_layout, lanes, sample, settled, times};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
@@ -12,8 +12,9 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "segment_norms";
 static KERNEL: Kernel = kernel!("optimizer/norms");
 
-/// |w| and |factor g + decay w| (both factors of control applied) of every segment, f32 [segments, 2]; 0 where it is not active. Inputs:
-/// values `[n]`, gradients `[n]`, segments i32 [n / 64] (ascending), table [segments, 4], control `[4]`.
+/// |w| and |factor g + decay w| (all factors of control applied) of every segment, f32 [segments, 4]: (a, b, c, d) with |w| = a 2^c and the other
+/// b 2^d, where c and d are 0 unless the squares leave f32's range; 0 where it is not active. Inputs: values `[n]`, gradients `[n]`, segments
+/// i32 [n / 64] (ascending), table [segments, 4], control `[5]`.
 #[derive(Debug, Clone)]
 pub struct SegmentNorms;
 
@@ -26,14 +27,14 @@ impl Operator for SegmentNorms {
         let [values, gradients, segments, table, control] = exactly(NAME, inputs)?;
         let (n, count) = check_layout(NAME, values, segments, table)?;
         check(NAME, "gradients", gradients, [n])?;
-        check(NAME, "control", control, [4])?;
-        Ok(vec![Spec::f32([count, 2])])
+        check(NAME, "control", control, [CONTROL])?;
+        Ok(vec![Spec::f32([count, 4])])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [values, gradients, segments, table, control] = *exactly(NAME, inputs)?;
         let (gpu, blocks, count) = (values.gpu(), values.elements() / BLOCK, table.shape().dim(0));
-        let sums = Tensor::empty(gpu, [blocks, 2], DType::F32)?;
+        let sums = Tensor::empty(gpu, [blocks, 4], DType::F32)?;
         Launch::new(gpu, &KERNEL, "blocks")
             .define("ENTRY", "blocks")
             .read(values)
@@ -44,7 +45,7 @@ impl Operator for SegmentNorms {
             .write(&sums)
             .params(params![blocks, count])
             .invocations(blocks)?;
-        let norms = Tensor::empty(gpu, [count, 2], DType::F32)?;
+        let norms = Tensor::empty(gpu, [count, 4], DType::F32)?;
         Launch::new(gpu, &KERNEL, "segment")
             .define("ENTRY", "segment")
             .define("LANES", lanes(gpu))
@@ -63,12 +64,19 @@ impl Operator for SegmentNorms {
         for (i, w) in values.data.iter().enumerate() {
             let segment = segments.flat(i / BLOCK) as usize;
             if table.at(&[segment, 2]) != 0.0 {
-                let g = gradients.flat(i) * control.flat(1) + control.flat(3) * table.at(&[segment, 1]) * w;
+                let g = gradients.flat(i) * control.flat(1) * control.flat(4) + control.flat(3) * table.at(&[segment, 1]) * w;
                 sums.add_at(&[segment, 0], w * w);
                 sums.add_at(&[segment, 1], g * g);
             }
         }
-        Ok(vec![sums.map(f64::sqrt)])
+        let norms = Array::from_fn([count, 4], |index| match *index {
+            [segment, column] => {
+                let [m, e] = settled(sums.at(&[segment, column % 2]));
+                if column < 2 { m.sqrt() } else { e }
+            }
+            _ => f64::NAN,
+        });
+        Ok(vec![norms])
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -84,9 +92,14 @@ fn layout(blocks: usize, count: usize) -> Vec<Input> {
 
 fn samples() -> Vec<Sample> {
     // More segments than blocks: some have none.
-    [(0, 1), (1, 1), (3, 2), (3, 5), (33, 5), (65, 7), (300, 3)]
-        .map(|(blocks, count)| Sample::new(SegmentNorms, layout(blocks, count)))
-        .into()
+    let plain = [(0, 1), (1, 1), (3, 2), (3, 5), (33, 5), (65, 7), (300, 3)].map(|(blocks, count)| layout(blocks, count));
+    // Beside such gradients decayed weights are nothing, or all there is.
+    let scaled = [1e19, 3e37, 1e-25].map(|scale| {
+        let mut inputs = layout(65, 7);
+        inputs.iter_mut().skip(1).take(1).for_each(|gradients| times(gradients, scale));
+        inputs
+    });
+    plain.into_iter().chain(scaled).map(|inputs| Sample::new(SegmentNorms, inputs)).collect()
 }
 
 fn bad() -> Vec<Bad> {
@@ -101,7 +114,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(SegmentNorms, [normal([64])], "takes 5 inputs, 1 were given"),
         Bad::new(SegmentNorms, with(0, 100), "n a multiple of 64"),
         Bad::new(SegmentNorms, with(1, 128), "gradients must have shape [192]"),
-        Bad::new(SegmentNorms, with(4, 1), "control must have shape [4]"),
+        Bad::new(SegmentNorms, with(4, 1), "control must have shape [5]"),
     ]
 }
 

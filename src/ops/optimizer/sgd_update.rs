@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum (PyTorch's SGD, no dampening), over a whole slab in one dispatch.
 
 use super::slab::{Rule, cost, infer, launch, reference, sample};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Cost, Operator};
@@ -20,6 +20,18 @@ pub struct SgdUpdate {
 }
 
 impl SgdUpdate {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a momentum outside 0..=1, or Nesterov's without one.
+    pub fn check(&self) -> Result<()> {
+        require_share(NAME, "momentum", self.momentum)?;
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Error::argument(NAME, "nesterov needs a momentum above 0"));
+        }
+        Ok(())
+    }
+
     fn states(&self) -> usize {
         usize::from(self.momentum != 0.0)
     }
@@ -31,9 +43,7 @@ impl Operator for SgdUpdate {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        if self.nesterov && self.momentum <= 0.0 {
-            return Err(Error::argument(NAME, "nesterov needs a momentum above 0"));
-        }
+        self.check()?;
         infer(NAME, inputs, self.states(), 0).map(|_| vec![])
     }
 
@@ -97,6 +107,8 @@ fn bad() -> Vec<Bad> {
     };
     let outside = Array::integers([3], vec![0.0, 1.0, 2.0]);
     vec![
+        Bad::new(plain(2.0, false), with(6, normal([192])), "momentum must lie in 0..=1, found 2"),
+        Bad::new(plain(-0.5, false), with(6, normal([192])), "momentum must lie in 0..=1, found -0.5"),
         Bad::new(plain(0.9, false), sample(3, 2, true), "it takes 7 inputs, 6 were given"),
         Bad::new(plain(0.0, true), sample(3, 2, true), "nesterov needs a momentum"),
         Bad::new(plain(0.0, false), with(0, normal([190])), "n a multiple of 64"),

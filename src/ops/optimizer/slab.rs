@@ -12,6 +12,9 @@ static UPDATE: Kernel = kernel!("optimizer/update");
 /// Elements of a block, which belongs to one segment: slots of a slab start at multiples of it.
 pub const BLOCK: usize = 64;
 
+/// Numbers of what `clip_norm` says.
+pub const CONTROL: usize = 5;
+
 /// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes into an f32 `[8]` tensor
 /// (by [`Tensor::write_scalars`]).
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +95,7 @@ pub struct Slab<'a> {
     pub table: &'a Tensor,
     /// [`Scalars`], f32 `[8]`.
     pub scalars: &'a Tensor,
-    /// What `clip_norm` said, f32 `[4]`.
+    /// What `clip_norm` said, f32 `[5]`.
     pub control: &'a Tensor,
 }
 
@@ -183,7 +186,7 @@ pub(super) fn infer(operator: &str, inputs: &[Spec], states: usize, more: usize)
     let (n, count) = check_layout(operator, values, segments, table)?;
     check(operator, "gradients", gradients, [n])?;
     check(operator, "scalars", scalars, [Scalars::LENGTH])?;
-    check(operator, "control", control, [4])?;
+    check(operator, "control", control, [CONTROL])?;
     for (index, state) in rest.iter().take(states).enumerate() {
         check(operator, &format!("state {index}"), state, [n])?;
     }
@@ -194,6 +197,18 @@ pub(super) fn infer(operator: &str, inputs: &[Spec], states: usize, more: usize)
 pub(super) fn cost(inputs: &[Spec], states: usize, flops: f64) -> Cost {
     let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
     Cost { flops: flops * n, bytes: 4.0 * n * (3 + 2 * states) as f64 }
+}
+
+/// (m, e) with m 4^e = `sum`, as the kernels hold a sum of squares that f32 cannot.
+pub(super) fn settled(sum: f64) -> [f64; 2] {
+    let exponent = if !sum.is_finite() || sum > f64::from(f32::MAX) {
+        80
+    } else if sum < 2f64.powi(-70) {
+        -96
+    } else {
+        0
+    };
+    [sum * 4f64.powi(-exponent), f64::from(exponent)]
 }
 
 /// One element as a reference's rule sees it.
@@ -217,7 +232,7 @@ pub(super) fn reference(inputs: &[Array], states: usize, rule: impl Fn(&Element,
         }
         let element = Element {
             value: values.flat(i),
-            gradient: gradients.flat(i) * control.flat(1),
+            gradient: gradients.flat(i) * control.flat(1) * control.flat(4),
             lr: scalars.flat(0) * table.at(&[segment, 0]),
             decay: table.at(&[segment, 1]) * control.flat(3),
             segment,
@@ -259,15 +274,22 @@ pub(super) fn sample(blocks: usize, count: usize, taken: bool) -> Vec<Input> {
         ema_momentum: 0.75.into(),
         ..Scalars::default()
     };
-    let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.75];
+    let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.75, 0.25];
     vec![
         normal([blocks * BLOCK]),
         Input::Values(gradients),
         Input::Values(segments),
         Input::Values(table),
         Input::Values(Array::new([Scalars::LENGTH], scalars.to_array().map(|s| f64::from(s.get())).to_vec())),
-        Input::Values(Array::new([4], control.to_vec())),
+        Input::Values(Array::new([CONTROL], control.to_vec())),
     ]
+}
+
+/// Given values times `scale`.
+pub(super) fn times(input: &mut Input, scale: f64) {
+    if let Input::Values(array) = input {
+        array.data.iter_mut().for_each(|v| *v = f64::from((*v * scale) as f32));
+    }
 }
 
 /// Positive values: averages of squares.

@@ -1,6 +1,6 @@
 //! The first stage of the global gradient norm: partial sums of squares.
 
-use super::slab::{check, check_layout, lanes, sample};
+use super::slab::{check, check_layout, lanes, sample, settled, times};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
@@ -12,8 +12,8 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "square_sums";
 static KERNEL: Kernel = kernel!("optimizer/norms");
 
-/// Partial sums, f32 `[parts]`, of the squares of `gradients` `[n]` in active segments (`segments` i32 [n / 64], `table` [segments, 4]);
-/// parts depends on n alone, and is at least 1.
+/// Partial sums of the squares of `gradients` `[n]` in active segments (`segments` i32 [n / 64], `table` [segments, 4]), f32 `[parts, 2]`: (m, e)
+/// stands for m 4^e, with e = 0 unless the sum is beyond f32's range (80) or below 2^-70 (-96). Parts depends on n alone, and is at least 1.
 #[derive(Debug, Clone)]
 pub struct SquareSums;
 
@@ -33,14 +33,14 @@ impl Operator for SquareSums {
         let [gradients, segments, table] = exactly(NAME, inputs)?;
         let (n, _) = check_layout(NAME, gradients, segments, table)?;
         check(NAME, "gradients", gradients, [n])?;
-        Ok(vec![Spec::f32([parts(n).1])])
+        Ok(vec![Spec::f32([parts(n).1, 2])])
     }
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [gradients, segments, table] = *exactly(NAME, inputs)?;
         let n = gradients.elements();
         let (per, groups) = parts(n);
-        let partials = Tensor::empty(gradients.gpu(), [groups], DType::F32)?;
+        let partials = Tensor::empty(gradients.gpu(), [groups, 2], DType::F32)?;
         Launch::new(gradients.gpu(), &KERNEL, "squares")
             .define("ENTRY", "squares")
             .define("LANES", lanes(gradients.gpu()))
@@ -56,13 +56,13 @@ impl Operator for SquareSums {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [gradients, segments, table] = exactly(NAME, inputs)?;
         let (per, groups) = parts(gradients.data.len());
-        let mut sums = Array::zeros([groups]);
+        let mut sums = vec![0.0; groups];
         for (i, g) in gradients.data.iter().enumerate() {
             if table.at(&[segments.flat(i / super::BLOCK) as usize, 2]) != 0.0 {
-                sums.add_at(&[i / 4 / per], g * g);
+                sums.iter_mut().skip(i / 4 / per).take(1).for_each(|sum| *sum += g * g);
             }
         }
-        Ok(vec![sums])
+        Ok(vec![Array::new([groups, 2], sums.into_iter().flat_map(settled).collect())])
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -76,7 +76,13 @@ fn layout(blocks: usize, count: usize) -> Vec<crate::ops::sample::Input> {
 }
 
 fn samples() -> Vec<Sample> {
-    [(0, 1), (1, 1), (3, 2), (33, 5), (65, 7), (300, 9)].map(|(blocks, count)| Sample::new(SquareSums, layout(blocks, count))).into()
+    let plain = [(0, 1), (1, 1), (3, 2), (33, 5), (65, 7), (300, 9)].map(|(blocks, count)| layout(blocks, count));
+    let scaled = [1e19, 3e37, 1e-25, 1e-36].map(|scale| {
+        let mut inputs = layout(65, 7);
+        inputs.iter_mut().take(1).for_each(|gradients| times(gradients, scale));
+        inputs
+    });
+    plain.into_iter().chain(scaled).map(|inputs| Sample::new(SquareSums, inputs)).collect()
 }
 
 fn bad() -> Vec<Bad> {
