@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::partial_labels::{among, offsets};
 use super::taught::hard;
 use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 use crate::tensor::Tensor;
@@ -94,6 +94,7 @@ impl Configured for CoarseToFine {
     type Config = CoarseToFineConfig;
 
     fn new(params: &Parameters, build: Build, config: CoarseToFineConfig, setting: &Setting) -> Result<Self> {
+        require_not_negative(Self::ABOUT.name, "coarse_weight", config.coarse_weight)?;
         let (gpu, classes, labels) = (params.gpu(), setting.classes, &setting.labels);
         let groups = groups(&config.coarse, classes)?;
         let model = Classifier::new(params, build(params)?, classes)?;

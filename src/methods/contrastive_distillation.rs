@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::{hard, only};
 use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::tensor::Tensor;
@@ -65,6 +65,8 @@ impl Configured for ContrastiveDistillation {
     type Config = ContrastiveDistillationConfig;
 
     fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
         if last < 0 {
             return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));

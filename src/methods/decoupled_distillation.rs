@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::Tutor;
 use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -61,6 +61,9 @@ impl Configured for DecoupledDistillation {
     type Config = DecoupledDistillationConfig;
 
     fn new(params: &Parameters, build: Build, config: DecoupledDistillationConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        require_not_negative(Self::ABOUT.name, "alpha", config.alpha)?;
+        require_not_negative(Self::ABOUT.name, "beta", config.beta)?;
         let name = Self::ABOUT.name;
         if setting.labels.contains(&HIDDEN) {
             let message = "it needs the label of every image, and some are hidden; `distillation` does without";

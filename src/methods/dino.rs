@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Clock, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive, require_share};
 use crate::gpu::Scalar;
 use crate::models::{HeadActivation, MlpConfig, Prototypes};
 use crate::nn::{Mode, Module, Parameters};
@@ -92,10 +92,10 @@ impl Network {
         Ok(Self { embedder, prototypes: (config.prototypes > 0).then(make).transpose()? })
     }
 
-    /// Embeddings and logits.
-    fn run(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// Embeddings and logits; prototypes learn in [`Mode::Train`].
+    fn run(&self, images: &Tensor, prototypes: Mode) -> Result<(Tensor, Tensor)> {
         let z = self.embedder.embed(images, Mode::Train)?;
-        let logits = self.prototypes.as_ref().map_or(Ok(z.clone()), |layer| layer.forward(&z, Mode::Train))?;
+        let logits = self.prototypes.as_ref().map_or(Ok(z.clone()), |layer| layer.forward(&z, prototypes))?;
         Ok((z, logits))
     }
 }
@@ -114,7 +114,8 @@ pub struct Dino {
     center: Tensor,
     temperature: Scalar,
     fresh: RefCell<Option<Tensor>>,
-    frozen: Cell<bool>,
+    /// Whether the prototypes stay as they are.
+    waiting: Cell<bool>,
     config: DinoConfig,
 }
 
@@ -134,13 +135,17 @@ impl Configured for Dino {
     type Config = DinoConfig;
 
     fn new(params: &Parameters, build: Build, config: DinoConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "student_temperature", config.student_temperature)?;
+        require_positive(Self::ABOUT.name, "teacher_temperature", config.teacher_temperature)?;
+        require_positive(Self::ABOUT.name, "teacher_temperature_start", config.teacher_temperature_start)?;
+        require_share(Self::ABOUT.name, "center_momentum", config.center_momentum)?;
         let student = Network::new(params, build, &config)?;
         let teacher = Teacher::new(params, config.teacher, &setting.clock, |average| Network::new(average, build, &config))?;
         let outputs = if config.prototypes > 0 { config.prototypes } else { config.projector.outputs };
         let center = Tensor::zeros(params.gpu(), [outputs], DType::F32)?;
         let temperature = config.temperature(&setting.clock);
-        let (params, fresh, frozen) = (params.clone(), RefCell::default(), Cell::default());
-        Ok(Self { params, student, teacher, center, temperature, fresh, frozen, config })
+        let (params, fresh, waiting) = (params.clone(), RefCell::default(), Cell::default());
+        Ok(Self { params, student, teacher, center, temperature, fresh, waiting, config })
     }
 }
 
@@ -157,8 +162,10 @@ impl Method for Dino {
         let [first, second, ..] = batch.views.as_slice() else {
             return Err(Error::argument(self.name(), format!("it takes two views or more, {} were given", batch.views.len())));
         };
-        let students = batch.views.iter().map(|view| self.student.run(view)).collect::<Result<Vec<_>>>()?;
-        let teachers = [self.teacher.network.run(first)?.1, self.teacher.network.run(second)?.1];
+        // The prototypes wait without a gradient, as in the authors' code; what is frozen is the user's matter.
+        let prototypes = if self.waiting.get() { Mode::Eval } else { Mode::Train };
+        let students = batch.views.iter().map(|view| self.student.run(view, prototypes)).collect::<Result<Vec<_>>>()?;
+        let teachers = [self.teacher.network.run(first, Mode::Eval)?.1, self.teacher.network.run(second, Mode::Eval)?.1];
         let mut terms = Vec::new();
         for (teacher, student) in pairs(students.len()) {
             let (Some(teacher), Some((_, student))) = (teachers.get(teacher), students.get(student)) else { continue };
@@ -187,10 +194,9 @@ impl Method for Dino {
     }
 
     fn begin_epoch(&self, epoch: u32) -> Result<()> {
-        let freeze = self.student.prototypes.is_some() && epoch < self.config.freeze_last_layer_epochs;
-        // What somebody else froze is not thawed.
-        if freeze != self.frozen.replace(freeze) {
-            self.params.freeze(Network::LAST, freeze)?;
+        let wait = epoch < self.config.freeze_last_layer_epochs;
+        if wait != self.waiting.replace(wait) {
+            self.params.gpu().outdate_programs();
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::{Tutor, hard};
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 
@@ -49,6 +49,7 @@ impl Configured for Distillation {
     type Config = DistillationConfig;
 
     fn new(params: &Parameters, build: Build, config: DistillationConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         if !(0.0..=1.0).contains(&config.soft_weight) {
             return Err(Error::argument("soft_weight", format!("expected 0 to 1, found {}", config.soft_weight)));
         }

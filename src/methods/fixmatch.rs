@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::taught::hard;
 use super::unlabelled::Answers;
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
-use crate::error::Result;
+use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 use crate::tensor::Tensor;
@@ -54,6 +54,7 @@ impl Configured for FixMatch {
     type Config = FixMatchConfig;
 
     fn new(params: &Parameters, build: Build, config: FixMatchConfig, setting: &Setting) -> Result<Self> {
+        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let model = Classifier::new(params, build(params)?, setting.classes)?;
         let answers = Answers::new(params.gpu(), setting.classes, config.threshold)?;
         Ok(Self { model, answers, weight: config.weight })

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Vit, VitBlock, VitConfig};
 use crate::nn::{Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters};
@@ -86,6 +86,7 @@ impl Configured for Mae {
     type Config = MaeConfig;
 
     fn new(params: &Parameters, build: Build, config: MaeConfig, setting: &Setting) -> Result<Self> {
+        require_share(Self::ABOUT.name, "mask_ratio", config.mask_ratio)?;
         let encoder = build(params)?;
         let vit = *vit(&*encoder)?.config();
         let [height, width, _] = setting.image;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::taught::hard;
 use super::unlabelled::{Weight, share};
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
-use crate::error::Result;
+use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 
@@ -64,6 +64,7 @@ impl Configured for MeanTeacher {
     type Config = MeanTeacherConfig;
 
     fn new(params: &Parameters, build: Build, config: MeanTeacherConfig, setting: &Setting) -> Result<Self> {
+        require_not_negative(Self::ABOUT.name, "consistency", config.consistency)?;
         share("ramp_up", config.ramp_up)?;
         let classifier = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
         let model = classifier(params)?;

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::Parameters;
 use crate::tensor::Tensor;
@@ -70,6 +70,7 @@ impl Configured for Moco {
     type Config = MocoConfig;
 
     fn new(params: &Parameters, build: Build, config: MocoConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         let gpu = params.gpu();
         let network = Embedder::new(params, build, &config.projector)?;
         let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;

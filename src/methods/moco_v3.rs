@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
-use crate::error::Result;
+use crate::error::{Result, require_positive};
 use crate::models::{LastNorm, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
 use crate::tensor::Tensor;
@@ -56,6 +56,7 @@ impl Configured for MocoV3 {
     type Config = MocoV3Config;
 
     fn new(params: &Parameters, build: Build, config: MocoV3Config, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         let network = Embedder::new(params, build, &config.projector)?;
         let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
         let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;

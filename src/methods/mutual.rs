@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
-use crate::error::Result;
+use crate::error::{Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 
@@ -52,6 +52,8 @@ impl Configured for Mutual {
     type Config = MutualConfig;
 
     fn new(params: &Parameters, build: Build, config: MutualConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
         Ok(Self { student: make(params)?, peer: make(&params.scope(Self::PEER))?, config })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::taught::hard;
 use super::unlabelled::{Answers, Weight, hidden, share};
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 
@@ -64,6 +64,7 @@ impl Configured for PseudoLabel {
     type Config = PseudoLabelConfig;
 
     fn new(params: &Parameters, build: Build, config: PseudoLabelConfig, setting: &Setting) -> Result<Self> {
+        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let (from, to) = (share("from", config.from)?, share("to", config.to)?);
         if from > to {
             return Err(Error::argument("from", format!("expected at most `to`, {to}, found {from}")));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::taught::hard;
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
-use crate::error::Result;
+use crate::error::{Result, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 
@@ -51,6 +51,8 @@ impl Configured for SelfDistillation {
     type Config = SelfDistillationConfig;
 
     fn new(params: &Parameters, build: Build, config: SelfDistillationConfig, setting: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        require_share(Self::ABOUT.name, "soft_weight", config.soft_weight)?;
         let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
         let student = make(params)?;
         Ok(Self { student, teacher: Teacher::new(params, config.teacher, &setting.clock, make)?, config })

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision};
-use crate::error::Result;
+use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
 
@@ -46,6 +46,7 @@ impl Configured for SimClr {
     type Config = SimClrConfig;
 
     fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision};
-use crate::error::Result;
+use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
 use crate::tensor::Tensor;
@@ -47,6 +47,7 @@ impl Configured for SupCon {
     type Config = SupConConfig;
 
     fn new(params: &Parameters, build: Build, config: SupConConfig, _: &Setting) -> Result<Self> {
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
 }

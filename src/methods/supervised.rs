@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
-use crate::error::Result;
+use crate::error::{Result, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
 use crate::ops::loss::cross_entropy::CrossEntropyOptions;
@@ -44,6 +44,7 @@ impl Configured for Supervised {
     type Config = SupervisedConfig;
 
     fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &Setting) -> Result<Self> {
+        require_share(Self::ABOUT.name, "label_smoothing", config.label_smoothing)?;
         let model = Classifier::new(params, build(params)?, setting.classes)?;
         let ignore_index = setting.labels.contains(&HIDDEN).then_some(HIDDEN);
         Ok(Self { model, options: CrossEntropyOptions { label_smoothing: config.label_smoothing, ignore_index } })

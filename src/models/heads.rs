@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative};
 use crate::nn::layers::BatchNormConfig;
 use crate::nn::{BatchNorm, Init, Linear, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
@@ -93,6 +93,7 @@ impl Mlp {
     /// # Errors
     /// [`Error::Argument`] for a head without layers or units; out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, inputs: usize, config: &MlpConfig) -> Result<Self> {
+        require_not_negative(params.name(), "init_std", config.init_std)?;
         let MlpConfig { layers: count, hidden, outputs, norm, last_norm, bias, activation, init_std } = *config;
         if count == 0 || outputs == 0 || (count > 1 && hidden == 0) {
             return Err(Error::argument(params.name(), format!("a head needs layers and units, found {config:?}")));

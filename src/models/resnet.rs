@@ -2,7 +2,7 @@
 //! values.
 
 use super::Backbone;
-use crate::error::Result;
+use crate::error::{Result, require_share};
 use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
 use crate::nn::{ConvNorm, DropPath, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
@@ -157,6 +157,8 @@ impl ResNet {
     /// # Errors
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, config: &ResNetConfig) -> Result<Self> {
+        require_share("resnet", "drop_rate", config.drop_rate)?;
+        require_share("resnet", "drop_path", config.drop_path)?;
         let ends = [config.channels, config.width];
         let stem =
             config.layer(params, ["conv1", "bn1"], ends, if config.small { [3, 1] } else { [7, 2] }, config.norm(Activation::Relu))?;

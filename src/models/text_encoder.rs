@@ -3,7 +3,7 @@
 //! which small networks learn sooner from few texts than the first token's.
 
 use super::Backbone;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share};
 use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::{DType, Shape, Tensor};
@@ -164,6 +164,7 @@ impl TextEncoder {
     /// # Errors
     /// [`Error::Argument`] where heads do not divide the features; out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, config: &TextConfig) -> Result<Self> {
+        require_share("bert", "drop_rate", config.drop_rate)?;
         config.check()?;
         let names = ["embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"];
         let [words, positions] = [config.vocabulary, config.length].map(|rows| [rows, config.features]);

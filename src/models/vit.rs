@@ -3,7 +3,7 @@
 
 use super::Backbone;
 use super::positions::Positions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_share};
 use crate::nn::layers::Conv2dConfig;
 use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::convolution::geometry::Padding;
@@ -144,6 +144,8 @@ impl Vit {
     /// [`Error::Argument`] where patches do not cut the images or heads the features evenly; out of memory; a name that is taken with
     /// another shape.
     pub fn new(params: &Parameters, config: &VitConfig) -> Result<Self> {
+        require_share("vit", "drop_rate", config.drop_rate)?;
+        require_share("vit", "drop_path", config.drop_path)?;
         config.check()?;
         let VitConfig { channels, size: [h, w], patch, features, .. } = *config;
         let tokens = 1 + (h / patch) * (w / patch);

@@ -10,7 +10,7 @@ use weighting::{Weigher, stack};
 
 use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
 use crate::autograd::Gradients;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::ops::loss::cross_entropy::CrossEntropyOptions;
@@ -78,6 +78,10 @@ impl Configured for Multitask {
     type Config = MultitaskConfig;
 
     fn new(params: &Parameters, build: Build, config: MultitaskConfig, setting: &Setting) -> Result<Self> {
+        require_share(Self::ABOUT.name, "label_smoothing", config.label_smoothing)?;
+        require_not_negative(Self::ABOUT.name, "alpha", config.alpha)?;
+        require_not_negative(Self::ABOUT.name, "weights_learning_rate", config.weights_learning_rate)?;
+        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         if setting.tasks.is_empty() {
             let message = "there are none beside the classes; set `tasks` in the recipe, as in `kind: 5+7+9, 0+2+4+6`, or put train_tasks.csv into \
                            the folder of the data";

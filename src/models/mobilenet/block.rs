@@ -1,6 +1,6 @@
 //! The blocks of mobile networks, with timm's names for their layers.
 
-use crate::error::Result;
+use crate::error::{Result, require_share};
 use crate::nn::layers::SqueezeExciteConfig;
 use crate::nn::{ConvNorm, DropPath, Mode, Module, Parameters, SqueezeExcite, Summary};
 use crate::ops::activation::Activation;
@@ -69,6 +69,7 @@ impl Block {
     /// Makes the block for images of `inputs` channels in the scope `params`; `number` counts the network's blocks.
     pub fn new(params: &Parameters, inputs: usize, config: BlockConfig, style: Style, number: u32) -> Result<Self> {
         let BlockConfig { kind, kernel, stride, expanded, outputs, squeezed, rule, activation, skip, drop_path } = config;
+        require_share(params.name(), "drop_path", drop_path)?;
         let dense = |names, channels: [usize; 2], kernel, stride, activation| {
             let [_, outputs] = channels;
             ConvNorm::new(params, names, channels, style.convolution(kernel, stride, outputs), style.norm(activation))

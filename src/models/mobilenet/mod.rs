@@ -11,7 +11,7 @@ pub use stages::{Scaling, SqueezeRule, round_channels};
 use block::Block;
 
 use super::Backbone;
-use crate::error::Result;
+use crate::error::{Result, require_share};
 use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
 use crate::nn::{Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
@@ -122,6 +122,7 @@ impl MobileNet {
     /// # Errors
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, config: &MobileNetConfig) -> Result<Self> {
+        require_share("mobilenet", "drop_rate", config.drop_rate)?;
         let style = config.style;
         let norm = style.norm(style.activation);
         let stem = style.convolution(3, config.stem_stride, config.stem);

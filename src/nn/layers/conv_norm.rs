@@ -25,7 +25,7 @@ pub struct ConvNorm {
 }
 
 impl ConvNorm {
-    /// A dense or grouped convolution without a bias and a batch norm, called `names` in the scope `params`.
+    /// A dense or grouped convolution and a batch norm, called `names` in the scope `params`.
     ///
     /// # Errors
     /// As [`Conv2d::new`] and [`BatchNorm::new`].
@@ -98,14 +98,52 @@ impl Module for ConvNorm {
     }
 
     fn fold(&mut self) -> Result<()> {
-        let (scale, bias) = self.norm.affine()?;
+        let (scale, shift) = self.norm.affine()?;
         let weight = match &self.convolution {
             // [O, kh, kw, I] by [O, 1, 1, 1]
             Convolution::Dense(convolution) => convolution.weight.plain()?.mul(&scale.reshape(&[-1isize, 1, 1, 1])?)?,
             // [kh, kw, C] by [C]
             Convolution::Depthwise(convolution) => convolution.weight.plain()?.mul(&scale)?,
         };
+        let own = match &self.convolution {
+            Convolution::Dense(convolution) => &convolution.bias,
+            Convolution::Depthwise(convolution) => &convolution.bias,
+        };
+        let bias = own.as_ref().map_or(Ok(shift.clone()), |bias| bias.plain()?.mul(&scale)?.add(&shift))?;
         self.folded = Some(Folded { weight, bias });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::gpu::Gpu;
+
+    #[test]
+    fn a_folded_layer_computes_what_it_did_with_and_without_a_bias() {
+        let gpu = Gpu::new().unwrap();
+        for (bias, depthwise) in [(false, false), (true, false), (false, true), (true, true)] {
+            let params = Parameters::new(&gpu, 3);
+            let config = Conv2dConfig { bias, ..Default::default() };
+            let make = if depthwise {
+                ConvNorm::depthwise(&params, ["conv", "norm"], 4, config, BatchNormConfig::default())
+            } else {
+                ConvNorm::new(&params, ["conv", "norm"], [4, 4], config, BatchNormConfig::default())
+            };
+            let mut layer = make.unwrap();
+            // Each vector of four: biases, scales, shifts, means and variances are no round numbers.
+            for (i, parameter) in params.all().into_iter().enumerate().filter(|(_, p)| p.slot().unwrap().shape.elements() == 4) {
+                parameter.plain().unwrap().write(&[0.7, 1.3, 0.4, 2.1].map(|v| v + 0.1 * i as f32)).unwrap();
+            }
+            let values: Vec<f32> = (0..100).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+            let x = Tensor::from_slice(&gpu, &values, [1, 5, 5, 4]).unwrap();
+            let run = |layer: &ConvNorm| layer.forward(&x, Mode::Eval).unwrap().to_vec::<f32>().unwrap();
+            let before = run(&layer);
+            layer.fold().unwrap();
+            let off = run(&layer).iter().zip(&before).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-5, "bias {bias}, depthwise {depthwise}: off by {off}");
+        }
     }
 }

@@ -70,7 +70,7 @@ impl Conv2dConfig {
 pub struct Conv2d {
     name: String,
     pub(super) weight: Parameter,
-    bias: Option<Parameter>,
+    pub(super) bias: Option<Parameter>,
     config: Conv2dConfig,
     inputs: usize,
     outputs: usize,
@@ -134,7 +134,7 @@ impl Module for Conv2d {
 pub struct DepthwiseConv2d {
     name: String,
     pub(super) weight: Parameter,
-    bias: Option<Parameter>,
+    pub(super) bias: Option<Parameter>,
     config: Conv2dConfig,
     channels: usize,
 }

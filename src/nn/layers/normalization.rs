@@ -1,7 +1,7 @@
 //! Batch and layer normalisation.
 
 use super::Conv2d;
-use crate::error::Result;
+use crate::error::{Result, require_not_negative, require_share};
 use crate::nn::{Counter, Init, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::apply_one;
@@ -47,9 +47,12 @@ impl BatchNorm {
     /// Makes the layer: `weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`.
     ///
     /// # Errors
-    /// Out of memory; a name that is taken with another shape.
+    /// [`Error::Argument`](crate::error::Error::Argument) for a negative eps or a momentum outside 0..=1; out of memory; a name that is taken with
+    /// another shape.
     pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
         let scope = params.scope(name);
+        require_not_negative(scope.name(), "eps", config.eps)?;
+        require_share(scope.name(), "momentum", config.momentum)?;
         Ok(Self {
             name: scope.name().into(),
             weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
@@ -146,6 +149,7 @@ impl LayerNorm {
     /// As [`BatchNorm::new`].
     pub fn new(params: &Parameters, name: &str, features: usize, eps: f32) -> Result<Self> {
         let scope = params.scope(name);
+        require_not_negative(scope.name(), "eps", eps)?;
         let weight = scope.parameter("weight", [features], Kind::Norm, Init::ONES)?;
         let bias = scope.parameter("bias", [features], Kind::Norm, Init::ZEROS)?;
         Ok(Self { name: scope.name().into(), weight, bias, eps, features })

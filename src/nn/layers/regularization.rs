@@ -1,7 +1,7 @@
 //! Dropout and stochastic depth: active in training mode only, and not in a scope whose parameters are all frozen. The masks follow from
 //! (seed, layer number, step), are recomputed in the backward pass and never stored.
 
-use crate::error::Result;
+use crate::error::{Result, require_share};
 use crate::nn::{Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
@@ -23,6 +23,7 @@ macro_rules! regularizer {
 
         impl Module for $name {
             fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+                require_share(stringify!($method), "p", self.probability)?;
                 if mode != Mode::Train || self.probability == 0.0 || self.params.is_frozen() {
                     return Ok(x.clone());
                 }
