@@ -206,14 +206,13 @@ fn an_average_has_its_closed_form() {
     let params = Parameters::new(&gpu(), 0);
     let network = model("cnn_16_32_64", ModelOptions { channels: 1, ..Default::default() }).unwrap().architecture;
     network.build(&params).unwrap();
-    let average = Ema::new(&params).unwrap();
+    let (average, own) = (Ema::new(&params).unwrap(), Ema::teacher(&params).unwrap());
     let start = contents(average.parameters(), false);
     for parameter in params.all() {
         let tensor = parameter.plain().unwrap();
         tensor.write(&vec![0.25f32; tensor.elements()]).unwrap();
     }
-    let (start_statistics, own) = (contents(average.parameters(), true), Ema::teacher(&params).unwrap());
-    let own_statistics = contents(own.parameters(), true);
+    let (start_statistics, own_statistics) = (contents(average.parameters(), true), contents(own.parameters(), true));
     for _ in 0..20 {
         own.update(0.9).unwrap();
         average.update(0.9).unwrap();

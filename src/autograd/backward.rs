@@ -51,6 +51,14 @@ impl Tensor {
         self.walk(Some(cotangent), false)
     }
 
+    /// As [`Self::backward_from`], keeping what the tape saved, for another output of the same step.
+    ///
+    /// # Errors
+    /// As [`Self::backward_from`].
+    pub fn backward_from_retaining(&self, cotangent: &Tensor) -> Result<Gradients> {
+        self.walk(Some(cotangent), true)
+    }
+
     fn walk(&self, cotangent: Option<&Tensor>, retain: bool) -> Result<Gradients> {
         let Some(root) = edge(self) else {
             return Err(Error::autograd(
