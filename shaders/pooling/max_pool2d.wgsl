@@ -2,7 +2,7 @@
 //
 // x: [N, H, W, C]; y, winner: [N, OH, OW, C], winner i32; VEC = 4 counts vec4s along C. A thread owns an element of what is written. The
 // gradient has no atomics: each element of dx looks at the windows that contain it and sums dy of those that it won. A dilated window that
-// lies beside all of the image has no winner, -1, and is -inf.
+// lies beside all of the image has no winner, -1, and is `least`, -inf (which WGSL has no constant for).
 {% include "grid.wgsl" %}
 {% set wide = "4" if VEC == 4 else "" %}
 {% set float = "vec4<f32>" if VEC == 4 else "f32" %}
@@ -18,7 +18,7 @@
 {{ output(2, "dx", width=VEC) }}
 {% endif %}
 {{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32,
-    dh: u32, dw: u32") }}
+    dh: u32, dw: u32, least: f32") }}
 {% include "window.wgsl" %}
 
 {% if PASS == "forward" %}
@@ -31,7 +31,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
     let at = pixel(i, p.oh, p.ow);
     let rows = taps_inside(at.row, p.sh, p.ph, p.kh, p.dh, p.h);
     let columns = taps_inside(at.column, p.sw, p.pw, p.kw, p.dw, p.w);
-    var best = {{ float }}(bitcast<f32>(0xff800000u));
+    var best = {{ float }}(p.least);
     var winner_ = {{ int }}(-1);
     if (rows.x < rows.y && columns.x < columns.y) {
         let first = (at.image * p.h + at.row * p.sh + rows.x * p.dh - p.ph) * p.w + at.column * p.sw + columns.x * p.dw - p.pw;

@@ -106,11 +106,11 @@ impl Operator for Compare {
         } else {
             self.definition.condition.to_string()
         };
-        let ordered = |name: &str| format!("(bitcast<I>({name}) & I(0x7fffffff)) <= I(0x7f800000)");
+        let ordered = |name: &str| format!("((bitcast<I>({name}) & I(0x7fffffff)) <= I(0x7f800000))");
         let mut floats: Vec<String> =
             if a.dtype().is_float() { operands.iter().map(|(name, _)| ordered(name)).collect() } else { Vec::new() };
         if self.other.is_some_and(f32::is_nan) {
-            floats.push("I(0) != I(0)".into());
+            floats.push("(I(0) != I(0))".into());
         }
         let answer = |holds: bool| format!("I({})", i32::from(holds));
         let expression = match floats.is_empty() {

@@ -2,11 +2,12 @@
 
 use super::window::{Window, vec};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, Param, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
-use crate::tensor::{DType, Spec, Tensor};
+use crate::params;
+use crate::tensor::{DType, Shape, Spec, Tensor};
 
 static MAX_POOL: Kernel = kernel!("pooling/max_pool2d");
 
@@ -16,6 +17,12 @@ static MAX_POOL: Kernel = kernel!("pooling/max_pool2d");
 pub struct MaxPool2d {
     /// The windows.
     pub window: Window,
+}
+
+impl MaxPool2d {
+    fn parameters(&self, n: usize, x: &Shape, y: &Shape, vec: usize) -> Vec<Param> {
+        [self.window.parameters(n, x, y, vec).as_slice(), params![f32::NEG_INFINITY]].concat()
+    }
 }
 
 impl Operator for MaxPool2d {
@@ -42,7 +49,7 @@ impl Operator for MaxPool2d {
             .read(*x)
             .write(&y)
             .write(&winner)
-            .params(&self.window.parameters(y.elements(), x.shape(), y.shape(), v))
+            .params(&self.parameters(y.elements(), x.shape(), y.shape(), v))
             .invocations(y.elements() / v)?;
         Ok(vec![y, winner])
     }
@@ -58,7 +65,7 @@ impl Operator for MaxPool2d {
             .read(&dy)
             .read(winner)
             .write(&dx)
-            .params(&self.window.parameters(dx.elements(), &spec.shape, dy.shape(), v))
+            .params(&self.parameters(dx.elements(), &spec.shape, dy.shape(), v))
             .invocations(dx.elements() / v)?;
         Ok(vec![Some(dx)])
     }
