@@ -1,7 +1,7 @@
 // NT-Xent from stored similarities, all [n, n] and divided by the temperature: s11 and s22 within each view, s12 between the two. Row i of the
 // whole 2n x 2n matrix is (s11[i, :] without i, s12[i, :]), row n + i is (s12[:, i], s22[i, :] without i); its positive is s12[i, i].
 //
-// rows: stats [2n] of (log-sum-exp, 1, 1, loss of the row); a thread owns a row (online max and sum).
+// rows: stats [2n] of (max, 1 / sum, 0, loss of the row); a thread owns a row (online max and sum).
 // backward: the gradient dy [n, n] of s11 (PART 0), s12 (1) or s22 (2): (softmax of each row that holds the element, less 1 at a positive)
 // * loss_gradient[0] / 2n; a thread owns an element.
 {% include "grid.wgsl" %}
@@ -41,8 +41,7 @@ fn rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
             }
         }
     }
-    let lse = state.x + log(state.y);
-    store4_stats(row, vec4<f32>(lse, 1.0, 1.0, lse - positive));
+    store4_stats(row, vec4<f32>(state.x, 1.0 / state.y, 0.0, log(state.y) + (state.x - positive)));
 }
 {% else %}
 {{ input(0, "s", type="f32") }}
@@ -60,10 +59,13 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let i = index / p.n;
     let j = index % p.n;
     let s = load_s(index);
+    let own = load4_stats({{ "p.n + " if PART == 2 else "" }}i);
+    let probability = exp(s - own.x) * own.y;
 {% if PART == 1 %}
-    let value = exp(s - load4_stats(i).x) + exp(s - load4_stats(p.n + j).x) - select(0.0, 2.0, i == j);
+    let other = load4_stats(p.n + j);
+    let value = probability + exp(s - other.x) * other.y - select(0.0, 2.0, i == j);
 {% else %}
-    let value = select(0.0, exp(s - load4_stats({{ "p.n + " if PART == 2 else "" }}i).x), i != j);
+    let value = select(0.0, probability, i != j);
 {% endif %}
     store_dy(index, value * load_loss_gradient(0u) / f32(2u * p.n));
 }

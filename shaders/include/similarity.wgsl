@@ -4,7 +4,7 @@
 // OUTPUT = "matrix":  y [rows, columns] = s.
 // OUTPUT = "sums":    partials [split and lane, padded rows] of each row's (max, sum of exp(s - max), sum of s over positives, positives).
 // OUTPUT = "weights": w [padded rows, stride] for the columns first..first + width: the derivative of the loss by s_ij, where
-//                     stats [padded rows] holds (log-sum-exp, g / positives, g, loss), g = 1 for rows that count.
+//                     stats [padded rows] holds (max, g / positives, g / sum, 0), g = 1 for rows that count.
 // With KEPT, "sums" also writes kept [padded rows, stride] = <a_i, b_j>, and "weights" reads it instead of multiplying again.
 // PAIRS = "pairs":  a = b; the positive of i is i +- half; j = i is left out (Chen et al. 2020).
 // PAIRS = "labels": a = b; positives are all j with the label of i; j = i is left out (Khosla et al. 2020).
@@ -78,11 +78,11 @@ fn fold(state: vec4<f32>, i: u32, j: vec4<u32>, similarity: vec4<f32>) -> vec4<f
     );
 }
 {% elif OUTPUT == "weights" %}
-// What the columns of a tile bring along where a = b: log-sum-exp, g / positives, g.
+// What the columns of a tile bring along where a = b: max, g / positives, g / sum.
 struct Columns {
-    lse: vec4<f32>,
+    largest: vec4<f32>,
     share: vec4<f32>,
-    g: vec4<f32>,
+    rate: vec4<f32>,
 }
 
 fn columns_of(j: vec4<u32>) -> Columns {
@@ -105,7 +105,7 @@ fn weigh(i: u32, j: vec4<u32>, columns: Columns, similarity: vec4<f32>) -> vec4<
     var w = exp(s - own.x) * own.z;
     var share = vec4<f32>(own.y);
 {% if PAIRS != "queue" %}
-    w += exp(s - columns.lse) * columns.g;
+    w += exp(s - columns.largest) * columns.rate;
     share += columns.share;
 {% endif %}
     return select(vec4<f32>(0.0), w - select(vec4<f32>(0.0), share, positive(i, j)), ok);

@@ -1,9 +1,10 @@
 //! NT-Xent by its matrix of similarities: the unfused twin that `nt_xent` is tested against, and easier to read.
 
-use super::pairs::{log_sum_exp, mean, scalar, specs};
+use super::pairs::{log_sum_exp, scalar, specs};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
+use crate::ops::loss::rows::mean;
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;
@@ -46,7 +47,7 @@ impl Operator for MaskedNtXent {
             .write(&stats)
             .params(params![n])
             .invocations(2 * n)?;
-        let (loss, _) = mean(&stats, 2 * n)?;
+        let (loss, _) = mean(&stats, 2 * n, [3, 4], None, 2 * n)?;
         Ok(vec![loss, stats])
     }
 

@@ -1,12 +1,13 @@
 //! Losses over all pairs of two sets of normalised rows, without the matrix of their similarities.
 //!
-//! Forward: tiles of the matrix are folded into each row's log-sum-exp and positives as they are computed. Backward: tiles are computed
+//! Forward: tiles of the matrix are folded into each row's maximum, sum and positives as they are computed. Backward: tiles are computed
 //! again, a block of columns at a time, turned into the loss's derivative by each similarity, and multiplied with the rows of that block.
 //! So memory grows with the rows, not with their square, and nothing is computed more often than that for any number of features.
 //! A matrix no larger than such a block is kept for the backward pass instead.
 
 use crate::error::{Error, Result, require_positive};
 use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel};
+use crate::ops::loss::rows::mean;
 use crate::ops::{Backward, exactly, require_float};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
@@ -264,12 +265,14 @@ impl Pairs<'_> {
         let kept = Tensor::empty(gpu, kept_shape(padded, self.b.padded()), DType::F32)?;
         self.launch(Output::Sums(&partials, Some(&kept).filter(|kept| kept.elements() > 0)), [0, self.b.padded()], splits)?;
         let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
+        let losses = Tensor::empty(gpu, [2, padded], DType::F32)?;
         Launch::new(gpu, &STATISTICS, "merge")
             .read(&partials)
             .write(&stats)
+            .write(&losses)
             .params(params![splits * tiling.parts, padded, self.rows])
             .invocations(padded)?;
-        let (loss, weight) = mean(&stats, self.rows)?;
+        let (loss, weight) = mean(&losses, self.rows, [0, 1], Some(padded), 1)?;
         Ok([loss, stats, weight, kept])
     }
 
@@ -288,11 +291,6 @@ impl Pairs<'_> {
         }
         Ok(du)
     }
-}
-
-/// The mean of the rows' losses `[]` over the rows that count, and 1 / their number `[1]`, of statistics `[rows, 4]`.
-pub(super) fn mean(stats: &Tensor, rows: usize) -> Result<(Tensor, Tensor)> {
-    crate::ops::loss::rows::mean(stats, rows, [3, 4], Some(2), 1)
 }
 
 /// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes are padded.

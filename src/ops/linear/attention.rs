@@ -1,5 +1,5 @@
 //! Scaled dot-product attention: batched products around a row-wise kernel. Scores `[B, H, L, S]` live only while they are used;
-//! backward recomputes them from the rows' log-sum-exp, the second output.
+//! backward recomputes them, and their softmax from the second output: each row's maximum and sum.
 
 use super::gemm::Gemm;
 use crate::error::{Error, Result};
@@ -75,7 +75,7 @@ impl Sizes {
 }
 
 impl ScaledDotProductAttention {
-    fn launch(&self, sizes: &Sizes, scores: &Tensor, other: Option<&Tensor>, lse: &Tensor, mask: Option<&Tensor>) -> Result<()> {
+    fn launch(&self, sizes: &Sizes, scores: &Tensor, other: Option<&Tensor>, stats: &Tensor, mask: Option<&Tensor>) -> Result<()> {
         let entry = if other.is_some() { "backward" } else { "forward" };
         let mut launch = Launch::new(scores.gpu(), &ATTENTION, entry)
             .storage(scores.dtype().storage())
@@ -83,8 +83,8 @@ impl ScaledDotProductAttention {
             .define("MASK", mask.is_some())
             .write(scores);
         launch = match other {
-            Some(dp) => launch.write(dp).read(lse),
-            None => launch.write(lse),
+            Some(dp) => launch.write(dp).read(stats),
+            None => launch.write(stats),
         };
         if let Some(mask) = mask {
             launch = launch.read(mask);
@@ -114,25 +114,25 @@ impl Operator for ScaledDotProductAttention {
         }
         Ok(vec![
             Spec::new([sizes.batch, sizes.heads, sizes.queries, sizes.values], q.dtype),
-            Spec::f32([sizes.batch, sizes.heads, sizes.queries]),
+            Spec::f32([sizes.batch, sizes.heads, sizes.queries, 2]),
         ])
     }
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
-        let ([q, k, v, mask @ ..], [y, lse]) = (inputs, outputs) else { return Ok(Vec::new()) };
+        let ([q, k, v, mask @ ..], [y, stats]) = (inputs, outputs) else { return Ok(Vec::new()) };
         let sizes = Sizes::new(q.spec(), k.spec(), v.spec())?;
         let y = Tensor::empty(q.gpu(), &y.shape, y.dtype)?;
-        let lse = Tensor::empty(q.gpu(), &lse.shape, lse.dtype)?;
+        let stats = Tensor::empty(q.gpu(), &stats.shape, stats.dtype)?;
         let weights = sizes.scores(q, k)?;
-        self.launch(&sizes, &weights, None, &lse, mask.first().copied())?;
+        self.launch(&sizes, &weights, None, &stats, mask.first().copied())?;
         Gemm::nn(sizes.queries, sizes.values, sizes.keys)
             .batched(sizes.matrices(), sizes.queries * sizes.keys, sizes.keys * sizes.values)
             .run(&weights, v, None, &y)?;
-        Ok(vec![y, lse])
+        Ok(vec![y, stats])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (q, k, v, lse, dy) = (step.input(0)?, step.input(1)?, step.input(2)?, step.output(1)?, step.cotangent(0)?);
+        let (q, k, v, stats, dy) = (step.input(0)?, step.input(1)?, step.input(2)?, step.output(1)?, step.cotangent(0)?);
         let mask = if step.input_count() > 3 { Some(step.input(3)?) } else { None };
         let s = Sizes::new(q.spec(), k.spec(), v.spec())?;
         let (of_q, of_k) = (s.queries * s.depth, s.keys * s.depth);
@@ -146,7 +146,7 @@ impl Operator for ScaledDotProductAttention {
         let weights = s.scores(q, k)?;
         let ds = s.square(q)?;
         Gemm::nt(s.queries, s.keys, s.values).batched(s.matrices(), of_y, of_v).run(&dy, v, None, &ds)?;
-        self.launch(&s, &weights, Some(&ds), lse, mask)?;
+        self.launch(&s, &weights, Some(&ds), stats, mask)?;
         let mut gradients = vec![None; step.input_count()];
         for (index, gradient) in gradients.iter_mut().enumerate().filter(|(index, _)| step.needs(*index)) {
             *gradient = match index {
@@ -185,18 +185,25 @@ impl Operator for ScaledDotProductAttention {
             let shown = |s: &usize| mask.is_none_or(|m| m.at(&[b, *s]) != 0.0) && (!self.causal || *s <= l);
             (0..keys).filter(shown).map(|s| (score(s), s)).collect()
         };
-        let rows: Vec<usize> = q.shape.iter().take(3).copied().collect();
-        let lse = Array::from_fn(rows, |index| {
-            let [b, h, l] = index else { return f64::NAN };
+        let largest = |scores: &[(f64, usize)]| scores.iter().fold(f64::NEG_INFINITY, |m, (score, _)| m.max(*score));
+        let sum = |scores: &[(f64, usize)]| scores.iter().map(|(score, _)| (score - largest(scores)).exp()).sum::<f64>();
+        let stats = Array::from_fn(q.shape.with(3, 2), |index| {
+            let [b, h, l, which] = index else { return f64::NAN };
             let scores = seen(*b, *h, *l);
-            if scores.is_empty() { 0.0 } else { scores.iter().map(|(score, _)| score.exp()).sum::<f64>().ln() }
+            if scores.is_empty() {
+                0.0
+            } else if *which == 0 {
+                largest(&scores)
+            } else {
+                sum(&scores)
+            }
         });
         let y = Array::from_fn(q.shape.with(3, v.shape.dim(3)), |index| {
             let [b, h, l, e] = index else { return f64::NAN };
-            let total = lse.at(&[*b, *h, *l]);
-            seen(*b, *h, *l).iter().map(|(score, s)| (score - total).exp() * v.at(&[*b, *h, *s, *e])).sum()
+            let (largest, sum) = (stats.at(&[*b, *h, *l, 0]), stats.at(&[*b, *h, *l, 1]));
+            seen(*b, *h, *l).iter().map(|(score, s)| (score - largest).exp() / sum * v.at(&[*b, *h, *s, *e])).sum()
         });
-        Ok(vec![y, lse])
+        Ok(vec![y, stats])
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
