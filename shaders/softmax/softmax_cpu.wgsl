@@ -1,5 +1,6 @@
 // softmax y = exp((x - m) / T) / l and log_softmax y = (x - m) / T - log(l), with m = max(x) and l = sum(exp((x - m) / T)) along one axis.
-// Backward: dx = y (dy - sum(dy y)) / T, and dx = (dy - exp(y) sum(dy)) / T.
+// Backward: dx = y (dy - sum(dy y)) / T, and dx = (dy - exp(y) sum(dy)) / T. Where a y is above a half, the first sum is one of y (dy - c), with c
+// its dy: where it is nearly 1, what is left of dy - sum(dy y) is what the others bring, not the rounding of that y.
 //
 // x [outer, n, inner]. A thread owns a row (all n for one outer and inner index) and needs neither barrier nor workgroup memory. m and l come from
 // one walk: whenever m grows, l is rescaled (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), once in four items.
@@ -30,6 +31,21 @@ fn top(v: V) -> F {
     return {{ "max(max(v.x, v.y), max(v.z, v.w))" if VEC == "rows" else "v" }};
 }
 
+{% if BACKWARD and not LOG %}
+{% include "softmax.wgsl" %}
+
+// The center and the sum of a row, of those of its {{ "four parts" if VEC == "rows" else "only part" }}.
+fn join(a: Sum) -> array<F, 2> {
+    {% if VEC == "rows" %}
+    let top = max(max(a.top.x, a.top.y), max(a.top.z, a.top.w));
+    let center = select(select(select(a.center.w, a.center.z, a.top.z == top), a.center.y, a.top.y == top), a.center.x, a.top.x == top);
+    return array<F, 2>(center, sum(a.dot + a.total * (a.center - V(center))));
+    {% else %}
+    return array<F, 2>(a.center, a.dot);
+    {% endif %}
+}
+{% endif %}
+
 @compute @workgroup_size(64)
 fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group_index(wid, nwg) * 64u + lane;
@@ -40,25 +56,46 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
     let end = first + p.n * p.inner;
     let step = p.inner;
     var at = first;
-{% if BACKWARD %}
+{% if BACKWARD and LOG %}
     {% for k in range(4) %}
     var s{{ k }} = V(0.0);
     {% endfor %}
     while (at + 3u * step < end) {
         {% for k in range(4) %}
-        s{{ k }} += {{ load }}dy(at + {{ k }}u * step){% if not LOG %} * {{ load }}y(at + {{ k }}u * step){% endif %};
+        s{{ k }} += {{ load }}dy(at + {{ k }}u * step);
         {% endfor %}
         at += 4u * step;
     }
     while (at < end) {
-        s0 += {{ load }}dy(at){% if not LOG %} * {{ load }}y(at){% endif %};
+        s0 += {{ load }}dy(at);
         at += step;
     }
     let s = V(sum((s0 + s1) + (s2 + s3)));
     at = first;
     while (at < end) {
-        let y = {{ load }}y(at);
-        {{ store }}dx(at, {% if LOG %}({{ load }}dy(at) - exp(y) * s){% else %}y * ({{ load }}dy(at) - s){% endif %} * p.rate);
+        {{ store }}dx(at, ({{ load }}dy(at) - exp({{ load }}y(at)) * s) * p.rate);
+        at += step;
+    }
+{% elif BACKWARD %}
+    var all = nothing();
+    while (at + 3u * step < end) {
+        {% for k in range(4) %}
+        let y{{ k }} = {{ load }}y(at + {{ k }}u * step);
+        let dy{{ k }} = {{ load }}dy(at + {{ k }}u * step);
+        {% endfor %}
+        all = add_four(all, {% for k in range(4) %}y{{ k }}, dy{{ k }}, {% endfor %});
+        at += 4u * step;
+    }
+    while (at < end) {
+        all = add_one(all, {{ load }}y(at), {{ load }}dy(at));
+        at += step;
+    }
+    let joined = join(all);
+    let center = V(joined[0]);
+    let s = V(joined[1]);
+    at = first;
+    while (at < end) {
+        {{ store }}dx(at, {{ load }}y(at) * (({{ load }}dy(at) - center) - s) * p.rate);
         at += step;
     }
 {% else %}

@@ -46,6 +46,34 @@ fn {{ name }}(lane: u32, v: f32) -> f32 {
 }
 
 {% endfor %}
+{% if BACKWARD and not LOG %}
+{% include "softmax.wgsl" %}
+
+var<workgroup> centers: array<vec2<f32>, 128>;
+
+// The center of the lane with the largest top; of equal ones that of the first lane.
+fn center_of(lane: u32, top: f32, center: f32) -> f32 {
+    centers[lane] = vec2<f32>(top, center);
+    {% for half in [64, 32, 16, 8, 4, 2, 1] %}
+    workgroupBarrier();
+    if (lane < {{ half }}u && centers[lane + {{ half }}u].x > centers[lane].x) {
+        centers[lane] = centers[lane + {{ half }}u];
+    }
+    {% endfor %}
+    workgroupBarrier();
+    return centers[0].y;
+}
+
+// The dy of the largest of a lane's own.
+fn center_in(a: Sum) -> f32 {
+    {% if WIDE %}
+    let top = max(max(a.top.x, a.top.y), max(a.top.z, a.top.w));
+    return select(select(select(a.center.w, a.center.z, a.top.z == top), a.center.y, a.top.y == top), a.center.x, a.top.x == top);
+    {% else %}
+    return a.center;
+    {% endif %}
+}
+{% endif %}
 @compute @workgroup_size(128)
 fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let group = group_index(wid, nwg);
@@ -53,7 +81,35 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
         return;
     }
     let first = group * p.n;
-{% if BACKWARD %}
+{% if BACKWARD and not LOG %}
+    var all = nothing();
+    {% if ITEMS %}
+    {% for k in range(ITEMS) %}
+    let i{{ k }} = lane + {{ 128 * k }}u;
+    let at{{ k }} = first + min(i{{ k }}, p.n - 1u);
+    let y{{ k }} = select(V(0.0), {{ load }}y(at{{ k }}), i{{ k }} < p.n);
+    let dy{{ k }} = select(V(0.0), {{ load }}dy(at{{ k }}), i{{ k }} < p.n);
+    all = add_one(all, y{{ k }}, dy{{ k }});
+    {% endfor %}
+    {% else %}
+    for (var i = lane; i < p.n; i += 128u) {
+        all = add_one(all, {{ load }}y(first + i), {{ load }}dy(first + i));
+    }
+    {% endif %}
+    let center = V(center_of(lane, top(all.top), center_in(all)));
+    let s = V(add(lane, sum(all.dot + all.total * (all.center - center))));
+    {% if ITEMS %}
+    {% for k in range(ITEMS) %}
+    if (i{{ k }} < p.n) {
+        {{ store }}dx(at{{ k }}, y{{ k }} * ((dy{{ k }} - center) - s) * p.rate);
+    }
+    {% endfor %}
+    {% else %}
+    for (var i = lane; i < p.n; i += 128u) {
+        {{ store }}dx(first + i, {{ load }}y(first + i) * (({{ load }}dy(first + i) - center) - s) * p.rate);
+    }
+    {% endif %}
+{% elif BACKWARD %}
     var part = V(0.0);
     {% if ITEMS %}
     {% for k in range(ITEMS) %}
@@ -61,25 +117,25 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
     let at{{ k }} = first + min(i{{ k }}, p.n - 1u);
     let y{{ k }} = {{ load }}y(at{{ k }});
     let dy{{ k }} = {{ load }}dy(at{{ k }});
-    part += select(V(0.0), {{ "dy" ~ k if LOG else "dy" ~ k ~ " * y" ~ k }}, i{{ k }} < p.n);
+    part += select(V(0.0), dy{{ k }}, i{{ k }} < p.n);
     {% endfor %}
     {% else %}
     for (var i = lane; i < p.n; i += 128u) {
-        part += {{ load }}dy(first + i){% if not LOG %} * {{ load }}y(first + i){% endif %};
+        part += {{ load }}dy(first + i);
     }
     {% endif %}
     let s = V(add(lane, sum(part)));
     {% if ITEMS %}
     {% for k in range(ITEMS) %}
     if (i{{ k }} < p.n) {
-        {{ store }}dx(at{{ k }}, {{ "(dy" ~ k ~ " - exp(y" ~ k ~ ") * s)" if LOG else "y" ~ k ~ " * (dy" ~ k ~ " - s)" }} * p.rate);
+        {{ store }}dx(at{{ k }}, (dy{{ k }} - exp(y{{ k }}) * s) * p.rate);
     }
     {% endfor %}
     {% else %}
     for (var i = lane; i < p.n; i += 128u) {
         let y = {{ load }}y(first + i);
         let dy = {{ load }}dy(first + i);
-        {{ store }}dx(first + i, {{ "(dy - exp(y) * s)" if LOG else "y * (dy - s)" }} * p.rate);
+        {{ store }}dx(first + i, (dy - exp(y) * s) * p.rate);
     }
     {% endif %}
 {% else %}
