@@ -6,8 +6,13 @@
 //     soft      -sum q log p                                                    dx = p sum q - q
 //     distill   T^2 sum t (log t - log p), t and p softmaxes of (.) / T         dx = T (p - t)
 //
-// Step "loss" reads a row twice (maximum, then sums relative to it) and writes `rows` [k][n]: the loss, and what the gradient needs:
-// hard: weight (0 where ignored), m, log l; soft: m, log l, sum q; distill: m, log l of student, then teacher. Step "gradient"
+// A high temperature makes t and p nearly equal: differences of their logarithms, and of them, are mostly rounding. So distillation works with
+// u = log t - log p of each column: its loss is T^2 sum t (u + e^-u - 1), whose terms are all positive and are u^2 / 2 where u is small (the
+// sum of t (e^-u - 1) is 0), and dx = T t (e^-u - 1). u is the difference of the logits less one number a row, r = log of the ratio of the two
+// sums of exponentials, from the sum of their differences.
+//
+// Step "loss" reads a row twice (maximum, then sums relative to it; distillation once more) and writes `rows` [k][n]: the loss, and what the gradient needs:
+// hard: weight (0 where ignored), m, log l; soft: m, log l, sum q; distill: m, r, teacher's m, 1 / its sum. Step "gradient"
 // writes dx * cotangent * inverse, where inverse is 1 / rows that count (shaders/loss/mean.wgsl adds the losses and finds it). Step
 // "correct" writes 1 for a row whose first largest logit is the target's, else 0. A label outside 0..columns makes its row NaN.
 //
@@ -119,6 +124,32 @@ fn max_over_row(value: f32, lane: u32, part: u32) -> f32 {
     let row = min(wanted, p.n - 1u);
     let base = row * p.columns;
 {% endmacro %}
+{% if KIND == "distill" %}
+// e^v - 1 - v, to full precision where |v| <= 1/2.
+fn rest(v: V) -> V {
+    var series = V(1.0 / 3628800.0);
+{% for factorial in [362880, 40320, 5040, 720, 120, 24, 6, 2] %}
+    series = fma(series, v, V(1.0 / {{ factorial }}.0));
+{% endfor %}
+    return v * v * series;
+}
+
+// e^b (e^(a - b) - 1) = e^a - e^b.
+fn difference(a: V, b: V) -> V {
+    let v = a - b;
+    return select(exp(a) - exp(b), exp(b) * (v + rest(v)), abs(v) < V(0.5));
+}
+
+// log(1 + x), to full precision where |x| <= 1/2.
+fn log_1p(x: f32) -> f32 {
+    let s = x / (2.0 + x);
+    var series = 0.0;
+{% for odd in [15, 13, 11, 9, 7, 5, 3, 1] %}
+    series = fma(series, s * s, 1.0 / {{ odd }}.0);
+{% endfor %}
+    return 2.0 * s * series;
+}
+{% endif %}
 {% set arguments = "@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32" %}
 
 {% if STEP == "loss" %}
@@ -147,10 +178,9 @@ fn loss({{ arguments }}) {
 {% if KIND == "distill" %}
         let d = ({{ load }}x(base + j) - V(m)) * scale;
         let t = ({{ load }}other(base + j) - V(other_m)) * scale;
-        let e = exp(t);
         exps += exp(d);
-        weights += e;
-        sums = fma(e, t - d, sums);
+        weights += exp(t);
+        sums += difference(d, t);
 {% else %}
         let d = {{ load }}x(base + j) - V(m);
         exps += exp(d);
@@ -167,6 +197,20 @@ fn loss({{ arguments }}) {
     let sum = over_row(total(sums), lane, part);
 {% if KIND != "hard" %}
     let weight = over_row(total(weights), lane, part);
+{% endif %}
+{% if KIND == "distill" %}
+    let ratio = select(log(l / weight), log_1p(sum / weight), abs(sum / weight) < 0.5);
+    var terms = V(0.0);
+    for (var j = part; j < p.columns; j += p.lanes) {
+        let d = ({{ load }}x(base + j) - V(m)) * scale;
+        let t = ({{ load }}other(base + j) - V(other_m)) * scale;
+        let e = exp(t);
+        let u = (t - d) + V(ratio);
+        // A teacher's 0 brings the student's probability alone.
+        let far = select(e * (u - V(1.0)), V(0.0), e == V(0.0)) + exp(d - V(ratio));
+        terms += select(far, e * rest(-u), abs(u) < V(0.5));
+    }
+    let divergence = over_row(total(terms), lane, part) / weight;
 {% endif %}
     if (part > 0u || wanted >= p.n) {
         return;
@@ -189,11 +233,11 @@ fn loss({{ arguments }}) {
     store_rows(2u * p.n + row, log(l));
     store_rows(3u * p.n + row, weight);
 {% else %}
-    store_rows(row, p.constant * p.constant * (sum / weight + log(l / weight)));
+    store_rows(row, p.constant * p.constant * divergence);
     store_rows(p.n + row, m);
-    store_rows(2u * p.n + row, log(l));
+    store_rows(2u * p.n + row, ratio);
     store_rows(3u * p.n + row, other_m);
-    store_rows(4u * p.n + row, log(weight));
+    store_rows(4u * p.n + row, 1.0 / weight);
 {% endif %}
 }
 {% endif %}
@@ -230,14 +274,14 @@ fn gradient({{ arguments }}) {
     }
 {% else %}
     let m = load_rows(p.n + row);
-    let log_l = load_rows(2u * p.n + row);
+    let ratio = V(load_rows(2u * p.n + row));
     let other_m = load_rows(3u * p.n + row);
-    let other_log_l = load_rows(4u * p.n + row);
+    let rate = scale * p.constant * load_rows(4u * p.n + row);
     let cold = 1.0 / p.constant;
     for (var j = part; j < p.columns; j += p.lanes) {
-        let probability = exp(({{ load }}x(base + j) - V(m)) * cold - V(log_l));
-        let teacher = exp(({{ load }}other(base + j) - V(other_m)) * cold - V(other_log_l));
-        {{ store }}dx(base + j, (probability - teacher) * (scale * p.constant));
+        let d = ({{ load }}x(base + j) - V(m)) * cold - ratio;
+        let t = ({{ load }}other(base + j) - V(other_m)) * cold;
+        {{ store }}dx(base + j, difference(d, t) * rate);
     }
 {% endif %}
 }

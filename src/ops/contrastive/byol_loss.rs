@@ -1,9 +1,10 @@
 //! BYOL's loss: two less twice the cosine between a prediction and its target (Grill et al. 2020).
 
-use super::pairs::{check_batch, check_rows, check_stored, dot, mean, row_lanes, scalar, specs};
+use super::pairs::{check_batch, check_rows, check_stored, dot, row_lanes, scalar, specs};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::ops::entry::Entry;
+use crate::ops::loss::rows::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
@@ -52,7 +53,7 @@ impl Operator for ByolLoss {
             .write(&norms)
             .params(params![prediction.shape().last()])
             .groups(n)?;
-        let (loss, _) = mean(&stats, n)?;
+        let (loss, _) = mean(&stats, n, [3, 4], None, n)?;
         Ok(vec![loss, stats, norms])
     }
 
@@ -87,6 +88,12 @@ impl Operator for ByolLoss {
         let norm = |row: &[f64]| dot(row, row).sqrt().max(1e-8);
         let loss: f64 = prediction.rows().zip(target.rows()).map(|(x, t)| 2.0 - 2.0 * dot(x, t) / (norm(x) * norm(t))).sum();
         Ok(scalar(loss / prediction.shape.dim(0) as f64))
+    }
+
+    fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
+        let Some(prediction) = inputs.first() else { return 0.0 };
+        // 2 less 2 cos; -2 / N (t - cos x) / |x| with t and x of length 1.
+        if gradient_of.is_none() { 4.0 } else { 4.0 / (prediction.shape.dim(0) as f64 * prediction.shortest_row()) }
     }
 
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {

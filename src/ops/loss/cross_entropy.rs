@@ -193,6 +193,20 @@ mod tests {
     use crate::gpu::{Gpu, GpuOptions, Schedule};
     use crate::tensor::DType;
 
+    /// No sum runs over many rows: of four million equal ones the mean is that of one.
+    #[test]
+    fn the_mean_of_many_rows_is_exact() {
+        let rows = 4_000_001;
+        let gpu = Gpu::new().unwrap();
+        let logits = Tensor::from_slice(&gpu, &[0.3f32, -1.0], [2]).unwrap().expand(&[rows, 2]).unwrap();
+        let labels: Vec<i32> = (0..rows).map(|row| (row % 3 == 0).into()).collect();
+        let loss = logits.cross_entropy(&Tensor::from_slice(&gpu, &labels, [rows]).unwrap(), 0.0).unwrap().item().unwrap();
+        let (of_0, of_1) = ((-1.3f64).exp().ln_1p(), 1.3f64.exp().ln_1p());
+        let ones = labels.iter().filter(|label| **label == 1).count() as f64 / rows as f64;
+        let expected = ones * of_1 + (1.0 - ones) * of_0;
+        assert!((f64::from(loss) - expected).abs() < 5e-7 * expected, "{loss}, expected {expected}");
+    }
+
     /// Labels computed on the device have no known range: the kernels must not read outside, and say NaN.
     #[test]
     fn unknown_labels_outside_are_nan_and_can_be_ignored() {

@@ -9,6 +9,9 @@ use crate::tensor::{DType, Shape, Spec, Tensor};
 static ROWS: Kernel = kernel!("loss/rows");
 static MEAN: Kernel = kernel!("loss/mean");
 
+/// Terms of a mean that a workgroup adds up, 64 a lane.
+const CHUNK: usize = 16_384;
+
 /// A loss of rows as its kernel sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rows {
@@ -35,9 +38,16 @@ pub(crate) fn mean(
     divisor: usize,
 ) -> Result<(Tensor, Tensor)> {
     let gpu = terms.gpu();
+    let groups = n.div_ceil(CHUNK).max(1);
+    let launch = Launch::new(gpu, &MEAN, "mean").define("PARTIAL", groups > 1).read(terms);
+    let launch = launch.params(params![n, first, step, weights.is_some(), weights.unwrap_or(0), divisor.max(1) as f32, CHUNK]);
+    if groups > 1 {
+        let partials = Tensor::empty(gpu, [groups, 2], DType::F32)?;
+        launch.write(&partials).groups(groups)?;
+        return mean(&partials, groups, [0, 2], weights.map(|_| 1), divisor);
+    }
     let (loss, inverse) = (Tensor::empty(gpu, [], DType::F32)?, Tensor::empty(gpu, [1], DType::F32)?);
-    let launch = Launch::new(gpu, &MEAN, "mean").read(terms).write(&loss).write(&inverse);
-    launch.params(params![n, first, step, weights.is_some(), weights.unwrap_or(0), divisor.max(1) as f32]).groups(1)?;
+    launch.write(&loss).write(&inverse).groups(1)?;
     Ok((loss, inverse))
 }
 
