@@ -1,5 +1,5 @@
 // Dense and grouped convolution, forward and gradient to the input, for adapters without subgroups of eight and for groups too
-// narrow for a tile: a thread owns 4 target pixels x 4 columns and loops over taps and channels. Maths and walk: include/convolution.wgsl.
+// narrow for a tile: a thread owns 4 target pixels x 4 columns and loops over taps and channels; the sums of the taps are added to each other. Maths and walk: include/convolution.wgsl.
 //
 // x       source pixels [N, H, W, channels]
 // weight  packed, see pack.wgsl
@@ -22,7 +22,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let start = origin(t);
     {% for i in range(4) %}
     let k{{ i }} = corner(start, {{ i }}u, t);
-    var acc{{ i }} = load4_weight(block + bias_row(columns4));
+    var sum{{ i }} = vec4<f32>();
     {% endfor %}
     let list = taps(t);
     {% if VECTOR %}
@@ -41,6 +41,9 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
             {% for i in range(4) %}
             let ok{{ i }} = inside_source(k{{ i }}.y + tap.y, k{{ i }}.x + tap.x);
             let at{{ i }} = select(0u, u32(k{{ i }}.source + offset) * channels, ok{{ i }}) + first;
+            {% endfor %}
+            {% for i in range(4) %}
+            var acc{{ i }} = vec4<f32>();
             {% endfor %}
             var w = block + tap.number * p.rows * columns4;
             for (var c = 0u; c < count; c++) {
@@ -63,17 +66,22 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
                 w += columns4;
                 {% endif %}
             }
+            {% for i in range(4) %}
+            sum{{ i }} += acc{{ i }};
+            {% endfor %}
         }
     }
+    let bias = load4_weight(block + bias_row(columns4));
     {% for i in range(4) %}
+    sum{{ i }} += bias;
     if (k{{ i }}.number != NONE) {
         {% if VECTOR_OUT %}
-        store4_y((k{{ i }}.number * p.target_channels + t.channel_group * p.columns) / 4u + t.column4, acc{{ i }});
+        store4_y((k{{ i }}.number * p.target_channels + t.channel_group * p.columns) / 4u + t.column4, sum{{ i }});
         {% else %}
         let o{{ i }} = k{{ i }}.number * p.target_channels + t.channel_group * p.columns;
         {% for m in range(4) %}
         if (t.column4 * 4u + {{ m }}u < p.columns) {
-            store_y(o{{ i }} + t.column4 * 4u + {{ m }}u, acc{{ i }}[{{ m }}]);
+            store_y(o{{ i }} + t.column4 * 4u + {{ m }}u, sum{{ i }}[{{ m }}]);
         }
         {% endfor %}
         {% endif %}

@@ -6,6 +6,7 @@
 // values, the next TILE weights, a block of 4 positions x 4 pixels or columns each; with VECTOR (channels divisible by 4) four positions
 // of a pixel are one vec4 of one tap. The next blocks are fetched before the present ones are used. A vec4's place is its number xor 4 in
 // every other block of positions, so that neither the stores nor the reads meet in a bank (linear/gemm_simd.wgsl).
+// Tiles of 64 add up blocks of 128 positions before these are added to each other, as linear/gemm_simd.wgsl does, and the bias comes last.
 // Design: CUTLASS's implicit GEMM; ggml's Vulkan convolution.
 //
 // x       source pixels [N, H, W, channels]
@@ -14,6 +15,7 @@
 // With STATISTICS (forward), partial statistics for the batch norm behind: include/tile_statistics.wgsl.
 {% set W = TILE // 4 %}
 {% set H = TILE // 64 %}
+{% set PART = "part" if TILE == 64 else "sum" %}
 {% include "grid.wgsl" %}
 {% include "convolution.wgsl" %}
 {{ input(0, "x", width=4 if VECTOR else 1) }}
@@ -131,12 +133,21 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     }
     {% for q in range(H) %}
     let column4_{{ q }} = t.column4 + {{ 16 * q }}u + across;
-    let bias{{ q }} = load4_weight(first + min(column4_{{ q }}, columns4 - 1u) + bias_row(columns4));
     {% for i in range(4 * H) %}
-    var sum{{ i }}_{{ q }} = bias{{ q }};
+    var sum{{ i }}_{{ q }} = vec4<f32>();
     {% endfor %}
     {% endfor %}
-    for (var q = 0u; q < total; q += 16u) {
+    {% if TILE == 64 %}
+    for (var part = 0u; part < total; part += 128u) {
+    {% for i in range(4) %}
+    var part{{ i }}_0 = vec4<f32>();
+    {% endfor %}
+    let end_part = min(part + 128u, total);
+    {% else %}
+    let part = 0u;
+    let end_part = total;
+    {% endif %}
+    for (var q = part; q < end_part; q += 16u) {
         workgroupBarrier();
         if (brings_source) {
             {% for j in range(4) %}
@@ -162,12 +173,24 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
             {% endfor %}
             {% for i in range(4 * H) %}
             {% for q in range(H) %}
-            sum{{ i }}_{{ q }} = fma(vec4<f32>(x{{ i // 4 }}[{{ i % 4 }}]), w{{ q }}, sum{{ i }}_{{ q }});
+            {{ PART }}{{ i }}_{{ q }} = fma(vec4<f32>(x{{ i // 4 }}[{{ i % 4 }}]), w{{ q }}, {{ PART }}{{ i }}_{{ q }});
             {% endfor %}
             {% endfor %}
         }
         {% endfor %}
     }
+    {% if TILE == 64 %}
+    {% for i in range(4) %}
+    sum{{ i }}_0 += part{{ i }}_0;
+    {% endfor %}
+    }
+    {% endif %}
+    {% for q in range(H) %}
+    let bias{{ q }} = load4_weight(first + min(column4_{{ q }}, columns4 - 1u) + bias_row(columns4));
+    {% for i in range(4 * H) %}
+    sum{{ i }}_{{ q }} += bias{{ q }};
+    {% endfor %}
+    {% endfor %}
     {% for i in range(4 * H) %}
     let number{{ i }} = corner(start, {{ i // 4 * 64 + i % 4 }}u + down * 4u, t).number;
     {% for q in range(H) %}

@@ -44,13 +44,15 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         let y = i32((row - image * p.height) * p.step_y) + offset_y;
         if (u32(y) < p.source_height) {
             let source = (image * p.source_height + u32(y)) * p.source_width;
+            var part = {{ V }}(0.0);
             for (var x = 0u; x < p.width; x++) {
                 let at = i32(x * p.step_x) + offset_x;
                 if (u32(at) < p.source_width) {
                     let v = load{{ W }}_x((source + u32(at)) * p.source_channels + channel / p.multiplier);
-                    sum += v * load{{ W }}_dy((row * p.width + x) * p.channels + channel);
+                    part += v * load{{ W }}_dy((row * p.width + x) * p.channels + channel);
                 }
             }
+            sum += part;
         }
     }
     store{{ W }}_partial(item * p.line + channel, sum);

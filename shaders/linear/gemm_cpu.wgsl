@@ -4,7 +4,8 @@
 // With subgroups (SG lanes of a fixed number): a workgroup is one subgroup and owns R rows x 4 SG columns; a lane owns 4 adjacent columns, so
 // one vec4 access of B brings 4 SG columns of one k. One vec4 access of A brings SG / 2 rows x 8 k (A = "k": lane -> row l / 2, half l & 1) or
 // 4 SG rows of one k (A = "x"); subgroupShuffle spreads its values. Without (SG = 0): an invocation owns R rows x 4 Q columns by itself.
-// All products of one accumulator in a step of k follow each other, so it is loaded and stored once a step. An operand read along x steps over
+// All products of one accumulator in a step of k follow each other, so it is loaded and stored once a step; they are added to each other first,
+// in pairs, which costs nothing there and leaves an eighth of the roundings to the long sum. An operand read along x steps over
 // a row of memory each k, farther than a prefetcher follows: its cache lines are touched one step ahead, up to SG of them by one access.
 // What is left of K after steps of STEP, and all of it where A cannot be read by vec4, goes one k at a time.
 // Rows and columns beyond the edge repeat the last one and are not stored.
@@ -14,6 +15,7 @@
 {% set Q = 1 if SG else 4 %}
 {% set per_load = SG // 2 if SG else 1 %}
 {% include "gemm.wgsl" %}
+{% from "pairwise.wgsl" import pairwise %}
 
 @compute @workgroup_size({{ SG if SG else 8 }})
 fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
@@ -138,14 +140,26 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
             {% else %}
         let x{{ r }}_{{ kk }} = a{{ r // 4 }}_{{ kk }}[{{ r % 4 }}];
             {% endif %}
-            {% for q in range(Q) %}
-        sum{{ r }}_{{ q }} += x{{ r }}_{{ kk }} * y{{ q }}_{{ kk }};
-            {% endfor %}
+        {% endfor %}
+        {% for q in range(Q) %}
+        sum{{ r }}_{{ q }} += {{ pairwise("x" ~ r ~ "_# * y" ~ q ~ "_#", STEP) }};
         {% endfor %}
     {% endfor %}
     }
 {% endif %}
-    for (; k < t.end_k; k++) {
+{% if A == "s" %}
+    // 32 k at a time, that no sum runs over many.
+    for (; k < t.end_k;) {
+    let end = min(k + 32u, t.end_k);
+    {% for r in range(R) %}
+        {% for q in range(Q) %}
+    var part{{ r }}_{{ q }} = vec4<f32>();
+        {% endfor %}
+    {% endfor %}
+{% else %}
+    let end = t.end_k;
+{% endif %}
+    for (; k < end; k++) {
 {% for i in range((R + L - 1) // L) %}
         let a{{ i }} = load_a(t.a + min(row + {{ i * L }}u + lane, p.m - 1u) * p.a_x + k * p.a_k);
 {% endfor %}
@@ -163,10 +177,18 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         let x{{ r }} = a{{ r }};
     {% endif %}
     {% for q in range(Q) %}
-        sum{{ r }}_{{ q }} += x{{ r }} * y{{ q }};
+        {{ "part" if A == "s" else "sum" }}{{ r }}_{{ q }} += x{{ r }} * y{{ q }};
     {% endfor %}
 {% endfor %}
     }
+{% if A == "s" %}
+    {% for r in range(R) %}
+        {% for q in range(Q) %}
+    sum{{ r }}_{{ q }} += part{{ r }}_{{ q }};
+        {% endfor %}
+    {% endfor %}
+    }
+{% endif %}
 {% if A != "s" and SG %}
     // nothing is NaN, never equal: what has been touched counts as used. Here, because shuffles need all lanes.
     if (touched == p.nothing) {

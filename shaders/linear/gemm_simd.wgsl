@@ -6,10 +6,13 @@
 // load A, the next TILE load B: a block of 4 k x 4 rows each, transposed in registers where memory runs along k. The next blocks are fetched
 // before the present ones are used. A vec4's place is its number xor 4 in every other block of k: then neither the transposed stores (8 lanes
 // write 2 blocks of k x 4 vec4s) nor the reads meet in a bank. Beyond K blocks are zero; beyond M and N they repeat the last row or column.
+// Tiles of 64 add up blocks of 128 k before these are added to each other: rounding errors grow with the square root of both numbers, not of K.
+// Those of 128 have no registers to spare for it.
 // With STATISTICS (one matrix, one slice, neither factor nor bias), partial statistics for a batch norm behind: include/tile_statistics.wgsl.
 // After the blocked products of CUTLASS (Kerr et al. 2017) and S. Boehm's "How to optimize a CUDA matmul kernel" (2022).
 {% set W = TILE // 4 %}
 {% set H = TILE // 64 %}
+{% set PART = "part" if TILE == 64 else "sum" %}
 {% include "gemm.wgsl" %}
 {% if STATISTICS %}
 {{ output(3, "partials", type="f32", width=C) }}
@@ -84,7 +87,17 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     var sum{{ i }}_{{ q }} = vec4<f32>();
     {% endfor %}
 {% endfor %}
-    for (var start = t.first_k; start < t.end_k; start += 16u) {
+{% if TILE == 64 %}
+    for (var block = t.first_k; block < t.end_k; block += 128u) {
+{% for i in range(4) %}
+    var part{{ i }}_0 = vec4<f32>();
+{% endfor %}
+    let end_block = min(block + 128u, t.end_k);
+{% else %}
+    let block = t.first_k;
+    let end_block = t.end_k;
+{% endif %}
+    for (var start = block; start < end_block; start += 16u) {
         workgroupBarrier();
         if (loads_a) {
 {% for j in range(4) %}
@@ -110,12 +123,18 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     {% endfor %}
     {% for i in range(4 * H) %}
         {% for q in range(H) %}
-            sum{{ i }}_{{ q }} = fma(vec4<f32>(a{{ i // 4 }}[{{ i % 4 }}]), b{{ q }}, sum{{ i }}_{{ q }});
+            {{ PART }}{{ i }}_{{ q }} = fma(vec4<f32>(a{{ i // 4 }}[{{ i % 4 }}]), b{{ q }}, {{ PART }}{{ i }}_{{ q }});
         {% endfor %}
     {% endfor %}
         }
 {% endfor %}
     }
+{% if TILE == 64 %}
+{% for i in range(4) %}
+    sum{{ i }}_0 += part{{ i }}_0;
+{% endfor %}
+    }
+{% endif %}
 {% for i in range(4 * H) %}
     {% for q in range(H) %}
     put(t.c, t.row * {{ TILE }}u + {{ i // 4 * 64 + i % 4 }}u + down * 4u, t.column * {{ TILE }}u + {{ 64 * q }}u + across * 4u, sum{{ i }}_{{ q }});

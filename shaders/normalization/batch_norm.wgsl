@@ -9,7 +9,7 @@
 //                      (PIECES: x is larger than a binding, so it is walked in pieces of whole slabs; their first rows [slabs][C] are kept for combine)
 //     merge            partials -> the same of fewer slabs, where a convolution brought along those of many
 //     combine          partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
-//     frozen           running statistics -> affine
+//     (frozen.wgsl)    running statistics -> affine
 //     apply            x, affine -> y
 //     normalize        statistics of one slab, what combine does, and apply
 //     sums             x, dy, affine -> partials [slabs][2][C]: sums of g and of g * (x - mean), where g = dy * f'(z) is recomputed
@@ -128,6 +128,36 @@ var<workgroup> shared_q: array<V, {{ LANES }}>;
 {% endfor %}
     }
 {% endmacro %}
+{# The same with sums s and q of each slot, of 16 steps first and then of those: no sum runs over many rows. #}
+{% macro sums() %}
+{% for r in R %}
+    var all_s{{ r }} = V(0.0);
+    var all_q{{ r }} = V(0.0);
+{% endfor %}
+    for (var block = first; block < end; block += 16u * p.copies) {
+        let end_block = min(block + 16u * p.copies, end);
+{% for r in R %}
+        var s{{ r }} = V(0.0);
+        var q{{ r }} = V(0.0);
+{% endfor %}
+        for (var row = block; row < end_block; row += p.copies) {
+            let at = row * p.columns;
+{% for r in R %}
+            if (row < end{{ r }}) {
+                {{ caller(r) }}
+            }
+{% endfor %}
+        }
+{% for r in R %}
+        all_s{{ r }} += s{{ r }};
+        all_q{{ r }} += q{{ r }};
+{% endfor %}
+    }
+{% for r in R %}
+    var s{{ r }} = all_s{{ r }};
+    var q{{ r }} = all_q{{ r }};
+{% endfor %}
+{% endmacro %}
 {# xc = x - mean, and g = dy * f'(z). #}
 {% macro upstream(r) %}
             let xc = {{ load }}x(at + at{{ r }}) - mean{{ own(r) }};
@@ -137,12 +167,6 @@ var<workgroup> shared_q: array<V, {{ LANES }}>;
 {% else %}
             let g = {{ load }}dy(at + at{{ r }});
 {% endif %}
-{% endmacro %}
-{% macro accumulators() %}
-{% for r in R %}
-    var s{{ r }} = V(0.0);
-    var q{{ r }} = V(0.0);
-{% endfor %}
 {% endmacro %}
 
 {% if STEP in ["statistics", "merge", "combine", "normalize", "apply"] %}
@@ -189,8 +213,7 @@ fn activation(z: V) -> V {
     let origin{{ r }} = {{ load }}x(first * {{ apart }} * p.columns + safe{{ r }});
     let shift{{ r }} = {{ load }}partials(2u * first * p.columns + safe{{ r }});
 {% endfor %}
-{{ accumulators() }}
-{% call(r) walk() %}
+{% call(r) sums() %}
 let n = f32(min(p.per_slab, p.all_rows - (row + k{{ r }}) * p.per_slab));
             let first{{ r }} = {{ load }}x({{ apart }} * (at + k{{ r }} * p.columns) + c{{ r }});
             let d = ((first{{ r }} - origin{{ own(r) }}) + {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }})) - shift{{ own(r) }};
@@ -202,8 +225,7 @@ let n = f32(min(p.per_slab, p.all_rows - (row + k{{ r }}) * p.per_slab));
 {% for r in OWN %}
     let shift{{ r }} = {{ load }}x(first * p.columns + safe{{ r }});
 {% endfor %}
-{{ accumulators() }}
-{% call(r) walk() %}
+{% call(r) sums() %}
 let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
             s{{ r }} += d;
             q{{ r }} = fma(d, d, q{{ r }});
@@ -259,28 +281,6 @@ let z = fma({{ load }}x(at + at{{ r }}) - mean{{ own(r) }}, a{{ own(r) }}, b{{ o
 {% endif %}
 }
 
-{% elif STEP == "frozen" %}
-{{ input(0, "weight", type="f32") }}
-{{ input(1, "bias", type="f32") }}
-{{ input(2, "running_mean", type="f32") }}
-{{ input(3, "running_var", type="f32") }}
-{{ output(4, "affine", type="f32") }}
-{{ params("c: u32, eps: f32") }}
-
-@compute @workgroup_size(64)
-fn frozen(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = group_index(wid, nwg) * 64u + lane;
-    if (i >= p.c) {
-        return;
-    }
-    let inverse = 1.0 / sqrt(load_running_var(i) + p.eps);
-    store_affine(i, load_running_mean(i));
-    store_affine(p.c + i, 0.0);
-    store_affine(2u * p.c + i, inverse);
-    store_affine(3u * p.c + i, load_weight(i) * inverse);
-    store_affine(4u * p.c + i, load_bias(i));
-}
-
 {% else %}
 {% if STEP == "coefficients" %}
 {{ input(0, "partials", type="f32", width=WIDTH) }}
@@ -326,8 +326,7 @@ fn derivative(z: V) -> V {
 
 {{ entry() }}
 {% if STEP == "coefficients" %}
-{{ accumulators() }}
-{% call(r) walk() %}
+{% call(r) sums() %}
 s{{ r }} += {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }});
             q{{ r }} += {{ load }}partials(2u * at + (k{{ r }} + 1u) * p.columns + at{{ r }});
 {% endcall %}
@@ -336,8 +335,7 @@ s{{ r }} += {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }});
 {{ channel(active=ACTIVE or STEP != "sums") }}
 {% endif %}
 {% if STEP == "sums" or STEP == "gradient" %}
-{{ accumulators() }}
-{% call(r) walk() %}
+{% call(r) sums() %}
 {{ upstream(r) }}
             s{{ r }} += g;
             q{{ r }} = fma(g, xc, q{{ r }});

@@ -7,7 +7,8 @@
 //
 // forward, backward: LANES = 1 gives a thread a group (no barriers, for software drivers), LANES = 64 a workgroup, whose lanes lie `across`
 // neighbouring channels of one pixel and 64 / across pixels; sums go through a tree in workgroup memory. The variance takes a second pass
-// over x, which is then in a cache; that pass also sums what the rounding of the first left of the mean. With u = dy w and z = (x - m) r
+// over x, which is then in a cache; that pass also sums what the rounding of the first left of the mean. No sum runs over more than 16 pixels
+// before it is added to others. With u = dy w and z = (x - m) r
 //     dx = r (u - mean(u) - z mean(u z)),   dweight = sum of dy z,   dbias = sum of dy.
 // weights: those sums, a thread a channel of a slab of `chunk` pixels, into partial [slabs, 2, C]; finish: sums the slabs.
 {% include "grid.wgsl" %}
@@ -50,6 +51,27 @@ fn fold(v: {{ float }}) -> f32 {
     {% endif %}
 }
 
+{# Sums of the names over the segment's values, of 16 pixels of a lane first. #}
+{% macro sums(names) %}
+{% for name in names %}
+    var {{ name }} = {{ float }}(0.0);
+{% endfor %}
+    for (var block = first_pixel; block < p.pixels; block += 16u * pixel_step) {
+        let end_block = min(block + 16u * pixel_step, p.pixels);
+{% for name in names %}
+        var part_{{ name }} = {{ float }}(0.0);
+{% endfor %}
+        for (var i = block; i < end_block; i += pixel_step) {
+            for (var k = first_channel; k < p.cg; k += channel_step) {
+                let at = start + i * p.c + k;
+                {{ caller() }}
+            }
+        }
+{% for name in names %}
+        {{ name }} += part_{{ name }};
+{% endfor %}
+    }
+{% endmacro %}
 {% if LANES == 1 %}
 fn total(v: vec2<f32>, lane: u32) -> vec2<f32> {
     return v;
@@ -98,22 +120,15 @@ fn {{ PASS }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
     let channel = (segment - image * p.split) * p.cg;
     let start = image * p.pixels * p.c + channel;
     {% if PASS == "forward" %}
-    var sum = {{ float }}(0.0);
-    for (var i = first_pixel; i < p.pixels; i += pixel_step) {
-        for (var k = first_channel; k < p.cg; k += channel_step) {
-            sum += load{{ wide }}_x(start + i * p.c + k);
-        }
-    }
+{% call sums(["sum"]) %}
+part_sum += load{{ wide }}_x(at);
+{% endcall %}
     let near = total(vec2<f32>(fold(sum), 0.0), lane).x * p.scale;
-    var rest = {{ float }}(0.0);
-    var squares = {{ float }}(0.0);
-    for (var i = first_pixel; i < p.pixels; i += pixel_step) {
-        for (var k = first_channel; k < p.cg; k += channel_step) {
-            let d = load{{ wide }}_x(start + i * p.c + k) - near;
-            rest += d;
-            squares += d * d;
-        }
-    }
+{% call sums(["rest", "squares"]) %}
+let d = load{{ wide }}_x(at) - near;
+                part_rest += d;
+                part_squares += d * d;
+{% endcall %}
     let moments = total(vec2<f32>(fold(rest), fold(squares)), lane) * p.scale;
     let m = near + moments.x;
     let r = 1.0 / sqrt(max(moments.y - moments.x * moments.x, 0.0) + p.eps);
@@ -130,16 +145,11 @@ fn {{ PASS }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
     {% else %}
     let m = load_mean(segment);
     let r = load_inverse(segment);
-    var sum = {{ float }}(0.0);
-    var product = {{ float }}(0.0);
-    for (var i = first_pixel; i < p.pixels; i += pixel_step) {
-        for (var k = first_channel; k < p.cg; k += channel_step) {
-            let at = start + i * p.c + k;
-            let u = load{{ wide }}_dy(at) * load{{ wide }}_weight(channel + k);
-            sum += u;
-            product += u * ((load{{ wide }}_x(at) - m) * r);
-        }
-    }
+{% call sums(["sum", "product"]) %}
+let u = load{{ wide }}_dy(at) * load{{ wide }}_weight(channel + k);
+                part_sum += u;
+                part_product += u * ((load{{ wide }}_x(at) - m) * r);
+{% endcall %}
     let means = total(vec2<f32>(fold(sum), fold(product)), lane) * p.scale;
     for (var i = first_pixel; i < p.pixels; i += pixel_step) {
         for (var k = first_channel; k < p.cg; k += channel_step) {

@@ -230,6 +230,13 @@ impl Operator for BatchNorm {
         Ok(if self.options.training { vec![y, affine, new_mean, new_var] } else { vec![y, affine] })
     }
 
+    fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
+        // dx is a (g - mean(g) - xhat mean(g xhat)), a the third row of affine.
+        let largest = |affine: &Array| affine.rows().nth(3).map_or(0.0, |a| a.iter().fold(0.0, |m: f64, a| m.max(a.abs())));
+        let affine = || self.reference(inputs).ok()?.get(1).map(largest);
+        if gradient_of == Some(0) && self.options.training { 2.0 * affine().unwrap_or(0.0) } else { 0.0 }
+    }
+
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
         let x = inputs.first();
         let (bytes, elements) = (x.map_or(0, Spec::bytes), x.map_or(0, |s| s.shape.elements()));
@@ -339,7 +346,7 @@ pub(super) fn entries() -> Vec<Entry> {
         family: "normalization",
         inputs: &["x", "weight", "bias", "running_mean", "running_var", "residual"],
         outputs: &["y"],
-        shaders: &["normalization/batch_norm"],
+        shaders: &["normalization/batch_norm", "normalization/frozen"],
         build: Box::new(move |attributes| build(attributes, training)),
         samples: Box::new(move || samples(training)),
         bad: Box::new(move || bad(training)),

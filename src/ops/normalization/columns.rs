@@ -77,7 +77,7 @@ impl Plan {
         let default = if schedule == Schedule::Cpu { 17 } else { 13 };
         let (_, _, copies) = plan.across(plan.narrow());
         let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
-        Self { small: small && gpu.capabilities().may_walk(2 * rows.div_ceil(copies) + 64), ..plan }.cut(gpu)
+        Self { small: small && gpu.capabilities().may_walk(2 * rows.div_ceil(copies) + rows.div_ceil(16 * copies) + 64), ..plan }.cut(gpu)
     }
 
     /// The same in pieces, where x is larger than a binding.

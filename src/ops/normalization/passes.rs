@@ -1,13 +1,15 @@
 //! Batch norm's launches, each over x or, where x is larger than a binding, over pieces of it one after another.
 
 use super::batch_norm::{BatchNorm, Inputs};
-use super::columns::{BATCH_NORM, Plan, Walk};
+use super::columns::{Plan, Walk};
 use super::statistics;
 use crate::error::Result;
-use crate::gpu::{Launch, Param};
+use crate::gpu::{Kernel, Launch, Param, kernel};
 use crate::params;
 use crate::tensor::rows::write_rows;
 use crate::tensor::{DType, Tensor};
+
+static FROZEN: Kernel = kernel!("normalization/frozen");
 
 /// What the steps of backward read.
 pub(super) struct Upstream<'a> {
@@ -75,8 +77,7 @@ impl BatchNorm {
         let [x, weight, bias, mean, var] = inputs;
         let c = x.shape().last();
         let affine = Tensor::empty(x.gpu(), [5, c], DType::F32)?;
-        let launch = Launch::new(x.gpu(), &BATCH_NORM, "frozen").define("STEP", "frozen").define("WIDTH", 1).define("BLOCKS", 1);
-        let launch = launch.define("LANES", 1).define("SHUFFLE", true).read(weight).read(bias).read(mean).read(var).write(&affine);
+        let launch = Launch::new(x.gpu(), &FROZEN, "frozen").read(weight).read(bias).read(mean).read(var).write(&affine);
         launch.params(params![c, self.options.eps]).invocations(c)?;
         Ok(affine)
     }
