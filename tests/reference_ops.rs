@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::{Case, folder, is_float, to_nhwc, tuned_gpus};
+use common::{Case, folder, is_float, relative_error, to_nhwc, tuned_gpus};
 use wgrad::gpu::Gpu;
 use wgrad::io::layout::Layout;
 use wgrad::nn::{Init, Kind, Mode, Parameters};
-use wgrad::ops::{Array, Operator, Tolerance, apply_shared, gradcheck::compare, registry};
+use wgrad::ops::gradcheck::{ROUNDING, compare};
+use wgrad::ops::{Array, Operator, Tolerance, apply_shared, registry};
 use wgrad::optim::{Adam, AdamConfig, AdamW, Common, Lars, LarsConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig};
 use wgrad::tensor::Tensor;
 
@@ -37,6 +39,33 @@ fn engine_layout(operator: &str, tensor: &str, array: &Array) -> Array {
     };
     let data = layout.to_engine(&array.data, &array.shape).unwrap();
     Array { shape: layout.engine_shape(&array.shape).unwrap(), data, dtype: array.dtype }
+}
+
+/// PyTorch's error in float32 times this is the most that ours may be, in a case about precision.
+const TIMES_FLOAT32: f64 = 3.0;
+/// An ulp of 1: errors below it are none.
+const ULP: f64 = 1.2e-7;
+
+/// Compares an output or a gradient with the one expected and, in a case about precision, its error with PyTorch's in float32.
+fn judge(case: &Case, name: &str, found: &Array, expected: &Array, floor: f64, tolerance: Tolerance) -> Result<(), String> {
+    compare(name, found, expected, floor, tolerance).map_err(|e| e.to_string())?;
+    let Some(theirs) = case.float32.get(name) else { return Ok(()) };
+    let ours = relative_error(found, expected);
+    if ours <= TIMES_FLOAT32 * theirs.max(ULP) {
+        return Ok(());
+    }
+    Err(format!("{name} is off by {ours:.2e} of its size, PyTorch's float32 by {theirs:.2e}"))
+}
+
+/// What rounding may leave of terms that cancel: in the outputs, or in the gradient of an input.
+fn rounding(case: &Case, operator: &dyn Operator, names: &[&str], gradient_of: Option<&str>) -> f64 {
+    let given = case.group("in.");
+    let inputs: Vec<Array> = names.iter().filter_map(|n| given.get(n).map(|array| engine_layout(&case.operator, n, array))).collect();
+    let cotangent = || case.group("cot.").values().map(|c| c.max_abs()).fold(0.0, f64::max);
+    match gradient_of {
+        None => ROUNDING * operator.summed(&inputs, None),
+        Some(name) => ROUNDING * operator.summed(&inputs, names.iter().position(|n| *n == name)) * cotangent(),
+    }
 }
 
 /// An optimizer's case: gradients are given, so they come from the loss sum(p * g).
@@ -72,7 +101,7 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
         optimizer.step(&loss.backward().unwrap(), number("lr", 0.0)?).map_err(|e| e.to_string())?;
     }
     let found = Array::download(&p.plain().unwrap()).map_err(|e| e.to_string())?;
-    compare("output p", &found, case.group("out.")["p"], Tolerance::default()).map(drop).map_err(|e| e.to_string())
+    compare("output p", &found, case.group("out.")["p"], 0.0, Tolerance::default()).map(drop).map_err(|e| e.to_string())
 }
 
 fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
@@ -103,7 +132,8 @@ fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
     for (name, expected) in case.group("out.") {
         let found = named(name).ok_or(format!("no output is called \"{name}\""))?;
         let found = Array::download(found).map_err(|e| e.to_string())?;
-        compare(&format!("output {name}"), &found, &engine_layout(op, name, expected), operator.tolerance()).map_err(|e| e.to_string())?;
+        let floor = rounding(case, &*operator, entry.inputs, None);
+        judge(case, &format!("out.{name}"), &found, &engine_layout(op, name, expected), floor, operator.tolerance())?;
     }
     let mut found = wgrad::autograd::Gradients::default();
     for (name, cotangent) in case.group("cot.") {
@@ -115,14 +145,14 @@ fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
         let (_, tensor) = tensors.iter().find(|(n, _)| *n == name).ok_or(format!("no input is called \"{name}\""))?;
         let gradient = found.get(tensor).ok_or(format!("input {name} got no gradient"))?;
         let gradient = Array::download(gradient).map_err(|e| e.to_string())?;
-        compare(&format!("gradient of {name}"), &gradient, &engine_layout(op, name, expected), operator.tolerance())
-            .map_err(|e| e.to_string())?;
+        let floor = rounding(case, &*operator, entry.inputs, Some(name));
+        judge(case, &format!("grad.{name}"), &gradient, &engine_layout(op, name, expected), floor, operator.tolerance())?;
     }
     Ok(())
 }
 
-#[test]
-fn every_case_on_every_schedule_and_with_random_choices() {
+/// The files of the cases, by name.
+fn paths() -> Vec<PathBuf> {
     let folder = folder("WGRAD_REFERENCE", "ops");
     let mut paths: Vec<_> =
         std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
@@ -132,6 +162,35 @@ fn every_case_on_every_schedule_and_with_random_choices() {
         paths.retain(|p| p.file_name().unwrap().to_string_lossy().starts_with(&only));
     }
     assert!(!paths.is_empty(), "{} holds no case", folder.display());
+    paths
+}
+
+/// The comparison has teeth: zeros pass for no tensor but zeros.
+#[test]
+fn an_answer_of_zeros_fails() {
+    let mut count = 0;
+    for path in paths() {
+        let case = Case::read(&path);
+        let entry = registry::find(&case.operator);
+        let operator = entry.as_ref().map(|entry| (entry.build)(&case.attributes).unwrap());
+        for (name, expected) in &case.tensors {
+            let gradient_of = name.strip_prefix("grad.");
+            if !(name.starts_with("out.") || gradient_of.is_some()) || expected.data.iter().all(|v| *v == 0.0) {
+                continue;
+            }
+            let zeros = Array { data: vec![0.0; expected.data.len()], ..expected.clone() };
+            let floor = operator.as_ref().zip(entry.as_ref()).map_or(0.0, |(o, entry)| rounding(&case, &**o, entry.inputs, gradient_of));
+            let tolerance = operator.as_ref().map_or(Tolerance::default(), |o| o.tolerance());
+            assert!(compare(name, &zeros, expected, floor, tolerance).is_err(), "{} {name}: zeros would pass", case.name);
+            count += 1;
+        }
+    }
+    println!("{count} tensors");
+}
+
+#[test]
+fn every_case_on_every_schedule_and_with_random_choices() {
+    let paths = paths();
     let mut failures = Vec::new();
     for (schedule, gpu) in tuned_gpus() {
         let mut passed = 0;

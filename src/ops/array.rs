@@ -93,6 +93,11 @@ impl Array {
         self.data.chunks_exact(self.shape.last().max(1))
     }
 
+    /// The length of the shortest row.
+    pub(crate) fn shortest_row(&self) -> f64 {
+        self.rows().map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt()).fold(f64::INFINITY, f64::min)
+    }
+
     /// The array on a device, rounded to its element type.
     ///
     /// # Errors

@@ -25,22 +25,33 @@ impl Report {
     }
 }
 
-/// Compares an array with the one expected.
+/// What rounding may leave of terms that cancel, as a share of the largest of them ([`Operator::summed`]): four roundings of f32.
+pub const ROUNDING: f64 = 2.4e-7;
+/// What rounding in float64 may leave of a difference of two values of a function, as a share of the terms of these: a few roundings.
+const ROUNDING_64: f64 = 2e-15;
+/// The step of central differences, times the value or 1.
+const STEP: f64 = 1e-5;
+
+/// Compares an array with the one expected: errors may be as large as the tolerance says, relative to the largest expected element and to the
+/// element itself, and `floor` beside, what rounding leaves of terms that cancel.
 ///
 /// # Errors
 /// [`Error::Argument`] naming the element that is furthest off, by how much, against what; [`Error::Shape`] for another shape.
-pub fn compare(what: &str, found: &Array, expected: &Array, tolerance: Tolerance) -> Result<Report> {
+pub fn compare(what: &str, found: &Array, expected: &Array, floor: f64, tolerance: Tolerance) -> Result<Report> {
     if found.shape != expected.shape {
         return Err(Error::shape(what, format!("has shape {}, expected {}", found.shape, expected.shape)));
     }
-    compare_values(what, &found.data, &expected.data, expected.max_abs(), tolerance)
+    compare_values(what, &found.data, &expected.data, floor, tolerance)
 }
 
-fn compare_values(what: &str, found: &[f64], expected: &[f64], largest: f64, tolerance: Tolerance) -> Result<Report> {
+fn compare_values(what: &str, found: &[f64], expected: &[f64], floor: f64, tolerance: Tolerance) -> Result<Report> {
+    let largest = expected.iter().fold(0.0f64, |m, v| if v.is_finite() { m.max(v.abs()) } else { m });
+    // Below the smallest normal number f32 has no digits.
+    let floor = tolerance.absolute * largest + floor + f64::from(f32::MIN_POSITIVE);
     let mut report = Report { compared: found.len(), worst: 0.0 };
     let mut off = None;
     for (index, (got, want)) in found.iter().zip(expected).enumerate() {
-        let allowed = tolerance.absolute * largest.max(1.0) + tolerance.relative * want.abs();
+        let allowed = floor + tolerance.relative * want.abs();
         let same = got == want || (got.is_nan() && want.is_nan());
         let ratio = if same { 0.0 } else { (got - want).abs() / allowed };
         if ratio > report.worst || ratio.is_nan() {
@@ -88,7 +99,7 @@ pub fn central_differences(
     let mut gradient = Vec::with_capacity(elements.len());
     for &element in elements {
         let original = inputs.get(input).map_or(f64::NAN, |a| a.flat(element));
-        let step = 1e-5 * original.abs().max(1.0);
+        let step = STEP * original.abs().max(1.0);
         let mut at = |x: f64| {
             if let Some(array) = inputs.get_mut(input) {
                 array.set(element, x);
@@ -161,7 +172,13 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
     let mut report = Report::default();
     let mutated: Vec<&crate::tensor::Tensor> = operator.mutates().iter().filter_map(|i| tensors.get(*i)).collect();
     for (index, (found, want)) in outputs.iter().chain(mutated).zip(&expected).enumerate() {
-        report.merge(compare(&format!("{name} output {index}"), &Array::download(found)?, want, operator.tolerance())?);
+        report.merge(compare(
+            &format!("{name} output {index}"),
+            &Array::download(found)?,
+            want,
+            ROUNDING * operator.summed(inputs, None),
+            operator.tolerance(),
+        )?);
     }
     if differentiable.is_empty() {
         return Ok(report);
@@ -191,14 +208,11 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
                 want.iter_mut().zip(more).for_each(|(w, m)| *w += m);
             }
             let got: Vec<f64> = elements.iter().map(|e| found.get(*e).copied().unwrap_or(f64::NAN)).collect();
-            let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            report.merge(compare_values(
-                &format!("{name} gradient of input {input} by output {index}"),
-                &got,
-                &want,
-                largest,
-                operator.tolerance(),
-            )?);
+            let differences = ROUNDING_64 / STEP
+                * expected.get(index).map_or(0.0, |y| y.data.iter().zip(&cotangent.data).map(|(y, c)| (y * c).abs()).sum());
+            let floor = ROUNDING * operator.summed(inputs, Some(input)) * cotangent.max_abs() + differences;
+            let what = format!("{name} gradient of input {input} by output {index}");
+            report.merge(compare_values(&what, &got, &want, floor, operator.tolerance())?);
         }
     }
     Ok(report)

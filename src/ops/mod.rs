@@ -41,7 +41,7 @@ pub use attributes::Attributes;
 /// How far a kernel's f32 result may be from the float64 reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
-    /// Times max(1, largest expected magnitude).
+    /// Times the largest expected magnitude of the tensor.
     pub absolute: f64,
     /// Times the expected magnitude of the element itself.
     pub relative: f64,
@@ -158,6 +158,13 @@ pub trait Operator: Send + Sync + 'static {
     /// How exact the kernels are.
     fn tolerance(&self) -> Tolerance {
         Tolerance::default()
+    }
+
+    /// The largest magnitude of the terms that an element of the outputs is a sum of (`None`), or one of an input's gradient for each unit of
+    /// the cotangent (`Some`), where these terms may cancel: the kernels' rounding errors are relative to it, however small the sum. 0 where
+    /// results are not smaller than what they are made of. An error of a few roundings of it ([`gradcheck::ROUNDING`]) passes as none.
+    fn summed(&self, _inputs: &[Array], _gradient_of: Option<usize>) -> f64 {
+        0.0
     }
 
     /// What the forward call costs.

@@ -49,6 +49,14 @@ pub struct Case {
     pub operator: String,
     pub attributes: Attributes,
     pub tensors: BTreeMap<String, Array>,
+    /// PyTorch's own error in float32 of outputs and gradients, where the case is about precision: see [`relative_error`].
+    pub float32: BTreeMap<String, f64>,
+}
+
+/// The root of the mean square of the differences, over that of the expected values.
+pub fn relative_error(found: &Array, expected: &Array) -> f64 {
+    let off: f64 = found.data.iter().zip(&expected.data).map(|(f, e)| (f - e).powi(2)).sum();
+    (off / expected.data.iter().map(|e| e.powi(2)).sum::<f64>()).sqrt()
 }
 
 impl Case {
@@ -76,6 +84,7 @@ impl Case {
             operator: info["op"].clone(),
             attributes: attributes(&serde_json::from_str(&info["attrs"]).unwrap()),
             tensors,
+            float32: info.get("float32").map(|text| serde_json::from_str(text).unwrap()).unwrap_or_default(),
         }
     }
 

@@ -88,6 +88,13 @@ impl Operator for InfoNceQueue {
         Ok(scalar(loss / q.len() as f64))
     }
 
+    fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
+        let t = f64::from(self.temperature.get());
+        // (d - <d, u> u) / |x|, where d is a mean over rows of differences of rows of length 1, over the temperature.
+        let of = |x: &Array| 4.0 / (t * x.shape.dim(0) as f64 * x.shortest_row());
+        gradient_of.and_then(|input| inputs.get(input)).map_or(0.0, of)
+    }
+
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
         let size = |i: usize| inputs.get(i).map_or((0.0, 0.0), |z| (z.shape.dim(0) as f64, z.shape.last() as f64));
         let ((n, d), (m, _)) = (size(0), size(2));

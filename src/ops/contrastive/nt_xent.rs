@@ -85,6 +85,13 @@ impl Operator for NtXent {
         Tolerance { absolute: 1e-5, relative: 1e-4, reason: "f32 accumulation over features and rows" }
     }
 
+    fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
+        let t = f64::from(self.temperature.get());
+        // (d - <d, u> u) / |x|, where d is a mean over rows of differences of rows of length 1, over the temperature.
+        let of = |x: &Array| 4.0 / (t * x.shape.dim(0) as f64 * x.shortest_row());
+        gradient_of.and_then(|input| inputs.get(input)).map_or(0.0, of)
+    }
+
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
         let (n, d) = inputs.first().map_or((0.0, 0.0), |z| (z.shape.dim(0) as f64, z.shape.last() as f64));
         let bytes: u64 = inputs.iter().map(Spec::bytes).sum();

@@ -107,6 +107,11 @@ impl Operator for CosineSimilarity {
         Ok(vec![Array::new(&shape, y), Array::new(&shape, na), Array::new(&shape, nb)])
     }
 
+    fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
+        // (b / |b| - cos a / |a|) / |a|.
+        gradient_of.and_then(|input| inputs.get(input)).map_or(0.0, |x| 2.0 / x.shortest_row().max(f64::from(self.eps)))
+    }
+
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
         let elements: usize = inputs.iter().map(|s| s.shape.elements()).sum();
         Cost { flops: 3.0 * elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
