@@ -7,7 +7,7 @@ use clap::Parser;
 use wgrad::io::console::{clean, tell};
 
 fn main() -> ExitCode {
-    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"));
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error,naga=off"));
     log.format(|out, record| {
         writeln!(out, "[{} {} {}] {}", out.timestamp(), record.level(), record.target(), clean(&record.args().to_string()))
     });

@@ -389,3 +389,18 @@ fn data_says_what_it_holds_and_previews_repeat() {
     assert_ne!(sheet("e.png", &["grey_simclr", "--epochs", "2"]), sheet("f.png", &["grey_simclr", "--epochs", "3"]));
     refused(wgrad().args(["data", data, "--preview", "simclr3"]), &["no preset called \"simclr3\"", "grey_simclr"]);
 }
+
+/// The error comes first, and then the end, although the driver goes on.
+#[test]
+fn a_kernel_that_does_not_end_ends_the_command() {
+    let (kernel, dir) = (
+        "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+         @compute @workgroup_size(64) fn run() { loop { y[0] += 1.0; if (y[0] < 0.0) { break; } } }",
+        folder(),
+    );
+    let path = dir.path().join("endless.wgsl");
+    fs::write(&path, kernel).unwrap();
+    let mut command = wgrad();
+    command.args(["bench", text(&path), "--bind", "y=f32[64]:zero", "--grid", "65535"]).env("WGRAD_TIMEOUT_SECONDS", "1");
+    refused(&mut command, &["the GPU device was lost"]);
+}

@@ -206,36 +206,53 @@ fn default_limits_of_a_browser_are_enough() {
     assert_eq!(y.to_vec::<f32>().unwrap(), vec![2.0; 300]);
 }
 
-/// The kernel runs in a process of its own, which is then given up: nothing can stop a loop on a software driver.
+/// The kernel runs in a process of its own: nothing can stop a loop on a software driver. That process goes on after the timeout, drops
+/// everything, and ends by itself.
 #[test]
-fn a_kernel_that_does_not_end_is_a_typed_error() {
+fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
     const CHILD: &str = "WGRAD_TEST_ENDLESS";
-    if std::env::var_os(CHILD).is_none() {
-        let name = "a_kernel_that_does_not_end_is_a_typed_error";
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([name, "--exact", "--nocapture"])
-            .env(CHILD, "1")
-            .env("WGRAD_TIMEOUT_SECONDS", "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        // A GPU's own watchdog may be faster, and takes the device.
-        assert!(text.contains("did not end within 1 s") || text.contains("the GPU device was lost"), "{text}");
+    let name = "a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing";
+    let Ok(way) = std::env::var(CHILD) else {
+        for way in ["read", "await", "submit", "replay"] {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = child.args([name, "--exact", "--nocapture"]).env(CHILD, way).env("WGRAD_TIMEOUT_SECONDS", "1").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            // A GPU's own watchdog may be faster, and takes the device.
+            assert!(text.contains("did not end within 1 s") || text.contains("the GPU device was lost"), "{way}: {text}");
+            assert!(output.status.success() && text.contains("all later calls failed"), "{way}: {text}");
+        }
         return;
-    }
+    };
     let kernel = Kernel::new(
         "endless",
         r#"{{ inout(0, "y") }}
         @compute @workgroup_size(1) fn run() { loop { store_y(0u, load_y(0u) + 1.0); if (load_y(0u) < 0.0) { break; } } }"#,
     );
-    let y = Tensor::full(&gpu(), [1], 1.0).unwrap();
+    let gpu = gpu();
+    let (y, other) = (Tensor::full(&gpu, [1], 1.0).unwrap(), Tensor::full(&gpu, [1], 1.0).unwrap());
+    gpu.synchronize().unwrap();
     // llvmpipe leaves a loop after 65,535 rounds, so it takes many of them.
-    Launch::new(y.gpu(), &kernel, "run").write(&y).groups(1_000_000).unwrap();
-    println!("{}", y.to_vec::<f32>().unwrap_err());
-    std::process::abort();
+    let endless = || Launch::new(&gpu, &kernel, "run").write(&y).groups(1_000_000);
+    let first = match way.as_str() {
+        "read" => endless().and_then(|()| y.to_vec::<f32>().map(drop)),
+        "await" => endless().and_then(|()| pollster::block_on(y.read_later()?).map(drop)),
+        // More submissions than may be in flight.
+        "submit" => endless().and_then(|()| (0..40).try_for_each(|_| other.neg().and_then(|_| gpu.flush()))),
+        _ => gpu.capture(endless).and_then(|(_, program)| program.time(1).map(drop)),
+    };
+    let first = first.unwrap_err();
+    println!("{first}");
+    let later = [
+        other.to_vec::<f32>().map(drop),
+        gpu.synchronize(),
+        other.neg().map(drop),
+        pollster::block_on(async { other.read_later()?.await.map(drop) }),
+    ];
+    assert!(later.iter().all(|result| result == &Err(first.clone())), "{later:?}");
+    gpu.destroy();
+    println!("all later calls failed");
 }
 
-/// The lines of a kernel whose text alone differs.
 #[test]
 #[allow(unsafe_code)]
 fn kernels_of_one_name_are_told_apart_by_text_and_constants() {

@@ -137,3 +137,15 @@ fn without_f16_a_typed_error_says_so() {
     refused(&gpu, Tensor::empty(&gpu, [4], DType::F16).map(drop));
     refused(&gpu, Tensor::full(&gpu, [4], 1.0).unwrap().cast(DType::F16).map(drop));
 }
+
+/// A loss that is stored as f16 has a gradient that is.
+#[test]
+fn the_gradient_of_a_half_loss_begins_as_half() {
+    rounds_only("backward of a loss", |gpu, dtype| {
+        let x = stored(gpu, [5], 7, dtype)?.watch();
+        let loss = x.square()?.sum(&[0], false)?;
+        assert_eq!(loss.dtype(), dtype);
+        let gradients = loss.backward()?;
+        Ok(vec![("dx", gradients.get(&x).cloned().unwrap()), ("loss", loss)])
+    });
+}

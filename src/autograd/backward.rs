@@ -86,7 +86,7 @@ impl Tensor {
                     format!("a loss has one element, this tensor has shape {}; reduce it or use backward_from", self.shape()),
                 ));
             }
-            None => Tensor::full(self.gpu(), self.shape(), 1.0)?,
+            None => Tensor::ones(self.gpu(), self.shape(), self.dtype())?,
         };
         let mut arrived: HashMap<usize, Vec<Option<Tensor>>> = HashMap::new();
         arrive(&mut arrived, &root, seed)?;

@@ -40,9 +40,11 @@ fn with_params(text: &str, immediates: bool) -> String {
     };
     let head = before.rfind(['}', ';']).map_or(0, |at| at + 1);
     let (kept, attributes) = before.split_at_checked(head).unwrap_or((before, ""));
-    let comments: String = attributes.lines().filter(|l| !l.trim_start().starts_with('@')).map(|l| format!("{l}\n")).collect();
+    // Lines stay where they are: errors name them.
+    let comments: Vec<&str> = attributes.split('\n').map(|l| if l.trim_start().starts_with('@') { "" } else { l }).collect();
+    let comments = comments.join("\n");
     let place = if immediates { "var<immediate>" } else { "@group(1) @binding(0) var<uniform>" };
-    let text = format!("{kept}\n{comments}{place}{after}");
+    let text = format!("{kept}{comments}{place}{after}");
     let declared = format!("struct {kind}");
     match text.split_once(&declared).and_then(|(a, rest)| Some((a, rest.split_once('{')?))) {
         Some((a, (space, members))) if space.trim().is_empty() => format!("{a}{declared} {{ groups: u32,{members}"),

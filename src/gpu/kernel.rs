@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
+use super::bounds::{check_module, on_large_stack, read};
+use super::capabilities::Capabilities;
+use super::fault::Fault;
 use super::health::guarded;
 use super::template::{Defines, Target, Templates};
 use super::tuning::fnv;
@@ -55,6 +58,11 @@ impl Kernel {
     #[allow(unsafe_code)]
     pub const unsafe fn trusted(name: &'static str, text: &'static str) -> Self {
         Self::embedded(name, text)
+    }
+
+    /// Does what reads the text: text from outside may be deep.
+    fn reading<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        if self.trusted { work() } else { on_large_stack(&self.name, work) }
     }
 
     /// The name, for the crate's own kernels the path below `shaders/`.
@@ -147,6 +155,7 @@ pub(crate) struct Kernels {
     templates: Templates,
     target: Target,
     checked: bool,
+    adapter: Capabilities,
     pub uniform_layout: wgpu::BindGroupLayout,
     built: Mutex<Built>,
 }
@@ -183,8 +192,7 @@ fn reflect(kernel: &str, module: &naga::Module) -> Result<Reflection> {
                     return Err(Error::shader(kernel, format!("storage buffer {name} must be in @group(0)")));
                 };
                 let writable = access.contains(naga::StorageAccess::STORE);
-                let inner = module.types.get_handle(variable.ty).map(|t| u64::from(t.inner.size(module.to_ctx())));
-                let bytes = inner.unwrap_or_default();
+                let bytes = module.types.get_handle(variable.ty).map_or(0, |t| u64::from(t.inner.size(module.to_ctx())));
                 bindings.push((at.binding, BindingInfo { name, writable, element: element(module, variable.ty), bytes }));
             }
             naga::AddressSpace::Uniform | naga::AddressSpace::Immediate => {
@@ -249,7 +257,7 @@ fn constants(defines: &Defines) -> String {
 }
 
 impl Kernels {
-    pub(crate) fn new(device: &wgpu::Device, target: Target, checked: bool) -> Result<Self> {
+    pub(crate) fn new(device: &wgpu::Device, target: Target, checked: bool, adapter: Capabilities) -> Result<Self> {
         let uniform_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("parameters"),
             entries: &[wgpu::BindGroupLayoutEntry {
@@ -259,7 +267,7 @@ impl Kernels {
                 count: None,
             }],
         });
-        Ok(Self { templates: Templates::new()?, target, checked, uniform_layout, built: Mutex::default() })
+        Ok(Self { templates: Templates::new()?, target, checked, adapter, uniform_layout, built: Mutex::default() })
     }
 
     /// The pipeline of one entry point of one variant, built on first use.
@@ -270,8 +278,11 @@ impl Kernels {
             return Ok(pipeline.clone());
         }
         let begun = Instant::now();
-        let module = self.built_module(&mut built, device, kernel, defines)?;
-        let pipeline = Arc::new(Self::build(device, kernel, &module, entry, &constants(defines))?);
+        let (modules, variant) = (&mut *built, constants(defines));
+        let pipeline = Arc::new(kernel.reading(|| {
+            let module = self.built_module(modules, device, kernel, defines)?;
+            Self::build(device, kernel, &module, entry, &variant)
+        })?);
         built.seconds += begun.elapsed().as_secs_f64();
         built.pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
@@ -280,7 +291,8 @@ impl Kernels {
     /// What the text of one variant declares.
     pub(crate) fn reflection(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<Reflection>> {
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.built_module(&mut built, device, kernel, defines)?.reflection.clone())
+        let built = &mut *built;
+        kernel.reading(|| Ok(self.built_module(built, device, kernel, defines)?.reflection.clone()))
     }
 
     fn built_module(&self, built: &mut Built, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<Module>> {
@@ -288,10 +300,14 @@ impl Kernels {
         if let Some(module) = built.modules.get(&key) {
             return Ok(module.clone());
         }
-        let native = self.templates.render(&kernel.name, &kernel.text, defines, self.target)?;
-        let module = Arc::new(self.module(device, kernel, &native)?);
+        let render = |target| match kernel.trusted {
+            true => self.templates.render(&kernel.name, &kernel.text, defines, target),
+            false => self.templates.render_outside(&kernel.name, &kernel.text, defines, target),
+        };
+        let native = render(self.target)?;
+        let module = Arc::new(self.module(device, kernel, defines, &native)?);
         let other = if self.target == Target::Native { Target::Browser } else { Target::Native };
-        let twin = self.templates.render(&kernel.name, &kernel.text, defines, other)?;
+        let twin = render(other)?;
         let (native, browser) = if self.target == Target::Native { (native, twin) } else { (twin, native) };
         built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: constants(defines), native, browser });
         built.modules.insert(key, module.clone());
@@ -306,10 +322,14 @@ impl Kernels {
         self.built.lock().unwrap_or_else(PoisonError::into_inner).seconds
     }
 
-    fn module(&self, device: &wgpu::Device, kernel: &Kernel, text: &str) -> Result<Module> {
-        // naga does not know the lines that browsers demand.
-        let parsed = text.replace("enable subgroups;\n", "");
-        let ir = naga::front::wgsl::parse_str(&parsed).map_err(|e| Error::shader(kernel.name(), e.emit_to_string(&parsed)))?;
+    fn module(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, text: &str) -> Result<Module> {
+        let read = |text: &str| read(text, (!kernel.trusted).then(|| device.features()));
+        let explained = |fault: Fault| {
+            let located = Templates::located(&kernel.name, &kernel.text, defines, self.target, |text| read(text).err());
+            Error::shader(kernel.name(), located.unwrap_or_else(|| fault.message().to_string()))
+        };
+        let (ir, info) = read(text).map_err(explained)?;
+        info.map_or(Ok(()), |info| check_module(kernel.name(), &ir, &info, &self.adapter))?;
         let reflection = Arc::new(reflect(kernel.name(), &ir)?);
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name()), source: wgpu::ShaderSource::Naga(Cow::Owned(ir)) };
         let uniform = self.target == Target::Browser && reflection.has_params;

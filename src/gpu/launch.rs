@@ -359,10 +359,8 @@ impl<'a> Launch<'a> {
                 _ => bound.buffer.id() == other.buffer.id(),
             };
             if let Some(earlier) = self.bindings.iter().take(index).position(clashes) {
-                let words = |at: usize| {
-                    let written = self.bindings.get(at).is_some_and(|(_, write)| *write);
-                    format!("{} ({})", name(at), if written { "written" } else { "only read" })
-                };
+                let written = |at: usize| self.bindings.get(at).is_some_and(|(_, write)| *write);
+                let words = |at: usize| format!("{} ({})", name(at), if written(at) { "written" } else { "only read" });
                 let message = format!(
                     "{} and {} are bound to the same memory; give one of them a copy (Tensor::copy), or declare a single read_write binding",
                     words(earlier),

@@ -2,8 +2,10 @@
 //! back. Nothing above this folder names a wgpu type.
 
 mod adapter;
+mod bounds;
 mod capabilities;
 mod dry;
+mod fault;
 mod health;
 mod kernel;
 mod launch;
@@ -153,7 +155,7 @@ impl Gpu {
         (pool, dry): (Pool, bool),
     ) -> Result<Self> {
         let target = if capabilities.immediates { Target::Native } else { Target::Browser };
-        let kernels = Kernels::new(&device, target, options.checked)?;
+        let kernels = Kernels::new(&device, target, options.checked, capabilities.clone())?;
         let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
         let recorder = Mutex::new(Recorder::new(&device, health.clone(), uniform));
         let (pool, generation, consulted) = (Arc::new(pool), AtomicU64::new(0), Default::default());

@@ -12,11 +12,14 @@
 //! Native targets get parameters as immediates; browsers have none, get a uniform buffer, and demand `enable` lines.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, State, Value};
 
+use super::bounds::{EXPANDED_BYTES, check_size, check_tags};
+use super::fault::{Fault, mark, tags};
 use crate::error::{Error, Result};
 
 /// Text that kernels share: `{% include "name.wgsl" %}`.
@@ -106,8 +109,59 @@ fn params(state: &State, fields: &str) -> String {
     format!("struct Params {{\n{members}}}\n{space} p: Params;\n")
 }
 
+/// What a template becomes, up to a limit.
+#[derive(Default)]
+struct Expansion {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl Write for Expansion {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.full = self.bytes.len() + bytes.len() > EXPANDED_BYTES;
+        if self.full {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Instructions that a template from outside may take: fewer where each can write much, so that what it keeps in memory has a limit, too.
+fn fuel(text: &str) -> u64 {
+    let (mut literal, mut end) = (4096, 0);
+    for tag in tags(text) {
+        literal = tag.start.saturating_sub(end).max(literal);
+        end = tag.end;
+    }
+    (1 << 30) / text.len().saturating_sub(end).max(literal) as u64
+}
+
+/// The error with its causes. It names the file and its line.
+fn reason(error: &minijinja::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        message += &format!(": {next}");
+        cause = next.source();
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => message + ": the template runs for too long; unroll less",
+        _ => message,
+    }
+}
+
 impl Templates {
     pub(crate) fn new() -> Result<Self> {
+        Ok(Self { environment: Self::environment(|_, text| text.to_string())? })
+    }
+
+    /// The includes after `change` of their number and text.
+    fn environment(change: impl Fn(usize, &str) -> String) -> Result<Environment<'static>> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|e| Error::shader("templates", e.to_string()))?);
@@ -121,21 +175,59 @@ impl Templates {
             binding(state, index, name, "read_write", options)
         });
         environment.add_function("params", params);
-        for (name, text) in INCLUDES {
-            environment.add_template(name, text).map_err(|e| Error::shader(*name, e.to_string()))?;
+        for (index, (name, text)) in INCLUDES.iter().enumerate() {
+            environment.add_template_owned(*name, change(index, text)).map_err(|e| Error::shader(*name, e.to_string()))?;
         }
-        Ok(Self { environment })
+        Ok(environment)
     }
 
     /// The WGSL text of one variant.
     pub(crate) fn render(&self, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
+        Self::expand(&self.environment, name, text, defines, target)
+    }
+
+    /// The same of text from outside, which may be any: within limits.
+    pub(crate) fn render_outside(&self, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
+        check_size(name, text)?;
+        if check_tags(text).is_err() {
+            let marked = mark(text, 0);
+            check_tags(&marked).map_err(|fault| Error::shader(name, fault.located(&marked, &[(name, text)])))?;
+        }
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel(text)));
+        Self::expand(&environment, name, text, defines, target)
+    }
+
+    /// The fault that `read` finds in one variant, by the lines of `text` and of what it includes.
+    pub(crate) fn located(
+        name: &str,
+        text: &str,
+        defines: &Defines,
+        target: Target,
+        read: impl Fn(&str) -> Option<Fault>,
+    ) -> Option<String> {
+        let environment = Self::environment(|index, text| mark(text, index + 1)).ok()?;
+        let marked = Self::expand(&environment, name, &mark(text, 0), defines, target).ok()?;
+        let files: Vec<(&str, &str)> = std::iter::once((name, text)).chain(INCLUDES.iter().copied()).collect();
+        Some(read(&marked)?.located(&marked, &files))
+    }
+
+    fn expand(environment: &Environment, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
         let mut context = defines.clone();
         context.insert("BROWSER".into(), Value::from(target == Target::Browser));
         context.entry("T".into()).or_insert_with(|| Value::from("f32"));
         let half = context.get("T").is_some_and(|t| t.as_str() == Some("f16"));
         // Jinja's delimiters cannot be told from text that never used them, so outside text without any is left as it is.
         let body = if text.contains("{{") || text.contains("{%") {
-            self.environment.render_named_str(name, text, context).map_err(|e| Error::shader(name, format!("{e:#}")))?
+            let template = environment.template_from_named_str(name, text).map_err(|e| Error::shader(name, reason(&e)))?;
+            let mut expansion = Expansion::default();
+            match template.render_captured_to(context, &mut expansion) {
+                Ok(_) => String::from_utf8(expansion.bytes).map_err(|e| Error::shader(name, e.to_string()))?,
+                Err(_) if expansion.full => {
+                    return Err(Error::shader(name, format!("the template becomes more than {EXPANDED_BYTES} bytes; unroll less")));
+                }
+                Err(e) => return Err(Error::shader(name, reason(&e))),
+            }
         } else {
             text.to_string()
         };

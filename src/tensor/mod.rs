@@ -130,6 +130,21 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// A tensor of ones, of any type.
+    ///
+    /// # Errors
+    /// As [`Self::empty`].
+    pub fn ones(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        let tensor = Self::empty(gpu, shape, dtype)?;
+        let word = match dtype {
+            DType::F32 => 1f32.to_bits(),
+            DType::F16 => u32::from(half::f16::ONE.to_bits()) * 0x1_0001,
+            DType::I32 => 1,
+        };
+        gpu.fill(&tensor.inner.binding, word)?;
+        Ok(tensor)
+    }
+
     /// A scalar, shape `[]`.
     ///
     /// # Errors
