@@ -131,15 +131,15 @@ impl Demo {
     fn clear(&self) -> Result<File> {
         let refused = |message| Err(Error::argument(self.out.display().to_string(), message));
         // A demo's directory is the demo's own; anything else is left alone.
-        let entries = |error: std::io::Error| Error::io(&self.out, &error);
-        let existed = self.out.exists();
         make_folder(&self.out)?;
         let Some(lock) = lock_folder(&self.out)? else { return refused("another demo is under way there; choose another --out") };
-        if existed && !self.out.join("simclr").join("recipe.toml").exists() {
+        let paths =
+            std::fs::read_dir(&self.out).and_then(|found| found.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>());
+        let paths = paths.map_err(|e| Error::io(&self.out, &e))?;
+        if !paths.is_empty() && !self.out.join("simclr").join("recipe.toml").exists() {
             return refused("exists and holds no demo; choose another --out");
         }
-        for entry in std::fs::read_dir(&self.out).map_err(entries)? {
-            let path = entry.map_err(entries)?.path();
+        for path in paths {
             let gone = if path.is_dir() && !path.is_symlink() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             gone.map_err(|e| Error::io(&path, &e))?;
         }
