@@ -35,7 +35,7 @@ pub(super) struct Probe {
     #[arg(long, value_name = "N,..", default_value = "10,20", value_delimiter = ',', value_parser = labels)]
     labels: Vec<usize>,
     /// Independent choices of them
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     draws: u32,
     /// Augmented views of each labelled image
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=200))]

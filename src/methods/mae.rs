@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
 use crate::error::{Error, Result, require_share};
 use crate::gpu::Scalar;
-use crate::models::{Backbone, Vit, VitBlock, VitConfig};
+use crate::models::{Backbone, Vit, VitBlock, VitConfig, check_depth};
 use crate::nn::{Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters};
 use crate::ops::augment::Draws;
 use crate::ops::elementwise::fuse::fuse;
@@ -103,6 +103,11 @@ impl Configured for Mae {
         if features == 0 || !features.is_multiple_of(4) {
             return Err(Error::argument("decoder_features", format!("expected a multiple of 4, found {features}")));
         }
+        if config.decoder_heads == 0 || !features.is_multiple_of(config.decoder_heads) {
+            let message = format!("{} heads must divide {features} features of the decoder", config.decoder_heads);
+            return Err(Error::argument("decoder_heads", message));
+        }
+        check_depth("decoder_depth", config.decoder_depth)?;
         let scope = params.scope(Self::HEAD);
         let light = VitConfig { features, depth: config.decoder_depth, heads: config.decoder_heads, drop_path: 0.0, ..vit };
         let block = |number| VitBlock::new(&scope.scope(format!("blocks.{number}")), &light, number);

@@ -74,6 +74,9 @@ impl Configured for Moco {
         let gpu = params.gpu();
         let network = Embedder::new(params, build, &config.projector)?;
         let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        if config.queue == 0 {
+            return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));
+        }
         let shape = [config.queue, config.projector.outputs];
         let mut stream = Stream::keyed(setting.seed, Purpose::Initialise.key(), 0);
         let queue = stream.normals(gpu, shape)?.l2_normalize(-1, 1e-12)?;

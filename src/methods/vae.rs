@@ -80,7 +80,7 @@ impl Configured for Vae {
         if !(0.0..=1e6).contains(&config.beta) {
             return Err(Error::argument("beta", format!("expected 0 to 1000000, found {}", config.beta)));
         }
-        let codec = Codec::new(params, build, setting.image, [config.latent, 2 * config.latent], &config.decoder)?;
+        let codec = Codec::new(params, build, setting.image, [config.latent, config.latent.saturating_mul(2)], &config.decoder)?;
         Ok(Self { codec, latent: config.latent, beta: config.beta, draws: Draws { seed: setting.seed, ..Draws::default() } })
     }
 }

@@ -230,7 +230,10 @@ pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     match structure {
         "cnn_16_32_64" => Ok(small([16, 32, 64])),
         "cnn_32_64_128" => Ok(small([32, 64, 128])),
-        "pixels" => Ok(Model { resolution: 32, architecture: Architecture::Pixels(size.iter().product::<usize>() * options.channels) }),
+        "pixels" => Ok(Model {
+            resolution: 32,
+            architecture: Architecture::Pixels(size.iter().fold(options.channels, |n, side| n.saturating_mul(*side))),
+        }),
         _ => Err(Error::argument("model", format!("there is no \"{name}\"; there are {}", MODELS.join(", ")))),
     }
 }

@@ -58,7 +58,7 @@ impl ImageDecoder {
             Ok((sides(doublings - number), ConvNorm::new(params, [conv, bn], ends, Conv2dConfig::default(), norm)?))
         };
         let [h, w] = sides(doublings);
-        let first = Linear::new(params, "linear", features, h * w * most)?;
+        let first = Linear::new(params, "linear", features, most.saturating_mul(h * w))?;
         let layers = (1..doublings).map(layer).collect::<Result<_>>()?;
         let convolution = Conv2dConfig { bias: true, ..Default::default() };
         let last = Conv2d::new(params, &format!("conv{doublings}"), most >> (doublings - 1), channels, convolution)?;

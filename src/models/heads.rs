@@ -69,6 +69,9 @@ impl Default for MlpConfig {
     }
 }
 
+/// A head of more layers is a mistake.
+const MOST_LAYERS: usize = 100;
+
 impl MlpConfig {
     /// With batch norm in between.
     pub fn hidden_norm() -> Self {
@@ -95,7 +98,10 @@ impl Mlp {
     pub fn new(params: &Parameters, inputs: usize, config: &MlpConfig) -> Result<Self> {
         require_not_negative(params.name(), "init_std", config.init_std)?;
         let MlpConfig { layers: count, hidden, outputs, norm, last_norm, bias, activation, init_std } = *config;
-        if count == 0 || outputs == 0 || (count > 1 && hidden == 0) {
+        if !(1..=MOST_LAYERS).contains(&count) {
+            return Err(Error::argument(params.name(), format!("expected 1 to {MOST_LAYERS} layers, found {count}")));
+        }
+        if outputs == 0 || (count > 1 && hidden == 0) {
             return Err(Error::argument(params.name(), format!("a head needs layers and units, found {config:?}")));
         }
         let (mut layers, mut number, mut width) = (Vec::new(), 0, inputs);

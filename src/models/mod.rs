@@ -29,6 +29,7 @@ pub use resnet::{ResNet, ResNetConfig};
 pub(crate) use text_encoder::linear as text_linear;
 pub use text_encoder::{Encoding, TextConfig, TextEncoder};
 pub(crate) use vit::Block as VitBlock;
+pub(crate) use vit::check_depth;
 pub use vit::{Vit, VitConfig};
 
 use crate::error::Result;

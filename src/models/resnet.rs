@@ -73,7 +73,7 @@ impl ResNetConfig {
         [kernel, stride]: [usize; 2],
         norm: BatchNormConfig,
     ) -> Result<ConvNorm> {
-        let init = Some(Init::kaiming_fan_out(kernel * kernel * outputs));
+        let init = Some(Init::kaiming_fan_out(outputs.saturating_mul(kernel * kernel)));
         ConvNorm::new(params, names, [inputs, outputs], Conv2dConfig { kernel, stride, init, ..Default::default() }, norm)
     }
 }

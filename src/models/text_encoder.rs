@@ -3,6 +3,7 @@
 //! which small networks learn sooner from few texts than the first token's.
 
 use super::Backbone;
+use super::vit::check_depth;
 use crate::error::{Error, Result, require_share};
 use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::elementwise::fuse::fuse;
@@ -49,7 +50,7 @@ impl TextConfig {
             let message = format!("expected a length of at least 1 and a vocabulary of 1 to 65536, found {self:?}");
             return Err(Error::argument("text_encoder", message));
         }
-        Ok(())
+        check_depth("text_encoder", self.depth)
     }
 }
 
@@ -84,8 +85,8 @@ impl Block {
             values: square("attention.v_lin")?,
             out: square("attention.out_lin")?,
             norm1: LayerNorm::new(params, "sa_layer_norm", features, eps)?,
-            lin1: linear(params, "ffn.lin1", features, features * mlp_ratio)?,
-            lin2: linear(params, "ffn.lin2", features * mlp_ratio, features)?,
+            lin1: linear(params, "ffn.lin1", features, features.saturating_mul(mlp_ratio))?,
+            lin2: linear(params, "ffn.lin2", features.saturating_mul(mlp_ratio), features)?,
             norm2: LayerNorm::new(params, "output_layer_norm", features, eps)?,
             dropouts: [0, 1].map(|half| Dropout::new(params, drop_rate, (2 * number + half) as u32)),
             heads,

@@ -57,8 +57,17 @@ impl VitConfig {
         if self.heads == 0 || !self.features.is_multiple_of(self.heads) || self.features == 0 {
             return Err(Error::argument("vit", format!("{} heads must divide {} features", self.heads, self.features)));
         }
-        Ok(())
+        check_depth("vit", self.depth)
     }
+}
+
+/// Transformers of more blocks than any has are a mistake.
+///
+/// # Errors
+/// [`Error::Argument`] of `subject` with the number.
+pub(crate) fn check_depth(subject: &str, depth: usize) -> Result<()> {
+    const MOST: usize = 1000;
+    if depth <= MOST { Ok(()) } else { Err(Error::argument(subject, format!("expected at most {MOST} blocks, found {depth}"))) }
 }
 
 /// Of linear weights and position embeddings. timm's `trunc_normal_` cuts at an absolute 2, a hundred standard deviations: that is no cut.
@@ -83,7 +92,7 @@ pub(crate) struct Block {
 impl Block {
     /// Block `number` of `config.depth`, in the scope `params`.
     pub(crate) fn new(params: &Parameters, config: &VitConfig, number: usize) -> Result<Self> {
-        let (features, hidden) = (config.features, config.features * config.mlp_ratio);
+        let (features, hidden) = (config.features, config.features.saturating_mul(config.mlp_ratio));
         let rate = config.drop_path * number as f32 / config.depth.saturating_sub(1).max(1) as f32;
         Ok(Self {
             norm1: LayerNorm::new(params, "norm1", features, config.eps)?,
@@ -148,7 +157,7 @@ impl Vit {
         require_share("vit", "drop_path", config.drop_path)?;
         config.check()?;
         let VitConfig { channels, size: [h, w], patch, features, .. } = *config;
-        let tokens = 1 + (h / patch) * (w / patch);
+        let tokens = (h / patch).saturating_mul(w / patch).saturating_add(1);
         let class = params.parameter("cls_token", [1, 1, features], Kind::Embedding, Init::Normal { std: 1e-6 })?;
         let positions = params.parameter("pos_embed", [1, tokens, features], Kind::Embedding, INIT)?;
         let convolution =

@@ -20,6 +20,9 @@ use crate::tensor::{DType, Origin, Shape, Spec, Tensor};
 /// Elements between the starts of slots: 256 bytes, the alignment of a binding.
 pub const SLOT: usize = 64;
 
+/// A home holds no more slots: the deepest published networks have some thousands.
+const MOST_SLOTS: usize = 1 << 16;
+
 /// What a parameter is: decides its layout in files and whether weight decay applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -258,8 +261,15 @@ impl Parameters {
             };
         }
         Spec::f32(shape.clone()).check_room(&name, &self.home.gpu)?;
-        let padded = shape.elements().next_multiple_of(SLOT).max(SLOT);
-        let limit = self.largest_chunk();
+        if state.entries.len() >= MOST_SLOTS {
+            return Err(Error::argument(name, format!("there are {MOST_SLOTS} parameters already, the most; use fewer layers")));
+        }
+        let (padded, limit) = (shape.elements().next_multiple_of(SLOT).max(SLOT), self.largest_chunk());
+        if padded > limit {
+            let message =
+                format!("shape {shape} has {} elements, and the largest binding holds {limit}; use smaller sizes", shape.elements());
+            return Err(Error::Limit { operator: name, message, adapter: self.home.gpu.capabilities().name.clone() });
+        }
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
         let (chunk, start) = reserve(&self.home.gpu, chunks, padded, limit, &name)?;
         let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
@@ -445,14 +455,6 @@ impl Parameters {
 }
 
 fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, name: &str) -> Result<(usize, usize)> {
-    if elements > limit {
-        let adapter = gpu.capabilities().name.clone();
-        return Err(Error::Limit {
-            operator: name.into(),
-            message: format!("{elements} elements exceed the largest binding of {limit}; use smaller sizes"),
-            adapter,
-        });
-    }
     if chunks.last().is_none_or(|c| c.used + elements > limit) {
         chunks.push(Chunk { tensor: Tensor::zeros(gpu, [elements], DType::F32)?, used: 0 });
     }

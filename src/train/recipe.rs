@@ -104,6 +104,9 @@ pub struct Recipe {
     pub options: Table,
 }
 
+/// The largest size or count that a recipe may name; what a device can hold is less.
+const MOST: usize = 1 << 24;
+
 impl Default for Recipe {
     fn default() -> Self {
         Self {
@@ -209,10 +212,13 @@ impl Recipe {
         within("epochs", self.epochs, 1, 65_535)?;
         let entry = find(&self.method)?;
         entry.complete(&self.options)?;
+        check_numbers(&self.options, "")?;
         // Without labels it takes two to be told apart.
         within("batch", self.batch, if entry.name == "supervised" { 1 } else { 2 }, 1 << 20)?;
         within("label_noise", self.label_noise, 0.0, 1.0)?;
         within("labelled_batch", self.labelled_batch, 0, self.batch - 1)?;
+        within("per_class", self.per_class, 0, MOST)?;
+        within("labels_per_class", self.labels_per_class, 0, MOST)?;
         within("width", self.width, 0.01, 100.0)?;
         within("stem_stride", self.stem_stride, 0, 8)?;
         within("drop_rate", self.drop_rate, 0.0, 0.99)?;
@@ -290,6 +296,24 @@ impl Recipe {
         walk(&table, "", &mut keys);
         Ok(keys)
     }
+}
+
+/// Refuses settings that no machine can meet: sizes and counts have a limit, and numbers are finite. What they mean is judged by the method.
+fn check_numbers(table: &Table, prefix: &str) -> Result<()> {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            Value::Table(inner) => check_numbers(inner, &format!("{key}."))?,
+            Value::Integer(number) if !usize::try_from(*number).is_ok_and(|number| number <= MOST) => {
+                return Err(Error::argument(key, format!("expected 0 to {MOST}, found {number}")));
+            }
+            Value::Float(number) if !(*number as f32).is_finite() => {
+                return Err(Error::argument(key, format!("expected a finite number, found {number}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Puts `upper` over `lower`, table by table.

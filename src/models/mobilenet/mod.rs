@@ -57,7 +57,13 @@ impl Style {
     /// `fan_out` counts output channels a group.
     fn convolution(&self, kernel: usize, stride: usize, fan_out: usize) -> Conv2dConfig {
         let padding = self.same_padding.then_some(Padding::Same);
-        Conv2dConfig { kernel, stride, padding, init: Some(Init::kaiming_fan_out(kernel * kernel * fan_out)), ..Default::default() }
+        Conv2dConfig {
+            kernel,
+            stride,
+            padding,
+            init: Some(Init::kaiming_fan_out(kernel.saturating_mul(kernel).saturating_mul(fan_out))),
+            ..Default::default()
+        }
     }
 }
 

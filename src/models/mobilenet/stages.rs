@@ -11,8 +11,8 @@ use crate::ops::activation::Activation;
 
 /// Channels rounded to a multiple of 8, but by no more than a tenth downwards (the rule of all mobile networks).
 pub fn round_channels(channels: f64) -> usize {
-    let rounded = (((channels + 4.0) / 8.0) as usize * 8).max(8);
-    if (rounded as f64) < 0.9 * channels { rounded + 8 } else { rounded }
+    let rounded = (((channels + 4.0) / 8.0) as usize).saturating_mul(8).max(8);
+    if (rounded as f64) < 0.9 * channels { rounded.saturating_add(8) } else { rounded }
 }
 
 /// How the published table becomes a smaller or larger network.

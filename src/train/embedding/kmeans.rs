@@ -3,8 +3,8 @@
 use super::Rows;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::fuse::fuse;
-use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
+use crate::tensor::{Spec, Tensor};
 
 /// How features are clustered; scikit-learn's names and defaults, with its earlier `n_init`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +52,7 @@ pub fn kmeans(x: &Tensor, options: &KMeansOptions) -> Result<KMeans> {
             format!("expected 1 to {n} clusters of {n} rows, found {n_clusters}, in {max_iter} steps from {n_init} choices of seeds");
         return Err(Error::argument("k-means", message));
     }
+    Spec::f32([options.n_clusters; 2]).check_room("k-means", x.gpu())?;
     let mut best = lloyd(&rows, options, 0)?;
     for choice in 1..options.n_init {
         let found = lloyd(&rows, options, choice)?;
