@@ -277,3 +277,54 @@ fn kernels_of_one_name_are_told_apart_by_text_and_constants() {
     assert_eq!(run(&joined, &[("a", "1"), ("b", "2")]), 3.0);
     assert_eq!(run(&joined, &[("a", "1 b=2")]), 4.0);
 }
+
+/// Rounds as many as it is told, by two loops in each other; `n` invocations.
+fn rounds_of(gpu: &Gpu, name: &str, times: u32, inner: u32) -> Result<Vec<f32>, Error> {
+    let kernel = Kernel::new(
+        name,
+        r#"{{ inout(0, "y") }} {{ params("times: u32, inner: u32") }}
+        fn once(v: f32) -> f32 { var sum = v; for (var j = 0u; j < p.inner; j++) { sum += 1.0; } return sum; }
+        @compute @workgroup_size(4) fn run(@builtin(local_invocation_index) i: u32) {
+            if (p.times == 0u) { return; }
+            for (var k = 0u; k < p.times; k++) { store_y(i, once(load_y(i))); }
+        }"#,
+    );
+    let y = Tensor::zeros(gpu, [4], DType::F32)?;
+    Launch::new(gpu, &kernel, "run").write(&y).params(params![times, inner]).groups(1)?;
+    y.to_vec()
+}
+
+#[test]
+fn a_kernel_from_outside_whose_loops_the_driver_leaves_is_an_error_by_name() {
+    let software = gpu().capabilities().kind == wgrad::gpu::AdapterKind::Software;
+    for webgpu_limits in [false, true] {
+        // As users run it, without poisoned memory.
+        let gpu = Gpu::with(GpuOptions { webgpu_limits, poison: false, ..options() }).unwrap();
+        assert_eq!(rounds_of(&gpu, "none", 0, 0).unwrap(), [0.0; 4]);
+        assert_eq!(rounds_of(&gpu, "empty_inside", 32_000, 0).unwrap(), [0.0; 4]);
+        assert_eq!(rounds_of(&gpu, "nested", 100, 600).unwrap(), [60_000.0; 4]);
+        let long = rounds_of(&gpu, "too_long", 300, 300);
+        if !software {
+            assert_eq!(long.unwrap(), [90_000.0; 4]);
+            continue;
+        }
+        let error = long.unwrap_err();
+        assert!(error.to_string().contains("too_long") && error.to_string().contains("65535 rounds"), "{error}");
+        // Numbers are missing, so the device is not to be trusted.
+        assert_eq!(Tensor::zeros(&gpu, [1], DType::F32).and_then(|y| y.to_vec::<f32>()).unwrap_err(), error);
+    }
+}
+
+#[test]
+fn a_declared_walk_beyond_the_driver_is_refused_before_it_runs() {
+    let gpu = gpu();
+    let kernel = Kernel::new("declared", r#"{{ inout(0, "y") }} @compute @workgroup_size(1) fn run() { store_y(0u, 1.0); }"#);
+    let y = Tensor::zeros(&gpu, [1], DType::F32).unwrap();
+    let launch = |rounds: usize| Launch::new(&gpu, &kernel, "run").write(&y).walk(rounds).groups(1);
+    launch(65_534).unwrap();
+    if gpu.capabilities().kind == wgrad::gpu::AdapterKind::Software {
+        let error = launch(65_535).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }) && error.to_string().contains("65535 rounds of loops"), "{error}");
+    }
+    assert_eq!(y.to_vec::<f32>().unwrap(), [1.0]);
+}

@@ -127,9 +127,9 @@ fn jitter(pixel: vec3<f32>, factors: vec4<f32>, order: u32, hue_at: u32, end: u3
 {{ output(1, "means", type="f32", width=4) }}
 {{ input(2, "draws", type="f32", width=4) }}
 {{ params("image: u32") }}
-var<workgroup> sums: array<vec3<f32>, 64>;
+var<workgroup> sums: array<vec3<f32>, {{ LANES }}>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ LANES }})
 fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let n = group_index(wid, nwg);
     if (n >= p.groups) {
@@ -145,7 +145,7 @@ fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     end = select(end, {{ slot }}u, ((order >> {{ slot * 2 }}u) & 3u) == 1u);
 {% endfor %}
     var sum = vec3<f32>(0.0);
-    for (var i = lane; i < p.image && record.x >= 0.0; i += 64u) {
+    for (var i = lane; i < p.image && record.x >= 0.0; i += {{ LANES }}u) {
         let x = jitter(load_pixel(n * p.image + i).xyz, factors, order, hue_at, end, vec3<f32>(0.0));
         sum += {{ "x" if TENSORFLOW else "vec3<f32>(grey(x))" }};
     }
@@ -153,7 +153,7 @@ fn mean(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     workgroupBarrier();
     if (lane == 0u) {
         var total = vec3<f32>(0.0);
-        for (var i = 0u; i < 64u; i++) {
+        for (var i = 0u; i < {{ LANES }}u; i++) {
             total += sums[i];
         }
         store4_means(n, vec4<f32>(total / f32(p.image), 0.0));

@@ -4,7 +4,7 @@
 // times weight[r, s, ..]. Forward: step = stride, start = -padding, up = 1, source channel o / multiplier (`divide`).
 // Gradient to the input: step = 1, start = padding, dilation negative, up = stride, and a sum over the multiplier's channels (`repeat`).
 // With up > 1 only every tap_step-th tap (up / gcd(up, dilation)) meets whole source pixels: the others are not tried.
-// A thread owns one pixel and WIDTH channels; neighbours are neighbours in channels.
+// REPEAT: `repeat` may exceed 1. A thread owns one pixel and WIDTH channels; neighbours are neighbours in channels.
 //
 // x       source [N, H, W, C]             } channels in units of WIDTH
 // weight  [kh, kw, C * multiplier]        }
@@ -63,9 +63,13 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
                 if (u32(x) < p.source_width) {
                     let from_x = ((image * p.source_height + u32(y)) * p.source_width + u32(x)) * p.source_channels + first;
                     let from_w = (r * p.kernel_width + s) * max(p.channels, p.source_channels) + channel * p.repeat;
+                    {% if REPEAT %}
                     for (var m = 0u; m < p.repeat; m++) {
                         sum += load{{ W }}_x(from_x + m) * load{{ W }}_weight(from_w + m);
                     }
+                    {% else %}
+                    sum += load{{ W }}_x(from_x) * load{{ W }}_weight(from_w);
+                    {% endif %}
                 }
                 x += move_x;
             }

@@ -2,7 +2,8 @@
 //     sum over output pixels (n, y, x) of  x[n, y * step + start + r * dilation, .., o / multiplier] * dy[n, y, x, o]
 // Output rows (of all images; with SIZE > 0 bands of 2 rows, of 1 with STRIDE 2) are split into slabs; reduce.wgsl adds their partial sums.
 //
-// SIZE = 0: a thread owns one tap and WIDTH channels of a slab; any kernel, stride, dilation, multiplier.
+// SIZE = 0: a thread owns one tap and WIDTH channels of a slab; any kernel, stride, dilation, multiplier. Where there is no STRIP, a slab is
+// one of `parts` of `lanes` columns, too: rows that are too long for one thread are shared.
 // SIZE = 3, 5, 7 (kernel width; no dilation along x, STRIDE 1 or 2, multiplier 1, WIDTH 4): a thread owns BAND rows of the kernel
 // and goes along its output rows in tiles of a band x 4 pixels, reading the source rows of 3 * STRIDE + SIZE columns
 // under a tile once. On GPUs neighbours are neighbours in channels. STRIP (software drivers): a workgroup of 8 has a slab with all its
@@ -32,8 +33,11 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let item = i / p.channels;
     let channel = i - item * p.channels;
     let taps = p.kernel_height * p.kernel_width;
-    let slab = item / taps;
-    let tap = item - slab * taps;
+    let piece = item / taps;
+    let tap = item - piece * taps;
+    let slab = piece / p.parts;
+    let left = (piece - slab * p.parts) * p.lanes;
+    let right = min(left + p.lanes, p.width);
     let r = tap / p.kernel_width;
     let offset_y = p.start_y + i32(r) * p.dilation_y;
     let offset_x = p.start_x + i32(tap - r * p.kernel_width) * p.dilation_x;
@@ -45,7 +49,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         if (u32(y) < p.source_height) {
             let source = (image * p.source_height + u32(y)) * p.source_width;
             var part = {{ V }}(0.0);
-            for (var x = 0u; x < p.width; x++) {
+            for (var x = left; x < right; x++) {
                 let at = i32(x * p.step_x) + offset_x;
                 if (u32(at) < p.source_width) {
                     let v = load{{ W }}_x((source + u32(at)) * p.source_channels + channel / p.multiplier);
@@ -175,19 +179,22 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let item = i / p.channels;
     let channel = i - item * p.channels;
     let kernel_bands = p.kernel_height / {{ BAND }}u;
-    let slab = item / kernel_bands;
-    let r = (item - slab * kernel_bands) * {{ BAND }}u;
+    let piece = item / kernel_bands;
+    let r = (item - piece * kernel_bands) * {{ BAND }}u;
+    let slab = piece / p.parts;
+    let left = (piece - slab * p.parts) * p.lanes;
+    let right = min(left + p.lanes, p.width);
     let bands = (p.height + {{ tall - 1 }}u) / {{ tall }}u;
     let end = min((slab + 1u) * p.slab_rows, p.rows);
     let live = true;
     {{ zero() }}
     for (var band = slab * p.slab_rows; band < end; band++) {
         let image = band / bands;
-        for (var x = 0u; x < p.width; x += 4u) {
+        for (var x = left; x < right; x += 4u) {
             {{ tile() }}
         }
     }
-    {{ write("slab") }}
+    {{ write("piece") }}
 }
 {% endif %}
 {% endif %}

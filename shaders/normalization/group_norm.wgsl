@@ -5,8 +5,8 @@
 // x, y, dy, dx: [N, pixels, C] of type T; weight, bias: [C] and mean, inverse (m, r): [N, split], f32. split: groups an image; cg: channels a
 // group; VEC = 4 counts channels in vec4s, where a group has a multiple of 4.
 //
-// forward, backward: LANES = 1 gives a thread a group (no barriers, for software drivers), LANES = 64 a workgroup, whose lanes lie `across`
-// neighbouring channels of one pixel and 64 / across pixels; sums go through a tree in workgroup memory. The variance takes a second pass
+// forward, backward: LANES = 1 gives a thread a group (no barriers, for software drivers), LANES = 64 or 256 a workgroup, whose lanes lie `across`
+// neighbouring channels of one pixel and LANES / across pixels; sums go through a tree in workgroup memory. The variance takes a second pass
 // over x, which is then in a cache; that pass also sums what the rounding of the first left of the mean. No sum runs over more than 16 pixels
 // before it is added to others. With u = dy w and z = (x - m) r
 //     dx = r (u - mean(u) - z mean(u z)),   dweight = sum of dy z,   dbias = sum of dy.
@@ -77,12 +77,12 @@ fn total(v: vec2<f32>, lane: u32) -> vec2<f32> {
     return v;
 }
 {% else %}
-var<workgroup> scratch: array<vec2<f32>, 64>;
+var<workgroup> scratch: array<vec2<f32>, {{ LANES }}>;
 
 fn total(v: vec2<f32>, lane: u32) -> vec2<f32> {
     scratch[lane] = v;
     workgroupBarrier();
-    {% for half in [32, 16, 8, 4, 2, 1] %}
+    {% for half in [128, 64, 32, 16, 8, 4, 2, 1] if half < LANES %}
     if (lane < {{ half }}u) {
         scratch[lane] += scratch[lane + {{ half }}u];
     }
@@ -94,7 +94,7 @@ fn total(v: vec2<f32>, lane: u32) -> vec2<f32> {
 }
 {% endif %}
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ [LANES, 64] | max }})
 fn {{ PASS }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let group = group_index(wid, nwg);
     {% if LANES == 1 %}
@@ -113,7 +113,7 @@ fn {{ PASS }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
     let segment = group;
     let first_pixel = lane / p.across;
     let first_channel = lane % p.across;
-    let pixel_step = 64u / p.across;
+    let pixel_step = {{ LANES }}u / p.across;
     let channel_step = p.across;
     {% endif %}
     let image = segment / p.split;

@@ -18,7 +18,7 @@
 {{ output(2, "dx", width=VEC) }}
 {% endif %}
 {{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32,
-    dh: u32, dw: u32, least: f32") }}
+    dh: u32, dw: u32, least: f32, first: u32, last: u32") }}
 {% include "window.wgsl" %}
 
 {% if PASS == "forward" %}
@@ -38,7 +38,12 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         best = load{{ wide }}_x(first * p.c + at.channel);
         winner_ = {{ int }}(i32(rows.x * p.kw + columns.x));
     }
-    for (var r = rows.x; r < rows.y; r += 1u) {
+    // Later launches go on with what the ones before found.
+    if (p.first > 0u) {
+        best = load{{ wide }}_y(i);
+        winner_ = load{{ wide }}_winner(i);
+    }
+    for (var r = rows.x + p.first; r < min(rows.y, rows.x + p.last); r += 1u) {
         let row = (at.image * p.h + at.row * p.sh + r * p.dh - p.ph) * p.w + at.column * p.sw - p.pw;
         for (var q = columns.x; q < columns.y; q += 1u) {
             let v = load{{ wide }}_x((row + q * p.dw) * p.c + at.channel);
@@ -62,7 +67,10 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let rows = containing(at.row, p.sh, p.ph, (p.kh - 1u) * p.dh + 1u, p.oh);
     let columns = containing(at.column, p.sw, p.pw, (p.kw - 1u) * p.dw + 1u, p.ow);
     var sum = {{ float }}(0.0);
-    for (var r = rows.x; r < rows.y; r += 1u) {
+    if (p.first > 0u) {
+        sum = load{{ wide }}_dx(i);
+    }
+    for (var r = rows.x + p.first; r < min(rows.y, rows.x + p.last); r += 1u) {
         for (var q = columns.x; q < columns.y; q += 1u) {
             let from_ = ((at.image * p.oh + r) * p.ow + q) * p.c + at.channel;
             let down = at.row + p.ph - r * p.sh;

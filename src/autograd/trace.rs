@@ -2,7 +2,7 @@
 //! every operator wait for the device: switch it on (`GpuOptions::trace_non_finite`) to search, not to train.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
@@ -35,6 +35,7 @@ fn count_non_finite(tensor: &Tensor) -> Result<i64> {
             .read(&part)
             .write(&counts)
             .params(params![range.len(), parts])
+            .walk(rounds(range.len().div_ceil(parts.max(1)), 0))
             .invocations(parts)?;
         total += counts.to_vec::<i32>()?.into_iter().map(i64::from).sum::<i64>();
     }

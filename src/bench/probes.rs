@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::run::{Bound, Gate, Peaks, Row, Sample};
 use crate::error::Result;
-use crate::gpu::{AdapterKind, Gpu, Kernel, Launch, kernel};
+use crate::gpu::{AdapterKind, Gpu, Kernel, Launch, kernel, rounds};
 use crate::ops::Cost;
 use crate::params;
 use crate::tensor::{DType, Tensor};
@@ -86,13 +86,14 @@ fn registers(gpu: &Gpu) -> Result<Probe<'_>> {
     let y = Tensor::empty(gpu, [groups(gpu) * lanes], DType::F32)?;
     let (factor, addend) = (0.999_f32, 0.001_f32);
     let (result, most_rounds) = (y.clone(), 60_000);
-    let launch = move |rounds: u32| {
+    let launch = move |steps: u32| {
         Launch::new(gpu, &FMA, "fma_registers")
             .define("LANES", lanes)
             .define("ACC", chains)
             .define("U", UNROLLED)
             .write(&y)
-            .params(params![rounds, factor, addend])
+            .params(params![steps, factor, addend])
+            .walk(rounds(steps as usize, 0))
             .groups(groups(gpu))
     };
     let checked = 7;
@@ -127,13 +128,14 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
     let (a, b) = (tensor(gpu, [side, depth], a_value)?, tensor(gpu, [depth, side], b_value)?);
     let c = Tensor::empty(gpu, [side, side], DType::F32)?;
     let result = c.clone();
-    let launch = move |rounds: u32| {
+    let launch = move |steps: u32| {
         Launch::new(gpu, &LOADS, "fma_loads")
             .define("MEMORY", memory)
             .read(&a)
             .read(&b)
             .write(&c)
-            .params(params![rounds, depth / 8])
+            .params(params![steps, depth / 8])
+            .walk(rounds(2, 0) + rounds(steps as usize * loops, 0))
             .groups(groups(gpu))
     };
     let checked = 3;
@@ -151,7 +153,7 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
         tile: format!("MEMORY={memory}"),
         gate,
         cost: Cost { flops: (2 * groups(gpu) * side * side * depth) as f64, bytes: 0.0 },
-        most_rounds: 60_000 / loops,
+        most_rounds: 60_000 / loops as u32,
         launch: Box::new(launch),
     })
 }
@@ -177,14 +179,15 @@ fn copy<'a>(gpu: &'a Gpu, name: &'static str, bytes: usize) -> Result<Probe<'a>>
     let y = Tensor::empty(gpu, [n], DType::F32)?;
     let result = y.clone();
     // One round is one dispatch: what it copies does not grow.
-    let launch = move |rounds: u32| {
-        for _ in 0..rounds {
+    let launch = move |times: u32| {
+        for _ in 0..times {
             Launch::new(gpu, &COPY, "copy")
                 .define("LANES", lanes)
                 .define("U", vectors)
                 .read(&x)
                 .write(&y)
                 .params(params![n / 4, steps])
+                .walk(rounds(steps, 0))
                 .groups(4 * n / piece)?;
         }
         Ok(())

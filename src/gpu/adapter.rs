@@ -217,10 +217,14 @@ pub(super) fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Queue, C
     ] {
         features.set(feature, wanted);
     }
+    // One for the rounds of loops that kernels count.
+    let limits = limits(&adapter, options);
+    let buffers =
+        (limits.max_storage_buffers_per_shader_stage.saturating_add(1)).min(adapter.limits().max_storage_buffers_per_shader_stage);
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("wgrad"),
         required_features: features,
-        required_limits: limits(&adapter, options),
+        required_limits: wgpu::Limits { max_storage_buffers_per_shader_stage: buffers, ..limits },
         // The pool above asks for few, large buffers; big driver blocks would only be held for nothing.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()

@@ -82,24 +82,38 @@ pub struct Capabilities {
 }
 
 /// llvmpipe leaves the loops of an invocation after 65,535 rounds in all, without a word (Mesa's `LP_MAX_TGSI_LOOP_ITERATIONS`).
-const SOFTWARE_ROUNDS: usize = 60_000;
+pub(super) const SOFTWARE_ROUNDS: usize = 65_535;
+
+/// What a choice between kernels allows, which leaves room for the rounds in which loops are left.
+const ROUGH_ROUNDS: usize = 60_000;
 
 impl Capabilities {
-    /// Whether one invocation may run `rounds` rounds of loops. Where it may not, kernels share the walk among lanes or dispatches.
+    /// Whether one invocation may run about `rounds` rounds of loops. Where it may not, kernels share the walk among lanes or dispatches.
     pub fn may_walk(&self, rounds: usize) -> bool {
-        self.kind != AdapterKind::Software || rounds <= SOFTWARE_ROUNDS
+        self.kind != AdapterKind::Software || rounds <= ROUGH_ROUNDS
     }
 
-    /// As [`Self::may_walk`], for kernels that have no other way.
+    /// Whether one invocation may run exactly `rounds` rounds, counted as by [`rounds`](super::rounds).
+    pub fn may_walk_exactly(&self, rounds: usize) -> bool {
+        self.kind != AdapterKind::Software || rounds < SOFTWARE_ROUNDS
+    }
+
+    /// Rounds that one invocation should not exceed where a walk can be shared in parts.
+    pub fn longest_walk(&self) -> usize {
+        if self.kind == AdapterKind::Software { ROUGH_ROUNDS } else { usize::MAX }
+    }
+
+    /// Refuses a walk of exactly `rounds` rounds, counted as by [`rounds`](super::rounds), that a driver would cut short.
     ///
     /// # Errors
     /// [`Error::Limit`] naming operator, rounds, adapter and remedy.
     pub fn check_walk(&self, operator: &str, rounds: usize) -> Result<()> {
-        if self.may_walk(rounds) {
+        if self.may_walk_exactly(rounds) {
             return Ok(());
         }
+        let most = SOFTWARE_ROUNDS - 1;
         let message =
-            format!("{rounds} rounds of one loop exceed what a software driver runs, {SOFTWARE_ROUNDS}; use smaller axes or a GPU");
+            format!("{rounds} rounds of loops in one invocation exceed the {most} of a software driver; use smaller axes or a GPU");
         Err(Error::Limit { operator: operator.into(), message, adapter: self.name.clone() })
     }
 

@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::health::guarded;
 use super::template::{Defines, Target, Templates};
 use super::tuning::fnv;
+use super::walks::{self, Counting};
 use crate::error::{Error, Result};
 
 /// A kernel's name and WGSL text (a template, see [`Target`]).
@@ -23,6 +24,8 @@ pub struct Kernel {
     /// Of the text: it tells kernels of one name apart without a walk over their texts.
     hash: u64,
     trusted: bool,
+    /// One of the crate's own.
+    own: bool,
 }
 
 impl Hash for Kernel {
@@ -43,12 +46,12 @@ impl Kernel {
     /// A kernel from outside the crate. It is built with bounds checks.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         let (name, text) = (name.into(), text.into());
-        Self { hash: fnv(text.as_bytes()), name: Cow::Owned(name), text: Cow::Owned(text), trusted: false }
+        Self { hash: fnv(text.as_bytes()), name: Cow::Owned(name), text: Cow::Owned(text), trusted: false, own: false }
     }
 
     /// A kernel of this crate: its indices are guarded by hand, and tests run it with bounds checks, too.
     pub(crate) const fn embedded(name: &'static str, text: &'static str) -> Self {
-        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), hash: fnv(text.as_bytes()), trusted: true }
+        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), hash: fnv(text.as_bytes()), trusted: true, own: true }
     }
 
     /// A kernel from outside, built without bounds checks.
@@ -57,7 +60,12 @@ impl Kernel {
     /// No invocation may read or write outside its bindings, for any parameters that it is launched with.
     #[allow(unsafe_code)]
     pub const unsafe fn trusted(name: &'static str, text: &'static str) -> Self {
-        Self::embedded(name, text)
+        Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), hash: fnv(text.as_bytes()), trusted: true, own: false }
+    }
+
+    /// Whether it is one of the crate's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.own
     }
 
     /// Does what reads the text: text from outside may be deep.
@@ -109,6 +117,8 @@ pub(crate) struct Reflection {
     pub params: Vec<(String, ParamKind)>,
     pub has_params: bool,
     pub entries: Vec<(String, [u32; 3])>,
+    /// Entry points that can reach a loop.
+    pub looping: Vec<String>,
 }
 
 /// A kernel variant ready to launch.
@@ -120,6 +130,10 @@ pub(crate) struct Pipeline {
     pub raw: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
     pub reflection: Arc<Reflection>,
+    /// It has a loop.
+    pub loops: bool,
+    /// The bind group by which it reports its rounds, where they are counted.
+    pub rounds_group: Option<u32>,
 }
 
 /// One shader that a [`Gpu`](super::Gpu) has built, for tests and for `wgrad ops --emit`.
@@ -140,6 +154,7 @@ struct Module {
     layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
     reflection: Arc<Reflection>,
+    rounds_group: Option<u32>,
 }
 
 #[derive(Default)]
@@ -156,7 +171,9 @@ pub(crate) struct Kernels {
     target: Target,
     checked: bool,
     adapter: Capabilities,
+    counting: Counting,
     pub uniform_layout: wgpu::BindGroupLayout,
+    pub rounds_layout: wgpu::BindGroupLayout,
     built: Mutex<Built>,
 }
 
@@ -210,7 +227,13 @@ fn reflect(kernel: &str, module: &naga::Module) -> Result<Reflection> {
         }
     }
     let entries = module.entry_points.iter().map(|e| (e.name.clone(), e.workgroup_size)).collect();
-    Ok(Reflection { bindings: bindings.into_iter().map(|(_, info)| info).collect(), params, has_params, entries })
+    Ok(Reflection {
+        bindings: bindings.into_iter().map(|(_, info)| info).collect(),
+        params,
+        has_params,
+        entries,
+        looping: walks::looping(module),
+    })
 }
 
 fn param_list(kernel: &str, module: &naga::Module, ty: naga::Handle<naga::Type>) -> Result<Vec<(String, ParamKind)>> {
@@ -257,17 +280,22 @@ fn constants(defines: &Defines) -> String {
 }
 
 impl Kernels {
-    pub(crate) fn new(device: &wgpu::Device, target: Target, checked: bool, adapter: Capabilities) -> Result<Self> {
-        let uniform_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("parameters"),
-            entries: &[wgpu::BindGroupLayoutEntry {
-                binding: 0,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty: wgpu::BufferBindingType::Uniform, has_dynamic_offset: true, min_binding_size: None },
-                count: None,
-            }],
-        });
-        Ok(Self { templates: Templates::new()?, target, checked, adapter, uniform_layout, built: Mutex::default() })
+    pub(crate) fn new(device: &wgpu::Device, target: Target, checked: bool, adapter: Capabilities, counting: Counting) -> Result<Self> {
+        let layout = |label, ty, has_dynamic_offset| {
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(label),
+                entries: &[wgpu::BindGroupLayoutEntry {
+                    binding: 0,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+                    count: None,
+                }],
+            })
+        };
+        let uniform_layout = layout("parameters", wgpu::BufferBindingType::Uniform, true);
+        let rounds_layout = layout("rounds of loops", wgpu::BufferBindingType::Storage { read_only: false }, false);
+        let (templates, built) = (Templates::new()?, Mutex::default());
+        Ok(Self { templates, target, checked, adapter, counting, uniform_layout, rounds_layout, built })
     }
 
     /// The pipeline of one entry point of one variant, built on first use.
@@ -328,11 +356,17 @@ impl Kernels {
             let located = Templates::located(&kernel.name, &kernel.text, defines, self.target, |text| read(text).err());
             Error::shader(kernel.name(), located.unwrap_or_else(|| fault.message().to_string()))
         };
-        let (ir, info) = read(text).map_err(explained)?;
+        let (mut ir, info) = read(text).map_err(explained)?;
         info.map_or(Ok(()), |info| check_module(kernel.name(), &ir, &info, &self.adapter))?;
         let reflection = Arc::new(reflect(kernel.name(), &ir)?);
-        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name()), source: wgpu::ShaderSource::Naga(Cow::Owned(ir)) };
         let uniform = self.target == Target::Browser && reflection.has_params;
+        let counts = self.counting == Counting::All || (self.counting == Counting::Outside && !kernel.own);
+        let bindable = reflection.bindings.len() < device.limits().max_storage_buffers_per_shader_stage as usize;
+        let rounds_group = (counts && bindable && !reflection.looping.is_empty()).then_some(if uniform { 2 } else { 1 });
+        if let Some(group) = rounds_group {
+            walks::instrument(&mut ir, group);
+        }
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name()), source: wgpu::ShaderSource::Naga(Cow::Owned(ir)) };
         let made = guarded(device, || {
             let raw = if kernel.trusted && !self.checked {
                 // SAFETY: `Kernel::trusted` is the promise that no index leaves its binding.
@@ -361,16 +395,18 @@ impl Kernels {
             let layout =
                 device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name()), entries: &entries });
             let immediates = if uniform || !reflection.has_params { 0 } else { 4 * (reflection.params.len() as u32 + 1) };
-            let groups = [Some(&layout), Some(&self.uniform_layout)];
+            let mut groups = vec![Some(&layout)];
+            groups.extend(uniform.then_some(Some(&self.uniform_layout)));
+            groups.extend(rounds_group.map(|_| Some(&self.rounds_layout)));
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(kernel.name()),
-                bind_group_layouts: groups.get(..if uniform { 2 } else { 1 }).unwrap_or_default(),
+                bind_group_layouts: &groups,
                 immediate_size: immediates,
             });
             (raw, layout, pipeline_layout)
         });
         let (raw, layout, pipeline_layout) = made.map_err(|error| Error::shader(kernel.name(), error.to_string()))?;
-        Ok(Module { raw, layout, pipeline_layout, reflection })
+        Ok(Module { raw, layout, pipeline_layout, reflection, rounds_group })
     }
 
     fn build(device: &wgpu::Device, kernel: &Kernel, module: &Module, entry: &str, variant: &str) -> Result<Pipeline> {
@@ -394,6 +430,8 @@ impl Kernels {
         let made = guarded(device, || device.create_compute_pipeline(&descriptor));
         let raw = made.map_err(|error| Error::shader(&label, error.to_string()))?;
         let (layout, reflection) = (module.layout.clone(), module.reflection.clone());
-        Ok(Pipeline { label: label.into(), variant: variant.into(), raw, layout, reflection })
+        let loops = reflection.looping.iter().any(|name| name == entry);
+        let rounds_group = module.rounds_group;
+        Ok(Pipeline { label: label.into(), variant: variant.into(), raw, layout, reflection, loops, rounds_group })
     }
 }

@@ -118,13 +118,15 @@ pub struct Launch<'a> {
     /// Of each binding: what it could have fewer of.
     rows: Vec<usize>,
     params: Vec<Param>,
+    walk: Option<usize>,
     flops: f64,
 }
 
 impl<'a> Launch<'a> {
     /// Prepares the entry point `entry` of `kernel`.
     pub fn new(gpu: &'a Gpu, kernel: &'a Kernel, entry: &'a str) -> Self {
-        Self { gpu, kernel, entry, defines: Defines::new(), bindings: Vec::new(), rows: Vec::new(), params: Vec::new(), flops: 0.0 }
+        let (bindings, rows, params) = (Vec::new(), Vec::new(), Vec::new());
+        Self { gpu, kernel, entry, defines: Defines::new(), bindings, rows, params, walk: None, flops: 0.0 }
     }
 
     /// Sets a constant of the template. Shapes never belong here: each value is another pipeline.
@@ -158,6 +160,15 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Says how many rounds of loops one invocation runs at most: all its loops together, nested ones multiplied out, each with the round in
+    /// which it is left ([`rounds`](super::rounds)). Software drivers leave the loops of an invocation after 65,535 rounds, without a word,
+    /// so a launch that walks further is refused there. The crate's own kernels must say it where they have a loop; others are counted while
+    /// they run on a software driver, and reaching the limit is an error of the device.
+    pub fn walk(mut self, rounds: usize) -> Self {
+        self.walk = Some(rounds);
+        self
+    }
+
     /// Says how many floating-point operations the launch does, for profiles; a multiply-add counts as two.
     pub fn flops(mut self, flops: f64) -> Self {
         self.flops = flops;
@@ -179,7 +190,7 @@ impl<'a> Launch<'a> {
     ///
     /// # Errors
     /// Text that does not build; bindings or parameters unlike those that the text declares; a binding or a grid beyond the
-    /// adapter's limits; a lost device.
+    /// adapter's limits; a walk that is too long, or not declared by one of the crate's own kernels; a lost device.
     pub fn groups(self, count: usize) -> Result<()> {
         let Some(pipeline) = self.pipeline()? else { return self.count() };
         self.record(&pipeline, count)
@@ -232,6 +243,7 @@ impl<'a> Launch<'a> {
     /// What is left of a launch on a dry device: limits that are known without the kernel's text, and what a program would use.
     fn count(&self) -> Result<()> {
         (0..self.bindings.len()).try_for_each(|index| self.check_size(&format!("binding {index}"), index))?;
+        self.check_walk(false)?;
         self.check_memory(|index| format!("binding {index}"))?;
         self.check_fits()?;
         if let Some(recording) = self.gpu.recorder().recording() {
@@ -257,6 +269,7 @@ impl<'a> Launch<'a> {
     }
 
     fn record_grid(&self, pipeline: &Arc<Pipeline>, grid: [u32; 3], groups: usize) -> Result<()> {
+        self.check_walk(pipeline.loops)?;
         let caps = self.gpu.capabilities();
         // Drivers drop what lies outside a binding, so tests bind the sentinels, too: a stray write must meet them.
         let slack = if self.gpu.options().poison { SENTINEL_BYTES } else { 0 };
@@ -293,7 +306,8 @@ impl<'a> Launch<'a> {
             }
         }
         let bytes = self.bindings.iter().map(|(binding, _)| binding.bytes).sum();
-        let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, params, live, grid, flops: self.flops, bytes };
+        let rounds = pipeline.rounds_group.and_then(|at| Some((at, self.gpu.words(pipeline, self.walk)?)));
+        let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, rounds, params, live, grid, flops: self.flops, bytes };
         self.gpu.record(dispatch, &self.bindings)
     }
 
@@ -386,6 +400,18 @@ impl<'a> Launch<'a> {
             fit => format!("use a smaller batch: its axis 0 has {rows} indices, and {fit} fit"),
         };
         Err(self.limit(format!("{name} of {bytes} bytes exceeds the largest binding of {most} bytes; {remedy}")))
+    }
+
+    /// No kernel of the crate walks a way that nobody has measured.
+    fn check_walk(&self, loops: bool) -> Result<()> {
+        match self.walk {
+            Some(rounds) => self.gpu.capabilities().check_walk(self.kernel.name(), rounds),
+            None if loops && self.kernel.is_own() => {
+                let message = format!("{} has a loop, and its launch does not say how far it walks (Launch::walk)", self.entry);
+                Err(Error::shader(self.kernel.name(), message))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_params(&self, pipeline: &Pipeline) -> Result<()> {

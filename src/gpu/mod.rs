@@ -17,6 +17,7 @@ mod scalar;
 mod template;
 mod translate;
 mod tuning;
+mod walks;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,12 +38,14 @@ pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
 pub(crate) use tuning::fnv;
 pub use tuning::{Consulted, Knob, Tuning};
+pub use walks::rounds;
 
 use crate::error::{Error, Result};
 use health::Health;
 use kernel::Kernels;
 use pool::Pool;
 use recorder::{Command, Dispatch, Recorder};
+use walks::{Counting, Walks};
 
 /// What NaN looks like in poisoned memory, for floats a quiet NaN with a payload that no computation produces.
 pub const POISON: u32 = 0x7fc0_dead;
@@ -57,6 +60,7 @@ struct Inner {
     pool: Arc<Pool>,
     kernels: Kernels,
     recorder: Mutex<Recorder>,
+    walks: Mutex<Walks>,
     /// Raised when programs are outdated.
     generation: AtomicU64,
     health: Arc<Health>,
@@ -155,11 +159,17 @@ impl Gpu {
         (pool, dry): (Pool, bool),
     ) -> Result<Self> {
         let target = if capabilities.immediates { Target::Native } else { Target::Browser };
-        let kernels = Kernels::new(&device, target, options.checked, capabilities.clone())?;
+        let counting = match (options.poison, capabilities.kind) {
+            (true, _) => Counting::All,
+            (false, AdapterKind::Software) => Counting::Outside,
+            _ => Counting::Nothing,
+        };
+        let kernels = Kernels::new(&device, target, options.checked, capabilities.clone(), counting)?;
         let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
         let recorder = Mutex::new(Recorder::new(&device, health.clone(), uniform));
         let (pool, generation, consulted) = (Arc::new(pool), AtomicU64::new(0), Default::default());
-        let inner = Inner { device, queue, capabilities, options, pool, kernels, recorder, generation, health, consulted, dry };
+        let walks = Mutex::default();
+        let inner = Inner { device, queue, capabilities, options, pool, kernels, recorder, walks, generation, health, consulted, dry };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -357,6 +367,7 @@ impl Gpu {
     }
 
     pub(crate) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        self.inner.health.wait(&self.inner.device, submission_index)
+        self.inner.health.wait(&self.inner.device, submission_index)?;
+        self.check_walks()
     }
 }

@@ -14,12 +14,25 @@ use crate::error::{Error, Result};
 
 /// What the map callback reports, and who waits for it.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     result: Mutex<Option<Result<(), wgpu::BufferAsyncError>>>,
     arrived: Condvar,
 }
 
+/// A buffer that the driver would not map.
+pub(super) fn unmapped(error: impl std::fmt::Display) -> Error {
+    Error::DeviceLost(format!("a buffer could not be mapped: {error}"))
+}
+
 impl Answer {
+    /// To mapping `buffer`, which is asked for now.
+    pub(super) fn to_mapping(buffer: &wgpu::Buffer) -> Arc<Self> {
+        let state = Arc::new(Self::default());
+        let sink = state.clone();
+        buffer.map_async(wgpu::MapMode::Read, .., move |result| sink.give(result));
+        state
+    }
+
     fn give(&self, result: Result<(), wgpu::BufferAsyncError>) {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         self.arrived.notify_all();
@@ -31,7 +44,7 @@ impl Answer {
 
     /// The result, once the submission is known to be finished. Another thread's poll may have collected the callback and be about
     /// to call it, so its absence right behind one's own poll says nothing.
-    fn wait(&self, limit: Duration) -> Option<Result<(), wgpu::BufferAsyncError>> {
+    pub(super) fn wait(&self, limit: Duration) -> Option<Result<(), wgpu::BufferAsyncError>> {
         let held = self.result.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.arrived.wait_timeout_while(held, limit, |r| r.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.take()
@@ -89,18 +102,15 @@ impl Pending {
         if self.gpu.recorder().serial() == self.serial {
             self.gpu.flush()?;
         }
-        let state = Arc::new(Answer::default());
-        let sink = state.clone();
-        self.buffer.map_async(wgpu::MapMode::Read, .., move |result| sink.give(result));
-        let mapped = (state, Instant::now());
+        let mapped = (Answer::to_mapping(&self.buffer), Instant::now());
         self.mapped = Some(mapped.clone());
         Ok(mapped)
     }
 
     fn take(&self, result: Result<(), wgpu::BufferAsyncError>) -> Result<Vec<u8>> {
         self.gpu.check()?;
-        result.map_err(|e| Error::DeviceLost(format!("a buffer could not be mapped: {e}")))?;
-        let range = self.buffer.get_mapped_range(..).map_err(|e| Error::DeviceLost(e.to_string()))?;
+        result.map_err(unmapped)?;
+        let range = self.buffer.get_mapped_range(..).map_err(unmapped)?;
         let mut data = range.to_vec();
         data.truncate(self.bytes as usize);
         drop(range);
@@ -131,7 +141,7 @@ impl Future for Pending {
         };
         let _ = self.gpu.device().poll(wgpu::PollType::Poll);
         match state.take() {
-            Some(result) => Poll::Ready(self.take(result)),
+            Some(result) => Poll::Ready(self.gpu.check_walks().and_then(|()| self.take(result))),
             None => {
                 let health = &self.gpu.inner.health;
                 let late = if since.elapsed() > health.limit { Err(health.timed_out()) } else { health.check() };

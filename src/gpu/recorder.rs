@@ -30,6 +30,8 @@ const IN_FLIGHT: usize = 16;
 pub(crate) struct Dispatch {
     pub pipeline: Arc<Pipeline>,
     pub bind_group: wgpu::BindGroup,
+    /// Where its rounds are reported, and as which group, if they are counted.
+    pub rounds: Option<(u32, wgpu::BindGroup)>,
     pub params: Vec<u8>,
     /// Where `params` holds numbers that are looked up before each run.
     pub live: Vec<(usize, Scalar<u32>)>,
@@ -147,6 +149,8 @@ pub(crate) struct Recorder {
     uniform: Option<(wgpu::Buffer, wgpu::BindGroup)>,
     in_flight: VecDeque<(u64, wgpu::SubmissionIndex)>,
     pub counters: Counters,
+    /// Something that counts its rounds has been submitted since this was last taken.
+    pub counted: bool,
 }
 
 impl Recorder {
@@ -181,6 +185,7 @@ impl Recorder {
             uniform,
             in_flight: VecDeque::new(),
             counters: Counters::default(),
+            counted: false,
         }
     }
 
@@ -290,6 +295,7 @@ impl Recorder {
                             match rest.split_first() {
                                 Some((Command::Dispatch(dispatch), tail)) => {
                                     self.encode(&mut pass, dispatch, &mut bound, &mut blob);
+                                    self.counted |= dispatch.rounds.is_some();
                                     encoded += 1;
                                     rest = tail;
                                 }
@@ -329,6 +335,9 @@ impl Recorder {
             *bound = Some(&dispatch.pipeline);
         }
         pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        if let Some((at, words)) = &dispatch.rounds {
+            pass.set_bind_group(*at, words, &[]);
+        }
         if !dispatch.params.is_empty() {
             let params = dispatch.present_params();
             match &self.uniform {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Draws, bad_drawn, below, between, check_drawn, choice, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Result, require_share, require_within};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices};
 use crate::ops::{Array, Attributes, Cost, Operator, exactly};
@@ -87,8 +87,12 @@ impl Color {
     fn means(&self, images: &Tensor, draws: &Tensor) -> Result<Tensor> {
         let [n, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
         let means = Tensor::empty(images.gpu(), [n, 4], DType::F32)?;
+        // More lanes where a walk over the image is too long for the usual ones.
+        let walk = |lanes: usize| rounds((h * w).div_ceil(lanes), 0) + rounds(lanes, 0);
+        let lanes = if images.gpu().capabilities().may_walk_exactly(walk(64)) { 64 } else { 256 };
         let launch = Launch::new(images.gpu(), &COLOR, "mean").define("STAGE", "mean").define("JITTER", true).define("CHANNELS", c as u32);
-        self.styled(launch).read(images).write(&means).read(draws).params(params![h * w]).groups(n)?;
+        let launch = self.styled(launch.define("LANES", lanes as u32)).read(images).write(&means).read(draws);
+        launch.params(params![h * w]).walk(walk(lanes)).groups(n)?;
         Ok(means)
     }
 
@@ -235,7 +239,7 @@ impl Operator for Color {
         let [images, indices] = exactly(self.name(), inputs)?;
         let [low, high] = self.brightnesses();
         let strengths = params![low, high, self.contrast, self.saturation, self.hue, self.p, self.grayscale, self.solarize];
-        let draws = self.draws.launch(&COLOR, indices, 8, strengths)?;
+        let draws = self.draws.launch(&COLOR, indices, 8, strengths, 0)?;
         Ok(vec![self.apply(images, &draws)?, draws])
     }
 

@@ -7,7 +7,7 @@ use super::{
     unit,
 };
 use crate::error::{Result, require_share, require_within};
-use crate::gpu::{Kernel, Scalar, kernel};
+use crate::gpu::{Kernel, Scalar, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Operator, apply_one, exactly};
@@ -89,8 +89,12 @@ fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec, interpolation: Interpola
     let (h, w) = (images.shape().dim(1), images.shape().dim(2));
     let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
     let pixels = y.elements() / c;
+    // Taps of a whole image, which is the largest box.
+    let support = if interpolation == Interpolation::Bicubic { 2 } else { 1 };
+    let taps = |side: usize, out: usize| side.min((2 * support * side).div_ceil(out).max(2 * support) + 1);
+    let walk = rounds(taps(h, out_h), rounds(taps(w, out_w), 0));
     let launch = stage(&CROP, images, c).define("CUBIC", interpolation == Interpolation::Bicubic);
-    launch.write(&y).read(boxes).params(params![pixels, h, w, out_h, out_w]).invocations(pixels)?;
+    launch.write(&y).read(boxes).params(params![pixels, h, w, out_h, out_w]).walk(walk).invocations(pixels)?;
     Ok(y)
 }
 
@@ -147,7 +151,7 @@ impl Operator for RandomResizedCrop {
         let (h, w) = (images.shape().dim(1), images.shape().dim(2));
         let ([low, high], [thin, wide]) = (self.scale, self.ratio);
         let params = params![h, w, low, high, thin.ln(), wide.ln(), thin, wide, self.flip];
-        let boxes = self.draws.launch(&CROP, indices, 4, params)?;
+        let boxes = self.draws.launch(&CROP, indices, 4, params, rounds(10, 0))?;
         Ok(vec![resize(images, &boxes, spec, self.interpolation)?, boxes])
     }
 

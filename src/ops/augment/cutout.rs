@@ -40,7 +40,7 @@ impl Operator for Cutout {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let (h, w, c) = (spec.shape.dim(1), spec.shape.dim(2), spec.shape.dim(3));
-        let draws = self.draws.launch(&CUTOUT, indices, 4, params![h, w, self.size, self.p])?;
+        let draws = self.draws.launch(&CUTOUT, indices, 4, params![h, w, self.size, self.p], 0)?;
         let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
         let pixels = y.elements() / c;
         stage(&CUTOUT, images, c).write(&y).read(&draws).params(params![pixels, h, w]).invocations(pixels)?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Draws, bad_drawn, between, check_drawn, choice, images_of, range, sample_draws, sample_inputs, stage, unit};
 use crate::error::{Error, Result, require_share, require_within};
-use crate::gpu::{Kernel, kernel};
+use crate::gpu::{Kernel, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample};
 use crate::ops::{Array, Attributes, Cost, Operator, exactly};
@@ -79,7 +79,7 @@ impl Operator for GaussianBlur {
         let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let (h, w, c) = (spec.shape.dim(1), spec.shape.dim(2), spec.shape.dim(3));
         let (radius, [low, high]) = (self.kernel / 2, self.sigma);
-        let draws = self.draws.launch(&GAUSSIAN_BLUR, indices, 4, params![radius, low, high, self.p])?;
+        let draws = self.draws.launch(&GAUSSIAN_BLUR, indices, 4, params![radius, low, high, self.p], rounds(radius, 0))?;
         let pass = |from: &Tensor, vertical: bool| -> Result<Tensor> {
             let to = Tensor::empty(from.gpu(), &spec.shape, spec.dtype)?;
             let pixels = to.elements() / c;
@@ -89,7 +89,8 @@ impl Operator for GaussianBlur {
                 Edge::Replicate => "replicate",
                 Edge::Zeros => "zeros",
             };
-            stage(&GAUSSIAN_BLUR, from, c).define("EDGE", edge).write(&to).read(&draws).params(params).invocations(pixels)?;
+            let launch = stage(&GAUSSIAN_BLUR, from, c).define("EDGE", edge).write(&to).read(&draws).params(params);
+            launch.walk(rounds(radius, 0)).invocations(pixels)?;
             Ok(to)
         };
         let y = pass(&pass(images, false)?, true)?;

@@ -75,13 +75,19 @@ impl Draws {
         threefry2x32([self.seed, key], [index, counter.get().wrapping_add(block)])
     }
 
-    /// Runs a kernel's stage `draw`: a record of `width` floats for each image.
-    fn launch(&self, kernel: &Kernel, indices: &Tensor, width: usize, params: &[Param]) -> Result<Tensor> {
+    /// Runs a kernel's stage `draw`: a record of `width` floats for each image, drawn in so many rounds.
+    fn launch(&self, kernel: &Kernel, indices: &Tensor, width: usize, params: &[Param], walk: usize) -> Result<Tensor> {
         let n = indices.elements();
         let records = Tensor::empty(indices.gpu(), [n, width], DType::F32)?;
         let (key, counter) = self.key_and_counter();
         let all = [params![n, self.seed, key, counter], params].concat();
-        Launch::new(indices.gpu(), kernel, "draw").define("STAGE", "draw").read(indices).write(&records).params(&all).invocations(n)?;
+        Launch::new(indices.gpu(), kernel, "draw")
+            .define("STAGE", "draw")
+            .read(indices)
+            .write(&records)
+            .params(&all)
+            .walk(walk)
+            .invocations(n)?;
         Ok(records)
     }
 

@@ -47,8 +47,10 @@ impl Operator for ByolLoss {
         let (gpu, n) = (prediction.gpu(), prediction.shape().dim(0));
         let stats = Tensor::empty(gpu, [n, 4], DType::F32)?;
         let norms = Tensor::empty(gpu, [n], DType::F32)?;
+        let (lanes, walk) = row_lanes(gpu, prediction.shape().last(), 1);
         self.launch(prediction, target, "forward")
-            .define("LANES", row_lanes(gpu))
+            .define("LANES", lanes)
+            .walk(walk)
             .write(&stats)
             .write(&norms)
             .params(params![prediction.shape().last()])

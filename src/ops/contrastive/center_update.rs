@@ -2,8 +2,9 @@
 
 use super::pairs::{check_rows, not_empty, specs};
 use crate::error::{Error, Result, require_share};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
+use crate::ops::reduction::column_sum;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, apply, exactly, require_f32};
 use crate::params;
@@ -38,12 +39,17 @@ impl Operator for CenterUpdate {
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [center, teacher] = *exactly(NAME, inputs)?;
-        let (n, d) = (teacher.shape().dim(0), center.elements());
+        let (rows, d) = (teacher.shape().dim(0), center.elements());
+        let share = (1.0 - self.momentum) / rows as f32;
+        // A thread adds the rows of a column, unless they are too many for one: then their sum is the only row.
+        let sums = if center.gpu().capabilities().may_walk_exactly(rounds(rows, 0)) { None } else { Some(column_sum(teacher)?) };
+        let (teacher, n) = sums.as_ref().map_or((teacher, rows), |sums| (sums, 1));
         Launch::new(center.gpu(), &KERNEL, "center_update")
             .storage(teacher.dtype().storage())
             .write(center)
             .read(teacher)
-            .params(params![n, d, self.momentum, (1.0 - self.momentum) / n as f32])
+            .params(params![n, d, self.momentum, share])
+            .walk(rounds(n, 0))
             .invocations(d)?;
         Ok(vec![])
     }

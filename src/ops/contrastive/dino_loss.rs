@@ -65,8 +65,10 @@ impl Operator for DinoLoss {
         let [student, teacher, center] = *exactly(NAME, inputs)?;
         let (gpu, n) = (student.gpu(), student.shape().dim(0));
         let stats = Tensor::empty(gpu, [n, 8], DType::F32)?;
+        let (lanes, walk) = row_lanes(gpu, student.shape().last(), 1);
         self.launch(student, teacher, center, "forward")
-            .define("LANES", row_lanes(gpu))
+            .define("LANES", lanes)
+            .walk(walk)
             .write(&stats)
             .params(params![student.shape().last(), inverse(&self.student_temperature), inverse(&self.teacher_temperature)])
             .groups(n)?;

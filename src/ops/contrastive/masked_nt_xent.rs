@@ -2,7 +2,7 @@
 
 use super::pairs::{log_sum_exp, scalar, specs};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::loss::rows::mean;
 use crate::ops::sample::{Bad, Input, Sample, normal};
@@ -46,6 +46,7 @@ impl Operator for MaskedNtXent {
             .read(s22)
             .write(&stats)
             .params(params![n])
+            .walk(rounds(n, 0))
             .invocations(2 * n)?;
         let (loss, _) = mean(&stats, 2 * n, [3, 4], None, 2 * n)?;
         Ok(vec![loss, stats])

@@ -6,7 +6,7 @@
 //! A matrix no larger than such a block is kept for the backward pass instead.
 
 use crate::error::{Error, Result, require_positive};
-use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel, rounds};
 use crate::ops::loss::rows::mean;
 use crate::ops::{Backward, exactly, require_float};
 use crate::params;
@@ -44,12 +44,17 @@ fn kept_shape(rows: usize, columns: usize) -> [usize; 2] {
     if rows.saturating_mul(columns) <= BLOCK { [rows, columns + GAP] } else { [0, 0] }
 }
 
-/// Lanes that share a row in kernels that own a row (or a whole loss) with one workgroup.
-pub(super) fn row_lanes(gpu: &Gpu) -> u32 {
-    match gpu.capabilities().schedule {
+/// Lanes that share a row of `d` in kernels that own a row with one workgroup and walk it `walks` times, and the rounds of one: more lanes
+/// where the walk is too long for the schedule's own.
+pub(super) fn row_lanes(gpu: &Gpu, d: usize, walks: usize) -> (u32, usize) {
+    let own = match gpu.capabilities().schedule {
         Schedule::Cpu => 8,
         Schedule::Simd => 64,
-    }
+    };
+    // The first lane may join the others one by one.
+    let walk = |lanes: u32| walks * rounds(d.div_ceil(lanes as usize), 0) + rounds(lanes as usize, 0);
+    let lanes = if gpu.capabilities().may_walk_exactly(walk(own)) { own } else { 256 };
+    (lanes, walk(lanes))
 }
 
 /// How the launched schedule cuts its tiles.
@@ -66,13 +71,20 @@ struct Tiling {
 }
 
 impl Tiling {
-    fn of(gpu: &Gpu) -> Self {
-        if gpu.schedule("contrastive/similarity.schedule", 0) == Schedule::Simd {
+    /// For rows of `width` features; on software drivers a round of the other schedule takes more of them, where they are very many.
+    fn of(gpu: &Gpu, width: usize) -> Self {
+        let short = gpu.capabilities().may_walk_exactly(rounds(1, rounds(width.div_ceil(8), 0)) + rounds(32, 0));
+        if gpu.schedule("contrastive/similarity.schedule", 0) == Schedule::Simd || !short {
             return Self { simd: true, lanes: 0, shuffle: false, rows: 64, columns: 64, parts: 16, enough: 512 };
         }
         let lanes = gpu.capabilities().fixed_subgroup().filter(|lanes| matches!(lanes, 4 | 8 | 16));
         let (shuffle, lanes) = (lanes.is_some(), lanes.unwrap_or(8));
         Self { simd: false, lanes, shuffle, rows: 32, columns: 4 * lanes as usize, parts: lanes as usize, enough: 32 }
+    }
+
+    /// Rounds of a scalar product of `width` features.
+    fn inner(&self, width: usize) -> usize {
+        rounds(width.div_ceil(if self.simd { 16 } else { 8 }), 0)
     }
 
     fn launch<'a>(&self, gpu: &'a Gpu, kernels: [&'a Kernel; 2], entry: &'a str) -> Launch<'a> {
@@ -105,14 +117,16 @@ impl Rows {
         for (index, part) in parts.iter().enumerate() {
             let n = part.shape().dim(0);
             let last = index + 1 == parts.len();
+            let (lanes, walk) = row_lanes(gpu, width, 2);
             Launch::new(gpu, &NORMALIZE, "normalize")
                 .storage(part.dtype().storage())
                 .define("BACKWARD", false)
-                .define("LANES", row_lanes(gpu))
+                .define("LANES", lanes)
                 .read(*part)
                 .write(&unit)
                 .write(&inverse)
                 .params(params![d, width, offset, n])
+                .walk(walk)
                 .groups(if last { padded - offset } else { n })?;
             offset += n;
         }
@@ -132,18 +146,20 @@ impl Rows {
     pub fn gradient(&self, du: &Tensor, offset: usize, input: &Spec, scale: &Scalar, scalars: Option<[&Tensor; 2]>) -> Result<Tensor> {
         let gpu = du.gpu();
         let dx = Tensor::empty(gpu, input.shape.clone(), input.dtype)?;
+        let (lanes, walk) = row_lanes(gpu, self.width(), 2);
         let mut launch = Launch::new(gpu, &NORMALIZE, "normalize")
             .storage(input.dtype.storage())
             .define("BACKWARD", true)
             .define("SCALED", scalars.is_some())
-            .define("LANES", row_lanes(gpu))
+            .define("LANES", lanes)
             .read(du)
             .read(&self.unit)
             .read(&self.inverse);
         for scalar in scalars.into_iter().flatten() {
             launch = launch.read(scalar);
         }
-        launch.write(&dx).params(params![input.shape.last(), self.width(), offset, scale]).groups(input.shape.dim(0))?;
+        launch = launch.write(&dx).walk(walk);
+        launch.params(params![input.shape.last(), self.width(), offset, scale]).groups(input.shape.dim(0))?;
         Ok(dx)
     }
 }
@@ -201,7 +217,7 @@ impl Pairs<'_> {
 
     /// Launches tiles over the padded columns `first..first + width`, walked in `splits` parts.
     fn launch(&self, output: Output, [first, width]: [usize; 2], splits: usize) -> Result<()> {
-        let tiling = Tiling::of(self.gpu());
+        let tiling = Tiling::of(self.gpu(), self.a.width());
         let tiles = width / tiling.columns;
         let (name, stats, target, kept) = match output {
             Output::Matrix(y) => ("matrix", None, y, None),
@@ -228,7 +244,9 @@ impl Pairs<'_> {
         let splits = splits.clamp(1, tiles.max(1));
         let per = tiles.div_ceil(splits);
         let padded = self.a.padded();
+        let inner = if kept.is_some() && stats.is_some() { 0 } else { tiling.inner(self.a.width()) };
         launch
+            .walk(rounds(per, inner) + if tiling.simd { 0 } else { rounds(tiling.rows * 4 / tiling.lanes as usize, 0) })
             .params(params![
                 self.rows,
                 self.columns,
@@ -255,10 +273,14 @@ impl Pairs<'_> {
     /// The loss `[]`, the rows' statistics `[padded, 4]`, 1 / (rows that count) `[1]`, and what is kept of the similarities.
     pub fn loss(&self) -> Result<[Tensor; 4]> {
         let gpu = self.gpu();
-        let tiling = Tiling::of(gpu);
+        let tiling = Tiling::of(gpu, self.a.width());
         let padded = self.a.padded();
         let tiles = self.b.padded() / tiling.columns;
         let wanted = tiling.enough.div_ceil(padded / tiling.rows).min(tiles);
+        let inner = tiling.inner(self.a.width());
+        let short = gpu.capabilities().may_walk_exactly(rounds(tiles.div_ceil(wanted), inner) + rounds(32, 0));
+        let most = (gpu.capabilities().longest_walk() / (inner + 1)).max(1);
+        let wanted = if short { wanted } else { wanted.max(tiles.div_ceil(most)).min(tiles) };
         // So that no split is left without a tile.
         let splits = tiles.div_ceil(tiles.div_ceil(wanted));
         let partials = Tensor::empty(gpu, [splits * tiling.parts, padded, 4], DType::F32)?;
@@ -271,6 +293,7 @@ impl Pairs<'_> {
             .write(&stats)
             .write(&losses)
             .params(params![splits * tiling.parts, padded, self.rows])
+            .walk(rounds(splits * tiling.parts, 0))
             .invocations(padded)?;
         let (loss, weight) = mean(&losses, self.rows, [0, 1], Some(padded), 1)?;
         Ok([loss, stats, weight, kept])
@@ -295,7 +318,7 @@ impl Pairs<'_> {
 
 /// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes are padded.
 pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &Tensor) -> Result<()> {
-    let tiling = Tiling::of(y.gpu());
+    let tiling = Tiling::of(y.gpu(), width);
     let d = v.shape().last();
     let tiles = y.shape().dim(0) / tiling.rows * d.div_ceil(if tiling.simd { 32 } else { tiling.columns });
     tiling
@@ -304,6 +327,7 @@ pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &T
         .read(v)
         .write(y)
         .params(params![width / 4, w.shape().last() / 4, d / 4, first, first > 0])
+        .walk(tiling.inner(width))
         .groups(tiles)
 }
 

@@ -2,7 +2,7 @@
 
 use super::geometry::Geometry;
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
 use crate::ops::Backward;
 use crate::ops::linear::gemm::Gemm;
 use crate::ops::normalization::statistics;
@@ -175,6 +175,32 @@ pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: O
 }
 
 impl Gather {
+    /// Rounds of a launch. Taps and channels are loops in each other where weights are read where they are or nothing is shared, else one.
+    fn walk(&self, g: &Geometry, version: Version, in_place: bool, lanes: usize) -> usize {
+        let ([kh, kw], [up_y, up_x], [d_y, d_x]) = (g.kernel, self.up, g.dilation);
+        let all = kh * kw * self.rows;
+        let taps = match version {
+            Version::Plain => rounds(kh, rounds(kw, rounds(self.rows / if self.rows.is_multiple_of(4) { 4 } else { 1 }, 0))),
+            Version::Cpu if in_place => rounds(kh, rounds(kw, rounds(self.rows.div_ceil(8), 0))),
+            Version::Cpu => rounds(all.div_ceil(lanes), 0),
+            Version::Simd => rounds(all.div_ceil(128), rounds(8, 0)),
+        };
+        taps + rounds(tap_step(up_y, d_y), 0) + rounds(tap_step(up_x, d_x), 0)
+    }
+
+    /// Whether the `cpu` schedule reads weights where they are.
+    fn in_place(&self, g: &Geometry, gpu: &Gpu) -> bool {
+        let fits = self.rows.is_multiple_of(4) && (self.forward || self.columns.is_multiple_of(4));
+        fits && gpu.capabilities().may_walk_exactly(self.walk(g, Version::Cpu, true, 4))
+    }
+
+    /// The schedule's version, unless its walk over taps and channels is too long: then the one that takes most of them in a round.
+    fn version(&self, g: &Geometry, gpu: &Gpu) -> Version {
+        let version = version(gpu, g, self.columns);
+        let walk = self.walk(g, version, self.in_place(g, gpu), 4);
+        if gpu.capabilities().may_walk_exactly(walk) { version } else { Version::Simd }
+    }
+
     /// The convolution's result, and whether it wrote `statistics` of it.
     fn launch(
         &self,
@@ -190,11 +216,11 @@ impl Gather {
             return Ok((y, false));
         }
         let columns4 = self.columns.div_ceil(4);
-        let version = version(x.gpu(), g, self.columns);
+        let version = self.version(g, x.gpu());
         let statistics = statistics.filter(|_| version == Version::Simd && y.dtype() == DType::F32);
         let by_fours = self.rows.is_multiple_of(4);
         // Whether weights are read where they are.
-        let in_place = version == Version::Cpu && by_fours && (self.forward || self.columns.is_multiple_of(4));
+        let in_place = version == Version::Cpu && self.in_place(g, x.gpu());
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
         // Few columns: half of the lanes take half of the pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
@@ -204,9 +230,6 @@ impl Gather {
             Version::Cpu => (&CPU, 32, lanes),
             Version::Simd => (&SIMD, side, side / 4),
         };
-        // Taps times the channels of a round.
-        let round = if version == Version::Plain { 1 } else { 8 };
-        x.gpu().capabilities().check_walk("conv2d", g.kernel.iter().product::<usize>() * self.rows.div_ceil(round))?;
         let [up_y, up_x] = self.up;
         let sub = [h.div_ceil(up_y), w.div_ceil(up_x)];
         let [sub_h, sub_w] = sub;
@@ -241,6 +264,7 @@ impl Gather {
             tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
             bias.is_some(),
         ]);
+        let launch = launch.walk(self.walk(g, version, in_place, lanes) + statistics::tile_rounds(side));
         if version == Version::Plain {
             launch.invocations(tiles)?
         } else {
@@ -315,7 +339,13 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     } else {
         1
     };
+    let step = match version {
+        Version::Plain => 1,
+        Version::Cpu => 8,
+        Version::Simd => 16,
+    };
     let slabs = Slabs::new(x.gpu(), g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
+    let slabs = slabs.short(x.gpu(), g.pixels(), 1, step);
     // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
     let partial_shape = match version {
         Version::Cpu if slabs.count == 1 => shape.clone(),
@@ -337,6 +367,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
         dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, slab_floats,
     ]);
+    let launch = launch.walk(rounds(slabs.pixels.div_ceil(step), 0));
     if version == Version::Plain {
         launch.invocations(tiles)?
     } else {
@@ -380,6 +411,15 @@ impl Slabs {
         let each = pixels.div_ceil(wanted.clamp(1, most)).max(1);
         Self { count: pixels.div_ceil(each).max(1), pixels: each }
     }
+
+    /// The same, or more, where the walk over one would be too long: each of its pixels costs `cost` rounds, `step` of them together.
+    pub fn short(self, gpu: &Gpu, pixels: usize, cost: usize, step: usize) -> Self {
+        if gpu.capabilities().may_walk_exactly(rounds(self.pixels.div_ceil(step), cost - 1)) {
+            return self;
+        }
+        let each = (gpu.capabilities().longest_walk() / cost * step).max(1);
+        Self { count: pixels.div_ceil(each).max(1), pixels: each }
+    }
 }
 
 /// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of `shape`.
@@ -397,6 +437,7 @@ pub(super) fn reduce(
         .read(partial)
         .write(&result)
         .params(params![n4, slabs, rows, columns, row_stride, column_stride])
+        .walk(rounds(slabs, 0))
         .invocations(n4)?;
     Ok(result)
 }

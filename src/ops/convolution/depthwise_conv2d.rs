@@ -3,7 +3,7 @@
 use super::dense::{Slabs, gradients, reduce, tap_step};
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
@@ -135,8 +135,10 @@ fn run_window(
     let lanes = channel_lanes(channels4);
     let strip = x.gpu().tuned(&STRIP_ROWS, Knob::bucket(g.channels), 4) as usize / tall;
     let strips = tiles_y.div_ceil(strip);
-    let rounds = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
-    let by_strip = schedule(x.gpu(), g) == Schedule::Cpu && x.gpu().capabilities().may_walk(rounds);
+    let rough = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
+    let walk = rounds(channels4.div_ceil(lanes), rounds(strip, rounds(tiles_x.div_ceil(8 / lanes), 0))) + 2 * rounds(TOUCHES, 0);
+    let capabilities = x.gpu().capabilities();
+    let by_strip = schedule(x.gpu(), g) == Schedule::Cpu && capabilities.may_walk(rough) && capabilities.may_walk_exactly(walk);
     #[rustfmt::skip]
     let launch = Launch::new(x.gpu(), &WINDOW, "window")
         .storage(x.dtype().storage())
@@ -154,11 +156,20 @@ fn run_window(
             strip, strips, lanes, f32::NAN,
         ]);
     if by_strip {
-        launch.groups(g.images * strips)?;
+        launch.walk(walk).groups(g.images * strips)?;
     } else {
         launch.invocations(count)?;
     }
     Ok(y)
+}
+
+/// Rounds of the general kernel, which tries every so many taps.
+fn gather_walk(g: &Geometry, [step_y, step_x]: [usize; 2]) -> usize {
+    let [kh, kw] = g.kernel;
+    let multiplier = g.filters / g.channels;
+    let inner = if multiplier == 1 { 0 } else { rounds(multiplier, 0) };
+    let taps = rounds(kh.div_ceil(step_y), rounds(kw.div_ceil(step_x), inner));
+    rounds(step_y, 0) + rounds(step_x, 0) + taps
 }
 
 fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -175,8 +186,12 @@ fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
         count, h, w, g.filters / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, 1usize, 1usize, top, left,
         dilation_y, dilation_x, 1usize, 1usize, g.filters / g.channels, 1usize, bias.is_some(),
     ];
-    let launch = Launch::new(x.gpu(), &GATHER, "gather").storage(x.dtype().storage()).flops(g.flops()).define("WIDTH", width);
-    launch.read(x).read(weight).read(bias.unwrap_or(weight)).write(&y).params(params).invocations(count)?;
+    let launch = Launch::new(x.gpu(), &GATHER, "gather")
+        .storage(x.dtype().storage())
+        .flops(g.flops())
+        .define("WIDTH", width)
+        .define("REPEAT", false);
+    launch.read(x).read(weight).read(bias.unwrap_or(weight)).write(&y).params(params).walk(gather_walk(g, [1, 1])).invocations(count)?;
     Ok(y)
 }
 
@@ -195,8 +210,13 @@ fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Result<Tensor> 
         count, h, w, g.channels / width, source_h, source_w, g.filters / width, kh, kw, 1usize, 1usize, up_y, up_x, top, left,
         dilation_y, dilation_x, tap_step(up_y, d_y), tap_step(up_x, d_x), 1usize, g.filters / g.channels, false,
     ];
-    let launch = Launch::new(dy.gpu(), &GATHER, "gather").storage(dy.dtype().storage()).flops(g.flops()).define("WIDTH", width);
-    launch.read(dy).read(weight).read(weight).write(&dx).params(params).invocations(count)?;
+    let launch = Launch::new(dy.gpu(), &GATHER, "gather")
+        .storage(dy.dtype().storage())
+        .flops(g.flops())
+        .define("WIDTH", width)
+        .define("REPEAT", g.filters > g.channels);
+    let walk = gather_walk(g, [tap_step(up_y, d_y), tap_step(up_x, d_x)]);
+    launch.read(dy).read(weight).read(weight).write(&dx).params(params).walk(walk).invocations(count)?;
     Ok(dx)
 }
 
@@ -225,13 +245,31 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let small = rows * row_bytes <= cached;
     let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(cached).max(WORKGROUPS) };
     let by_strip = Slabs::new(x.gpu(), rows, wanted, 1, taps * columns * 8);
-    let rounds = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
-    let strip = size != 0 && schedule == Schedule::Cpu && x.gpu().capabilities().may_walk(rounds);
+    let rough = blocks * by_strip.pixels * (1 + w.div_ceil(32 / lanes)) + 2 * TOUCHES;
+    let strip_rows = by_strip.pixels;
+    let exact = |blocks: usize| rounds(blocks, rounds(strip_rows, rounds(w.div_ceil(32 / lanes), 0))) + 2 * rounds(TOUCHES, 0);
+    let capabilities = x.gpu().capabilities();
+    let may = capabilities.may_walk(rough) && capabilities.may_walk_exactly(exact(if small { 1 } else { blocks }));
+    let strip = size != 0 && schedule == Schedule::Cpu && may;
     let threads = if schedule == Schedule::Simd { 16384usize } else { 4096 };
-    let slabs = if strip { by_strip } else { Slabs::new(x.gpu(), rows, threads.div_ceil(channels * items), 1, taps * columns) };
-    let (parts, written) = if strip { (if small { blocks } else { 1 }, slabs.count * (8 / lanes)) } else { (1, slabs.count) };
+    // Columns that a thread walks: all of a row, unless that would be too long.
+    let across = if size == 0 { 1 } else { 4 };
+    let most = capabilities.longest_walk() / 2;
+    let short = capabilities.may_walk_exactly(rounds(1, rounds(w.div_ceil(across), 0)));
+    let part = if short { w } else { most * across };
+    let row = rounds(part.div_ceil(across), 0);
+    let slabs = if strip {
+        by_strip
+    } else {
+        Slabs::new(x.gpu(), rows, threads.div_ceil(channels * items), 1, taps * columns).short(x.gpu(), rows, row + 1, 1)
+    };
+    let (parts, written) = match strip {
+        true => (if small { blocks } else { 1 }, slabs.count * (8 / lanes)),
+        false => (w.div_ceil(part.max(1)).max(1), slabs.count * w.div_ceil(part.max(1)).max(1)),
+    };
+    let lanes = if strip { lanes } else { part };
     let partial = Tensor::empty(x.gpu(), [written, taps, columns], DType::F32)?;
-    let count = slabs.count * items * channels;
+    let count = if strip { slabs.count } else { written } * items * channels;
     #[rustfmt::skip]
     let params = params![
         count, rows, h, w, channels, columns / width, source_h, source_w, g.channels / width, kh, kw, step_y, step_x, top, left,
@@ -241,9 +279,9 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band).define("STRIP", strip);
     let launch = launch.read(x).read(dy).write(&partial).params(params);
     if strip {
-        launch.groups(slabs.count * items * parts)?;
+        launch.walk(exact(blocks.div_ceil(parts))).groups(slabs.count * items * parts)?;
     } else {
-        launch.invocations(count)?;
+        launch.walk(rounds(slabs.pixels, row)).invocations(count)?;
     }
     reduce(&partial, Shape::from([kh, kw, g.filters]), written, taps, g.filters, [g.filters, 1])
 }

@@ -4,7 +4,7 @@ use super::index_select::INDICES_A_WALK;
 use super::index_select::moved;
 use super::strided::{Axis, axes, check_rank, collapse, missing, parameters};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -91,6 +91,7 @@ impl Operator for Gather {
                 .read(index)
                 .write(&dx)
                 .params(&words)
+                .walk(rounds(last - first, 0))
                 .invocations(n)?;
         }
         Ok(vec![Some(dx), None])

@@ -2,7 +2,7 @@
 
 use super::strided::{missing, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -67,6 +67,7 @@ pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &S
             .read(index)
             .write(&dx)
             .params(params![n, size, count, inner / w, 0.0f32, first, last])
+            .walk(rounds((last - first).div_ceil(4), rounds(4, 0)))
             .invocations(n)?;
     }
     Ok(dx)

@@ -3,7 +3,7 @@
 
 use super::gemm::Gemm;
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Gpu, Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one};
@@ -57,6 +57,27 @@ impl Sizes {
         self.matrices() * self.queries
     }
 
+    /// Rounds of an invocation that owns a row: two walks over its keys.
+    fn walk(&self) -> usize {
+        rounds(self.keys.div_ceil(32), rounds(32, 0)) + rounds(self.keys, 0)
+    }
+
+    /// The weights of scores whose rows are too long for one invocation, and the statistics of these, by operators that share a row among many.
+    fn long_weights(&self, scores: &Tensor, mask: Option<&Tensor>) -> Result<[Tensor; 2]> {
+        let scores = scores.reshape(&[self.batch, self.heads, self.queries, self.keys])?;
+        let number = |value: f32| Tensor::full(scores.gpu(), [1], value)?.cast(scores.dtype());
+        let mask = mask.map(|mask| mask.reshape(&[self.batch, 1, 1, self.keys])).transpose()?;
+        // What is added up is hidden by a score whose exponential is 0; a row that sees nothing has weights, which are taken from it.
+        let lowest = number(if scores.dtype() == DType::F16 { -6e4 } else { -1e30 })?;
+        let seen = mask.as_ref().map_or(Ok(scores.clone()), |mask| mask.where_(&scores, &lowest))?;
+        let exact = seen.cast(DType::F32)?;
+        let largest = exact.max(&[3], true)?;
+        let stats = Tensor::concat(&[&largest, &exact.logsumexp(&[3], true)?.sub(&largest)?.exp()?], 3)?;
+        let weights = seen.softmax(3, 1.0)?;
+        let weights = mask.as_ref().map_or(Ok(weights.clone()), |mask| mask.where_(&weights, &number(0.0)?))?;
+        Ok([weights.reshape(&[self.matrices(), self.queries, self.keys])?, stats])
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.depth as f32).sqrt()
     }
@@ -75,6 +96,11 @@ impl Sizes {
 }
 
 impl ScaledDotProductAttention {
+    /// Whether rows are too long for one invocation. Causal ones stay with the kernel: beyond the last query no key is seen.
+    fn is_long(&self, sizes: &Sizes, gpu: &Gpu) -> bool {
+        !self.causal && !gpu.capabilities().may_walk_exactly(sizes.walk())
+    }
+
     fn launch(&self, sizes: &Sizes, scores: &Tensor, other: Option<&Tensor>, stats: &Tensor, mask: Option<&Tensor>) -> Result<()> {
         let entry = if other.is_some() { "backward" } else { "forward" };
         let mut launch = Launch::new(scores.gpu(), &ATTENTION, entry)
@@ -90,7 +116,7 @@ impl ScaledDotProductAttention {
             launch = launch.read(mask);
         }
         let (rows, per_batch) = (sizes.rows(), sizes.heads * sizes.queries);
-        launch.params(params![rows, sizes.queries, sizes.keys, per_batch, self.causal, sizes.scale()]).invocations(rows)
+        launch.params(params![rows, sizes.queries, sizes.keys, per_batch, self.causal, sizes.scale()]).walk(sizes.walk()).invocations(rows)
     }
 }
 
@@ -122,9 +148,15 @@ impl Operator for ScaledDotProductAttention {
         let ([q, k, v, mask @ ..], [y, stats]) = (inputs, outputs) else { return Ok(Vec::new()) };
         let sizes = Sizes::new(q.spec(), k.spec(), v.spec())?;
         let y = Tensor::empty(q.gpu(), &y.shape, y.dtype)?;
-        let stats = Tensor::empty(q.gpu(), &stats.shape, stats.dtype)?;
-        let weights = sizes.scores(q, k)?;
-        self.launch(&sizes, &weights, None, &stats, mask.first().copied())?;
+        let scores = sizes.scores(q, k)?;
+        let (weights, stats) = if self.is_long(&sizes, q.gpu()) {
+            let [weights, stats] = sizes.long_weights(&scores, mask.first().copied())?;
+            (weights, stats)
+        } else {
+            let stats = Tensor::empty(q.gpu(), &stats.shape, stats.dtype)?;
+            self.launch(&sizes, &scores, None, &stats, mask.first().copied())?;
+            (scores, stats)
+        };
         Gemm::nn(sizes.queries, sizes.values, sizes.keys)
             .batched(sizes.matrices(), sizes.queries * sizes.keys, sizes.keys * sizes.values)
             .run(&weights, v, None, &y)?;
@@ -143,10 +175,15 @@ impl Operator for ScaledDotProductAttention {
             gemm.batched(s.matrices(), a_step, b_step).run(a, b, None, &y)?;
             Ok(Some(y))
         };
-        let weights = s.scores(q, k)?;
-        let ds = s.square(q)?;
+        let mut weights = s.scores(q, k)?;
+        let mut ds = s.square(q)?;
         Gemm::nt(s.queries, s.keys, s.values).batched(s.matrices(), of_y, of_v).run(&dy, v, None, &ds)?;
-        self.launch(&s, &weights, Some(&ds), stats, mask)?;
+        if self.is_long(&s, q.gpu()) {
+            [weights, _] = s.long_weights(&weights, mask)?;
+            ds = weights.mul(&ds.sub(&weights.mul(&ds)?.sum(&[2], true)?)?)?.mul_scalar(s.scale())?;
+        } else {
+            self.launch(&s, &weights, Some(&ds), stats, mask)?;
+        }
         let mut gradients = vec![None; step.input_count()];
         for (index, gradient) in gradients.iter_mut().enumerate().filter(|(index, _)| step.needs(*index)) {
             *gradient = match index {

@@ -4,7 +4,8 @@
 //! the strides allow it. A long K over few tiles is split into slices whose partial sums a second kernel adds up in order.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
+use crate::ops::normalization::statistics::tile_rounds;
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
@@ -162,6 +163,18 @@ impl Gemm {
         let tiles = tiles_m * tiles_n * self.batches();
         // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and schedule alone.
         let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, 64);
+        // More, where one would be too long a walk; `per` k are a round.
+        let per = match (schedule, self.a.access(self.m, self.k)) {
+            (Schedule::Simd, _) => 16,
+            (Schedule::Cpu, "s") => 1,
+            (Schedule::Cpu, _) if lanes.is_some() => 8,
+            (Schedule::Cpu, _) => 4,
+        };
+        let tail = if schedule == Schedule::Simd { tile_rounds(tiling.rows) } else { rounds(7, 0) };
+        // Partial sums may be added up every few rounds.
+        let walk = |k: usize| rounds(k.div_ceil(8 * per), rounds(8, 0)) + tail;
+        let short = caps.may_walk_exactly(walk(self.k.div_ceil(wanted).next_multiple_of(STEP)));
+        let wanted = if short { wanted } else { wanted.max(self.k.div_ceil(per).div_ceil(caps.longest_walk() / 2)) };
         let slice_k = self.k.div_ceil(wanted).next_multiple_of(STEP).max(STEP);
         let slices = self.k.div_ceil(slice_k).max(1);
         let tiles = tiles * slices;
@@ -226,6 +239,7 @@ impl Gemm {
                 alpha,
                 f32::NAN
             ])
+            .walk(walk(slice_k.min(self.k)))
             .groups(groups)?;
         if let Some(partial) = partial {
             self.add_slices(&partial, slices, bias, c)?;
@@ -248,7 +262,7 @@ impl Gemm {
         if let Some(bias) = bias {
             launch = launch.read(bias);
         }
-        launch.params(params![count, slices, matrix, self.n, self.alpha]).invocations(count)
+        launch.params(params![count, slices, matrix, self.n, self.alpha]).walk(rounds(slices, 0)).invocations(count)
     }
 
     fn check(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {

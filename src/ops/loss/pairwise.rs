@@ -3,7 +3,7 @@
 
 use super::rows::{check_alike, mean};
 use crate::error::{Result, require_not_negative};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -134,6 +134,7 @@ impl Operator for Pairwise {
             .read(*b)
             .write(&terms)
             .params(params![n, n4, chunk, self.beta])
+            .walk(rounds(chunk.div_ceil(lanes), 0))
             .groups(groups)?;
         Ok(vec![mean(&terms, terms.elements(), [0, 1], None, n)?.0])
     }

@@ -1,7 +1,7 @@
 //! What losses of rows of logits share: how rows are spread over lanes, the mean in a second tiny pass, and their rules.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::{Backward, Saves};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
@@ -40,7 +40,9 @@ pub(crate) fn mean(
     let gpu = terms.gpu();
     let groups = n.div_ceil(CHUNK).max(1);
     let launch = Launch::new(gpu, &MEAN, "mean").define("PARTIAL", groups > 1).read(terms);
-    let launch = launch.params(params![n, first, step, weights.is_some(), weights.unwrap_or(0), divisor.max(1) as f32, CHUNK]);
+    let launch = launch
+        .params(params![n, first, step, weights.is_some(), weights.unwrap_or(0), divisor.max(1) as f32, CHUNK])
+        .walk(rounds(CHUNK / 256, 0));
     if groups > 1 {
         let partials = Tensor::empty(gpu, [groups, 2], DType::F32)?;
         launch.write(&partials).groups(groups)?;
@@ -71,6 +73,7 @@ impl Rows {
             .define("WIDTH", width)
             .define("TREE", tree)
             .define("LANES", lanes)
+            .walk(3 * rounds(columns.div_ceil(per_row), 0) + if tree { 6 * rounds(8, 0) } else { 0 })
             .read(x)
             .read(other);
         let ignore = self.ignore.unwrap_or(0);

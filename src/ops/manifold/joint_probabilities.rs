@@ -2,7 +2,7 @@
 
 use super::{square, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, Tolerance, apply_one, exactly};
@@ -41,7 +41,6 @@ impl Operator for JointProbabilities {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([d], [spec]) = (*exactly(NAME, inputs)?, exactly(NAME, outputs)?);
         let (gpu, n) = (d.gpu(), spec.shape.dim(0));
-        gpu.capabilities().check_walk(NAME, n)?;
         let y = Tensor::empty(gpu, &spec.shape, DType::F32)?;
         let state = Tensor::empty(gpu, [6, n], DType::F32)?;
         let vec = width(n);
@@ -52,6 +51,7 @@ impl Operator for JointProbabilities {
                 .write(&state)
                 .write(&y)
                 .params(params![n, self.perplexity.ln()])
+                .walk(rounds(n, 0))
                 .invocations(count / vec)
         };
         launch("begin", n)?;

@@ -3,7 +3,7 @@
 use super::joint_probabilities::distances;
 use super::{square, width};
 use crate::error::{Error, Result, require_positive};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply, exactly, require_f32};
@@ -43,7 +43,6 @@ impl Operator for TsneLoss {
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [y, q] = *exactly(NAME, inputs)?;
         let (gpu, n) = (y.gpu(), y.shape().dim(0));
-        gpu.capabilities().check_walk(NAME, n)?;
         let vec = width(n);
         let threads = if gpu.capabilities().schedule == Schedule::Cpu { 512 } else { 32_768 };
         let slice = n.div_ceil((threads * vec / n).clamp(1, 64));
@@ -51,7 +50,7 @@ impl Operator for TsneLoss {
         let partial = Tensor::empty(gpu, [slices, 6, n], DType::F32)?;
         let total = Tensor::empty(gpu, [LANES, 4], DType::F32)?;
         let (gradient, loss) = (Tensor::empty(gpu, y.shape(), DType::F32)?, Tensor::empty(gpu, [], DType::F32)?);
-        let launch = |entry: &str, count: usize| {
+        let launch = |entry: &str, count: usize, walk: usize| {
             Launch::new(gpu, &KERNEL, entry)
                 .define("VEC", vec)
                 .read(y)
@@ -61,11 +60,12 @@ impl Operator for TsneLoss {
                 .write(&gradient)
                 .write(&loss)
                 .params(params![n, slices, slice, self.exaggeration])
+                .walk(walk)
                 .invocations(count)
         };
-        launch("pairs", slices * n / vec)?;
-        launch("totals", LANES)?;
-        launch("finish", n / vec)?;
+        launch("pairs", slices * n / vec, rounds(slice, 0))?;
+        launch("totals", LANES, rounds((slices * n / vec).div_ceil(LANES), 0))?;
+        launch("finish", n / vec, rounds(LANES, 0) + rounds(slices, 0))?;
         Ok(vec![loss, gradient])
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule, kernel};
+use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule, kernel, rounds};
 use crate::params;
 use crate::tensor::Shape;
 use crate::tensor::rows::{fitting, ranges};
@@ -165,7 +165,9 @@ impl Plan {
             Walk::Merge => (slabs, self.merged()),
             Walk::Rows => (self.rows, slab_rows.min((65536 / self.channels().max(1)).max(16)).next_multiple_of(copies)),
         };
+        // Two walks at most, one of them in blocks, and the joining of lanes.
         let launch = Launch::new(gpu, &BATCH_NORM, step)
+            .walk(rounds(each.div_ceil(16 * copies), rounds(16, 0)) + rounds(each.div_ceil(copies), 0) + rounds(8, 0))
             .define("STEP", step)
             .define("WIDTH", self.width)
             .define("LANES", lanes)

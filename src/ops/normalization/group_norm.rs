@@ -1,7 +1,7 @@
 //! Group normalisation, and what layer normalisation shares with it.
 
 use crate::error::{Error, Result, require_not_negative};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Capabilities, Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly, require_f32, require_float};
@@ -33,10 +33,33 @@ impl Groups {
     fn launch<'a>(&self, x: &'a Tensor, pass: &'a str) -> (Launch<'a>, usize) {
         let capabilities = x.gpu().capabilities();
         // A group a thread on software drivers, unless three walks over it are too long for one.
-        let walk = 3 * self.pixels * self.channels / self.vec();
+        let rough = 3 * self.pixels * self.channels / self.vec();
         let schedule = x.gpu().schedule("normalization/group_norm.schedule", 0);
-        let lanes = if schedule == Schedule::Cpu && capabilities.may_walk(walk) { 1 } else { 64 };
-        (self.variant(x, pass).define("LANES", lanes), lanes)
+        let lanes = if schedule == Schedule::Cpu && capabilities.may_walk(rough) && capabilities.may_walk_exactly(self.walk(1)) {
+            1
+        } else {
+            self.shared(capabilities)
+        };
+        (self.variant(x, pass).define("LANES", lanes).walk(self.walk(lanes)), lanes)
+    }
+
+    /// Lanes of a workgroup that shares a group: more where the walk is too long for fewer.
+    fn shared(&self, capabilities: &Capabilities) -> usize {
+        if capabilities.may_walk_exactly(self.walk(64)) { 64 } else { 256 }
+    }
+
+    /// Rounds of a pass: three walks over a group, shared by so many lanes.
+    fn walk(&self, lanes: usize) -> usize {
+        let channels = self.channels / self.vec();
+        let across = self.across(lanes);
+        let pixels = self.pixels.div_ceil(lanes / across);
+        // Pixels may be taken in blocks of 16.
+        3 * (rounds(pixels, rounds(channels.div_ceil(across), 0)) + rounds(2 * pixels.div_ceil(16), 0))
+    }
+
+    /// The lanes that lie along a group's channels.
+    fn across(&self, lanes: usize) -> usize {
+        (self.channels / self.vec()).max(1).next_power_of_two().min(lanes)
     }
 
     fn variant<'a>(&self, x: &'a Tensor, pass: &'a str) -> Launch<'a> {
@@ -46,7 +69,7 @@ impl Groups {
     fn run(&self, launch: Launch, lanes: usize) -> Result<()> {
         let (n, v) = (self.images * self.groups, self.vec());
         let (cg, count) = (self.channels / v, self.pixels * self.channels);
-        let across = cg.max(1).next_power_of_two().min(lanes);
+        let across = self.across(lanes);
         let scale = (1.0 / count as f64) as f32;
         let launch = launch.params(params![n, self.pixels, cg * self.groups, cg, self.groups, across, scale, self.eps]);
         if lanes == 1 { launch.invocations(n) } else { launch.groups(n) }
@@ -86,10 +109,17 @@ impl Groups {
                 .read(inverse)
                 .write(&partial)
                 .params(params![n, self.pixels, c / v, self.channels / v, self.groups, rows, chunk])
+                .walk(rounds(chunk, 0))
                 .invocations(n)?;
             let sums = [Tensor::empty(x.gpu(), [c], DType::F32)?, Tensor::empty(x.gpu(), [c], DType::F32)?];
             let [of_weight, of_bias] = &sums;
-            self.variant(x, "finish").read(&partial).write(of_weight).write(of_bias).params(params![c / v, slabs]).invocations(c / v)?;
+            self.variant(x, "finish")
+                .read(&partial)
+                .write(of_weight)
+                .write(of_bias)
+                .params(params![c / v, slabs])
+                .walk(rounds(slabs, 0))
+                .invocations(c / v)?;
             (*dweight, *dbias) = (Some(of_weight.clone()), Some(of_bias.clone()));
         }
         Ok(gradients)

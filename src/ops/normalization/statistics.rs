@@ -5,7 +5,7 @@
 
 use super::columns::{Plan, Walk};
 use crate::error::Result;
-use crate::gpu::{Knob, Schedule};
+use crate::gpu::{Knob, Schedule, rounds};
 use crate::ops::Array;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
@@ -14,6 +14,11 @@ use crate::tensor::{DType, Shape, Tensor};
 const SLAB_ROWS: usize = 64;
 /// Whether a convolution brings them along; by the vec4s of x.
 const EPILOGUE: Knob = Knob { name: "normalization/batch_norm.epilogue", choices: &[0, 1] };
+
+/// Rounds of the loops that write them behind a tile of `side` x `side` sums (`shaders/include/tile_statistics.wgsl`).
+pub(crate) fn tile_rounds(side: usize) -> usize {
+    side.div_ceil(64).pow(2) * rounds(15, 0)
+}
 
 /// Their shape, for x of the shape `x`.
 pub(crate) fn shape(x: &Shape) -> Shape {

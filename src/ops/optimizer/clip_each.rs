@@ -1,8 +1,9 @@
 //! Clipping of each parameter's gradient on its own, on the device, in place.
 
-use super::slab::{BLOCK, Scalars, check, check_layout, lanes, sample_segments};
+use super::segment_norms::segment_lanes;
+use super::slab::{BLOCK, Scalars, check, check_layout, sample_segments};
 use crate::error::{Result, require_positive};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
 use crate::ops::{Array, Cost, Operator, exactly};
@@ -39,9 +40,10 @@ impl Operator for ClipEach {
         let launch = |entry| Launch::new(gpu, &KERNEL, entry).define("ENTRY", entry);
         let (sums, norms) = (Tensor::empty(gpu, [n / BLOCK, 4], DType::F32)?, Tensor::empty(gpu, [count, 4], DType::F32)?);
         let squares = launch("block_squares").read(gradients).read(segments).read(table).write(&sums);
-        squares.params(params![n / BLOCK, count]).invocations(n / BLOCK)?;
-        let segment = launch("segment").define("LANES", lanes(gpu)).read(&sums).read(segments).write(&norms);
-        segment.params(params![n / BLOCK]).groups(count)?;
+        squares.params(params![n / BLOCK, count]).walk(rounds(BLOCK / 4, 0)).invocations(n / BLOCK)?;
+        let (lanes, walk) = segment_lanes(gpu, n / BLOCK);
+        let segment = launch("segment").define("LANES", lanes).read(&sums).read(segments).write(&norms);
+        segment.params(params![n / BLOCK]).walk(walk).groups(count)?;
         let scale = launch("clip_each").write(gradients).read(segments).read(table).read(scalars).read(&norms);
         scale.params(params![n / 4, count, self.max_norm]).invocations(n / 4)?;
         Ok(vec![])

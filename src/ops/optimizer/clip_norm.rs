@@ -2,7 +2,7 @@
 
 use super::slab::{CONTROL, Scalars, check, lanes, settled};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Operator, apply_one, require_f32};
@@ -65,7 +65,9 @@ impl Operator for ClipNorm {
             launch = launch.read(*slab);
         }
         let counts: Vec<crate::gpu::Param> = partials.iter().map(|slab| slab.shape().dim(0).into()).collect();
-        launch.read(*scalars).write(&control).write(*skipped).params(&counts).groups(1)?;
+        let each = |slab: &Tensor| rounds(slab.shape().dim(0).div_ceil(lanes(gpu) as usize), 0);
+        let walk = partials.iter().map(|slab| each(slab)).sum::<usize>() + rounds(16, 0);
+        launch.read(*scalars).write(&control).write(*skipped).params(&counts).walk(walk).groups(1)?;
         Ok(vec![control])
     }
 

@@ -2,7 +2,7 @@
 
 use super::slab::{BLOCK, CONTROL, check, check_layout, lanes, sample, settled, times};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Gpu, Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Cost, Operator, exactly};
@@ -17,6 +17,15 @@ static KERNEL: Kernel = kernel!("optimizer/norms");
 /// i32 [n / 64] (ascending), table [segments, 4], control `[5]`.
 #[derive(Debug, Clone)]
 pub struct SegmentNorms;
+
+/// Lanes of the kernel that sums segments, and its rounds: two searches for where one begins and ends, the sum, and the joining of lanes.
+/// More than the schedule's own where one segment may be too long for them.
+pub(super) fn segment_lanes(gpu: &Gpu, blocks: usize) -> (u32, usize) {
+    let walk = |lanes: u32| 2 * rounds(32, 0) + rounds(blocks.div_ceil(lanes as usize), 0) + rounds(16, 0);
+    let own = lanes(gpu);
+    let lanes = if gpu.capabilities().may_walk_exactly(walk(own)) { own } else { 64 };
+    (lanes, walk(lanes))
+}
 
 impl Operator for SegmentNorms {
     fn name(&self) -> &str {
@@ -44,15 +53,18 @@ impl Operator for SegmentNorms {
             .read(control)
             .write(&sums)
             .params(params![blocks, count])
+            .walk(rounds(BLOCK / 4, 0))
             .invocations(blocks)?;
         let norms = Tensor::empty(gpu, [count, 4], DType::F32)?;
+        let (lanes, walk) = segment_lanes(gpu, blocks);
         Launch::new(gpu, &KERNEL, "segment")
             .define("ENTRY", "segment")
-            .define("LANES", lanes(gpu))
+            .define("LANES", lanes)
             .read(&sums)
             .read(segments)
             .write(&norms)
             .params(params![blocks])
+            .walk(walk)
             .groups(count)?;
         Ok(vec![norms])
     }

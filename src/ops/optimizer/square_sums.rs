@@ -2,7 +2,7 @@
 
 use super::slab::{check, check_layout, lanes, sample, settled, times};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
 use crate::ops::{Array, Cost, Operator, exactly};
@@ -44,6 +44,7 @@ impl Operator for SquareSums {
         Launch::new(gradients.gpu(), &KERNEL, "squares")
             .define("ENTRY", "squares")
             .define("LANES", lanes(gradients.gpu()))
+            .walk(rounds(per.div_ceil(lanes(gradients.gpu()) as usize), 0) + rounds(16, 0))
             .read(gradients)
             .read(segments)
             .read(table)

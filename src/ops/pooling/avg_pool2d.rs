@@ -2,7 +2,7 @@
 
 use super::window::{Window, vec};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, Param, kernel};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
@@ -22,17 +22,21 @@ pub struct AvgPool2d {
 
 impl AvgPool2d {
     fn launch(&self, entry: &str, from: &Tensor, to: &Tensor, x: &Shape, y: &Shape) -> Result<()> {
-        from.gpu().capabilities().check_walk("avg_pool2d", self.window.kernel.iter().product())?;
         let v = vec(x.last());
         let mut words = self.window.parameters(to.elements(), x, y, v);
         words.extend_from_slice(params![self.count_include_pad]);
-        Launch::new(from.gpu(), &AVG_POOL, entry)
-            .storage(from.dtype().storage())
-            .define("VEC", v)
-            .read(from)
-            .write(to)
-            .params(&words)
-            .invocations(to.elements() / v)
+        let (bands, walk) = self.window.bands(entry == "backward", from.gpu().capabilities());
+        for band in bands {
+            Launch::new(from.gpu(), &AVG_POOL, entry)
+                .storage(from.dtype().storage())
+                .define("VEC", v)
+                .read(from)
+                .write(to)
+                .params(&[&words, &band.map(Param::from)[..]].concat())
+                .walk(walk)
+                .invocations(to.elements() / v)?;
+        }
+        Ok(())
     }
 }
 

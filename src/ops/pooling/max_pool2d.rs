@@ -38,19 +38,23 @@ impl Operator for MaxPool2d {
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([x], [spec, _]) = (exactly("max_pool2d", inputs)?, exactly("max_pool2d", outputs)?);
-        x.gpu().capabilities().check_walk("max_pool2d", self.window.span().iter().product())?;
         let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
         let winner = Tensor::empty(x.gpu(), &spec.shape, DType::I32)?;
         let v = vec(x.shape().last());
-        Launch::new(x.gpu(), &MAX_POOL, "forward")
-            .storage(x.dtype().storage())
-            .define("PASS", "forward")
-            .define("VEC", v)
-            .read(*x)
-            .write(&y)
-            .write(&winner)
-            .params(&self.parameters(y.elements(), x.shape(), y.shape(), v))
-            .invocations(y.elements() / v)?;
+        let words = self.parameters(y.elements(), x.shape(), y.shape(), v);
+        let (bands, walk) = self.window.bands(false, x.gpu().capabilities());
+        for band in bands {
+            Launch::new(x.gpu(), &MAX_POOL, "forward")
+                .storage(x.dtype().storage())
+                .define("PASS", "forward")
+                .define("VEC", v)
+                .read(*x)
+                .write(&y)
+                .write(&winner)
+                .params(&[&words, &band.map(Param::from)[..]].concat())
+                .walk(walk)
+                .invocations(y.elements() / v)?;
+        }
         Ok(vec![y, winner])
     }
 
@@ -58,15 +62,20 @@ impl Operator for MaxPool2d {
         let (dy, winner, spec) = (step.cotangent(0)?, step.output(1)?, step.input_spec(0)?);
         let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
         let v = vec(spec.shape.last());
-        Launch::new(dy.gpu(), &MAX_POOL, "backward")
-            .storage(spec.dtype.storage())
-            .define("PASS", "backward")
-            .define("VEC", v)
-            .read(&dy)
-            .read(winner)
-            .write(&dx)
-            .params(&self.parameters(dx.elements(), &spec.shape, dy.shape(), v))
-            .invocations(dx.elements() / v)?;
+        let words = self.parameters(dx.elements(), &spec.shape, dy.shape(), v);
+        let (bands, walk) = self.window.bands(true, dy.gpu().capabilities());
+        for band in bands {
+            Launch::new(dy.gpu(), &MAX_POOL, "backward")
+                .storage(spec.dtype.storage())
+                .define("PASS", "backward")
+                .define("VEC", v)
+                .read(&dy)
+                .read(winner)
+                .write(&dx)
+                .params(&[&words, &band.map(Param::from)[..]].concat())
+                .walk(walk)
+                .invocations(dx.elements() / v)?;
+        }
         Ok(vec![Some(dx)])
     }
 

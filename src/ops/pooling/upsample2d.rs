@@ -2,7 +2,7 @@
 
 use super::window::{float_images, vec};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
@@ -83,6 +83,16 @@ impl Ratio {
         }
         Self { size, num: num / a.max(1), den: den / a.max(1) }
     }
+
+    /// An axis that stays as it is.
+    fn same(size: usize) -> Self {
+        Self { size, num: 1, den: 1 }
+    }
+
+    /// New pixels that are looked at for one of `from` old ones, at most (`readers` of the shader).
+    fn readers(&self, from: usize, reach: usize) -> usize {
+        if from == 1 || self.num == 0 { self.size } else { self.size.min((2 * reach * self.den).div_ceil(self.num) + 5) }
+    }
 }
 
 impl Upsample2d {
@@ -142,14 +152,20 @@ impl Upsample2d {
         Ok(Shape::from([n, rows.size, columns.size, c]))
     }
 
-    /// For an x like `spec`.
-    fn launch(&self, entry: &str, from: &Tensor, to: &Tensor, spec: &Spec) -> Result<()> {
-        let ([_, h, w, c], [rows, columns]) = self.ratios(spec)?;
+    /// Rounds of the gradient of a pixel.
+    fn reach(&self, [h, w]: [usize; 2], [rows, columns]: [Ratio; 2]) -> usize {
+        let reach = if self.mode == UpsampleMode::Bicubic { 2 } else { 1 };
+        rounds(rows.readers(h, reach), rounds(columns.readers(w, reach), 0))
+    }
+
+    /// For an x of `sides` that become `ratios`.
+    fn launch(&self, entry: &str, from: &Tensor, to: &Tensor, [h, w]: [usize; 2], [rows, columns]: [Ratio; 2]) -> Result<()> {
+        let c = to.shape().last();
         let v = vec(c);
         let n = to.elements() / v;
         let between = self.mode != UpsampleMode::Nearest;
         Launch::new(from.gpu(), &UPSAMPLE, entry)
-            .storage(spec.dtype.storage())
+            .storage(to.dtype().storage())
             .define("VEC", v)
             .define("CUBIC", self.mode == UpsampleMode::Bicubic)
             .read(from)
@@ -168,6 +184,7 @@ impl Upsample2d {
                 between,
                 self.align_corners
             ])
+            .walk(if entry == "forward" { 0 } else { self.reach([h, w], [rows, columns]) })
             .invocations(n)
     }
 }
@@ -185,14 +202,23 @@ impl Operator for Upsample2d {
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([x], [spec]) = (exactly("upsample2d", inputs)?, exactly("upsample2d", outputs)?);
         let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
-        self.launch("forward", x, &y, x.spec())?;
+        let ([_, h, w, _], ratios) = self.ratios(x.spec())?;
+        self.launch("forward", x, &y, [h, w], ratios)?;
         Ok(vec![y])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (dy, spec) = (step.cotangent(0)?, step.input_spec(0)?);
         let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
-        self.launch("backward", &dy, &dx, spec)?;
+        let ([n, h, w, c], [rows, columns]) = self.ratios(spec)?;
+        if dy.gpu().capabilities().may_walk_exactly(self.reach([h, w], [rows, columns])) {
+            self.launch("backward", &dy, &dx, [h, w], [rows, columns])?;
+        } else {
+            // The weights of a pixel are those of its row times those of its column, so the axes can be summed one after the other.
+            let narrow = Tensor::empty(dy.gpu(), [n, rows.size, w, c], spec.dtype)?;
+            self.launch("backward", &dy, &narrow, [rows.size, w], [Ratio::same(rows.size), columns])?;
+            self.launch("backward", &narrow, &dx, [h, w], [rows, Ratio::same(w)])?;
+        }
         Ok(vec![Some(dx)])
     }
 

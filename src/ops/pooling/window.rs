@@ -1,7 +1,7 @@
 //! Sliding windows over images, and what the family's operators share.
 
 use crate::error::{Error, Result};
-use crate::gpu::Param;
+use crate::gpu::{Capabilities, Param, rounds};
 use crate::ops::{Array, Attributes, images, require_float};
 use crate::params;
 use crate::tensor::{Shape, Spec, check_sizes};
@@ -78,6 +78,21 @@ impl Window {
             *count = whole + usize::from(more);
         }
         Ok(counts)
+    }
+
+    /// The most rows and columns that an output sums, or that an input is summed into.
+    pub(super) fn reach(&self, backward: bool) -> [usize; 2] {
+        let ([kh, kw], [sh, sw]) = (self.span(), self.stride);
+        if backward { [kh.div_ceil(sh), kw.div_ceil(sw)] } else { self.kernel }
+    }
+
+    /// The rows of [`Self::reach`] that each launch walks, first and last, and the rounds of one: all at once where an adapter's loops may be
+    /// as long.
+    pub(super) fn bands(&self, backward: bool, capabilities: &Capabilities) -> (Vec<[usize; 2]>, usize) {
+        let [rows, columns] = self.reach(backward);
+        let most = capabilities.longest_walk() / (columns + 2);
+        let each = if capabilities.may_walk_exactly(rounds(rows, rounds(columns, 0))) { rows } else { most.clamp(1, rows) };
+        ((0..rows).step_by(each.max(1)).map(|first| [first, rows.min(first + each)]).collect(), rounds(each, rounds(columns, 0)))
     }
 
     /// What the kernels are told of `n` elements to write: x and y in channels or, where `vec` is 4, vec4s of them.

@@ -1,7 +1,7 @@
 //! The launch behind all reductions. No operator itself.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::elementwise::pointwise::enabling;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
@@ -210,6 +210,8 @@ impl Reduce<'_> {
             rs1,
             rs2
         ]);
+        let steps = if plan.tree { chunk.div_ceil(LANES) } else { chunk };
+        let launch = launch.walk(if plan.block > 1 { rounds(steps, 0) } else { rounds(steps / 4, 0) + rounds(3, 0) });
         if plan.tree { launch.groups(count) } else { launch.invocations(count) }
     }
 }

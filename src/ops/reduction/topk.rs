@@ -1,7 +1,7 @@
 //! The largest values along an axis and where they are: topk, and argmax, which is the position of the first.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel};
+use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, axes_before, exactly, require_float, rows_beside};
@@ -36,15 +36,17 @@ fn pick(x: &Tensor, axis: usize, k: usize, positions: &Tensor, values: Option<&T
     let rows = outer * inner;
     let capabilities = x.gpu().capabilities();
     let shared = if capabilities.schedule == Schedule::Simd { length > SHORT } else { !capabilities.may_walk(k * length) };
-    let tree = shared && inner == 1;
-    capabilities.check_walk("topk", if tree { k * length.div_ceil(64) } else { k * length })?;
+    // A workgroup also takes columns that are too long for a thread.
+    let long = !capabilities.may_walk_exactly(rounds(1, rounds(length, 0)));
+    let tree = shared && (inner == 1 || long);
     let mut launch =
         Launch::new(x.gpu(), &TOPK, "topk").storage(x.dtype().storage()).define("TREE", tree).define("VALUES", values.is_some());
     launch = launch.read(x).write(positions);
     if let Some(values) = values {
         launch = launch.write(values);
     }
-    let launch = launch.params(params![rows, length, inner, k]);
+    let walk = rounds(k, rounds(if tree { length.div_ceil(128) } else { length }, 0));
+    let launch = launch.params(params![rows, length, inner, k]).walk(walk);
     if tree { launch.groups(rows) } else { launch.invocations(rows) }
 }
 
@@ -105,6 +107,7 @@ impl Operator for TopK {
             .read(positions)
             .write(&dx)
             .params(params![dx.elements(), length, inner, self.k])
+            .walk(rounds(self.k, 0))
             .invocations(dx.elements())?;
         Ok(vec![Some(dx)])
     }

@@ -1,7 +1,7 @@
 //! `softmax(x / temperature)` and its logarithm along any axis.
 
 use crate::error::{Result, require_positive};
-use crate::gpu::{Kernel, Knob, Launch, Scalar, Schedule, kernel};
+use crate::gpu::{Kernel, Knob, Launch, Scalar, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, require_float, rows_beside};
@@ -65,14 +65,16 @@ impl Softmax {
         if simd {
             let width = if n.is_multiple_of(4) { 4 } else { 1 };
             let items = if n <= IN_REGISTERS { IN_REGISTERS / LANES / width } else { 0 };
-            return launch.define("WIDE", width == 4).define("ITEMS", items).params(params![n / width, rate]).groups(rows);
+            let walk = if items == 0 { 3 * rounds((n / width).div_ceil(LANES), 0) } else { 0 };
+            return launch.define("WIDE", width == 4).define("ITEMS", items).params(params![n / width, rate]).walk(walk).groups(rows);
         }
         let (vec, rows, n, inner) = match (inner, n) {
             (1, n) if n.is_multiple_of(4) => ("rows", rows, n / 4, 1),
             (inner, n) if inner.is_multiple_of(4) => ("columns", rows / 4, n, inner / 4),
             (inner, n) => ("none", rows, n, inner),
         };
-        launch.define("VEC", vec).params(params![rows, n, inner, rate]).invocations(rows)
+        let walk = rounds(n / 4, 0) + rounds(n.min(3), 0) + rounds(n, 0);
+        launch.define("VEC", vec).params(params![rows, n, inner, rate]).walk(walk).invocations(rows)
     }
 }
 
