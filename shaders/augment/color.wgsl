@@ -62,12 +62,20 @@ fn grey(x: vec3<f32>) -> f32 {
 }
 
 {% if JITTER %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("f32") }}
+{{ nan_kept("vec3<f32>", "3") }}
+// NaN where one of the three is.
+fn brightest(x: vec3<f32>) -> f32 {
+    return maximum(x.x, maximum(x.y, x.z));
+}
+
 fn blend(x: vec3<f32>, base: vec3<f32>, factor: f32) -> vec3<f32> {
-    return clamp(factor * x + (1.0 - factor) * base, vec3<f32>(0.0), vec3<f32>(1.0));
+    return limited3(factor * x + (1.0 - factor) * base, vec3<f32>(0.0), vec3<f32>(1.0));
 }
 
 fn turn_hue(x: vec3<f32>, turn: f32) -> vec3<f32> {
-    let value = max(x.x, max(x.y, x.z));
+    let value = brightest(x);
     let chroma = value - min(x.x, min(x.y, x.z));
     let divisor = select(chroma, 1.0, chroma == 0.0);
     var sextant = 4.0 + (x.x - x.y) / divisor;
@@ -87,10 +95,10 @@ fn adjust(x: vec3<f32>, operation: u32, factors: vec4<f32>, mean: vec3<f32>) -> 
     var factor = select(factors.x, factors.y, operation == 1u);
 {% if CHANNELS != 1 %}
 {% if TENSORFLOW %}
-    let value = max(x.x, max(x.y, x.z));
+    let value = brightest(x);
     let chroma = value - min(x.x, min(x.y, x.z));
     base = select(base, vec3<f32>(value), operation == 2u);
-    factor = select(factor, min(factors.z, value / select(chroma, 1.0, chroma == 0.0)), operation == 2u);
+    factor = select(factor, minimum(factors.z, value / select(chroma, 1.0, chroma == 0.0)), operation == 2u);
 {% else %}
     base = select(base, vec3<f32>(grey(x)), operation == 2u);
     factor = select(factor, factors.z, operation == 2u);
@@ -98,7 +106,7 @@ fn adjust(x: vec3<f32>, operation: u32, factors: vec4<f32>, mean: vec3<f32>) -> 
 {% endif %}
     var y = blend(x, base, factor);
 {% if ADDITIVE %}
-    y = select(y, clamp(x + factors.x, vec3<f32>(0.0), vec3<f32>(1.0)), operation == 0u);
+    y = select(y, limited3(x + factors.x, vec3<f32>(0.0), vec3<f32>(1.0)), operation == 0u);
 {% endif %}
     return select(x, y, operation < {{ 2 if CHANNELS == 1 else 3 }}u);
 }

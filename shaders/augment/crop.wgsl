@@ -47,6 +47,8 @@ fn draw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {{ input(2, "draws", type="f32", width=4) }}
 {{ params("pixels: u32, height: u32, width: u32, out_height: u32, out_width: u32") }}
 {% if CUBIC %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("vec4<f32>") }}
 const SUPPORT = 2.0;
 
 // Keys, Cubic convolution interpolation, 1981.
@@ -110,6 +112,6 @@ fn apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: ve
         }
     }
     let y = sum / total;
-    store_pixel(i, {{ "clamp(y, vec4<f32>(0.0), vec4<f32>(1.0))" if CUBIC else "y" }});
+    store_pixel(i, {{ "limited(y, vec4<f32>(0.0), vec4<f32>(1.0))" if CUBIC else "y" }});
 }
 {% endif %}

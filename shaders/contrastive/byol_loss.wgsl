@@ -6,6 +6,8 @@
 // an element.
 {% include "grid.wgsl" %}
 {% from "lanes.wgsl" import join_lanes %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("f32") }}
 {{ input(0, "prediction") }}
 {{ input(1, "target_", type=TARGET) }}
 {% if BACKWARD %}
@@ -49,8 +51,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
 {{ join_lanes("parts", LANES) }}
     if (lane == 0u) {
         let sum = parts[0];
-        let inverse_x = 1.0 / max(sqrt(sum.y), 1e-8);
-        let inverse_t = 1.0 / max(sqrt(sum.z), 1e-8);
+        let inverse_x = 1.0 / maximum(sqrt(sum.y), 1e-8);
+        let inverse_t = 1.0 / maximum(sqrt(sum.z), 1e-8);
         let cosine = sum.x * inverse_x * inverse_t;
         store4_stats(row, vec4<f32>(cosine, inverse_x, 1.0, 2.0 - 2.0 * cosine));
         store_norms(row, inverse_t);

@@ -7,6 +7,8 @@
 // A workgroup owns a row: each lane sums a strided part, then all parts are added in the same order.
 {% include "grid.wgsl" %}
 {% from "lanes.wgsl" import join_lanes %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("f32") }}
 {% if BACKWARD %}
 {{ input(0, "du", type="f32") }}
 {{ input(1, "u", type="f32") }}
@@ -60,7 +62,7 @@ fn normalize(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
             part += x * x;
         }
     }
-    let length = 1.0 / max(sqrt(all_lanes(part, lane)), 1e-12);
+    let length = 1.0 / maximum(sqrt(all_lanes(part, lane)), 1e-12);
     for (var c = lane; c < p.padded; c += {{ LANES }}u) {
         var value = 0.0;
         if (inside && c < p.d) {

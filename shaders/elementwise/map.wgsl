@@ -1,4 +1,5 @@
 // y = f(x) and dx = dy * f'(x), element by element; f and f' are expressions in x (and y) from the operator's table.
+// MASKED: where f' is 0 nothing of dy passes, not even NaN.
 // A thread owns one vec4; n4 counts vec4s, the last one may reach into the padding.
 {% include "grid.wgsl" %}
 {% include "activation.wgsl" %}
@@ -26,7 +27,9 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let i = group_index(wid, nwg) * 64u + lane;
     if (i < p.n4) {
         let x = load4_source(i);
-        store4_target_(i, load4_dy(i) * vec4<f32>(df(x.x), df(x.y), df(x.z), df(x.w)));
+        let slope = vec4<f32>(df(x.x), df(x.y), df(x.z), df(x.w));
+        let dx = load4_dy(i) * slope;
+        store4_target_(i, {{ "select(dx, vec4<f32>(0.0), slope == vec4<f32>(0.0))" if MASKED else "dx" }});
     }
 }
 {% else %}

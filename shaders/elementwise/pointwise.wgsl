@@ -1,5 +1,5 @@
 // y = f(operands), element by element, where operands broadcast to the shape of y: f is an expression of the operands' names. There may be several
-// results of one shape (RESULTS, an expression each), and STATEMENTS before them; both may use the functions of MAPS (map_NAME(x), slope_NAME(x, y))
+// results of one shape (RESULTS, an expression each), and STATEMENTS before them; both may use the functions of MAPS (map_NAME(x) and, dy times its slope, back_NAME(dy, x, y))
 // and of PAIRS (pair_NAME(a, b) and, times dy, its two slopes).
 //
 // The host folds axes that all operands walk alike, so that y is seen as AXES axes of sizes d0, d1, .. (the last innermost) and an
@@ -21,14 +21,35 @@ alias I = {{ "vec4<i32>" if VEC else "i32" }};
 {% for axis in range(AXES) %}{% set ns.text = ns.text ~ ", d" ~ axis ~ ": u32" %}{% endfor %}
 {% for set_ in range(SETS) %}{% for axis in range(AXES) %}{% set ns.text = ns.text ~ ", s" ~ set_ ~ "_" ~ axis ~ ": u32" %}{% endfor %}{% endfor %}
 {{ params(ns.text) }}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("vec4<f32>" if VEC else "f32", "_v") }}
+
+// WGSL has neither infinity nor NaN as a constant.
+fn constant(bits: u32) -> V {
+    return V(bitcast<f32>(bits));
+}
+
+// 0 times dy: NaN where dy is NaN or infinite. The product itself may be compiled as 0.
+fn nothing_of(dy: V) -> V {
+    return select(V(0.0), constant(0x7fc00000u), (bitcast<I>(dy) & I(0x7f800000)) == I(0x7f800000));
+}
 {% if POWER %}
 
-// a^b as C's pow has it: pow of WGSL leaves a negative base undefined, although a whole exponent is fine with it.
+// a^b as C's pow has it: pow of WGSL leaves a negative base undefined, although a whole exponent is fine with it, and drivers differ at the edges.
 fn power(a: V, b: V) -> V {
-    let size = select(pow(abs(a), b), V(1.0), b == V(0.0));
+    let size = abs(a);
+    let infinity = constant(0x7f800000u);
+    let nan = constant(0x7fc00000u);
+    let zero = size == V(0.0);
+    let endless = size == infinity;
+    let grows = (size > V(1.0)) == (b > V(0.0));
+    let edge = zero | endless | (abs(b) == infinity);
+    let known = select(select(pow(size, b), select(V(0.0), infinity, grows), edge), V(1.0), size == V(1.0));
     let odd = abs(b - V(2.0) * floor(b * 0.5)) == V(1.0);
-    let whole = floor(b) == b;
-    return select(select(log(a), select(size, -size, odd), whole), size, a >= V(0.0));
+    let negative = bitcast<I>(a) < I(0);
+    let real = select(known, nan, negative & (floor(b) != b) & !zero & !endless);
+    let signed_ = select(real, -real, negative & odd);
+    return select(select(signed_, nan, is_nan_v(a) | is_nan_v(b)), V(1.0), (b == V(0.0)) | ((a == V(1.0)) & !is_nan_v(a)));
 }
 {% endif %}
 {% if MAPS %}
@@ -48,9 +69,10 @@ fn scalar_slope_{{ m.name }}(x: f32, y: f32) -> f32 {
     return {{ m.derivative }};
 }
 
-fn slope_{{ m.name }}(x: V, y: V) -> V {
+fn back_{{ m.name }}(dy: V, x: V, y: V) -> V {
     {% set slope = "scalar_slope_" ~ m.name %}
-    return {% if VEC %}V({{ slope }}(x.x, y.x), {{ slope }}(x.y, y.y), {{ slope }}(x.z, y.z), {{ slope }}(x.w, y.w)){% else %}{{ slope }}(x, y){% endif %};
+    let slope = {% if VEC %}V({{ slope }}(x.x, y.x), {{ slope }}(x.y, y.y), {{ slope }}(x.z, y.z), {{ slope }}(x.w, y.w)){% else %}{{ slope }}(x, y){% endif %};
+    return {{ "select(dy * slope, V(0.0), slope == V(0.0))" if m.masked else "dy * slope" }};
 }
 {% endfor %}
 {% for pair in PAIRS %}

@@ -1,5 +1,6 @@
 {# Joins the values that the lanes of a workgroup left in the workgroup array `parts`, in parts[0] of lane 0, always in the same order:
-   by a tree, or one after another where lanes are few. `lanes` is a power of two; `op` is "sum", "max" or "min". #}
+   by a tree, or one after another where lanes are few. `lanes` is a power of two; `op` is "sum" or a function
+   of two values. #}
 {% macro join_lanes(parts, lanes, op="sum") %}
 {% if lanes <= 16 %}
     workgroupBarrier();

@@ -23,6 +23,8 @@
 {% set store = "store4_" if WIDTH == 4 else "store_" %}
 alias V = {{ "vec4<f32>" if WIDTH == 4 else "f32" }};
 alias U = {{ "vec4<u32>" if WIDTH == 4 else "u32" }};
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("vec4<f32>" if WIDTH == 4 else "f32", "_v") }}
 const LANES = {{ LANES }}u;
 {{ input(0, "x", width=WIDTH) }}
 {% if KIND == "hard" %}
@@ -206,8 +208,9 @@ fn loss({{ arguments }}) {
         let t = ({{ load }}other(base + j) - V(other_m)) * scale;
         let e = exp(t);
         let u = (t - d) + V(ratio);
-        // A teacher's 0 brings the student's probability alone.
-        let far = select(e * (u - V(1.0)), V(0.0), e == V(0.0)) + exp(d - V(ratio));
+        // A teacher's 0 brings the student's probability alone; 0 times an infinite logarithm is NaN, as in PyTorch.
+        let nothing = select(V(0.0), V(nan()), abs(d) > V(3.4028234e38));
+        let far = select(e * (u - V(1.0)), nothing, e == V(0.0)) + exp(d - V(ratio));
         terms += select(far, e * rest(-u), abs(u) < V(0.5));
     }
     let divergence = over_row(total(terms), lane, part) / weight;
@@ -262,7 +265,9 @@ fn gradient({{ arguments }}) {
     for (var j = part; j < p.columns; j += p.lanes) {
         let probability = exp({{ load }}x(base + j) - V(m) - V(log_l));
         let hot = select(V(0.0), V(1.0 - p.constant), index(j) == U(u32(label)));
-        {{ store }}dx(base + j, select((probability - flat - hot) * factor, V(0.0), ignored));
+        // A row of NaN has no gradient of 0, even where it is ignored.
+        let nothing = select(V(0.0), probability, is_nan_v(probability));
+        {{ store }}dx(base + j, select((probability - flat - hot) * factor, nothing, ignored));
     }
 {% elif KIND == "soft" %}
     let m = load_rows(p.n + row);

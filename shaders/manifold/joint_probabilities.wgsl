@@ -9,6 +9,8 @@
 {% set wide = "4" if VEC == 4 else "" %}
 {% set float = "vec4<f32>" if VEC == 4 else "f32" %}
 {% set uint = "vec4<u32>" if VEC == 4 else "u32" %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept(float) }}
 {{ input(0, "d", width=VEC) }}
 {{ inout(1, "state", width=VEC) }}
 {{ output(2, "y", width=VEC) }}
@@ -22,7 +24,7 @@ fn columns(i: u32) -> {{ uint }} {
 
 // exp of what is at most 0, and surely 0 where it is far below.
 fn decay(x: {{ float }}) -> {{ float }} {
-    return select(exp(max(x, {{ float }}(-80.0))), {{ float }}(0.0), x < {{ float }}(-80.0));
+    return select(exp(maximum(x, {{ float }}(-80.0))), {{ float }}(0.0), x < {{ float }}(-80.0));
 }
 
 @compute @workgroup_size(64)

@@ -8,6 +8,7 @@
 //     statistics       x -> partials [slabs][2][C]: mean of a slab of rows less its first row, and M2 = sum of squared deviations
 //                      (PIECES: x is larger than a binding, so it is walked in pieces of whole slabs; their first rows [slabs][C] are kept for combine)
 //     merge            partials -> the same of fewer slabs, where a convolution brought along those of many
+//                      (where numbers are above 1e12, differences are in units of 2^72, which no square overflows, and M2 has a minus sign)
 //     combine          partials -> affine, and the running statistics in place; Chan, Golub and LeVeque's pairwise update
 //     (frozen.wgsl)    running statistics -> affine
 //     apply            x, affine -> y
@@ -36,6 +37,8 @@
 {% macro own(r) %}{{ 0 if ONE else r }}{% endmacro %}
 alias V = {{ "vec4<f32>" if WIDTH == 4 else "f32" }};
 alias U = {{ "vec4<u32>" if WIDTH == 4 else "u32" }};
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("vec4<f32>" if WIDTH == 4 else "f32", "_v") }}
 {% set places = "rows: u32, columns: u32, chunk: u32, shift: u32, copies: u32, slab_rows: u32" %}
 {% macro entry() %}
 @compute @workgroup_size({{ LANES }})
@@ -103,6 +106,18 @@ fn {{ STEP }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
 {% endfor %}
 {% endif %}
 {% endmacro %}
+// The largest number.
+const LARGEST: f32 = 3.4028234e38;
+
+// A row that sums are taken relative to: 0 instead of infinity, so that the mean is infinite, and not NaN.
+fn anchor(x: V) -> V {
+    return select(x, V(0.0), abs(x) > V(LARGEST));
+}
+
+// What differences are multiplied by before they are squared: 1, or 2^-72 where numbers are so large that squares might overflow.
+fn unit(x: V) -> V {
+    return select(V(1.0), V(2.117582368135751e-22), abs(x) > V(1.0e12));
+}
 {% if not SHUFFLE %}
 var<workgroup> shared_s: array<V, {{ LANES }}>;
 var<workgroup> shared_q: array<V, {{ LANES }}>;
@@ -163,7 +178,7 @@ var<workgroup> shared_q: array<V, {{ LANES }}>;
             let xc = {{ load }}x(at + at{{ r }}) - mean{{ own(r) }};
 {% if ACTIVE %}
             let z = fma(xc, a{{ own(r) }}, b{{ own(r) }}){% if RESIDUAL %} + {{ load }}residual(at + at{{ r }}){% endif %};
-            let g = {{ load }}dy(at + at{{ r }}) * derivative(z);
+            let g = through({{ load }}dy(at + at{{ r }}), z);
 {% else %}
             let g = {{ load }}dy(at + at{{ r }});
 {% endif %}
@@ -205,28 +220,45 @@ fn activation(z: V) -> V {
 {% endif %}
 {{ params(places ~ ", all_rows: u32, per_slab: u32, momentum: f32, eps: f32") }}
 
+// M2 of n differences from their sum and that of their squares: NaN where the sum is not finite, infinite where only the squares are.
+fn deviations(s: V, q: V, n: f32) -> V {
+    let product = s * (s / n);
+    return maximum_v(q - select(minimum_v(product, V(LARGEST)), product, abs(s) > V(LARGEST)), V(0.0));
+}
+{% if PARTIAL %}
+
+// M2 of a slab in a unit: it is below 0 where it was stored in the small one.
+fn squares_in(m2: V, unit_: V) -> V {
+    let small = V(2.117582368135751e-22);
+    return select(m2 * unit_ * unit_, select(-m2 / small / small, -m2, unit_ != V(1.0)), m2 < V(0.0));
+}
+{% endif %}
+
 {{ entry() }}
 {% if PARTIAL %}
 {% set apart = "1u" if PIECES else "p.per_slab" %}
     // Slabs instead of rows; one of n rows has its mean, less its first row, and M2.
 {% for r in OWN %}
-    let origin{{ r }} = {{ load }}x(first * {{ apart }} * p.columns + safe{{ r }});
+    let origin{{ r }} = anchor({{ load }}x(first * {{ apart }} * p.columns + safe{{ r }}));
     let shift{{ r }} = {{ load }}partials(2u * first * p.columns + safe{{ r }});
+    let unit{{ r }} = unit(origin{{ r }});
 {% endfor %}
 {% call(r) sums() %}
 let n = f32(min(p.per_slab, p.all_rows - (row + k{{ r }}) * p.per_slab));
-            let first{{ r }} = {{ load }}x({{ apart }} * (at + k{{ r }} * p.columns) + c{{ r }});
-            let d = ((first{{ r }} - origin{{ own(r) }}) + {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }})) - shift{{ own(r) }};
+            let first{{ r }} = anchor({{ load }}x({{ apart }} * (at + k{{ r }} * p.columns) + c{{ r }}));
+            let away = ((first{{ r }} - origin{{ own(r) }}) + {{ load }}partials(2u * at + k{{ r }} * p.columns + at{{ r }})) - shift{{ own(r) }};
+            let d = away * unit{{ own(r) }};
             s{{ r }} += n * d;
-            q{{ r }} += fma(n * d, d, {{ load }}partials(2u * at + (k{{ r }} + 1u) * p.columns + at{{ r }}));
+            q{{ r }} += fma(n * d, d, squares_in({{ load }}partials(2u * at + (k{{ r }} + 1u) * p.columns + at{{ r }}), unit{{ own(r) }}));
 {% endcall %}
 {{ join(["s", "q"]) }}
 {% elif STEP != "apply" %}
 {% for r in OWN %}
-    let shift{{ r }} = {{ load }}x(first * p.columns + safe{{ r }});
+    let shift{{ r }} = anchor({{ load }}x(first * p.columns + safe{{ r }}));
+    let unit{{ r }} = unit(shift{{ r }});
 {% endfor %}
 {% call(r) sums() %}
-let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
+let d = fma({{ load }}x(at + at{{ r }}), unit{{ own(r) }}, -shift{{ own(r) }} * unit{{ own(r) }});
             s{{ r }} += d;
             q{{ r }} = fma(d, d, q{{ r }});
 {% endcall %}
@@ -238,8 +270,9 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
 {% for r in R %}
     if (mine{{ r }}) {
         let m = s{{ r }} / n;
-        {{ store }}{{ to }}(2u * slab * p.columns + c{{ r }}, {{ "shift" ~ r ~ " + " if PARTIAL else "" }}m);
-        {{ store }}{{ to }}((2u * slab + 1u) * p.columns + c{{ r }}, max(q{{ r }} - s{{ r }} * m, V(0.0)));
+        let m2 = deviations(s{{ r }}, q{{ r }}, n);
+        {{ store }}{{ to }}(2u * slab * p.columns + c{{ r }}, {{ "shift" ~ r ~ " + " if PARTIAL else "" }}m / unit{{ r }});
+        {{ store }}{{ to }}((2u * slab + 1u) * p.columns + c{{ r }}, select(m2, -m2, unit{{ r }} != V(1.0)));
 {% if PIECES and not PARTIAL %}
         {{ store }}firsts(slab * p.columns + c{{ r }}, shift{{ r }});
 {% endif %}
@@ -249,20 +282,21 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
 {{ channel() }}
 {% else %}
     let n = f32(p.all_rows);
-    let squares = max(q0 - s0 * (s0 / n), V(0.0));
+    let squares = deviations(s0, q0, n);
     // mean + lost is origin + offset without rounding. The cleared bit keeps drivers from simplifying lost to 0.
 {% if STEP == "combine" %}
     let origin = origin0;
-    let offset = shift0 + s0 / n;
+    let offset = shift0 + s0 / n / unit0;
 {% else %}
     let origin = shift0;
-    let offset = s0 / n;
+    let offset = s0 / n / unit0;
 {% endif %}
     let mean0 = bitcast<V>(bitcast<U>(origin + offset) & U(0xfffffffeu));
     let lost = (origin - mean0) + offset;
-    let inverse = V(1.0) / sqrt(squares / n + V(p.eps));
+    // Where all are equal eps is what there is, even if it is lost in that unit.
+    let inverse = select(unit0 / sqrt(squares / n + V(p.eps) * unit0 * unit0), V(1.0) / sqrt(V(p.eps)), squares == V(0.0));
     let a0 = {{ load }}weight(safe0) * inverse;
-    let b0 = {{ load }}bias(safe0) - lost * a0;
+    let b0 = {{ load }}bias(safe0) - select(lost * a0, V(0.0), abs(a0) > V(LARGEST));
     if (mine0) {
         {{ store }}affine(c0, mean0);
         {{ store }}affine(p.columns + c0, lost * inverse);
@@ -270,7 +304,10 @@ let d = {{ load }}x(at + at{{ r }}) - shift{{ own(r) }};
         {{ store }}affine(3u * p.columns + c0, a0);
         {{ store }}affine(4u * p.columns + c0, b0);
         {{ store }}running_mean(c0, mix({{ load }}running_mean(c0), mean0, V(p.momentum)));
-        {{ store }}running_var(c0, mix({{ load }}running_var(c0), squares / (n - 1.0), V(p.momentum)));
+        let kept = {{ load }}running_var(c0);
+        let var_ = squares / (n - 1.0);
+        let far = kept * (1.0 - p.momentum) + var_ * p.momentum / unit0 / unit0;
+        {{ store }}running_var(c0, select(mix(kept, var_, V(p.momentum)), far, unit0 != V(1.0)));
     }
 {% endif %}
 {% if STEP == "normalize" or STEP == "apply" %}
@@ -318,8 +355,9 @@ let z = fma({{ load }}x(at + at{{ r }}) - mean{{ own(r) }}, a{{ own(r) }}, b{{ o
 {% endif %}
 {% endif %}
 
-fn derivative(z: V) -> V {
-    return {{ DERIVATIVE }};
+// dy * f'(z)
+fn through(dy: V, z: V) -> V {
+    return {{ GRADIENT }};
 }
 {% endif %}
 {{ params(places ~ ", all_rows: u32") }}

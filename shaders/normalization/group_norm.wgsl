@@ -12,6 +12,8 @@
 //     dx = r (u - mean(u) - z mean(u z)),   dweight = sum of dy z,   dbias = sum of dy.
 // weights: those sums, a thread a channel of a slab of `chunk` pixels, into partial [slabs, 2, C]; finish: sums the slabs.
 {% include "grid.wgsl" %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("f32") }}
 {% set wide = "4" if VEC == 4 else "" %}
 {% set float = "vec4<f32>" if VEC == 4 else "f32" %}
 {% if PASS == "forward" %}
@@ -131,7 +133,7 @@ let d = load{{ wide }}_x(at) - near;
 {% endcall %}
     let moments = total(vec2<f32>(fold(rest), fold(squares)), lane) * p.scale;
     let m = near + moments.x;
-    let r = 1.0 / sqrt(max(moments.y - moments.x * moments.x, 0.0) + p.eps);
+    let r = 1.0 / sqrt(maximum(moments.y - moments.x * moments.x, 0.0) + p.eps);
     for (var i = first_pixel; i < p.pixels; i += pixel_step) {
         for (var k = first_channel; k < p.cg; k += channel_step) {
             let at = start + i * p.c + k;

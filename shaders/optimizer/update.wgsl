@@ -77,7 +77,8 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
 {% elif RULE == "lars" %}
     let norms = load4_norms(segment);
     var trust = vec2<f32>(1.0);
-    if (row.w == 0.0 && norms.x > 0.0 && norms.y > 0.0) {
+    // Not above 0: a norm that is NaN is no 0.
+    if (row.w == 0.0 && !(norms.x == 0.0 || norms.y == 0.0)) {
         let exponent = i32(norms.z - norms.w);
         trust = vec2<f32>(p.b * norms.x / norms.y * power(exponent / 2), power(exponent - exponent / 2));
     }

@@ -1,4 +1,4 @@
-// y[o] = finish(combine over r of map(x[base(o) + offset(r)])), combine being +, max or min.
+// y[o] = finish(combine over r of map(x[base(o) + offset(r)])), combine being +, max or min, which keep NaN.
 //
 // The host folds neighbouring axes that are both kept or both reduced; up to three groups of either kind remain. Outputs are numbered
 // row-major over the kept axes (sizes .., k1, k2; steps ks0, ks1, ks2), terms over the reduced ones (.., r1, r2; rs0, rs1, rs2).
@@ -13,6 +13,7 @@
 // map is an expression of x, of `other` (a second tensor like x) and `side` (a value per output); finish one of s, `side` and p.scale.
 {% include "grid.wgsl" %}
 {% from "lanes.wgsl" import join_lanes %}
+{% from "nan.wgsl" import nan_kept %}
 alias V = {{ "f32" if VEC == "none" else "vec4<f32>" }};
 alias F = {{ "vec4<f32>" if VEC == "columns" else "f32" }};
 {% set wide = 1 if VEC == "none" else 4 %}
@@ -30,10 +31,18 @@ alias F = {{ "vec4<f32>" if VEC == "columns" else "f32" }};
 {{ output(index.next, "result", type=OUT, width=high) }}
 {{ params("outputs: u32, splits: u32, chunk: u32, length: u32, elements: u32, scale: f32, k1: u32, k2: u32, ks0: u32, ks1: u32, ks2: u32, r1: u32, r2: u32, rs0: u32, rs1: u32, rs2: u32") }}
 {% set load = "load_" if VEC == "none" else "load4_" %}
-{% set identity = {"sum": "0.0", "max": "-3.4028234e38", "min": "3.4028234e38"}[COMBINE] %}
+{% set joins = {"sum": "sum", "max": "maximum", "min": "minimum"}[COMBINE] %}
+{% set identity = {"sum": "0.0", "max": "infinity(0xff800000u)", "min": "infinity(0x7f800000u)"}[COMBINE] %}
+{{ nan_kept("f32" if VEC == "none" else "vec4<f32>", "_v") }}
+{{ nan_kept("vec4<f32>" if VEC == "columns" else "f32", "_f") }}
+
+// WGSL has no infinity as a constant.
+fn infinity(bits: u32) -> f32 {
+    return bitcast<f32>(bits);
+}
 
 fn combine(a: V, b: V) -> V {
-    return {{ "a + b" if COMBINE == "sum" else COMBINE ~ "(a, b)" }};
+    return {{ "a + b" if COMBINE == "sum" else joins ~ "_v(a, b)" }};
 }
 
 fn base(o: u32) -> u32 {
@@ -96,7 +105,7 @@ fn fold(v: V) -> F {
     {% if COMBINE == "sum" %}
     return (v.x + v.y) + (v.z + v.w);
     {% else %}
-    return {{ COMBINE }}({{ COMBINE }}(v.x, v.y), {{ COMBINE }}(v.z, v.w));
+    return {{ joins }}_f({{ joins }}_f(v.x, v.y), {{ joins }}_f(v.z, v.w));
     {% endif %}
     {% else %}
     return v;
@@ -124,7 +133,7 @@ fn reduce(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let first = (group / p.outputs) * p.chunk;
     let side = load_side(o);
     scratch[lane] = fold(run(base(o), first + lane, min(first + p.chunk, p.length), 128u, V(side)));
-{{ join_lanes("scratch", 128, COMBINE) }}
+{{ join_lanes("scratch", 128, "sum" if COMBINE == "sum" else joins ~ "_f") }}
     if (lane == 0u) {
         store_result(group, finish(scratch[0], side));
     }

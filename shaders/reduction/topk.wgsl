@@ -2,7 +2,8 @@
 // values, indices [outer, k, inner]. Without VALUES only positions are written (argmax: k is 1).
 //
 // Each pick takes the largest pair (key, position) below the one before it, so nothing has to be marked as taken. Keys are the bits of a float
-// turned into an integer of the same order; a NaN counts as the largest value, as in PyTorch, and a position is always found.
+// turned into an integer of the same order; a NaN counts as the largest value and the zeros as equal, as in PyTorch, and a position is
+// always found.
 // TREE: a workgroup of 128 lanes owns a row; otherwise a thread does.
 {% include "grid.wgsl" %}
 {{ input(0, "x") }}
@@ -16,6 +17,12 @@ const NONE: u32 = 0xffffffffu;
 
 fn key_of(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return NONE;
+    }
+    if ((bits & 0x7fffffffu) == 0u) {
+        return 0x80000000u;
+    }
     return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
 }
 

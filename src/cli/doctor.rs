@@ -10,12 +10,13 @@ use super::output::say;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, Schedule};
 use crate::ops::gradcheck::gradcheck_sample;
+use crate::ops::non_finite;
 use crate::ops::registry::{Entry, registry};
 use crate::ops::sample::Sample;
 use crate::ops::{Operator, apply_shared};
 use crate::train::run::environment;
 
-/// Check every operator on the chosen adapter against its float64 reference, and that bits repeat
+/// Check every operator on the chosen adapter against its float64 reference, also with NaN and infinities, and that bits repeat
 #[derive(clap::Args)]
 pub(super) struct Doctor {
     /// Only operators whose name starts with this
@@ -78,7 +79,7 @@ impl Doctor {
             say(format!("{:#}", json!({ "healthy": wrong == 0, "seconds": seconds, "environment": about, "checks": list })))?;
         } else if wrong == 0 {
             say(format!(
-                "verdict: HEALTHY; all {} checks passed in {seconds:.0} s: results and gradients are right, and their bits repeat",
+                "verdict: HEALTHY; all {} checks passed in {seconds:.0} s: results and gradients are right, NaN comes through, and bits repeat",
                 findings.len()
             ))?;
         } else {
@@ -104,6 +105,7 @@ fn examine(gpu: &Gpu, entry: &Entry) -> Result<f64> {
     for sample in (entry.samples)() {
         worst = worst.max(gradcheck_sample(gpu, sample, 1)?.worst);
     }
+    non_finite::check(gpu, entry, 1)?;
     Ok(worst)
 }
 

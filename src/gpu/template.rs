@@ -31,6 +31,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),
+    ("nan.wgsl", include_str!("../../shaders/include/nan.wgsl")),
     ("pairwise.wgsl", include_str!("../../shaders/include/pairwise.wgsl")),
     ("quotient.wgsl", include_str!("../../shaders/include/quotient.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::apply_one;
+use crate::ops::array::maximum;
 use crate::ops::elementwise::map::Map;
 use crate::tensor::Tensor;
 
@@ -58,25 +59,28 @@ impl Activation {
         }
     }
 
-    /// WGSL of its value at `z`, which has the kernel's type `V`: `f32` or a vector (`alias V = vec4<f32>;`).
+    /// WGSL of its value at `z`, which has the kernel's type `V`: `f32` or a vector (`alias V = vec4<f32>;`), and the functions
+    /// of `shaders/include/nan.wgsl` for it, with the suffix `_v`.
     pub fn forward(self) -> &'static str {
         match self {
             Self::None => "z",
-            Self::Relu => "max(z, V(0.0))",
-            Self::Relu6 => "clamp(z, V(0.0), V(6.0))",
+            Self::Relu => "maximum_v(z, V(0.0))",
+            Self::Relu6 => "limited_v(z, V(0.0), V(6.0))",
             Self::Silu => "z / (V(1.0) + exp(-z))",
-            Self::Hardswish => "z * clamp(fma(z, V(1.0 / 6.0), V(0.5)), V(0.0), V(1.0))",
+            Self::Hardswish => "z * limited_v(fma(z, V(1.0 / 6.0), V(0.5)), V(0.0), V(1.0))",
         }
     }
 
-    /// WGSL of its derivative at `z`, as [`Self::forward`].
-    pub fn derivative(self) -> &'static str {
+    /// WGSL of the upstream gradient `dy` times its derivative at `z`, as [`Self::forward`].
+    pub fn gradient(self) -> &'static str {
         match self {
-            Self::None => "V(1.0)",
-            Self::Relu => "select(V(0.0), V(1.0), z > V(0.0))",
-            Self::Relu6 => "select(V(0.0), V(1.0), z > V(0.0)) * select(V(0.0), V(1.0), z < V(6.0))",
-            Self::Silu => "(V(1.0) + z * (V(1.0) - V(1.0) / (V(1.0) + exp(-z)))) / (V(1.0) + exp(-z))",
-            Self::Hardswish => "select(select(fma(z, V(1.0 / 3.0), V(0.5)), V(1.0), z >= V(3.0)), V(0.0), z <= V(-3.0))",
+            Self::None => "dy",
+            Self::Relu => "select(V(0.0), dy, (z > V(0.0)) | is_nan_v(z))",
+            Self::Relu6 => "select(V(0.0), dy, ((z > V(0.0)) & (z < V(6.0))) | is_nan_v(z))",
+            Self::Silu => "dy * ((V(1.0) + z * (V(1.0) - V(1.0) / (V(1.0) + exp(-z)))) / (V(1.0) + exp(-z)))",
+            Self::Hardswish => {
+                "select(dy * select(fma(z, V(1.0 / 3.0), V(0.5)), V(1.0), (z >= V(3.0)) | is_nan_v(z)), V(0.0), z <= V(-3.0))"
+            }
         }
     }
 
@@ -84,7 +88,7 @@ impl Activation {
     pub fn reference(self, z: f64) -> f64 {
         match self {
             Self::None => z,
-            Self::Relu => z.max(0.0),
+            Self::Relu => maximum(z, 0.0),
             Self::Relu6 => z.clamp(0.0, 6.0),
             Self::Silu => z / (1.0 + (-z).exp()),
             Self::Hardswish => z * (z + 3.0).clamp(0.0, 6.0) / 6.0,

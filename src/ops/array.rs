@@ -4,6 +4,16 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::tensor::{DType, Shape, Tensor};
 
+/// The larger of two numbers; NaN where one of them is, which [`f64::max`] drops.
+pub fn maximum(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The smaller, likewise.
+pub fn minimum(a: f64, b: f64) -> f64 {
+    -maximum(-a, -b)
+}
+
 /// A host array, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
@@ -118,8 +128,8 @@ impl Array {
         Ok(Self { shape: tensor.shape().clone(), data: tensor.to_f64()?, dtype: tensor.dtype() })
     }
 
-    /// The largest magnitude, 0 when empty.
+    /// The largest magnitude of what is finite, 0 when empty.
     pub fn max_abs(&self) -> f64 {
-        self.data.iter().fold(0.0, |m, v| m.max(v.abs()))
+        self.data.iter().filter(|v| v.is_finite()).fold(0.0, |m, v| m.max(v.abs()))
     }
 }

@@ -8,6 +8,7 @@ pub mod array;
 pub mod attributes;
 pub mod entry;
 pub mod gradcheck;
+pub mod non_finite;
 pub mod registry;
 pub mod sample;
 mod split;
@@ -37,6 +38,7 @@ use crate::tensor::{Spec, Tensor};
 pub use activation::Activation;
 pub use array::Array;
 pub use attributes::Attributes;
+pub use non_finite::Edges;
 
 /// How far a kernel's f32 result may be from the float64 reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,6 +117,11 @@ pub trait Operator: Send + Sync + 'static {
     /// say, that the backward pass needs.
     fn results(&self) -> usize {
         usize::MAX
+    }
+
+    /// What an input is tried with, beside numbers, by [`non_finite::check`].
+    fn edges(&self, _input: usize) -> Edges {
+        Edges::All
     }
 
     /// The inputs that the kernels change in place.

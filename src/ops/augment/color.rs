@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Draws, bad_drawn, below, between, check_drawn, choice, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Result, require_share, require_within};
 use crate::gpu::{Kernel, Launch, kernel, rounds};
+use crate::ops::array::{maximum, minimum};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices};
 use crate::ops::{Array, Attributes, Cost, Operator, exactly};
@@ -177,12 +178,12 @@ fn turn_hue(color: [f64; 3], turn: f64) -> [f64; 3] {
 /// HSV's saturation multiplied.
 fn saturate(color: [f64; 3], factor: f64) -> [f64; 3] {
     let [hue, saturation, value] = to_hsv(color);
-    to_rgb([hue, (saturation * factor).min(1.0), value])
+    to_rgb([hue, minimum(saturation * factor, 1.0), value])
 }
 
 /// The textbook's way from RGB to HSV, all in 0..1.
 fn to_hsv([r, g, b]: [f64; 3]) -> [f64; 3] {
-    let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+    let (max, min) = (maximum(maximum(r, g), b), minimum(minimum(r, g), b));
     let chroma = max - min;
     if chroma == 0.0 {
         return [0.0, 0.0, max];

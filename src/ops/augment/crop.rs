@@ -10,7 +10,7 @@ use crate::error::{Result, require_share, require_within};
 use crate::gpu::{Kernel, Scalar, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
-use crate::ops::{Array, Attributes, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Cost, Edges, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -121,7 +121,8 @@ fn resize_reference(images: &Array, boxes: &Array, [out_h, out_w]: [usize; 2], i
         let x = if width < 0.0 { out_w - 1 - x } else { *x };
         let (across, down) = (weights(x, out_w, width.abs(), interpolation), weights(*y, out_h, height, interpolation));
         let row = |y: usize| {
-            across.iter().enumerate().map(|(x, weight)| weight * images.at(&[*n, top as usize + y, left as usize + x, *c])).sum::<f64>()
+            let weighed = across.iter().enumerate().filter(|(_, weight)| **weight != 0.0);
+            weighed.map(|(x, weight)| weight * images.at(&[*n, top as usize + y, left as usize + x, *c])).sum::<f64>()
         };
         let sum: f64 = down.iter().enumerate().filter(|(_, weight)| **weight != 0.0).map(|(y, weight)| weight * row(y)).sum();
         if interpolation == Interpolation::Bicubic { sum.clamp(0.0, 1.0) } else { sum }
@@ -157,6 +158,10 @@ impl Operator for RandomResizedCrop {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         vec![0, 1]
+    }
+
+    fn edges(&self, _: usize) -> Edges {
+        Edges::Nan
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
@@ -211,6 +216,10 @@ impl Operator for CenterResize {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         vec![0]
+    }
+
+    fn edges(&self, _: usize) -> Edges {
+        Edges::Nan
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, require_share, require_within};
 use crate::gpu::{Kernel, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample};
-use crate::ops::{Array, Attributes, Cost, Operator, exactly};
+use crate::ops::{Array, Attributes, Cost, Edges, Operator, exactly};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -99,6 +99,10 @@ impl Operator for GaussianBlur {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         vec![0, 1]
+    }
+
+    fn edges(&self, _: usize) -> Edges {
+        Edges::Nan
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

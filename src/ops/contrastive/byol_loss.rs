@@ -3,6 +3,7 @@
 use super::pairs::{check_batch, check_rows, check_stored, dot, row_lanes, scalar, specs};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::array::maximum;
 use crate::ops::entry::Entry;
 use crate::ops::loss::rows::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -87,7 +88,7 @@ impl Operator for ByolLoss {
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [prediction, target] = exactly(NAME, inputs)?;
-        let norm = |row: &[f64]| dot(row, row).sqrt().max(1e-8);
+        let norm = |row: &[f64]| maximum(dot(row, row).sqrt(), 1e-8);
         let loss: f64 = prediction.rows().zip(target.rows()).map(|(x, t)| 2.0 - 2.0 * dot(x, t) / (norm(x) * norm(t))).sum();
         Ok(scalar(loss / prediction.shape.dim(0) as f64))
     }

@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result, require_positive};
 use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel, rounds};
+use crate::ops::array::maximum;
 use crate::ops::loss::rows::mean;
 use crate::ops::{Backward, exactly, require_float};
 use crate::params;
@@ -411,7 +412,7 @@ pub(super) fn input_gradients(step: &Backward, pairs: &Pairs, first: usize, inpu
 /// Normalised rows by plain loops, for references.
 pub(super) fn unit_rows(array: &crate::ops::Array) -> Vec<Vec<f64>> {
     let unit = |row: &[f64]| {
-        let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        let norm = maximum(row.iter().map(|v| v * v).sum::<f64>().sqrt(), 1e-12);
         row.iter().map(|v| v / norm).collect()
     };
     array.rows().map(unit).collect()

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::normalization::statistics;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
+use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "conv2d";
@@ -111,6 +111,10 @@ impl Operator for Conv2d {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         if self.statistics { Vec::new() } else { vec![0] }
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 1 { Edges::Spread } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

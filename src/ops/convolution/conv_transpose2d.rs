@@ -5,7 +5,7 @@ use super::geometry::{Geometry, check, listed, sides, split};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
+use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor, check_sizes};
 
 const NAME: &str = "conv_transpose2d";
@@ -119,6 +119,10 @@ impl Operator for ConvTranspose2d {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         vec![0]
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 1 { Edges::Spread } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

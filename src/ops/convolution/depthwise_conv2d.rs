@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, images};
+use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -321,6 +321,10 @@ impl Operator for DepthwiseConv2d {
 
     fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
         vec![0]
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 1 { Edges::Spread } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -3,6 +3,7 @@
 
 use super::pointwise::Pointwise;
 use crate::error::{Error, Result};
+use crate::ops::array::{maximum, minimum};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
@@ -41,22 +42,28 @@ pub(super) const PAIRS: &[Definition] = &[
             "power(a, b)",
             [
                 "select(dy * b * power(a, b - V(1.0)), V(0.0), b == V(0.0))",
-                "select(dy * power(a, b) * log(a), V(0.0), (a == V(0.0)) & (b >= V(0.0)))",
+                "select(dy * power(a, b) * log(a), nothing_of(dy), (a == V(0.0)) & (b >= V(0.0)))",
             ],
             f64::powf,
         )
     },
     pair(
         "maximum",
-        "max(a, b)",
-        ["dy * select(select(V(0.0), V(0.5), a == b), V(1.0), a > b)", "dy * select(select(V(0.0), V(0.5), a == b), V(1.0), b > a)"],
-        f64::max,
+        "maximum_v(a, b)",
+        [
+            "select(select(dy, V(0.5) * dy, a == b), V(0.0), (a < b) & !is_nan_v(a) & !is_nan_v(b))",
+            "select(select(dy, V(0.5) * dy, a == b), V(0.0), (b < a) & !is_nan_v(a) & !is_nan_v(b))",
+        ],
+        maximum,
     ),
     pair(
         "minimum",
-        "min(a, b)",
-        ["dy * select(select(V(0.0), V(0.5), a == b), V(1.0), a < b)", "dy * select(select(V(0.0), V(0.5), a == b), V(1.0), b < a)"],
-        f64::min,
+        "minimum_v(a, b)",
+        [
+            "select(select(dy, V(0.5) * dy, a == b), V(0.0), (a > b) & !is_nan_v(a) & !is_nan_v(b))",
+            "select(select(dy, V(0.5) * dy, a == b), V(0.0), (b > a) & !is_nan_v(a) & !is_nan_v(b))",
+        ],
+        minimum,
     ),
 ];
 

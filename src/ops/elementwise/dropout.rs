@@ -140,7 +140,7 @@ impl Operator for Dropout {
             bits >> 8 >= self.threshold()
         };
         let scale = f64::from(self.scale());
-        let data = x.data.iter().enumerate().map(|(i, v)| if kept(i) { v * scale } else { 0.0 }).collect();
+        let data = x.data.iter().enumerate().map(|(i, v)| if kept(i) { v * scale } else { v * 0.0 }).collect();
         Ok(vec![Array::new(&x.shape, data)])
     }
 

@@ -201,7 +201,7 @@ impl Expression {
         for (at, step) in self.steps.iter().enumerate().rev() {
             let Some(dy) = slopes.get(at).cloned().flatten() else { continue };
             let terms = match step {
-                Step::Map(name, x) => vec![(*x, format!("{dy} * slope_{name}({}, {})", self.name(*x), self.name(at)))],
+                Step::Map(name, x) => vec![(*x, format!("back_{name}({dy}, {}, {})", self.name(*x), self.name(at)))],
                 Step::Pair(name, a, b) => {
                     let term = |side| format!("pair_{name}_{side}({dy}, {}, {})", self.name(*a), self.name(*b));
                     vec![(*a, term("a")), (*b, term("b"))]
@@ -242,7 +242,9 @@ impl Expression {
         names.sort_unstable();
         names.dedup();
         let maps = names.iter().filter_map(|n| find_map(n).ok());
-        let maps = maps.map(|d| minijinja::context! { name => d.name, forward => d.forward, derivative => d.derivative }).collect();
+        let maps = maps
+            .map(|d| minijinja::context! { name => d.name, forward => d.forward, derivative => d.derivative, masked => d.masked })
+            .collect();
         let pairs = names.iter().filter_map(|n| find_pair(n).ok());
         let pairs =
             pairs.map(|d| minijinja::context! { name => d.name, forward => d.forward, derivatives => d.derivatives.to_vec() }).collect();

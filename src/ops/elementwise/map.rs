@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
+use crate::ops::array::{maximum, minimum};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly, require_float};
@@ -23,6 +24,8 @@ pub struct Definition {
     pub derivative: &'static str,
     /// The same map in float64, of `x`, `a` and `b`.
     pub reference: fn(f64, f64, f64) -> f64,
+    /// Whether nothing of the upstream gradient passes where the derivative is 0, not even NaN, as behind PyTorch's thresholds.
+    pub masked: bool,
     /// Where its samples lie.
     pub domain: (f64, f64),
     /// Names and defaults of its constants.
@@ -30,11 +33,15 @@ pub struct Definition {
 }
 
 const fn map(name: &'static str, forward: &'static str, derivative: &'static str, reference: fn(f64, f64, f64) -> f64) -> Definition {
-    Definition { name, forward, derivative, reference, domain: (-4.0, 4.0), constants: &[] }
+    Definition { name, forward, derivative, reference, masked: false, domain: (-4.0, 4.0), constants: &[] }
 }
 
 const fn on(low: f64, high: f64, definition: Definition) -> Definition {
     Definition { domain: (low, high), ..definition }
+}
+
+const fn masked(definition: Definition) -> Definition {
+    Definition { masked: true, ..definition }
 }
 
 const fn with(constants: &'static [(&'static str, f32)], definition: Definition) -> Definition {
@@ -69,21 +76,26 @@ pub const MAPS: &[Definition] = &[
     on(0.1, 5.0, map("log", "log(x)", "1.0 / x", |x, _, _| x.ln())),
     on(0.1, 5.0, map("sqrt", "sqrt(x)", "0.5 / y", |x, _, _| x.sqrt())),
     on(0.1, 5.0, map("rsqrt", "inverseSqrt(x)", "-0.5 * y / x", |x, _, _| 1.0 / x.sqrt())),
-    map("abs", "abs(x)", "sign(x)", |x, _, _| x.abs()),
+    map("abs", "abs(x)", "select(sign(x), 0.0, is_nan(x))", |x, _, _| x.abs()),
     map("square", "x * x", "2.0 * x", |x, _, _| x * x),
     on(0.2, 3.0, map("reciprocal", "1.0 / x", "-y * y", |x, _, _| 1.0 / x)),
     map("sin", "sine(x)", "cosine(x)", |x, _, _| x.sin()),
     map("cos", "cosine(x)", "-sine(x)", |x, _, _| x.cos()),
     map("tanh", "hyperbolic_tangent(x)", "1.0 - y * y", |x, _, _| x.tanh()),
     map("sigmoid", "sigmoid(x)", "y * (1.0 - y)", |x, _, _| sigmoid(x)),
-    map("softplus", "max(x, 0.0) + log1p_exp(-abs(x))", "sigmoid(x)", |x, _, _| x.max(0.0) + (-x.abs()).exp().ln_1p()),
-    map("relu", "max(x, 0.0)", "select(0.0, 1.0, x > 0.0)", |x, _, _| x.max(0.0)),
-    map("relu6", "clamp(x, 0.0, 6.0)", "select(0.0, 1.0, x > 0.0 && x < 6.0)", |x, _, _| x.clamp(0.0, 6.0)),
+    map("softplus", "max(x, 0.0) + log1p_exp(-abs(x))", "sigmoid(x)", |x, _, _| maximum(x, 0.0) + (-x.abs()).exp().ln_1p()),
+    masked(map("relu", "maximum(x, 0.0)", "select(0.0, 1.0, x > 0.0 || is_nan(x))", |x, _, _| maximum(x, 0.0))),
+    masked(map("relu6", "limited(x, 0.0, 6.0)", "select(0.0, 1.0, (x > 0.0 && x < 6.0) || is_nan(x))", |x, _, _| x.clamp(0.0, 6.0))),
     map("silu", "x * sigmoid(x)", "sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)))", |x, _, _| x * sigmoid(x)),
-    map("hardswish", "x * clamp(x / 6.0 + 0.5, 0.0, 1.0)", "select(select(x / 3.0 + 0.5, 1.0, x >= 3.0), 0.0, x <= -3.0)", |x, _, _| {
-        x * (x / 6.0 + 0.5).clamp(0.0, 1.0)
-    }),
-    map("hardsigmoid", "clamp(x / 6.0 + 0.5, 0.0, 1.0)", "select(0.0, 1.0 / 6.0, abs(x) < 3.0)", |x, _, _| (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+    masked(map(
+        "hardswish",
+        "x * limited(x / 6.0 + 0.5, 0.0, 1.0)",
+        "select(select(x / 3.0 + 0.5, 1.0, x >= 3.0 || is_nan(x)), 0.0, x <= -3.0)",
+        |x, _, _| x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+    )),
+    masked(map("hardsigmoid", "limited(x / 6.0 + 0.5, 0.0, 1.0)", "select(0.0, 1.0 / 6.0, abs(x) < 3.0 && !is_nan(x))", |x, _, _| {
+        (x / 6.0 + 0.5).clamp(0.0, 1.0)
+    })),
     map("gelu", "x * normal_cdf(x)", "normal_cdf(x) + x * 0.3989422804 * exp(-0.5 * x * x)", |x, _, _| {
         0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
     }),
@@ -96,18 +108,15 @@ pub const MAPS: &[Definition] = &[
     ),
     with(
         &[("alpha", 1.0)],
-        map(
-            "elu",
-            "select(p.a * (exp(x) - 1.0), x, x > 0.0)",
-            "select(y + p.a, 1.0, x > 0.0)",
-            |x, a, _| {
-                if x > 0.0 { x } else { a * x.exp_m1() }
-            },
-        ),
+        map("elu", "select(p.a * expm1(x), x, x > 0.0)", "select(p.a * exp(x), 1.0, x > 0.0 || is_nan(x))", |x, a, _| {
+            if x > 0.0 { x } else { a * x.exp_m1() }
+        }),
     ),
     with(
-        &[("min", f32::MIN), ("max", f32::MAX)],
-        map("clamp", "clamp(x, p.a, p.b)", "select(0.0, 1.0, x >= p.a && x <= p.b)", |x, a, b| x.max(a).min(b)),
+        &[("min", f32::NEG_INFINITY), ("max", f32::INFINITY)],
+        masked(map("clamp", "minimum(maximum(x, p.a), p.b)", "select(0.0, 1.0, x >= p.a && x <= p.b && !is_nan(x))", |x, a, b| {
+            minimum(maximum(x, a), b)
+        })),
     ),
     with(&[("value", 2.0)], map("add_scalar", "x + p.a", "1.0", |x, a, _| x + a)),
     with(&[("value", 2.0)], map("mul_scalar", "x * p.a", "p.a", |x, a, _| x * a)),
@@ -149,7 +158,8 @@ impl Map {
             .storage(y.dtype().storage())
             .define("FORWARD", self.definition.forward)
             .define("DERIVATIVE", self.definition.derivative)
-            .define("BACKWARD", entry == "backward");
+            .define("BACKWARD", entry == "backward")
+            .define("MASKED", self.definition.masked);
         for x in inputs {
             launch = launch.read(*x);
         }

@@ -238,7 +238,10 @@ impl Operator for ScaledDotProductAttention {
         let y = Array::from_fn(q.shape.with(3, v.shape.dim(3)), |index| {
             let [b, h, l, e] = index else { return f64::NAN };
             let (largest, sum) = (stats.at(&[*b, *h, *l, 0]), stats.at(&[*b, *h, *l, 1]));
-            seen(*b, *h, *l).iter().map(|(score, s)| (score - largest).exp() / sum * v.at(&[*b, *h, *s, *e])).sum()
+            let scores = seen(*b, *h, *l);
+            // A hidden key weighs 0.
+            let weight = |s: usize| scores.iter().find(|(_, key)| *key == s).map_or(0.0, |(score, _)| (score - largest).exp() / sum);
+            (0..keys).map(|s| weight(s) * v.at(&[*b, *h, s, *e])).sum()
         });
         Ok(vec![y, stats])
     }

@@ -2,6 +2,7 @@
 
 use super::rows::{Rows, check_labels, check_logits, mean};
 use crate::error::Result;
+use crate::ops::array::maximum;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, apply_one, exactly};
@@ -32,7 +33,7 @@ impl Operator for Correct {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [logits, target] = exactly(self.name(), inputs)?;
         let first_largest = |row: &[f64]| {
-            let high = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(*v));
+            let high = row.iter().copied().fold(f64::NEG_INFINITY, maximum);
             row.iter().position(|v| *v == high)
         };
         let hits = logits.rows().zip(&target.data).filter(|(row, label)| first_largest(row).is_some_and(|i| i as f64 == **label));

@@ -63,7 +63,9 @@ impl Operator for DistillationKl {
         let temperature = f64::from(self.temperature);
         let divergence = |(s, t): (&[f64], &[f64])| -> f64 {
             let (log_s, log_t) = (log_softmax(s, temperature), log_softmax(t, temperature));
-            log_t.iter().zip(&log_s).map(|(t, s)| t.exp() * (t - s)).sum()
+            // t log t is 0 at 0.
+            let term = |(t, s): (&f64, &f64)| if t.exp() == 0.0 { -t.exp() * s } else { t.exp() * (t - s) };
+            log_t.iter().zip(&log_s).map(term).sum()
         };
         let sum: f64 = student.rows().zip(teacher.rows()).map(divergence).sum();
         Ok(vec![Array::new([], vec![temperature * temperature * sum / student.rows().len().max(1) as f64])])

@@ -4,6 +4,7 @@
 use super::rows::{check_alike, mean};
 use crate::error::{Result, require_not_negative};
 use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
+use crate::ops::array::minimum;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -40,7 +41,7 @@ static SMOOTH_L1: Definition = Definition {
     name: "smooth_l1_loss",
     inputs: &["a", "b"],
     forward: "select(abs(a - b) - 0.5 * p.beta, 0.5 * (a - b) * (a - b) / p.beta, abs(a - b) < p.beta)",
-    derivative: "select(sign(a - b), (a - b) / p.beta, abs(a - b) < p.beta)",
+    derivative: "select(select(sign(a - b), (a - b) / p.beta, abs(a - b) < p.beta), a - b, is_nan(a - b))",
     reference: |a, b, beta| {
         let d = (a - b).abs();
         if d < beta { 0.5 * d * d / beta } else { d - 0.5 * beta }
@@ -52,9 +53,9 @@ static SMOOTH_L1: Definition = Definition {
 static BCE: Definition = Definition {
     name: "bce_with_logits",
     inputs: &["logits", "target"],
-    forward: "max(a, 0.0) - a * b + log1p_exp(-abs(a))",
+    forward: "select(max(a, 0.0) - a * b + log1p_exp(-abs(a)), (1.0 - b) * a - minimum(a, 0.0), abs(a) > 3.4028234e38)",
     derivative: "sigmoid(a) - b",
-    reference: |a, b, _| a.max(0.0) - a * b + (-a.abs()).exp().ln_1p(),
+    reference: |a, b, _| (1.0 - b) * a - (minimum(a, 0.0) - (-a.abs()).exp().ln_1p()),
     difference: false,
     constant: false,
 };

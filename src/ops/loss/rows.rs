@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel, rounds};
+use crate::ops::array::maximum;
 use crate::ops::{Backward, Saves};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
@@ -145,7 +146,7 @@ pub(super) fn check_alike(operator: &str, names: [&str; 2], a: &Spec, b: &Spec) 
 
 /// `x / temperature - log sum exp(x / temperature)` of a row in float64.
 pub(super) fn log_softmax(row: &[f64], temperature: f64) -> Vec<f64> {
-    let high = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(*v));
+    let high = row.iter().copied().fold(f64::NEG_INFINITY, maximum);
     let sum: f64 = row.iter().map(|v| ((v - high) / temperature).exp()).sum();
     row.iter().map(|v| (v - high) / temperature - sum.ln()).collect()
 }

@@ -4,7 +4,7 @@ use super::rows::{Rows, check_alike, check_logits, log_softmax, saves};
 use crate::error::Result;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Backward, Cost, Edges, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 const ROWS: Rows = Rows { kind: "soft", constant: 0.0, ignore: None };
@@ -44,6 +44,10 @@ impl Operator for SoftCrossEntropy {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 1 { Edges::Nan } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Cost, Operator, Tolerance, apply_one, exactly};
+use crate::ops::{Array, Cost, Edges, Operator, Tolerance, apply_one, exactly};
 use crate::params;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Spec, Tensor};
@@ -60,13 +60,17 @@ impl Operator for JointProbabilities {
         Ok(vec![y])
     }
 
+    fn edges(&self, _: usize) -> Edges {
+        Edges::Nan
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [d] = exactly(NAME, inputs)?;
         let n = d.shape.dim(0);
         let entropy = f64::from(self.perplexity).ln();
-        let conditional: Vec<Vec<f64>> = d
-            .rows()
-            .enumerate()
+        let column = |i: usize| (0..n).map(|j| d.at(&[j, i])).collect::<Vec<f64>>();
+        let conditional: Vec<Vec<f64>> = (0..n)
+            .map(|i| (i, column(i)))
             .map(|(i, row)| {
                 let others = || row.iter().enumerate().filter(move |(j, _)| *j != i).map(|(_, d)| *d);
                 let nearest = others().fold(f64::INFINITY, f64::min);

@@ -6,7 +6,7 @@ use crate::error::{Error, Result, require_positive};
 use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply, exactly, require_f32};
+use crate::ops::{Array, Backward, Cost, Edges, Operator, Saves, apply, exactly, require_f32};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -83,6 +83,10 @@ impl Operator for TsneLoss {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 0 { Edges::Nan } else { Edges::None }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -8,7 +8,7 @@ use super::statistics;
 use crate::error::{Error, Result, require_not_negative, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with, uniform};
-use crate::ops::{Activation, Array, Attributes, Backward, Cost, Operator, Saves, apply_one, require_f32};
+use crate::ops::{Activation, Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, require_f32};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 /// What [`Tensor::batch_norm`] can be told.
@@ -199,6 +199,10 @@ impl Operator for BatchNorm {
         if self.options.training { vec![3, 4] } else { Vec::new() }
     }
 
+    fn edges(&self, input: usize) -> Edges {
+        if self.statistics && (input == 0 || input == 5) { Edges::None } else { Edges::All }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let inputs: Vec<&Array> = inputs.iter().collect();
         let ([x, weight, bias, running_mean, running_var], _, residual) = self.split(&inputs)?;
@@ -283,6 +287,8 @@ fn samples(training: bool) -> Vec<Sample> {
         // Large enough to be walked in slabs everywhere.
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[3990, 33], 1.0, 100.0)));
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[8200, 68], 2.0, 0.5)));
+        // Squares overflow.
+        samples.push(Sample::new(with(Activation::None), sample_inputs(&[8200, 4], 1e19, 0.0)));
         // With statistics that were brought along; a mean a hundred deviations away, and a residual.
         for (shape, residual) in [
             (&[64, 4][..], false),

@@ -111,7 +111,7 @@ impl BatchNorm {
             let launch = launch
                 .define("ACTIVE", self.active())
                 .define("RESIDUAL", residual.is_some())
-                .define("DERIVATIVE", self.options.activation.derivative())
+                .define("GRADIENT", self.options.activation.gradient())
                 .define("FROZEN", !self.options.training)
                 .params(&params);
             let launch = terms.into_iter().fold(launch.read(from.affine).read(&dy), |launch, tensor| launch.read(tensor));

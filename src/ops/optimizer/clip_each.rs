@@ -4,9 +4,10 @@ use super::segment_norms::segment_lanes;
 use super::slab::{BLOCK, Scalars, check, check_layout, sample_segments};
 use crate::error::{Result, require_positive};
 use crate::gpu::{Kernel, Launch, kernel, rounds};
+use crate::ops::array::minimum;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
-use crate::ops::{Array, Cost, Operator, exactly};
+use crate::ops::{Array, Cost, Edges, Operator, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -53,6 +54,10 @@ impl Operator for ClipEach {
         vec![0]
     }
 
+    fn edges(&self, input: usize) -> Edges {
+        if input >= 2 { Edges::None } else { Edges::All }
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [gradients, segments, table, scalars] = exactly(NAME, inputs)?;
         let segment = |i: usize| segments.flat(i / BLOCK) as usize;
@@ -62,7 +67,7 @@ impl Operator for ClipEach {
         }
         let factor = |segment: usize| {
             let norm = squares.get(segment).map_or(f64::NAN, |s| s.sqrt() * scalars.flat(5));
-            if table.at(&[segment, 2]) == 0.0 { 1.0 } else { (f64::from(self.max_norm) / (norm + 1e-6)).min(1.0) }
+            if table.at(&[segment, 2]) == 0.0 { 1.0 } else { minimum(f64::from(self.max_norm) / (norm + 1e-6), 1.0) }
         };
         let clipped = gradients.data.iter().enumerate().map(|(i, g)| g * factor(segment(i))).collect();
         Ok(vec![Array::new(gradients.shape.clone(), clipped)])

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Operator, apply_one, require_f32};
+use crate::ops::{Array, Edges, Operator, apply_one, require_f32};
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "clip_norm";
@@ -73,6 +73,11 @@ impl Operator for ClipNorm {
 
     fn mutates(&self) -> Vec<usize> {
         vec![1]
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        // Partial sums have exponents.
+        if input < 2 { Edges::All } else { Edges::None }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

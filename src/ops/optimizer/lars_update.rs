@@ -4,7 +4,7 @@ use super::slab::{Rule, check, cost, infer, launch, reference, sample};
 use crate::error::{Result, require_positive, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
-use crate::ops::{Array, Attributes, Cost, Operator};
+use crate::ops::{Array, Attributes, Cost, Edges, Operator};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "lars_update";
@@ -50,6 +50,11 @@ impl Operator for LarsUpdate {
 
     fn mutates(&self) -> Vec<usize> {
         vec![0, 6]
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        // The table is the host's, the norms are made of the other inputs.
+        if input == 3 || input == 7 { Edges::None } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

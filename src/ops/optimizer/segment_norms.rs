@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
-use crate::ops::{Array, Cost, Operator, exactly};
+use crate::ops::{Array, Cost, Edges, Operator, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -67,6 +67,10 @@ impl Operator for SegmentNorms {
             .walk(walk)
             .groups(count)?;
         Ok(vec![norms])
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 3 { Edges::None } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
-use crate::ops::{Array, Cost, Operator, exactly};
+use crate::ops::{Array, Cost, Edges, Operator, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -52,6 +52,10 @@ impl Operator for SquareSums {
             .params(params![n / 4, table.shape().dim(0), per])
             .groups(groups)?;
         Ok(vec![partials])
+    }
+
+    fn edges(&self, input: usize) -> Edges {
+        if input == 2 { Edges::None } else { Edges::All }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -79,10 +79,9 @@ impl Operator for AvgPool2d {
         let [x] = exactly("avg_pool2d", inputs)?;
         let shape = self.window.output("avg_pool2d", &Spec::f32(&x.shape))?;
         Ok(vec![Array::from_fn(shape, |at| {
-            let mut values = self.window.values(x, at);
+            let inside: Vec<f64> = self.window.values(x, at).into_iter().flatten().collect();
             let all = self.window.covered(&x.shape, at);
-            values.retain(|v| !v.is_nan());
-            values.iter().sum::<f64>() / if self.count_include_pad { all } else { values.len() } as f64
+            inside.iter().sum::<f64>() / if self.count_include_pad { all } else { inside.len() } as f64
         })])
     }
 

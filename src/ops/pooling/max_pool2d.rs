@@ -94,7 +94,11 @@ impl Operator for MaxPool2d {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("max_pool2d", inputs)?;
         let shape = self.window.output("max_pool2d", &Spec::f32(&x.shape))?;
-        let first = |(best, at): (f64, usize), (k, v): (usize, &f64)| if *v > best { (*v, k) } else { (best, at) };
+        // The last NaN, else the first of the largest.
+        let first = |(best, at): (f64, usize), (k, v): (usize, &Option<f64>)| match v {
+            Some(v) if *v > best || v.is_nan() || at == usize::MAX => (*v, k),
+            _ => (best, at),
+        };
         let largest = |at: &[usize]| self.window.values(x, at).iter().enumerate().fold((f64::NEG_INFINITY, usize::MAX), first);
         let winner = Array::from_fn(&shape, |at| if largest(at).1 == usize::MAX { -1.0 } else { largest(at).1 as f64 });
         Ok(vec![Array::from_fn(&shape, |at| largest(at).0), Array { dtype: DType::I32, ..winner }])

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor, check_sizes};
 
@@ -230,6 +230,11 @@ impl Operator for Upsample2d {
         vec![0]
     }
 
+    fn edges(&self, _: usize) -> Edges {
+        // A tap that weighs 0 is read or not, as in PyTorch.
+        Edges::Spread
+    }
+
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [x] = exactly("upsample2d", inputs)?;
         let ([_, h, w, _], [rows, columns]) = self.ratios(&Spec::f32(&x.shape))?;
@@ -247,7 +252,7 @@ impl Operator for Upsample2d {
             };
             let s = if self.mode == UpsampleMode::Bicubic { s } else { s.max(0.0) };
             let around = s.floor() as isize - 1..=s.floor() as isize + 2;
-            around.map(|i| (i.clamp(0, size as isize - 1) as usize, kernel(s - i as f64))).collect()
+            around.map(|i| (i.clamp(0, size as isize - 1) as usize, kernel(s - i as f64))).filter(|(_, weight)| *weight != 0.0).collect()
         };
         Ok(vec![Array::from_fn(self.output(&Spec::f32(&x.shape))?, |at| {
             let [n, i, j, c] = <[usize; 4]>::try_from(at).unwrap_or_default();

@@ -111,8 +111,8 @@ impl Window {
         side(1, sh, ph, kh) * side(2, sw, pw, kw)
     }
 
-    /// The elements of x in a window, in the order of rows; for references.
-    pub(super) fn values(&self, x: &Array, at: &[usize]) -> Vec<f64> {
+    /// The elements of x in a window, in the order of rows, none in the padding; for references.
+    pub(super) fn values(&self, x: &Array, at: &[usize]) -> Vec<Option<f64>> {
         let [n, oh, ow, c] = <[usize; 4]>::try_from(at).unwrap_or_default();
         let [[kh, kw], [sh, sw], [ph, pw], [dh, dw]] = [self.kernel, self.stride, self.padding, self.dilation];
         let mut values = Vec::with_capacity(kh * kw);
@@ -120,8 +120,8 @@ impl Window {
             for q in 0..kw {
                 let (row, column) = ((oh * sh + r * dh).checked_sub(ph), (ow * sw + q * dw).checked_sub(pw));
                 values.push(match (row, column) {
-                    (Some(row), Some(column)) if row < x.shape.dim(1) && column < x.shape.dim(2) => x.at(&[n, row, column, c]),
-                    _ => f64::NAN,
+                    (Some(row), Some(column)) if row < x.shape.dim(1) && column < x.shape.dim(2) => Some(x.at(&[n, row, column, c])),
+                    _ => None,
                 });
             }
         }

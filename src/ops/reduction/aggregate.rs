@@ -3,6 +3,7 @@
 use super::dims::{CASES, Dims, gather, kept, terms};
 use super::reduce::{Combine, Reduce};
 use crate::error::{Error, Result};
+use crate::ops::array::{maximum, minimum};
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, distinct, indices, normal, normal_with};
@@ -22,18 +23,20 @@ struct Definition {
     empty: bool,
 }
 
-const TIES: &str = "select(V(0.0), dy / ties, x == y)";
+/// The term's share of the gradient. A NaN is no tie of itself: `ties` is then 0 and the gradient NaN, as in PyTorch.
+const TIES: &str = "select(select(nothing_of(dy), dy / ties, x == y), constant(0x7fc00000u), ties == V(0.0))";
 
 const AGGREGATES: &[Definition] = &[
     Definition { name: "sum", gradient: "dy", reference: |t| t.iter().sum(), empty: true },
     Definition { name: "mean", gradient: "dy * p.a", reference: |t| t.iter().sum::<f64>() / t.len() as f64, empty: true },
-    Definition { name: "max", gradient: TIES, reference: |t| t.iter().copied().fold(f64::NEG_INFINITY, f64::max), empty: false },
-    Definition { name: "min", gradient: TIES, reference: |t| t.iter().copied().fold(f64::INFINITY, f64::min), empty: false },
+    Definition { name: "max", gradient: TIES, reference: |t| t.iter().copied().fold(f64::NEG_INFINITY, maximum), empty: false },
+    Definition { name: "min", gradient: TIES, reference: |t| t.iter().copied().fold(f64::INFINITY, minimum), empty: false },
     Definition {
         name: "logsumexp",
         gradient: "dy * exp(x - y)",
         reference: |t| {
-            let largest = t.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let largest = t.iter().copied().fold(f64::NEG_INFINITY, maximum);
+            let largest = if largest.is_infinite() { 0.0 } else { largest };
             largest + t.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
         },
         empty: false,
@@ -84,9 +87,10 @@ impl Operator for Aggregate {
                 let scale = 1.0 / terms(x.shape(), &mask) as f32;
                 run(Reduce { finish: "s * p.scale", scale, ..Reduce::sum(x) }, spec.dtype)?
             }
-            // Shifted by the largest term, so that no exponential overflows and one of them is 1.
+            // Shifted by the largest term, so that no exponential overflows and one of them is 1; by 0, where it is infinite.
             "logsumexp" => {
-                let largest = run(Reduce::of(x, Combine::Max, "x", "s"), DType::F32)?;
+                let finite = "select(s, F(0.0), abs(s) > F(3.4028234e38))";
+                let largest = run(Reduce::of(x, Combine::Max, "x", finite), DType::F32)?;
                 let sum = Reduce { map: "exp(x - side)", finish: "side + log(s)", side: Some(&largest), ..Reduce::sum(x) };
                 run(sum, spec.dtype)?
             }

@@ -4,6 +4,7 @@ use super::dims::Dims;
 use super::l2_normalize::length;
 use super::reduce::Reduce;
 use crate::error::{Error, Result, require_positive};
+use crate::ops::array::maximum;
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -99,7 +100,7 @@ impl Operator for CosineSimilarity {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [a, b] = exactly(self.name(), inputs)?;
         let eps = f64::from(self.eps);
-        let norm = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt().max(eps);
+        let norm = |row: &[f64]| maximum(row.iter().map(|v| v * v).sum::<f64>().sqrt(), eps);
         let shape = Dims::new(&[-1], false).result(self.name(), &a.shape)?;
         let cosine = |(x, y): (&[f64], &[f64])| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>() / (norm(x) * norm(y));
         let y = a.rows().zip(b.rows()).map(cosine).collect();

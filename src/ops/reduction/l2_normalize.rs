@@ -3,6 +3,7 @@
 use super::dims::{Dims, gather};
 use super::reduce::Reduce;
 use crate::error::{Result, require_positive};
+use crate::ops::array::maximum;
 use crate::ops::elementwise::pointwise::Pointwise;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -11,7 +12,7 @@ use crate::tensor::{DType, Spec, Tensor};
 
 /// The length of what is reduced, but `p.scale` (eps) at least.
 pub(super) fn length<'a>(x: &'a Tensor, eps: f32) -> Reduce<'a> {
-    Reduce { map: "x * x", finish: "max(sqrt(s), F(p.scale))", scale: eps, ..Reduce::sum(x) }
+    Reduce { map: "x * x", finish: "maximum_f(sqrt(s), F(p.scale))", scale: eps, ..Reduce::sum(x) }
 }
 
 /// Normalisation to length 1; its second output is the length divided by, f32, with `dim` left as 1.
@@ -87,7 +88,8 @@ impl Operator for L2Normalize {
         let [x] = exactly(self.name(), inputs)?;
         let axis = x.shape.axis(self.name(), self.dim)?;
         let mask: Vec<bool> = (0..x.shape.rank()).map(|a| a == axis).collect();
-        let norms = gather(x, &mask).iter().map(|t| t.iter().map(|v| v * v).sum::<f64>().sqrt().max(f64::from(self.eps))).collect();
+        let norms =
+            gather(x, &mask).iter().map(|t| t.iter().map(|v| v * v).sum::<f64>().sqrt()).map(|n| maximum(n, f64::from(self.eps))).collect();
         let norms = Array::new(x.shape.with(axis, 1), norms);
         let y = Array::from_fn(&x.shape, |index| {
             let row: Vec<usize> = index.iter().enumerate().map(|(a, i)| if a == axis { 0 } else { *i }).collect();

@@ -58,7 +58,9 @@ fn reference(x: &Array, axis: usize, k: usize, value: impl Fn(&[f64], usize) -> 
         let row: Vec<f64> = (0..x.shape.dim(axis)).map(|i| x.at(&with(index, i))).collect();
         let mut order: Vec<usize> = (0..row.len()).collect();
         let at = |i: usize| row.get(i).copied().unwrap_or(f64::NAN);
-        order.sort_by(|a, b| at(*b).total_cmp(&at(*a)));
+        // NaN is the largest, whatever its sign, and the zeros are equal.
+        let key = |i: usize| if at(i).is_nan() { f64::NAN } else { at(i) + 0.0 };
+        order.sort_by(|a, b| key(*b).total_cmp(&key(*a)));
         let position = index.get(axis).and_then(|pick| order.get(*pick)).copied().unwrap_or(usize::MAX);
         value(&row, position)
     })
