@@ -175,9 +175,10 @@ fn check_nested(gpu: &Gpu) -> Vec<String> {
     let (wide, end) = (ones(gpu, &[1, d]), Tensor::from_slice(gpu, &values, [1, d]).unwrap());
     expect("byol_loss", wide.byol_loss(&end).unwrap().item().unwrap(), 2.0 - 2.0 / (d as f32).sqrt());
     expect("dino_loss", zeros(&[1, d]).dino_loss(&zeros(&[1, d]), &zeros(&[d]), 0.1, 0.04).unwrap().item().unwrap(), (d as f32).ln());
+    // The only feature that counts is the last.
     let d = 300_000;
-    let wide = ones(gpu, &[1, d]);
-    expect("similarity_matrix", wide.similarity_matrix(&wide, 1.0).unwrap().item().unwrap(), 1.0);
+    let end = Tensor::from_slice(gpu, &values[values.len() - d..], [1, d]).unwrap();
+    expect("similarity_matrix", end.similarity_matrix(&end, 1.0).unwrap().item().unwrap(), 1.0);
 
     let image = ones(gpu, &[1, 1, 66_000, 1]);
     let tap = ones(gpu, &[1, 1, 1]).watch();
