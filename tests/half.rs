@@ -6,12 +6,17 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::gpus;
 use half::f16;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
-use wgrad::ops::Activation;
+use wgrad::ops::gradcheck::compare;
 use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::registry::registry;
+use wgrad::ops::sample::Sample;
+use wgrad::ops::{Activation, Array, Operator, Tolerance, apply_shared};
 use wgrad::tensor::{DType, Shape, Tensor};
 
 const ROUNDING: f64 = 1.0 / 1024.0;
@@ -148,4 +153,65 @@ fn the_gradient_of_a_half_loss_begins_as_half() {
         let gradients = loss.backward()?;
         Ok(vec![("dx", gradients.get(&x).cloned().unwrap()), ("loss", loss)])
     });
+}
+
+/// Every operator, with one of its float inputs stored as f16 and the others as f32: it is right, backward too, or refuses the types in words.
+#[test]
+fn mixed_types_are_right_or_refused() {
+    let only = std::env::var("WGRAD_ONLY").unwrap_or_default();
+    let (mut refusals, mut right, mut failures) = (0, 0, Vec::new());
+    for (schedule, gpu) in gpus().into_iter().filter(|(_, gpu)| gpu.capabilities().f16) {
+        for entry in registry().iter().filter(|entry| entry.name.starts_with(&only)) {
+            for (number, sample) in (entry.samples)().into_iter().enumerate().take(3) {
+                let arrays = sample.arrays(1);
+                let operator: Arc<dyn Operator> = Arc::from(sample.operator);
+                let floats: Vec<usize> = (0..arrays.len()).filter(|at| arrays[*at].dtype != DType::I32).collect();
+                for at in floats.iter().copied().filter(|_| floats.len() > 1) {
+                    let what = format!("{} sample {number}, {schedule}, input {at} as f16", entry.name);
+                    match mixed(&gpu, &operator, &arrays, at) {
+                        Ok(()) => right += 1,
+                        Err(Error::Dtype { .. }) => refusals += 1,
+                        Err(error) => failures.push(format!("{what}: {error}")),
+                    }
+                }
+            }
+        }
+    }
+    println!("{refusals} refused, {right} right");
+    assert!(failures.is_empty(), "{} are wrong:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn mixed(gpu: &Gpu, operator: &Arc<dyn Operator>, arrays: &[Array], half: usize) -> Result<()> {
+    let mut arrays = arrays.to_vec();
+    arrays[half].data.iter_mut().for_each(|v| *v = f16::from_f64(*v).to_f64());
+    arrays[half].dtype = DType::F16;
+    let differentiable = operator.differentiable();
+    let upload = |(at, array): (usize, &Array)| array.upload(gpu).map(|t| if differentiable.contains(&at) { t.watch() } else { t });
+    let tensors = arrays.iter().enumerate().map(upload).collect::<Result<Vec<_>>>()?;
+    let outputs = apply_shared(operator.clone(), &tensors.iter().collect::<Vec<_>>())?;
+    let expected = operator.reference(&arrays)?;
+    let tolerance = Tolerance { absolute: 2e-3, relative: 2e-3, reason: "one rounding to f16 each of input, output and gradient" };
+    for (at, (found, want)) in outputs.iter().zip(&expected).enumerate() {
+        let floor = tolerance.absolute * operator.summed(&arrays, None);
+        compare(&format!("output {at}"), &Array::download(found)?, want, floor, tolerance)?;
+    }
+    let Some(output) = outputs.first().filter(|output| output.is_watched()) else { return Ok(()) };
+    let zeros = expected.iter().map(|want| Array::new(want.shape.clone(), vec![0.0; want.data.len()]));
+    let mut cotangents: Vec<Array> = zeros.collect();
+    cotangents[0] = Sample::cotangent(&expected[0].shape, 0);
+    cotangents[0].data.iter_mut().for_each(|v| *v = f16::from_f64(*v).to_f64());
+    cotangents[0].dtype = output.dtype();
+    let gradients = output.backward_from(&cotangents[0].upload(gpu)?)?;
+    for at in differentiable {
+        let Some(found) = tensors.get(at).and_then(|tensor| gradients.get(tensor)) else { continue };
+        assert_eq!(found.dtype(), arrays[at].dtype, "the gradient of input {at}");
+        let elements: Vec<usize> = (0..arrays[at].data.len().min(12)).collect();
+        let (found, shape) = (found.to_f64()?, Shape::from([elements.len()]));
+        let want = Array::new(shape.clone(), operator.reference_backward(&arrays, &cotangents, at, &elements)?);
+        let found = Array::new(shape, elements.iter().map(|e| found[*e]).collect());
+        // Central differences of a gradient that is 0 leave a little.
+        let floor = tolerance.absolute * operator.summed(&arrays, Some(at)) * cotangents[0].max_abs() + 1e-6;
+        compare(&format!("the gradient of input {at}"), &found, &want, floor, tolerance)?;
+    }
+    Ok(())
 }

@@ -54,7 +54,7 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             sgd.step(&gradients(&all, value), 1.0).unwrap();
             assert_eq!(sgd.skipped().unwrap(), 0, "{what}");
             close(&what, norm(&sgd), length);
-            all.iter().flat_map(|p| values(p)).for_each(|v| close(&what, -v, clipped));
+            all.iter().flat_map(values).for_each(|v| close(&what, -v, clipped));
             // Each by its own norm, in the step and before it.
             for at_once in [true, false] {
                 let (params, all) = home(&gpu, &[100, 100], 0.0);
@@ -65,13 +65,13 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
                     clip_each_norm(&mut found, 1.0).unwrap();
                 }
                 sgd.step(&found, 1.0).unwrap();
-                all.iter().flat_map(|p| values(p)).for_each(|v| close(&what, -v, clipped));
+                all.iter().flat_map(values).for_each(|v| close(&what, -v, clipped));
             }
             // LARS: eta |w| / |g| of g = value is eta |w| / 10.
             let (params, all) = home(&gpu, &[100], 2.0);
             let mut lars = Lars::new(&params, LarsConfig { momentum: 0.0, eta: 0.5, ..Default::default() }).unwrap();
             lars.step(&gradients(&all, value), 0.25).unwrap();
-            all.iter().flat_map(|p| values(p)).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
+            all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
         }
         // The norm itself is beyond f32: it is shown as infinite, and the step is what it should be.
         let (params, all) = home(&gpu, &[10_000], 0.0);

@@ -217,7 +217,8 @@ impl Templates {
         let mut context = defines.clone();
         context.insert("BROWSER".into(), Value::from(target == Target::Browser));
         context.entry("T".into()).or_insert_with(|| Value::from("f32"));
-        let half = context.get("T").is_some_and(|t| t.as_str() == Some("f16"));
+        // T, or the type of one input that is stored otherwise.
+        let half = context.values().any(|value| value.as_str() == Some("f16"));
         // Jinja's delimiters cannot be told from text that never used them, so outside text without any is left as it is.
         let body = if text.contains("{{") || text.contains("{%") {
             let template = environment.template_from_named_str(name, text).map_err(|e| Error::shader(name, reason(&e)))?;

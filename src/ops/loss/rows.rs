@@ -141,7 +141,8 @@ pub(super) fn check_alike(operator: &str, names: [&str; 2], a: &Spec, b: &Spec) 
     if a.dtype.is_float() && a.shape == b.shape && a.dtype == b.dtype {
         return Ok(());
     }
-    Err(Error::shape(operator, format!("{first} and {second} must be floats of the same shape and type, found {a} and {b}")))
+    let message = format!("{first} and {second} must be floats of the same shape and type, found {a} and {b}");
+    Err(if a.shape == b.shape { Error::dtype(operator, message) } else { Error::shape(operator, message) })
 }
 
 /// `x / temperature - log sum exp(x / temperature)` of a row in float64.
