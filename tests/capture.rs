@@ -46,7 +46,7 @@ impl Run {
         let labels: Vec<i32> = (0..n).map(|_| stream.below(classes) as i32).collect();
         let inputs = vec![Tensor::from_slice(gpu, &x, [n, 9]).unwrap(), Tensor::from_slice(gpu, &labels, [n]).unwrap()];
         self.rate.set(0.1 / (1 + number) as f32);
-        self.momentum.set(0.5 + 0.1 * number as f32);
+        self.momentum.set(0.5 + 0.03 * number as f32);
         let Self { layers, optimizer, ema, rate, momentum, capture, .. } = self;
         let loss = capture.run(&inputs, |inputs| {
             let [x, labels] = inputs.as_slice() else { unreachable!() };
