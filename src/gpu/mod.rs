@@ -166,7 +166,7 @@ impl Gpu {
         };
         let kernels = Kernels::new(&device, target, options.checked, capabilities.clone(), counting)?;
         let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
-        let recorder = Mutex::new(Recorder::new(&device, health.clone(), uniform));
+        let recorder = Mutex::new(Recorder::new(&device, health.clone(), uniform, capabilities.kind == AdapterKind::Software));
         let (pool, generation, consulted) = (Arc::new(pool), AtomicU64::new(0), Default::default());
         let walks = Mutex::default();
         let inner = Inner { device, queue, capabilities, options, pool, kernels, recorder, walks, generation, health, consulted, dry };

@@ -140,6 +140,8 @@ pub struct Counters {
 pub(crate) struct Recorder {
     health: Arc<Health>,
     commands: Vec<Command>,
+    /// Each submission waits for the one before it.
+    one_by_one: bool,
     /// The program that is being captured.
     pub recording: Option<Recording>,
     pending_dispatches: usize,
@@ -154,8 +156,14 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// `uniform_layout` is given where parameters travel through a uniform buffer.
-    pub(crate) fn new(device: &wgpu::Device, health: Arc<Health>, uniform_layout: Option<&wgpu::BindGroupLayout>) -> Self {
+    /// `uniform_layout` is given where parameters travel through a uniform buffer. A software driver takes a submission only when the one
+    /// before it is done, and would block without a limit (`one_by_one`); encoding still overlaps with running.
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        health: Arc<Health>,
+        uniform_layout: Option<&wgpu::BindGroupLayout>,
+        one_by_one: bool,
+    ) -> Self {
         let uniform = uniform_layout.map(|layout| {
             let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("parameters"),
@@ -178,6 +186,7 @@ impl Recorder {
         Self {
             health,
             commands: Vec::new(),
+            one_by_one,
             recording: None,
             pending_dispatches: 0,
             staging_free: Vec::new(),
@@ -314,6 +323,13 @@ impl Recorder {
             }
             let buffer = encoder.finish();
             let encoded = Instant::now();
+            // A failure stays, and whoever flushed looks for it.
+            if self.one_by_one
+                && let Some((_, last)) = self.in_flight.back()
+                && self.health.wait(device, Some(last.clone())).is_err()
+            {
+                return;
+            }
             let index = queue.submit([buffer]);
             self.counters.encode_nanoseconds += (encoded - begun).as_nanos() as u64;
             self.counters.submit_nanoseconds += encoded.elapsed().as_nanos() as u64;
@@ -322,7 +338,6 @@ impl Recorder {
             if self.in_flight.len() > IN_FLIGHT
                 && let Some((_, oldest)) = self.in_flight.pop_front()
             {
-                // A failure stays, and whoever flushed looks for it.
                 let _ = self.health.wait(device, Some(oldest));
             }
         }
