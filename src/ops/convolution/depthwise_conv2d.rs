@@ -400,7 +400,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(
             plain().with_multiplier(2),
             [normal([1, 4, 4, 3]), normal([3, 3, 3])],
-            "with multiplier 2 the weight's last size must be 6",
+            "with multiplier 2 the weight's last size must be 2 times 3",
         ),
         Bad::new(plain(), [normal([1, 4, 2, 3]), normal([3, 3, 3])], "a kernel that spans 3 pixels does not fit into 2 pixels"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3]), normal([4])], "expected [3]: one element an output channel"),
