@@ -28,12 +28,12 @@ fn quotient(v: i32, up: u32) -> i32 {
 }
 
 // The first tap along an axis that meets whole source pixels; 65536, beyond every kernel, where none does.
-fn first_tap(corner: i32, dilation: i32, up: u32, step: u32) -> u32 {
+fn first_tap(corner: i32, dilation: i32, up: u32, last: u32) -> u32 {
     var r = 0u;
-    while (r < step && quotient(corner + i32(r) * dilation, up) * i32(up) != corner + i32(r) * dilation) {
+    while (r < last && quotient(corner + i32(r) * dilation, up) * i32(up) != corner + i32(r) * dilation) {
         r += 1u;
     }
-    return select(r, 0x10000u, r == step);
+    return select(r, 0x10000u, r == last);
 }
 
 @compute @workgroup_size(64)
@@ -50,8 +50,8 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let corner_x = i32((pixel - row * p.target_width) * p.step_x) + p.start_x;
     let first = channel / p.divide * p.repeat;
     var sum = select({{ V }}(0.0), load{{ W }}_bias(select(0u, channel, p.has_bias != 0u)), p.has_bias != 0u);
-    let first_r = first_tap(corner_y, p.dilation_y, p.up_y, p.tap_step_y);
-    let first_s = first_tap(corner_x, p.dilation_x, p.up_x, p.tap_step_x);
+    let first_r = first_tap(corner_y, p.dilation_y, p.up_y, min(p.tap_step_y, p.kernel_height));
+    let first_s = first_tap(corner_x, p.dilation_x, p.up_x, min(p.tap_step_x, p.kernel_width));
     let first_x = quotient(corner_x + i32(first_s) * p.dilation_x, p.up_x);
     let move_y = quotient(p.dilation_y * i32(p.tap_step_y), p.up_y);
     let move_x = quotient(p.dilation_x * i32(p.tap_step_x), p.up_x);

@@ -72,10 +72,10 @@ fn inside_source(y: i32, x: i32) -> bool {
     return u32(y) < p.source_height && u32(x) < p.source_width;
 }
 
-// Along one axis: the first tap that meets whole source pixels of a phase, and how many do.
-fn first_tap(phase: u32, start: i32, dilation: i32, up: u32, step: u32) -> u32 {
+// Along one axis: the first tap that meets whole source pixels of a phase, `last` where none before it does, and how many do.
+fn first_tap(phase: u32, start: i32, dilation: i32, up: u32, last: u32) -> u32 {
     var r = 0u;
-    while (r < step && (i32(phase) + start + i32(r) * dilation) % i32(up) != 0) {
+    while (r < last && (i32(phase) + start + i32(r) * dilation) % i32(up) != 0) {
         r += 1u;
     }
     return r;
@@ -88,8 +88,8 @@ fn tap_count(first: u32, step: u32, size: u32) -> u32 {
 struct Taps { first_y: u32, first_x: u32, count_y: u32, count_x: u32 }
 
 fn taps(t: Tile) -> Taps {
-    let y = first_tap(t.phase_y, p.start_y, p.dilation_y, p.up_y, p.tap_step_y);
-    let x = first_tap(t.phase_x, p.start_x, p.dilation_x, p.up_x, p.tap_step_x);
+    let y = first_tap(t.phase_y, p.start_y, p.dilation_y, p.up_y, min(p.tap_step_y, p.kernel_height));
+    let x = first_tap(t.phase_x, p.start_x, p.dilation_x, p.up_x, min(p.tap_step_x, p.kernel_width));
     return Taps(y, x, tap_count(y, p.tap_step_y, p.kernel_height), tap_count(x, p.tap_step_x, p.kernel_width));
 }
 

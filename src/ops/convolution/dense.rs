@@ -185,7 +185,7 @@ impl Gather {
             Version::Cpu => rounds(all.div_ceil(lanes), 0),
             Version::Simd => rounds(all.div_ceil(128), rounds(8, 0)),
         };
-        taps + rounds(tap_step(up_y, d_y), 0) + rounds(tap_step(up_x, d_x), 0)
+        taps + rounds(tap_step(up_y, d_y).min(kh), 0) + rounds(tap_step(up_x, d_x).min(kw), 0)
     }
 
     /// Whether the `cpu` schedule reads weights where they are.

@@ -169,7 +169,7 @@ fn gather_walk(g: &Geometry, [step_y, step_x]: [usize; 2]) -> usize {
     let multiplier = g.filters / g.channels;
     let inner = if multiplier == 1 { 0 } else { rounds(multiplier, 0) };
     let taps = rounds(kh.div_ceil(step_y), rounds(kw.div_ceil(step_x), inner));
-    rounds(step_y, 0) + rounds(step_x, 0) + taps
+    rounds(step_y.min(kh), 0) + rounds(step_x.min(kw), 0) + taps
 }
 
 fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
