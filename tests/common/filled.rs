@@ -1,5 +1,4 @@
 //! `filled.py` of the reference folder in Rust: tensors that any language can make from their names.
-#![allow(dead_code)] // not every test program fills labels
 
 use wgrad::io::{Archive, HostTensor};
 use wgrad::nn::{Parameters, state_dict};

@@ -1,5 +1,4 @@
 //! Methods on logistic regression, whose losses can be written out in float64: the images' own values are the features.
-#![allow(dead_code)]
 
 use wgrad::gpu::Gpu;
 use wgrad::methods::{Batch, Configured, Method, Setting};

@@ -1,6 +1,12 @@
 //! What the test programs share: a device, and the fields of reference files.
 #![allow(dead_code)]
 
+pub mod filled;
+pub mod linear;
+pub mod program;
+pub mod teachers;
+pub mod tiny;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

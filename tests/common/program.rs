@@ -1,5 +1,4 @@
 //! The built program, as its users run it.
-#![allow(dead_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

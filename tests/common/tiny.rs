@@ -1,5 +1,4 @@
 //! Small grey images that a network can tell apart: a bright quarter on noise, one class for each quarter.
-#![allow(dead_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

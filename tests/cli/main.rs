@@ -1,0 +1,11 @@
+//! The program as its users run it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bench;
+mod command_line;
+mod comparison;
+#[cfg(unix)]
+mod outputs;
+mod predict;

@@ -1,0 +1,104 @@
+//! Captured steps against the same steps run anew: dropout, averages, frozen parameters, inputs of several shapes and ranges.
+
+use crate::common::gpu;
+use wgrad::gpu::{Gpu, Slot};
+use wgrad::io::archive::Archive;
+use wgrad::nn::layers::BatchNormConfig;
+use wgrad::nn::{BatchNorm, Dropout, Linear, Mode, Module, Parameters, state_dict};
+use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer};
+use wgrad::tensor::Tensor;
+use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::train::Capture;
+
+const CLASSES: usize = 5;
+
+/// A network with everything that counts its steps.
+struct Run {
+    params: Parameters,
+    layers: Vec<Box<dyn Module>>,
+    optimizer: AdamW,
+    ema: Ema,
+    rate: Slot,
+    momentum: Slot,
+    capture: Capture<Tensor>,
+}
+
+impl Run {
+    fn new(gpu: &Gpu, capture: Capture<Tensor>) -> Self {
+        let params = Parameters::new(gpu, 3);
+        let layers: Vec<Box<dyn Module>> = vec![
+            Box::new(Linear::new(&params, "first", 9, 16).unwrap()),
+            Box::new(BatchNorm::new(&params, "norm", 16, BatchNormConfig::default()).unwrap()),
+            Box::new(Dropout::new(&params, 0.4, 1)),
+            Box::new(Linear::new(&params, "last", 16, CLASSES).unwrap()),
+        ];
+        let optimizer = AdamW::new(&params, AdamConfig::default()).unwrap();
+        let ema = Ema::new(&params).unwrap();
+        Self { params, layers, optimizer, ema, rate: Slot::new(0.0), momentum: Slot::new(0.0), capture }
+    }
+
+    /// One step on `n` rows whose labels lie below `classes`.
+    fn step(&mut self, gpu: &Gpu, number: u32, n: usize, classes: u32) -> f32 {
+        let mut stream = Stream::new(number, Purpose::Test);
+        let x: Vec<f32> = (0..n * 9).map(|_| stream.normal()).collect();
+        let labels: Vec<i32> = (0..n).map(|_| stream.below(classes) as i32).collect();
+        let inputs = vec![Tensor::from_slice(gpu, &x, [n, 9]).unwrap(), Tensor::from_slice(gpu, &labels, [n]).unwrap()];
+        self.rate.set(0.1 / (1 + number) as f32);
+        self.momentum.set(0.5 + 0.03 * number as f32);
+        let Self { layers, optimizer, ema, rate, momentum, capture, .. } = self;
+        let loss = capture.run(&inputs, |inputs| {
+            let [x, labels] = inputs.as_slice() else { unreachable!() };
+            let mut y = x.clone();
+            for layer in layers {
+                y = layer.forward(&y, Mode::Train)?;
+            }
+            let loss = y.cross_entropy(labels, 0.1)?;
+            optimizer.step(&loss.backward()?, &*rate)?;
+            ema.update(&*momentum)?;
+            Ok(loss)
+        });
+        loss.unwrap().item().unwrap()
+    }
+
+    /// Weights, running statistics, counters and averages.
+    fn state(&self) -> [Archive; 2] {
+        [&self.params, self.ema.parameters()].map(|home| state_dict::to_archive(home).unwrap())
+    }
+}
+
+#[test]
+fn replayed_steps_are_the_steps_themselves() {
+    let gpu = gpu();
+    let mut anew = Run::new(&gpu, Capture::eager(&gpu));
+    let mut replayed = Run::new(&gpu, Capture::new(&gpu));
+    for number in 0..8 {
+        let (a, b) = (anew.step(&gpu, number, 12, 5), replayed.step(&gpu, number, 12, 5));
+        assert_eq!(a.to_bits(), b.to_bits(), "step {number}");
+    }
+    assert!(anew.capture.program().is_none() && replayed.capture.program().is_some());
+    assert_eq!(anew.params.step(), replayed.params.step());
+    assert!(anew.state() == replayed.state(), "weights or averages differ");
+}
+
+#[test]
+fn other_shapes_ranges_and_frozen_parameters_are_noticed() {
+    let gpu = gpu();
+    let mut anew = Run::new(&gpu, Capture::eager(&gpu));
+    let mut replayed = Run::new(&gpu, Capture::new(&gpu));
+    // Six shapes are more than are kept; labels of the second half reach further than the program was told.
+    let steps =
+        [(12, 3), (12, 3), (12, 3), (7, 3), (7, 3), (12, 3), (12, 5), (12, 5), (12, 5), (3, 5), (4, 5), (5, 5), (6, 5), (12, 5), (7, 3)];
+    for (number, (n, classes)) in (0..).zip(steps) {
+        // Frozen, and thawed again layer by layer.
+        let changes: &[(u32, &str, bool, usize)] =
+            &[(8, "first", true, 2), (8, "norm", true, 4), (11, "norm", false, 4), (13, "*", false, 8)];
+        for (_, pattern, frozen, count) in changes.iter().filter(|change| change.0 == number) {
+            for run in [&anew, &replayed] {
+                assert_eq!(run.params.freeze(pattern, *frozen).unwrap(), *count);
+            }
+        }
+        let (a, b) = (anew.step(&gpu, number, n, classes), replayed.step(&gpu, number, n, classes));
+        assert_eq!(a.to_bits(), b.to_bits(), "step {number}");
+    }
+    assert!(anew.state() == replayed.state(), "weights or averages differ");
+}

@@ -1,0 +1,14 @@
+//! What methods learn: losses, invariants, trajectories.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod distillation;
+mod invariants;
+mod merge;
+mod multitask;
+mod pretext;
+mod reference_trajectories;
+mod semi_supervised;
+mod ssl_dino;
+mod watch;

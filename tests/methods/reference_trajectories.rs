@@ -1,0 +1,398 @@
+//! The first ten steps of every learning method against PyTorch, on both schedules: losses of each step, and the norm of every parameter
+//! after the last. Short programs on the public API. The generator draws images that keep the inputs of ReLUs away from their edge. `WGRAD_TRAJECTORIES` names another folder.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::common::filled::{fill, integers, nhwc, unit};
+use crate::common::{folder, gpus};
+use serde_json::Value;
+use wgrad::error::Result;
+use wgrad::gpu::Gpu;
+use wgrad::methods::{
+    Batch, Byol, ByolConfig, Clock, Configured, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation,
+    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, Moco,
+    MocoConfig, Multitask, MultitaskConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
+    TeacherConfig, Weighting,
+};
+use wgrad::models::{Backbone, MlpConfig, Network};
+use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
+use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Linear, Mode, Module, Parameter, Parameters, Summary};
+use wgrad::ops::activation::Activation;
+use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, Schedule, Sgd, SgdConfig};
+use wgrad::tensor::{Shape, Tensor};
+
+const BATCH: usize = 16;
+const STEPS: u64 = 10;
+
+/// The encoder of the generator, with whichever classifiers a method has.
+struct Net {
+    layers: Vec<(Box<dyn Module>, BatchNorm)>,
+    fc: Option<Linear>,
+}
+
+impl Module for Net {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.maps(x, mode).global_avg_pool2d()
+    }
+
+    fn summarize(&self, _: &Shape, _: &mut Summary) -> Result<Shape> {
+        unreachable!("trajectories cost what they cost")
+    }
+}
+
+impl Backbone for Net {
+    fn features(&self) -> usize {
+        64
+    }
+
+    fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.maps(x, mode))
+    }
+
+    fn head(&self) -> &'static str {
+        "fc"
+    }
+}
+
+impl Net {
+    fn new(params: &Parameters, heads: &[&str]) -> Net {
+        let norm = |scope: &Parameters, channels| {
+            BatchNorm::new(scope, "bn", channels, BatchNormConfig { activation: Activation::Relu, ..Default::default() }).unwrap()
+        };
+        let mut layers: Vec<(Box<dyn Module>, BatchNorm)> = Vec::new();
+        let stem = params.scope("stem");
+        layers.push((Box::new(Conv2d::new(&stem, "conv", 3, 16, Conv2dConfig::default()).unwrap()), norm(&stem, 16)));
+        for (name, inputs, outputs) in [("block1", 16, 32), ("block2", 32, 64)] {
+            let dw = params.scope(format!("{name}.dw"));
+            let config = Conv2dConfig { stride: 2, ..Default::default() };
+            layers.push((Box::new(DepthwiseConv2d::new(&dw, "conv", inputs, config).unwrap()), norm(&dw, inputs)));
+            let pw = params.scope(format!("{name}.pw"));
+            let config = Conv2dConfig { kernel: 1, ..Default::default() };
+            layers.push((Box::new(Conv2d::new(&pw, "conv", inputs, outputs, config).unwrap()), norm(&pw, outputs)));
+        }
+        let has = |head: &str| heads.contains(&head);
+        Net { layers, fc: has("fc").then(|| Linear::new(params, "fc", 64, 10).unwrap()) }
+    }
+
+    fn maps(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.layers.iter().fold(x.clone(), |x, (conv, bn)| bn.forward(&conv.forward(&x, mode).unwrap(), mode).unwrap())
+    }
+
+    fn features(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.maps(x, mode).global_avg_pool2d().unwrap()
+    }
+
+    fn logits(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.fc.as_ref().unwrap().forward(&self.features(x, mode), mode).unwrap()
+    }
+}
+
+/// What a method is told beyond images and labels.
+struct Told {
+    experts: Vec<Rc<Expert>>,
+    /// Further labels by the name of their data, with the number of their classes.
+    tasks: Vec<(&'static str, u64)>,
+    /// The first so many labels of each batch are known.
+    labelled: usize,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { experts: Vec::new(), tasks: Vec::new(), labelled: BATCH }
+    }
+}
+
+/// A method's file, and the data that it names.
+struct Run<'a> {
+    gpu: &'a Gpu,
+    doc: &'a Value,
+    prefix: &'a str,
+}
+
+impl Run<'_> {
+    fn hp(&self, name: &str) -> f32 {
+        self.doc["hyper_parameters"][name].as_f64().unwrap_or_else(|| panic!("hyper-parameter {name}")) as f32
+    }
+
+    fn images(&self, step: u64, view: usize) -> Tensor {
+        let draw = match self.doc["draws"][step as usize].as_u64().unwrap_or(0) {
+            0 => String::new(),
+            draw => format!("{draw}."),
+        };
+        let own = unit(&format!("{}{draw}images.{step}.{view}", self.prefix), BATCH * 3 * 256);
+        let base = unit(&format!("{}{draw}images.{step}.base", self.prefix), BATCH * 3);
+        let values: Vec<f64> = own.iter().enumerate().map(|(i, v)| 0.5 * v + base[i / 256]).collect();
+        Tensor::from_slice(self.gpu, &nhwc(&values, [BATCH, 3, 16, 16]), [BATCH, 16, 16, 3]).unwrap()
+    }
+
+    fn integers(&self, step: u64, name: &str, below: u64) -> Vec<i32> {
+        integers(&format!("{}{name}.{step}", self.prefix), BATCH, below)
+    }
+
+    fn labels(&self, step: u64, name: &str, below: u64) -> Tensor {
+        Tensor::from_slice(self.gpu, &self.integers(step, name, below), [BATCH]).unwrap()
+    }
+
+    fn params(&self, prefix: &str, heads: &[&str]) -> (Parameters, Net) {
+        let params = Parameters::new(self.gpu, 0);
+        let net = Net::new(&params, heads);
+        fill(&params, prefix);
+        (params, net)
+    }
+
+    fn sgd(&self, params: &Parameters) -> Sgd {
+        Sgd::new(params, SgdConfig { momentum: self.hp("momentum"), ..Default::default() }).unwrap()
+    }
+
+    /// Runs the steps, compares losses and norms.
+    fn follow(
+        &self,
+        params: &Parameters,
+        optimizer: &mut dyn Optimizer,
+        rate: impl Fn(u64) -> f32,
+        mut loss_of: impl FnMut(u64) -> Tensor,
+        mut after: impl FnMut(u64),
+    ) -> Vec<String> {
+        let expected: Vec<f64> = self.doc["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let f32_error = |what: &str| self.doc["f32_error"][what].as_f64().unwrap();
+        let mut wrong = Vec::new();
+        for step in 0..STEPS {
+            let loss = loss_of(step);
+            let (found, want) = (f64::from(loss.item().unwrap()), expected[step as usize]);
+            if (found - want).abs() > (20.0 * f32_error("losses")).max(1e-4) * want.abs().max(1e-3) {
+                wrong.push(format!("loss of step {step}: {found}, expected {want}"));
+            }
+            optimizer.step_with(&loss.backward().unwrap(), rate(step).into()).unwrap();
+            after(step);
+        }
+        for (name, want) in self.doc["param_norm"].as_object().unwrap() {
+            let parameter = params.get(name).unwrap_or_else(|| panic!("no parameter {name}"));
+            let (found, want) = (norm(&[parameter]), want.as_f64().unwrap());
+            if (found - want).abs() > (20.0 * f32_error("param_norm")).max(1e-3) * want.abs().max(1e-2) {
+                wrong.push(format!("norm of {name}: {found}, expected {want}"));
+            }
+        }
+        assert_eq!(optimizer.skipped().unwrap(), 0);
+        wrong
+    }
+
+    /// The teacher that never changes, made of the tensors whose names begin with `teacher.`.
+    fn expert(&self) -> Rc<Expert> {
+        let params = Parameters::new(self.gpu, 0);
+        let network = Network::new(&params, Box::new(Net::new(&params, &[])), Some(10)).unwrap();
+        fill(&params, "teacher.");
+        Rc::new(Expert::new("teacher", params, network, (0..10).collect()))
+    }
+
+    /// As [`Self::told`], of images and labels alone.
+    fn method<M: Configured>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
+        self.told(config, Told::default(), |method, _| begin(method))
+    }
+
+    /// A method of the library, as `config` sets it up; `begin` changes its state or parameters before the first step. The images of all steps are
+    /// its data set, in their order.
+    fn told<M: Configured>(&self, config: M::Config, told: Told, begin: impl FnOnce(&M, &Parameters)) -> Vec<String> {
+        let params = Parameters::new(self.gpu, 0);
+        let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
+        let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
+        let known = |(at, label): (usize, i32)| if at % BATCH < told.labelled { label } else { HIDDEN };
+        let labels: Vec<i32> = table("labels", 10).into_iter().enumerate().map(known).collect();
+        let task =
+            |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: *below as usize, labels: table(name, *below).into() };
+        let tasks = told.tasks.iter().map(task).collect();
+        let (classes, image, experts) = (10, [16, 16, 3], told.experts);
+        let setting = Setting { clock: clock.clone(), classes, image, seed: 0, labels: labels.clone().into(), tasks, experts };
+        let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
+        fill(&params, "");
+        method.begin().unwrap();
+        begin(&method, &params);
+        let loss = |step: u64| {
+            clock.step.set(step);
+            let views = (0..method.views()).map(|view| self.images(step, view)).collect();
+            let indices: Vec<i32> = (step as i32 * BATCH as i32..).take(BATCH).collect();
+            let known: Vec<i32> = indices.iter().map(|image| labels[*image as usize]).collect();
+            let [labels, indices] = [known, indices].map(|values| Tensor::from_slice(self.gpu, &values, [BATCH]).unwrap());
+            method.loss(&Batch { views, labels, indices, epoch: 0.into() }).unwrap().loss
+        };
+        self.simple(&params, loss, |_| method.after_update().unwrap())
+    }
+
+    /// The teacher of every file: its momentum stays as it is.
+    fn teacher(&self) -> TeacherConfig {
+        TeacherConfig { momentum: self.hp("ema"), momentum_end: self.hp("ema") }
+    }
+
+    fn simple(&self, params: &Parameters, loss_of: impl FnMut(u64) -> Tensor, after: impl FnMut(u64)) -> Vec<String> {
+        let rate = self.hp("lr");
+        self.follow(params, &mut self.sgd(params), |_| rate, loss_of, after)
+    }
+}
+
+fn norm(parameters: &[Parameter]) -> f64 {
+    parameters.iter().flat_map(|p| p.plain().unwrap().to_f64().unwrap()).map(|v| v * v).sum::<f64>().sqrt()
+}
+
+fn supervised(run: &Run) -> Vec<String> {
+    let (params, net) = run.params("", &["fc"]);
+    let common = Common { weight_decay: run.hp("weight_decay"), ..Default::default() };
+    let mut sgd = Sgd::new(&params, SgdConfig { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
+    let smoothing = run.hp("label_smoothing");
+    let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), smoothing).unwrap();
+    run.follow(&params, &mut sgd, |_| run.hp("lr"), loss, |_| {})
+}
+
+fn supervised_adamw(run: &Run) -> Vec<String> {
+    let (params, net) = run.params("", &["fc"]);
+    let common = Common { weight_decay: run.hp("weight_decay"), ..Default::default() };
+    let mut adamw = AdamW::new(&params, AdamConfig { common, ..Default::default() }).unwrap();
+    let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();
+    run.follow(&params, &mut adamw, |_| run.hp("lr"), loss, |_| {})
+}
+
+fn supervised_schedule(run: &Run) -> Vec<String> {
+    let (params, net) = run.params("", &["fc"]);
+    let common = Common { weight_decay: run.hp("weight_decay"), clip_norm: Some(0.5), ..Default::default() };
+    let mut lars = Lars::new(&params, LarsConfig { momentum: run.hp("momentum"), eta: run.hp("eta"), common }).unwrap();
+    let average = Ema::new(&params).unwrap();
+    let schedule = Schedule::Cosine { rate: 0.5, end: 0.0, steps: STEPS };
+    let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();
+    let mut wrong = run.follow(&params, &mut lars, |s| schedule.rate(s), loss, |_| average.update(run.hp("ema")).unwrap());
+    let trained: Vec<Parameter> = average.parameters().all().into_iter().filter(|p| !p.slot().unwrap().name.contains("running_")).collect();
+    let (found, want) = (norm(&trained), run.doc["ema_norm"].as_f64().unwrap());
+    if (found - want).abs() > 1e-3 * want {
+        wrong.push(format!("norm of the average: {found}, expected {want}"));
+    }
+    wrong
+}
+
+/// The generator's projector: 64 to 64 to 32 features, without batch norm.
+fn projector() -> MlpConfig {
+    MlpConfig { layers: 2, hidden: 64, outputs: 32, ..Default::default() }
+}
+
+/// The generator's predictor: 32 to 64 to 32, with batch norm.
+fn predictor() -> MlpConfig {
+    MlpConfig { hidden: 64, ..MlpConfig::predictor() }
+}
+
+fn simclr(run: &Run) -> Vec<String> {
+    run.method::<SimClr>(SimClrConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
+}
+
+fn moco(run: &Run) -> Vec<String> {
+    let config = MocoConfig {
+        temperature: run.hp("temperature"),
+        projector: projector(),
+        teacher: run.teacher(),
+        queue: 64,
+        batch_norm_splits: 1,
+        shuffle: false,
+        symmetric: false,
+    };
+    run.method::<Moco>(config, |moco| {
+        let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
+        let filled = Tensor::from_slice(run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
+        let (_, queue) = moco.state().into_iter().find(|(name, _)| name == "queue").unwrap();
+        queue.copy_from(&filled).unwrap();
+    })
+}
+
+fn byol(run: &Run) -> Vec<String> {
+    run.method::<Byol>(ByolConfig { projector: projector(), predictor: predictor(), teacher: run.teacher() }, |_| {})
+}
+
+fn simsiam(run: &Run) -> Vec<String> {
+    run.method::<SimSiam>(SimSiamConfig { projector: projector(), predictor: predictor(), stop_gradient: true }, |_| {})
+}
+
+fn dino(run: &Run) -> Vec<String> {
+    let config = DinoConfig {
+        projector: projector(),
+        prototypes: 0,
+        student_temperature: run.hp("student_temperature"),
+        teacher_temperature: run.hp("teacher_temperature"),
+        center_momentum: run.hp("center_momentum"),
+        teacher: run.teacher(),
+        ..Default::default()
+    };
+    run.method::<Dino>(config, |_| {})
+}
+
+fn supcon(run: &Run) -> Vec<String> {
+    run.method::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
+}
+
+fn taught<M: Configured>(run: &Run, config: M::Config) -> Vec<String> {
+    run.told::<M>(config, Told { experts: vec![run.expert()], ..Told::default() }, |_, _| {})
+}
+
+fn distillation(run: &Run) -> Vec<String> {
+    taught::<Distillation>(run, DistillationConfig { temperature: run.hp("temperature"), soft_weight: run.hp("soft_weight") })
+}
+
+fn decoupled_distillation(run: &Run) -> Vec<String> {
+    let (temperature, alpha, beta) = (run.hp("temperature"), run.hp("alpha"), run.hp("beta"));
+    taught::<DecoupledDistillation>(run, DecoupledDistillationConfig { temperature, alpha, beta, warm_up_epochs: 0 })
+}
+
+fn feature_distillation(run: &Run) -> Vec<String> {
+    taught::<FeatureDistillation>(run, FeatureDistillationConfig { variant: Hint::Fitnet, weight: 1.0 })
+}
+
+fn multitask(run: &Run) -> Vec<String> {
+    let config = MultitaskConfig { weighting: Weighting::Uncertainty, ..Default::default() };
+    let told = Told { tasks: vec![("rotation", 4)], ..Told::default() };
+    run.told::<Multitask>(config, told, |_, params| params.get("log_var").unwrap().plain().unwrap().write(&[0.0f32; 2]).unwrap())
+}
+
+fn mean_teacher(run: &Run) -> Vec<String> {
+    let config = MeanTeacherConfig { consistency: 1.0, ramp_up: 0.0, teacher: run.teacher() };
+    run.told::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }, |_, _| {})
+}
+
+#[test]
+fn methods_follow_pytorch_for_ten_steps() {
+    type Program = fn(&Run) -> Vec<String>;
+    let programs: BTreeMap<&str, Program> = BTreeMap::from([
+        ("supervised", supervised as Program),
+        ("supervised_adamw", supervised_adamw),
+        ("supervised_schedule", supervised_schedule),
+        ("simclr", simclr),
+        ("moco", moco),
+        ("byol", byol),
+        ("simsiam", simsiam),
+        ("dino", dino),
+        ("supcon", supcon),
+        ("distillation", distillation),
+        ("decoupled_distillation", decoupled_distillation),
+        ("feature_distillation", feature_distillation),
+        ("multitask", multitask),
+        ("mean_teacher", mean_teacher),
+    ]);
+    let folder = folder("WGRAD_TRAJECTORIES", "trajectories");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let (mut failures, mut passed) = (Vec::new(), 0);
+    let gpus = gpus();
+    for path in &paths {
+        let doc: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let (method, prefix) = (doc["method"].as_str().unwrap(), doc["data_prefix"].as_str().unwrap());
+        let Some(program) = programs.get(method) else {
+            failures.push(format!("{method}: there is no such method"));
+            continue;
+        };
+        for (schedule, gpu) in &gpus {
+            let wrong = program(&Run { gpu, doc: &doc, prefix });
+            if wrong.is_empty() {
+                passed += 1;
+            } else {
+                failures.push(format!("{method} ({schedule}): {}", wrong.join("\n    ")));
+            }
+        }
+    }
+    println!("{passed} of {} trajectories passed", paths.len() * gpus.len());
+    assert!(failures.is_empty() && passed > 0, "{}", failures.join("\n"));
+}

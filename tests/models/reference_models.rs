@@ -1,0 +1,175 @@
+//! Whole models on both schedules against timm's and torchvision's values: `tests/reference/models` (or the folder that `WGRAD_MODELS` names).
+
+use crate::common::filled::{fill, nhwc, parameter, unit};
+use crate::common::{folder, gpu, gpus};
+use serde_json::Value;
+use wgrad::gpu::Gpu;
+use wgrad::io::{Archive, HostTensor};
+use wgrad::models::torchvision::is_torchvision;
+use wgrad::models::{Architecture, Model, ModelOptions, VitConfig, model};
+use wgrad::nn::{Mode, Module, Parameters, Role, Summary, state_dict};
+use wgrad::tensor::{Shape, Tensor};
+
+fn images(gpu: &Gpu, name: &str, n: usize, resolution: usize) -> Tensor {
+    let data = nhwc(&unit(name, n * 3 * resolution * resolution), [n, 3, resolution, resolution]);
+    Tensor::from_slice(gpu, &data, [n, resolution, resolution, 3]).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// Batch norm's statistics become those of one batch: a pass of the same weights with a momentum of 1.
+fn calibrate(params: &Parameters, mut model: Model, batch: &Tensor) {
+    match &mut model.architecture {
+        Architecture::MobileNet(config) => config.style.momentum = 1.0,
+        Architecture::ResNet(config) => config.momentum = 1.0,
+        _ => return,
+    }
+    model.classifier(params, 1000).unwrap().forward(batch, Mode::Train).unwrap();
+}
+
+/// Fills the model from a state by torchvision's names, which comes back the same.
+fn torchvision(params: &Parameters, model: &Model, state: &[(String, Shape)]) {
+    let tensor = |name: &str, shape: &Shape| match name.ends_with("num_batches_tracked") {
+        true => HostTensor::I64(shape.clone(), vec![7]),
+        false => HostTensor::F32(shape.clone(), parameter(name, shape)),
+    };
+    let tensors = state.iter().map(|(name, shape)| (name.clone(), tensor(name, shape))).collect();
+    let archive = Archive { tensors, ..Default::default() };
+    assert!(is_torchvision(&archive) || matches!(model.architecture, Architecture::ResNet(_)));
+    let report = state_dict::from_archive(params, &model.timm_names(archive.clone()).unwrap(), "torchvision's").unwrap();
+    assert!(report.extra.is_empty() && report.missing.is_empty(), "{report:?}");
+    assert!(model.torchvision_names(state_dict::to_archive(params).unwrap()).unwrap() == archive, "it came back different");
+}
+
+fn check(gpu: &Gpu, text: &str) -> Vec<String> {
+    let doc: Value = serde_json::from_str(text).unwrap();
+    let name = doc["model"].as_str().unwrap();
+    let resolution = doc["resolution"].as_u64().unwrap() as usize;
+    let params = Parameters::new(gpu, 0);
+    let description = match model(name, ModelOptions { size: Some([resolution; 2]), ..Default::default() }) {
+        Ok(model) => model,
+        Err(error) => return vec![format!("{name}: {error}")],
+    };
+    let mut model = description.classifier(&params, 1000).unwrap();
+    let mut wrong = Vec::new();
+    let mut expect = |what: String, found: f64, expected: f64, relative_to: f64, tolerance: f64| {
+        let error = (found - expected).abs() / relative_to.abs().max(1e-30);
+        if error.is_nan() || error > tolerance {
+            wrong.push(format!("{name} {what}: {found}, expected {expected} (relative error {error:.2e}, allowed {tolerance:.0e})"));
+        }
+    };
+    let mut summary = Summary::default();
+    model.summarize(&Shape::from([1, resolution, resolution, 3]), &mut summary).unwrap();
+    expect("parameters".into(), params.count() as f64, doc["params"].as_f64().unwrap(), 1.0, 0.0);
+    expect("parameters of the summary".into(), summary.parameters() as f64, doc["params"].as_f64().unwrap(), 1.0, 0.0);
+    expect("MACs".into(), summary.macs() as f64, doc["macs"].as_f64().unwrap(), 1.0, 0.0);
+    // In the file's order, which serde_json forgets: no name has a quote or a brace in it.
+    let (names, _) = text.split_once("\"state\"").unwrap().1.split_once('}').unwrap();
+    let shape = |name: &str| doc["state"][name].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect::<Vec<_>>();
+    let expected: Vec<(String, Shape)> = names.split('"').skip(1).step_by(2).map(|n| (n.into(), Shape::from(shape(n)))).collect();
+    // What gradients are called here.
+    let mut own: Box<dyn Fn(&str) -> String> = Box::new(str::to_string);
+    if name.starts_with("tv_") {
+        torchvision(&params, &description, &expected);
+        let description = description.clone();
+        own = Box::new(move |name| {
+            let one = Archive { tensors: [(name.to_string(), HostTensor::F32([0].into(), vec![]))].into(), ..Default::default() };
+            description.timm_names(one).unwrap().tensors.into_keys().next().unwrap()
+        });
+    } else {
+        assert_eq!(state_dict::state(&params).unwrap(), expected, "{name}: state");
+        fill(&params, "");
+    }
+    let calibration = images(gpu, "calibration", 8, resolution);
+    calibrate(&params, description, &calibration);
+    let input = images(gpu, "input", 2, resolution);
+    let logits: Vec<f64> = model.forward(&input, Mode::Eval).unwrap().to_f64().unwrap();
+    let largest = doc["eval_logits_max"].as_f64().unwrap();
+    for (row, listed) in logits.chunks(1000).zip(doc["eval_logits"].as_array().unwrap()) {
+        for (i, (got, want)) in row.iter().zip(numbers(listed)).enumerate() {
+            expect(format!("logit {i}"), *got, want, largest, 3e-4);
+        }
+    }
+    for (row, want) in logits.chunks(1000).zip(numbers(&doc["eval_logits_l2"])) {
+        expect("norm of the logits".into(), row.iter().map(|v| v * v).sum::<f64>().sqrt(), want, want, 3e-4);
+    }
+    for (row, want) in logits.chunks(1000).zip(numbers(&doc["eval_logits_sum"])) {
+        expect("sum of the logits".into(), row.iter().sum(), want, largest * 1000f64.sqrt(), 3e-4);
+    }
+    model.fold().unwrap();
+    let folded: Vec<f64> = model.forward(&input, Mode::Eval).unwrap().to_f64().unwrap();
+    for (i, (got, want)) in folded.iter().zip(&logits).enumerate() {
+        expect(format!("folded logit {i}"), *got, *want, largest, 3e-4);
+    }
+    let labels = Tensor::from_slice(gpu, &[0i32, 1, 2, 3, 4, 5, 6, 7], [8]).unwrap();
+    let loss = model.forward(&calibration, Mode::Train).unwrap().cross_entropy(&labels, 0.0).unwrap();
+    let want = doc["train_loss"].as_f64().unwrap();
+    expect("loss".into(), f64::from(loss.item().unwrap()), want, want, 1e-4);
+    let gradients = loss.backward().unwrap();
+    for (parameter, want) in doc["grad_norm"].as_object().unwrap() {
+        let tensor = params.get(&own(parameter)).unwrap().tensor(Mode::Train).unwrap();
+        let norm = gradients.get(&tensor).unwrap().to_f64().unwrap().iter().map(|v| v * v).sum::<f64>().sqrt();
+        expect(format!("gradient norm of {parameter}"), norm, want.as_f64().unwrap(), want.as_f64().unwrap(), 1e-2);
+    }
+    wrong
+}
+
+#[test]
+fn models_compute_what_timm_computes() {
+    let folder = folder("WGRAD_MODELS", "models");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let (mut failures, mut passed) = (Vec::new(), 0);
+    let gpus = gpus();
+    for path in &paths {
+        for (schedule, gpu) in &gpus {
+            let start = std::time::Instant::now();
+            let wrong = check(gpu, &std::fs::read_to_string(path).unwrap());
+            let (word, seconds) = (if wrong.is_empty() { "passed" } else { "FAILED" }, start.elapsed().as_secs_f32());
+            println!("{} ({schedule}): {word} in {seconds:.1} s", path.display());
+            passed += usize::from(wrong.is_empty());
+            failures.extend(wrong.into_iter().map(|what| format!("{schedule}: {what}")));
+        }
+    }
+    println!("{passed} of {} models passed", paths.len() * gpus.len());
+    assert!(failures.is_empty() && passed > 0, "{}", failures.join("\n"));
+}
+
+/// Dropout and stochastic depth change training and nothing else; every parameter is reached. The transformer's images are not square.
+#[test]
+fn regularisation_is_off_in_evaluation() {
+    let gpu = gpu();
+    let vit = VitConfig { size: [16, 24], patch: 8, features: 24, depth: 3, ..VitConfig::named("tiny", 8, 16).unwrap() };
+    let architectures: [fn(f32, VitConfig) -> Architecture; 3] = [
+        |rate, _| {
+            model("resnet26", ModelOptions { width: 0.125, drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture
+        },
+        |rate, _| model("mobilenetv2_035", ModelOptions { drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture,
+        |rate, vit| Architecture::Vit(VitConfig { drop_rate: rate, drop_path: rate, ..vit }),
+    ];
+    for architecture in architectures {
+        let params = Parameters::new(&gpu, 1);
+        let [plain, dropping] =
+            [0.0, 0.5].map(|rate| Model { resolution: 16, architecture: architecture(rate, vit) }.classifier(&params, 5).unwrap());
+        fill(&params, "");
+        let x =
+            Tensor::from_slice(&gpu, &unit("x", 4 * 16 * 24 * 3).iter().map(|v| *v as f32).collect::<Vec<_>>(), [4, 16, 24, 3]).unwrap();
+        let run = |network: &dyn Module, mode| network.forward(&x, mode).unwrap().to_vec::<f32>().unwrap();
+        let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
+        let name = format!("{:?}", architecture(0.5, vit));
+        assert!(same(&run(&dropping, Mode::Eval), &run(&plain, Mode::Eval)), "{name}");
+        assert!(!same(&run(&dropping, Mode::Train), &run(&plain, Mode::Train)), "{name}");
+        let labels = Tensor::from_slice(&gpu, &[0i32, 1, 2, 3], [4]).unwrap();
+        let gradients = plain.forward(&x, Mode::Train).unwrap().cross_entropy(&labels, 0.0).unwrap().backward().unwrap();
+        for parameter in params.all() {
+            let slot = parameter.slot().unwrap();
+            let gradient = matches!(slot.role, Role::Value(_)).then(|| gradients.get(&parameter.tensor(Mode::Train).unwrap()));
+            let reached = |g: &Tensor| g.to_vec::<f32>().unwrap().iter().all(|v| v.is_finite());
+            assert!(gradient.is_none_or(|g| g.is_some_and(reached)), "{} of {name}", slot.name);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Every operator against its reference, at every size, with every value.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod augmentation;
+mod gradients;
+mod half;
+mod long_loops;
+mod non_finite;
+mod optimizers;
+mod properties;
+mod reference_ops;

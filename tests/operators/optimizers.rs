@@ -1,0 +1,162 @@
+//! Optimizers at the edges: gradients whose squares f32 cannot hold, steps of different parameters in turn, gradients of somebody else.
+
+use crate::common::gpus;
+use wgrad::autograd::Gradients;
+use wgrad::gpu::{Gpu, Program};
+use wgrad::nn::{Init, Kind, Mode, Parameter, Parameters};
+use wgrad::optim::{Adam, AdamConfig, Common, Lars, LarsConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig, clip_each_norm};
+use wgrad::tensor::Tensor;
+
+/// A home with a parameter of each size, full of `value`.
+fn home(gpu: &Gpu, sizes: &[usize], value: f32) -> (Parameters, Vec<Parameter>) {
+    let params = Parameters::new(gpu, 0);
+    let made = sizes.iter().enumerate();
+    let all = made.map(|(i, n)| params.parameter(&format!("p{i}"), [*n], Kind::Linear, Init::Constant(value)).unwrap()).collect();
+    (params, all)
+}
+
+/// Each parameter's gradient is `value` everywhere.
+fn gradients(of: &[Parameter], value: f32) -> Gradients {
+    let mut all = Gradients::default();
+    for parameter in of {
+        let x = parameter.tensor(Mode::Train).unwrap();
+        let upstream = Tensor::full(x.gpu(), x.shape(), value).unwrap();
+        all.accumulate(&x.mul_scalar(1.0).unwrap().backward_from(&upstream).unwrap()).unwrap();
+    }
+    all
+}
+
+fn values(parameter: &Parameter) -> Vec<f32> {
+    parameter.plain().unwrap().to_vec().unwrap()
+}
+
+fn close(what: &str, found: f32, expected: f64) {
+    assert!((f64::from(found) - expected).abs() <= 2e-6 * expected.abs(), "{what}: {found:e}, expected {expected:e}");
+}
+
+fn norm(optimizer: &impl Optimizer) -> f32 {
+    optimizer.gradient_norm().unwrap().to_vec::<f32>().unwrap()[0]
+}
+
+#[test]
+fn norms_are_those_of_float64_where_squares_leave_f32() {
+    for (schedule, gpu) in gpus() {
+        for value in [1e17f32, 1e18, 1e19, 3e25, 1e37, 1e-9, 1e-10, 1e-11, 1e-12, 1e-18, 1e-25, 1e-30, 1e-37, 2.5] {
+            let what = format!("{schedule}, gradients of {value:e}");
+            let length = 10.0 * f64::from(value);
+            let clipped = if length > 1.0 { 0.1 } else { f64::from(value) };
+            // By the global norm: 36 and 64 elements.
+            let (params, all) = home(&gpu, &[36, 64], 0.0);
+            let config = SgdConfig { common: Common { clip_norm: Some(1.0), ..Default::default() }, ..Default::default() };
+            let mut sgd = Sgd::new(&params, config).unwrap();
+            sgd.step(&gradients(&all, value), 1.0).unwrap();
+            assert_eq!(sgd.skipped().unwrap(), 0, "{what}");
+            close(&what, norm(&sgd), length);
+            all.iter().flat_map(values).for_each(|v| close(&what, -v, clipped));
+            // Each by its own norm, in the step and before it.
+            for at_once in [true, false] {
+                let (params, all) = home(&gpu, &[100, 100], 0.0);
+                let common = Common { clip_each: at_once.then_some(1.0), ..Default::default() };
+                let mut sgd = Sgd::new(&params, SgdConfig { common, ..Default::default() }).unwrap();
+                let mut found = gradients(&all, value);
+                if !at_once {
+                    clip_each_norm(&mut found, 1.0).unwrap();
+                }
+                sgd.step(&found, 1.0).unwrap();
+                all.iter().flat_map(values).for_each(|v| close(&what, -v, clipped));
+            }
+            // LARS: eta |w| / |g| of g = value is eta |w| / 10.
+            let (params, all) = home(&gpu, &[100], 2.0);
+            let mut lars = Lars::new(&params, LarsConfig { momentum: 0.0, eta: 0.5, ..Default::default() }).unwrap();
+            lars.step(&gradients(&all, value), 0.25).unwrap();
+            all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
+        }
+        // The norm itself is beyond f32: it is shown as infinite, and the step is what it should be.
+        let (params, all) = home(&gpu, &[10_000], 0.0);
+        let config = SgdConfig { common: Common { clip_norm: Some(100.0), ..Default::default() }, ..Default::default() };
+        let mut sgd = Sgd::new(&params, config).unwrap();
+        sgd.step(&gradients(&all, 3e38), 1.0).unwrap();
+        assert!(norm(&sgd).is_infinite() && sgd.skipped().unwrap() == 0);
+        values(&all[0]).into_iter().for_each(|v| close("beyond f32", -v, 1.0));
+        let (params, all) = home(&gpu, &[10_000], 0.0);
+        let config = SgdConfig { common: Common { clip_each: Some(100.0), ..Default::default() }, ..Default::default() };
+        Sgd::new(&params, config).unwrap().step(&gradients(&all, 3e38), 1.0).unwrap();
+        values(&all[0]).into_iter().for_each(|v| close("each beyond f32", -v, 1.0));
+        let (params, all) = home(&gpu, &[10_000], 2.0);
+        Lars::new(&params, LarsConfig { momentum: 0.0, eta: 0.5, ..Default::default() })
+            .unwrap()
+            .step(&gradients(&all, 3e38), 0.25)
+            .unwrap();
+        values(&all[0]).into_iter().for_each(|v| close("LARS beyond f32", v, 1.75));
+        // What is not finite is still skipped.
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (params, all) = home(&gpu, &[100], 1.0);
+            let mut sgd = Sgd::new(&params, config).unwrap();
+            sgd.step(&gradients(&all, value), 1.0).unwrap();
+            assert_eq!((sgd.skipped().unwrap(), values(&all[0])), (1, vec![1.0; 100]), "{value}");
+        }
+    }
+}
+
+/// Two captured steps over one optimizer, each of parameters of its own, run in turn.
+#[test]
+fn captured_steps_change_their_own_parameters_alone() {
+    for (schedule, gpu) in gpus() {
+        let run = |captured: bool| {
+            let (params, all) = home(&gpu, &[3, 5], 1.0);
+            let config = SgdConfig { momentum: 0.9, common: Common { weight_decay: 0.1, ..Default::default() }, ..Default::default() };
+            let mut sgd = Sgd::new(&params, config).unwrap();
+            let mut programs: [Option<Program>; 2] = [None, None];
+            // Recording is a step, too: the first time there are two.
+            for which in if captured { vec![0, 1, 0, 1, 1, 0] } else { vec![0, 0, 1, 1, 0, 1, 1, 0] } {
+                let mut step = || sgd.step(&all[which].tensor(Mode::Train)?.square()?.sum(&[0], false)?.backward()?, 0.5);
+                match &programs[which] {
+                    Some(program) => program.replay().unwrap(),
+                    None => step().unwrap(),
+                }
+                if captured && programs[which].is_none() {
+                    programs[which] = Some(gpu.capture(step).unwrap().1);
+                }
+            }
+            all.iter().map(values).collect::<Vec<_>>()
+        };
+        assert_eq!(run(true), run(false), "{schedule}");
+    }
+}
+
+/// A scheduled weight decay takes the place of the fixed one in steps that were captured before, too.
+#[test]
+fn a_schedule_of_decay_outdates_what_was_captured() {
+    let gpu = crate::common::gpu();
+    let (params, all) = home(&gpu, &[3], 1.0);
+    let mut sgd =
+        Sgd::new(&params, SgdConfig { common: Common { weight_decay: 0.1, ..Default::default() }, ..Default::default() }).unwrap();
+    let loss = || all[0].tensor(Mode::Train).unwrap().sum(&[0], false).unwrap();
+    sgd.step(&loss().backward().unwrap(), 0.5).unwrap();
+    let ((), program) = gpu.capture(|| sgd.step(&loss().backward()?, 0.5)).unwrap();
+    sgd.schedule_weight_decay(0.2.into()).unwrap();
+    assert!(!program.is_current());
+}
+
+#[test]
+fn gradients_of_another_model_are_refused() {
+    let gpu = crate::common::gpu();
+    let ((mine, own), (_, foreign)) = (home(&gpu, &[3], 1.0), home(&gpu, &[3, 4], 1.0));
+    let mut sgd = Sgd::new(&mine, SgdConfig::default()).unwrap();
+    let mut rest: Vec<Box<dyn Optimizer>> = vec![
+        Box::new(Adam::new(&mine, AdamConfig::default()).unwrap()),
+        Box::new(Lars::new(&mine, LarsConfig::default()).unwrap()),
+        Box::new(RmsProp::new(&mine, RmsPropConfig::default()).unwrap()),
+    ];
+    let theirs = gradients(&foreign, 1.0);
+    for error in rest.iter_mut().map(|o| o.step(&theirs, 0.1)).chain([sgd.step(&theirs, 0.1), sgd.step(&Gradients::default(), 0.1)]) {
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("gradients is of one of its parameters"), "{message}");
+    }
+    assert_eq!((mine.step(), values(&own[0])), (0, vec![1.0; 3]));
+    // A loss of two models moves each by its own optimizer.
+    let mut both = theirs;
+    both.accumulate(&gradients(&own, 1.0)).unwrap();
+    sgd.step(&both, 0.5).unwrap();
+    assert_eq!(values(&own[0]), vec![0.5; 3]);
+}

@@ -1,0 +1,14 @@
+//! Training runs: recipes, checkpoints, interruption, evaluation.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod checkpoints;
+mod embedding;
+mod estimate;
+mod finetune;
+mod impossible;
+mod interruption;
+mod probe;
+mod recipes;
+mod training;

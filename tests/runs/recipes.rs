@@ -1,0 +1,64 @@
+//! The recipes that come with wgrad: each is read, names what exists, and fits the device that it is for.
+
+use crate::common::teachers;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wgrad::data::Dataset;
+use wgrad::gpu::{Gpu, GpuOptions};
+use wgrad::train::estimate::run_memory;
+use wgrad::train::methods::METHODS;
+use wgrad::train::{Recipe, Trainer};
+
+fn recipes(folder: &str) -> Vec<(PathBuf, Recipe)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(folder);
+    let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), Recipe::read(&path).unwrap_or_else(|e| panic!("{e}")))).collect()
+}
+
+/// Black images of `size`, a batch of them.
+fn dataset(size: [usize; 3], images: usize) -> Arc<Dataset> {
+    let labels = (0..images).map(|i| (i % 10) as i32).collect();
+    let names = (0..10).map(|c| c.to_string()).collect();
+    Arc::new(Dataset::new("black", size, vec![0; images * size.iter().product::<usize>()], labels, names).unwrap())
+}
+
+/// Every method has a recipe of each size, and a step of it, with teachers as large as itself, takes no more memory than its device has.
+fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
+    let found = recipes(folder);
+    let methods = METHODS.iter().map(|entry| entry.name).filter(|name| *name != "supervised");
+    for method in methods {
+        assert!(found.iter().any(|(_, recipe)| recipe.method == method), "recipes/{folder} has none of {method}");
+    }
+    let gpu = Gpu::with(GpuOptions { memory_budget_bytes: None, ..crate::common::options() }).unwrap();
+    for (path, recipe) in found {
+        recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        // Half of a batch have labels, where not all have, and no class is cut short: what the recipe says of either would take many images, and no more
+        // memory of the device.
+        let recipe = Recipe { labels_per_class: recipe.labels_per_class.min(recipe.batch / 20), per_class: 0, ..recipe };
+        // Others read texts.
+        let data = dataset(if recipe.model.starts_with("bert_") { [2, 24, 1] } else { size }, 2 * recipe.batch);
+        let memory = run_memory(&gpu, |gpu| Trainer::taught(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
+        let held = memory.unwrap_or_else(|e| panic!("{}: {e}", path.display())).held as f64 / (1u64 << 30) as f64;
+        println!("{}: {held:.1} GiB", path.display());
+        assert!(held < gibibytes, "{}: {held:.1} GiB", path.display());
+    }
+}
+
+#[test]
+fn recipes_for_two_cores_fit() {
+    fit("", [28, 28, 1], 1.0);
+}
+
+#[test]
+fn recipes_for_a_consumer_gpu_fit() {
+    fit("gpu", [32, 32, 3], 11.0);
+}
+
+#[test]
+fn recipes_for_a_data_centre_gpu_fit() {
+    fit("datacentre", [224, 224, 3], 79.0);
+}

@@ -1,0 +1,131 @@
+//! Every shader variant that the operators' samples build, in both texts: naga reads the native one and writes SPIR-V, MSL, HLSL and
+//! GLSL of it, and reads the browser one; `tint` and `spirv-val` have their say where they are installed.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::common::gpus;
+use wgrad::gpu::{BuiltShader, Gpu, Language, translate, untranslatable};
+use wgrad::ops::convolution::conv2d::Conv2dOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::{gradcheck::gradcheck_sample, registry::registry};
+use wgrad::tensor::{DType, Tensor};
+
+fn built() -> &'static [BuiltShader] {
+    static BUILT: OnceLock<Vec<BuiltShader>> = OnceLock::new();
+    BUILT.get_or_init(build_all)
+}
+
+fn build_all() -> Vec<BuiltShader> {
+    let mut shaders: Vec<BuiltShader> = Vec::new();
+    for (_, gpu) in gpus() {
+        for entry in registry() {
+            for sample in (entry.samples)() {
+                // A wrong result is another test's business; here only the shaders matter.
+                let _ = gradcheck_sample(&gpu, sample, 1);
+            }
+        }
+        if gpu.capabilities().f16 {
+            half_precision(&gpu);
+        }
+        wgrad::bench::probes::measure(&gpu, 0.0).unwrap();
+        shaders.extend(gpu.built_shaders());
+    }
+    shaders.sort_by(|a, b| (&a.kernel, &a.variant).cmp(&(&b.kernel, &b.variant)));
+    shaders.dedup_by(|a, b| a == b);
+    shaders
+}
+
+/// Samples are f32; here the heavy kernels are built for f16 storage, too.
+fn half_precision(gpu: &Gpu) {
+    let half = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap().cast(DType::F16).unwrap().watch();
+    let full = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap();
+    let backward = |y: Tensor| y.backward_from(&half(y.shape())).map(drop).unwrap();
+    backward(half(&[33]).relu().unwrap());
+    backward(half(&[33, 65]).matmul(&half(&[65, 7])).unwrap());
+    backward(half(&[5, 33]).softmax(-1, 1.0).unwrap());
+    backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]), None, &Conv2dOptions::default()).unwrap());
+    let stats = [full(&[8]), full(&[8]), full(&[8]), full(&[8])];
+    backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormOptions::default(), None).unwrap());
+}
+
+fn installed(tool: &str) -> bool {
+    Command::new(tool).arg("--help").output().is_ok()
+}
+
+fn files_below(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{prefix}{}", path.file_stem().unwrap().to_string_lossy());
+        match path.is_dir() {
+            true => files_below(&path, &format!("{name}/"), found),
+            false => _ = found.insert(name),
+        }
+    }
+}
+
+#[test]
+fn every_shader_translates_everywhere() {
+    let shaders = built();
+    let (tint, spirv_val) = (installed("tint"), installed("spirv-val"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut failures = Vec::new();
+    let mut excused = BTreeSet::new();
+    for shader in shaders {
+        let name = format!("{} [{}]", shader.kernel, shader.variant);
+        for language in Language::ALL {
+            if let Some(reason) = untranslatable(&shader.native, language) {
+                excused.insert((shader.kernel.clone(), reason));
+                continue;
+            }
+            match translate(&name, &shader.native, language) {
+                Ok(bytes) if language == Language::Spirv && spirv_val => {
+                    let path = folder.path().join("shader.spv");
+                    std::fs::write(&path, bytes).unwrap();
+                    let output = Command::new("spirv-val").args(["--target-env", "vulkan1.1"]).arg(&path).output().unwrap();
+                    if !output.status.success() {
+                        failures.push(format!("{name}: spirv-val: {}", String::from_utf8_lossy(&output.stderr)));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        if let Err(error) = translate(&name, &shader.browser, Language::Spirv) {
+            failures.push(format!("browser text: {error}"));
+        }
+        if tint {
+            let path = folder.path().join("shader.wgsl");
+            std::fs::write(&path, &shader.browser).unwrap();
+            let output = Command::new("tint").args(["--format", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();
+            if !output.status.success() {
+                failures.push(format!("{name}: tint: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+    }
+    println!("{} shader variants; tint {tint}, spirv-val {spirv_val}; not translated: {excused:?}", shaders.len());
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// No shader file is dead, and the registry names every one that its operators use.
+#[test]
+fn every_shader_file_is_used_by_a_sample() {
+    let shaders = built();
+    let used: BTreeSet<String> = shaders.iter().map(|s| s.kernel.clone()).collect();
+    let mut files = BTreeSet::new();
+    files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), "", &mut files);
+    files.retain(|f| !f.starts_with("include/"));
+    // Launched by the tape and the device layer, which no sample need reach.
+    let below_operators = ["autograd/accumulate", "autograd/non_finite", "gpu/fill", "gpu/numbers"].map(String::from);
+    let dead: Vec<_> = files.iter().filter(|f| !used.contains(*f) && !below_operators.contains(f)).collect();
+    assert!(dead.is_empty(), "no sample or probe uses {dead:?}");
+    files.retain(|f| !f.starts_with("bench/"));
+    let named: BTreeSet<String> = registry().iter().flat_map(|e| e.shaders.iter().map(|s| s.to_string())).collect();
+    let unknown: Vec<_> = files.iter().filter(|f| !named.contains(*f) && !below_operators.contains(f)).collect();
+    assert!(unknown.is_empty(), "no registry entry names {unknown:?}");
+}
