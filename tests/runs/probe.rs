@@ -1,6 +1,6 @@
 //! Probes: known features give known figures, an encoder is not touched by being judged, and what cannot be judged is named.
 
-use crate::common::{linear, tiny};
+use crate::common::tiny;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
