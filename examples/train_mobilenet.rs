@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use wgrad::data::{Augmentation, DeviceBatch, Loader, Split, open};
 use wgrad::error::Result;
+use wgrad::evaluate::evaluate;
 use wgrad::gpu::Gpu;
 use wgrad::models::{Classifier, MobileNet, MobileNetConfig};
 use wgrad::nn::{Mode, Module, Parameters};
 use wgrad::optim::{Optimizer, Schedule, Sgd, SgdConfig};
-use wgrad::train::evaluate::evaluate;
 
 const BATCH: usize = 100;
 const SEED: u32 = 0;

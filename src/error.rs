@@ -155,6 +155,22 @@ pub fn require_not_negative(subject: &str, setting: &str, value: f32) -> Result<
     Err(Error::argument(subject, format!("{setting} must be finite and at least 0, found {value}")))
 }
 
+/// That every row of `width` values is finite: of one that is not, neither a class nor a cosine nor a neighbour means anything.
+///
+/// # Errors
+/// [`Error::NonFinite`] of `what`, with the number of rows that hold NaN or infinity and the first of them.
+pub fn require_finite_rows(what: &str, values: &[f32], width: usize) -> Result<()> {
+    let bad = || values.chunks(width.max(1)).zip(0..).filter(|(row, _)| !row.iter().all(|v| v.is_finite()));
+    let Some((row, place)) = bad().next() else { return Ok(()) };
+    let value = row.iter().find(|v| !v.is_finite()).copied().unwrap_or(f32::NAN);
+    let (count, rows) = (bad().count(), values.len().div_ceil(width.max(1)));
+    let message = format!(
+        "{count} of {rows} rows hold NaN or infinity, the first is row {place} ({value}); weights are damaged or numbers overflow: \
+         use others, or find the first operator with WGRAD_TRACE_NON_FINITE=1"
+    );
+    Err(Error::NonFinite { operator: what.into(), message })
+}
+
 impl Error {
     /// A broken shape rule of `operator`.
     pub fn shape(operator: impl Into<String>, message: impl Into<String>) -> Self {

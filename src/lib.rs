@@ -36,20 +36,21 @@
 //! | [`tensor`] | tensors, shapes, element types, random numbers; every operator is a method of [`tensor::Tensor`] |
 //! | [`autograd`] | the tape: [`watch`](tensor::Tensor::watch), [`backward`](tensor::Tensor::backward), [`autograd::Gradients`] |
 //! | [`ops`] | the [`ops::Operator`] trait, all operators by family, the registry, [`ops::gradcheck`] |
+//! | [`capture`] | a step that is recorded once and replayed |
 //! | [`nn`] | [`nn::Parameters`], layers, initial values, state dictionaries |
 //! | [`optim`] | optimizers, learning-rate schedules, moving averages |
 //! | [`models`] | networks |
 //! | [`methods`] | how a model is trained: supervised, SimCLR |
-//! | `data`, `train`, `bench`, `cli` | images and augmentation; runs, checkpoints, evaluation; the kernel benchmark; the command line (feature `cli`, on by default) |
+//! | `data`, `train`, `evaluate`, `report`, `bench`, `cli` | images and augmentation; runs and checkpoints; probes and comparisons; plots and statistics; the kernel benchmark; the command line (feature `cli`, on by default) |
 //! | [`io`] | files: archives of tensors, atomic writing, layouts of weights |
 //! | [`error`] | the one error type |
 //!
-//! A folder uses what stands below it in this order and never what stands above: cli, train with bench, methods, models, nn with optim, data and io, ops,
-//! autograd, tensor, gpu, error.
+//! A folder uses what stands below it in this order and never what stands above: cli, bench, evaluate, train, methods, models,
+//! nn with optim and data, capture, ops, autograd, tensor, gpu, report with io, error.
 //!
 //! # Features
 //!
-//! `cli` (default) brings `data`, `train`, `bench`, the command line and their dependencies. Without it this is the engine alone.
+//! `cli` (default) brings `data`, `train`, `evaluate`, `report`, `bench`, the command line and their dependencies. Without it this is the engine alone.
 // wgpu's types nest deeper than rustdoc's default limit.
 #![recursion_limit = "256"]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -57,11 +58,14 @@
 pub mod autograd;
 #[cfg(feature = "cli")]
 pub mod bench;
+pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod data;
 pub mod error;
+#[cfg(feature = "cli")]
+pub mod evaluate;
 pub mod gpu;
 pub mod io;
 pub mod methods;
@@ -69,6 +73,8 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+#[cfg(feature = "cli")]
+pub mod report;
 pub mod tensor;
 #[cfg(feature = "cli")]
 pub mod train;

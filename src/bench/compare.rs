@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::run::{Row, Run, Sample};
+use super::run::{Row, Run};
+use crate::report::Sample;
 
 /// Less than this share of the time is no difference that anyone should act on.
 pub const LEAST_EFFECT: f64 = 0.03;

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::clock::processor_seconds;
-use super::run::{Bound, Gate, Peaks, Row, Sample};
+use super::run::{Gate, Row};
 use super::workload::{Prepared, Workload};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterKind, Bind, Binding, Gpu, Program};
 use crate::ops::Cost;
+use crate::report::{Bound, Peaks, Sample};
 use crate::tensor::{DType, Tensor};
 
 /// How a workload is measured.

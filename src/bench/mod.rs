@@ -5,7 +5,6 @@
 pub mod arguments;
 pub mod clock;
 pub mod compare;
-mod environment;
 pub mod formats;
 mod gpu_scale;
 mod layers;
@@ -17,8 +16,6 @@ pub mod report;
 mod roofline;
 pub mod run;
 mod sampled;
-pub mod statistics;
-pub(crate) mod svg;
 pub mod sweep;
 pub mod tune;
 pub mod user;

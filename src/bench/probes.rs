@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
-use super::run::{Bound, Gate, Peaks, Row, Sample};
+use super::run::{Gate, Row};
 use crate::error::Result;
 use crate::gpu::{AdapterKind, Gpu, Kernel, Launch, kernel, rounds};
 use crate::ops::Cost;
 use crate::params;
+use crate::report::{Bound, Peaks, Sample};
 use crate::tensor::{DType, Tensor};
 
 const FMA: Kernel = kernel!("bench/fma");

@@ -1,8 +1,9 @@
 //! A run as one HTML file that needs nothing else: environment, roofline, bars, table. For a screen, a picture and paper.
 
 use super::roofline::roofline;
-use super::run::{Bound, Peaks, Row, Run, Sample};
-use super::svg::{Axis, Svg, digits, escape, tick};
+use super::run::{Row, Run};
+use crate::report::svg::{Axis, Svg, digits, escape, tick};
+use crate::report::{Bound, Peaks, Sample};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -288,7 +289,7 @@ mod tests {
             percent_of_peak: Some(40.0),
             ..Row::default()
         };
-        let environment = super::super::run::Environment { adapter: "<b>".into(), command: "a & b".into(), ..Default::default() };
+        let environment = crate::report::Environment { adapter: "<b>".into(), command: "a & b".into(), ..Default::default() };
         let rows = vec![row("conv<3>", true), row("softmax", false)];
         let page = html(&Run { environment, peaks: Peaks { fma_gflops: Some(100.0), ..Peaks::default() }, rows });
         for words in ["&lt;b&gt;", "a &amp; b", "conv&lt;3&gt;", "softmax", "1 wrong.", "2.00 w", "1.90–2.20"] {

@@ -1,7 +1,8 @@
 //! The roofline plot (Williams, Waterman and Patterson 2009): operations a second over operations a byte, under the measured peaks.
 
-use super::run::{Peaks, Row};
-use super::svg::{Area, Axis, Svg, digits, tick, width};
+use super::run::Row;
+use crate::report::Peaks;
+use crate::report::svg::{Area, Axis, Svg, digits, tick, width};
 
 const WIDTH: f64 = 1340.0;
 const HEIGHT: f64 = 720.0;
@@ -252,7 +253,7 @@ fn legend(groups: &[String], points: &[Point]) -> String {
         .iter()
         .take(if groups.len() > COLOURS { COLOURS - 1 } else { COLOURS })
         .enumerate()
-        .map(|(i, name)| format!("<span><i class=\"b{i}\"></i>{}</span>", super::svg::escape(name)))
+        .map(|(i, name)| format!("<span><i class=\"b{i}\"></i>{}</span>", crate::report::svg::escape(name)))
         .collect();
     if groups.len() > COLOURS {
         items.push(format!("<span><i class=\"b{}\"></i>others</span>", COLOURS - 1));

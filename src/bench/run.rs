@@ -1,9 +1,9 @@
 //! What a benchmark leaves behind: rows of measurements, the peaks that they are held against, and where both come from. The table, JSON, CSV,
 //! HTML and comparisons are all made from this.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+
+use crate::report::{Bound, Environment, Peaks, Sample};
 
 /// One call of the benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,81 +16,6 @@ pub struct Run {
     pub rows: Vec<Row>,
 }
 
-/// Where a run was measured: what it takes to repeat it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Environment {
-    /// This crate's version.
-    pub wgrad: String,
-    /// The version of wgpu.
-    pub wgpu: String,
-    /// The adapter's name.
-    pub adapter: String,
-    /// `Discrete`, `Integrated`, `Virtual`, `Other` or `Software`.
-    pub kind: String,
-    /// `vulkan`, `metal` or `dx12`.
-    pub backend: String,
-    /// The driver and its version.
-    pub driver: String,
-    /// The schedule of heavy kernels.
-    pub schedule: String,
-    /// Lanes of a subgroup, smallest and largest; 0 where there are none.
-    pub subgroup_size: [u32; 2],
-    /// Optional features in use.
-    pub features: Vec<String>,
-    /// Limits of the device, by name.
-    pub limits: BTreeMap<String, u64>,
-    /// Hash of the tuning table, where one is used.
-    pub tuning_table: Option<String>,
-    /// Operating system and architecture.
-    pub system: String,
-    /// Processors that this process may use.
-    pub cores: usize,
-    /// Load averages over 1, 5 and 15 minutes before the run, where the system tells.
-    pub load_average: Option<[f64; 3]>,
-    /// Beginning of the run, UTC, as in RFC 3339.
-    pub date: String,
-    /// The command line.
-    pub command: String,
-}
-
-/// What the adapter does at best, by probes of our own (`shaders/bench`), which do nothing else.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Peaks {
-    /// Multiply-adds in registers, GFLOP/s.
-    pub fma_gflops: Option<f64>,
-    /// Multiply-adds whose operands come from a tile in the nearest memory, GFLOP/s: the roof of a matrix product.
-    pub loads_gflops: Option<f64>,
-    /// Copying far more than the caches hold: bytes read and bytes written, GB/s.
-    pub copy_gbs: Option<f64>,
-    /// Copying what the caches hold, GB/s.
-    pub cached_copy_gbs: Option<f64>,
-    /// Why there is no figure for cooperative matrices.
-    pub matrix_absent: Option<String>,
-    /// One more dispatch in a submission, microseconds.
-    pub dispatch_microseconds: Option<f64>,
-    /// Submitting one empty dispatch and waiting for it, microseconds.
-    pub submit_microseconds: Option<f64>,
-    /// The smallest step between two time stamps that was seen, nanoseconds: no interval is known better than this.
-    pub tick_nanoseconds: Option<f64>,
-}
-
-/// Repeated measurements of one thing, milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Sample {
-    /// Half of them took less.
-    pub median: f64,
-    /// A tenth of them took less.
-    pub p10: f64,
-    /// A tenth of them took more.
-    pub p90: f64,
-    /// Median of the distances from the median.
-    pub mad: f64,
-    /// The least.
-    pub minimum: f64,
-    /// How many.
-    pub count: usize,
-}
-
 /// What a result was compared with before it was timed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Gate {
@@ -100,32 +25,6 @@ pub struct Gate {
     pub max_error: Option<f64>,
     /// What it was compared with, on what, and by which measure.
     pub against: String,
-}
-
-/// What a workload waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Bound {
-    /// Arithmetic: its operations take longer at the peak than its bytes.
-    Compute,
-    /// Memory: its bytes take longer at the peak than its operations.
-    Memory,
-    /// Launching: dispatches and submission take longer than both.
-    Launch,
-    /// No cost is known, or no peak was measured.
-    #[default]
-    Unknown,
-}
-
-impl std::fmt::Display for Bound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Bound::Compute => "compute",
-            Bound::Memory => "memory",
-            Bound::Launch => "launch",
-            Bound::Unknown => "-",
-        })
-    }
 }
 
 /// One workload on one schedule.

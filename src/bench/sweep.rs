@@ -163,7 +163,8 @@ pub fn mark_winners(rows: &mut [Row], between_schedules: bool) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::run::{Gate, Sample};
+    use super::super::run::Gate;
+    use crate::report::Sample;
     use super::*;
 
     #[test]

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::run::Sample;
 use super::workload::{Prepared, Workload};
 use crate::error::Result;
 use crate::gpu::{Consulted, Gpu, GpuOptions, Program, Tuning};
+use crate::report::Sample;
 use crate::tensor::{DType, Tensor};
 
 /// A choice must be faster by this share, beyond what noise explains.

@@ -12,7 +12,7 @@ use crate::bench::compare::{Verdict, compare};
 use crate::bench::formats::{csv, json_line};
 use crate::bench::measure::{Flush, Options, measure};
 use crate::bench::report::html;
-use crate::bench::run::{Environment, Peaks, Row, Run, Sample};
+use crate::bench::run::{Row, Run};
 use crate::bench::sweep::{Sweep, mark_winners};
 use crate::bench::user::User;
 use crate::bench::workload::{Workload, wanted};
@@ -22,6 +22,7 @@ use crate::gpu::{Gpu, GpuOptions};
 use crate::io::atomic::{read, write_atomically};
 use crate::io::console::tell;
 use crate::ops::Cost;
+use crate::report::{Environment, Peaks, Sample};
 
 /// Time kernels, hold them against what this adapter can do at best, and check them first
 ///

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::data::{Augmentation, ImageOptions, Labels, Step};
 use crate::error::{Error, Result};
+use crate::evaluate::PictureInput;
 use crate::gpu::Gpu;
 use crate::io::{Interpolation, Preprocessing};
 use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
 use crate::train::Finished;
-use crate::train::evaluate::PictureInput;
 
 /// Options of a model with weights of the world, instead of a run.
 #[derive(clap::Args)]

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use super::device;
 use super::output::{say, write};
 use crate::error::Result;
+use crate::evaluate::compare::{BATCH, Column, Comparison, Row, Subject, measure};
 use crate::io::atomic::write_atomically;
 use crate::io::console::{clean, tell};
-use crate::train::compare::{BATCH, Column, Comparison, Row, Subject, measure};
 
 /// Columns of characters that a table fills, those of the properties' names, and of a cell at least.
 const WIDTH: usize = 132;

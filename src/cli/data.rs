@@ -8,8 +8,9 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Augmentation, Canvas, Dataset, DeviceBatch, HostBatch, ImageOptions, Split, Tile, open_with, to_bytes, view_names};
+use crate::data::{Augmentation, Dataset, DeviceBatch, HostBatch, ImageOptions, Split, open_with, view_names};
 use crate::error::{Error, Result};
+use crate::report::{Canvas, Tile, to_bytes};
 
 /// Say what a data set holds; --preview draws what augmentation makes of its images
 #[derive(clap::Args)]

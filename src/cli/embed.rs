@@ -13,6 +13,8 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::evaluate::embedding::{KMeansOptions, TsneOptions, kmeans, normalized_mutual_information, pca, scatter, tsne};
+use crate::evaluate::outputs;
 use crate::gpu::Gpu;
 use crate::io::atomic::{make_folder, write_atomically};
 use crate::models::Pixels;
@@ -20,8 +22,6 @@ use crate::nn::{Module, Parameters};
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
 use crate::train::Finished;
-use crate::train::embedding::{KMeansOptions, TsneOptions, kmeans, normalized_mutual_information, pca, scatter, tsne};
-use crate::train::evaluate::outputs;
 
 /// What lays features out on a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

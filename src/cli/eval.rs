@@ -12,13 +12,13 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{Dataset, Labels, Split, Task, list_image_folder};
 use crate::error::{Error, Result};
+use crate::evaluate::bias::{add_bias, bias_for_share};
+use crate::evaluate::domains::{Domains, Told, domains};
+use crate::evaluate::tasks::{evaluate_heads, heads};
+use crate::evaluate::{Evaluation, outputs, stream_outputs};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
-use crate::train::bias::{add_bias, bias_for_share};
-use crate::train::domains::{Domains, Told, domains};
-use crate::train::evaluate::{Evaluation, outputs, stream_outputs};
 use crate::train::progress::Count;
-use crate::train::tasks::{evaluate_heads, heads};
 use crate::train::{Finished, Recipe};
 
 /// Most classes whose confusion is shown whole.

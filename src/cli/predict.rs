@@ -11,7 +11,7 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{LabelledFile, list_pictures};
 use crate::error::{Error, Result};
-use crate::train::evaluate::stream_outputs;
+use crate::evaluate::stream_outputs;
 use crate::train::progress::Count;
 
 /// Classify pictures (PNG, JPEG, WebP) with a run's classifier, or a model by name with weights from a file

@@ -11,8 +11,8 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{Dataset, Split, view_names};
 use crate::error::{Error, Result};
+use crate::evaluate::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 use crate::io::console::tell;
-use crate::train::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 use crate::train::{Finished, Recipe};
 
 /// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw

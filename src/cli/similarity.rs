@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use super::device;
 use super::output::say;
-use crate::data::{Canvas, Split};
+use crate::data::Split;
 use crate::error::Result;
+use crate::evaluate::similarity::similarities;
+use crate::report::Canvas;
 use crate::train::Finished;
-use crate::train::similarity::similarities;
 
 /// Draw the cosines between two views of some test images, class by class, as a heat map
 #[derive(clap::Args)]

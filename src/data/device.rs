@@ -1,8 +1,10 @@
 //! A batch on the device.
 
-use super::loader::HostBatch;
+use super::{Dataset, HostBatch};
+use crate::capture::Inputs;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::ops::exactly;
 use crate::ops::loss::HIDDEN;
 use crate::tensor::Tensor;
 
@@ -40,7 +42,27 @@ pub struct PackedBatch {
     out_channels: usize,
 }
 
+impl Inputs for PackedBatch {
+    fn tensors(&self) -> Vec<Tensor> {
+        vec![self.words.clone(), self.labels.clone(), self.indices.clone()]
+    }
+
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+        let [words, labels, indices] = exactly("batch", tensors)?;
+        Ok(Self { words: words.clone(), labels: labels.clone(), indices: indices.clone(), ..self.clone() })
+    }
+}
+
 impl PackedBatch {
+    /// Uploads a batch of `dataset`, in its channels.
+    ///
+    /// # Errors
+    /// As [`Self::upload`].
+    pub fn of_dataset(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<Self> {
+        let channels = dataset.channels();
+        Self::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
+    }
+
     /// Uploads a batch of images of `[height, width, channels]`.
     ///
     /// `out_channels` is `channels`, or 4 for colour images padded with zeros: augmentation and the first convolution then
@@ -83,21 +105,5 @@ impl PackedBatch {
             labels: self.labels.clone(),
             indices: self.indices.clone(),
         })
-    }
-
-    /// The tensors that it consists of.
-    pub fn tensors(&self) -> Vec<Tensor> {
-        vec![self.words.clone(), self.labels.clone(), self.indices.clone()]
-    }
-
-    /// A batch of the same kind that consists of `tensors`.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] where they are not three.
-    pub fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
-        let [words, labels, indices] = tensors else {
-            return Err(Error::argument("batch", format!("it consists of 3 tensors, {} were given", tensors.len())));
-        };
-        Ok(Self { words: words.clone(), labels: labels.clone(), indices: indices.clone(), ..self.clone() })
     }
 }

@@ -21,11 +21,9 @@
 //! | `classes` | other classes for its images: some, several as one, wrong ones |
 //! | `tasks` | what else is known of them: more labels |
 //! | `labels` | what classes are called |
-//! | `canvas` | pictures to look at: heat maps, contact sheets, points |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
 mod augmentation;
-mod canvas;
 mod cifar;
 mod classes;
 mod dataset;
@@ -47,7 +45,6 @@ mod views;
 mod wordpiece;
 
 pub use augmentation::{Augmentation, Step};
-pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use dataset::{ChannelStatistics, Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch};

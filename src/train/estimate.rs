@@ -1,7 +1,8 @@
 //! What a network needs of a device's memory, known beforehand: the work itself is run on a dry device ([`Gpu::dry`]), so there is no formula
 //! that layers, schedules or optimizers could fall out of step with.
 
-use super::{Capture, Trainer};
+use super::Trainer;
+use crate::capture::Capture;
 use crate::error::Result;
 use crate::gpu::{Gpu, MemoryUse};
 use crate::nn::{Mode, Module, Parameters, Summary};

@@ -115,7 +115,7 @@ fn resize(steps: &mut Vec<Step>, to: [usize; 2]) {
 }
 
 /// Height and width of what `augmentation` makes of images of `size`.
-pub(super) fn result_size(augmentation: &Augmentation, size: [usize; 2]) -> [usize; 2] {
+pub(crate) fn result_size(augmentation: &Augmentation, size: [usize; 2]) -> [usize; 2] {
     augmentation.steps.iter().fold(size, |size, step| match step {
         Step::RandomResizedCrop { size: Some(to), .. } | Step::CenterResize { size: to, .. } => *to,
         _ => size,

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::run::environment;
 use super::trainer::Trainer;
-use crate::bench::run::{Bound, Peaks};
 use crate::error::{Error, Result};
 use crate::gpu::Interval;
+use crate::report::{Bound, Peaks};
 
 /// Steps before anything is timed: the first makes what it needs, the second is recorded, the third is the first that is replayed.
 const WARM_UPS: usize = 3;

@@ -4,10 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::evaluate::{finite, upload};
 use super::recipe::Recipe;
-use crate::data::{Dataset, Loader, view_names};
-use crate::error::Result;
+use crate::data::{Dataset, Loader, PackedBatch, view_names};
+use crate::error::{Result, require_finite_rows};
 use crate::gpu::fnv;
 use crate::io::{Archive, HostTensor};
 use crate::methods::Expert;
@@ -42,14 +41,14 @@ pub(super) fn cached(expert: Expert, recipe: &Recipe, dataset: &Arc<Dataset>) ->
     }
     let mut pending = Vec::new();
     for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
-        let batch = upload(gpu, &batch?, dataset)?.unpack()?;
+        let batch = PackedBatch::of_dataset(gpu, &batch?, dataset)?.unpack()?;
         pending.push(expert.logits(&preprocessing.apply(&batch, 0, 0)?, &batch.indices)?.read_later()?);
     }
     let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());
     for read in pending {
         logits.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?));
     }
-    finite(&format!("logits of teacher {}", expert.name()), &logits, expert.classes().len())?;
+    require_finite_rows(&format!("logits of teacher {}", expert.name()), &logits, expert.classes().len())?;
     let on_device = Tensor::from_slice(gpu, &logits, shape)?;
     let mut archive = Archive::default();
     archive.insert("logits", HostTensor::F32(shape.into(), logits));

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::alarm::Alarm;
-use super::capture::Capture;
 use super::changes::data_line;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
-use super::evaluate::upload;
+use crate::capture::Capture;
+
 use super::experts::experts;
 use super::finetune;
 use super::learner::learner;
@@ -359,7 +359,7 @@ impl Trainer {
         self.epoch.set(if again { self.position.step as u32 } else { self.position.epoch });
         self.clock.step.set(self.position.step);
         self.learning_rate.set(self.schedule.rate(self.position.step));
-        upload(&self.gpu, batch, &self.dataset)
+        PackedBatch::of_dataset(&self.gpu, batch, &self.dataset)
     }
 
     /// Makes the recorded step ready to run on `batch`; `None` where none is recorded.

@@ -8,10 +8,11 @@ use serde_json::Value;
 use wgrad::bench::compare::{Verdict, compare, verdict};
 use wgrad::bench::formats::{COLUMNS, csv, json_line};
 use wgrad::bench::measure::{Flush, Options, measure};
-use wgrad::bench::run::{Bound, Peaks, Row, Run, Sample};
+use wgrad::bench::run::{Row, Run};
 use wgrad::bench::{SUITES, measure as measuring, peers, probes, workloads};
 use wgrad::gpu::Gpu;
 use wgrad::ops::Cost;
+use wgrad::report::{Bound, Peaks, Sample};
 
 /// As few measurements as possible: none is looked at here.
 const OPTIONS: Options = Options { seconds: 0.0, cold: false, gate: true };

@@ -1,6 +1,7 @@
 //! Captured steps against the same steps run anew: dropout, averages, frozen parameters, inputs of several shapes and ranges.
 
 use crate::common::gpu;
+use wgrad::capture::Capture;
 use wgrad::gpu::{Gpu, Slot};
 use wgrad::io::archive::Archive;
 use wgrad::nn::layers::BatchNormConfig;
@@ -8,7 +9,6 @@ use wgrad::nn::{BatchNorm, Dropout, Linear, Mode, Module, Parameters, state_dict
 use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::train::Capture;
 
 const CLASSES: usize = 5;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::common::options;
+use wgrad::capture::Capture;
 use wgrad::error::Error;
 use wgrad::gpu::{Gpu, GpuOptions, Schedule};
 use wgrad::models::{Architecture, Model, ModelOptions, model};
@@ -17,7 +18,6 @@ use wgrad::ops::registry::registry;
 use wgrad::ops::sample::{Sample, normal};
 use wgrad::optim::{Optimizer, Sgd, SgdConfig};
 use wgrad::tensor::{Spec, Tensor};
-use wgrad::train::Capture;
 
 fn device(schedule: Schedule, largest_binding_bytes: Option<u64>) -> Gpu {
     Gpu::with(GpuOptions { schedule: Some(schedule), largest_binding_bytes, ..options() }).unwrap()

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::common::gpu;
 use crate::common::teachers::teachers;
 use crate::common::tiny::dataset;
-use wgrad::data::{Dataset, Loader, Split};
+use wgrad::data::{Dataset, Loader, PackedBatch, Split};
+use wgrad::evaluate::outputs;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
     Batch, Configured, DecoupledDistillation, DecoupledDistillationConfig, Distillation, DistillationConfig, Expert, HIDDEN, Method,
@@ -19,7 +20,6 @@ use wgrad::models::{Network, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::train::evaluate::{outputs, upload};
 use wgrad::train::experts::experts;
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
@@ -275,7 +275,8 @@ fn a_teacher_never_changes_and_gets_no_gradient() {
         let mut trainer = Trainer::taught(&gpu, recipe(entry.name), data.clone(), teachers.clone()).unwrap();
         assert!(trainer.run(None, Style::Silent, &mut |_| false).unwrap().finished);
         assert_eq!(hashes(), before, "{}", entry.name);
-        let packed = upload(&gpu, &Loader::evaluation(data.clone(), 16).unwrap().epoch(0).next().unwrap().unwrap(), &data).unwrap();
+        let packed =
+            PackedBatch::of_dataset(&gpu, &Loader::evaluation(data.clone(), 16).unwrap().epoch(0).next().unwrap().unwrap(), &data).unwrap();
         let images = packed.unpack().unwrap();
         let views = vec![trainer.recipe.preprocessing("none", 0, &data).unwrap().apply(&images, 0, 0).unwrap(); trainer.method.views()];
         let batch = Batch { views, labels: images.labels, indices: images.indices, epoch: 0.into() };
@@ -310,7 +311,7 @@ fn own(gpu: &Gpu, run: &Path) -> Vec<f32> {
 fn said(gpu: &Gpu, expert: &Expert, recipe: &Recipe, data: &Arc<Dataset>) -> Vec<f32> {
     let preprocessing = recipe.preprocessing("none", 0, data).unwrap();
     let of = |batch: wgrad::error::Result<wgrad::data::HostBatch>| -> Vec<f32> {
-        let batch = upload(gpu, &batch.unwrap(), data).unwrap().unpack().unwrap();
+        let batch = PackedBatch::of_dataset(gpu, &batch.unwrap(), data).unwrap().unpack().unwrap();
         expert.logits(&preprocessing.apply(&batch, 0, 0).unwrap(), &batch.indices).unwrap().to_vec().unwrap()
     };
     Loader::evaluation(data.clone(), 32).unwrap().epoch(0).flat_map(of).collect()

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::gpu;
+use wgrad::capture::Capture;
 use wgrad::gpu::{Gpu, Scalar, Slot};
 use wgrad::methods::{
     Autoencoder, AutoencoderConfig, Batch, Configured, Jigsaw, JigsawConfig, Mae, MaeConfig, Method, Rotation, Setting, Sight, Step, Vae,
@@ -13,7 +14,6 @@ use wgrad::nn::{Mode, Parameters, state_dict};
 use wgrad::optim::{AdamConfig, AdamW, Optimizer};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::train::Capture;
 
 const IMAGE: [usize; 3] = [12, 12, 1];
 const N: usize = 16;

@@ -1,11 +1,11 @@
 //! Augmentation in captured steps: replays give the bits of the same steps run anew.
 
 use crate::common::gpu;
+use wgrad::capture::Capture;
 use wgrad::data::{Augmentation, DeviceBatch};
 use wgrad::gpu::Slot;
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::train::Capture;
 
 #[test]
 fn replayed_views_are_the_views_themselves() {

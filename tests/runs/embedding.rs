@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use crate::common::{folder, gpu, gpus};
-use wgrad::data::{Dataset, WHITE};
+use wgrad::data::Dataset;
+use wgrad::evaluate::embedding::{KMeansOptions, TsneOptions, kmeans, normalized_mutual_information, pca, scatter, tsne};
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
+use wgrad::report::WHITE;
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::train::embedding::{KMeansOptions, TsneOptions, kmeans, normalized_mutual_information, pca, scatter, tsne};
 
 fn digits() -> Archive {
     Archive::load(&folder("WGRAD_EMBEDDING", "embedding").join("digits.safetensors")).unwrap()

@@ -1,13 +1,13 @@
 //! Memory known beforehand: what a dry device counts is what the same work needs on a device that does it.
 
 use crate::common::options;
+use wgrad::capture::Capture;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, MemoryUse, Schedule};
 use wgrad::models::{MODELS, ModelOptions, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim;
 use wgrad::tensor::{DType, Tensor};
-use wgrad::train::Capture;
 use wgrad::train::estimate::{inference_memory, training_memory};
 
 const IMAGES: [usize; 4] = [4, 64, 64, 3];

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use crate::common::tiny::dataset;
 use serde_json::Value;
 use wgrad::data::Dataset;
+use wgrad::evaluate::probe::{
+    Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, finetune, geometry, linear, mean_and_spread, probe,
+    retrieval,
+};
 use wgrad::gpu::Gpu;
 use wgrad::nn::{Parameters, state_dict};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::Recipe;
 use wgrad::train::methods::METHODS;
-use wgrad::train::probe::{
-    Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, finetune, geometry, linear, mean_and_spread, probe,
-    retrieval,
-};
 
 /// `count` rows of `width` normal numbers.
 fn noise(count: usize, width: usize, seed: u32) -> Features {

@@ -12,16 +12,16 @@ use std::sync::Arc;
 use super::linear::{batches, share_right};
 use super::report::Source;
 use super::{RANDOM, Subject};
-use crate::data::{Augmentation, Dataset, HostBatch};
+use crate::capture::Capture;
+use crate::data::{Augmentation, Dataset, HostBatch, PackedBatch};
 use crate::error::Result;
+use crate::evaluate::outputs;
 use crate::gpu::{Gpu, Slot};
 use crate::io::Archive;
 use crate::models::Backbone;
 use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
 use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
 use crate::tensor::{Shape, Tensor};
-use crate::train::Capture;
-use crate::train::evaluate::{outputs, upload};
 
 /// Views of a step.
 const BATCH: usize = 64;
@@ -131,7 +131,7 @@ impl<'a> Tuner<'a> {
                 classes: images.classes(),
                 hidden: false,
             };
-            captured.run(&upload(self.gpu, &batch, images)?, |batch| {
+            captured.run(&PackedBatch::of_dataset(self.gpu, &batch, images)?, |batch| {
                 let batch = batch.unpack()?;
                 let views = augmentation.apply(&batch, 0, 0)?;
                 let loss = network.forward(&views, Mode::Train)?.cross_entropy(&batch.labels, 0.0)?;

@@ -1,14 +1,14 @@
 //! A step that is recorded once and run again from then on (design.md, decision 9).
 
-use crate::data::PackedBatch;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
+use crate::ops::exactly;
 use crate::tensor::{Spec, Tensor};
 
 /// Programs that are kept: one for each kind of inputs, the last ones used.
 const KEPT: usize = 4;
 
-/// What a captured step takes: something that consists of tensors.
+/// What a captured step takes: something that consists of tensors, such as `(images, labels)`.
 pub trait Inputs: Sized {
     /// The tensors, always in the same order.
     fn tensors(&self) -> Vec<Tensor>;
@@ -20,13 +20,14 @@ pub trait Inputs: Sized {
     fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self>;
 }
 
-impl Inputs for PackedBatch {
+impl Inputs for Tensor {
     fn tensors(&self) -> Vec<Tensor> {
-        PackedBatch::tensors(self)
+        vec![self.clone()]
     }
 
     fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
-        PackedBatch::with_tensors(self, tensors)
+        let [tensor] = exactly("capture", tensors)?;
+        Ok(tensor.clone())
     }
 }
 
@@ -39,6 +40,44 @@ impl Inputs for Vec<Tensor> {
         Ok(tensors.to_vec())
     }
 }
+
+impl<const N: usize> Inputs for [Tensor; N] {
+    fn tensors(&self) -> Vec<Tensor> {
+        self.to_vec()
+    }
+
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+        exactly("capture", tensors).cloned()
+    }
+}
+
+/// A tuple's tensors are those of its parts, one part after the other.
+macro_rules! tuple {
+    ($($part:ident $index:tt),+) => {
+        impl<$($part: Inputs),+> Inputs for ($($part,)+) {
+            fn tensors(&self) -> Vec<Tensor> {
+                [$(self.$index.tensors()),+].concat()
+            }
+
+            fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+                let mut rest = tensors;
+                let made = ($({
+                    let count = self.$index.tensors().len();
+                    let (own, others) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                    rest = others;
+                    self.$index.with_tensors(own)?
+                },)+);
+                let [] = exactly("capture", rest)?;
+                Ok(made)
+            }
+        }
+    };
+}
+
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
 
 struct Captured<T> {
     inputs: Vec<Tensor>,
@@ -59,7 +98,7 @@ struct Captured<T> {
 /// use wgrad::nn::{Linear, Mode, Module, Parameters};
 /// use wgrad::optim::{Optimizer, Sgd, SgdConfig};
 /// use wgrad::tensor::Tensor;
-/// use wgrad::train::Capture;
+/// use wgrad::capture::Capture;
 ///
 /// let gpu = Gpu::new()?;
 /// let params = Parameters::new(&gpu, 0);
@@ -68,9 +107,8 @@ struct Captured<T> {
 /// let (mut step, rate) = (Capture::new(&gpu), Slot::new(0.1f32));
 /// for i in 0..5 {
 ///     rate.set(0.1 / (i + 1) as f32);
-///     let batch = vec![Tensor::full(&gpu, [8, 2], i as f32)?, Tensor::full(&gpu, [8, 1], 1.0)?];
-///     let loss = step.run(&batch, |batch| {
-///         let [x, y] = batch.as_slice() else { unreachable!() };
+///     let batch = (Tensor::full(&gpu, [8, 2], i as f32)?, Tensor::full(&gpu, [8, 1], 1.0)?);
+///     let loss = step.run(&batch, |(x, y)| {
 ///         let loss = model.forward(x, Mode::Train)?.mse_loss(y)?;
 ///         optimizer.step(&loss.backward()?, &rate)?;
 ///         Ok(loss)

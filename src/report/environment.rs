@@ -1,7 +1,47 @@
-//! Where a run was measured.
+//! Where something was measured or trained.
 
-use super::run::Environment;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::gpu::Gpu;
+
+/// Where a run was measured: what it takes to repeat it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Environment {
+    /// This crate's version.
+    pub wgrad: String,
+    /// The version of wgpu.
+    pub wgpu: String,
+    /// The adapter's name.
+    pub adapter: String,
+    /// `Discrete`, `Integrated`, `Virtual`, `Other` or `Software`.
+    pub kind: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// The schedule of heavy kernels.
+    pub schedule: String,
+    /// Lanes of a subgroup, smallest and largest; 0 where there are none.
+    pub subgroup_size: [u32; 2],
+    /// Optional features in use.
+    pub features: Vec<String>,
+    /// Limits of the device, by name.
+    pub limits: BTreeMap<String, u64>,
+    /// Hash of the tuning table, where one is used.
+    pub tuning_table: Option<String>,
+    /// Operating system and architecture.
+    pub system: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// Load averages over 1, 5 and 15 minutes before the run, where the system tells.
+    pub load_average: Option<[f64; 3]>,
+    /// Beginning of the run, UTC, as in RFC 3339.
+    pub date: String,
+    /// The command line.
+    pub command: String,
+}
 
 /// The versions that this crate was built with.
 const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"));

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::evaluate::{Evaluation, outputs};
-use super::finished::Finished;
-use super::run::RunDirectory;
+use super::outputs::{Evaluation, outputs};
 use crate::data::{Augmentation, Dataset, Task};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::io::Archive;
 use crate::nn::{Linear, Mode, Module, state_dict};
 use crate::tensor::Tensor;
+use crate::train::finished::Finished;
+use crate::train::run::RunDirectory;
 
 /// The heads of the tasks that the run in the directory `run`, which is `finished`, has learnt beside its classes; made in its parameters.
 ///

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::evaluate::{finite, outputs};
+use super::outputs::outputs;
 use super::probe::TEST_VIEW;
-use super::recipe::Recipe;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_finite_rows};
 use crate::gpu::Gpu;
 use crate::models::Backbone;
 use crate::tensor::Tensor;
+use crate::train::recipe::Recipe;
 
 /// Cosines of features.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ pub fn similarities(
     };
     let (first, second) = (matrix(first, TEST_VIEW)?, matrix(second, TEST_VIEW + 1)?);
     let cosines: Vec<f32> = first.similarity_matrix(&second, 1.0)?.to_vec()?;
-    finite("cosines of features", &cosines, n)?;
+    require_finite_rows("cosines of features", &cosines, n)?;
     let labels = images.labels().to_vec();
     let mut sums = [(0.0, 0usize); 3];
     let rows = cosines.chunks_exact(n.max(1)).zip(&labels).enumerate();

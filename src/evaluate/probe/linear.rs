@@ -1,13 +1,13 @@
 //! The linear probe: a linear classifier on frozen features, by AdamW along half a cosine. Few rows are learnt all at once, many in batches.
 
+use crate::capture::Capture;
 use crate::error::Result;
+use crate::evaluate::argmax;
 use crate::gpu::{Gpu, Slot};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
-use crate::train::Capture;
-use crate::train::evaluate::argmax;
 
 use super::features::Features;
 

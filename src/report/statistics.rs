@@ -1,6 +1,23 @@
 //! What repeated measurements say.
 
-use super::run::Sample;
+use serde::{Deserialize, Serialize};
+
+/// Repeated measurements of one thing, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// Half of them took less.
+    pub median: f64,
+    /// A tenth of them took less.
+    pub p10: f64,
+    /// A tenth of them took more.
+    pub p90: f64,
+    /// Median of the distances from the median.
+    pub mad: f64,
+    /// The least.
+    pub minimum: f64,
+    /// How many.
+    pub count: usize,
+}
 
 /// The value that a share `q` of the sorted `values` lies below, interpolated between neighbours; NaN of none.
 fn quantile(values: &[f64], q: f64) -> f64 {

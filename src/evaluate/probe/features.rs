@@ -1,9 +1,8 @@
 //! Features on the host, from where they are uploaded in pieces that fit any device.
 
-use crate::error::Result;
+use crate::error::{Result, require_finite_rows};
 use crate::gpu::Gpu;
 use crate::tensor::Tensor;
-use crate::train::evaluate::finite;
 
 /// Elements of a piece: 64 MiB.
 const PIECE: usize = 1 << 24;
@@ -76,7 +75,7 @@ impl Features {
     pub fn map(&self, gpu: &Gpu, network: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<f32>> {
         let pieces = self.pieces(gpu, PIECE / self.width).map(|piece| network(&piece?)?.to_vec());
         let outputs = pieces.collect::<Result<Vec<Vec<f32>>>>()?.concat();
-        finite("a network on features", &outputs, outputs.len() / self.len().max(1))?;
+        require_finite_rows("a network on features", &outputs, outputs.len() / self.len().max(1))?;
         Ok(outputs)
     }
 
@@ -93,7 +92,7 @@ impl Features {
             let mut blocks: Vec<_> = blocks.iter().zip(&columns).map(|(block, c)| block.chunks(c.shape().dim(0).max(1))).collect();
             for _ in 0..piece.shape().dim(0) {
                 let cosines: Vec<f32> = blocks.iter_mut().filter_map(Iterator::next).flatten().copied().collect();
-                finite("cosines of features", &cosines, 1)?;
+                require_finite_rows("cosines of features", &cosines, 1)?;
                 each(place, &cosines);
                 place += 1;
             }

@@ -36,7 +36,7 @@ pub fn bias_for_share(logits: &[f32], classes: usize, class: usize, share: f64) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::evaluate::argmax;
+    use super::super::outputs::argmax;
     use super::*;
 
     #[test]

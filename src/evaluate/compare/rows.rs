@@ -146,7 +146,7 @@ fn teachers(m: &Measured) -> Option<Cell> {
 mod tests {
     use super::super::Subject;
     use super::*;
-    use crate::bench::run::Sample;
+    use crate::report::Sample;
 
     #[test]
     fn thousands_have_commas() {

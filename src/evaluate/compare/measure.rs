@@ -7,16 +7,16 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{Column, Comparison, Subject, short};
-use crate::bench::run::{Environment, Sample};
-use crate::data::{Dataset, Loader, Split, view_names};
+use crate::data::{Dataset, Loader, PackedBatch, Split, view_names};
 use crate::error::{Error, Result};
+use crate::evaluate::evaluate;
+use crate::evaluate::probe::{self, ProbeOptions, linear_clean, mean_and_spread};
 use crate::gpu::Gpu;
 use crate::methods::{HIDDEN, Supervision};
 use crate::nn::{Mode, Module, Summary};
+use crate::report::{Environment, Sample};
 use crate::tensor::{Shape, Tensor};
-use crate::train::evaluate::{evaluate, upload};
 use crate::train::methods::find;
-use crate::train::probe::{self, ProbeOptions, linear_clean, mean_and_spread};
 use crate::train::run::Spent;
 use crate::train::{Finished, Recipe, RunDirectory};
 
@@ -177,7 +177,7 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         let some = Arc::new(test.subset(&(0..count).map(|i| i % test.len().max(1)).collect::<Vec<_>>())?);
         let batch = Loader::evaluation(some, count)?.epoch(0).next();
         let batch = batch.ok_or_else(|| Error::data(test.name(), "holds no image"))??;
-        clean.apply(&upload(gpu, &batch, &test)?.unpack()?, 0, 0)
+        clean.apply(&PackedBatch::of_dataset(gpu, &batch, &test)?.unpack()?, 0, 0)
     };
     let weights = directory.weights();
     let bytes = std::fs::metadata(&weights).map_err(|e| Error::io(&weights, &e))?.len();

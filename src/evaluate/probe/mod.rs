@@ -20,14 +20,14 @@ pub use features::Features;
 pub use neighbours::Neighbours;
 pub use report::{Protocol, Report, Row, Source, mean_and_spread};
 
-use super::evaluate::outputs;
-use super::recipe::Recipe;
+use super::outputs::outputs;
 use crate::data::{Augmentation, Dataset};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::Pixels;
 use crate::nn::{Module, Parameters};
 use crate::tensor::random::{Purpose, Stream};
+use crate::train::recipe::Recipe;
 use features::Standardizer;
 
 /// View numbers of test images start here, so that no test view is a training view's twin.

@@ -3,7 +3,7 @@
 use super::measure::{BATCH, Measured};
 use super::rows::Row;
 use super::{Comparison, short};
-use crate::bench::svg::{Area, Axis, Svg, escape, tick, width};
+use crate::report::svg::{Area, Axis, Svg, escape, tick, width};
 
 const STYLE: &str = include_str!("page.css");
 

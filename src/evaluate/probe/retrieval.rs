@@ -2,8 +2,8 @@
 
 use super::features::Features;
 use crate::error::Result;
+use crate::evaluate::argmax;
 use crate::gpu::Gpu;
-use crate::train::evaluate::argmax;
 
 /// Parts of the queries for which the closest row is a right one.
 #[derive(Debug, Clone, Copy, PartialEq)]

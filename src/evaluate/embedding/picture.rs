@@ -1,7 +1,8 @@
 //! Points on a plane, coloured by class.
 
-use crate::data::{BLACK, Canvas, Dataset, LINE, Tile, class_colour};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::report::{BLACK, Canvas, LINE, Tile, class_colour};
 
 /// Sides of the plane in pixels: of points, and of images.
 const SIDE: usize = 800;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::images::result_size;
-use crate::data::{Augmentation, Dataset, HostBatch, ImageOptions, LabelledFile, Loader, PackedBatch, PictureBatch, stream_pictures};
-use crate::error::{Error, Result};
+use crate::data::{Augmentation, Dataset, ImageOptions, LabelledFile, Loader, PackedBatch, PictureBatch, stream_pictures};
+use crate::error::{Result, require_finite_rows};
 use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
+use crate::train::images::result_size;
 
 /// Images a step when nothing is recorded, and pixels at most.
 const BATCH: usize = 250;
@@ -32,9 +32,9 @@ impl Evaluation {
     /// Compares rows of logits with the labels; images without one do not count.
     ///
     /// # Errors
-    /// As [`finite`]; nothing was added then.
+    /// As [`require_finite_rows`]; nothing was added then.
     pub fn add(&mut self, logits: &[f32], labels: &[i32]) -> Result<()> {
-        finite("logits", logits, self.confusion.len())?;
+        require_finite_rows("logits", logits, self.confusion.len())?;
         for (row, label) in logits.chunks_exact(self.confusion.len().max(1)).zip(labels) {
             let Ok(label) = usize::try_from(*label) else { continue };
             let own = row.get(label).copied().unwrap_or(f32::NAN);
@@ -82,51 +82,26 @@ impl Evaluation {
     }
 }
 
-/// A batch of `dataset` on the device.
-///
-/// # Errors
-/// Out of memory.
-pub fn upload(gpu: &Gpu, batch: &HostBatch, dataset: &Dataset) -> Result<PackedBatch> {
-    let channels = dataset.channels();
-    PackedBatch::upload(gpu, batch, [dataset.height(), dataset.width(), channels], channels)
-}
-
 /// The output of `model` for every image of `dataset`, in its order, `width` values an image, after `preprocessing` with the draws of
 /// `view`.
 ///
 /// # Errors
-/// Those of the model and of the data; as [`finite`].
+/// Those of the model and of the data; as [`require_finite_rows`].
 pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation, view: u32) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     let mut pending = Vec::new();
     let [height, width] = result_size(preprocessing, [dataset.height(), dataset.width()]);
     let size = (PIXELS / (height * width).max(1)).clamp(1, BATCH);
     for batch in Loader::evaluation(dataset.clone(), size)?.epoch(0) {
-        let batch = upload(gpu, &batch?, dataset)?.unpack()?;
+        let batch = PackedBatch::of_dataset(gpu, &batch?, dataset)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, view)?;
         pending.push(model.forward(&images, Mode::Eval)?.read_later()?);
     }
     for read in pending {
         rows.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?));
     }
-    finite(&format!("the network's outputs for {}", dataset.name()), &rows, rows.len() / dataset.len().max(1))?;
+    require_finite_rows(&format!("the network's outputs for {}", dataset.name()), &rows, rows.len() / dataset.len().max(1))?;
     Ok(rows)
-}
-
-/// That every row of `width` values is finite: of one that is not, neither a class nor a cosine nor a neighbour means anything.
-///
-/// # Errors
-/// [`Error::NonFinite`] of `what`, with the number of rows that hold NaN or infinity and the first of them.
-pub fn finite(what: &str, values: &[f32], width: usize) -> Result<()> {
-    let bad = || values.chunks(width.max(1)).zip(0..).filter(|(row, _)| !row.iter().all(|v| v.is_finite()));
-    let Some((row, place)) = bad().next() else { return Ok(()) };
-    let value = row.iter().find(|v| !v.is_finite()).copied().unwrap_or(f32::NAN);
-    let (count, rows) = (bad().count(), values.len().div_ceil(width.max(1)));
-    let message = format!(
-        "{count} of {rows} rows hold NaN or infinity, the first is row {place} ({value}); weights are damaged or numbers overflow: \
-         use others, or find the first operator with WGRAD_TRACE_NON_FINITE=1"
-    );
-    Err(Error::NonFinite { operator: what.into(), message })
 }
 
 /// The index of the largest value, the first of equals.
@@ -151,7 +126,7 @@ pub fn evaluate(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preproces
 /// Runs `model` on pictures as they are read: hands each batch with its rows of outputs to `each`, in the order of `files`.
 ///
 /// # Errors
-/// As [`stream_pictures`]; those of the model; as [`finite`], naming the first picture; the first of `each`.
+/// As [`stream_pictures`]; those of the model; as [`require_finite_rows`], naming the first picture; the first of `each`.
 pub fn stream_outputs(
     gpu: &Gpu,
     model: &dyn Module,
@@ -169,7 +144,7 @@ pub fn stream_outputs(
         let width = outputs.len() / pictures.batch.indices.len().max(1);
         for (place, row) in pictures.batch.indices.iter().zip(outputs.chunks(width.max(1))) {
             let name = files.get(*place as usize).map_or_else(String::new, |(file, _)| file.display().to_string());
-            finite(&format!("{name}: the network's outputs"), row, width)?;
+            require_finite_rows(&format!("{name}: the network's outputs"), row, width)?;
         }
         each(&pictures, &outputs)
     };

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 pub use measure::{BATCH, Judged, Measured, measure};
 pub use rows::{Cell, Row};
 
-use super::methods::{Entry, METHODS, find};
-use super::run::RunDirectory;
-use crate::bench::run::Environment;
 use crate::error::{Error, Result};
+use crate::report::Environment;
+use crate::train::methods::{Entry, METHODS, find};
+use crate::train::{Recipe, RunDirectory};
 
 /// What is compared: a method, or finished runs.
 pub struct Subject {
@@ -56,7 +56,7 @@ impl Subject {
             let other = recipe(run)?;
             // A teacher, or weights to begin from, may have a seed of their own.
             let (teachers, weights) = (own.teachers.clone(), own.weights.clone());
-            if (super::Recipe { seed: own.seed, teachers, weights, ..other }) != own {
+            if (Recipe { seed: own.seed, teachers, weights, ..other }) != own {
                 let message = format!("does not have the recipe of {} but for its seed; compare them side by side", first.display());
                 return Err(Error::argument(run.display().to_string(), message));
             }

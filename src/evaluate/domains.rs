@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::evaluate::{finite, upload};
-use super::experts::networks;
-use super::recipe::Recipe;
-use crate::data::{Dataset, Loader};
-use crate::error::{Error, Result};
+use crate::data::{Dataset, Loader, PackedBatch};
+use crate::error::{Error, Result, require_finite_rows};
 use crate::gpu::{Gpu, Pending};
 use crate::methods::{Expert, Gate};
+use crate::train::experts::networks;
+use crate::train::recipe::Recipe;
 
 /// Images a step.
 const BATCH: usize = 250;
@@ -101,7 +100,7 @@ fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, expe
     let preprocessing = recipe.preprocessing("none", 0, train)?;
     let mut pending: [Vec<Vec<Pending>>; 2] = [Gate::Energy, Gate::Probability].map(|_| experts.iter().map(|_| Vec::new()).collect());
     for batch in Loader::evaluation(test.clone(), BATCH)?.epoch(0) {
-        let batch = upload(gpu, &batch?, test)?.unpack()?;
+        let batch = PackedBatch::of_dataset(gpu, &batch?, test)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, 0)?;
         for (at, expert) in experts.iter().enumerate() {
             let logits = expert.logits(&images, &batch.indices)?;
@@ -116,7 +115,7 @@ fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, expe
     let read = |list: Vec<Pending>| -> Result<Vec<f64>> {
         let parts = list.into_iter().map(|p| Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&p.wait()?))).collect::<Result<Vec<_>>>()?;
         let scores = parts.concat();
-        finite("a teacher's scores", &scores, 1)?;
+        require_finite_rows("a teacher's scores", &scores, 1)?;
         Ok(scores.into_iter().map(f64::from).collect())
     };
     let [energy, probability] = pending.map(|gate| gate.into_iter().map(read).collect::<Result<Vec<_>>>());

@@ -1,9 +1,8 @@
 //! Alignment and uniformity of features on the sphere (Wang and Isola 2020, arXiv:2005.10242): smaller is better, for both.
 
 use super::features::Features;
-use crate::error::Result;
+use crate::error::{Result, require_finite_rows};
 use crate::gpu::Gpu;
-use crate::train::evaluate::finite;
 
 /// Sharpness of the kernel of uniformity: the paper's.
 const T: f64 = 2.0;
@@ -17,7 +16,7 @@ pub fn alignment(gpu: &Gpu, first: &Features, second: &Features) -> Result<f64> 
     let unit = |features: &Features| features.upload(gpu)?.l2_normalize(-1, 1e-12);
     let apart = unit(first)?.sub(&unit(second)?)?;
     let sum = apart.mul(&apart)?.sum(&[0, 1], false)?.item()?;
-    finite("alignment of features", &[sum], 1)?;
+    require_finite_rows("alignment of features", &[sum], 1)?;
     Ok(f64::from(sum) / first.len().max(1) as f64)
 }
 

@@ -1,0 +1,12 @@
+//! What a trained network is worth: accuracy, probes, comparisons, embeddings, similarities.
+
+pub mod bias;
+pub mod compare;
+pub mod domains;
+pub mod embedding;
+mod outputs;
+pub mod probe;
+pub mod similarity;
+pub mod tasks;
+
+pub use outputs::*;

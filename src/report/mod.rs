@@ -1,0 +1,12 @@
+//! What draws and formats: pictures, plots, statistics of measurements, and where they were made.
+
+mod canvas;
+mod environment;
+mod peaks;
+pub mod statistics;
+pub(crate) mod svg;
+
+pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
+pub use environment::Environment;
+pub use peaks::{Bound, Peaks};
+pub use statistics::Sample;
