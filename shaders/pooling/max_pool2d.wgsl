@@ -2,7 +2,8 @@
 //
 // x: [N, H, W, C]; y, winner: [N, OH, OW, C], winner i32; VEC = 4 counts vec4s along C. A thread owns an element of what is written. The
 // gradient has no atomics: each element of dx looks at the windows that contain it and sums dy of those that it won. A dilated window that
-// lies beside all of the image has no winner, -1, and is `least`, -inf (which WGSL has no constant for).
+// lies beside all of the image has no winner, -1, and is `least`, -inf (which WGSL has no constant for). Without DILATED its steps are 1,
+// so that the compiler drops the divisions by them.
 {% include "grid.wgsl" %}
 {% set wide = "4" if VEC == 4 else "" %}
 {% set float = "vec4<f32>" if VEC == 4 else "f32" %}
@@ -20,6 +21,7 @@
 {{ params("n: u32, h: u32, w: u32, oh: u32, ow: u32, c: u32, kh: u32, kw: u32, sh: u32, sw: u32, ph: u32, pw: u32,
     dh: u32, dw: u32, least: f32, first: u32, last: u32") }}
 {% include "window.wgsl" %}
+{% set dh, dw = ("p.dh", "p.dw") if DILATED else ("1u", "1u") %}
 
 {% if PASS == "forward" %}
 @compute @workgroup_size(64)
@@ -29,12 +31,12 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         return;
     }
     let at = pixel(i, p.oh, p.ow);
-    let rows = taps_inside(at.row, p.sh, p.ph, p.kh, p.dh, p.h);
-    let columns = taps_inside(at.column, p.sw, p.pw, p.kw, p.dw, p.w);
+    let rows = taps_inside(at.row, p.sh, p.ph, p.kh, {{ dh }}, p.h);
+    let columns = taps_inside(at.column, p.sw, p.pw, p.kw, {{ dw }}, p.w);
     var best = {{ float }}(p.least);
     var winner_ = {{ int }}(-1);
     if (rows.x < rows.y && columns.x < columns.y) {
-        let first = (at.image * p.h + at.row * p.sh + rows.x * p.dh - p.ph) * p.w + at.column * p.sw + columns.x * p.dw - p.pw;
+        let first = (at.image * p.h + at.row * p.sh + rows.x * {{ dh }} - p.ph) * p.w + at.column * p.sw + columns.x * {{ dw }} - p.pw;
         best = load{{ wide }}_x(first * p.c + at.channel);
         winner_ = {{ int }}(i32(rows.x * p.kw + columns.x));
     }
@@ -44,9 +46,9 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
         winner_ = load{{ wide }}_winner(i);
     }
     for (var r = rows.x + p.first; r < min(rows.y, rows.x + p.last); r += 1u) {
-        let row = (at.image * p.h + at.row * p.sh + r * p.dh - p.ph) * p.w + at.column * p.sw - p.pw;
+        let row = ((at.image * p.h + at.row * p.sh + r * {{ dh }} - p.ph) * p.w + at.column * p.sw - p.pw) * p.c + at.channel;
         for (var q = columns.x; q < columns.y; q += 1u) {
-            let v = load{{ wide }}_x((row + q * p.dw) * p.c + at.channel);
+            let v = load{{ wide }}_x(row + q * {{ dw }} * p.c);
             let nan = (bitcast<{{ bits }}>(v) & {{ bits }}(0x7fffffffu)) > {{ bits }}(0x7f800000u);
             let wins = (v > best) | nan;
             best = select(best, v, wins);
@@ -64,8 +66,8 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         return;
     }
     let at = pixel(i, p.h, p.w);
-    let rows = containing(at.row, p.sh, p.ph, (p.kh - 1u) * p.dh + 1u, p.oh);
-    let columns = containing(at.column, p.sw, p.pw, (p.kw - 1u) * p.dw + 1u, p.ow);
+    let rows = containing(at.row, p.sh, p.ph, (p.kh - 1u) * {{ dh }} + 1u, p.oh);
+    let columns = containing(at.column, p.sw, p.pw, (p.kw - 1u) * {{ dw }} + 1u, p.ow);
     var sum = {{ float }}(0.0);
     if (p.first > 0u) {
         sum = load{{ wide }}_dx(i);
@@ -76,7 +78,7 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
             let down = at.row + p.ph - r * p.sh;
             let right = at.column + p.pw - q * p.sw;
             // Between the taps of a dilated window it is no candidate.
-            let own = select(-2, i32(down / p.dh * p.kw + right / p.dw), down % p.dh == 0u && right % p.dw == 0u);
+            let own = select(-2, i32(down / {{ dh }} * p.kw + right / {{ dw }}), down % {{ dh }} == 0u && right % {{ dw }} == 0u);
             sum += select({{ float }}(0.0), load{{ wide }}_dy(from_), load{{ wide }}_winner(from_) == {{ int }}(own));
         }
     }
