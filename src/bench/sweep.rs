@@ -164,8 +164,8 @@ pub fn mark_winners(rows: &mut [Row], between_schedules: bool) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::run::Gate;
-    use crate::report::Sample;
     use super::*;
+    use crate::report::Sample;
 
     #[test]
     fn sweeps_are_every_combination() {

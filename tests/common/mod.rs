@@ -16,6 +16,12 @@ use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::ops::{Array, Attributes, attributes::Value};
 use wgrad::tensor::{DType, Shape};
 
+/// Whether an operator, a method or a case of this name is to be tried: all are, or those whose name begins with one of `WGRAD_ONLY`'s words,
+/// commas between.
+pub fn wanted(name: &str) -> bool {
+    std::env::var("WGRAD_ONLY").map_or(true, |only| only.split(',').any(|word| name.starts_with(word)))
+}
+
 /// Options from the environment with poisoned memory: every test runs on buffers that were full of NaN.
 pub fn options() -> GpuOptions {
     GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }

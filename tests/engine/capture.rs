@@ -1,7 +1,8 @@
 //! Captured steps against the same steps run anew: dropout, averages, frozen parameters, inputs of several shapes and ranges.
 
 use crate::common::gpu;
-use wgrad::capture::Capture;
+use wgrad::capture::{Capture, Inputs};
+use wgrad::error::Error;
 use wgrad::gpu::{Gpu, Slot};
 use wgrad::io::archive::Archive;
 use wgrad::nn::layers::BatchNormConfig;
@@ -42,12 +43,11 @@ impl Run {
         let mut stream = Stream::new(number, Purpose::Test);
         let x: Vec<f32> = (0..n * 9).map(|_| stream.normal()).collect();
         let labels: Vec<i32> = (0..n).map(|_| stream.below(classes) as i32).collect();
-        let inputs = vec![Tensor::from_slice(gpu, &x, [n, 9]).unwrap(), Tensor::from_slice(gpu, &labels, [n]).unwrap()];
+        let inputs = (Tensor::from_slice(gpu, &x, [n, 9]).unwrap(), Tensor::from_slice(gpu, &labels, [n]).unwrap());
         self.rate.set(0.1 / (1 + number) as f32);
         self.momentum.set(0.5 + 0.03 * number as f32);
         let Self { layers, optimizer, ema, rate, momentum, capture, .. } = self;
-        let loss = capture.run(&inputs, |inputs| {
-            let [x, labels] = inputs.as_slice() else { unreachable!() };
+        let loss = capture.run(&inputs, |(x, labels)| {
             let mut y = x.clone();
             for layer in layers {
                 y = layer.forward(&y, Mode::Train)?;
@@ -101,4 +101,26 @@ fn other_shapes_ranges_and_frozen_parameters_are_noticed() {
         assert_eq!(a.to_bits(), b.to_bits(), "step {number}");
     }
     assert!(anew.state() == replayed.state(), "weights or averages differ");
+}
+
+#[test]
+fn tuples_and_arrays_of_tensors_are_inputs() {
+    let gpu = gpu();
+    let one = |value: f32| Tensor::full(&gpu, [2], value).unwrap();
+    let mut capture = Capture::new(&gpu);
+    for i in 0..4 {
+        let i = i as f32;
+        // Nested: each part takes its own tensors, in order.
+        let sum = capture.run(&(one(i), [one(10.0), one(100.0 * i)], (vec![one(1000.0)],)), |(a, [b, c], (d,))| {
+            let [d] = d.as_slice() else { return Err(Error::argument("sum", "takes one")) };
+            a.mul_scalar(2.0)?.add(b)?.add(&c.mul_scalar(3.0)?)?.add(d)
+        });
+        assert_eq!(sum.unwrap().to_vec::<f32>().unwrap(), [1010.0 + 302.0 * i; 2]);
+    }
+    assert!(capture.program().is_some());
+    let (pair, three) = ((one(1.0), one(2.0)), [one(1.0), one(2.0), one(3.0)]);
+    for given in [&three[..1], &three[..]] {
+        assert!(matches!(pair.with_tensors(given), Err(Error::Shape { .. })));
+        assert!(matches!(pair.tensors().first().unwrap().with_tensors(&[]), Err(Error::Shape { .. })));
+    }
 }

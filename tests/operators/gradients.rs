@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{gpu, gpus};
+use crate::common::{gpu, gpus, wanted};
 use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::nn::{Mode, Module, Parameters, layers};
 use wgrad::ops::convolution::conv2d::{Conv2d, Conv2dOptions};
@@ -10,16 +10,12 @@ use wgrad::ops::normalization::batch_norm::{BatchNorm, BatchNormOptions};
 use wgrad::ops::{Operator, apply, apply_shared, gradcheck::gradcheck_sample, registry::registry};
 use wgrad::tensor::Tensor;
 
-fn chosen(name: &str) -> bool {
-    std::env::var("WGRAD_ONLY").map_or(true, |only| name.starts_with(&only))
-}
-
 #[test]
 fn samples_match_the_reference_on_every_schedule() {
     let mut failures = Vec::new();
     for (schedule, gpu) in gpus() {
         let mut count = 0;
-        for entry in registry().iter().filter(|e| chosen(e.name)) {
+        for entry in registry().iter().filter(|e| wanted(e.name)) {
             let samples = (entry.samples)();
             assert!(!samples.is_empty(), "{} has no samples", entry.name);
             for (index, sample) in samples.into_iter().enumerate() {
@@ -38,7 +34,7 @@ fn samples_match_the_reference_on_every_schedule() {
 fn bad_inputs_are_refused_with_the_right_words() {
     let gpu = gpu();
     let mut failures = Vec::new();
-    for entry in registry().iter().filter(|e| chosen(e.name)) {
+    for entry in registry().iter().filter(|e| wanted(e.name)) {
         for (index, bad) in (entry.bad)().into_iter().enumerate() {
             let sample = wgrad::ops::sample::Sample { operator: bad.operator, inputs: bad.inputs };
             let tensors: Vec<_> = sample.arrays(1).iter().map(|a| a.upload(&gpu).unwrap()).collect();

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::common::gpus;
+use crate::common::{gpus, wanted};
 use half::f16;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
@@ -156,10 +156,9 @@ fn the_gradient_of_a_half_loss_begins_as_half() {
 /// Every operator, with one of its float inputs stored as f16 and the others as f32: it is right, backward too, or refuses the types in words.
 #[test]
 fn mixed_types_are_right_or_refused() {
-    let only = std::env::var("WGRAD_ONLY").unwrap_or_default();
     let (mut refusals, mut right, mut failures) = (0, 0, Vec::new());
     for (schedule, gpu) in gpus().into_iter().filter(|(_, gpu)| gpu.capabilities().f16) {
-        for entry in registry().iter().filter(|entry| entry.name.starts_with(&only)) {
+        for entry in registry().iter().filter(|entry| wanted(entry.name)) {
             for (number, sample) in (entry.samples)().into_iter().enumerate().take(3) {
                 let arrays = sample.arrays(1);
                 let operator: Arc<dyn Operator> = Arc::from(sample.operator);

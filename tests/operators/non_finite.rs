@@ -1,6 +1,6 @@
 //! No operator swallows NaN or loses an infinity: samples of all of them, with such values in each input, on both schedules.
 
-use crate::common::gpus;
+use crate::common::{gpus, wanted};
 use wgrad::ops::normalization::batch_norm::BatchNormOptions;
 use wgrad::ops::{non_finite, registry::registry};
 use wgrad::tensor::{DType, Tensor};
@@ -9,7 +9,7 @@ use wgrad::tensor::{DType, Tensor};
 fn nan_and_infinities_come_through_every_operator() {
     let mut failures = Vec::new();
     for (schedule, gpu) in gpus() {
-        for entry in registry().into_iter().filter(|e| std::env::var("WGRAD_ONLY").map_or(true, |only| e.name.starts_with(&only))) {
+        for entry in registry().into_iter().filter(|e| wanted(e.name)) {
             if let Err(error) = non_finite::check(&gpu, &entry, 1) {
                 failures.push(format!("{} ({schedule}): {error}", entry.name));
             }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::common::{Case, folder, gpus, is_float, relative_error, to_nhwc, tuned_gpus};
+use crate::common::{Case, folder, gpus, is_float, relative_error, to_nhwc, tuned_gpus, wanted};
 use wgrad::gpu::Gpu;
 use wgrad::io::layout::Layout;
 use wgrad::nn::{Init, Kind, Mode, Parameters};
@@ -156,9 +156,7 @@ fn paths(variable: &str, name: &str) -> Vec<PathBuf> {
         std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "safetensors"));
     paths.sort();
-    if let Ok(only) = std::env::var("WGRAD_ONLY") {
-        paths.retain(|p| p.file_name().unwrap().to_string_lossy().starts_with(&only));
-    }
+    paths.retain(|p| wanted(&p.file_name().unwrap().to_string_lossy()));
     assert!(!paths.is_empty() || std::env::var("WGRAD_ONLY").is_ok(), "{} holds no case", folder.display());
     paths
 }

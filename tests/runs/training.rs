@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::files;
 use crate::common::teachers::teachers;
 use crate::common::tiny::dataset;
+use crate::common::{files, wanted};
 use serde_json::Value;
 use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
@@ -18,11 +18,9 @@ use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
-/// Every method's name, or those of the list in `WGRAD_ONLY`.
+/// The methods' names.
 fn methods() -> impl Iterator<Item = &'static str> {
-    let only = std::env::var("WGRAD_ONLY").ok();
-    let wanted = move |name: &&str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == *name));
-    METHODS.iter().map(|entry| entry.name).filter(wanted)
+    METHODS.iter().map(|entry| entry.name).filter(|name| wanted(name))
 }
 
 /// What a method learns from: images, or texts of the class's own word among others.
