@@ -9,7 +9,7 @@ use crate::gpu::Gpu;
 use crate::io::{Interpolation, Preprocessing};
 use crate::models::{self, Backbone, ModelOptions, model, preprocessing};
 use crate::nn::{Module, Parameters, state_dict};
-use crate::train::Finished;
+use crate::train::LoadedRun;
 
 /// Options of a model with weights of the world, instead of a run.
 #[derive(clap::Args)]
@@ -65,7 +65,7 @@ pub(super) struct Classifier {
 impl ModelArguments {
     /// The classifier of a run, for pictures.
     pub(super) fn of_run(&self, gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Classifier> {
-        let Finished { recipe, mut network, train, params } = Finished::open(gpu, run, data)?;
+        let LoadedRun { recipe, mut network, train, params } = LoadedRun::open(gpu, run, data)?;
         if network.classifier().is_none() {
             let message = "holds an encoder without a classifier; train one with `wgrad train supervised`";
             return Err(Error::argument(run.display().to_string(), message));

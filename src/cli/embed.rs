@@ -21,7 +21,7 @@ use crate::models::Pixels;
 use crate::nn::{Module, Parameters};
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
-use crate::train::Finished;
+use crate::train::LoadedRun;
 
 /// What lays features out on a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,7 +73,7 @@ pub(super) struct Embed {
 impl Embed {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let loaded = Finished::open(&gpu, &self.run, self.data.as_ref())?;
+        let loaded = LoadedRun::open(&gpu, &self.run, self.data.as_ref())?;
         let test = loaded.recipe.open(Split::Test)?;
         let chosen = self.choose(&test)?;
         let images = Arc::new(test.subset(&chosen)?);

@@ -13,13 +13,13 @@ use super::table::Table;
 use crate::data::{Dataset, Labels, Split, Task, list_image_folder};
 use crate::error::{Error, Result};
 use crate::evaluate::bias::{add_bias, bias_for_share};
-use crate::evaluate::domains::{Domains, Told, domains};
+use crate::evaluate::domains::{Domains, GateScore, domains};
 use crate::evaluate::tasks::{evaluate_heads, heads};
 use crate::evaluate::{Evaluation, outputs, stream_outputs};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
 use crate::train::progress::Count;
-use crate::train::{Finished, Recipe};
+use crate::train::{LoadedRun, Recipe};
 
 /// Most classes whose confusion is shown whole.
 const WHOLE: usize = 20;
@@ -88,7 +88,7 @@ impl Eval {
         }
         if self.json {
             let Judged { found, labels, parameters, matched, damaged, domains, tasks, bias } = &judged;
-            let told = |told: &Told| json!({ "accuracy": told.accuracy, "auroc": told.auroc });
+            let told = |told: &GateScore| json!({ "accuracy": told.accuracy, "auroc": told.auroc });
             let domains =
                 domains.as_ref().map(|d| json!({ "student": d.student, "energy": told(&d.energy), "probability": told(&d.probability) }));
             let task = |(task, found): &(Task, Evaluation)| {
@@ -112,13 +112,13 @@ impl Eval {
     }
 
     fn of_run(&self, gpu: &Gpu) -> Result<Judged> {
-        let mut finished = Finished::open(gpu, &self.run, self.data.as_ref())?;
+        let mut finished = LoadedRun::open(gpu, &self.run, self.data.as_ref())?;
         let heads = heads(&self.run, &finished)?;
         if finished.network.classifier().is_none() {
             return Err(Error::argument(self.run.display().to_string(), "holds an encoder without a classifier; use `wgrad probe`"));
         }
         self.model.fold(&mut finished.network)?;
-        let Finished { recipe, network, train, params } = &finished;
+        let LoadedRun { recipe, network, train, params } = &finished;
         let mut test = recipe.open(Split::Test)?;
         if let Some(per_class) = self.per_class {
             test = test.subset(&test.split_indices(per_class, 0)?.0)?;
@@ -138,8 +138,8 @@ impl Eval {
     }
 
     /// What is added to each class's logit: what the command line says, and what gives classes their share of the training images.
-    fn biases(&self, gpu: &Gpu, finished: &Finished, test: &Dataset) -> Result<Vec<f32>> {
-        let Finished { recipe, network, train, .. } = finished;
+    fn biases(&self, gpu: &Gpu, finished: &LoadedRun, test: &Dataset) -> Result<Vec<f32>> {
+        let LoadedRun { recipe, network, train, .. } = finished;
         let mut bias = vec![0.0; test.classes()];
         for (class, value) in self.bias.iter().map(|text| assignment(text, test)).collect::<Result<Vec<_>>>()? {
             bias.iter_mut().skip(class).take(1).for_each(|bias| *bias += value);
@@ -247,7 +247,7 @@ fn text(judged: &Judged) -> String {
 }
 
 fn domains_line(domains: &Domains) -> String {
-    let told = |told: &Told| format!("{:.2} % (AUROC {:.3})", 100.0 * told.accuracy, told.auroc);
+    let told = |told: &GateScore| format!("{:.2} % (AUROC {:.3})", 100.0 * told.accuracy, told.auroc);
     let Domains { student, energy, probability } = domains;
     let (energy, probability) = (told(energy), told(probability));
     format!("which teacher's class: the student {:.2} %, teachers' energy {energy}, largest probability {probability}\n", 100.0 * student)

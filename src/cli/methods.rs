@@ -8,7 +8,7 @@ use toml::Table as Options;
 use super::output::say;
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::methods::About;
+use crate::methods::MethodCard;
 use crate::train::methods::{Entry, METHODS, find};
 
 /// List the learning methods, or show one's card: authors, paper, relatives, options, recipes
@@ -36,7 +36,7 @@ impl Methods {
 fn list() -> String {
     let mut table = Table::of_words(&["method", "called", "learns from", "family", "year", "what it does"]);
     for entry in METHODS {
-        let About { name, title, text, supervision, family, year, .. } = entry.about;
+        let MethodCard { name, title, text, supervision, family, year, .. } = entry.about;
         table.row(&[name, title, &supervision.to_string(), family, &year.to_string(), text].map(String::from));
     }
     format!("{table}`wgrad methods NAME` shows one in full, `wgrad compare A B` lays several side by side\n")
@@ -48,7 +48,7 @@ fn options(entry: &Entry) -> Result<Options> {
 }
 
 fn card(entry: &Entry) -> Result<String> {
-    let About { name, title, text, supervision, family, year, authors, paper, .. } = entry.about;
+    let MethodCard { name, title, text, supervision, family, year, authors, paper, .. } = entry.about;
     let recipes = if entry.recipe.is_empty() { "the defaults".into() } else { entry.recipes().join(", ") };
     let related: Vec<String> = entry.about.related.iter().zip(entry.related()).map(|(name, title)| format!("{title} ({name})")).collect();
     let lines = [

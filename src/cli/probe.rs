@@ -13,7 +13,7 @@ use crate::data::{Dataset, Split, view_names};
 use crate::error::{Error, Result};
 use crate::evaluate::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 use crate::io::console::tell;
-use crate::train::{Finished, Recipe};
+use crate::train::{LoadedRun, Recipe};
 
 /// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw
 /// pixels (docs/evaluation.md)
@@ -68,7 +68,7 @@ fn rate(text: &str) -> std::result::Result<f32, String> {
 impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let loaded = Finished::open(&gpu, &self.run, self.data.as_ref())?;
+        let loaded = LoadedRun::open(&gpu, &self.run, self.data.as_ref())?;
         let (train, test) = self.images(&loaded)?;
         let first = view_names(&loaded.recipe.augmentation, 1)?.first().copied().unwrap_or("none");
         let options = ProbeOptions {
@@ -106,7 +106,7 @@ impl Probe {
     }
 
     /// The images that labels are drawn from, and those that are judged on.
-    fn images(&self, loaded: &Finished) -> Result<(Arc<Dataset>, Arc<Dataset>)> {
+    fn images(&self, loaded: &LoadedRun) -> Result<(Arc<Dataset>, Arc<Dataset>)> {
         if self.on.is_none() && self.classes.is_none() {
             return Ok((loaded.train.clone(), Arc::new(loaded.recipe.open(Split::Test)?)));
         }

@@ -9,7 +9,7 @@ use crate::data::Split;
 use crate::error::Result;
 use crate::evaluate::similarity::similarities;
 use crate::report::Canvas;
-use crate::train::Finished;
+use crate::train::LoadedRun;
 
 /// Draw the cosines between two views of some test images, class by class, as a heat map
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(super) struct Similarity {
 impl Similarity {
     pub(super) fn run(self) -> Result<ExitCode> {
         let gpu = device::open()?;
-        let Finished { recipe, network, train, .. } = Finished::open(&gpu, &self.run, self.data.as_ref())?;
+        let LoadedRun { recipe, network, train, .. } = LoadedRun::open(&gpu, &self.run, self.data.as_ref())?;
         let test = recipe.open(Split::Test)?;
         let found = similarities(&gpu, network.backbone(), &recipe, [&train, &test], self.per_class)?;
         let side = found.labels.len();

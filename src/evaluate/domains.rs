@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::data::{Dataset, Loader, PackedBatch};
 use crate::error::{Error, Result, require_finite_rows};
 use crate::gpu::{Gpu, Pending};
-use crate::methods::{Expert, Gate};
-use crate::train::experts::networks;
+use crate::methods::{Gate, Teacher};
 use crate::train::recipe::Recipe;
+use crate::train::teachers::networks;
 
 /// Images a step.
 const BATCH: usize = 250;
@@ -18,14 +18,14 @@ pub struct Domains {
     /// The part of images for which the student predicts a class of a teacher that knows the true one.
     pub student: f64,
     /// By energy.
-    pub energy: Told,
+    pub energy: GateScore,
     /// By the largest probability.
-    pub probability: Told,
+    pub probability: GateScore,
 }
 
 /// How well a gate tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Told {
+pub struct GateScore {
     /// The part of images whose surest teacher knows the true class.
     pub accuracy: f64,
     /// The area under the receiver operating characteristic of each teacher's lead over the surest other one, for images whose class it knows
@@ -52,7 +52,7 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> f64 {
 }
 
 /// How well scores tell, `scores[teacher][image]`, where `knows[teacher][image]`.
-pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> Told {
+pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> GateScore {
     let score = |teacher: usize, image: usize| scores.get(teacher).and_then(|s| s.get(image)).copied().unwrap_or(f64::NAN);
     let knows = |teacher: usize, image: usize| knows.get(teacher).and_then(|k| k.get(image)).copied().unwrap_or(false);
     let (teachers, images) = (scores.len(), scores.first().map_or(0, Vec::len));
@@ -67,7 +67,7 @@ pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> Told {
         auroc(&leads(true), &leads(false))
     };
     let areas: Vec<f64> = (0..teachers).map(area).filter(|area| !area.is_nan()).collect();
-    Told { accuracy: right as f64 / images.max(1) as f64, auroc: areas.iter().sum::<f64>() / areas.len() as f64 }
+    GateScore { accuracy: right as f64 / images.max(1) as f64, auroc: areas.iter().sum::<f64>() / areas.len() as f64 }
 }
 
 /// Of a student that `recipe` merged from its teachers: of the images of `test`, with the student's confusion `[true class][predicted class]`.
@@ -77,11 +77,11 @@ pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> Told {
 /// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them; scores
 /// that are not finite.
 pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, confusion: &[Vec<usize>]) -> Result<Domains> {
-    let experts = networks(gpu, recipe, train)?;
-    if experts.len() < 2 {
+    let teachers = networks(gpu, recipe, train)?;
+    if teachers.len() < 2 {
         return Err(Error::argument("domains", "the run has less than two teachers: there is nothing to tell apart"));
     }
-    let both = |truth: usize, found: usize| experts.iter().any(|e| e.classes().contains(&truth) && e.classes().contains(&found));
+    let both = |truth: usize, found: usize| teachers.iter().any(|e| e.classes().contains(&truth) && e.classes().contains(&found));
     let cells =
         confusion.iter().enumerate().flat_map(|(truth, row)| row.iter().enumerate().map(move |(found, count)| (truth, found, *count)));
     let (mut right, mut all) = (0usize, 0usize);
@@ -89,21 +89,21 @@ pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>,
         right += if both(truth, found) { count } else { 0 };
         all += count;
     }
-    let knows = |expert: &Expert| test.labels().iter().map(|label| expert.classes().iter().any(|c| *c as i32 == *label)).collect();
-    let knows: Vec<Vec<bool>> = experts.iter().map(knows).collect();
-    let [energy, probability] = scores(gpu, recipe, train, test, &experts)?;
+    let knows = |teacher: &Teacher| test.labels().iter().map(|label| teacher.classes().iter().any(|c| *c as i32 == *label)).collect();
+    let knows: Vec<Vec<bool>> = teachers.iter().map(knows).collect();
+    let [energy, probability] = scores(gpu, recipe, train, test, &teachers)?;
     Ok(Domains { student: right as f64 / all.max(1) as f64, energy: told(&energy, &knows), probability: told(&probability, &knows) })
 }
 
 /// Both gates' scores of all images of `test`, `[gate][teacher][image]`.
-fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, experts: &[Expert]) -> Result<[Vec<Vec<f64>>; 2]> {
+fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, teachers: &[Teacher]) -> Result<[Vec<Vec<f64>>; 2]> {
     let preprocessing = recipe.preprocessing("none", 0, train)?;
-    let mut pending: [Vec<Vec<Pending>>; 2] = [Gate::Energy, Gate::Probability].map(|_| experts.iter().map(|_| Vec::new()).collect());
+    let mut pending: [Vec<Vec<Pending>>; 2] = [Gate::Energy, Gate::Probability].map(|_| teachers.iter().map(|_| Vec::new()).collect());
     for batch in Loader::evaluation(test.clone(), BATCH)?.epoch(0) {
         let batch = PackedBatch::of_dataset(gpu, &batch?, test)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, 0)?;
-        for (at, expert) in experts.iter().enumerate() {
-            let logits = expert.logits(&images, &batch.indices)?;
+        for (at, teacher) in teachers.iter().enumerate() {
+            let logits = teacher.logits(&images, &batch.indices)?;
             for (gate, list) in [Gate::Energy, Gate::Probability].into_iter().zip(&mut pending) {
                 let score = gate.score(&logits)?.read_later()?;
                 if let Some(list) = list.get_mut(at) {
@@ -154,6 +154,6 @@ mod tests {
         let knows = [vec![true, false, true, true], vec![false, true, false, false]];
         let found = told(&scores, &knows);
         // Leads of the first: 1, -5, -1, 2; its images are all but the second, which comes last.
-        assert_eq!(found, Told { accuracy: 0.75, auroc: 1.0 });
+        assert_eq!(found, GateScore { accuracy: 0.75, auroc: 1.0 });
     }
 }

@@ -10,15 +10,15 @@ use crate::gpu::Gpu;
 use crate::io::Archive;
 use crate::nn::{Linear, Mode, Module, state_dict};
 use crate::tensor::Tensor;
-use crate::train::finished::Finished;
+use crate::train::loaded_run::LoadedRun;
 use crate::train::run::RunDirectory;
 
 /// The heads of the tasks that the run in the directory `run`, which is `finished`, has learnt beside its classes; made in its parameters.
 ///
 /// # Errors
 /// Files that do not fit.
-pub fn heads(run: &Path, finished: &Finished) -> Result<Vec<(Task, Linear)>> {
-    let Finished { recipe, network, train, params } = finished;
+pub fn heads(run: &Path, finished: &LoadedRun) -> Result<Vec<(Task, Linear)>> {
+    let LoadedRun { recipe, network, train, params } = finished;
     let (run, _) = RunDirectory::open(run)?;
     let mut archive = Archive::load(&run.weights())?;
     let (features, mut heads) = (network.backbone().features(), Vec::new());
@@ -40,7 +40,7 @@ pub fn heads(run: &Path, finished: &Finished) -> Result<Vec<(Task, Linear)>> {
 /// Those of the network and of the data.
 pub fn evaluate_heads(
     gpu: &Gpu,
-    (finished, heads): (&Finished, &[(Task, Linear)]),
+    (finished, heads): (&LoadedRun, &[(Task, Linear)]),
     test: &Arc<Dataset>,
     preprocessing: &Augmentation,
 ) -> Result<Vec<(Task, Evaluation)>> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, ImageDecoder, ImageDecoderConfig};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -88,8 +88,8 @@ pub struct Autoencoder {
     draws: Draws,
 }
 
-impl Configured for Autoencoder {
-    const ABOUT: About = About {
+impl MethodFactory for Autoencoder {
+    const ABOUT: MethodCard = MethodCard {
         name: "autoencoder",
         title: "Autoencoder",
         text: "An image, or what augmentation left of it, through a short code and back",
@@ -103,7 +103,7 @@ impl Configured for Autoencoder {
 
     type Config = AutoencoderConfig;
 
-    fn new(params: &Parameters, build: Build, config: AutoencoderConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: AutoencoderConfig, setting: &MethodContext) -> Result<Self> {
         if !(0.0..=1e3).contains(&config.noise) {
             return Err(Error::argument("noise", format!("expected 0 to 1000, found {}", config.noise)));
         }
@@ -129,8 +129,8 @@ impl Method for Autoencoder {
         Ok(Step::new(self.codec.decode(&codes)?.mse_loss(&wanted)?, [codes]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.codec.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.codec.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

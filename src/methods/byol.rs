@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
+    TrainedNetwork,
+};
 use crate::error::Result;
 use crate::models::{Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -17,12 +20,12 @@ pub struct ByolConfig {
     /// Embeddings to predictions; its `outputs` are the projector's.
     pub predictor: MlpConfig,
     /// The target network.
-    pub teacher: TeacherConfig,
+    pub teacher: EmaTeacherConfig,
 }
 
 impl Default for ByolConfig {
     fn default() -> Self {
-        Self { projector: MlpConfig::hidden_norm(), predictor: MlpConfig::predictor(), teacher: TeacherConfig::default() }
+        Self { projector: MlpConfig::hidden_norm(), predictor: MlpConfig::predictor(), teacher: EmaTeacherConfig::default() }
     }
 }
 
@@ -30,11 +33,11 @@ impl Default for ByolConfig {
 pub struct Byol {
     network: Embedder,
     predictor: Mlp,
-    target: Teacher,
+    target: EmaTeacher,
 }
 
-impl Configured for Byol {
-    const ABOUT: About = About {
+impl MethodFactory for Byol {
+    const ABOUT: MethodCard = MethodCard {
         name: "byol",
         title: "BYOL",
         text: "Each view predicts the average network's other",
@@ -48,10 +51,10 @@ impl Configured for Byol {
 
     type Config = ByolConfig;
 
-    fn new(params: &Parameters, build: Build, config: ByolConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: ByolConfig, setting: &MethodContext) -> Result<Self> {
         let network = Embedder::new(params, build, &config.projector)?;
         let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
-        let target = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        let target = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
         Ok(Self { network, predictor, target })
     }
 }
@@ -82,8 +85,8 @@ impl Method for Byol {
         self.target.reset()
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.network.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
@@ -98,7 +101,7 @@ impl Method for Byol {
         vec![("teacher_momentum", self.target.momentum())]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "raise teacher.momentum, lower the learning rate, and keep the batch norms of projector and predictor"
     }
 }

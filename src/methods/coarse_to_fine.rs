@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::aligned_teacher::hard;
 use super::partial_labels::{among, offsets};
-use super::taught::hard;
-use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -78,8 +78,8 @@ pub struct CoarseToFine {
     offsets: Tensor,
 }
 
-impl Configured for CoarseToFine {
-    const ABOUT: About = About {
+impl MethodFactory for CoarseToFine {
+    const ABOUT: MethodCard = MethodCard {
         name: "coarse_to_fine",
         title: "Learning from coarse labels",
         text: "Groups of classes are known of all images, classes of a few",
@@ -93,7 +93,7 @@ impl Configured for CoarseToFine {
 
     type Config = CoarseToFineConfig;
 
-    fn new(params: &Parameters, build: Build, config: CoarseToFineConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: CoarseToFineConfig, setting: &MethodContext) -> Result<Self> {
         require_not_negative(Self::ABOUT.name, "coarse_weight", config.coarse_weight)?;
         let (gpu, classes, labels) = (params.gpu(), setting.classes, &setting.labels);
         let groups = groups(&config.coarse, classes)?;
@@ -129,7 +129,7 @@ impl Method for CoarseToFine {
         Ok(Step { parts, ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::{hard, only};
-use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
+use super::aligned_teacher::{hard, only};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -37,7 +37,7 @@ impl Default for ContrastiveDistillationConfig {
 /// The queue begins as random directions and is filled from its first row on.
 pub struct ContrastiveDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Rc<Expert>,
+    teacher: Rc<Teacher>,
     regressor: Linear,
     /// `[queue, D]`, of length 1.
     queue: Tensor,
@@ -47,8 +47,8 @@ pub struct ContrastiveDistillation {
     config: ContrastiveDistillationConfig,
 }
 
-impl Configured for ContrastiveDistillation {
-    const ABOUT: About = About {
+impl MethodFactory for ContrastiveDistillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "contrastive_distillation",
         title: "Contrastive representation distillation",
         text: "Embed each image nearer to the teacher's features of it than to those of others",
@@ -64,7 +64,7 @@ impl Configured for ContrastiveDistillation {
 
     type Config = ContrastiveDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
@@ -103,8 +103,8 @@ impl Method for ContrastiveDistillation {
         self.fresh.take().map_or(Ok(()), |features| self.queue.queue_write_next(&features, &self.cursor))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

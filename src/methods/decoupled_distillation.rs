@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::Tutor;
-use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
+use super::aligned_teacher::AlignedTeacher;
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Classifier};
@@ -36,7 +36,7 @@ impl Default for DecoupledDistillationConfig {
 /// A student and its teacher.
 pub struct DecoupledDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Tutor,
+    teacher: AlignedTeacher,
     /// The classes other than each, i32 `[C, C - 1]`.
     others: Tensor,
     /// The share of its weight that the teacher's part has at present, and where the device finds it.
@@ -45,8 +45,8 @@ pub struct DecoupledDistillation {
     config: DecoupledDistillationConfig,
 }
 
-impl Configured for DecoupledDistillation {
-    const ABOUT: About = About {
+impl MethodFactory for DecoupledDistillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "decoupled_distillation",
         title: "Decoupled knowledge distillation",
         text: "Weigh a teacher's word on the true class and on all others apart",
@@ -60,7 +60,7 @@ impl Configured for DecoupledDistillation {
 
     type Config = DecoupledDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: DecoupledDistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: DecoupledDistillationConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         require_not_negative(Self::ABOUT.name, "alpha", config.alpha)?;
         require_not_negative(Self::ABOUT.name, "beta", config.beta)?;
@@ -72,7 +72,7 @@ impl Configured for DecoupledDistillation {
         if setting.classes < 2 {
             return Err(Error::argument(name, "it needs two classes at least"));
         }
-        let teacher = Tutor::new(name, setting)?;
+        let teacher = AlignedTeacher::new(name, setting)?;
         let student = Classifier::new(params, build(params)?, setting.classes)?;
         let classes = i32::try_from(setting.classes).unwrap_or(i32::MAX);
         let others: Vec<i32> = (0..classes).flat_map(|class| (0..classes).filter(move |other| *other != class)).collect();
@@ -122,7 +122,7 @@ impl Method for DecoupledDistillation {
         Ok(Step { parts, ..Step::new(hard.add(&soft)?, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.student)
     }
 }

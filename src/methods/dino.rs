@@ -6,7 +6,10 @@ use std::cell::{Cell, RefCell};
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Clock, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{
+    Batch, Build, Clock, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
+    TrainedNetwork,
+};
 use crate::error::{Error, Result, require_positive, require_share};
 use crate::gpu::Scalar;
 use crate::models::{HeadActivation, MlpConfig, Prototypes};
@@ -39,7 +42,7 @@ pub struct DinoConfig {
     /// False is the negative control: one output wins for all images.
     pub centering: bool,
     /// How the teacher follows (0.996 to 1).
-    pub teacher: TeacherConfig,
+    pub teacher: EmaTeacherConfig,
 }
 
 impl Default for DinoConfig {
@@ -56,7 +59,7 @@ impl Default for DinoConfig {
             teacher_warm_up_epochs: 0,
             center_momentum: 0.9,
             centering: true,
-            teacher: TeacherConfig::default(),
+            teacher: EmaTeacherConfig::default(),
         }
     }
 }
@@ -109,7 +112,7 @@ pub fn pairs(views: usize) -> impl Iterator<Item = (usize, usize)> {
 pub struct Dino {
     params: Parameters,
     student: Network,
-    teacher: Teacher<Network>,
+    teacher: EmaTeacher<Network>,
     /// Moving average of the teacher's logits, `[K]`.
     center: Tensor,
     temperature: Scalar,
@@ -119,8 +122,8 @@ pub struct Dino {
     config: DinoConfig,
 }
 
-impl Configured for Dino {
-    const ABOUT: About = About {
+impl MethodFactory for Dino {
+    const ABOUT: MethodCard = MethodCard {
         name: "dino",
         title: "DINO",
         text: "Match the average network's sharpened outputs on other views",
@@ -134,13 +137,13 @@ impl Configured for Dino {
 
     type Config = DinoConfig;
 
-    fn new(params: &Parameters, build: Build, config: DinoConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: DinoConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "student_temperature", config.student_temperature)?;
         require_positive(Self::ABOUT.name, "teacher_temperature", config.teacher_temperature)?;
         require_positive(Self::ABOUT.name, "teacher_temperature_start", config.teacher_temperature_start)?;
         require_share(Self::ABOUT.name, "center_momentum", config.center_momentum)?;
         let student = Network::new(params, build, &config)?;
-        let teacher = Teacher::new(params, config.teacher, &setting.clock, |average| Network::new(average, build, &config))?;
+        let teacher = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Network::new(average, build, &config))?;
         let outputs = if config.prototypes > 0 { config.prototypes } else { config.projector.outputs };
         let center = Tensor::zeros(params.gpu(), [outputs], DType::F32)?;
         let temperature = config.temperature(&setting.clock);
@@ -201,8 +204,8 @@ impl Method for Dino {
         Ok(())
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.student.embedder.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.student.embedder.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
@@ -221,7 +224,7 @@ impl Method for Dino {
         vec![("teacher_momentum", self.teacher.momentum()), ("teacher_temperature", self.temperature.get().into())]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "where all outputs are alike, lower teacher_temperature; where one output wins, keep centering and lower center_momentum"
     }
 }

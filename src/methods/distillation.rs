@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::{Tutor, hard};
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::aligned_teacher::{AlignedTeacher, hard};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -29,12 +29,12 @@ impl Default for DistillationConfig {
 /// A student and its teacher.
 pub struct Distillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Tutor,
+    teacher: AlignedTeacher,
     config: DistillationConfig,
 }
 
-impl Configured for Distillation {
-    const ABOUT: About = About {
+impl MethodFactory for Distillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "distillation",
         title: "Knowledge distillation",
         text: "Learn a teacher's softened answers, and labels where they are known",
@@ -48,12 +48,12 @@ impl Configured for Distillation {
 
     type Config = DistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: DistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: DistillationConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         if !(0.0..=1.0).contains(&config.soft_weight) {
             return Err(Error::argument("soft_weight", format!("expected 0 to 1, found {}", config.soft_weight)));
         }
-        let teacher = Tutor::new(Self::ABOUT.name, setting)?;
+        let teacher = AlignedTeacher::new(Self::ABOUT.name, setting)?;
         Ok(Self { student: Classifier::new(params, build(params)?, setting.classes)?, teacher, config })
     }
 }
@@ -77,7 +77,7 @@ impl Method for Distillation {
         Ok(Step { parts: vec![("soft".into(), soft), ("hard".into(), hard)], ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.student)
     }
 }

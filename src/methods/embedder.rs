@@ -77,14 +77,14 @@ impl Embedder {
 /// How a teacher follows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct TeacherConfig {
+pub struct EmaTeacherConfig {
     /// The share that it keeps of itself at the first step.
     pub momentum: f32,
     /// That at the last, along half a cosine (BYOL, Grill et al. 2020); the same number for a constant one.
     pub momentum_end: f32,
 }
 
-impl Default for TeacherConfig {
+impl Default for EmaTeacherConfig {
     fn default() -> Self {
         Self { momentum: 0.99, momentum_end: 1.0 }
     }
@@ -92,20 +92,20 @@ impl Default for TeacherConfig {
 
 /// A moving average of a network's parameters, with the network made of them. Batch norm sees the teacher's own batches; its running
 /// statistics are its own.
-pub struct Teacher<N = Embedder> {
+pub struct EmaTeacher<N = Embedder> {
     /// What it is made of: nothing in it can be watched, so it receives no gradient.
     pub network: N,
     average: Ema,
     momentum: Scalar,
 }
 
-impl<N> Teacher<N> {
+impl<N> EmaTeacher<N> {
     /// The average of all parameters in `params`, which `make` makes a network of.
     ///
     /// # Errors
     /// [`Error::Argument`] for a momentum outside 0..=1; out of memory.
-    pub fn new(params: &Parameters, config: TeacherConfig, clock: &Clock, make: impl FnOnce(&Parameters) -> Result<N>) -> Result<Self> {
-        let TeacherConfig { momentum, momentum_end } = config;
+    pub fn new(params: &Parameters, config: EmaTeacherConfig, clock: &Clock, make: impl FnOnce(&Parameters) -> Result<N>) -> Result<Self> {
+        let EmaTeacherConfig { momentum, momentum_end } = config;
         for (key, value) in [("teacher.momentum", momentum), ("teacher.momentum_end", momentum_end)] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::argument(key, format!("expected 0 to 1, found {value}")));

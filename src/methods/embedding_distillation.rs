@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::only;
-use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
+use super::aligned_teacher::only;
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
 use crate::error::Result;
 use crate::models::Backbone;
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -21,11 +21,11 @@ pub struct EmbeddingDistillationConfig {}
 pub struct EmbeddingDistillation {
     student: Box<dyn Backbone>,
     regressor: Linear,
-    teacher: Rc<Expert>,
+    teacher: Rc<Teacher>,
 }
 
-impl Configured for EmbeddingDistillation {
-    const ABOUT: About = About {
+impl MethodFactory for EmbeddingDistillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "embedding_distillation",
         title: "Embedding distillation",
         text: "Learn a teacher's features without any label",
@@ -41,7 +41,7 @@ impl Configured for EmbeddingDistillation {
 
     type Config = EmbeddingDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, setting: &MethodContext) -> Result<Self> {
         let teacher = only(Self::ABOUT.name, setting)?;
         let student = build(params)?;
         let regressor = Linear::new(params, "regressor", student.features(), teacher.network().backbone().features())?;
@@ -61,8 +61,8 @@ impl Method for EmbeddingDistillation {
         Ok(Step::new(embedding.byol_loss(&wanted)?, []))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

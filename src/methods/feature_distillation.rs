@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::{hard, only};
-use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
+use super::aligned_teacher::{hard, only};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::layers::Conv2dConfig;
@@ -63,15 +63,15 @@ impl Default for FeatureDistillationConfig {
 /// A student and its teacher.
 pub struct FeatureDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Rc<Expert>,
+    teacher: Rc<Teacher>,
     /// From the student's maps to the teacher's.
     regressor: Option<Conv2d>,
     variant: Hint,
     weight: f32,
 }
 
-impl Configured for FeatureDistillation {
-    const ABOUT: About = About {
+impl MethodFactory for FeatureDistillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "feature_distillation",
         title: "Feature distillation",
         text: "Learn a teacher's maps, attention, similarities or relations, and labels",
@@ -87,7 +87,7 @@ impl Configured for FeatureDistillation {
 
     type Config = FeatureDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: FeatureDistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: FeatureDistillationConfig, setting: &MethodContext) -> Result<Self> {
         let FeatureDistillationConfig { variant, weight } = config;
         if !(weight.is_finite() && weight >= 0.0) {
             return Err(Error::argument("weight", format!("expected 0 or more, found {weight}")));
@@ -181,8 +181,8 @@ impl Method for FeatureDistillation {
         Ok(Step { parts: vec![("hard".into(), hard), ("hint".into(), hint)], ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

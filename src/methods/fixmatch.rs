@@ -7,9 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::hard;
+use super::aligned_teacher::hard;
 use super::unlabelled::Answers;
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -38,8 +38,8 @@ pub struct FixMatch {
     weight: f32,
 }
 
-impl Configured for FixMatch {
-    const ABOUT: About = About {
+impl MethodFactory for FixMatch {
+    const ABOUT: MethodCard = MethodCard {
         name: "fixmatch",
         title: "FixMatch",
         text: "Sure answers on weak views are the labels of strong views",
@@ -53,7 +53,7 @@ impl Configured for FixMatch {
 
     type Config = FixMatchConfig;
 
-    fn new(params: &Parameters, build: Build, config: FixMatchConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: FixMatchConfig, setting: &MethodContext) -> Result<Self> {
         require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let model = Classifier::new(params, build(params)?, setting.classes)?;
         let answers = Answers::new(params.gpu(), setting.classes, config.threshold)?;
@@ -84,7 +84,7 @@ impl Method for FixMatch {
         Ok(Step { parts, ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 }

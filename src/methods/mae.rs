@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result, require_share};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Vit, VitBlock, VitConfig, check_depth};
@@ -70,8 +70,8 @@ fn sines(rows: usize, columns: usize, features: usize) -> Vec<f32> {
     (0..rows * columns).flat_map(token).map(|v| v as f32).collect()
 }
 
-impl Configured for Mae {
-    const ABOUT: About = About {
+impl MethodFactory for Mae {
+    const ABOUT: MethodCard = MethodCard {
         name: "mae",
         title: "MAE",
         text: "What hidden patches hold; for vision transformers",
@@ -85,7 +85,7 @@ impl Configured for Mae {
 
     type Config = MaeConfig;
 
-    fn new(params: &Parameters, build: Build, config: MaeConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MaeConfig, setting: &MethodContext) -> Result<Self> {
         require_share(Self::ABOUT.name, "mask_ratio", config.mask_ratio)?;
         let encoder = build(params)?;
         let vit = *vit(&*encoder)?.config();
@@ -193,8 +193,8 @@ impl Method for Mae {
         Ok(Step::new(predicted.mse_loss(&self.target(images, hidden)?)?, [tokens]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

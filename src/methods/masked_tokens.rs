@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mae::pick;
-use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, TextEncoder, text_linear};
@@ -66,8 +66,8 @@ fn text(encoder: &dyn Backbone) -> Result<&TextEncoder> {
     encoder.text().ok_or_else(|| Error::argument("model", "masked tokens need an encoder of texts, such as bert_l4_h128"))
 }
 
-impl Configured for MaskedTokens {
-    const ABOUT: About = About {
+impl MethodFactory for MaskedTokens {
+    const ABOUT: MethodCard = MethodCard {
         name: "masked_tokens",
         title: "Masked language modelling (BERT)",
         text: "What hidden words are; for encoders of texts",
@@ -81,7 +81,7 @@ impl Configured for MaskedTokens {
 
     type Config = MaskedTokensConfig;
 
-    fn new(params: &Parameters, build: Build, config: MaskedTokensConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MaskedTokensConfig, setting: &MethodContext) -> Result<Self> {
         let MaskedTokensConfig { ratio, mask, random, .. } = config;
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(Error::argument("ratio", format!("expected above 0 to 1, found {ratio}")));
@@ -167,8 +167,8 @@ impl Method for MaskedTokens {
         Ok(Step::new(loss, [encoding.features()?]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

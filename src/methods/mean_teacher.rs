@@ -8,9 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::hard;
+use super::aligned_teacher::hard;
 use super::unlabelled::{Weight, share};
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork,
+};
 use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -24,12 +26,12 @@ pub struct MeanTeacherConfig {
     /// The part of the run over which it rises; 0: it is whole from the start.
     pub ramp_up: f32,
     /// The average.
-    pub teacher: TeacherConfig,
+    pub teacher: EmaTeacherConfig,
 }
 
 impl Default for MeanTeacherConfig {
     fn default() -> Self {
-        Self { consistency: 100.0, ramp_up: 0.3, teacher: TeacherConfig { momentum: 0.99, momentum_end: 0.99 } }
+        Self { consistency: 100.0, ramp_up: 0.3, teacher: EmaTeacherConfig { momentum: 0.99, momentum_end: 0.99 } }
     }
 }
 
@@ -44,12 +46,12 @@ impl MeanTeacherConfig {
 /// A classifier and its average.
 pub struct MeanTeacher {
     model: Classifier<Box<dyn Backbone>>,
-    teacher: Teacher<Classifier<Box<dyn Backbone>>>,
+    teacher: EmaTeacher<Classifier<Box<dyn Backbone>>>,
     weight: Weight,
 }
 
-impl Configured for MeanTeacher {
-    const ABOUT: About = About {
+impl MethodFactory for MeanTeacher {
+    const ABOUT: MethodCard = MethodCard {
         name: "mean_teacher",
         title: "Mean Teacher",
         text: "Say of every image what the average network says of another view",
@@ -63,12 +65,12 @@ impl Configured for MeanTeacher {
 
     type Config = MeanTeacherConfig;
 
-    fn new(params: &Parameters, build: Build, config: MeanTeacherConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MeanTeacherConfig, setting: &MethodContext) -> Result<Self> {
         require_not_negative(Self::ABOUT.name, "consistency", config.consistency)?;
         share("ramp_up", config.ramp_up)?;
         let classifier = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
         let model = classifier(params)?;
-        let teacher = Teacher::new(params, config.teacher, &setting.clock, classifier)?;
+        let teacher = EmaTeacher::new(params, config.teacher, &setting.clock, classifier)?;
         let steps = setting.clock.steps.max(1) as f32;
         let weight = Weight::new(params.gpu(), setting.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
         Ok(Self { model, teacher, weight })
@@ -103,8 +105,8 @@ impl Method for MeanTeacher {
         self.teacher.reset()
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::unlabelled::one_hot;
-use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Backbone, Classifier};
@@ -81,7 +81,7 @@ impl Default for MergeConfig {
 
 /// A teacher, and where its classes are among the student's.
 struct Member {
-    expert: Rc<Expert>,
+    teacher: Rc<Teacher>,
     /// i32 `[K]`
     classes: Tensor,
     /// `[K, C]`, one-hot.
@@ -103,31 +103,31 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::argument("teachers", message)
 }
 
-fn member(gpu: &Gpu, expert: &Rc<Expert>, classes: usize) -> Result<Member> {
-    let own = expert.classes();
+fn member(gpu: &Gpu, teacher: &Rc<Teacher>, classes: usize) -> Result<Member> {
+    let own = teacher.classes();
     if own.is_empty() {
-        return Err(wrong(format!("{} is an encoder without a classifier; train one", expert.name())));
+        return Err(wrong(format!("{} is an encoder without a classifier; train one", teacher.name())));
     }
     if let Some(outside) = own.iter().find(|class| **class >= classes) {
-        return Err(wrong(format!("{} knows class {outside}, the student has {classes}", expert.name())));
+        return Err(wrong(format!("{} knows class {outside}, the student has {classes}", teacher.name())));
     }
     let numbers: Vec<i32> = own.iter().map(|class| *class as i32).collect();
     let numbers = Tensor::from_slice(gpu, &numbers, [own.len()])?;
-    Ok(Member { expert: expert.clone(), places: one_hot(gpu, classes, 0)?.index_select(0, &numbers)?, classes: numbers })
+    Ok(Member { teacher: teacher.clone(), places: one_hot(gpu, classes, 0)?.index_select(0, &numbers)?, classes: numbers })
 }
 
 /// Each image's weights of the teachers that know its class, which add up to 1; all 0 where its label is hidden.
-fn tags(experts: &[Rc<Expert>], labels: &[i32]) -> Vec<f32> {
+fn tags(teachers: &[Rc<Teacher>], labels: &[i32]) -> Vec<f32> {
     let row = |label: &i32| {
-        let knows: Vec<bool> = experts.iter().map(|expert| expert.classes().iter().any(|class| *class as i32 == *label)).collect();
+        let knows: Vec<bool> = teachers.iter().map(|teacher| teacher.classes().iter().any(|class| *class as i32 == *label)).collect();
         let part = 1.0 / knows.iter().filter(|knows| **knows).count().max(1) as f32;
         knows.into_iter().map(move |knows| if knows { part } else { 0.0 })
     };
     labels.iter().flat_map(row).collect()
 }
 
-impl Configured for Merge {
-    const ABOUT: About = About {
+impl MethodFactory for Merge {
+    const ABOUT: MethodCard = MethodCard {
         name: "merge",
         title: "Merged teachers",
         text: "One student of teachers that know different classes",
@@ -141,24 +141,24 @@ impl Configured for Merge {
 
     type Config = MergeConfig;
 
-    fn new(params: &Parameters, build: Build, config: MergeConfig, setting: &Setting) -> Result<Self> {
-        let (gpu, experts) = (params.gpu(), &setting.experts);
+    fn new(params: &Parameters, build: Build, config: MergeConfig, setting: &MethodContext) -> Result<Self> {
+        let (gpu, teachers) = (params.gpu(), &setting.teachers);
         for (key, value, least) in [("temperature", config.temperature, f32::MIN_POSITIVE), ("softness", config.softness, 0.0)] {
             if !(value.is_finite() && value >= least) {
                 return Err(Error::argument(key, format!("expected a number of {least} and more, found {value}")));
             }
         }
-        if experts.is_empty() {
+        if teachers.is_empty() {
             return Err(wrong("it merges finished runs: set `teachers` to their directories, with commas between"));
         }
-        let members = experts.iter().map(|expert| member(gpu, expert, setting.classes)).collect::<Result<Vec<_>>>()?;
-        if let Some(unknown) = (0..setting.classes).find(|class| !experts.iter().any(|expert| expert.classes().contains(class))) {
+        let members = teachers.iter().map(|teacher| member(gpu, teacher, setting.classes)).collect::<Result<Vec<_>>>()?;
+        if let Some(unknown) = (0..setting.classes).find(|class| !teachers.iter().any(|teacher| teacher.classes().contains(class))) {
             return Err(wrong(format!("none of them knows class {unknown}; leave it out by `classes`")));
         }
         let model = Classifier::new(params, build(params)?, setting.classes)?;
-        let tags = (config.choice == Choice::Domain).then(|| tags(experts, &setting.labels));
-        let tags = tags.map(|tags| Tensor::from_slice(gpu, &tags, [setting.labels.len(), experts.len()])).transpose()?;
-        Ok(Self { model, config, members, tags, surest: one_hot(gpu, experts.len(), 0)? })
+        let tags = (config.choice == Choice::Domain).then(|| tags(teachers, &setting.labels));
+        let tags = tags.map(|tags| Tensor::from_slice(gpu, &tags, [setting.labels.len(), teachers.len()])).transpose()?;
+        Ok(Self { model, config, members, tags, surest: one_hot(gpu, teachers.len(), 0)? })
     }
 }
 
@@ -204,7 +204,7 @@ impl Method for Merge {
         let [images] = batch.exactly(self.name())?;
         let temperature = self.config.temperature;
         let logits = self.model.forward(images, Mode::Train)?.mul_scalar(1.0 / temperature)?;
-        let said = self.members.iter().map(|member| member.expert.logits(images, &batch.indices)).collect::<Result<Vec<_>>>()?;
+        let said = self.members.iter().map(|member| member.teacher.logits(images, &batch.indices)).collect::<Result<Vec<_>>>()?;
         let loss = match (self.config.choice, &self.tags) {
             (Choice::Naive, _) => self.naive(&logits, &said)?,
             (Choice::Domain, Some(tags)) => self.weighted(&logits, &said, &tags.index_select(0, &batch.indices)?)?,
@@ -213,7 +213,7 @@ impl Method for Merge {
         Ok(Step::new(loss.mul_scalar(temperature * temperature)?, []))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 }

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
+    TrainedNetwork,
+};
 use crate::error::{Error, Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::Parameters;
@@ -21,7 +24,7 @@ pub struct MocoConfig {
     /// What the loss sees.
     pub projector: MlpConfig,
     /// The key network.
-    pub teacher: TeacherConfig,
+    pub teacher: EmaTeacherConfig,
     /// Keys in the queue.
     pub queue: usize,
     /// Parts of a batch that batch norms see apart, as several devices would: within one batch, statistics give away which key belongs to
@@ -35,7 +38,7 @@ pub struct MocoConfig {
 
 impl Default for MocoConfig {
     fn default() -> Self {
-        let teacher = TeacherConfig { momentum: 0.99, momentum_end: 0.99 };
+        let teacher = EmaTeacherConfig { momentum: 0.99, momentum_end: 0.99 };
         let (projector, queue, batch_norm_splits) = (MlpConfig::default(), 2048, 4);
         Self { temperature: 0.2, projector, teacher, queue, batch_norm_splits, shuffle: true, symmetric: false }
     }
@@ -44,7 +47,7 @@ impl Default for MocoConfig {
 /// The queue begins as random directions and is filled from its first row on.
 pub struct Moco {
     network: Embedder,
-    keys: Teacher,
+    keys: EmaTeacher,
     /// `[queue, D]`, of length 1.
     queue: Tensor,
     /// The row that the oldest key lies in, i32 `[1]`.
@@ -54,8 +57,8 @@ pub struct Moco {
     config: MocoConfig,
 }
 
-impl Configured for Moco {
-    const ABOUT: About = About {
+impl MethodFactory for Moco {
+    const ABOUT: MethodCard = MethodCard {
         name: "moco",
         title: "MoCo v2",
         text: "Keys of a slow network, and a queue of earlier ones",
@@ -69,11 +72,11 @@ impl Configured for Moco {
 
     type Config = MocoConfig;
 
-    fn new(params: &Parameters, build: Build, config: MocoConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MocoConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         let gpu = params.gpu();
         let network = Embedder::new(params, build, &config.projector)?;
-        let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        let keys = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
         if config.queue == 0 {
             return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));
         }
@@ -134,8 +137,8 @@ impl Method for Moco {
         self.keys.reset()
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.network.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
@@ -156,7 +159,7 @@ impl Method for Moco {
         vec![("queue_age", age), ("teacher_momentum", self.keys.momentum())]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "keys in the queue must be comparable: raise teacher.momentum, shorten the queue, or lower the learning rate"
     }
 }

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::{
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
+    TrainedNetwork,
+};
 use crate::error::{Result, require_positive};
 use crate::models::{LastNorm, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -20,7 +23,7 @@ pub struct MocoV3Config {
     /// Embeddings to predictions; its `outputs` are the projector's.
     pub predictor: MlpConfig,
     /// The key network.
-    pub teacher: TeacherConfig,
+    pub teacher: EmaTeacherConfig,
 }
 
 impl Default for MocoV3Config {
@@ -28,7 +31,7 @@ impl Default for MocoV3Config {
         let last_norm = LastNorm::Fixed;
         let projector = MlpConfig { last_norm, ..MlpConfig::hidden_norm() };
         let predictor = MlpConfig { last_norm, ..MlpConfig::predictor() };
-        Self { temperature: 0.2, projector, predictor, teacher: TeacherConfig::default() }
+        Self { temperature: 0.2, projector, predictor, teacher: EmaTeacherConfig::default() }
     }
 }
 
@@ -36,12 +39,12 @@ impl Default for MocoV3Config {
 pub struct MocoV3 {
     network: Embedder,
     predictor: Mlp,
-    keys: Teacher,
+    keys: EmaTeacher,
     temperature: f32,
 }
 
-impl Configured for MocoV3 {
-    const ABOUT: About = About {
+impl MethodFactory for MocoV3 {
+    const ABOUT: MethodCard = MethodCard {
         name: "moco_v3",
         title: "MoCo v3",
         text: "Keys of the batch, and a predictor",
@@ -55,11 +58,11 @@ impl Configured for MocoV3 {
 
     type Config = MocoV3Config;
 
-    fn new(params: &Parameters, build: Build, config: MocoV3Config, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MocoV3Config, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         let network = Embedder::new(params, build, &config.projector)?;
         let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
-        let keys = Teacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        let keys = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
         Ok(Self { network, predictor, keys, temperature: config.temperature })
     }
 }
@@ -96,8 +99,8 @@ impl Method for MocoV3 {
         self.keys.reset()
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.network.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
@@ -112,7 +115,7 @@ impl Method for MocoV3 {
         vec![("teacher_momentum", self.keys.momentum())]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "lower the learning rate or raise teacher.momentum"
     }
 }

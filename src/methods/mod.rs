@@ -1,23 +1,23 @@
 //! How a model is trained: a step's loss, what happens after the update, and the state to keep. `train` drives them.
 //!
 //! A method is a file of about a page: a configuration, the networks, the loss, and what is updated after the step. All of them
-//! are made by one call ([`Configured::new`]) from a home of parameters, a function that builds the encoder, and a [`Setting`].
+//! are made by one call ([`MethodFactory::new`]) from a home of parameters, a function that builds the encoder, and a [`MethodContext`].
 
-mod about;
+mod aligned_teacher;
 mod autoencoder;
 mod byol;
+mod card;
 mod coarse_to_fine;
+mod context;
 mod contrastive_distillation;
 mod decoupled_distillation;
 mod dino;
 mod distillation;
 mod embedder;
 mod embedding_distillation;
-mod expert;
 mod feature_distillation;
 mod fixmatch;
 mod jigsaw;
-mod learnt;
 mod mae;
 mod masked_tokens;
 mod mean_teacher;
@@ -30,31 +30,30 @@ mod partial_labels;
 mod pseudo_label;
 mod rotation;
 mod self_distillation;
-mod setting;
 mod simclr;
 mod simsiam;
 mod supcon;
 mod supervised;
-mod taught;
+mod teacher;
+mod trained_network;
 mod transformer_distillation;
 mod unlabelled;
 mod vae;
 
-pub use about::{About, Supervision};
 pub use autoencoder::{Autoencoder, AutoencoderConfig};
 pub use byol::{Byol, ByolConfig};
+pub use card::{MethodCard, Supervision};
 pub use coarse_to_fine::{CoarseToFine, CoarseToFineConfig, groups};
+pub use context::{Build, Clock, MethodContext, MethodFactory, Task};
 pub use contrastive_distillation::{ContrastiveDistillation, ContrastiveDistillationConfig};
 pub use decoupled_distillation::{DecoupledDistillation, DecoupledDistillationConfig, decoupled};
 pub use dino::{Dino, DinoConfig, pairs};
 pub use distillation::{Distillation, DistillationConfig};
-pub use embedder::{Embedder, Teacher, TeacherConfig};
+pub use embedder::{EmaTeacher, EmaTeacherConfig, Embedder};
 pub use embedding_distillation::{EmbeddingDistillation, EmbeddingDistillationConfig};
-pub use expert::Expert;
 pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, Hint};
 pub use fixmatch::{FixMatch, FixMatchConfig};
-pub use jigsaw::{Jigsaw, JigsawConfig, Sight, permutations};
-pub use learnt::Learnt;
+pub use jigsaw::{Jigsaw, JigsawConfig, Observed, permutations};
 pub use mae::{Mae, MaeConfig};
 pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
 pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
@@ -67,11 +66,12 @@ pub use partial_labels::{PartialLabels, PartialLabelsConfig, PartialLoss, candid
 pub use pseudo_label::{PseudoLabel, PseudoLabelConfig};
 pub use rotation::{Rotation, RotationConfig, rotations};
 pub use self_distillation::{SelfDistillation, SelfDistillationConfig};
-pub use setting::{Build, Clock, Configured, Setting, Task};
 pub use simclr::{SimClr, SimClrConfig};
 pub use simsiam::{SimSiam, SimSiamConfig};
 pub use supcon::{SupCon, SupConConfig};
 pub use supervised::{Supervised, SupervisedConfig};
+pub use teacher::Teacher;
+pub use trained_network::TrainedNetwork;
 pub use transformer_distillation::{HiddenLoss, StudentInit, TransformerDistillation, TransformerDistillationConfig};
 pub use vae::{Vae, VaeConfig};
 
@@ -177,7 +177,7 @@ pub trait Method {
     }
 
     /// What is used after training: the encoder, or the classifier where it learns one.
-    fn network(&self) -> Learnt<'_>;
+    fn network(&self) -> TrainedNetwork<'_>;
 
     /// Images to features.
     fn encoder(&self) -> &dyn Backbone {
@@ -205,7 +205,7 @@ pub trait Method {
     }
 
     /// What is likely to be wrong where embeddings collapse.
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "lower the learning rate"
     }
 }

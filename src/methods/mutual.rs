@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::hard;
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::aligned_teacher::hard;
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -36,8 +36,8 @@ impl Mutual {
     const PEER: &'static str = "peer";
 }
 
-impl Configured for Mutual {
-    const ABOUT: About = About {
+impl MethodFactory for Mutual {
+    const ABOUT: MethodCard = MethodCard {
         name: "mutual",
         title: "Deep mutual learning",
         text: "Two students learn from the labels and from each other",
@@ -51,7 +51,7 @@ impl Configured for Mutual {
 
     type Config = MutualConfig;
 
-    fn new(params: &Parameters, build: Build, config: MutualConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MutualConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
@@ -74,8 +74,8 @@ impl Method for Mutual {
         Ok(Step { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.student)
     }
 
     fn heads(&self) -> Vec<&'static str> {

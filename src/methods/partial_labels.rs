@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::unlabelled::share;
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -72,8 +72,8 @@ pub struct PartialLabels {
     table: Tensor,
 }
 
-impl Configured for PartialLabels {
-    const ABOUT: About = About {
+impl MethodFactory for PartialLabels {
+    const ABOUT: MethodCard = MethodCard {
         name: "partial_labels",
         title: "Partial-label learning",
         text: "Each image has several candidate labels, one of them true",
@@ -87,7 +87,7 @@ impl Configured for PartialLabels {
 
     type Config = PartialLabelsConfig;
 
-    fn new(params: &Parameters, build: Build, config: PartialLabelsConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: PartialLabelsConfig, setting: &MethodContext) -> Result<Self> {
         let model = Classifier::new(params, build(params)?, setting.classes)?;
         let candidates = candidates(&setting.labels, setting.classes, share("ambiguity", config.ambiguity)?, setting.seed);
         let values = match config.loss {
@@ -121,7 +121,7 @@ impl Method for PartialLabels {
         Ok(Step::new(loss, []))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 }

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::hard;
+use super::aligned_teacher::hard;
 use super::unlabelled::{Answers, Weight, hidden, share};
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -48,8 +48,8 @@ pub struct PseudoLabel {
     weight: Weight,
 }
 
-impl Configured for PseudoLabel {
-    const ABOUT: About = About {
+impl MethodFactory for PseudoLabel {
+    const ABOUT: MethodCard = MethodCard {
         name: "pseudo_label",
         title: "Pseudo-Label",
         text: "The network's own answers are the labels of images without",
@@ -63,7 +63,7 @@ impl Configured for PseudoLabel {
 
     type Config = PseudoLabelConfig;
 
-    fn new(params: &Parameters, build: Build, config: PseudoLabelConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: PseudoLabelConfig, setting: &MethodContext) -> Result<Self> {
         require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
         let (from, to) = (share("from", config.from)?, share("to", config.to)?);
         if from > to {
@@ -96,8 +96,8 @@ impl Method for PseudoLabel {
         Ok(Step { parts, ..Step::new(loss, []) })
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 
     fn figures(&self) -> Vec<(&'static str, f64)> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -50,8 +50,8 @@ pub fn rotations(images: &Tensor) -> Result<Tensor> {
     Tensor::concat(&[images, &mirrored.flip(&[1])?, &images.flip(&[1, 2])?, &mirrored.flip(&[2])?], 0)
 }
 
-impl Configured for Rotation {
-    const ABOUT: About = About {
+impl MethodFactory for Rotation {
+    const ABOUT: MethodCard = MethodCard {
         name: "rotation",
         title: "RotNet",
         text: "Which way up each image is",
@@ -65,7 +65,7 @@ impl Configured for Rotation {
 
     type Config = RotationConfig;
 
-    fn new(params: &Parameters, build: Build, config: RotationConfig, _: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: RotationConfig, _: &MethodContext) -> Result<Self> {
         let encoder = build(params)?;
         let head = Mlp::new(&params.scope(Self::HEAD), encoder.features(), &MlpConfig { outputs: TURNS, ..config.head })?;
         Ok(Self { encoder, head, turns: Tensor::from_slice(params.gpu(), &[0i32, 1, 2, 3], [TURNS, 1])? })
@@ -86,8 +86,8 @@ impl Method for Rotation {
         Ok(Step::new(loss, [features.detach().slice(0, 0, n)?]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {

@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::taught::hard;
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision, Teacher, TeacherConfig};
+use super::aligned_teacher::hard;
+use super::{
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork,
+};
 use crate::error::{Result, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -19,24 +21,24 @@ pub struct SelfDistillationConfig {
     /// The teacher's weight beside the labels'.
     pub soft_weight: f32,
     /// The average.
-    pub teacher: TeacherConfig,
+    pub teacher: EmaTeacherConfig,
 }
 
 impl Default for SelfDistillationConfig {
     fn default() -> Self {
-        Self { temperature: 2.0, soft_weight: 1.0, teacher: TeacherConfig { momentum: 0.99, momentum_end: 0.999 } }
+        Self { temperature: 2.0, soft_weight: 1.0, teacher: EmaTeacherConfig { momentum: 0.99, momentum_end: 0.999 } }
     }
 }
 
 /// A student and its average.
 pub struct SelfDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Teacher<Classifier<Box<dyn Backbone>>>,
+    teacher: EmaTeacher<Classifier<Box<dyn Backbone>>>,
     config: SelfDistillationConfig,
 }
 
-impl Configured for SelfDistillation {
-    const ABOUT: About = About {
+impl MethodFactory for SelfDistillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "self_distillation",
         title: "Self-distillation",
         text: "Learn from labels and from one's own average over time",
@@ -50,12 +52,12 @@ impl Configured for SelfDistillation {
 
     type Config = SelfDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: SelfDistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: SelfDistillationConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         require_share(Self::ABOUT.name, "soft_weight", config.soft_weight)?;
         let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
         let student = make(params)?;
-        Ok(Self { student, teacher: Teacher::new(params, config.teacher, &setting.clock, make)?, config })
+        Ok(Self { student, teacher: EmaTeacher::new(params, config.teacher, &setting.clock, make)?, config })
     }
 }
 
@@ -82,8 +84,8 @@ impl Method for SelfDistillation {
         self.teacher.reset()
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.student)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.student)
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {

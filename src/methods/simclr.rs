@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
@@ -30,8 +30,8 @@ pub struct SimClr {
     temperature: f32,
 }
 
-impl Configured for SimClr {
-    const ABOUT: About = About {
+impl MethodFactory for SimClr {
+    const ABOUT: MethodCard = MethodCard {
         name: "simclr",
         title: "SimCLR",
         text: "Two views of an image attract, all others repel",
@@ -45,7 +45,7 @@ impl Configured for SimClr {
 
     type Config = SimClrConfig;
 
-    fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
@@ -66,15 +66,15 @@ impl Method for SimClr {
         Ok(Step::new(z1.nt_xent(&z2, self.temperature)?, [z1, z2]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.network.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
         vec![Embedder::HEAD]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "lower the learning rate or the temperature, and see that the two views differ"
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::Result;
 use crate::models::{Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -34,8 +34,8 @@ pub struct SimSiam {
     stop_gradient: bool,
 }
 
-impl Configured for SimSiam {
-    const ABOUT: About = About {
+impl MethodFactory for SimSiam {
+    const ABOUT: MethodCard = MethodCard {
         name: "simsiam",
         title: "SimSiam",
         text: "Each view predicts the other, which stands still",
@@ -49,7 +49,7 @@ impl Configured for SimSiam {
 
     type Config = SimSiamConfig;
 
-    fn new(params: &Parameters, build: Build, config: SimSiamConfig, _: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: SimSiamConfig, _: &MethodContext) -> Result<Self> {
         let network = Embedder::new(params, build, &config.projector)?;
         let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
         Ok(Self { network, predictor, stop_gradient: config.stop_gradient })
@@ -76,15 +76,15 @@ impl Method for SimSiam {
         Ok(Step::new(loss, [z1, z2]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.network.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
         vec![Embedder::HEAD, "pred"]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "the target must not move with the loss (stop_gradient), and the predictor needs its batch norm and a rate that does not decay too early"
     }
 }

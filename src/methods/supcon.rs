@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, Embedder, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
@@ -31,8 +31,8 @@ pub struct SupCon {
     temperature: f32,
 }
 
-impl Configured for SupCon {
-    const ABOUT: About = About {
+impl MethodFactory for SupCon {
+    const ABOUT: MethodCard = MethodCard {
         name: "supcon",
         title: "SupCon",
         text: "All views of a class attract",
@@ -46,7 +46,7 @@ impl Configured for SupCon {
 
     type Config = SupConConfig;
 
-    fn new(params: &Parameters, build: Build, config: SupConConfig, _: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: SupConConfig, _: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
@@ -69,15 +69,15 @@ impl Method for SupCon {
         Ok(Step::new(loss, [z1, z2]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.network.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.network.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
         vec![Embedder::HEAD]
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "lower the learning rate, and see that the labels have more than one class"
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Result, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -28,8 +28,8 @@ pub struct Supervised {
     options: CrossEntropyOptions,
 }
 
-impl Configured for Supervised {
-    const ABOUT: About = About {
+impl MethodFactory for Supervised {
+    const ABOUT: MethodCard = MethodCard {
         name: "supervised",
         title: "Supervised learning",
         text: "Learn a classifier from labels",
@@ -43,7 +43,7 @@ impl Configured for Supervised {
 
     type Config = SupervisedConfig;
 
-    fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &MethodContext) -> Result<Self> {
         require_share(Self::ABOUT.name, "label_smoothing", config.label_smoothing)?;
         let model = Classifier::new(params, build(params)?, setting.classes)?;
         let ignore_index = setting.labels.contains(&HIDDEN).then_some(HIDDEN);
@@ -61,7 +61,7 @@ impl Method for Supervised {
         Ok(Step::new(self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?, []))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-use super::{About, Batch, Build, Configured, Expert, Learnt, Method, Setting, Step, Supervision, taught};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork, aligned_teacher};
 use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier, Encoding, TextEncoder, text_linear};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -71,7 +71,7 @@ impl Default for TransformerDistillationConfig {
 /// A classifier of texts and its teacher.
 pub struct TransformerDistillation {
     model: Classifier<Box<dyn Backbone>>,
-    teacher: Rc<Expert>,
+    teacher: Rc<Teacher>,
     /// From the student's features to the teacher's.
     projection: Option<Linear>,
     /// The student's classes that the teacher's logits stand for, where they are not all in order.
@@ -80,8 +80,8 @@ pub struct TransformerDistillation {
     config: TransformerDistillationConfig,
 }
 
-impl Configured for TransformerDistillation {
-    const ABOUT: About = About {
+impl MethodFactory for TransformerDistillation {
+    const ABOUT: MethodCard = MethodCard {
         name: "transformer_distillation",
         title: "DistilBERT and TinyBERT",
         text: "A small encoder of texts learns a large one's logits, hidden states and attention",
@@ -95,15 +95,15 @@ impl Configured for TransformerDistillation {
 
     type Config = TransformerDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: TransformerDistillationConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: TransformerDistillationConfig, setting: &MethodContext) -> Result<Self> {
         require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
         let weights = [config.logits, config.labels, config.hidden, config.attention, config.embeddings];
         if !weights.iter().all(|w| (0.0..=1e6).contains(w)) || weights.iter().all(|w| *w == 0.0) {
             return Err(Error::argument("options", format!("weights must lie in 0 to 1e6 and one be above 0, found {weights:?}")));
         }
-        let [teacher] = setting.experts.as_slice() else {
+        let [teacher] = setting.teachers.as_slice() else {
             let message =
-                format!("expected one finished run to learn from, found {}: set it to the directory of one", setting.experts.len());
+                format!("expected one finished run to learn from, found {}: set it to the directory of one", setting.teachers.len());
             return Err(Error::argument("teachers", message));
         };
         let model = Classifier::new(params, build(params)?, setting.classes)?;
@@ -205,7 +205,7 @@ impl Method for TransformerDistillation {
         let own = student.encode(&tokens, scores, Mode::Train)?;
         let other = teacher.encode(&tokens, scores, Mode::Eval)?;
         let logits = self.model.classify(&own.features()?, Mode::Train)?;
-        let labels = || taught::hard(&logits, &batch.labels);
+        let labels = || aligned_teacher::hard(&logits, &batch.labels);
         let config = &self.config;
         let terms: [Term; 5] = [
             ("logits", config.logits, &|| self.logits(&logits, &other)),
@@ -245,8 +245,8 @@ impl Method for TransformerDistillation {
         Ok(())
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 
     fn heads(&self) -> Vec<&'static str> {

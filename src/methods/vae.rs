@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::autoencoder::{Codec, given_and_wanted};
-use super::{About, Batch, Build, Configured, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::ImageDecoderConfig;
@@ -61,8 +61,8 @@ impl Vae {
     }
 }
 
-impl Configured for Vae {
-    const ABOUT: About = About {
+impl MethodFactory for Vae {
+    const ABOUT: MethodCard = MethodCard {
         name: "vae",
         title: "VAE",
         text: "The same with codes that are distributions",
@@ -76,7 +76,7 @@ impl Configured for Vae {
 
     type Config = VaeConfig;
 
-    fn new(params: &Parameters, build: Build, config: VaeConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: VaeConfig, setting: &MethodContext) -> Result<Self> {
         if !(0.0..=1e6).contains(&config.beta) {
             return Err(Error::argument("beta", format!("expected 0 to 1000000, found {}", config.beta)));
         }
@@ -100,15 +100,15 @@ impl Method for Vae {
         Ok(Step::new(loss, [mu]))
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Encoder(&self.codec.encoder)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Encoder(&self.codec.encoder)
     }
 
     fn heads(&self) -> Vec<&'static str> {
         Codec::HEADS.to_vec()
     }
 
-    fn advice(&self) -> &'static str {
+    fn collapse_hint(&self) -> &'static str {
         "the codes say nothing of the images (posterior collapse): lower beta, or the learning rate"
     }
 }

@@ -4,23 +4,23 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::watch::Figures;
+use super::watch::Diagnostics;
 
 /// Steps before embeddings and teachers are judged: networks begin with embeddings that all point much the same way.
 const WARM_UP: u64 = 100;
 /// Looks in a row that must agree.
 const LOOKS: u32 = 5;
-/// [`Figures::std`] below which directions are one.
+/// [`Diagnostics::std`] below which directions are one.
 const LEAST_STD: f64 = 0.1;
-/// [`Figures::effective_rank`] below which embeddings lie in a line, though batch norm may keep their deviation up (SimSiam without
+/// [`Diagnostics::effective_rank`] below which embeddings lie in a line, though batch norm may keep their deviation up (SimSiam without
 /// stop-gradient: about 2); where there are few features, a quarter of what there could be.
 const LEAST_RANK: f64 = 2.5;
 /// The share of ln K from which a teacher's entropy is that of one that knows nothing, if the loss is as near.
 const UNIFORM: f64 = 0.99;
-/// [`Figures::teacher_usage`] below which a teacher says much the same of all images: of 256 outputs it uses three. Without centring DINO has
+/// [`Diagnostics::teacher_usage`] below which a teacher says much the same of all images: of 256 outputs it uses three. Without centring DINO has
 /// 0.11 on the bundled images, with it 0.57 and more.
 const LEAST_USAGE: f64 = 0.2;
-/// [`Figures::queue_drift`] above which queries tell keys by their age alone. Healthy runs have up to 0.85 while a queue is
+/// [`Diagnostics::queue_drift`] above which queries tell keys by their age alone. Healthy runs have up to 0.85 while a queue is
 /// young, and less later; without momentum it is 0.94 to 1.
 const MOST_DRIFT: f64 = 0.92;
 
@@ -44,7 +44,7 @@ impl Collapse {
     pub const ALL: [Self; 4] = [Self::Dimensional, Self::UniformTeacher, Self::ConstantTeacher, Self::InconsistentQueue];
 
     /// Whether one look shows it.
-    pub fn shows(self, figures: &Figures) -> bool {
+    pub fn shows(self, figures: &Diagnostics) -> bool {
         let below = |value: Option<f64>, least: f64| value.is_some_and(|v| v < least);
         match self {
             Self::Dimensional => {
@@ -61,7 +61,7 @@ impl Collapse {
         }
     }
 
-    fn says(self, figures: &Figures) -> String {
+    fn says(self, figures: &Diagnostics) -> String {
         let show = |value: Option<f64>| value.map_or("none".into(), |v| format!("{v:.3}"));
         match self {
             Self::Dimensional => format!(
@@ -115,8 +115,8 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Judges the figures after `step`. `advice` is what a method thinks is likely to be wrong.
-    pub fn judge(&mut self, step: u64, figures: &Figures, advice: &str) -> Vec<Event> {
+    /// Judges the figures after `step`. `collapse_hint` is what a method thinks is likely to be wrong.
+    pub fn judge(&mut self, step: u64, figures: &Diagnostics, collapse_hint: &str) -> Vec<Event> {
         let age = figures.method.iter().find(|(name, _)| *name == "queue_age").map_or(0.0, |(_, age)| *age);
         let mut events = Vec::new();
         for (collapse, looks) in Collapse::ALL.into_iter().zip(&mut self.looks) {
@@ -125,7 +125,7 @@ impl Alarm {
             *looks = if step > begin && collapse.shows(figures) { *looks + 1 } else { 0 };
             if *looks >= LOOKS && !self.said.contains(&collapse) {
                 self.said.push(collapse);
-                events.push(Event { step, collapse, message: format!("{}; {advice}", collapse.says(figures)) });
+                events.push(Event { step, collapse, message: format!("{}; {collapse_hint}", collapse.says(figures)) });
             }
         }
         events
@@ -141,8 +141,8 @@ impl Alarm {
 mod tests {
     use super::*;
 
-    fn figures(std: f64) -> Figures {
-        Figures { std: Some(std), ..Default::default() }
+    fn figures(std: f64) -> Diagnostics {
+        Diagnostics { std: Some(std), ..Default::default() }
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn it_waits_until_a_queue_has_been_filled() {
-        let drifting = |age| Figures {
+        let drifting = |age| Diagnostics {
             negative_similarity: Some(0.9),
             queue_drift: Some(0.96),
             method: vec![("queue_age", age)],

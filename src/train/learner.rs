@@ -6,7 +6,7 @@ use super::methods::find;
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::methods::{Clock, Expert, Method, Setting, Task};
+use crate::methods::{Clock, Method, MethodContext, Task, Teacher};
 use crate::models::{Backbone, Model, ModelOptions, model};
 use crate::nn::Parameters;
 
@@ -37,21 +37,27 @@ impl Recipe {
     }
 }
 
-/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`, taught by `experts`.
+/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`, taught by `teachers`.
 ///
 /// # Errors
 /// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out of memory.
-pub fn learner(params: &Parameters, recipe: &Recipe, dataset: &Dataset, clock: Clock, experts: Vec<Rc<Expert>>) -> Result<Box<dyn Method>> {
+pub fn learner(
+    params: &Parameters,
+    recipe: &Recipe,
+    dataset: &Dataset,
+    clock: Clock,
+    teachers: Vec<Rc<Teacher>>,
+) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
     let tasks = dataset.tasks(&recipe.tasks)?;
-    let setting = Setting {
+    let setting = MethodContext {
         clock,
         classes: dataset.classes(),
         image: recipe.input(dataset),
         seed: recipe.seed,
         labels: dataset.labels().into(),
         tasks: tasks.into_iter().map(|task| Task { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
-        experts,
+        teachers,
     };
     find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &setting)
 }

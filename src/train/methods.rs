@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 use toml::Table;
 
 use crate::error::{Error, Result};
-use crate::methods::{self, About, Build, Configured, Method, Setting};
+use crate::methods::{self, Build, Method, MethodCard, MethodContext, MethodFactory};
 use crate::nn::Parameters;
 
-type Make = fn(&Parameters, Build, &Table, &Setting) -> Result<Box<dyn Method>>;
+type Make = fn(&Parameters, Build, &Table, &MethodContext) -> Result<Box<dyn Method>>;
 
 /// A method as recipes know it.
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
     /// Its card.
-    pub about: About,
+    pub about: MethodCard,
     /// Whether it asks teachers for logits.
     pub logits: bool,
     /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
@@ -56,7 +56,7 @@ pub const METHODS: &[Entry] = &[
     entry::<methods::TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
 ];
 
-const fn entry<M: Configured>(recipe: &'static str) -> Entry {
+const fn entry<M: MethodFactory>(recipe: &'static str) -> Entry {
     Entry { name: M::ABOUT.name, about: M::ABOUT, logits: M::LOGITS, recipe, complete: complete::<M>, make: make::<M> }
 }
 
@@ -71,17 +71,17 @@ pub fn find(name: &str) -> Result<&'static Entry> {
     })
 }
 
-fn parse<M: Configured>(options: &Table) -> Result<M::Config> {
+fn parse<M: MethodFactory>(options: &Table) -> Result<M::Config> {
     options.clone().try_into().map_err(|e: toml::de::Error| Error::argument("options", e.message().to_string()))
 }
 
 /// All settings: those given, and the others' defaults.
-fn complete<M: Configured>(options: &Table) -> Result<Table> {
+fn complete<M: MethodFactory>(options: &Table) -> Result<Table> {
     let text = toml::to_string(&parse::<M>(options)?).map_err(|e| Error::argument("options", e.to_string()))?;
     toml::from_str(&text).map_err(|e| Error::argument("options", e.to_string()))
 }
 
-fn make<M: Configured>(params: &Parameters, build: Build, options: &Table, setting: &Setting) -> Result<Box<dyn Method>> {
+fn make<M: MethodFactory>(params: &Parameters, build: Build, options: &Table, setting: &MethodContext) -> Result<Box<dyn Method>> {
     Ok(Box::new(M::new(params, build, parse::<M>(options)?, setting)?))
 }
 
@@ -103,7 +103,7 @@ impl Entry {
 
     /// Its card.
     pub fn to_json(&self) -> Value {
-        let About { name, title, text, supervision, family, year, authors, paper, related } = self.about;
+        let MethodCard { name, title, text, supervision, family, year, authors, paper, related } = self.about;
         json!({
             "name": name, "title": title, "description": text, "supervision": supervision.to_string(), "family": family, "year": year,
             "authors": authors, "paper": paper, "related": related,
@@ -121,8 +121,8 @@ impl Entry {
     /// The method with the settings `options`, in the scope `params`.
     ///
     /// # Errors
-    /// As [`Configured::new`]; [`Error::Argument`] for a setting that it does not have.
-    pub fn make(&self, params: &Parameters, build: Build, options: &Table, setting: &Setting) -> Result<Box<dyn Method>> {
+    /// As [`MethodFactory::new`]; [`Error::Argument`] for a setting that it does not have.
+    pub fn make(&self, params: &Parameters, build: Build, options: &Table, setting: &MethodContext) -> Result<Box<dyn Method>> {
         (self.make)(params, build, options, setting)
     }
 }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn every_card_is_complete() {
         for entry in METHODS {
-            let About { name, title, text, supervision, family, year, authors, paper, related } = entry.about;
+            let MethodCard { name, title, text, supervision, family, year, authors, paper, related } = entry.about;
             let words = [name, title, text, family, authors, paper];
             assert!(words.iter().all(|word| !word.is_empty() && word.trim() == *word), "{name}: {words:?}");
             assert_eq!(METHODS.iter().filter(|other| other.name == name || other.about.title == title).count(), 1, "{name}, {title}");

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::alarm::Event;
-use super::watch::Figures;
+use super::watch::Diagnostics;
 use crate::error::{Error, Result};
 use crate::io::console::{clean, tell};
 
@@ -75,7 +75,7 @@ impl Progress {
     }
 
     /// Shows these figures from now on.
-    pub fn watch(&mut self, figures: &Figures) {
+    pub fn watch(&mut self, figures: &Diagnostics) {
         self.figures = figures.to_line();
     }
 
@@ -227,7 +227,7 @@ pub struct Metrics {
     /// The last step's.
     pub learning_rate: f32,
     /// Only with a step.
-    pub figures: Figures,
+    pub figures: Diagnostics,
     /// Only with a whole epoch.
     pub whole: Option<Epoch>,
 }
@@ -279,9 +279,9 @@ mod tests {
 
     #[test]
     fn metrics_are_short_numbers() {
-        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, figures: Figures::default(), whole: None };
+        let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, figures: Diagnostics::default(), whole: None };
         assert_eq!(step.to_json().to_string(), r#"{"epoch":1,"kind":"step","learning_rate":1.2e-6,"loss":0.1,"step":20}"#);
-        let figures = Figures { std: Some(0.123_456), method: vec![("queue_age", 8.0)], ..Default::default() };
+        let figures = Diagnostics { std: Some(0.123_456), method: vec![("queue_age", 8.0)], ..Default::default() };
         let watched = Metrics { figures, ..step.clone() }.to_json();
         assert_eq!((&watched["embedding_std"], &watched["queue_age"]), (&json!(0.1235), &json!(8.0)));
         let epoch = Metrics { whole: Some(Epoch { images_per_second: 99.96, skipped: 0 }), ..step };

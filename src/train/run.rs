@@ -28,7 +28,7 @@ pub struct RunDirectory {
 
 /// What a run has taken up to its last checkpoint, all of its resumptions together.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Spent {
+pub struct Usage {
     /// Optimizer steps.
     pub steps: u64,
     /// Images that went through them.
@@ -207,7 +207,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] where the file is damaged.
-    pub fn spent(&self) -> Result<Option<Spent>> {
+    pub fn spent(&self) -> Result<Option<Usage>> {
         let path = self.outcome_path();
         if !path.exists() {
             return Ok(None);
@@ -220,7 +220,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn keep_spent(&self, spent: Spent) -> Result<()> {
+    pub fn keep_spent(&self, spent: Usage) -> Result<()> {
         write_atomically(&self.outcome_path(), pretty(&json!(spent)).as_bytes())
     }
 

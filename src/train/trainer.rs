@@ -11,17 +11,17 @@ use super::changes::data_line;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
 use crate::capture::Capture;
 
-use super::experts::experts;
 use super::finetune;
 use super::learner::learner;
 use super::progress::{Epoch, Metrics, Progress, Style};
 use super::recipe::Recipe;
-use super::run::{RunDirectory, Spent};
-use super::watch::{Figures, Look, Sight};
+use super::run::{RunDirectory, Usage};
+use super::teachers::teachers;
+use super::watch::{Diagnostics, Observed, PendingDiagnostics};
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
-use crate::methods::{Batch, Clock, Expert, Method, Step};
+use crate::methods::{Batch, Clock, Method, Step, Teacher};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{self, Common, Ema, Optimizer, Schedule};
 use crate::tensor::Tensor;
@@ -90,7 +90,7 @@ struct Read {
     learning_rate: f32,
     loss: Pending,
     /// With what the method counts.
-    look: Option<(Look, Vec<(&'static str, f64)>)>,
+    look: Option<(PendingDiagnostics, Vec<(&'static str, f64)>)>,
 }
 
 impl Trainer {
@@ -102,15 +102,15 @@ impl Trainer {
         Self::build(gpu, recipe, dataset, None, true)
     }
 
-    /// As [`Self::new`], taught by `experts` instead of the runs that the recipe names.
+    /// As [`Self::new`], taught by `teachers` instead of the runs that the recipe names.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn taught(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Vec<Rc<Expert>>) -> Result<Self> {
-        Self::build(gpu, recipe, dataset, Some(experts), true)
+    pub fn with_teachers(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Vec<Rc<Teacher>>) -> Result<Self> {
+        Self::build(gpu, recipe, dataset, Some(teachers), true)
     }
 
-    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, experts: Option<Vec<Rc<Expert>>>, fresh: bool) -> Result<Self> {
+    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Option<Vec<Rc<Teacher>>>, fresh: bool) -> Result<Self> {
         recipe.check()?;
         let dataset = recipe.labelled(dataset)?;
         let options =
@@ -120,9 +120,9 @@ impl Trainer {
         let steps_per_epoch = loader.batches() as u64;
         let steps = steps_per_epoch * u64::from(recipe.epochs);
         let clock = Clock { step: Slot::default(), steps, steps_per_epoch };
-        let experts = experts.map_or_else(|| self::experts(gpu, &recipe, &dataset), Ok)?;
-        let teachers = experts.iter().map(|expert| expert.hash()).collect::<Result<Vec<_>>>()?;
-        let method = learner(&params, &recipe, &dataset, clock.clone(), experts)?;
+        let teachers = teachers.map_or_else(|| self::teachers(gpu, &recipe, &dataset), Ok)?;
+        let teacher_hashes = teachers.iter().map(|teacher| teacher.hash()).collect::<Result<Vec<_>>>()?;
+        let method = learner(&params, &recipe, &dataset, clock.clone(), teachers)?;
         let heads = method.heads();
         // A dry device has no values, so none to begin from either.
         let fresh = fresh && !gpu.is_dry();
@@ -151,7 +151,7 @@ impl Trainer {
             params,
             method,
             notes,
-            teachers,
+            teachers: teacher_hashes,
             data: String::new(),
             optimizer,
             ema,
@@ -177,19 +177,19 @@ impl Trainer {
     /// # Errors
     /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
     pub fn resume(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>) -> Result<Self> {
-        Self::go_on(gpu, checkpoint, dataset, None)
+        Self::resume_with(gpu, checkpoint, dataset, None)
     }
 
-    /// As [`Self::resume`], taught by `experts` instead of the runs that the recipe names.
+    /// As [`Self::resume`], taught by `teachers` instead of the runs that the recipe names.
     ///
     /// # Errors
     /// As [`Self::resume`]; [`Error::Data`] where they are not those that the run began with.
-    pub fn resume_taught(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Vec<Rc<Expert>>) -> Result<Self> {
-        Self::go_on(gpu, checkpoint, dataset, Some(experts))
+    pub fn resume_with_teachers(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Vec<Rc<Teacher>>) -> Result<Self> {
+        Self::resume_with(gpu, checkpoint, dataset, Some(teachers))
     }
 
-    fn go_on(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, experts: Option<Vec<Rc<Expert>>>) -> Result<Self> {
-        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, experts, false)?;
+    fn resume_with(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Option<Vec<Rc<Teacher>>>) -> Result<Self> {
+        let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, teachers, false)?;
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
         trainer.epoch_loss = checkpoint.epoch_loss;
@@ -394,8 +394,8 @@ impl Trainer {
         self.position.batch += 1;
         let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {
             let queue = self.method.state().into_iter().find(|(name, _)| name == "queue").map(|(_, keys)| keys);
-            let sight = Sight { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm, parts: step.parts };
-            Ok((Look::at(&sight)?, self.method.figures()))
+            let sight = Observed { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm, parts: step.parts };
+            Ok((PendingDiagnostics::at(&sight)?, self.method.figures()))
         });
         let (loss, look) = (step.loss.read_later()?, look.transpose()?);
         let Position { step, epoch, .. } = self.position;
@@ -429,9 +429,9 @@ impl Trainer {
             }
             self.epoch_loss.add(loss);
             if let Some((look, method)) = look {
-                let figures = Figures { method, ..look.figures(loss.into())? };
+                let figures = Diagnostics { method, ..look.figures(loss.into())? };
                 progress.watch(&figures);
-                let events = self.alarm.judge(step, &figures, self.method.advice());
+                let events = self.alarm.judge(step, &figures, self.method.collapse_hint());
                 report(Metrics { step, epoch: epoch + 1, loss, learning_rate, figures, whole: None }, progress, directory)?;
                 for event in events {
                     progress.alarm(&event);
@@ -458,7 +458,7 @@ impl Trainer {
         let learning_rate = self.schedule.rate(step.saturating_sub(1));
         let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
         report(
-            Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Figures::default(), whole },
+            Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Diagnostics::default(), whole },
             progress,
             directory,
         )
@@ -471,7 +471,7 @@ impl Trainer {
         self.collect(0, progress, Some(directory))?;
         directory.keep_checkpoint(&self.checkpoint()?)?;
         let ((begun, before), steps) = (self.since, self.position.step);
-        let spent = Spent { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
+        let spent = Usage { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
         directory.keep_spent(spent)
     }
 }

@@ -18,7 +18,7 @@ const LEAST_VARIANCE: f64 = 1e-10;
 
 /// What a step has left for a look.
 #[derive(Clone, Default)]
-pub struct Sight {
+pub struct Observed {
     /// Of the first and the second view of each image, `[N, D]`, any length; none, one or two.
     pub embeddings: Vec<Tensor>,
     /// A teacher's probabilities `[M, K]`.
@@ -33,7 +33,7 @@ pub struct Sight {
 
 /// Figures of one step; `None` for what the method has not.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Figures {
+pub struct Diagnostics {
     /// The norm of all gradients, before clipping.
     pub gradient_norm: Option<f64>,
     /// The standard deviation of each feature of the normalised first embeddings over the batch, its mean over the features times sqrt(D)
@@ -71,7 +71,7 @@ pub struct Figures {
 
 /// Figures on their way to the host.
 #[must_use = "nothing is read before `figures`"]
-pub struct Look {
+pub struct PendingDiagnostics {
     rows: usize,
     gradient_norm: Option<Pending>,
     variance: Option<Pending>,
@@ -119,12 +119,12 @@ fn effective_rank(gram: &[f64], rows: usize) -> (f64, usize) {
     (if sum.is_nan() { f64::NAN } else { rank }, side)
 }
 
-impl Look {
+impl PendingDiagnostics {
     /// Looks at what a step has left, before the next step overwrites it. Does not wait.
     ///
     /// # Errors
     /// Embeddings that are no matrices of one shape; out of memory; a lost device.
-    pub fn at(sight: &Sight) -> Result<Self> {
+    pub fn at(sight: &Observed) -> Result<Self> {
         let read = |tensor: &Tensor| tensor.read_later();
         let plain = |tensor: &Tensor| tensor.detach().cast(DType::F32);
         let unit = sight.embeddings.iter().take(2).map(|x| plain(x)?.l2_normalize(-1, 1e-12)).collect::<Result<Vec<_>>>()?;
@@ -149,8 +149,8 @@ impl Look {
     ///
     /// # Errors
     /// A lost device; an earlier driver error.
-    pub fn figures(self, loss: f64) -> Result<Figures> {
-        let mut figures = Figures::default();
+    pub fn figures(self, loss: f64) -> Result<Diagnostics> {
+        let mut figures = Diagnostics::default();
         if let Some(norm) = self.gradient_norm {
             figures.gradient_norm = numbers(norm)?.first().copied();
         }
@@ -190,7 +190,7 @@ impl Look {
     }
 }
 
-impl Figures {
+impl Diagnostics {
     fn named(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
         let own = [
             ("gradient_norm", "|g|", self.gradient_norm),

@@ -1,7 +1,7 @@
 //! Methods on logistic regression, whose losses can be written out in float64: the images' own values are the features.
 
 use wgrad::gpu::Gpu;
-use wgrad::methods::{Batch, Configured, Method, Setting};
+use wgrad::methods::{Batch, Method, MethodContext, MethodFactory};
 use wgrad::models::{Architecture, Backbone};
 use wgrad::nn::{Mode, Parameters};
 use wgrad::tensor::Tensor;
@@ -27,7 +27,7 @@ pub fn build(params: &Parameters) -> wgrad::error::Result<Box<dyn Backbone>> {
     Architecture::Pixels(PIXELS).build(params)
 }
 
-pub fn make<M: Configured>(gpu: &Gpu, config: M::Config, setting: &Setting) -> (Parameters, M) {
+pub fn make<M: MethodFactory>(gpu: &Gpu, config: M::Config, setting: &MethodContext) -> (Parameters, M) {
     let params = Parameters::new(gpu, 3);
     let method = M::new(&params, &build, config, setting).unwrap_or_else(|e| panic!("{e}"));
     method.begin().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::common::gpu;
 use wgrad::error::Result;
-use wgrad::methods::Setting;
+use wgrad::methods::MethodContext;
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
 use wgrad::optim::{Adam, AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig};
@@ -139,7 +139,7 @@ fn set(table: &mut toml::Table, place: &[String], value: f64) {
 fn of_methods() {
     let gpu = gpu();
     let build = |params: &Parameters| wgrad::models::Architecture::Pixels(4).build(params);
-    let setting = Setting { classes: 3, image: [2, 2, 1], ..Default::default() };
+    let setting = MethodContext { classes: 3, image: [2, 2, 1], ..Default::default() };
     let mut walked = 0;
     for entry in METHODS {
         let defaults = entry.complete(&toml::Table::new()).unwrap();

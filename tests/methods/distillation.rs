@@ -13,17 +13,17 @@ use wgrad::data::{Dataset, Loader, PackedBatch, Split};
 use wgrad::evaluate::outputs;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
-    Batch, Configured, DecoupledDistillation, DecoupledDistillationConfig, Distillation, DistillationConfig, Expert, HIDDEN, Method,
-    Setting, Supervised, SupervisedConfig, decoupled,
+    Batch, DecoupledDistillation, DecoupledDistillationConfig, Distillation, DistillationConfig, HIDDEN, Method, MethodContext,
+    MethodFactory, Supervised, SupervisedConfig, Teacher, decoupled,
 };
 use wgrad::models::{Network, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::train::experts::experts;
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
-use wgrad::train::{Checkpoint, Finished, Recipe, RunDirectory, Trainer};
+use wgrad::train::teachers::teachers as named_teachers;
+use wgrad::train::{Checkpoint, LoadedRun, Recipe, RunDirectory, Trainer};
 
 const ROWS: usize = 5;
 const CLASSES: usize = 7;
@@ -139,18 +139,18 @@ fn distillation_is_decoupled_by_the_true_class() {
 const WIDTHS: [usize; 3] = [8, 12, 16];
 
 /// A teacher of four classes that has learnt nothing, in this order of classes.
-fn teacher(gpu: &Gpu, order: &[usize], classifier: bool) -> Rc<Expert> {
+fn teacher(gpu: &Gpu, order: &[usize], classifier: bool) -> Rc<Teacher> {
     let params = Parameters::new(gpu, 9);
     let backbone = SmallCnn::new(&params, SmallCnnConfig { channels: 1, widths: WIDTHS }).unwrap();
     let network = Network::new(&params, Box::new(backbone), classifier.then_some(order.len())).unwrap();
-    Rc::new(Expert::new("runs/known", params, network, order.to_vec()))
+    Rc::new(Teacher::new("runs/known", params, network, order.to_vec()))
 }
 
-fn setting(experts: Vec<Rc<Expert>>, labels: &[i32]) -> Setting {
-    Setting { classes: tiny::CLASSES, image: [tiny::SIDE, tiny::SIDE, 1], labels: labels.into(), experts, ..Default::default() }
+fn setting(teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> MethodContext {
+    MethodContext { classes: tiny::CLASSES, image: [tiny::SIDE, tiny::SIDE, 1], labels: labels.into(), teachers, ..Default::default() }
 }
 
-fn made<M: Configured>(gpu: &Gpu, config: M::Config, setting: &Setting) -> wgrad::error::Result<(Parameters, M)> {
+fn made<M: MethodFactory>(gpu: &Gpu, config: M::Config, setting: &MethodContext) -> wgrad::error::Result<(Parameters, M)> {
     let params = Parameters::new(gpu, 5);
     let build = |params: &Parameters| -> wgrad::error::Result<Box<dyn wgrad::models::Backbone>> {
         Ok(Box::new(SmallCnn::new(params, SmallCnnConfig { channels: 1, widths: WIDTHS })?))
@@ -167,8 +167,8 @@ fn batch(gpu: &Gpu, labels: &[i32]) -> Batch {
     Batch { views, labels, indices, epoch: 0.into() }
 }
 
-fn loss<M: Configured>(gpu: &Gpu, config: M::Config, experts: Vec<Rc<Expert>>, labels: &[i32]) -> f32 {
-    let (_, method) = made::<M>(gpu, config, &setting(experts, labels)).unwrap();
+fn loss<M: MethodFactory>(gpu: &Gpu, config: M::Config, teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> f32 {
+    let (_, method) = made::<M>(gpu, config, &setting(teachers, labels)).unwrap();
     method.loss(&batch(gpu, labels)).unwrap().loss.item().unwrap()
 }
 
@@ -223,8 +223,8 @@ fn a_teachers_classes_may_stand_in_another_order() {
 fn what_cannot_be_learnt_from_is_refused() {
     let gpu = gpu();
     let labels = [0, 1, 2, 3];
-    let refused = |experts: Vec<Rc<Expert>>, words: &str| {
-        let error = made::<Distillation>(&gpu, DistillationConfig::default(), &setting(experts, &labels)).map(|_| ()).unwrap_err();
+    let refused = |teachers: Vec<Rc<Teacher>>, words: &str| {
+        let error = made::<Distillation>(&gpu, DistillationConfig::default(), &setting(teachers, &labels)).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     };
     refused(vec![], "set `teachers` to a finished run's directory");
@@ -272,7 +272,7 @@ fn a_teacher_never_changes_and_gets_no_gradient() {
         let teachers = teachers(&gpu, &recipe(entry.name), &data);
         let hashes = || teachers.iter().map(|teacher| teacher.hash().unwrap()).collect::<Vec<_>>();
         let before = hashes();
-        let mut trainer = Trainer::taught(&gpu, recipe(entry.name), data.clone(), teachers.clone()).unwrap();
+        let mut trainer = Trainer::with_teachers(&gpu, recipe(entry.name), data.clone(), teachers.clone()).unwrap();
         assert!(trainer.run(None, Style::Silent, &mut |_| false).unwrap().finished);
         assert_eq!(hashes(), before, "{}", entry.name);
         let packed =
@@ -303,12 +303,12 @@ fn finished(gpu: &Gpu, folder: &Path, data: &Path, settings: &[&str]) -> PathBuf
 
 /// What a run's network says of its data, images as itself sees them.
 fn own(gpu: &Gpu, run: &Path) -> Vec<f32> {
-    let Finished { recipe, network, train, .. } = Finished::open(gpu, run, None).unwrap();
+    let LoadedRun { recipe, network, train, .. } = LoadedRun::open(gpu, run, None).unwrap();
     outputs(gpu, &network, &train, &recipe.preprocessing("none", 0, &train).unwrap(), 0).unwrap()
 }
 
 /// What `expert` says of all of `data` as `recipe` shows it.
-fn said(gpu: &Gpu, expert: &Expert, recipe: &Recipe, data: &Arc<Dataset>) -> Vec<f32> {
+fn said(gpu: &Gpu, expert: &Teacher, recipe: &Recipe, data: &Arc<Dataset>) -> Vec<f32> {
     let preprocessing = recipe.preprocessing("none", 0, data).unwrap();
     let of = |batch: wgrad::error::Result<wgrad::data::HostBatch>| -> Vec<f32> {
         let batch = PackedBatch::of_dataset(gpu, &batch.unwrap(), data).unwrap().unpack().unwrap();
@@ -334,7 +334,7 @@ fn logits_are_computed_once_where_images_come_as_they_are() {
         ..recipe(method)
     };
     let data = Arc::new(student("none", "distillation").open(Split::Train).unwrap());
-    let expert = |recipe: &Recipe, data: &Arc<Dataset>| experts(&gpu, recipe, data).unwrap().remove(0);
+    let expert = |recipe: &Recipe, data: &Arc<Dataset>| named_teachers(&gpu, recipe, data).unwrap().remove(0);
     let live = expert(&student("supervised", "distillation"), &data);
     assert!(!live.is_cached() && kept(&teacher).is_empty());
     assert!(!expert(&student("none", "feature_distillation"), &data).is_cached(), "nobody asks for its logits");
@@ -358,8 +358,8 @@ fn logits_are_computed_once_where_images_come_as_they_are() {
     assert_eq!(kept(&teacher).len(), 2);
 
     // A run that is taught by them learns what one with the live teacher learns.
-    let losses = [vec![live], vec![cached]].map(|experts| {
-        let mut trainer = Trainer::taught(&gpu, recipe.clone(), data.clone(), experts).unwrap();
+    let losses = [vec![live], vec![cached]].map(|teachers| {
+        let mut trainer = Trainer::with_teachers(&gpu, recipe.clone(), data.clone(), teachers).unwrap();
         trainer.run(None, Style::Silent, &mut |_| false).unwrap().loss
     });
     assert!((losses[0] - losses[1]).abs() < 1e-4 * losses[0], "{losses:?}");
@@ -377,7 +377,7 @@ fn a_teacher_sees_images_as_it_learnt_them() {
     let teacher = finished(&gpu, folder.path(), &path, &["normalize=imagenet"]);
     let student = Recipe { data: path, teachers: teacher.display().to_string(), model: "cnn_16_32_64".into(), ..recipe("distillation") };
     let data = Arc::new(student.open(Split::Train).unwrap());
-    let expert = experts(&gpu, &student, &data).unwrap().remove(0);
+    let expert = named_teachers(&gpu, &student, &data).unwrap().remove(0);
     let [scale, shift] = expert.renormalization().unwrap().unwrap();
     assert!((scale[0] - 1.0).abs() > 0.01 && shift[0].abs() > 0.01, "{scale:?} {shift:?}");
     close(&said(&gpu, &expert, &student, &data), &own(&gpu, &teacher), 1e-4);

@@ -4,7 +4,9 @@ use std::f64::consts::LN_2;
 
 use crate::common::gpu;
 use wgrad::gpu::Gpu;
-use wgrad::methods::{Batch, Byol, ByolConfig, Clock, Configured, Method, Moco, MocoConfig, MocoV3, MocoV3Config, Setting, TeacherConfig};
+use wgrad::methods::{
+    Batch, Byol, ByolConfig, Clock, EmaTeacherConfig, Method, MethodContext, MethodFactory, Moco, MocoConfig, MocoV3, MocoV3Config,
+};
 use wgrad::models::{MlpConfig, ModelOptions, model};
 use wgrad::nn::{Mode, Parameters, Role};
 use wgrad::optim::{Ema, Optimizer, Schedule, Sgd, SgdConfig};
@@ -86,11 +88,11 @@ struct Driven<M> {
 
 const BATCH: usize = 8;
 
-impl<M: Configured> Driven<M> {
+impl<M: MethodFactory> Driven<M> {
     fn new(gpu: &Gpu, config: M::Config) -> Self {
         let params = Parameters::new(gpu, 3);
         let clock = Clock { steps: 10, steps_per_epoch: 5, ..Default::default() };
-        let setting = Setting { clock: clock.clone(), classes: 4, image: [8, 8, 1], seed: 3, ..Default::default() };
+        let setting = MethodContext { clock: clock.clone(), classes: 4, image: [8, 8, 1], seed: 3, ..Default::default() };
         let network = model("cnn_16_32_64", ModelOptions { channels: 1, ..Default::default() }).unwrap().architecture;
         let method = M::new(&params, &|params| network.build(params), config, &setting).unwrap();
         let sgd = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() }).unwrap();
@@ -126,7 +128,7 @@ fn assert_follows(what: &str, after: &[f32], average: &[f32], source: &[f32], mo
 }
 
 fn moco(gpu: &Gpu, splits: usize, symmetric: bool) -> Driven<Moco> {
-    let teacher = TeacherConfig { momentum: 0.9, momentum_end: 0.9 };
+    let teacher = EmaTeacherConfig { momentum: 0.9, momentum_end: 0.9 };
     Driven::new(gpu, MocoConfig { queue: 32, batch_norm_splits: splits, symmetric, teacher, ..Default::default() })
 }
 
@@ -242,16 +244,16 @@ fn momentum_goes_from_its_first_value_to_its_last() {
         close("momentum", momentum.get(), expected);
     }
     for bad in [-0.1, 1.1, f32::NAN] {
-        let config = ByolConfig { teacher: TeacherConfig { momentum: bad, momentum_end: 1.0 }, ..Default::default() };
+        let config = ByolConfig { teacher: EmaTeacherConfig { momentum: bad, momentum_end: 1.0 }, ..Default::default() };
         let params = Parameters::new(&gpu(), 0);
         let network = model("cnn_16_32_64", ModelOptions { channels: 1, ..Default::default() }).unwrap().architecture;
-        let message = Byol::new(&params, &|params| network.build(params), config, &Setting::default()).err().unwrap().to_string();
+        let message = Byol::new(&params, &|params| network.build(params), config, &MethodContext::default()).err().unwrap().to_string();
         assert!(message.contains("teacher.momentum: expected 0 to 1"), "{message}");
     }
 }
 
 /// The teacher moves in one place alone, by exactly the recursion, and nothing in it receives a gradient; its batch norms run on its own batches.
-fn follows<M: Configured>(mut driven: Driven<M>, in_the_loss: bool, momentum: impl Fn(u64) -> f32) {
+fn follows<M: MethodFactory>(mut driven: Driven<M>, in_the_loss: bool, momentum: impl Fn(u64) -> f32) {
     let name = driven.method.name();
     for step in 0..3 {
         driven.clock.step.set(step);
@@ -282,7 +284,7 @@ fn follows<M: Configured>(mut driven: Driven<M>, in_the_loss: bool, momentum: im
 #[test]
 fn teachers_follow_in_their_methods_order() {
     let gpu = gpu();
-    let teacher = TeacherConfig { momentum: 0.9, momentum_end: 1.0 };
+    let teacher = EmaTeacherConfig { momentum: 0.9, momentum_end: 1.0 };
     let cosine = |step: u64| Schedule::Cosine { rate: 0.9, end: 1.0, steps: 10 }.rate(step);
     follows(moco(&gpu, 1, false), true, |_| 0.9);
     follows(Driven::<MocoV3>::new(&gpu, MocoV3Config { teacher, ..Default::default() }), true, cosine);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::common::gpu;
 use crate::common::linear::{PIXELS, Rows, argmax, batch, bias_gradient, build, check, images, log_softmax, logits, make, mean, softmax};
 use wgrad::gpu::Gpu;
-use wgrad::methods::{Choice, Configured, Expert, Gate, HIDDEN, Merge, MergeConfig, Setting};
+use wgrad::methods::{Choice, Gate, HIDDEN, Merge, MergeConfig, MethodContext, MethodFactory, Teacher};
 use wgrad::models::{Architecture, Network};
 use wgrad::nn::Parameters;
 use wgrad::tensor::Tensor;
@@ -15,17 +15,17 @@ const LABELS: [i32; 6] = [2, 0, 4, 1, 3, 2];
 const DISJOINT: [&[usize]; 2] = [&[3, 0], &[4, 1, 2]];
 const OVERLAPPING: [&[usize]; 2] = [&[0, 1, 2], &[2, 4, 3, 1]];
 
-fn experts(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Rc<Expert>> {
+fn teachers(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Rc<Teacher>> {
     let expert = |(seed, classes): (u32, &[usize])| {
         let params = Parameters::new(gpu, 40 + seed);
         let network = Network::new(&params, Architecture::Pixels(PIXELS).build(&params).unwrap(), Some(classes.len())).unwrap();
-        Rc::new(Expert::new(format!("expert {seed}"), params, network, classes.to_vec()))
+        Rc::new(Teacher::new(format!("expert {seed}"), params, network, classes.to_vec()))
     };
     (0..).zip(classes).map(expert).collect()
 }
 
-fn setting(experts: Vec<Rc<Expert>>, labels: &[i32]) -> Setting {
-    Setting { classes: CLASSES, image: [1, 1, PIXELS], labels: labels.into(), experts, ..Setting::default() }
+fn setting(teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> MethodContext {
+    MethodContext { classes: CLASSES, image: [1, 1, PIXELS], labels: labels.into(), teachers, ..MethodContext::default() }
 }
 
 fn config(choice: Choice) -> MergeConfig {
@@ -84,8 +84,8 @@ fn losses_are_their_formulas() {
     let x = images(1, LABELS.len());
     let labels = [2, 0, HIDDEN, 1, 3, 2];
     for classes in [DISJOINT, OVERLAPPING] {
-        let experts = experts(&gpu, classes);
-        let said: Vec<Rows> = experts.iter().map(|e| logits(e.parameters(), &x)).collect();
+        let teachers = teachers(&gpu, classes);
+        let said: Vec<Rows> = teachers.iter().map(|e| logits(e.parameters(), &x)).collect();
         for (choice, gate, softness, temperature) in [
             (Choice::Naive, Gate::Energy, 0.0, 1.0),
             (Choice::Naive, Gate::Energy, 0.0, 3.0),
@@ -97,7 +97,7 @@ fn losses_are_their_formulas() {
             (Choice::Gate, Gate::Probability, 0.1, 1.0),
         ] {
             let config = MergeConfig { choice, gate, softness, temperature };
-            let (params, method) = make::<Merge>(&gpu, config.clone(), &setting(experts.clone(), &labels));
+            let (params, method) = make::<Merge>(&gpu, config.clone(), &setting(teachers.clone(), &labels));
             check(&format!("{config:?}"), &gpu, &params, &method, &[&x], &labels, |student| {
                 let one = |i: usize| {
                     let said: Vec<Vec<f64>> = said.iter().map(|said| said[i].clone()).collect();
@@ -120,7 +120,7 @@ fn the_naive_loss_cannot_choose_between_disjoint_teachers() {
         (Choice::Gate, DISJOINT, false),
         (Choice::Naive, OVERLAPPING, false),
     ] {
-        let (params, method) = make::<Merge>(&gpu, config(choice), &setting(experts(&gpu, classes), &LABELS));
+        let (params, method) = make::<Merge>(&gpu, config(choice), &setting(teachers(&gpu, classes), &LABELS));
         for row in 0..4 {
             // One image, so that the gradient of the bias is that of its logits.
             let gradient = bias_gradient(&params, &method, &batch(&gpu, &[&images(row, 1)], &LABELS[..1]));
@@ -143,7 +143,7 @@ fn permuted_classes_permute_the_result() {
             let place = |class: usize| if permuted { to[class] } else { class };
             let owned = DISJOINT.map(|own| own.iter().map(|c| place(*c)).collect::<Vec<_>>());
             let labels: Vec<i32> = LABELS.iter().map(|label| place(*label as usize) as i32).collect();
-            let (params, method) = make::<Merge>(&gpu, config(choice), &setting(experts(&gpu, [&owned[0], &owned[1]]), &labels));
+            let (params, method) = make::<Merge>(&gpu, config(choice), &setting(teachers(&gpu, [&owned[0], &owned[1]]), &labels));
             if permuted {
                 let weight = params.get("classifier.weight").unwrap().plain().unwrap();
                 let from: Vec<i32> = (0..CLASSES).map(|c| to.iter().position(|t| *t == c).unwrap() as i32).collect();
@@ -164,16 +164,16 @@ fn permuted_classes_permute_the_result() {
 #[test]
 fn teachers_that_do_not_fit_are_named() {
     let gpu = gpu();
-    let refused = |experts: Vec<Rc<Expert>>, config: MergeConfig, words: &str| {
-        let made = Merge::new(&Parameters::new(&gpu, 0), &build, config, &setting(experts, &LABELS));
+    let refused = |teachers: Vec<Rc<Teacher>>, config: MergeConfig, words: &str| {
+        let made = Merge::new(&Parameters::new(&gpu, 0), &build, config, &setting(teachers, &LABELS));
         let message = made.map(drop).unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
     };
     refused(Vec::new(), MergeConfig::default(), "set `teachers` to their directories");
-    refused(experts(&gpu, [&[0, 1], &[2, 4]]), MergeConfig::default(), "none of them knows class 3");
-    refused(experts(&gpu, [&[0, 1, 2], &[3, 4, 5]]), MergeConfig::default(), "expert 1 knows class 5, the student has 5");
-    refused(experts(&gpu, DISJOINT), MergeConfig { temperature: 0.0, ..MergeConfig::default() }, "temperature");
+    refused(teachers(&gpu, [&[0, 1], &[2, 4]]), MergeConfig::default(), "none of them knows class 3");
+    refused(teachers(&gpu, [&[0, 1, 2], &[3, 4, 5]]), MergeConfig::default(), "expert 1 knows class 5, the student has 5");
+    refused(teachers(&gpu, DISJOINT), MergeConfig { temperature: 0.0, ..MergeConfig::default() }, "temperature");
     let params = Parameters::new(&gpu, 0);
     let encoder = Network::new(&params, Architecture::Pixels(PIXELS).build(&params).unwrap(), None).unwrap();
-    refused(vec![Rc::new(Expert::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
+    refused(vec![Rc::new(Teacher::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
 }

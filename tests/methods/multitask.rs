@@ -10,7 +10,7 @@ use crate::common::tiny::dataset;
 use wgrad::autograd::Gradients;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
-use wgrad::methods::{Batch, Clock, Configured, HIDDEN, Method, Multitask, MultitaskConfig, Setting, Step, Task, Weighting};
+use wgrad::methods::{Batch, Clock, HIDDEN, Method, MethodContext, MethodFactory, Multitask, MultitaskConfig, Step, Task, Weighting};
 use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Parameters};
 use wgrad::optim::{Optimizer, Sgd, SgdConfig};
@@ -33,7 +33,7 @@ fn learner(config: MultitaskConfig, labels: &[i32; IMAGES]) -> Result<Learner> {
     let params = Parameters::new(&gpu, 3);
     let clock = Clock { steps: 30, steps_per_epoch: 3, ..Default::default() };
     let task = Task { name: "side".into(), classes: 4, labels: labels.as_slice().into() };
-    let setting = Setting { clock: clock.clone(), classes: 4, image: [16, 16, 1], tasks: vec![task], ..Default::default() };
+    let setting = MethodContext { clock: clock.clone(), classes: 4, image: [16, 16, 1], tasks: vec![task], ..Default::default() };
     let network = model("cnn_16_32_64", ModelOptions { channels: 1, size: Some([16, 16]), ..Default::default() })?;
     let method = Multitask::new(&params, &|params| network.architecture.build(params), config, &setting)?;
     Ok(Learner { gpu, params, clock, method })

@@ -6,8 +6,8 @@ use crate::common::gpu;
 use wgrad::capture::Capture;
 use wgrad::gpu::{Gpu, Scalar, Slot};
 use wgrad::methods::{
-    Autoencoder, AutoencoderConfig, Batch, Configured, Jigsaw, JigsawConfig, Mae, MaeConfig, Method, Rotation, Setting, Sight, Step, Vae,
-    VaeConfig, permutations, rotations,
+    Autoencoder, AutoencoderConfig, Batch, Jigsaw, JigsawConfig, Mae, MaeConfig, Method, MethodContext, MethodFactory, Observed, Rotation,
+    Step, Vae, VaeConfig, permutations, rotations,
 };
 use wgrad::models::{Architecture, Backbone, SmallCnnConfig, VitConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
@@ -27,9 +27,9 @@ fn vit() -> Architecture {
     Architecture::Vit(VitConfig { channels: IMAGE[2], features: 16, depth: 2, heads: 2, ..small })
 }
 
-fn make<M: Configured>(params: &Parameters, architecture: &Architecture, config: M::Config) -> M {
+fn make<M: MethodFactory>(params: &Parameters, architecture: &Architecture, config: M::Config) -> M {
     let build = |params: &Parameters| architecture.build(params);
-    M::new(params, &build, config, &Setting { image: IMAGE, seed: 5, ..Setting::default() }).unwrap_or_else(|e| panic!("{e}"))
+    M::new(params, &build, config, &MethodContext { image: IMAGE, seed: 5, ..MethodContext::default() }).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Images with something to learn: a ramp whose direction and steepness are the image's own, with a little noise.
@@ -229,7 +229,10 @@ fn a_masked_autoencoder_says_what_it_needs() {
     let gpu = gpu();
     let build_for = |image, config: MaeConfig, architecture: Architecture| {
         let build = |params: &Parameters| architecture.build(params);
-        Mae::new(&Parameters::new(&gpu, 1), &build, config, &Setting { image, ..Setting::default() }).map(|_| ()).unwrap_err().to_string()
+        Mae::new(&Parameters::new(&gpu, 1), &build, config, &MethodContext { image, ..MethodContext::default() })
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     let build = |config, architecture| build_for(IMAGE, config, architecture);
     assert!(build_for([12, 15, 1], MaeConfig::default(), vit()).contains("views of 12 x 15"));
@@ -276,7 +279,7 @@ fn codes_are_normal_around_their_means() {
 }
 
 /// Ten steps of AdamW on the same images, captured or anew: their losses, and weights and statistics.
-fn train<M: Configured>(
+fn train<M: MethodFactory>(
     gpu: &Gpu,
     mut capture: Capture<Step>,
     architecture: &Architecture,
@@ -314,7 +317,7 @@ fn train<M: Configured>(
     (losses, state_dict::to_archive(&params).unwrap())
 }
 
-fn learns<M: Configured>(architecture: &Architecture, config: impl Fn() -> M::Config) {
+fn learns<M: MethodFactory>(architecture: &Architecture, config: impl Fn() -> M::Config) {
     let gpu = gpu();
     let (losses, state) = train::<M>(&gpu, Capture::new(&gpu), architecture, config());
     let (anew, expected) = train::<M>(&gpu, Capture::eager(&gpu), architecture, config());
@@ -334,8 +337,8 @@ fn rotation_learns() {
 fn jigsaw_learns() {
     // The permutation changes with every epoch, so few of them.
     let config = |sight| JigsawConfig { permutations: 2, sight, ..Default::default() };
-    learns::<Jigsaw>(&cnn(), || config(Sight::Image));
-    learns::<Jigsaw>(&cnn(), || JigsawConfig { gap: 1, normalize_tiles: true, ..config(Sight::Tiles) });
+    learns::<Jigsaw>(&cnn(), || config(Observed::Image));
+    learns::<Jigsaw>(&cnn(), || JigsawConfig { gap: 1, normalize_tiles: true, ..config(Observed::Tiles) });
 }
 
 #[test]

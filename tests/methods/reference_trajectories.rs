@@ -10,10 +10,10 @@ use serde_json::Value;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
-    Batch, Byol, ByolConfig, Clock, Configured, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation,
-    DistillationConfig, Expert, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, Moco,
-    MocoConfig, Multitask, MultitaskConfig, Setting, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
-    TeacherConfig, Weighting,
+    Batch, Byol, ByolConfig, Clock, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation, DistillationConfig,
+    EmaTeacherConfig, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, MethodContext,
+    MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
+    Teacher, Weighting,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
@@ -90,7 +90,7 @@ impl Net {
 
 /// What a method is told beyond images and labels.
 struct Told {
-    experts: Vec<Rc<Expert>>,
+    teachers: Vec<Rc<Teacher>>,
     /// Further labels by the name of their data, with the number of their classes.
     tasks: Vec<(&'static str, u64)>,
     /// The first so many labels of each batch are known.
@@ -99,7 +99,7 @@ struct Told {
 
 impl Default for Told {
     fn default() -> Self {
-        Self { experts: Vec::new(), tasks: Vec::new(), labelled: BATCH }
+        Self { teachers: Vec::new(), tasks: Vec::new(), labelled: BATCH }
     }
 }
 
@@ -178,21 +178,21 @@ impl Run<'_> {
     }
 
     /// The teacher that never changes, made of the tensors whose names begin with `teacher.`.
-    fn expert(&self) -> Rc<Expert> {
+    fn expert(&self) -> Rc<Teacher> {
         let params = Parameters::new(self.gpu, 0);
         let network = Network::new(&params, Box::new(Net::new(&params, &[])), Some(10)).unwrap();
         fill(&params, "teacher.");
-        Rc::new(Expert::new("teacher", params, network, (0..10).collect()))
+        Rc::new(Teacher::new("teacher", params, network, (0..10).collect()))
     }
 
     /// As [`Self::told`], of images and labels alone.
-    fn method<M: Configured>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
+    fn method<M: MethodFactory>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
         self.told(config, Told::default(), |method, _| begin(method))
     }
 
     /// A method of the library, as `config` sets it up; `begin` changes its state or parameters before the first step. The images of all steps are
     /// its data set, in their order.
-    fn told<M: Configured>(&self, config: M::Config, told: Told, begin: impl FnOnce(&M, &Parameters)) -> Vec<String> {
+    fn told<M: MethodFactory>(&self, config: M::Config, told: Told, begin: impl FnOnce(&M, &Parameters)) -> Vec<String> {
         let params = Parameters::new(self.gpu, 0);
         let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
         let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
@@ -201,8 +201,8 @@ impl Run<'_> {
         let task =
             |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: *below as usize, labels: table(name, *below).into() };
         let tasks = told.tasks.iter().map(task).collect();
-        let (classes, image, experts) = (10, [16, 16, 3], told.experts);
-        let setting = Setting { clock: clock.clone(), classes, image, seed: 0, labels: labels.clone().into(), tasks, experts };
+        let (classes, image, teachers) = (10, [16, 16, 3], told.teachers);
+        let setting = MethodContext { clock: clock.clone(), classes, image, seed: 0, labels: labels.clone().into(), tasks, teachers };
         let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
         fill(&params, "");
         method.begin().unwrap();
@@ -219,8 +219,8 @@ impl Run<'_> {
     }
 
     /// The teacher of every file: its momentum stays as it is.
-    fn teacher(&self) -> TeacherConfig {
-        TeacherConfig { momentum: self.hp("ema"), momentum_end: self.hp("ema") }
+    fn teacher(&self) -> EmaTeacherConfig {
+        EmaTeacherConfig { momentum: self.hp("ema"), momentum_end: self.hp("ema") }
     }
 
     fn simple(&self, params: &Parameters, loss_of: impl FnMut(u64) -> Tensor, after: impl FnMut(u64)) -> Vec<String> {
@@ -323,8 +323,8 @@ fn supcon(run: &Run) -> Vec<String> {
     run.method::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
 }
 
-fn taught<M: Configured>(run: &Run, config: M::Config) -> Vec<String> {
-    run.told::<M>(config, Told { experts: vec![run.expert()], ..Told::default() }, |_, _| {})
+fn taught<M: MethodFactory>(run: &Run, config: M::Config) -> Vec<String> {
+    run.told::<M>(config, Told { teachers: vec![run.expert()], ..Told::default() }, |_, _| {})
 }
 
 fn distillation(run: &Run) -> Vec<String> {

@@ -4,8 +4,8 @@ use crate::common::gpu;
 use crate::common::linear;
 use crate::common::linear::{Rows, argmax, batch, bias_gradient, check, images, known, log_softmax, logits, make, mean, softmax};
 use wgrad::methods::{
-    Clock, CoarseToFine, CoarseToFineConfig, FixMatch, FixMatchConfig, HIDDEN, MeanTeacher, MeanTeacherConfig, Method, PartialLabels,
-    PartialLabelsConfig, PartialLoss, PseudoLabel, PseudoLabelConfig, Setting, TeacherConfig, candidates, groups,
+    Clock, CoarseToFine, CoarseToFineConfig, EmaTeacherConfig, FixMatch, FixMatchConfig, HIDDEN, MeanTeacher, MeanTeacherConfig, Method,
+    MethodContext, PartialLabels, PartialLabelsConfig, PartialLoss, PseudoLabel, PseudoLabelConfig, candidates, groups,
 };
 use wgrad::nn::Parameters;
 use wgrad::optim::{Optimizer, Sgd, SgdConfig};
@@ -13,10 +13,10 @@ use wgrad::optim::{Optimizer, Sgd, SgdConfig};
 const CLASSES: usize = 5;
 const LABELS: [i32; 7] = [2, HIDDEN, 0, HIDDEN, HIDDEN, 4, HIDDEN];
 
-fn setting(step: u64, steps: u64) -> Setting {
+fn setting(step: u64, steps: u64) -> MethodContext {
     let clock = Clock { steps, steps_per_epoch: steps, ..Clock::default() };
     clock.step.set(step);
-    Setting { clock, classes: CLASSES, image: [1, 1, linear::PIXELS], seed: 5, labels: LABELS.into(), ..Setting::default() }
+    MethodContext { clock, classes: CLASSES, image: [1, 1, linear::PIXELS], seed: 5, labels: LABELS.into(), ..MethodContext::default() }
 }
 
 /// Cross entropies of `rows` against the likeliest class of `answers`, 0 where that has less than `threshold`.
@@ -97,7 +97,7 @@ fn fixmatch_learns_strong_views_from_sure_weak_ones() {
     }
     assert!(sure[0] == 1.0 && sure[1] < 1.0 && sure[1] > sure[2] && sure[3] == 0.0, "{sure:?}");
     let params = Parameters::new(&gpu, 0);
-    let error = <FixMatch as wgrad::methods::Configured>::new(
+    let error = <FixMatch as wgrad::methods::MethodFactory>::new(
         &params,
         &linear::build,
         FixMatchConfig { threshold: 1.5, weight: 1.0 },
@@ -110,7 +110,7 @@ fn fixmatch_learns_strong_views_from_sure_weak_ones() {
 fn a_mean_teacher_is_the_average_and_is_followed() {
     let gpu = gpu();
     let momentum = 0.8;
-    let config = MeanTeacherConfig { consistency: 4.0, ramp_up: 0.0, teacher: TeacherConfig { momentum, momentum_end: momentum } };
+    let config = MeanTeacherConfig { consistency: 4.0, ramp_up: 0.0, teacher: EmaTeacherConfig { momentum, momentum_end: momentum } };
     let (params, method) = make::<MeanTeacher>(&gpu, config, &setting(0, 10));
     let mut sgd = Sgd::new(&params, SgdConfig::default()).unwrap();
     let values = |params: &Parameters| -> Vec<f64> { params.all().iter().flat_map(|p| p.plain().unwrap().to_f64().unwrap()).collect() };
@@ -178,7 +178,7 @@ fn partial_losses_are_of_the_candidates() {
 fn coarse_labels_are_known_of_all_and_fine_ones_of_a_few() {
     let gpu = gpu();
     let labels: Vec<i32> = (0..23).map(|i| if i == 7 { HIDDEN } else { i % CLASSES as i32 }).collect();
-    let setting = Setting { labels: labels.as_slice().into(), ..setting(0, 1) };
+    let setting = MethodContext { labels: labels.as_slice().into(), ..setting(0, 1) };
     let x = images(6, labels.len());
     let group = [1, 0, 0, 2, 1];
     assert_eq!(groups("1+2, 0+4", CLASSES).unwrap(), group);
@@ -198,7 +198,7 @@ fn coarse_labels_are_known_of_all_and_fine_ones_of_a_few() {
     let data = wgrad::data::Dataset::new("x", [1, 1, 1], vec![0; full.len()], full.clone(), names).unwrap();
     let fine = data.hide(&data.split_indices(2, 5).unwrap().0).labels().to_vec();
     assert_eq!(fine.iter().filter(|label| **label != HIDDEN).count(), 2 * CLASSES);
-    let (params, method) = make::<CoarseToFine>(&gpu, config(2, 0.0), &Setting { labels: full.as_slice().into(), ..setting });
+    let (params, method) = make::<CoarseToFine>(&gpu, config(2, 0.0), &MethodContext { labels: full.as_slice().into(), ..setting });
     check("two of each", &gpu, &params, &method, &[&x], &full, |said| known(&said[0], &fine));
     for (bad, words) in
         [("1+5", "\"5\" of \"1+5\" is none of the classes 0 to 4"), ("1, 2+1", "\"1\" of \"1, 2+1\" stands there twice"), ("a", "\"a\"")]

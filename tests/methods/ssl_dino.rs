@@ -2,7 +2,7 @@
 
 use crate::common::tiny;
 use wgrad::gpu::{Gpu, Slot};
-use wgrad::methods::{Batch, Clock, Configured, Dino, DinoConfig, Method, Setting, Step, TeacherConfig, pairs};
+use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, MethodContext, MethodFactory, Step, pairs};
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim::{Common, Optimizer, Sgd, SgdConfig, clip_each_norm};
@@ -15,7 +15,7 @@ const OUTPUTS: usize = 12;
 
 fn config() -> DinoConfig {
     let projector = MlpConfig { hidden: 16, outputs: 8, ..DinoConfig::default().projector };
-    let teacher = TeacherConfig { momentum: 0.75, momentum_end: 0.75 };
+    let teacher = EmaTeacherConfig { momentum: 0.75, momentum_end: 0.75 };
     DinoConfig { projector, prototypes: OUTPUTS, teacher, ..Default::default() }
 }
 
@@ -28,7 +28,7 @@ struct Run {
 fn run_of(gpu: &Gpu, name: &str, config: DinoConfig) -> Run {
     let params = Parameters::new(gpu, 3);
     let clock = Clock { steps: 10, steps_per_epoch: 2, ..Default::default() };
-    let setting = Setting { clock: clock.clone(), ..Default::default() };
+    let setting = MethodContext { clock: clock.clone(), ..Default::default() };
     let network = model(name, ModelOptions { channels: 1, ..Default::default() }).unwrap();
     let method = Dino::new(&params, &|params| network.architecture.build(params), config, &setting).unwrap();
     method.begin().unwrap();
@@ -103,7 +103,7 @@ fn a_view_is_not_matched_with_itself() {
 fn the_center_follows_after_it_was_used() {
     let gpu = crate::common::gpu();
     // The teacher stands still.
-    let teacher = TeacherConfig { momentum: 1.0, momentum_end: 1.0 };
+    let teacher = EmaTeacherConfig { momentum: 1.0, momentum_end: 1.0 };
     let (run, batch) = (run(&gpu, DinoConfig { teacher, ..config() }), batch(&gpu, &[16, 16]));
     let copy = run.params.snapshot().unwrap();
     let mut mean = vec![0.0f32; OUTPUTS];

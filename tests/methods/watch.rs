@@ -15,7 +15,7 @@ use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::alarm::Collapse;
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
-use wgrad::train::watch::{Figures, Look, Sight};
+use wgrad::train::watch::{Diagnostics, Observed, PendingDiagnostics};
 use wgrad::train::{Outcome, Recipe, RunDirectory, Trainer};
 
 fn normal(count: usize, key: u32) -> Vec<f32> {
@@ -27,12 +27,12 @@ fn matrix(gpu: &Gpu, values: &[f32], columns: usize) -> Tensor {
     Tensor::from_slice(gpu, values, [values.len() / columns, columns]).unwrap()
 }
 
-fn figures(sight: Sight, loss: f64) -> Figures {
-    Look::at(&sight).unwrap().figures(loss).unwrap()
+fn figures(sight: Observed, loss: f64) -> Diagnostics {
+    PendingDiagnostics::at(&sight).unwrap().figures(loss).unwrap()
 }
 
-fn of_embeddings(embeddings: Vec<Tensor>) -> Figures {
-    figures(Sight { embeddings, ..Default::default() }, 0.0)
+fn of_embeddings(embeddings: Vec<Tensor>) -> Diagnostics {
+    figures(Observed { embeddings, ..Default::default() }, 0.0)
 }
 
 fn close(found: Option<f64>, expected: f64, tolerance: f64) {
@@ -109,7 +109,7 @@ fn similarities_are_those_of_plain_loops() {
     let (rows, columns, keys) = (33, 7, 65);
     let [a, b, queue] =
         [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
-    let sight = Sight {
+    let sight = Observed {
         embeddings: vec![matrix(&gpu, &a, columns), matrix(&gpu, &b, columns)],
         queue: Some(matrix(&gpu, &queue, columns)),
         ..Default::default()
@@ -138,7 +138,7 @@ fn similarities_are_those_of_plain_loops() {
 #[test]
 fn a_teachers_entropy_lies_between_one_answer_and_none() {
     let gpu = crate::common::gpu();
-    let of = |rows: &[f32], loss: f64| figures(Sight { teacher: Some(matrix(&gpu, rows, 4)), ..Default::default() }, loss);
+    let of = |rows: &[f32], loss: f64| figures(Observed { teacher: Some(matrix(&gpu, rows, 4)), ..Default::default() }, loss);
     let most = 4f64.ln();
     let uniform = of(&[0.25; 12], most);
     close(uniform.teacher_entropy, most, 1e-6);
@@ -176,8 +176,8 @@ fn watched(method: &str, settings: &[&str]) -> Watched {
     settings.iter().for_each(|setting| recipe.set(setting).unwrap());
     let (gpu, folder) = (crate::common::gpu(), tempfile::tempdir().unwrap());
     let run = RunDirectory::create(&folder.path().join("run"), &recipe, &gpu).unwrap();
-    let experts = teachers(&gpu, &recipe, &fashion());
-    let mut trainer = Trainer::taught(&gpu, recipe, fashion(), experts).unwrap();
+    let teachers = teachers(&gpu, &recipe, &fashion());
+    let mut trainer = Trainer::with_teachers(&gpu, recipe, fashion(), teachers).unwrap();
     let result = trainer.run(Some(&run), Style::Silent, &mut |_| false);
     let lines = lines(&run);
     println!("{method} {settings:?}: {:?}", lines.iter().rev().find(|line| line["kind"] == "step"));

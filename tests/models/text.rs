@@ -8,8 +8,8 @@ use serde_json::Value;
 use wgrad::data::{Dataset, Loader, WordPiece, text_image};
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
-    Batch, Configured, Expert, HiddenLoss, MaskedTokens, MaskedTokensConfig, Method, Setting, StudentInit, TransformerDistillation,
-    TransformerDistillationConfig,
+    Batch, HiddenLoss, MaskedTokens, MaskedTokensConfig, Method, MethodContext, MethodFactory, StudentInit, Teacher,
+    TransformerDistillation, TransformerDistillationConfig,
 };
 use wgrad::models::{Classifier, Network, TextConfig, TextEncoder};
 use wgrad::nn::{Mode, Module, Parameters};
@@ -157,20 +157,20 @@ fn encoder_and_distillation_are_pytorchs() {
     }
 }
 
-fn expert(gpu: &Gpu, config: &TextConfig, classes: usize, change: impl FnOnce(&Parameters)) -> Rc<Expert> {
+fn expert(gpu: &Gpu, config: &TextConfig, classes: usize, change: impl FnOnce(&Parameters)) -> Rc<Teacher> {
     let params = Parameters::new(gpu, 9);
     let network = Network::new(&params, Box::new(TextEncoder::new(&params, config).unwrap()), Some(classes)).unwrap();
     change(&params);
-    Rc::new(Expert::new("teacher", params, network, (0..classes).collect()))
+    Rc::new(Teacher::new("teacher", params, network, (0..classes).collect()))
 }
 
 fn student(
     params: &Parameters,
     config: TransformerDistillationConfig,
-    teacher: Rc<Expert>,
+    teacher: Rc<Teacher>,
     classes: usize,
 ) -> wgrad::error::Result<TransformerDistillation> {
-    let setting = Setting { classes, image: [2, 6, 1], experts: vec![teacher], ..Setting::default() };
+    let setting = MethodContext { classes, image: [2, 6, 1], teachers: vec![teacher], ..MethodContext::default() };
     TransformerDistillation::new(params, &|params| Ok(Box::new(TextEncoder::new(params, &STUDENT)?)), config, &setting)
 }
 
@@ -215,10 +215,10 @@ fn a_student_begins_as_every_second_layer_and_its_teacher_never_changes() {
         teachers: "one".into(),
         ..Recipe::defaults("transformer_distillation")
     };
-    let mut trainer = Trainer::taught(&gpu, recipe.clone(), dataset(40), vec![teacher.clone()]).unwrap();
+    let mut trainer = Trainer::with_teachers(&gpu, recipe.clone(), dataset(40), vec![teacher.clone()]).unwrap();
     trainer.run(None, Style::Silent, &mut |_| false).unwrap();
     assert_eq!(before, values(teacher.parameters()));
-    let error = Trainer::taught(&gpu, recipe, dataset(40), vec![]).err().unwrap().to_string();
+    let error = Trainer::with_teachers(&gpu, recipe, dataset(40), vec![]).err().unwrap().to_string();
     assert!(error.contains("teachers"), "{error}");
 }
 
@@ -226,7 +226,7 @@ fn a_student_begins_as_every_second_layer_and_its_teacher_never_changes() {
 fn hidden_tokens_have_the_shares_and_are_no_special_ones() {
     let gpu = gpu();
     let config = TextConfig { vocabulary: 500, length: 40, ..STUDENT };
-    let setting = Setting { image: [2, 40, 1], seed: 5, ..Setting::default() };
+    let setting = MethodContext { image: [2, 40, 1], seed: 5, ..MethodContext::default() };
     let build = |params: &Parameters| -> wgrad::error::Result<Box<dyn wgrad::models::Backbone>> {
         Ok(Box::new(TextEncoder::new(params, &config)?))
     };

@@ -164,7 +164,7 @@ fn every_number_of_every_recipe_may_be_anything() {
         let own = recipe(method);
         let data = dataset(&own);
         let run = |recipe: &Recipe| {
-            let make = |gpu: &Gpu| Trainer::taught(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, recipe, &data));
+            let make = |gpu: &Gpu| Trainer::with_teachers(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, recipe, &data));
             run_memory(&gpu, make)
         };
         run(&own).unwrap_or_else(|error| panic!("{method}: {error}"));
@@ -224,10 +224,10 @@ fn settings_of_the_library_are_counted_too() {
             options.insert("queue".into(), Value::Integer(i64::try_from(queue).unwrap_or(i64::MAX)));
             let entry = wgrad::train::methods::find(method).unwrap();
             let data = dataset(&own);
-            let setting = wgrad::methods::Setting {
+            let setting = wgrad::methods::MethodContext {
                 classes: 10,
                 image: [28, 28, 1],
-                experts: teachers::teachers(&gpu, &own, &data),
+                teachers: teachers::teachers(&gpu, &own, &data),
                 ..Default::default()
             };
             let network = own.network(&data).unwrap();

@@ -41,7 +41,8 @@ fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
         let recipe = Recipe { labels_per_class: recipe.labels_per_class.min(recipe.batch / 20), per_class: 0, ..recipe };
         // Others read texts.
         let data = dataset(if recipe.model.starts_with("bert_") { [2, 24, 1] } else { size }, 2 * recipe.batch);
-        let memory = run_memory(&gpu, |gpu| Trainer::taught(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
+        let memory =
+            run_memory(&gpu, |gpu| Trainer::with_teachers(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
         let held = memory.unwrap_or_else(|e| panic!("{}: {e}", path.display())).held as f64 / (1u64 << 30) as f64;
         println!("{}: {held:.1} GiB", path.display());
         assert!(held < gibibytes, "{}: {held:.1} GiB", path.display());

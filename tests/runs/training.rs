@@ -76,7 +76,7 @@ fn recipe(method: &str) -> Recipe {
 /// A run with the teachers that its method needs.
 fn trainer(gpu: &Gpu, recipe: Recipe, data: &Arc<Dataset>) -> Trainer {
     let teachers = teachers(gpu, &recipe, data);
-    Trainer::taught(gpu, recipe, data.clone(), teachers).unwrap()
+    Trainer::with_teachers(gpu, recipe, data.clone(), teachers).unwrap()
 }
 
 fn to_the_end(trainer: &mut Trainer, run: Option<&RunDirectory>) -> Result<Outcome> {
@@ -125,7 +125,7 @@ fn resumed(run: &RunDirectory, data: &Arc<Dataset>) -> Trainer {
     run.rewind(checkpoint.position.step).unwrap();
     let gpu = crate::common::gpu();
     let teachers = teachers(&gpu, &checkpoint.recipe, data);
-    let mut trainer = Trainer::resume_taught(&gpu, &checkpoint, data.clone(), teachers).unwrap();
+    let mut trainer = Trainer::resume_with_teachers(&gpu, &checkpoint, data.clone(), teachers).unwrap();
     assert!(to_the_end(&mut trainer, Some(run)).unwrap().finished);
     trainer
 }

@@ -17,8 +17,8 @@ use crate::nn::{Mode, Module, Summary};
 use crate::report::{Environment, Sample};
 use crate::tensor::{Shape, Tensor};
 use crate::train::methods::find;
-use crate::train::run::Spent;
-use crate::train::{Finished, Recipe, RunDirectory};
+use crate::train::run::Usage;
+use crate::train::{LoadedRun, Recipe, RunDirectory};
 
 /// Images of the batch whose throughput is measured.
 pub const BATCH: usize = 64;
@@ -68,7 +68,7 @@ pub struct Measured {
     /// The same of [`BATCH`] images.
     pub batch: Sample,
     /// What training took, the mean over runs; `None` where a run does not keep it.
-    pub spent: Option<Spent>,
+    pub spent: Option<Usage>,
     /// Labels that the method was given.
     pub labels: usize,
     /// The networks that taught it, and the labels that these were given, where they are still there.
@@ -155,7 +155,7 @@ impl Timed {
 
 /// Everything of one run but its speed.
 fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Timed)> {
-    let Finished { recipe, network, train, params } = Finished::open(gpu, run, data)?;
+    let LoadedRun { recipe, network, train, params } = LoadedRun::open(gpu, run, data)?;
     let (directory, _) = RunDirectory::open(run)?;
     let test = Arc::new(recipe.open(Split::Test)?);
     let clean = recipe.preprocessing("none", 0, &train)?;
@@ -208,10 +208,10 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
 fn together(found: Vec<(Measured, Timed)>) -> Option<(Measured, Timed)> {
     let count = found.len();
     let accuracies: Vec<f64> = found.iter().map(|(measured, _)| measured.accuracy.0).collect();
-    let spent: Option<Vec<Spent>> = found.iter().map(|(measured, _)| measured.spent).collect();
+    let spent: Option<Vec<Usage>> = found.iter().map(|(measured, _)| measured.spent).collect();
     let seconds = spent.map(|spent| spent.iter().map(|spent| spent.seconds).sum::<f64>() / count as f64);
     let (first, timed) = found.into_iter().next()?;
-    let spent = first.spent.zip(seconds).map(|(spent, seconds)| Spent { seconds, ..spent });
+    let spent = first.spent.zip(seconds).map(|(spent, seconds)| Usage { seconds, ..spent });
     let accuracy = if count > 1 { mean_and_spread(&accuracies) } else { first.accuracy };
     Some((Measured { accuracy, spent, runs: count, ..first }, timed))
 }

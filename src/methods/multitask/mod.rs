@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use weighting::Weighting;
 use weighting::{Weigher, stack};
 
-use super::{About, Batch, Build, Configured, HIDDEN, Learnt, Method, Setting, Step, Supervision};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
@@ -62,8 +62,8 @@ pub struct Multitask {
     label_smoothing: f32,
 }
 
-impl Configured for Multitask {
-    const ABOUT: About = About {
+impl MethodFactory for Multitask {
+    const ABOUT: MethodCard = MethodCard {
         name: "multitask",
         title: "Multitask learning",
         text: "One trunk learns several tasks, each with a head",
@@ -77,7 +77,7 @@ impl Configured for Multitask {
 
     type Config = MultitaskConfig;
 
-    fn new(params: &Parameters, build: Build, config: MultitaskConfig, setting: &Setting) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MultitaskConfig, setting: &MethodContext) -> Result<Self> {
         require_share(Self::ABOUT.name, "label_smoothing", config.label_smoothing)?;
         require_not_negative(Self::ABOUT.name, "alpha", config.alpha)?;
         require_not_negative(Self::ABOUT.name, "weights_learning_rate", config.weights_learning_rate)?;
@@ -134,8 +134,8 @@ impl Method for Multitask {
         self.weigher.after_update()
     }
 
-    fn network(&self) -> Learnt<'_> {
-        Learnt::Classifier(&self.model)
+    fn network(&self) -> TrainedNetwork<'_> {
+        TrainedNetwork::Classifier(&self.model)
     }
 
     fn heads(&self) -> Vec<&str> {

@@ -2,7 +2,7 @@
 
 /// A method's card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct About {
+pub struct MethodCard {
     /// Its name on the command line and in recipes.
     pub name: &'static str,
     /// What the literature calls it.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Batch, Expert, HIDDEN, Setting};
+use super::{Batch, HIDDEN, MethodContext, Teacher};
 use crate::error::{Error, Result};
 use crate::ops::loss::cross_entropy::CrossEntropyOptions;
 use crate::tensor::Tensor;
@@ -11,9 +11,9 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// [`Error::Argument`] where there is none, or more.
-pub(super) fn only(method: &str, setting: &Setting) -> Result<Rc<Expert>> {
-    match setting.experts.as_slice() {
-        [expert] => Ok(expert.clone()),
+pub(super) fn only(method: &str, setting: &MethodContext) -> Result<Rc<Teacher>> {
+    match setting.teachers.as_slice() {
+        [teacher] => Ok(teacher.clone()),
         others => {
             let message = format!("it learns from one teacher, {} were given: set `teachers` to a finished run's directory", others.len());
             Err(Error::argument(method, message))
@@ -22,29 +22,29 @@ pub(super) fn only(method: &str, setting: &Setting) -> Result<Rc<Expert>> {
 }
 
 /// A teacher that knows all of the student's classes.
-pub(super) struct Tutor {
-    expert: Rc<Expert>,
+pub(super) struct AlignedTeacher {
+    teacher: Rc<Teacher>,
     /// The teacher's place of each of the student's classes, i32 `[C]`; none where they stand in the same order.
     order: Option<Tensor>,
 }
 
-impl Tutor {
+impl AlignedTeacher {
     /// The only teacher of `method`.
     ///
     /// # Errors
     /// As [`only`]; [`Error::Argument`] where it does not know every class, or has no classifier.
-    pub fn new(method: &str, setting: &Setting) -> Result<Self> {
-        let expert = only(method, setting)?;
+    pub fn new(method: &str, setting: &MethodContext) -> Result<Self> {
+        let teacher = only(method, setting)?;
         let place = |class| {
-            expert.classes().iter().position(|own| *own == class).map(|place| place as i32).ok_or_else(|| {
-                let knows = if expert.classes().is_empty() { "has no classifier" } else { "does not know every class" };
-                Error::argument(method, format!("teacher {} {knows}: class {class} is missing", expert.name()))
+            teacher.classes().iter().position(|own| *own == class).map(|place| place as i32).ok_or_else(|| {
+                let knows = if teacher.classes().is_empty() { "has no classifier" } else { "does not know every class" };
+                Error::argument(method, format!("teacher {} {knows}: class {class} is missing", teacher.name()))
             })
         };
         let places = (0..setting.classes).map(place).collect::<Result<Vec<i32>>>()?;
-        let same = places.len() == expert.classes().len() && places.iter().zip(0..).all(|(place, class)| *place == class);
-        let order = if same { None } else { Some(Tensor::from_slice(expert.parameters().gpu(), &places, [places.len()])?) };
-        Ok(Self { expert, order })
+        let same = places.len() == teacher.classes().len() && places.iter().zip(0..).all(|(place, class)| *place == class);
+        let order = if same { None } else { Some(Tensor::from_slice(teacher.parameters().gpu(), &places, [places.len()])?) };
+        Ok(Self { teacher, order })
     }
 
     /// Its logits `[N, C]` of `images`, in the student's order of classes.
@@ -52,7 +52,7 @@ impl Tutor {
     /// # Errors
     /// Those of its operators.
     pub fn logits(&self, images: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let logits = self.expert.logits(images, &batch.indices)?;
+        let logits = self.teacher.logits(images, &batch.indices)?;
         self.order.as_ref().map_or(Ok(logits.clone()), |order| logits.index_select(1, order))
     }
 }

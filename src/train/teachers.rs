@@ -4,38 +4,38 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::finished::Finished;
+use super::loaded_run::LoadedRun;
 use super::methods::find;
 use super::recipe::Recipe;
 use super::teacher_cache::cached;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::methods::Expert;
+use crate::methods::Teacher;
 
 /// The networks of the recipe's teachers, to learn from images of `dataset`: with their logits of all of these where no epoch shows others.
 ///
 /// # Errors
 /// As [`networks`].
-pub fn experts(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Rc<Expert>>> {
+pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Rc<Teacher>>> {
     let logits = find(&recipe.method)?.logits;
-    let ready = |expert| if logits { cached(expert, recipe, dataset) } else { Ok(expert) };
-    networks(gpu, recipe, dataset)?.into_iter().map(|expert| ready(expert).map(Rc::new)).collect()
+    let ready = |teacher| if logits { cached(teacher, recipe, dataset) } else { Ok(teacher) };
+    networks(gpu, recipe, dataset)?.into_iter().map(|teacher| ready(teacher).map(Rc::new)).collect()
 }
 
 /// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's own network sees them.
 ///
 /// # Errors
 /// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
-pub fn networks(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Expert>> {
+pub fn networks(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Teacher>> {
     let names = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names.map(|name| expert(gpu, name, recipe, dataset)).collect()
+    names.map(|name| teacher(gpu, name, recipe, dataset)).collect()
 }
 
-fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<Expert> {
-    let opened = Finished::open(gpu, Path::new(name), None);
+fn teacher(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<Teacher> {
+    let opened = LoadedRun::open(gpu, Path::new(name), None);
     let wrong = |e: Error| Error::argument(format!("teacher {name}"), format!("{e}; set `teachers` to finished runs' directories"));
-    let Finished { recipe: own, network, train, params } = opened.map_err(wrong)?;
+    let LoadedRun { recipe: own, network, train, params } = opened.map_err(wrong)?;
     let (sees, given) = (own.input(&train), recipe.input(dataset));
     if sees != given {
         let message = format!("it was made for images of {sees:?}, this run has {given:?} (height, width, channels)");
@@ -48,15 +48,15 @@ fn expert(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<E
     } else {
         Vec::new()
     };
-    let expert = Expert::new(name, params, network, classes);
+    let teacher = Teacher::new(name, params, network, classes);
     let (own, given) = (own.statistics(&train)?, recipe.statistics(dataset)?);
     if own == given {
-        return Ok(expert);
+        return Ok(teacher);
     }
     // (x * given.std + given.mean - own.mean) / own.std, where grey images have one channel, and statistics of three.
     let of = |f: fn([f32; 4]) -> f32| -> Vec<f32> {
         let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean)).take(channels);
         pairs.map(|((given_std, own_std), (given_mean, own_mean))| f([*given_std, *own_std, *given_mean, *own_mean])).collect()
     };
-    expert.renormalized(&of(|[given, own, ..]| given / own), &of(|[_, own, given_mean, own_mean]| (given_mean - own_mean) / own))
+    teacher.renormalized(&of(|[given, own, ..]| given / own), &of(|[_, own, given_mean, own_mean]| (given_mean - own_mean) / own))
 }

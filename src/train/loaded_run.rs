@@ -13,7 +13,7 @@ use crate::models::Network;
 use crate::nn::{Parameters, state_dict};
 
 /// A run's network, and what it was trained on.
-pub struct Finished {
+pub struct LoadedRun {
     /// What was run.
     pub recipe: Recipe,
     /// The encoder, with a classifier where the run learnt one.
@@ -24,7 +24,7 @@ pub struct Finished {
     pub params: Parameters,
 }
 
-impl Finished {
+impl LoadedRun {
     /// Opens the run in the directory `run`. Its training images give the classes and the statistics to normalise with; `data` says where they are
     /// when they have moved.
     ///

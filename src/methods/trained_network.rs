@@ -5,14 +5,14 @@ use crate::nn::Module;
 
 /// The part of a method that is used after training.
 #[derive(Clone, Copy)]
-pub enum Learnt<'a> {
+pub enum TrainedNetwork<'a> {
     /// Images to features.
     Encoder(&'a dyn Backbone),
     /// Images to logits.
     Classifier(&'a Classifier<Box<dyn Backbone>>),
 }
 
-impl<'a> Learnt<'a> {
+impl<'a> TrainedNetwork<'a> {
     /// Images to features.
     pub fn encoder(self) -> &'a dyn Backbone {
         match self {

@@ -9,7 +9,7 @@ use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::Tensor;
 
 /// A finished network that teaches: in evaluation, so it neither changes nor receives a gradient.
-pub struct Expert {
+pub struct Teacher {
     name: String,
     params: Parameters,
     network: Network,
@@ -20,13 +20,13 @@ pub struct Expert {
     cached: Option<Tensor>,
 }
 
-impl std::fmt::Debug for Expert {
+impl std::fmt::Debug for Teacher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Expert({})", self.name)
+        write!(f, "Teacher({})", self.name)
     }
 }
 
-impl Expert {
+impl Teacher {
     /// The network made in `params`. `classes` are the student's classes that its logits stand for, in their order; an encoder has none.
     pub fn new(name: impl Into<String>, params: Parameters, network: Network, classes: Vec<usize>) -> Self {
         Self { name: name.into(), params, network, classes, renormalize: None, cached: None }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{About, Expert, Method};
+use super::{Method, MethodCard, Teacher};
 use crate::error::Result;
 use crate::gpu::{Scalar, Slot};
 use crate::models::Backbone;
@@ -36,7 +36,7 @@ impl Clock {
 
 /// What a method is told of the run.
 #[derive(Debug, Clone, Default)]
-pub struct Setting {
+pub struct MethodContext {
     /// Where the run stands.
     pub clock: Clock,
     /// Classes of the data set.
@@ -50,7 +50,7 @@ pub struct Setting {
     /// What else is known of the images, beyond their class.
     pub tasks: Vec<Task>,
     /// Finished networks to learn from.
-    pub experts: Vec<Rc<Expert>>,
+    pub teachers: Vec<Rc<Teacher>>,
 }
 
 /// One more thing that is known of every image: a label among some classes.
@@ -65,12 +65,12 @@ pub struct Task {
 }
 
 /// A method that is made from a configuration.
-pub trait Configured: Method + Sized + 'static {
+pub trait MethodFactory: Method + Sized + 'static {
     /// Its settings: a recipe's `[options]`.
     type Config: Default + Serialize + DeserializeOwned;
 
     /// Its card.
-    const ABOUT: About;
+    const ABOUT: MethodCard;
 
     /// Whether it asks teachers for logits: these are computed once where every epoch shows the same images.
     const LOGITS: bool = true;
@@ -79,5 +79,5 @@ pub trait Configured: Method + Sized + 'static {
     ///
     /// # Errors
     /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of memory; a name that is taken with another shape.
-    fn new(params: &Parameters, build: Build, config: Self::Config, setting: &Setting) -> Result<Self>;
+    fn new(params: &Parameters, build: Build, config: Self::Config, setting: &MethodContext) -> Result<Self>;
 }
