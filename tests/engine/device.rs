@@ -209,7 +209,7 @@ fn default_limits_of_a_browser_are_enough() {
 #[test]
 fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
     const CHILD: &str = "WGRAD_TEST_ENDLESS";
-    let name = "a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing";
+    let name = "device::a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing";
     let Ok(way) = std::env::var(CHILD) else {
         for way in ["read", "await", "submit", "replay"] {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());

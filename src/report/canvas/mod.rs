@@ -1,7 +1,7 @@
 //! Pictures to look at: points, images, letters, heat maps and contact sheets, as PNG files.
 //!
 //! ```
-//! use wgrad::data::{Canvas, Tile};
+//! use wgrad::report::{Canvas, Tile};
 //!
 //! # fn main() -> wgrad::error::Result<()> {
 //! let matrix = Canvas::heat_map(&[1.0, 0.2, 0.2, 1.0], [2, 2], "similarity")?;
