@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs everything that is tested, and says at the end what passed and what failed.
 #
-#     scripts/test.sh --quick    the library, every operator, every shader and the command line, some three minutes after the build
+#     scripts/test.sh --quick    the library, every operator, every shader and the command line, in two minutes after the build
 #     scripts/test.sh            build without features, tests, tests under WebGPU's limits, published weights, benchmarks once,
 #                                documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)

@@ -40,7 +40,7 @@
 //! | [`nn`] | [`nn::Parameters`], layers, initial values, state dictionaries |
 //! | [`optim`] | optimizers, learning-rate schedules, moving averages |
 //! | [`models`] | networks |
-//! | [`methods`] | how a model is trained: supervised, SimCLR |
+//! | [`methods`] | how a model is trained: 29 methods, from labels, from none, from teachers |
 //! | `data`, `train`, `evaluate`, `report`, `bench`, `cli` | images and augmentation; runs and checkpoints; probes and comparisons; plots and statistics; the kernel benchmark; the command line (feature `cli`, on by default) |
 //! | [`io`] | files: archives of tensors, atomic writing, layouts of weights |
 //! | [`error`] | the one error type |

@@ -20,8 +20,8 @@ use crate::evaluate::probe::{ProbeOptions, Subject as Probed, probe};
 use crate::gpu::Gpu;
 use crate::io::atomic::{lock_folder, make_folder, write_atomically};
 use crate::io::console::tell;
+use crate::report::Environment;
 use crate::train::progress::Style;
-use crate::train::run::environment;
 use crate::train::{Recipe, RunDirectory, Trainer};
 
 /// Pre-train without labels, probe, teach with a few labels, distil into a small MobileNet on images without labels, and compare
@@ -115,7 +115,7 @@ impl Demo {
         let title = format!("wgrad demo: {images} images, {LABELS} labels a class");
         write_atomically(&report, comparison.html(Some(&title)).as_bytes())?;
         let summary = json!({
-            "environment": environment(&gpu), "seconds": seconds, "probe": probed.to_json(), "comparison": comparison.to_json(),
+            "environment": Environment::of(&gpu), "seconds": seconds, "probe": probed.to_json(), "comparison": comparison.to_json(),
         });
         write_atomically(&self.out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
         if self.json {

@@ -14,7 +14,7 @@ use crate::ops::non_finite;
 use crate::ops::registry::{Entry, registry};
 use crate::ops::sample::Sample;
 use crate::ops::{Operator, apply_shared};
-use crate::train::run::environment;
+use crate::report::Environment;
 
 /// Check every operator on the chosen adapter against its float64 reference, also with NaN and infinities, and that bits repeat
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ impl Doctor {
                     break;
                 }
             }
-            about.get_or_insert(environment(&gpu));
+            about.get_or_insert(Environment::of(&gpu));
         }
         let wrong = findings.iter().filter(|f| f.result.is_err()).count();
         // A lost device leaves operators unexamined; the loss itself counts as wrong.

@@ -52,7 +52,7 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> f64 {
 }
 
 /// How well scores tell, `scores[teacher][image]`, where `knows[teacher][image]`.
-pub fn told(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> GateScore {
+pub fn gate_score(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> GateScore {
     let score = |teacher: usize, image: usize| scores.get(teacher).and_then(|s| s.get(image)).copied().unwrap_or(f64::NAN);
     let knows = |teacher: usize, image: usize| knows.get(teacher).and_then(|k| k.get(image)).copied().unwrap_or(false);
     let (teachers, images) = (scores.len(), scores.first().map_or(0, Vec::len));
@@ -92,7 +92,11 @@ pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>,
     let knows = |teacher: &Teacher| test.labels().iter().map(|label| teacher.classes().iter().any(|c| *c as i32 == *label)).collect();
     let knows: Vec<Vec<bool>> = teachers.iter().map(knows).collect();
     let [energy, probability] = scores(gpu, recipe, train, test, &teachers)?;
-    Ok(Domains { student: right as f64 / all.max(1) as f64, energy: told(&energy, &knows), probability: told(&probability, &knows) })
+    Ok(Domains {
+        student: right as f64 / all.max(1) as f64,
+        energy: gate_score(&energy, &knows),
+        probability: gate_score(&probability, &knows),
+    })
 }
 
 /// Both gates' scores of all images of `test`, `[gate][teacher][image]`.
@@ -152,7 +156,7 @@ mod tests {
     fn the_surest_teacher_is_compared_with_the_one_that_knows() {
         let scores = [vec![2.0, 0.0, 1.0, 3.0], vec![1.0, 5.0, 2.0, 1.0]];
         let knows = [vec![true, false, true, true], vec![false, true, false, false]];
-        let found = told(&scores, &knows);
+        let found = gate_score(&scores, &knows);
         // Leads of the first: 1, -5, -1, 2; its images are all but the second, which comes last.
         assert_eq!(found, GateScore { accuracy: 0.75, auroc: 1.0 });
     }

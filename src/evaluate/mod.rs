@@ -9,4 +9,4 @@ pub mod probe;
 pub mod similarity;
 pub mod tasks;
 
-pub use outputs::*;
+pub use outputs::{Evaluation, PictureInput, argmax, evaluate, outputs, stream_outputs};

@@ -11,8 +11,8 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// [`Error::Argument`] where there is none, or more.
-pub(super) fn only(method: &str, setting: &MethodContext) -> Result<Rc<Teacher>> {
-    match setting.teachers.as_slice() {
+pub(super) fn only(method: &str, context: &MethodContext) -> Result<Rc<Teacher>> {
+    match context.teachers.as_slice() {
         [teacher] => Ok(teacher.clone()),
         others => {
             let message = format!("it learns from one teacher, {} were given: set `teachers` to a finished run's directory", others.len());
@@ -33,15 +33,15 @@ impl AlignedTeacher {
     ///
     /// # Errors
     /// As [`only`]; [`Error::Argument`] where it does not know every class, or has no classifier.
-    pub fn new(method: &str, setting: &MethodContext) -> Result<Self> {
-        let teacher = only(method, setting)?;
+    pub fn new(method: &str, context: &MethodContext) -> Result<Self> {
+        let teacher = only(method, context)?;
         let place = |class| {
             teacher.classes().iter().position(|own| *own == class).map(|place| place as i32).ok_or_else(|| {
                 let knows = if teacher.classes().is_empty() { "has no classifier" } else { "does not know every class" };
                 Error::argument(method, format!("teacher {} {knows}: class {class} is missing", teacher.name()))
             })
         };
-        let places = (0..setting.classes).map(place).collect::<Result<Vec<i32>>>()?;
+        let places = (0..context.classes).map(place).collect::<Result<Vec<i32>>>()?;
         let same = places.len() == teacher.classes().len() && places.iter().zip(0..).all(|(place, class)| *place == class);
         let order = if same { None } else { Some(Tensor::from_slice(teacher.parameters().gpu(), &places, [places.len()])?) };
         Ok(Self { teacher, order })

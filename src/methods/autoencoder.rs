@@ -89,7 +89,7 @@ pub struct Autoencoder {
 }
 
 impl MethodFactory for Autoencoder {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "autoencoder",
         title: "Autoencoder",
         text: "An image, or what augmentation left of it, through a short code and back",
@@ -103,18 +103,18 @@ impl MethodFactory for Autoencoder {
 
     type Config = AutoencoderConfig;
 
-    fn new(params: &Parameters, build: Build, config: AutoencoderConfig, setting: &MethodContext) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: AutoencoderConfig, context: &MethodContext) -> Result<Self> {
         if !(0.0..=1e3).contains(&config.noise) {
             return Err(Error::argument("noise", format!("expected 0 to 1000, found {}", config.noise)));
         }
-        let codec = Codec::new(params, build, setting.image, [config.latent; 2], &config.decoder)?;
-        Ok(Self { codec, noise: config.noise, draws: Draws { seed: setting.seed, ..Draws::default() } })
+        let codec = Codec::new(params, build, context.image, [config.latent; 2], &config.decoder)?;
+        Ok(Self { codec, noise: config.noise, draws: Draws { seed: context.seed, ..Draws::default() } })
     }
 }
 
 impl Method for Autoencoder {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

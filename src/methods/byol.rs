@@ -37,7 +37,7 @@ pub struct Byol {
 }
 
 impl MethodFactory for Byol {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "byol",
         title: "BYOL",
         text: "Each view predicts the average network's other",
@@ -51,17 +51,17 @@ impl MethodFactory for Byol {
 
     type Config = ByolConfig;
 
-    fn new(params: &Parameters, build: Build, config: ByolConfig, setting: &MethodContext) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: ByolConfig, context: &MethodContext) -> Result<Self> {
         let network = Embedder::new(params, build, &config.projector)?;
         let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
-        let target = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        let target = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
         Ok(Self { network, predictor, target })
     }
 }
 
 impl Method for Byol {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

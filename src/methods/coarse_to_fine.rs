@@ -79,7 +79,7 @@ pub struct CoarseToFine {
 }
 
 impl MethodFactory for CoarseToFine {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "coarse_to_fine",
         title: "Learning from coarse labels",
         text: "Groups of classes are known of all images, classes of a few",
@@ -93,16 +93,16 @@ impl MethodFactory for CoarseToFine {
 
     type Config = CoarseToFineConfig;
 
-    fn new(params: &Parameters, build: Build, config: CoarseToFineConfig, setting: &MethodContext) -> Result<Self> {
-        require_not_negative(Self::ABOUT.name, "coarse_weight", config.coarse_weight)?;
-        let (gpu, classes, labels) = (params.gpu(), setting.classes, &setting.labels);
+    fn new(params: &Parameters, build: Build, config: CoarseToFineConfig, context: &MethodContext) -> Result<Self> {
+        require_not_negative(Self::CARD.name, "coarse_weight", config.coarse_weight)?;
+        let (gpu, classes, labels) = (params.gpu(), context.classes, &context.labels);
         let groups = groups(&config.coarse, classes)?;
         let model = Classifier::new(params, build(params)?, classes)?;
         let same: Vec<bool> = groups.iter().flat_map(|own| groups.iter().map(move |other| own == other)).collect();
         let everything = vec![true; classes];
         let last = classes as i32;
         let coarse: Vec<i32> = labels.iter().map(|label| if *label == HIDDEN { last } else { *label }).collect();
-        let fine = known(labels, classes, config.fine_per_class, setting.seed);
+        let fine = known(labels, classes, config.fine_per_class, context.seed);
         Ok(Self {
             model,
             coarse_weight: config.coarse_weight,
@@ -115,7 +115,7 @@ impl MethodFactory for CoarseToFine {
 
 impl Method for CoarseToFine {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

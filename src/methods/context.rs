@@ -70,7 +70,7 @@ pub trait MethodFactory: Method + Sized + 'static {
     type Config: Default + Serialize + DeserializeOwned;
 
     /// Its card.
-    const ABOUT: MethodCard;
+    const CARD: MethodCard;
 
     /// Whether it asks teachers for logits: these are computed once where every epoch shows the same images.
     const LOGITS: bool = true;
@@ -79,5 +79,5 @@ pub trait MethodFactory: Method + Sized + 'static {
     ///
     /// # Errors
     /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of memory; a name that is taken with another shape.
-    fn new(params: &Parameters, build: Build, config: Self::Config, setting: &MethodContext) -> Result<Self>;
+    fn new(params: &Parameters, build: Build, config: Self::Config, context: &MethodContext) -> Result<Self>;
 }

@@ -48,7 +48,7 @@ pub struct ContrastiveDistillation {
 }
 
 impl MethodFactory for ContrastiveDistillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "contrastive_distillation",
         title: "Contrastive representation distillation",
         text: "Embed each image nearer to the teacher's features of it than to those of others",
@@ -64,18 +64,18 @@ impl MethodFactory for ContrastiveDistillation {
 
     type Config = ContrastiveDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
-        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
+    fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
+        require_not_negative(Self::CARD.name, "weight", config.weight)?;
         let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
         if last < 0 {
             return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));
         }
-        let teacher = only(Self::ABOUT.name, setting)?;
-        let student = Classifier::new(params, build(params)?, setting.classes)?;
+        let teacher = only(Self::CARD.name, context)?;
+        let student = Classifier::new(params, build(params)?, context.classes)?;
         let width = teacher.network().backbone().features();
         let regressor = Linear::new(params, "regressor", student.backbone.features(), width)?;
-        let mut stream = Stream::keyed(setting.seed, Purpose::Initialise.key(), 0);
+        let mut stream = Stream::keyed(context.seed, Purpose::Initialise.key(), 0);
         let queue = stream.normals(params.gpu(), [config.queue, width])?.l2_normalize(-1, 1e-12)?;
         let cursor = Tensor::from_slice(params.gpu(), &[0i32], [1])?.with_range(Some((0, last)))?;
         Ok(Self { student, teacher, regressor, queue, cursor, fresh: RefCell::default(), config })
@@ -84,7 +84,7 @@ impl MethodFactory for ContrastiveDistillation {
 
 impl Method for ContrastiveDistillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -46,7 +46,7 @@ pub struct DecoupledDistillation {
 }
 
 impl MethodFactory for DecoupledDistillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "decoupled_distillation",
         title: "Decoupled knowledge distillation",
         text: "Weigh a teacher's word on the true class and on all others apart",
@@ -60,25 +60,25 @@ impl MethodFactory for DecoupledDistillation {
 
     type Config = DecoupledDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: DecoupledDistillationConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
-        require_not_negative(Self::ABOUT.name, "alpha", config.alpha)?;
-        require_not_negative(Self::ABOUT.name, "beta", config.beta)?;
-        let name = Self::ABOUT.name;
-        if setting.labels.contains(&HIDDEN) {
+    fn new(params: &Parameters, build: Build, config: DecoupledDistillationConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
+        require_not_negative(Self::CARD.name, "alpha", config.alpha)?;
+        require_not_negative(Self::CARD.name, "beta", config.beta)?;
+        let name = Self::CARD.name;
+        if context.labels.contains(&HIDDEN) {
             let message = "it needs the label of every image, and some are hidden; `distillation` does without";
             return Err(Error::argument(name, message));
         }
-        if setting.classes < 2 {
+        if context.classes < 2 {
             return Err(Error::argument(name, "it needs two classes at least"));
         }
-        let teacher = AlignedTeacher::new(name, setting)?;
-        let student = Classifier::new(params, build(params)?, setting.classes)?;
-        let classes = i32::try_from(setting.classes).unwrap_or(i32::MAX);
+        let teacher = AlignedTeacher::new(name, context)?;
+        let student = Classifier::new(params, build(params)?, context.classes)?;
+        let classes = i32::try_from(context.classes).unwrap_or(i32::MAX);
         let others: Vec<i32> = (0..classes).flat_map(|class| (0..classes).filter(move |other| *other != class)).collect();
-        let others = Tensor::from_slice(params.gpu(), &others, [setting.classes, setting.classes - 1])?;
-        let (each, epochs) = (setting.clock.steps_per_epoch.max(1), config.warm_up_epochs.max(1));
-        let rise = setting.clock.step.scalar().map(move |step| ((step / each + 1) as f32 / epochs as f32).min(1.0));
+        let others = Tensor::from_slice(params.gpu(), &others, [context.classes, context.classes - 1])?;
+        let (each, epochs) = (context.clock.steps_per_epoch.max(1), config.warm_up_epochs.max(1));
+        let rise = context.clock.step.scalar().map(move |step| ((step / each + 1) as f32 / epochs as f32).min(1.0));
         let risen = Tensor::zeros(params.gpu(), [1], crate::tensor::DType::F32)?;
         Ok(Self { student, teacher, others, rise, risen, config })
     }
@@ -104,7 +104,7 @@ pub fn decoupled(student: &Tensor, teacher: &Tensor, labels: &Tensor, others: &T
 
 impl Method for DecoupledDistillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -123,7 +123,7 @@ pub struct Dino {
 }
 
 impl MethodFactory for Dino {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "dino",
         title: "DINO",
         text: "Match the average network's sharpened outputs on other views",
@@ -137,16 +137,16 @@ impl MethodFactory for Dino {
 
     type Config = DinoConfig;
 
-    fn new(params: &Parameters, build: Build, config: DinoConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "student_temperature", config.student_temperature)?;
-        require_positive(Self::ABOUT.name, "teacher_temperature", config.teacher_temperature)?;
-        require_positive(Self::ABOUT.name, "teacher_temperature_start", config.teacher_temperature_start)?;
-        require_share(Self::ABOUT.name, "center_momentum", config.center_momentum)?;
+    fn new(params: &Parameters, build: Build, config: DinoConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "student_temperature", config.student_temperature)?;
+        require_positive(Self::CARD.name, "teacher_temperature", config.teacher_temperature)?;
+        require_positive(Self::CARD.name, "teacher_temperature_start", config.teacher_temperature_start)?;
+        require_share(Self::CARD.name, "center_momentum", config.center_momentum)?;
         let student = Network::new(params, build, &config)?;
-        let teacher = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Network::new(average, build, &config))?;
+        let teacher = EmaTeacher::new(params, config.teacher, &context.clock, |average| Network::new(average, build, &config))?;
         let outputs = if config.prototypes > 0 { config.prototypes } else { config.projector.outputs };
         let center = Tensor::zeros(params.gpu(), [outputs], DType::F32)?;
-        let temperature = config.temperature(&setting.clock);
+        let temperature = config.temperature(&context.clock);
         let (params, fresh, waiting) = (params.clone(), RefCell::default(), Cell::default());
         Ok(Self { params, student, teacher, center, temperature, fresh, waiting, config })
     }
@@ -154,7 +154,7 @@ impl MethodFactory for Dino {
 
 impl Method for Dino {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

@@ -34,7 +34,7 @@ pub struct Distillation {
 }
 
 impl MethodFactory for Distillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "distillation",
         title: "Knowledge distillation",
         text: "Learn a teacher's softened answers, and labels where they are known",
@@ -48,19 +48,19 @@ impl MethodFactory for Distillation {
 
     type Config = DistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: DistillationConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+    fn new(params: &Parameters, build: Build, config: DistillationConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
         if !(0.0..=1.0).contains(&config.soft_weight) {
             return Err(Error::argument("soft_weight", format!("expected 0 to 1, found {}", config.soft_weight)));
         }
-        let teacher = AlignedTeacher::new(Self::ABOUT.name, setting)?;
-        Ok(Self { student: Classifier::new(params, build(params)?, setting.classes)?, teacher, config })
+        let teacher = AlignedTeacher::new(Self::CARD.name, context)?;
+        Ok(Self { student: Classifier::new(params, build(params)?, context.classes)?, teacher, config })
     }
 }
 
 impl Method for Distillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

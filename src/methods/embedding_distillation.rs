@@ -25,7 +25,7 @@ pub struct EmbeddingDistillation {
 }
 
 impl MethodFactory for EmbeddingDistillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "embedding_distillation",
         title: "Embedding distillation",
         text: "Learn a teacher's features without any label",
@@ -41,8 +41,8 @@ impl MethodFactory for EmbeddingDistillation {
 
     type Config = EmbeddingDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, setting: &MethodContext) -> Result<Self> {
-        let teacher = only(Self::ABOUT.name, setting)?;
+    fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, context: &MethodContext) -> Result<Self> {
+        let teacher = only(Self::CARD.name, context)?;
         let student = build(params)?;
         let regressor = Linear::new(params, "regressor", student.features(), teacher.network().backbone().features())?;
         Ok(Self { student, regressor, teacher })
@@ -51,7 +51,7 @@ impl MethodFactory for EmbeddingDistillation {
 
 impl Method for EmbeddingDistillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -71,7 +71,7 @@ pub struct FeatureDistillation {
 }
 
 impl MethodFactory for FeatureDistillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "feature_distillation",
         title: "Feature distillation",
         text: "Learn a teacher's maps, attention, similarities or relations, and labels",
@@ -87,14 +87,14 @@ impl MethodFactory for FeatureDistillation {
 
     type Config = FeatureDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: FeatureDistillationConfig, setting: &MethodContext) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: FeatureDistillationConfig, context: &MethodContext) -> Result<Self> {
         let FeatureDistillationConfig { variant, weight } = config;
         if !(weight.is_finite() && weight >= 0.0) {
             return Err(Error::argument("weight", format!("expected 0 or more, found {weight}")));
         }
-        let teacher = only(Self::ABOUT.name, setting)?;
-        let student = Classifier::new(params, build(params)?, setting.classes)?;
-        let [h, w, c] = setting.image;
+        let teacher = only(Self::CARD.name, context)?;
+        let student = Classifier::new(params, build(params)?, context.classes)?;
+        let [h, w, c] = context.image;
         let image = Tensor::zeros(params.gpu(), [1, h, w, c], DType::F32)?;
         let (own, taught) = (student.backbone.forward_features(&image, Mode::Eval)?, teacher.maps(&image)?);
         if variant != Hint::Relational {
@@ -170,7 +170,7 @@ impl FeatureDistillation {
 
 impl Method for FeatureDistillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

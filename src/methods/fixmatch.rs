@@ -39,7 +39,7 @@ pub struct FixMatch {
 }
 
 impl MethodFactory for FixMatch {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "fixmatch",
         title: "FixMatch",
         text: "Sure answers on weak views are the labels of strong views",
@@ -53,17 +53,17 @@ impl MethodFactory for FixMatch {
 
     type Config = FixMatchConfig;
 
-    fn new(params: &Parameters, build: Build, config: FixMatchConfig, setting: &MethodContext) -> Result<Self> {
-        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
-        let model = Classifier::new(params, build(params)?, setting.classes)?;
-        let answers = Answers::new(params.gpu(), setting.classes, config.threshold)?;
+    fn new(params: &Parameters, build: Build, config: FixMatchConfig, context: &MethodContext) -> Result<Self> {
+        require_not_negative(Self::CARD.name, "weight", config.weight)?;
+        let model = Classifier::new(params, build(params)?, context.classes)?;
+        let answers = Answers::new(params.gpu(), context.classes, config.threshold)?;
         Ok(Self { model, answers, weight: config.weight })
     }
 }
 
 impl Method for FixMatch {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::tensor::random::{Purpose, Stream};
 /// What the encoder sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Observed {
+pub enum JigsawInput {
     /// Each tile on its own; the head takes all tiles' features (the paper's context-free network). It needs an encoder of any image size.
     Tiles,
     /// The shuffled image as a whole.
@@ -37,7 +37,7 @@ pub struct JigsawConfig {
     /// Each tile gets mean 0 and variance 1, so that brightness tells nothing.
     pub normalize_tiles: bool,
     /// What the encoder sees.
-    pub sight: Observed,
+    pub sight: JigsawInput,
     /// Features to permutations, which are its `outputs` whatever it says of them.
     pub head: MlpConfig,
 }
@@ -45,7 +45,7 @@ pub struct JigsawConfig {
 impl Default for JigsawConfig {
     fn default() -> Self {
         let head = MlpConfig { outputs: 24, ..MlpConfig::default() };
-        Self { grid: 2, gap: 0, permutations: 24, normalize_tiles: false, sight: Observed::default(), head }
+        Self { grid: 2, gap: 0, permutations: 24, normalize_tiles: false, sight: JigsawInput::default(), head }
     }
 }
 
@@ -152,7 +152,7 @@ impl Jigsaw {
 }
 
 impl MethodFactory for Jigsaw {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "jigsaw",
         title: "Jigsaw puzzles",
         text: "How an image's tiles were shuffled",
@@ -166,23 +166,23 @@ impl MethodFactory for Jigsaw {
 
     type Config = JigsawConfig;
 
-    fn new(params: &Parameters, build: Build, config: JigsawConfig, setting: &MethodContext) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: JigsawConfig, context: &MethodContext) -> Result<Self> {
         if !(2..=8).contains(&config.grid) {
             return Err(Error::argument("grid", format!("expected 2 to 8, found {}", config.grid)));
         }
         let (encoder, tiles) = (build(params)?, config.grid * config.grid);
-        let inputs = encoder.features() * if config.sight == Observed::Tiles { tiles } else { 1 };
+        let inputs = encoder.features() * if config.sight == JigsawInput::Tiles { tiles } else { 1 };
         let head = Mlp::new(&params.scope(Self::HEAD), inputs, &MlpConfig { outputs: config.permutations, ..config.head })?;
-        let orders = permutations(tiles as u32, config.permutations, setting.seed)?;
+        let orders = permutations(tiles as u32, config.permutations, context.seed)?;
         let orders: Vec<i32> = orders.into_iter().flatten().map(u32::cast_signed).collect();
         let table = Tensor::from_slice(params.gpu(), &orders, [config.permutations, tiles])?;
-        Ok(Self { encoder, head, table, draws: Draws { seed: setting.seed, ..Draws::default() }, config })
+        Ok(Self { encoder, head, table, draws: Draws { seed: context.seed, ..Draws::default() }, config })
     }
 }
 
 impl Method for Jigsaw {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {
@@ -190,8 +190,8 @@ impl Method for Jigsaw {
         let (labels, order) = self.puzzle(&batch.indices, &batch.epoch)?;
         let tiles = Self::shuffle(&self.tiles(images)?, &order)?;
         let seen = match self.config.sight {
-            Observed::Image => self.assemble(&tiles)?,
-            Observed::Tiles => {
+            JigsawInput::Image => self.assemble(&tiles)?,
+            JigsawInput::Tiles => {
                 let sizes = tiles.shape().to_vec();
                 tiles.reshape(&[&[sizes.iter().take(2).product()], sizes.get(2..).unwrap_or_default()].concat())?
             }

@@ -71,7 +71,7 @@ fn sines(rows: usize, columns: usize, features: usize) -> Vec<f32> {
 }
 
 impl MethodFactory for Mae {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "mae",
         title: "MAE",
         text: "What hidden patches hold; for vision transformers",
@@ -85,11 +85,11 @@ impl MethodFactory for Mae {
 
     type Config = MaeConfig;
 
-    fn new(params: &Parameters, build: Build, config: MaeConfig, setting: &MethodContext) -> Result<Self> {
-        require_share(Self::ABOUT.name, "mask_ratio", config.mask_ratio)?;
+    fn new(params: &Parameters, build: Build, config: MaeConfig, context: &MethodContext) -> Result<Self> {
+        require_share(Self::CARD.name, "mask_ratio", config.mask_ratio)?;
         let encoder = build(params)?;
         let vit = *vit(&*encoder)?.config();
-        let [height, width, _] = setting.image;
+        let [height, width, _] = context.image;
         if [height, width] != vit.size {
             return Err(Error::argument("mae", format!("views of {height} x {width} are not of the network's size, {:?}", vit.size)));
         }
@@ -118,7 +118,7 @@ impl MethodFactory for Mae {
             blocks: (0..config.decoder_depth).map(block).collect::<Result<_>>()?,
             norm: LayerNorm::new(&scope, "norm", features, vit.eps)?,
             pixels: Linear::new(&scope, "pred", features, vit.patch * vit.patch * vit.channels)?,
-            draws: Draws { seed: setting.seed, ..Draws::default() },
+            draws: Draws { seed: context.seed, ..Draws::default() },
             counts: [seen, patches],
             encoder,
             config,
@@ -182,7 +182,7 @@ impl Mae {
 
 impl Method for Mae {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

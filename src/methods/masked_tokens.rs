@@ -67,7 +67,7 @@ fn text(encoder: &dyn Backbone) -> Result<&TextEncoder> {
 }
 
 impl MethodFactory for MaskedTokens {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "masked_tokens",
         title: "Masked language modelling (BERT)",
         text: "What hidden words are; for encoders of texts",
@@ -81,7 +81,7 @@ impl MethodFactory for MaskedTokens {
 
     type Config = MaskedTokensConfig;
 
-    fn new(params: &Parameters, build: Build, config: MaskedTokensConfig, setting: &MethodContext) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: MaskedTokensConfig, context: &MethodContext) -> Result<Self> {
         let MaskedTokensConfig { ratio, mask, random, .. } = config;
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(Error::argument("ratio", format!("expected above 0 to 1, found {ratio}")));
@@ -94,7 +94,7 @@ impl MethodFactory for MaskedTokens {
         }
         let (encoder, gpu) = (build(params)?, params.gpu());
         let (features, vocabulary, eps) = (encoder.features(), text(&*encoder)?.config().vocabulary, text(&*encoder)?.config().eps);
-        let [_, length, _] = setting.image;
+        let [_, length, _] = context.image;
         let most = ((length as f32 * ratio).ceil() as usize).clamp(1, length.max(1));
         let ranks: Vec<f32> = (0..most).map(|rank| rank as f32).collect();
         let scope = params.scope(Self::HEAD);
@@ -102,7 +102,7 @@ impl MethodFactory for MaskedTokens {
             dense: text_linear(&scope, "vocab_transform", features, features)?,
             norm: LayerNorm::new(&scope, "vocab_layer_norm", features, eps)?,
             bias: scope.parameter("vocab_projector.bias", [vocabulary], Kind::Bias, Init::ZEROS)?,
-            draws: Draws { seed: setting.seed, ..Draws::default() },
+            draws: Draws { seed: context.seed, ..Draws::default() },
             mask: Tensor::full(gpu, [1], f32::from(config.mask_token))?,
             ranks: Tensor::from_slice(gpu, &ranks, [1, most])?,
             encoder,
@@ -151,7 +151,7 @@ fn whole(x: &Tensor) -> Result<Tensor> {
 
 impl Method for MaskedTokens {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -51,7 +51,7 @@ pub struct MeanTeacher {
 }
 
 impl MethodFactory for MeanTeacher {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "mean_teacher",
         title: "Mean Teacher",
         text: "Say of every image what the average network says of another view",
@@ -65,21 +65,21 @@ impl MethodFactory for MeanTeacher {
 
     type Config = MeanTeacherConfig;
 
-    fn new(params: &Parameters, build: Build, config: MeanTeacherConfig, setting: &MethodContext) -> Result<Self> {
-        require_not_negative(Self::ABOUT.name, "consistency", config.consistency)?;
+    fn new(params: &Parameters, build: Build, config: MeanTeacherConfig, context: &MethodContext) -> Result<Self> {
+        require_not_negative(Self::CARD.name, "consistency", config.consistency)?;
         share("ramp_up", config.ramp_up)?;
-        let classifier = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
+        let classifier = |params: &Parameters| Classifier::new(params, build(params)?, context.classes);
         let model = classifier(params)?;
-        let teacher = EmaTeacher::new(params, config.teacher, &setting.clock, classifier)?;
-        let steps = setting.clock.steps.max(1) as f32;
-        let weight = Weight::new(params.gpu(), setting.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
+        let teacher = EmaTeacher::new(params, config.teacher, &context.clock, classifier)?;
+        let steps = context.clock.steps.max(1) as f32;
+        let weight = Weight::new(params.gpu(), context.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
         Ok(Self { model, teacher, weight })
     }
 }
 
 impl Method for MeanTeacher {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

@@ -127,7 +127,7 @@ fn tags(teachers: &[Rc<Teacher>], labels: &[i32]) -> Vec<f32> {
 }
 
 impl MethodFactory for Merge {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "merge",
         title: "Merged teachers",
         text: "One student of teachers that know different classes",
@@ -141,8 +141,8 @@ impl MethodFactory for Merge {
 
     type Config = MergeConfig;
 
-    fn new(params: &Parameters, build: Build, config: MergeConfig, setting: &MethodContext) -> Result<Self> {
-        let (gpu, teachers) = (params.gpu(), &setting.teachers);
+    fn new(params: &Parameters, build: Build, config: MergeConfig, context: &MethodContext) -> Result<Self> {
+        let (gpu, teachers) = (params.gpu(), &context.teachers);
         for (key, value, least) in [("temperature", config.temperature, f32::MIN_POSITIVE), ("softness", config.softness, 0.0)] {
             if !(value.is_finite() && value >= least) {
                 return Err(Error::argument(key, format!("expected a number of {least} and more, found {value}")));
@@ -151,13 +151,13 @@ impl MethodFactory for Merge {
         if teachers.is_empty() {
             return Err(wrong("it merges finished runs: set `teachers` to their directories, with commas between"));
         }
-        let members = teachers.iter().map(|teacher| member(gpu, teacher, setting.classes)).collect::<Result<Vec<_>>>()?;
-        if let Some(unknown) = (0..setting.classes).find(|class| !teachers.iter().any(|teacher| teacher.classes().contains(class))) {
+        let members = teachers.iter().map(|teacher| member(gpu, teacher, context.classes)).collect::<Result<Vec<_>>>()?;
+        if let Some(unknown) = (0..context.classes).find(|class| !teachers.iter().any(|teacher| teacher.classes().contains(class))) {
             return Err(wrong(format!("none of them knows class {unknown}; leave it out by `classes`")));
         }
-        let model = Classifier::new(params, build(params)?, setting.classes)?;
-        let tags = (config.choice == Choice::Domain).then(|| tags(teachers, &setting.labels));
-        let tags = tags.map(|tags| Tensor::from_slice(gpu, &tags, [setting.labels.len(), teachers.len()])).transpose()?;
+        let model = Classifier::new(params, build(params)?, context.classes)?;
+        let tags = (config.choice == Choice::Domain).then(|| tags(teachers, &context.labels));
+        let tags = tags.map(|tags| Tensor::from_slice(gpu, &tags, [context.labels.len(), teachers.len()])).transpose()?;
         Ok(Self { model, config, members, tags, surest: one_hot(gpu, teachers.len(), 0)? })
     }
 }
@@ -197,7 +197,7 @@ fn sum(tensors: Vec<Tensor>) -> Result<Tensor> {
 
 impl Method for Merge {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -58,7 +58,7 @@ pub struct Moco {
 }
 
 impl MethodFactory for Moco {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "moco",
         title: "MoCo v2",
         text: "Keys of a slow network, and a queue of earlier ones",
@@ -72,16 +72,16 @@ impl MethodFactory for Moco {
 
     type Config = MocoConfig;
 
-    fn new(params: &Parameters, build: Build, config: MocoConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+    fn new(params: &Parameters, build: Build, config: MocoConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
         let gpu = params.gpu();
         let network = Embedder::new(params, build, &config.projector)?;
-        let keys = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        let keys = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
         if config.queue == 0 {
             return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));
         }
         let shape = [config.queue, config.projector.outputs];
-        let mut stream = Stream::keyed(setting.seed, Purpose::Initialise.key(), 0);
+        let mut stream = Stream::keyed(context.seed, Purpose::Initialise.key(), 0);
         let queue = stream.normals(gpu, shape)?.l2_normalize(-1, 1e-12)?;
         let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
         let cursor = Tensor::from_slice(gpu, &[0i32], [1])?.with_range(Some((0, last.max(0))))?;
@@ -103,7 +103,7 @@ impl Moco {
 
 impl Method for Moco {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

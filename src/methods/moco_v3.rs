@@ -44,7 +44,7 @@ pub struct MocoV3 {
 }
 
 impl MethodFactory for MocoV3 {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "moco_v3",
         title: "MoCo v3",
         text: "Keys of the batch, and a predictor",
@@ -58,11 +58,11 @@ impl MethodFactory for MocoV3 {
 
     type Config = MocoV3Config;
 
-    fn new(params: &Parameters, build: Build, config: MocoV3Config, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+    fn new(params: &Parameters, build: Build, config: MocoV3Config, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
         let network = Embedder::new(params, build, &config.projector)?;
         let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
-        let keys = EmaTeacher::new(params, config.teacher, &setting.clock, |average| Embedder::new(average, build, &config.projector))?;
+        let keys = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
         Ok(Self { network, predictor, keys, temperature: config.temperature })
     }
 }
@@ -78,7 +78,7 @@ impl MocoV3 {
 
 impl Method for MocoV3 {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

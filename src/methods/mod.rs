@@ -53,7 +53,7 @@ pub use embedder::{EmaTeacher, EmaTeacherConfig, Embedder};
 pub use embedding_distillation::{EmbeddingDistillation, EmbeddingDistillationConfig};
 pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, Hint};
 pub use fixmatch::{FixMatch, FixMatchConfig};
-pub use jigsaw::{Jigsaw, JigsawConfig, Observed, permutations};
+pub use jigsaw::{Jigsaw, JigsawConfig, JigsawInput, permutations};
 pub use mae::{Mae, MaeConfig};
 pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
 pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};

@@ -37,7 +37,7 @@ impl Mutual {
 }
 
 impl MethodFactory for Mutual {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "mutual",
         title: "Deep mutual learning",
         text: "Two students learn from the labels and from each other",
@@ -51,17 +51,17 @@ impl MethodFactory for Mutual {
 
     type Config = MutualConfig;
 
-    fn new(params: &Parameters, build: Build, config: MutualConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
-        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
-        let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
+    fn new(params: &Parameters, build: Build, config: MutualConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
+        require_not_negative(Self::CARD.name, "weight", config.weight)?;
+        let make = |params: &Parameters| Classifier::new(params, build(params)?, context.classes);
         Ok(Self { student: make(params)?, peer: make(&params.scope(Self::PEER))?, config })
     }
 }
 
 impl Method for Mutual {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -73,7 +73,7 @@ pub struct PartialLabels {
 }
 
 impl MethodFactory for PartialLabels {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "partial_labels",
         title: "Partial-label learning",
         text: "Each image has several candidate labels, one of them true",
@@ -87,14 +87,14 @@ impl MethodFactory for PartialLabels {
 
     type Config = PartialLabelsConfig;
 
-    fn new(params: &Parameters, build: Build, config: PartialLabelsConfig, setting: &MethodContext) -> Result<Self> {
-        let model = Classifier::new(params, build(params)?, setting.classes)?;
-        let candidates = candidates(&setting.labels, setting.classes, share("ambiguity", config.ambiguity)?, setting.seed);
+    fn new(params: &Parameters, build: Build, config: PartialLabelsConfig, context: &MethodContext) -> Result<Self> {
+        let model = Classifier::new(params, build(params)?, context.classes)?;
+        let candidates = candidates(&context.labels, context.classes, share("ambiguity", config.ambiguity)?, context.seed);
         let values = match config.loss {
             PartialLoss::Cc => offsets(&candidates),
-            PartialLoss::Average => candidates.chunks(setting.classes.max(1)).flat_map(parts).collect(),
+            PartialLoss::Average => candidates.chunks(context.classes.max(1)).flat_map(parts).collect(),
         };
-        let table = Tensor::from_slice(params.gpu(), &values, [setting.labels.len(), setting.classes])?;
+        let table = Tensor::from_slice(params.gpu(), &values, [context.labels.len(), context.classes])?;
         Ok(Self { model, loss: config.loss, table })
     }
 }
@@ -107,7 +107,7 @@ fn parts(row: &[bool]) -> impl Iterator<Item = f32> + '_ {
 
 impl Method for PartialLabels {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -49,7 +49,7 @@ pub struct PseudoLabel {
 }
 
 impl MethodFactory for PseudoLabel {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "pseudo_label",
         title: "Pseudo-Label",
         text: "The network's own answers are the labels of images without",
@@ -63,23 +63,23 @@ impl MethodFactory for PseudoLabel {
 
     type Config = PseudoLabelConfig;
 
-    fn new(params: &Parameters, build: Build, config: PseudoLabelConfig, setting: &MethodContext) -> Result<Self> {
-        require_not_negative(Self::ABOUT.name, "weight", config.weight)?;
+    fn new(params: &Parameters, build: Build, config: PseudoLabelConfig, context: &MethodContext) -> Result<Self> {
+        require_not_negative(Self::CARD.name, "weight", config.weight)?;
         let (from, to) = (share("from", config.from)?, share("to", config.to)?);
         if from > to {
             return Err(Error::argument("from", format!("expected at most `to`, {to}, found {from}")));
         }
-        let model = Classifier::new(params, build(params)?, setting.classes)?;
-        let answers = Answers::new(params.gpu(), setting.classes, config.threshold)?;
-        let steps = setting.clock.steps.max(1) as f32;
-        let weight = Weight::new(params.gpu(), setting.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
+        let model = Classifier::new(params, build(params)?, context.classes)?;
+        let answers = Answers::new(params.gpu(), context.classes, config.threshold)?;
+        let steps = context.clock.steps.max(1) as f32;
+        let weight = Weight::new(params.gpu(), context.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
         Ok(Self { model, answers, weight })
     }
 }
 
 impl Method for PseudoLabel {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

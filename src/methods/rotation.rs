@@ -51,7 +51,7 @@ pub fn rotations(images: &Tensor) -> Result<Tensor> {
 }
 
 impl MethodFactory for Rotation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "rotation",
         title: "RotNet",
         text: "Which way up each image is",
@@ -74,7 +74,7 @@ impl MethodFactory for Rotation {
 
 impl Method for Rotation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

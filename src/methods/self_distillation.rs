@@ -38,7 +38,7 @@ pub struct SelfDistillation {
 }
 
 impl MethodFactory for SelfDistillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "self_distillation",
         title: "Self-distillation",
         text: "Learn from labels and from one's own average over time",
@@ -52,18 +52,18 @@ impl MethodFactory for SelfDistillation {
 
     type Config = SelfDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: SelfDistillationConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
-        require_share(Self::ABOUT.name, "soft_weight", config.soft_weight)?;
-        let make = |params: &Parameters| Classifier::new(params, build(params)?, setting.classes);
+    fn new(params: &Parameters, build: Build, config: SelfDistillationConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
+        require_share(Self::CARD.name, "soft_weight", config.soft_weight)?;
+        let make = |params: &Parameters| Classifier::new(params, build(params)?, context.classes);
         let student = make(params)?;
-        Ok(Self { student, teacher: EmaTeacher::new(params, config.teacher, &setting.clock, make)?, config })
+        Ok(Self { student, teacher: EmaTeacher::new(params, config.teacher, &context.clock, make)?, config })
     }
 }
 
 impl Method for SelfDistillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -31,7 +31,7 @@ pub struct SimClr {
 }
 
 impl MethodFactory for SimClr {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "simclr",
         title: "SimCLR",
         text: "Two views of an image attract, all others repel",
@@ -46,14 +46,14 @@ impl MethodFactory for SimClr {
     type Config = SimClrConfig;
 
     fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
         Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
 }
 
 impl Method for SimClr {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

@@ -35,7 +35,7 @@ pub struct SimSiam {
 }
 
 impl MethodFactory for SimSiam {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "simsiam",
         title: "SimSiam",
         text: "Each view predicts the other, which stands still",
@@ -58,7 +58,7 @@ impl MethodFactory for SimSiam {
 
 impl Method for SimSiam {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

@@ -32,7 +32,7 @@ pub struct SupCon {
 }
 
 impl MethodFactory for SupCon {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "supcon",
         title: "SupCon",
         text: "All views of a class attract",
@@ -47,14 +47,14 @@ impl MethodFactory for SupCon {
     type Config = SupConConfig;
 
     fn new(params: &Parameters, build: Build, config: SupConConfig, _: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
         Ok(Self { network: Embedder::new(params, build, &config.projector)?, temperature: config.temperature })
     }
 }
 
 impl Method for SupCon {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn views(&self) -> usize {

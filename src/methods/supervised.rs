@@ -29,7 +29,7 @@ pub struct Supervised {
 }
 
 impl MethodFactory for Supervised {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "supervised",
         title: "Supervised learning",
         text: "Learn a classifier from labels",
@@ -43,17 +43,17 @@ impl MethodFactory for Supervised {
 
     type Config = SupervisedConfig;
 
-    fn new(params: &Parameters, build: Build, config: SupervisedConfig, setting: &MethodContext) -> Result<Self> {
-        require_share(Self::ABOUT.name, "label_smoothing", config.label_smoothing)?;
-        let model = Classifier::new(params, build(params)?, setting.classes)?;
-        let ignore_index = setting.labels.contains(&HIDDEN).then_some(HIDDEN);
+    fn new(params: &Parameters, build: Build, config: SupervisedConfig, context: &MethodContext) -> Result<Self> {
+        require_share(Self::CARD.name, "label_smoothing", config.label_smoothing)?;
+        let model = Classifier::new(params, build(params)?, context.classes)?;
+        let ignore_index = context.labels.contains(&HIDDEN).then_some(HIDDEN);
         Ok(Self { model, options: CrossEntropyOptions { label_smoothing: config.label_smoothing, ignore_index } })
     }
 }
 
 impl Method for Supervised {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -81,7 +81,7 @@ pub struct TransformerDistillation {
 }
 
 impl MethodFactory for TransformerDistillation {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "transformer_distillation",
         title: "DistilBERT and TinyBERT",
         text: "A small encoder of texts learns a large one's logits, hidden states and attention",
@@ -95,18 +95,18 @@ impl MethodFactory for TransformerDistillation {
 
     type Config = TransformerDistillationConfig;
 
-    fn new(params: &Parameters, build: Build, config: TransformerDistillationConfig, setting: &MethodContext) -> Result<Self> {
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
+    fn new(params: &Parameters, build: Build, config: TransformerDistillationConfig, context: &MethodContext) -> Result<Self> {
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
         let weights = [config.logits, config.labels, config.hidden, config.attention, config.embeddings];
         if !weights.iter().all(|w| (0.0..=1e6).contains(w)) || weights.iter().all(|w| *w == 0.0) {
             return Err(Error::argument("options", format!("weights must lie in 0 to 1e6 and one be above 0, found {weights:?}")));
         }
-        let [teacher] = setting.teachers.as_slice() else {
+        let [teacher] = context.teachers.as_slice() else {
             let message =
-                format!("expected one finished run to learn from, found {}: set it to the directory of one", setting.teachers.len());
+                format!("expected one finished run to learn from, found {}: set it to the directory of one", context.teachers.len());
             return Err(Error::argument("teachers", message));
         };
-        let model = Classifier::new(params, build(params)?, setting.classes)?;
+        let model = Classifier::new(params, build(params)?, context.classes)?;
         let (own, other) = (*text(&*model.backbone)?.config(), *text(teacher.network().backbone())?.config());
         if own.depth == 0 || own.depth > other.depth {
             return Err(Error::argument("model", format!("a student of {} layers cannot follow {}", own.depth, other.depth)));
@@ -120,7 +120,7 @@ impl MethodFactory for TransformerDistillation {
         let compared = config.hidden > 0.0 || config.embeddings > 0.0;
         let projected = compared && (config.hidden_loss == HiddenLoss::Mse || own.features != other.features);
         let projection = projected.then(|| text_linear(params, Self::HEAD, own.features, other.features)).transpose()?;
-        let same = teacher.classes().iter().copied().eq(0..setting.classes);
+        let same = teacher.classes().iter().copied().eq(0..context.classes);
         let numbers: Vec<i32> = teacher.classes().iter().map(|class| *class as i32).collect();
         let classes = (config.logits > 0.0 && !same).then(|| Tensor::from_slice(params.gpu(), &numbers, [numbers.len()])).transpose()?;
         Ok(Self { model, teacher: teacher.clone(), projection, classes, params: params.clone(), config })
@@ -195,7 +195,7 @@ impl TransformerDistillation {
 
 impl Method for TransformerDistillation {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

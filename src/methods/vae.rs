@@ -62,7 +62,7 @@ impl Vae {
 }
 
 impl MethodFactory for Vae {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "vae",
         title: "VAE",
         text: "The same with codes that are distributions",
@@ -76,18 +76,18 @@ impl MethodFactory for Vae {
 
     type Config = VaeConfig;
 
-    fn new(params: &Parameters, build: Build, config: VaeConfig, setting: &MethodContext) -> Result<Self> {
+    fn new(params: &Parameters, build: Build, config: VaeConfig, context: &MethodContext) -> Result<Self> {
         if !(0.0..=1e6).contains(&config.beta) {
             return Err(Error::argument("beta", format!("expected 0 to 1000000, found {}", config.beta)));
         }
-        let codec = Codec::new(params, build, setting.image, [config.latent, config.latent.saturating_mul(2)], &config.decoder)?;
-        Ok(Self { codec, latent: config.latent, beta: config.beta, draws: Draws { seed: setting.seed, ..Draws::default() } })
+        let codec = Codec::new(params, build, context.image, [config.latent, config.latent.saturating_mul(2)], &config.decoder)?;
+        Ok(Self { codec, latent: config.latent, beta: config.beta, draws: Draws { seed: context.seed, ..Draws::default() } })
     }
 }
 
 impl Method for Vae {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpu::Gpu;
 
-/// Where a run was measured: what it takes to repeat it.
+/// Where something was measured or trained: what it takes to repeat it, to the bit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Environment {
     /// This crate's version.
@@ -29,6 +29,12 @@ pub struct Environment {
     pub features: Vec<String>,
     /// Limits of the device, by name.
     pub limits: BTreeMap<String, u64>,
+    /// Whether the limits are a browser's.
+    #[serde(default)]
+    pub webgpu_limits: bool,
+    /// Whether our own shaders are built with bounds checks.
+    #[serde(default)]
+    pub checked: bool,
     /// Hash of the tuning table, where one is used.
     pub tuning_table: Option<String>,
     /// Operating system and architecture.
@@ -78,6 +84,8 @@ impl Environment {
             subgroup_size: caps.subgroup_size.into(),
             features: features.iter().filter(|(_, has)| *has).map(|(name, _)| name.to_string()).collect(),
             limits: limits.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+            webgpu_limits: caps.webgpu_limits,
+            checked: gpu.options().checked,
             tuning_table: Some(gpu.tuning_hash()).filter(|hash| hash != "none"),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             cores: std::thread::available_parallelism().map_or(0, |n| n.get()),

@@ -50,7 +50,7 @@ pub fn learner(
 ) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
     let tasks = dataset.tasks(&recipe.tasks)?;
-    let setting = MethodContext {
+    let context = MethodContext {
         clock,
         classes: dataset.classes(),
         image: recipe.input(dataset),
@@ -59,5 +59,5 @@ pub fn learner(
         tasks: tasks.into_iter().map(|task| Task { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
         teachers,
     };
-    find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &setting)
+    find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &context)
 }

@@ -57,7 +57,7 @@ pub const METHODS: &[Entry] = &[
 ];
 
 const fn entry<M: MethodFactory>(recipe: &'static str) -> Entry {
-    Entry { name: M::ABOUT.name, about: M::ABOUT, logits: M::LOGITS, recipe, complete: complete::<M>, make: make::<M> }
+    Entry { name: M::CARD.name, about: M::CARD, logits: M::LOGITS, recipe, complete: complete::<M>, make: make::<M> }
 }
 
 /// The method called `name`.
@@ -81,8 +81,8 @@ fn complete<M: MethodFactory>(options: &Table) -> Result<Table> {
     toml::from_str(&text).map_err(|e| Error::argument("options", e.to_string()))
 }
 
-fn make<M: MethodFactory>(params: &Parameters, build: Build, options: &Table, setting: &MethodContext) -> Result<Box<dyn Method>> {
-    Ok(Box::new(M::new(params, build, parse::<M>(options)?, setting)?))
+fn make<M: MethodFactory>(params: &Parameters, build: Build, options: &Table, context: &MethodContext) -> Result<Box<dyn Method>> {
+    Ok(Box::new(M::new(params, build, parse::<M>(options)?, context)?))
 }
 
 impl Entry {
@@ -122,8 +122,8 @@ impl Entry {
     ///
     /// # Errors
     /// As [`MethodFactory::new`]; [`Error::Argument`] for a setting that it does not have.
-    pub fn make(&self, params: &Parameters, build: Build, options: &Table, setting: &MethodContext) -> Result<Box<dyn Method>> {
-        (self.make)(params, build, options, setting)
+    pub fn make(&self, params: &Parameters, build: Build, options: &Table, context: &MethodContext) -> Result<Box<dyn Method>> {
+        (self.make)(params, build, options, context)
     }
 }
 

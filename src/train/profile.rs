@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::run::environment;
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::gpu::Interval;
-use crate::report::{Bound, Peaks};
+use crate::report::{Bound, Environment, Peaks};
 
 /// Steps before anything is timed: the first makes what it needs, the second is recorded, the third is the first that is replayed.
 const WARM_UPS: usize = 3;
@@ -39,7 +38,7 @@ pub struct Profile {
     /// The device's track, seconds since the profile began.
     pub device: Vec<Interval>,
     /// Where it was measured.
-    pub environment: Value,
+    pub environment: Environment,
 }
 
 /// What one kernel took.
@@ -121,7 +120,7 @@ impl Trainer {
         }
         plain.sort_by(f64::total_cmp);
         let plain_seconds = plain.get(plain.len() / 2).copied().unwrap_or(0.0);
-        Ok(Profile { steps, plain_seconds, host, device, environment: environment(&gpu) })
+        Ok(Profile { steps, plain_seconds, host, device, environment: Environment::of(&gpu) })
     }
 }
 
@@ -139,7 +138,7 @@ impl Profile {
         let mut events = vec![
             json!({ "ph": "M", "name": "process_name", "pid": 1, "args": { "name": "wgrad" } }),
             name(HOST, "host"),
-            name(DEVICE, self.environment.get("adapter").and_then(Value::as_str).unwrap_or("device")),
+            name(DEVICE, &self.environment.adapter),
         ];
         let event = |thread: u32, name: &str, begin: f64, end: f64, arguments: Value| json!({ "ph": "X", "name": name, "pid": 1, "tid": thread, "ts": begin * 1e6, "dur": (end - begin) * 1e6, "args": arguments });
         events.extend(self.host.iter().map(|s| event(HOST, s.name, s.begin_seconds, s.end_seconds, json!({}))));
@@ -218,7 +217,13 @@ mod tests {
             interval("tiny", 1.5, 1.6, 0.0, 16),
         ];
         let host = vec![Span { name: "wait", begin_seconds: 0.0, end_seconds: 0.7 }];
-        Profile { steps: 2, plain_seconds: 0.55, host, device, environment: json!({ "adapter": "an adapter" }) }
+        Profile {
+            steps: 2,
+            plain_seconds: 0.55,
+            host,
+            device,
+            environment: Environment { adapter: "an adapter".into(), ..Default::default() },
+        }
     }
 
     #[test]

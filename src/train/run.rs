@@ -14,7 +14,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::atomic::{append_line, is_partial, lock_folder, make_folder, read, write_atomically};
-use crate::io::console::arguments;
+use crate::report::Environment;
 
 /// One run's files.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl RunDirectory {
         if self.metrics_path().exists() {
             fs::remove_file(self.metrics_path()).map_err(|e| Error::io(&self.metrics_path(), &e))?;
         }
-        write_atomically(&self.environment_path(), pretty(&environment(gpu)).as_bytes())?;
+        write_atomically(&self.environment_path(), pretty(&json!(Environment::of(gpu))).as_bytes())?;
         write_atomically(&self.recipe_path(), recipe.to_toml()?.as_bytes())
     }
 
@@ -207,7 +207,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] where the file is damaged.
-    pub fn spent(&self) -> Result<Option<Usage>> {
+    pub fn usage(&self) -> Result<Option<Usage>> {
         let path = self.outcome_path();
         if !path.exists() {
             return Ok(None);
@@ -220,7 +220,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn keep_spent(&self, spent: Usage) -> Result<()> {
+    pub fn keep_usage(&self, spent: Usage) -> Result<()> {
         write_atomically(&self.outcome_path(), pretty(&json!(spent)).as_bytes())
     }
 
@@ -265,7 +265,7 @@ impl RunDirectory {
         let damaged = |why: String| Error::data(path.display().to_string(), format!("is no environment of a run: {why}"));
         let mut value: Value = serde_json::from_slice(&read(&path)?).map_err(|e| damaged(e.to_string()))?;
         let fields = value.as_object_mut().ok_or_else(|| damaged("no object".into()))?;
-        let entry = json!({ "step": step, "difference": difference, "environment": environment(gpu) });
+        let entry = json!({ "step": step, "difference": difference, "environment": Environment::of(gpu) });
         match fields.entry("resumed").or_insert_with(|| json!([])) {
             Value::Array(entries) => entries.push(entry),
             _ => return Err(damaged("\"resumed\" is no list".into())),
@@ -284,23 +284,4 @@ impl RunDirectory {
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
-}
-
-/// Where a result came from: what it takes to repeat it bit for bit.
-pub fn environment(gpu: &Gpu) -> Value {
-    let caps = gpu.capabilities();
-    json!({
-        "wgrad": env!("CARGO_PKG_VERSION"),
-        "adapter": caps.name,
-        "backend": caps.backend,
-        "driver": caps.driver,
-        "schedule": caps.schedule.to_string(),
-        "webgpu_limits": caps.webgpu_limits,
-        "checked": gpu.options().checked,
-        "tuning_table": gpu.tuning_hash(),
-        "os": std::env::consts::OS,
-        "arch": std::env::consts::ARCH,
-        "cores": std::thread::available_parallelism().map_or(0, |n| n.get()),
-        "arguments": arguments(),
-    })
 }

@@ -58,7 +58,7 @@ pub struct Trainer {
     /// What is to be said of the weights that the run began from.
     pub notes: Vec<String>,
     /// A hash of each teacher's weights.
-    teachers: Vec<String>,
+    teacher_hashes: Vec<String>,
     /// What the images are, in one line; empty until a checkpoint needs it.
     data: String,
     optimizer: Box<dyn Optimizer>,
@@ -151,7 +151,7 @@ impl Trainer {
             params,
             method,
             notes,
-            teachers: teacher_hashes,
+            teacher_hashes,
             data: String::new(),
             optimizer,
             ema,
@@ -229,8 +229,8 @@ impl Trainer {
         if self.data.is_empty() {
             self.data = data_line(&self.recipe, &self.dataset);
         }
-        let Self { params, ema, optimizer, method, teachers, data, .. } = self;
-        State { params, ema: ema.as_ref(), optimizer: optimizer.as_mut(), method: &**method, teachers, data }
+        let Self { params, ema, optimizer, method, teacher_hashes, data, .. } = self;
+        State { params, ema: ema.as_ref(), optimizer: optimizer.as_mut(), method: &**method, teachers: teacher_hashes, data }
     }
 
     /// Writes the weights to use: the averaged ones where there is an average.
@@ -258,7 +258,7 @@ impl Trainer {
         let begun = Instant::now();
         let _held = directory.map(RunDirectory::hold).transpose()?;
         let first_step = self.position.step;
-        let before = directory.map_or(Ok(None), RunDirectory::spent)?.filter(|spent| spent.steps <= first_step).unwrap_or_default();
+        let before = directory.map_or(Ok(None), RunDirectory::usage)?.filter(|spent| spent.steps <= first_step).unwrap_or_default();
         self.since = (begun, before.seconds);
         let mut progress = Progress::new(style, &self.recipe.method, self.steps(), first_step, self.recipe.batch);
         let finished = self.epochs(directory, &mut progress, stop);
@@ -394,8 +394,8 @@ impl Trainer {
         self.position.batch += 1;
         let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {
             let queue = self.method.state().into_iter().find(|(name, _)| name == "queue").map(|(_, keys)| keys);
-            let sight = Observed { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm, parts: step.parts };
-            Ok((PendingDiagnostics::at(&sight)?, self.method.figures()))
+            let observed = Observed { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm, parts: step.parts };
+            Ok((PendingDiagnostics::at(&observed)?, self.method.figures()))
         });
         let (loss, look) = (step.loss.read_later()?, look.transpose()?);
         let Position { step, epoch, .. } = self.position;
@@ -472,7 +472,7 @@ impl Trainer {
         directory.keep_checkpoint(&self.checkpoint()?)?;
         let ((begun, before), steps) = (self.since, self.position.step);
         let spent = Usage { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
-        directory.keep_spent(spent)
+        directory.keep_usage(spent)
     }
 }
 

@@ -124,24 +124,24 @@ impl PendingDiagnostics {
     ///
     /// # Errors
     /// Embeddings that are no matrices of one shape; out of memory; a lost device.
-    pub fn at(sight: &Observed) -> Result<Self> {
+    pub fn at(observed: &Observed) -> Result<Self> {
         let read = |tensor: &Tensor| tensor.read_later();
         let plain = |tensor: &Tensor| tensor.detach().cast(DType::F32);
-        let unit = sight.embeddings.iter().take(2).map(|x| plain(x)?.l2_normalize(-1, 1e-12)).collect::<Result<Vec<_>>>()?;
+        let unit = observed.embeddings.iter().take(2).map(|x| plain(x)?.l2_normalize(-1, 1e-12)).collect::<Result<Vec<_>>>()?;
         let (first, pair) = (unit.first(), unit.first().zip(unit.get(1)));
-        let teacher = sight.teacher.as_ref().map(plain).transpose()?;
+        let teacher = observed.teacher.as_ref().map(plain).transpose()?;
         let entropies = |p: &Tensor| p.mul(&p.clamp(1e-30, 1.0)?.log()?)?.sum(&[1], false)?.neg()?.read_later();
         Ok(Self {
             rows: first.map_or(0, |x| x.shape().dim(0)),
-            gradient_norm: sight.gradient_norm.as_ref().map(read).transpose()?,
+            gradient_norm: observed.gradient_norm.as_ref().map(read).transpose()?,
             variance: first.map(|x| x.var(&[0], true, false)?.read_later()).transpose()?,
             gram: first.map(|x| gram(&x.sub(&x.mean(&[0], true)?)?)?.read_later()).transpose()?,
             sums: unit.iter().map(|x| x.mean(&[0], false)?.read_later()).collect::<Result<_>>()?,
             cosines: pair.map(|(a, b)| a.mul(b)?.sum(&[1], false)?.read_later()).transpose()?,
-            queue: sight.queue.as_ref().map(|q| plain(q)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
+            queue: observed.queue.as_ref().map(|q| plain(q)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
             teacher_rows: teacher.as_ref().map(entropies).transpose()?,
             teacher_mean: teacher.as_ref().map(|p| p.mean(&[0], false)?.read_later()).transpose()?,
-            parts: sight.parts.iter().map(|(name, part)| Ok((name.clone(), part.read_later()?))).collect::<Result<_>>()?,
+            parts: observed.parts.iter().map(|(name, part)| Ok((name.clone(), part.read_later()?))).collect::<Result<_>>()?,
         })
     }
 

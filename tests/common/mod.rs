@@ -4,6 +4,7 @@
 pub mod filled;
 pub mod linear;
 pub mod program;
+pub mod samples;
 pub mod teachers;
 pub mod tiny;
 
@@ -40,6 +41,15 @@ pub fn gpus() -> Vec<(Schedule, Gpu)> {
         .collect()
 }
 
+/// What `work` gives on a device of each schedule, on a thread each.
+pub fn on_each_schedule<T: Send>(work: impl Fn(Schedule, &Gpu) -> Vec<T> + Sync) -> Vec<T> {
+    let (gpus, work) = (gpus(), &work);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = gpus.iter().map(|(schedule, gpu)| scope.spawn(move || work(*schedule, gpu))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 /// A device of each schedule, and two whose tuning tables choose by chance: whatever kernels leave to measurement must be right.
 pub fn tuned_gpus() -> Vec<(String, Gpu)> {
     let random = |seed: u64| {
@@ -53,6 +63,17 @@ pub fn tuned_gpus() -> Vec<(String, Gpu)> {
 /// The folder of reference files: from the environment, else the one in the tree.
 pub fn folder(variable: &str, name: &str) -> PathBuf {
     std::env::var(variable).map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name), PathBuf::from)
+}
+
+/// The reference files of a folder that [`folder`] finds, in order, but for those that are not [`wanted`].
+pub fn reference_files(variable: &str, name: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = folder(variable, name);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<_> = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
+    assert!(!paths.is_empty(), "{} holds no case", folder.display());
+    paths.retain(|p| wanted(&p.file_name().unwrap().to_string_lossy()));
+    paths.sort();
+    paths
 }
 
 /// One case of an operator.

@@ -1,42 +1,18 @@
 //! Memory: nothing is written behind a tensor, nothing is read that was not written, bounds checks change nothing, and NT-Xent's
 //! memory grows with the batch, not with its square.
 
-use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::samples::run;
 use crate::common::{gpu, options};
 use wgrad::error::Error;
 use wgrad::gpu::{AdapterKind, Gpu, GpuOptions, Kernel, Launch, POISON, Schedule};
 use wgrad::ops::gradcheck::{ROUNDING, compare};
 use wgrad::ops::registry::registry;
-use wgrad::ops::sample::{Input, Sample};
-use wgrad::ops::{Array, Operator, Tolerance, apply_shared};
+use wgrad::ops::sample::Sample;
+use wgrad::ops::{Array, Tolerance};
 use wgrad::params;
 use wgrad::tensor::{DType, Tensor};
-
-/// Every tensor that a sample makes or changes: outputs, changed inputs, gradients, each with its name.
-fn run(gpu: &Gpu, sample: Sample) -> Vec<(String, Tensor)> {
-    let arrays = sample.arrays(1);
-    let operator: Arc<dyn Operator> = Arc::from(sample.operator);
-    let differentiable = operator.differentiable();
-    let mut tensors: Vec<Tensor> = Vec::new();
-    for (index, (array, input)) in arrays.iter().zip(&sample.inputs).enumerate() {
-        tensors.push(match input {
-            Input::Same(of) => tensors[*of].clone(),
-            _ if differentiable.contains(&index) => array.upload(gpu).unwrap().watch(),
-            _ => array.upload(gpu).unwrap(),
-        });
-    }
-    let outputs = apply_shared(operator.clone(), &tensors.iter().collect::<Vec<_>>()).unwrap();
-    let mut found: Vec<(String, Tensor)> = outputs.iter().enumerate().map(|(i, t)| (format!("output {i}"), t.detach())).collect();
-    found.extend(tensors.iter().enumerate().map(|(i, t)| (format!("input {i}"), t.detach())));
-    if let Some(output) = outputs.first().filter(|t| t.is_watched()) {
-        let gradients = output.backward_from(&Sample::cotangent(output.shape(), 0).upload(gpu).unwrap()).unwrap();
-        let of = |(i, t): (usize, &Tensor)| gradients.get(t).map(|g| (format!("gradient {i}"), g.clone()));
-        found.extend(tensors.iter().enumerate().filter_map(of));
-    }
-    found
-}
 
 /// How far results may be apart: what rounding may leave of terms that cancel, and the operator's tolerance.
 fn allowed(sample: &Sample) -> (f64, Tolerance) {

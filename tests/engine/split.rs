@@ -273,7 +273,7 @@ fn large_images_are_worked_on_in_bands() {
     }
 }
 
-/// The real thing: activations of 205 MB. `cargo test --test split -- --ignored --nocapture`; WGRAD_MODEL and WGRAD_BATCH for others.
+/// The real thing: activations of 205 MB. `cargo test --test engine large_batches -- --ignored --nocapture`; WGRAD_MODEL and WGRAD_BATCH for others.
 #[test]
 #[ignore = "takes minutes and gigabytes"]
 fn large_batches() {

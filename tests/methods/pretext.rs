@@ -6,8 +6,8 @@ use crate::common::gpu;
 use wgrad::capture::Capture;
 use wgrad::gpu::{Gpu, Scalar, Slot};
 use wgrad::methods::{
-    Autoencoder, AutoencoderConfig, Batch, Jigsaw, JigsawConfig, Mae, MaeConfig, Method, MethodContext, MethodFactory, Observed, Rotation,
-    Step, Vae, VaeConfig, permutations, rotations,
+    Autoencoder, AutoencoderConfig, Batch, Jigsaw, JigsawConfig, JigsawInput, Mae, MaeConfig, Method, MethodContext, MethodFactory,
+    Rotation, Step, Vae, VaeConfig, permutations, rotations,
 };
 use wgrad::models::{Architecture, Backbone, SmallCnnConfig, VitConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
@@ -337,8 +337,8 @@ fn rotation_learns() {
 fn jigsaw_learns() {
     // The permutation changes with every epoch, so few of them.
     let config = |sight| JigsawConfig { permutations: 2, sight, ..Default::default() };
-    learns::<Jigsaw>(&cnn(), || config(Observed::Image));
-    learns::<Jigsaw>(&cnn(), || JigsawConfig { gap: 1, normalize_tiles: true, ..config(Observed::Tiles) });
+    learns::<Jigsaw>(&cnn(), || config(JigsawInput::Image));
+    learns::<Jigsaw>(&cnn(), || JigsawConfig { gap: 1, normalize_tiles: true, ..config(JigsawInput::Tiles) });
 }
 
 #[test]

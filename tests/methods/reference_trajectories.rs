@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::common::filled::{fill, integers, nhwc, unit};
-use crate::common::{folder, gpus};
+use crate::common::{gpus, reference_files};
 use serde_json::Value;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
@@ -370,11 +370,7 @@ fn methods_follow_pytorch_for_ten_steps() {
         ("multitask", multitask),
         ("mean_teacher", mean_teacher),
     ]);
-    let folder = folder("WGRAD_TRAJECTORIES", "trajectories");
-    let mut paths: Vec<_> =
-        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
-    paths.sort();
+    let paths = reference_files("WGRAD_TRAJECTORIES", "trajectories", "json");
     let (mut failures, mut passed) = (Vec::new(), 0);
     let gpus = gpus();
     for path in &paths {

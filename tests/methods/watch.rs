@@ -27,8 +27,8 @@ fn matrix(gpu: &Gpu, values: &[f32], columns: usize) -> Tensor {
     Tensor::from_slice(gpu, values, [values.len() / columns, columns]).unwrap()
 }
 
-fn figures(sight: Observed, loss: f64) -> Diagnostics {
-    PendingDiagnostics::at(&sight).unwrap().figures(loss).unwrap()
+fn figures(observed: Observed, loss: f64) -> Diagnostics {
+    PendingDiagnostics::at(&observed).unwrap().figures(loss).unwrap()
 }
 
 fn of_embeddings(embeddings: Vec<Tensor>) -> Diagnostics {
@@ -109,12 +109,12 @@ fn similarities_are_those_of_plain_loops() {
     let (rows, columns, keys) = (33, 7, 65);
     let [a, b, queue] =
         [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
-    let sight = Observed {
+    let observed = Observed {
         embeddings: vec![matrix(&gpu, &a, columns), matrix(&gpu, &b, columns)],
         queue: Some(matrix(&gpu, &queue, columns)),
         ..Default::default()
     };
-    let found = figures(sight, 0.0);
+    let found = figures(observed, 0.0);
     let unit = |values: &[f32]| -> Vec<Vec<f64>> {
         let row = |row: &[f32]| {
             let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();

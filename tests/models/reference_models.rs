@@ -1,7 +1,7 @@
 //! Whole models on both schedules against timm's and torchvision's values: `tests/reference/models` (or the folder that `WGRAD_MODELS` names).
 
 use crate::common::filled::{fill, nhwc, parameter, unit};
-use crate::common::{folder, gpu, gpus};
+use crate::common::{gpu, gpus, reference_files};
 use serde_json::Value;
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
@@ -118,11 +118,7 @@ fn check(gpu: &Gpu, text: &str) -> Vec<String> {
 
 #[test]
 fn models_compute_what_timm_computes() {
-    let folder = folder("WGRAD_MODELS", "models");
-    let mut paths: Vec<_> =
-        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
-    paths.sort();
+    let paths = reference_files("WGRAD_MODELS", "models", "json");
     let (mut failures, mut passed) = (Vec::new(), 0);
     let gpus = gpus();
     for path in &paths {

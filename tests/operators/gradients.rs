@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{gpu, gpus, wanted};
+use crate::common::{gpu, on_each_schedule, wanted};
 use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::nn::{Mode, Module, Parameters, layers};
 use wgrad::ops::convolution::conv2d::{Conv2d, Conv2dOptions};
@@ -12,21 +12,21 @@ use wgrad::tensor::Tensor;
 
 #[test]
 fn samples_match_the_reference_on_every_schedule() {
-    let mut failures = Vec::new();
-    for (schedule, gpu) in gpus() {
-        let mut count = 0;
+    let failures = on_each_schedule(|schedule, gpu| {
+        let (mut count, mut failures) = (0, Vec::new());
         for entry in registry().iter().filter(|e| wanted(e.name)) {
             let samples = (entry.samples)();
             assert!(!samples.is_empty(), "{} has no samples", entry.name);
             for (index, sample) in samples.into_iter().enumerate() {
                 count += 1;
-                if let Err(error) = gradcheck_sample(&gpu, sample, 1) {
+                if let Err(error) = gradcheck_sample(gpu, sample, 1) {
                     failures.push(format!("{} sample {index} ({schedule}): {error}", entry.name));
                 }
             }
         }
         println!("{count} samples on schedule {schedule}");
-    }
+        failures
+    });
     assert!(failures.is_empty(), "{} samples failed:\n{}", failures.len(), failures.join("\n"));
 }
 

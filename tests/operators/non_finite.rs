@@ -1,20 +1,18 @@
 //! No operator swallows NaN or loses an infinity: samples of all of them, with such values in each input, on both schedules.
 
-use crate::common::{gpus, wanted};
+use crate::common::{gpus, on_each_schedule, wanted};
+use wgrad::ops::entry::Entry;
 use wgrad::ops::normalization::batch_norm::BatchNormOptions;
 use wgrad::ops::{non_finite, registry::registry};
 use wgrad::tensor::{DType, Tensor};
 
 #[test]
 fn nan_and_infinities_come_through_every_operator() {
-    let mut failures = Vec::new();
-    for (schedule, gpu) in gpus() {
-        for entry in registry().into_iter().filter(|e| wanted(e.name)) {
-            if let Err(error) = non_finite::check(&gpu, &entry, 1) {
-                failures.push(format!("{} ({schedule}): {error}", entry.name));
-            }
-        }
-    }
+    let failures = on_each_schedule(|schedule, gpu| {
+        let entries = registry().into_iter().filter(|entry| wanted(entry.name));
+        let wrong = |entry: Entry| non_finite::check(gpu, &entry, 1).err().map(|error| format!("{} ({schedule}): {error}", entry.name));
+        entries.filter_map(wrong).collect()
+    });
     assert!(failures.is_empty(), "{} operators failed:\n{}", failures.len(), failures.join("\n"));
 }
 

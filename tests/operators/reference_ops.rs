@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::common::{Case, folder, gpus, is_float, relative_error, to_nhwc, tuned_gpus, wanted};
+use crate::common::{Case, gpus, is_float, reference_files, relative_error, to_nhwc, tuned_gpus};
 use wgrad::gpu::Gpu;
 use wgrad::io::layout::Layout;
 use wgrad::nn::{Init, Kind, Mode, Parameters};
@@ -149,23 +149,11 @@ fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// The files of the cases in a folder, by name.
-fn paths(variable: &str, name: &str) -> Vec<PathBuf> {
-    let folder = folder(variable, name);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|e| e.unwrap().path()).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "safetensors"));
-    paths.sort();
-    paths.retain(|p| wanted(&p.file_name().unwrap().to_string_lossy()));
-    assert!(!paths.is_empty() || std::env::var("WGRAD_ONLY").is_ok(), "{} holds no case", folder.display());
-    paths
-}
-
 /// The comparison has teeth: zeros pass for no tensor but zeros.
 #[test]
 fn an_answer_of_zeros_fails() {
     let mut count = 0;
-    for path in paths("WGRAD_REFERENCE", "ops") {
+    for path in reference_files("WGRAD_REFERENCE", "ops", "safetensors") {
         let case = Case::read(&path);
         let entry = registry::find(&case.operator);
         let operator = entry.as_ref().map(|entry| (entry.build)(&case.attributes).unwrap());
@@ -203,12 +191,12 @@ fn check_folder(paths: &[PathBuf], gpus: Vec<(String, Gpu)>) {
 
 #[test]
 fn every_case_on_every_schedule_and_with_random_choices() {
-    check_folder(&paths("WGRAD_REFERENCE", "ops"), tuned_gpus());
+    check_folder(&reference_files("WGRAD_REFERENCE", "ops", "safetensors"), tuned_gpus());
 }
 
 /// What PyTorch makes of NaN and infinities, forward and backward.
 #[test]
 fn nan_and_infinities_are_what_pytorch_makes_of_them() {
     let gpus = gpus().into_iter().map(|(schedule, gpu)| (schedule.to_string(), gpu)).collect();
-    check_folder(&paths("WGRAD_NON_FINITE", "non_finite"), gpus);
+    check_folder(&reference_files("WGRAD_NON_FINITE", "non_finite", "safetensors"), gpus);
 }

@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::gpus;
+use crate::common::on_each_schedule;
+use crate::common::samples::run;
 use wgrad::gpu::{BuiltShader, Gpu, Language, translate, untranslatable};
 use wgrad::ops::convolution::conv2d::Conv2dOptions;
 use wgrad::ops::normalization::batch_norm::BatchNormOptions;
-use wgrad::ops::{gradcheck::gradcheck_sample, registry::registry};
+use wgrad::ops::registry::registry;
 use wgrad::tensor::{DType, Tensor};
 
 fn built() -> &'static [BuiltShader] {
@@ -22,20 +23,17 @@ fn built() -> &'static [BuiltShader] {
 }
 
 fn build_all() -> Vec<BuiltShader> {
-    let mut shaders: Vec<BuiltShader> = Vec::new();
-    for (_, gpu) in gpus() {
+    let mut shaders = on_each_schedule(|_, gpu| {
         for entry in registry() {
-            for sample in (entry.samples)() {
-                // A wrong result is another test's business; here only the shaders matter.
-                let _ = gradcheck_sample(&gpu, sample, 1);
-            }
+            // A wrong result is another test's business; here only the shaders matter.
+            (entry.samples)().into_iter().for_each(|sample| drop(run(gpu, sample)));
         }
         if gpu.capabilities().f16 {
-            half_precision(&gpu);
+            half_precision(gpu);
         }
-        wgrad::bench::probes::measure(&gpu, 0.0).unwrap();
-        shaders.extend(gpu.built_shaders());
-    }
+        wgrad::bench::probes::measure(gpu, 0.0).unwrap();
+        gpu.built_shaders()
+    });
     shaders.sort_by(|a, b| (&a.kernel, &a.variant).cmp(&(&b.kernel, &b.variant)));
     shaders.dedup_by(|a, b| a == b);
     shaders

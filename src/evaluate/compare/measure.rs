@@ -196,7 +196,7 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         bytes,
         latency: Sample::default(),
         batch: Sample::default(),
-        spent: directory.spent()?,
+        spent: directory.usage()?,
         labels: labels(&recipe, Some(&train))?,
         teachers: teachers.map(|name| (short(Path::new(name)), labels_of(name))).collect(),
         weights: Some(recipe.weights.as_str()).filter(|weights| !weights.is_empty()).map(origin),

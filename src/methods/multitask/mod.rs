@@ -63,7 +63,7 @@ pub struct Multitask {
 }
 
 impl MethodFactory for Multitask {
-    const ABOUT: MethodCard = MethodCard {
+    const CARD: MethodCard = MethodCard {
         name: "multitask",
         title: "Multitask learning",
         text: "One trunk learns several tasks, each with a head",
@@ -77,12 +77,12 @@ impl MethodFactory for Multitask {
 
     type Config = MultitaskConfig;
 
-    fn new(params: &Parameters, build: Build, config: MultitaskConfig, setting: &MethodContext) -> Result<Self> {
-        require_share(Self::ABOUT.name, "label_smoothing", config.label_smoothing)?;
-        require_not_negative(Self::ABOUT.name, "alpha", config.alpha)?;
-        require_not_negative(Self::ABOUT.name, "weights_learning_rate", config.weights_learning_rate)?;
-        require_positive(Self::ABOUT.name, "temperature", config.temperature)?;
-        if setting.tasks.is_empty() {
+    fn new(params: &Parameters, build: Build, config: MultitaskConfig, context: &MethodContext) -> Result<Self> {
+        require_share(Self::CARD.name, "label_smoothing", config.label_smoothing)?;
+        require_not_negative(Self::CARD.name, "alpha", config.alpha)?;
+        require_not_negative(Self::CARD.name, "weights_learning_rate", config.weights_learning_rate)?;
+        require_positive(Self::CARD.name, "temperature", config.temperature)?;
+        if context.tasks.is_empty() {
             let message = "there are none beside the classes; set `tasks` in the recipe, as in `kind: 5+7+9, 0+2+4+6`, or put train_tasks.csv into \
                            the folder of the data";
             return Err(Error::argument("tasks", message));
@@ -90,9 +90,9 @@ impl MethodFactory for Multitask {
         let backbone = build(params)?;
         let (trunk, features) = (params.all(), backbone.features());
         let taken = [backbone.head(), Weigher::LOG_VAR];
-        let model = Classifier::new(params, backbone, setting.classes)?;
+        let model = Classifier::new(params, backbone, context.classes)?;
         let mut heads = Vec::new();
-        for task in &setting.tasks {
+        for task in &context.tasks {
             let (name, classes) = (task.name.clone(), task.classes);
             if taken.contains(&name.as_str()) {
                 return Err(Error::argument("tasks", format!("{name} is the name of something else; call the task otherwise")));
@@ -101,14 +101,14 @@ impl MethodFactory for Multitask {
             let labels = Tensor::from_slice(params.gpu(), &task.labels, [task.labels.len()])?.with_range(None)?;
             heads.push(Head { name, linear, labels });
         }
-        let weigher = Weigher::new(params, trunk, heads.len() + 1, &config, &setting.clock)?;
+        let weigher = Weigher::new(params, trunk, heads.len() + 1, &config, &context.clock)?;
         Ok(Self { model, heads, weigher, label_smoothing: config.label_smoothing })
     }
 }
 
 impl Method for Multitask {
     fn name(&self) -> &'static str {
-        Self::ABOUT.name
+        Self::CARD.name
     }
 
     fn loss(&self, batch: &Batch) -> Result<Step> {
