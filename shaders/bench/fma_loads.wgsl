@@ -2,9 +2,9 @@
 // matrix product could reach if its operands never had to be fetched from afar.
 //
 // MEMORY = "workgroup": 256 threads own 128 x 128, A [16, 128] by k and B [16, 128] lie in workgroup memory, 8 x 8 a thread: 4 vec4 reads for
-//   64 vec1 multiply-adds (as linear/gemm_simd).
+//   64 vec1 multiply-adds (as linear/gemm_gpu).
 // MEMORY = "shuffle": a subgroup of 8 owns 32 x 32, A [32, 8 blocks] by row and B [8 blocks, 32] by k are storage that fits the first cache: one
-//   access of A brings 4 rows x 8 k, which shuffles spread (as linear/gemm_cpu).
+//   access of A brings 4 rows x 8 k, which shuffles spread (as linear/gemm_software).
 // MEMORY = "storage": the same without shuffles, 8 x 16 an invocation.
 // All write C [rows, columns] of their tile; groups write to the same place, so one is told to.
 {% include "grid.wgsl" %}

@@ -7,7 +7,7 @@
 // are the same for all pixels (every tap_step-th), so none is tried in vain (strided dgrad in CUTLASS).
 // A phase is a grid of sub_height x sub_width pixels an image; `pixels` counts those of all images.
 //
-// Weights are packed (pack.wgsl): [group][tap * rows + row, and last the bias][columns / 4] vec4s; conv2d_cpu.wgsl reads most where they
+// Weights are packed (pack.wgsl): [group][tap * rows + row, and last the bias][columns / 4] vec4s; conv2d_software.wgsl reads most where they
 // are.
 {% include "quotient.wgsl" %}
 {{ params("pixels: u32, sub_height: u32, sub_width: u32, target_height: u32, target_width: u32, target_channels: u32,

@@ -91,7 +91,7 @@ pub(super) fn roofline(rows: &[(usize, &Row)], peaks: &Peaks) -> Option<String> 
             point.row.percent_of_peak.map_or("?".into(), digits)
         );
         let class = format!("point c{}{}", colour(point.row), if point.moves { " hollow" } else { "" });
-        svg.point(&class, (point.x, point.y), point.row.schedule != "simd", &title);
+        svg.point(&class, (point.x, point.y), point.row.schedule != "gpu", &title);
     }
     for (point, label) in points.iter().zip(&labels) {
         if let Some((area, text)) = label {
@@ -258,8 +258,8 @@ fn legend(groups: &[String], points: &[Point]) -> String {
     if groups.len() > COLOURS {
         items.push(format!("<span><i class=\"b{}\"></i>others</span>", COLOURS - 1));
     }
-    if points.iter().any(|p| p.row.schedule == "simd") && points.iter().any(|p| p.row.schedule != "simd") {
-        items.push("<span>&#9679; cpu schedule &nbsp; &#9632; simd schedule</span>".into());
+    if points.iter().any(|p| p.row.schedule == "gpu") && points.iter().any(|p| p.row.schedule != "gpu") {
+        items.push("<span>&#9679; schedule software &nbsp; &#9632; schedule gpu</span>".into());
     }
     if points.iter().any(|p| p.moves) {
         items.push("<span>&#9675; no arithmetic: at the left edge, by its GB/s</span>".into());

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Bound, Environment, Peaks, Sample};
+use crate::report::{Bound, Environment, Peaks, Sample, schedule_name};
 
 /// One call of the benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ pub struct Row {
     /// Shapes and options, for people.
     pub shape: String,
     /// The schedule of heavy kernels.
+    #[serde(deserialize_with = "schedule_name")]
     pub schedule: String,
     /// The kernels that were launched, with the constants of their variants (tiles among them).
     pub tile: String,

@@ -87,19 +87,18 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Reads `schedule=cpu,simd` and `n=128,256`.
+    /// Reads `schedule=software,gpu` and `n=128,256`.
     ///
     /// # Errors
     /// [`Error::Argument`] with the form.
     pub fn parse(texts: &[String]) -> Result<Self> {
         let mut sweep = Self::default();
         for text in texts {
-            let wrong = || Error::argument("--sweep", format!("expected schedule=cpu,simd or SIZE=NUMBER,.., found \"{text}\""));
+            let wrong = || Error::argument("--sweep", format!("expected schedule=software,gpu or SIZE=NUMBER,.., found \"{text}\""));
             let (name, values) = text.split_once('=').ok_or_else(wrong)?;
             let values = values.split(',').map(str::trim);
             if name == "schedule" {
-                let find = |value: &str| Schedule::ALL.into_iter().find(|s| s.to_string() == value).ok_or_else(wrong);
-                sweep.schedules = values.map(find).collect::<Result<_>>()?;
+                sweep.schedules = values.map(|value| value.parse().map_err(|_| wrong())).collect::<Result<_>>()?;
             } else {
                 let values = values.map(|value| value.parse().ok().filter(|v| *v > 0).ok_or_else(wrong)).collect::<Result<_>>()?;
                 sweep.sizes.push((name.to_string(), values));
@@ -169,8 +168,8 @@ mod tests {
 
     #[test]
     fn sweeps_are_every_combination() {
-        let sweep = Sweep::parse(&["n=128,256".into(), "k=32,64,128".into(), "schedule=cpu,simd".into()]).unwrap();
-        assert_eq!(sweep.schedules, [Schedule::Cpu, Schedule::Simd]);
+        let sweep = Sweep::parse(&["n=128,256".into(), "k=32,64,128".into(), "schedule=software,gpu".into()]).unwrap();
+        assert_eq!(sweep.schedules, [Schedule::Software, Schedule::Gpu]);
         let list = sweep.workloads(&["matmul".into()]).unwrap();
         assert_eq!(list.len(), 6);
         assert_eq!((list[0].name.as_str(), list[5].name.as_str()), ("matmul[n=128,k=32]", "matmul[n=256,k=128]"));

@@ -44,7 +44,7 @@ pub(super) struct Bench {
     /// Do not measure with cold caches
     #[arg(long)]
     hot: bool,
-    /// Try all of these: schedule=cpu,simd, or a size of matmul, conv, depthwise, softmax, batchnorm or ntxent: n=128,256
+    /// Try all of these: schedule=software,gpu, or a size of matmul, conv, depthwise, softmax, batchnorm or ntxent: n=128,256
     #[arg(long, value_name = "NAME=VALUES")]
     sweep: Vec<String>,
     /// Print the workloads' names and measure nothing

@@ -33,7 +33,7 @@ const ENVIRONMENT: &str = "\
 Environment:
   WGRAD_ADAPTER           an adapter by index, part of its name, or back end
   WGRAD_LIMITS=webgpu     only what a browser would grant
-  WGRAD_SCHEDULE          cpu or simd, the versions of heavy kernels
+  WGRAD_SCHEDULE          software or gpu, the versions of heavy kernels
   WGRAD_TUNING            a tuning table's file, random:SEED, or off; the adapter's own (`wgrad tune`) when not set
   WGRAD_MEMORY_MIB        most device memory to hold
   WGRAD_BINDING_KIB       largest tensor that a kernel is given whole; larger ones are worked on in pieces

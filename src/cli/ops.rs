@@ -71,7 +71,7 @@ impl Ops {
 /// Heavy kernels have a file for each schedule; the others serve any.
 fn schedules(entry: &Entry) -> Vec<&'static str> {
     let has = |suffix: &str| entry.shaders.iter().any(|s| s.ends_with(suffix));
-    if has("_simd") { vec!["cpu", "simd"] } else { vec!["any"] }
+    if has("_gpu") { vec!["software", "gpu"] } else { vec!["any"] }
 }
 
 fn emit(entry: &Entry, language: &str, folder: Option<&Path>) -> Result<ExitCode> {

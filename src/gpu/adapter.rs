@@ -40,7 +40,7 @@ pub struct GpuOptions {
 }
 
 impl GpuOptions {
-    /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=cpu|simd`,
+    /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=software|gpu`,
     /// `WGRAD_MEMORY_MIB`, `WGRAD_BINDING_KIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
     /// `WGRAD_TUNING=FILE|random:SEED|off`.
     ///
@@ -67,9 +67,7 @@ impl GpuOptions {
             },
             schedule: match var("WGRAD_SCHEDULE").as_deref() {
                 None => None,
-                Some("cpu") => Some(Schedule::Cpu),
-                Some("simd") => Some(Schedule::Simd),
-                Some(other) => return Err(wrong("WGRAD_SCHEDULE", other, "\"cpu\" or \"simd\"")),
+                Some(text) => Some(text.parse().map_err(|_| wrong("WGRAD_SCHEDULE", text, "\"software\" or \"gpu\""))?),
             },
             memory_budget_bytes: bytes("WGRAD_MEMORY_MIB", "a number of MiB", 1 << 20)?,
             largest_binding_bytes: bytes("WGRAD_BINDING_KIB", "a number of KiB", 1 << 10)?,
@@ -170,7 +168,7 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
     let largest = limits.max_storage_buffer_binding_size;
     let subgroups = has(wgpu::Features::SUBGROUP);
     let kind = kind(info.device_type);
-    let own = if kind == AdapterKind::Software { Schedule::Cpu } else { Schedule::Simd };
+    let own = if kind == AdapterKind::Software { Schedule::Software } else { Schedule::Gpu };
     Capabilities {
         name: info.name,
         backend: info.backend.to_string(),

@@ -1,29 +1,43 @@
 //! What an adapter can do, gathered once in one value that every kernel choice reads.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
 /// Which of a heavy kernel's versions is launched (the design behind each is in `docs/kernels.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Schedule {
-    /// For GPUs: register tiles fed from workgroup memory.
-    Simd,
     /// For software drivers: no barriers and no workgroup memory; a register tile a lane.
-    Cpu,
+    Software,
+    /// For GPUs: register tiles fed from workgroup memory.
+    Gpu,
 }
 
 impl Schedule {
     /// Both schedules, for tests and sweeps.
-    pub const ALL: [Schedule; 2] = [Schedule::Cpu, Schedule::Simd];
+    pub const ALL: [Schedule; 2] = [Schedule::Software, Schedule::Gpu];
 }
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Schedule::Simd => "simd",
-            Schedule::Cpu => "cpu",
+            Schedule::Software => "software",
+            Schedule::Gpu => "gpu",
         })
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = Error;
+
+    /// Reads `software` and `gpu`, and their older names `cpu` and `simd`, which saved benchmarks and runs hold.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "software" | "cpu" => Ok(Schedule::Software),
+            "gpu" | "simd" => Ok(Schedule::Gpu),
+            other => Err(Error::argument("schedule", format!("expected \"software\" or \"gpu\", found \"{other}\""))),
+        }
     }
 }
 
@@ -117,7 +131,7 @@ impl Capabilities {
         Err(Error::Limit { operator: operator.into(), message, adapter: self.name.clone() })
     }
 
-    /// Lanes of a subgroup where the `cpu` schedule may rely on exactly one width: software drivers do not vary it.
+    /// Lanes of a subgroup where the `software` schedule may rely on exactly one width: software drivers do not vary it.
     pub fn fixed_subgroup(&self) -> Option<u32> {
         let (min, max) = self.subgroup_size;
         (self.subgroups && min == max && min >= 4).then_some(min)

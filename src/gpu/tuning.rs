@@ -26,7 +26,7 @@ pub struct Knob {
 }
 
 impl Knob {
-    /// The choice of a schedule: 0 is [`Schedule::Cpu`], 1 is [`Schedule::Simd`].
+    /// The choice of a schedule: 0 is [`Schedule::Software`], 1 is [`Schedule::Gpu`].
     pub const fn schedule(name: &'static str) -> Self {
         Self { name, choices: &[0, 1] }
     }
@@ -226,9 +226,9 @@ impl Gpu {
         if self.options().schedule.is_some() {
             return own;
         }
-        match self.tuned(&Knob::schedule(name), bucket, u32::from(own == Schedule::Simd)) {
-            0 => Schedule::Cpu,
-            _ => Schedule::Simd,
+        match self.tuned(&Knob::schedule(name), bucket, u32::from(own == Schedule::Gpu)) {
+            0 => Schedule::Software,
+            _ => Schedule::Gpu,
         }
     }
 
@@ -303,14 +303,14 @@ mod tests {
         let tuned = gpu(Some(table), None);
         // Chosen; not among the choices; not in the table.
         assert_eq!([10, 11, 12].map(|bucket| tuned.tuned(&ROWS, bucket, 32)), [16, 32, 32]);
-        assert_eq!(tuned.schedule("gemm.schedule", 0), Schedule::Cpu);
+        assert_eq!(tuned.schedule("gemm.schedule", 0), Schedule::Software);
         let consulted: Vec<_> = tuned.take_consulted().iter().map(|c| (c.knob.name, c.bucket)).collect();
         assert_eq!(consulted, [("gemm.schedule", 0), (ROWS.name, 10), (ROWS.name, 11), (ROWS.name, 12)]);
         assert_eq!(tuned.take_consulted(), []);
         assert_ne!(tuned.tuning_hash(), "none");
         // A schedule that is asked for outright stands above the table.
-        let forced = gpu(Some(Tuning::random(1)), Some(Schedule::Simd));
-        assert!((0..32).all(|bucket| forced.schedule("gemm.schedule", bucket) == Schedule::Simd));
+        let forced = gpu(Some(Tuning::random(1)), Some(Schedule::Gpu));
+        assert!((0..32).all(|bucket| forced.schedule("gemm.schedule", bucket) == Schedule::Gpu));
     }
 
     #[test]

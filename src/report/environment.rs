@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Schedule};
 
 /// Where something was measured or trained: what it takes to repeat it, to the bit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,6 +22,7 @@ pub struct Environment {
     /// The driver and its version.
     pub driver: String,
     /// The schedule of heavy kernels.
+    #[serde(deserialize_with = "schedule_name")]
     pub schedule: String,
     /// Lanes of a subgroup, smallest and largest; 0 where there are none.
     pub subgroup_size: [u32; 2],
@@ -47,6 +48,12 @@ pub struct Environment {
     pub date: String,
     /// The command line.
     pub command: String,
+}
+
+/// Reads the name of a schedule, which older files spell otherwise.
+pub(crate) fn schedule_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    Ok(name.parse::<Schedule>().map_or(name, |schedule| schedule.to_string()))
 }
 
 /// The versions that this crate was built with.

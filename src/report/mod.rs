@@ -8,5 +8,6 @@ pub(crate) mod svg;
 
 pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
 pub use environment::Environment;
+pub(crate) use environment::schedule_name;
 pub use peaks::{Bound, Peaks};
 pub use statistics::Sample;

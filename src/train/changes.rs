@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, fnv};
+use crate::gpu::{Gpu, Schedule, fnv};
 
 /// Between the parts of a line.
 const BAR: &str = " | ";
@@ -35,7 +35,10 @@ pub(super) fn limits_line(gpu: &Gpu) -> String {
 pub(super) fn difference(adapter: [&str; 2], others: &[(&str, [&str; 2])]) -> Option<String> {
     let [then, now] = adapter.map(|line| line.split(BAR));
     let parts = ADAPTER.into_iter().zip(then.zip(now)).map(|(what, (then, now))| (what, [then, now]));
-    let changed = parts.chain(others.iter().copied()).filter(|(_, [then, now])| then != now);
+    // Older runs spell schedules otherwise.
+    let schedule = |text: &str| text.parse::<Schedule>().ok();
+    let same = |what, then, now| then == now || (what == "schedule" && schedule(then).is_some() && schedule(then) == schedule(now));
+    let changed = parts.chain(others.iter().copied()).filter(|(what, [then, now])| !same(*what, *then, *now));
     let words = changed.map(|(what, [then, now])| format!("its {what} was \"{then}\", here it is \"{now}\"")).collect::<Vec<_>>();
     (!words.is_empty())
         .then(|| format!("the run goes on elsewhere: {}; its bits will differ from an uninterrupted run's", words.join(", ")))
@@ -115,5 +118,17 @@ fn flatten(table: &Table, prefix: &str, values: &mut Vec<(String, String)>) {
             Value::Table(inner) => flatten(inner, &format!("{prefix}{key}."), values),
             value => values.push((format!("{prefix}{key}"), value.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+
+    #[test]
+    fn a_schedule_s_older_name_is_no_difference() {
+        assert_eq!(difference(["a | d | cpu | wgrad 0.1.0", "a | d | software | wgrad 0.1.0"], &[]), None);
+        let changed = difference(["a | d | simd | wgrad 0.1.0", "a | d | software | wgrad 0.1.0"], &[]).unwrap();
+        assert!(changed.contains("its schedule was \"simd\", here it is \"software\""), "{changed}");
     }
 }

@@ -152,11 +152,17 @@ fn runs_are_compared_by_suite_name_shape_and_schedule() {
         ..Default::default()
     };
     let (before, after) = (
-        run(vec![row("a", "cpu", 2.0), row("b", "cpu", 1.0)]),
-        run(vec![row("a", "simd", 9.0), row("b", "cpu", 2.0), row("a", "cpu", 1.0)]),
+        run(vec![row("a", "software", 2.0), row("b", "software", 1.0)]),
+        run(vec![row("a", "gpu", 9.0), row("b", "software", 2.0), row("a", "software", 1.0)]),
     );
     let found: Vec<(String, Verdict)> = compare(&before, &after).into_iter().map(|c| (c.name, c.verdict)).collect();
-    assert_eq!(found, [("peers/b (cpu)".to_string(), Verdict::Slower), ("peers/a (cpu)".to_string(), Verdict::Faster)]);
+    assert_eq!(found, [("peers/b (software)".to_string(), Verdict::Slower), ("peers/a (software)".to_string(), Verdict::Faster)]);
+
+    // Runs that were saved before the schedules got these names are read as the same.
+    let saved = serde_json::to_string(&after).unwrap();
+    let older = saved.replace("\"schedule\":\"software\"", "\"schedule\":\"cpu\"").replace("\"schedule\":\"gpu\"", "\"schedule\":\"simd\"");
+    assert_ne!(older, saved);
+    assert_eq!(serde_json::from_str::<Run>(&older).unwrap(), after);
 }
 
 #[test]

@@ -43,8 +43,8 @@ fn info_and_ops_describe_what_there_is() {
         assert_eq!(listed["shaders"].as_array().unwrap().len(), entry.shaders.len(), "{}", entry.name);
     }
     let matmul = json(&["ops", "matmul", "--json"]);
-    assert_eq!(matmul[0]["schedules"], serde_json::json!(["cpu", "simd"]));
-    assert!(done(&["ops", "matmul"]).out.contains("linear/gemm_simd"));
+    assert_eq!(matmul[0]["schedules"], serde_json::json!(["software", "gpu"]));
+    assert!(done(&["ops", "matmul"]).out.contains("linear/gemm_gpu"));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn shaders_are_emitted_in_every_language() {
 #[test]
 fn doctor_gives_a_verdict() {
     let found = done(&["doctor", "--only", "relu"]).out;
-    assert!(found.contains("verdict: HEALTHY") && found.contains("schedule cpu") && found.contains("schedule simd"), "{found}");
+    assert!(found.contains("verdict: HEALTHY") && found.contains("schedule software") && found.contains("schedule gpu"), "{found}");
     let found = json(&["doctor", "--only", "matmul", "--json"]);
     assert_eq!(found["healthy"], true);
     assert!(found["checks"].as_array().unwrap().iter().all(|check| check["worst"].as_f64().unwrap() <= 1.0));

@@ -66,13 +66,13 @@ fn every_sample(schedule: Schedule) {
 }
 
 #[test]
-fn samples_stay_inside_their_memory_on_schedule_cpu() {
-    every_sample(Schedule::Cpu);
+fn samples_stay_inside_their_memory_on_schedule_software() {
+    every_sample(Schedule::Software);
 }
 
 #[test]
-fn samples_stay_inside_their_memory_on_schedule_simd() {
-    every_sample(Schedule::Simd);
+fn samples_stay_inside_their_memory_on_schedule_gpu() {
+    every_sample(Schedule::Gpu);
 }
 
 /// The sentinels see a kernel that writes one element too many, and only that.

@@ -89,13 +89,13 @@ fn every_operator(schedule: Schedule) {
 }
 
 #[test]
-fn operators_in_pieces_match_their_reference_on_schedule_cpu() {
-    every_operator(Schedule::Cpu);
+fn operators_in_pieces_match_their_reference_on_schedule_software() {
+    every_operator(Schedule::Software);
 }
 
 #[test]
-fn operators_in_pieces_match_their_reference_on_schedule_simd() {
-    every_operator(Schedule::Simd);
+fn operators_in_pieces_match_their_reference_on_schedule_gpu() {
+    every_operator(Schedule::Gpu);
 }
 
 /// What some training steps leave: their losses, the gradients of the last, weights and running statistics.
@@ -182,7 +182,7 @@ fn a_step_of_efficientnet_in_pieces_is_the_step() {
 /// Rows can be cut off and laid together, wherever they begin.
 #[test]
 fn rows_of_large_tensors_are_copied() {
-    let gpu = device(Schedule::Cpu, Some(1 << 10));
+    let gpu = device(Schedule::Software, Some(1 << 10));
     let values: Vec<f32> = (0..35 * 9).map(|i| i as f32).collect();
     let x = Tensor::from_slice(&gpu, &values, [35, 9]).unwrap().watch();
     let parts = [(0, 7), (7, 34), (34, 35)].map(|(start, end)| x.slice(0, start, end).unwrap());
@@ -195,7 +195,7 @@ fn rows_of_large_tensors_are_copied() {
 /// What cannot be cut is a typed error that says how large it is, what may be bound and what helps.
 #[test]
 fn what_has_no_rows_is_refused() {
-    let gpu = device(Schedule::Cpu, Some(1 << 10));
+    let gpu = device(Schedule::Software, Some(1 << 10));
     let x = Tensor::full(&gpu, [20, 20], 1.0).unwrap();
     let row = Tensor::full(&gpu, [1, 400], 1.0).unwrap();
     for refused in [x.sum(&[0], false), x.flip(&[0]), x.matmul(&x)] {

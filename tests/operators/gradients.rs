@@ -58,7 +58,7 @@ fn statistics_of_a_convolution_are_those_of_its_result() {
     let images = [6, 23, 13];
     let mut tiles = Tuning::default();
     (0..=32).for_each(|bucket| ["convolution/dense.tile", "linear/gemm.side"].iter().for_each(|knob| tiles.set(knob, bucket, 128)));
-    for (schedule, tuning) in [(Schedule::Cpu, None), (Schedule::Simd, None), (Schedule::Simd, Some(Arc::new(tiles)))] {
+    for (schedule, tuning) in [(Schedule::Software, None), (Schedule::Gpu, None), (Schedule::Gpu, Some(Arc::new(tiles)))] {
         let gpu = Gpu::with(GpuOptions { schedule: Some(schedule), tuning, ..crate::common::options() }).unwrap();
         let fill = |shape: &[usize], seed: usize, shift: f32| {
             let n: usize = shape.iter().product();
@@ -94,10 +94,10 @@ fn statistics_of_a_convolution_are_those_of_its_result() {
 #[test]
 fn layers_take_statistics_from_the_convolution_on_gpus() {
     for (schedule, side, mode, expected) in [
-        (Schedule::Simd, 64, Mode::Train, true),
-        (Schedule::Simd, 64, Mode::Eval, false),
-        (Schedule::Simd, 8, Mode::Train, false),
-        (Schedule::Cpu, 64, Mode::Train, false),
+        (Schedule::Gpu, 64, Mode::Train, true),
+        (Schedule::Gpu, 64, Mode::Eval, false),
+        (Schedule::Gpu, 8, Mode::Train, false),
+        (Schedule::Software, 64, Mode::Train, false),
     ] {
         let gpu = Gpu::with(GpuOptions { schedule: Some(schedule), ..crate::common::options() }).unwrap();
         let params = Parameters::new(&gpu, 1);
@@ -107,7 +107,7 @@ fn layers_take_statistics_from_the_convolution_on_gpus() {
         let x = Tensor::from_slice(&gpu, &values, [1, side, side, 3]).unwrap();
         let y = norm.forward_behind(&conv, &x, None, mode).unwrap().to_vec::<f32>().unwrap();
         let found =
-            gpu.built_shaders().iter().any(|shader| shader.native.contains("store4_partials") && shader.kernel.contains("conv2d_simd"));
+            gpu.built_shaders().iter().any(|shader| shader.native.contains("store4_partials") && shader.kernel.contains("conv2d_gpu"));
         assert_eq!(found, expected, "{schedule}, side {side}, {mode:?}");
         let twin = norm.forward(&conv.forward(&x, mode).unwrap(), mode).unwrap().to_vec::<f32>().unwrap();
         let off = y.iter().zip(&twin).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -63,7 +63,7 @@ fn the_prediction_is_what_training_needs() {
 
 #[test]
 fn inference_needs_what_was_predicted() {
-    let gpu = device(Schedule::Cpu);
+    let gpu = device(Schedule::Software);
     let predicted = inference_memory(&gpu, mobilenet, IMAGES).unwrap();
     let params = Parameters::new(&gpu, 0);
     let model = mobilenet(&params).unwrap();
@@ -78,7 +78,7 @@ fn inference_needs_what_was_predicted() {
 /// Hundreds of gigabytes, on whatever this runs on.
 #[test]
 fn a_dry_device_only_counts() {
-    let gpu = device(Schedule::Simd).dry().unwrap();
+    let gpu = device(Schedule::Gpu).dry().unwrap();
     let a = Tensor::empty(&gpu, [4096, 4096], DType::F32).unwrap().watch();
     let mut y = a.clone();
     for _ in 0..1000 {

@@ -14,19 +14,19 @@ use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 static NORMALIZE: Kernel = kernel!("contrastive/normalize");
-static SIMILARITY_CPU: Kernel = kernel!("contrastive/similarity_cpu");
-static SIMILARITY_SIMD: Kernel = kernel!("contrastive/similarity_simd");
-static WEIGHTED_CPU: Kernel = kernel!("contrastive/weighted_cpu");
-static WEIGHTED_SIMD: Kernel = kernel!("contrastive/weighted_simd");
+static SIMILARITY_SOFTWARE: Kernel = kernel!("contrastive/similarity_software");
+static SIMILARITY_GPU: Kernel = kernel!("contrastive/similarity_gpu");
+static WEIGHTED_SOFTWARE: Kernel = kernel!("contrastive/weighted_software");
+static WEIGHTED_GPU: Kernel = kernel!("contrastive/weighted_gpu");
 static STATISTICS: Kernel = kernel!("contrastive/statistics");
 
 /// The shaders of a loss over pairs.
 pub(super) const SHADERS: &[&str] = &[
     "contrastive/normalize",
-    "contrastive/similarity_cpu",
-    "contrastive/similarity_simd",
-    "contrastive/weighted_cpu",
-    "contrastive/weighted_simd",
+    "contrastive/similarity_software",
+    "contrastive/similarity_gpu",
+    "contrastive/weighted_software",
+    "contrastive/weighted_gpu",
     "contrastive/statistics",
     "loss/mean",
 ];
@@ -49,8 +49,8 @@ fn kept_shape(rows: usize, columns: usize) -> [usize; 2] {
 /// where the walk is too long for the schedule's own.
 pub(super) fn row_lanes(gpu: &Gpu, d: usize, walks: usize) -> (u32, usize) {
     let own = match gpu.capabilities().schedule {
-        Schedule::Cpu => 8,
-        Schedule::Simd => 64,
+        Schedule::Software => 8,
+        Schedule::Gpu => 64,
     };
     // The first lane may join the others one by one.
     let walk = |lanes: u32| walks * rounds(d.div_ceil(lanes as usize), 0) + rounds(lanes as usize, 0);
@@ -60,7 +60,7 @@ pub(super) fn row_lanes(gpu: &Gpu, d: usize, walks: usize) -> (u32, usize) {
 
 /// How the launched schedule cuts its tiles.
 struct Tiling {
-    simd: bool,
+    for_gpu: bool,
     lanes: u32,
     shuffle: bool,
     rows: usize,
@@ -75,25 +75,25 @@ impl Tiling {
     /// For rows of `width` features; on software drivers a round of the other schedule takes more of them, where they are very many.
     fn of(gpu: &Gpu, width: usize) -> Self {
         let short = gpu.capabilities().may_walk_exactly(rounds(1, rounds(width.div_ceil(8), 0)) + rounds(32, 0));
-        if gpu.schedule("contrastive/similarity.schedule", 0) == Schedule::Simd || !short {
-            return Self { simd: true, lanes: 0, shuffle: false, rows: 64, columns: 64, parts: 16, enough: 512 };
+        if gpu.schedule("contrastive/similarity.schedule", 0) == Schedule::Gpu || !short {
+            return Self { for_gpu: true, lanes: 0, shuffle: false, rows: 64, columns: 64, parts: 16, enough: 512 };
         }
         let lanes = gpu.capabilities().fixed_subgroup().filter(|lanes| matches!(lanes, 4 | 8 | 16));
         let (shuffle, lanes) = (lanes.is_some(), lanes.unwrap_or(8));
-        Self { simd: false, lanes, shuffle, rows: 32, columns: 4 * lanes as usize, parts: lanes as usize, enough: 32 }
+        Self { for_gpu: false, lanes, shuffle, rows: 32, columns: 4 * lanes as usize, parts: lanes as usize, enough: 32 }
     }
 
     /// Rounds of a scalar product of `width` features.
     fn inner(&self, width: usize) -> usize {
-        rounds(width.div_ceil(if self.simd { 16 } else { 8 }), 0)
+        rounds(width.div_ceil(if self.for_gpu { 16 } else { 8 }), 0)
     }
 
     fn launch<'a>(&self, gpu: &'a Gpu, kernels: [&'a Kernel; 2], entry: &'a str) -> Launch<'a> {
-        let [cpu, simd] = kernels;
-        if self.simd {
-            return Launch::new(gpu, simd, entry);
+        let [software, on_gpu] = kernels;
+        if self.for_gpu {
+            return Launch::new(gpu, on_gpu, entry);
         }
-        Launch::new(gpu, cpu, entry).define("LANES", self.lanes).define("SHUFFLE", self.shuffle).define("ROWS", self.rows)
+        Launch::new(gpu, software, entry).define("LANES", self.lanes).define("SHUFFLE", self.shuffle).define("ROWS", self.rows)
     }
 }
 
@@ -226,11 +226,11 @@ impl Pairs<'_> {
             Output::Weights(stats, w, kept) => ("weights", Some(stats), w, kept),
         };
         let mut launch = tiling
-            .launch(self.gpu(), [&SIMILARITY_CPU, &SIMILARITY_SIMD], "similarity")
+            .launch(self.gpu(), [&SIMILARITY_SOFTWARE, &SIMILARITY_GPU], "similarity")
             .define("PAIRS", self.kind.define())
             .define("OUTPUT", name)
             .define("KEPT", kept.is_some())
-            .define("WIDTH", if tiling.simd { 1 } else { 4 })
+            .define("WIDTH", if tiling.for_gpu { 1 } else { 4 })
             .read(&self.a.unit)
             .read(&self.b.unit);
         for tensor in self.labels.into_iter().chain(stats) {
@@ -247,7 +247,7 @@ impl Pairs<'_> {
         let padded = self.a.padded();
         let inner = if kept.is_some() && stats.is_some() { 0 } else { tiling.inner(self.a.width()) };
         launch
-            .walk(rounds(per, inner) + if tiling.simd { 0 } else { rounds(tiling.rows * 4 / tiling.lanes as usize, 0) })
+            .walk(rounds(per, inner) + if tiling.for_gpu { 0 } else { rounds(tiling.rows * 4 / tiling.lanes as usize, 0) })
             .params(params![
                 self.rows,
                 self.columns,
@@ -321,9 +321,9 @@ impl Pairs<'_> {
 pub(super) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &Tensor) -> Result<()> {
     let tiling = Tiling::of(y.gpu(), width);
     let d = v.shape().last();
-    let tiles = y.shape().dim(0) / tiling.rows * d.div_ceil(if tiling.simd { 32 } else { tiling.columns });
+    let tiles = y.shape().dim(0) / tiling.rows * d.div_ceil(if tiling.for_gpu { 32 } else { tiling.columns });
     tiling
-        .launch(y.gpu(), [&WEIGHTED_CPU, &WEIGHTED_SIMD], "weighted")
+        .launch(y.gpu(), [&WEIGHTED_SOFTWARE, &WEIGHTED_GPU], "weighted")
         .read(w)
         .read(v)
         .write(y)

@@ -12,24 +12,24 @@ use crate::tensor::{DType, Shape, Tensor};
 
 static PACK: Kernel = kernel!("convolution/pack");
 static PLAIN: Kernel = kernel!("convolution/conv2d_plain");
-static CPU: Kernel = kernel!("convolution/conv2d_cpu");
-static SIMD: Kernel = kernel!("convolution/conv2d_simd");
+static SOFTWARE: Kernel = kernel!("convolution/conv2d_software");
+static GPU: Kernel = kernel!("convolution/conv2d_gpu");
 static WEIGHT_PLAIN: Kernel = kernel!("convolution/conv2d_weight_plain");
-static WEIGHT_CPU: Kernel = kernel!("convolution/conv2d_weight_cpu");
-static WEIGHT_SIMD: Kernel = kernel!("convolution/conv2d_weight_simd");
+static WEIGHT_SOFTWARE: Kernel = kernel!("convolution/conv2d_weight_software");
+static WEIGHT_GPU: Kernel = kernel!("convolution/conv2d_weight_gpu");
 static REDUCE: Kernel = kernel!("convolution/reduce");
 
 /// The shader files of this module, for the registry.
 pub(super) const SHADERS: &[&str] = &[
     "convolution/pack",
     "convolution/conv2d_plain",
-    "convolution/conv2d_cpu",
-    "convolution/conv2d_simd",
+    "convolution/conv2d_software",
+    "convolution/conv2d_gpu",
     "convolution/conv2d_weight_plain",
-    "convolution/conv2d_weight_cpu",
-    "convolution/conv2d_weight_simd",
+    "convolution/conv2d_weight_software",
+    "convolution/conv2d_weight_gpu",
     "convolution/reduce",
-    "linear/gemm_simd",
+    "linear/gemm_gpu",
     "linear/partial_sums",
     "reduction/reduce",
     "normalization/batch_norm",
@@ -52,8 +52,8 @@ const PRODUCT: Knob = Knob { name: "convolution/dense.product", choices: &[0, 1]
 #[derive(Clone, Copy, PartialEq)]
 enum Version {
     Plain,
-    Cpu,
-    Simd,
+    Software,
+    Gpu,
 }
 
 fn schedule(gpu: &Gpu, g: &Geometry) -> Schedule {
@@ -62,9 +62,9 @@ fn schedule(gpu: &Gpu, g: &Geometry) -> Schedule {
 
 fn version(gpu: &Gpu, g: &Geometry, columns: usize) -> Version {
     match schedule(gpu, g) {
-        Schedule::Cpu if gpu.capabilities().fixed_subgroup() == Some(8) => Version::Cpu,
+        Schedule::Software if gpu.capabilities().fixed_subgroup() == Some(8) => Version::Software,
         // A tile of 64 columns would stand mostly empty.
-        Schedule::Simd if g.groups == 1 || columns > 16 => Version::Simd,
+        Schedule::Gpu if g.groups == 1 || columns > 16 => Version::Gpu,
         _ => Version::Plain,
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
     let may = is_flat(g) && g.groups == 1 && x.dtype() == DType::F32;
     // The adapter's own schedule, so that tuning the convolution's own does not measure this.
-    may && x.gpu().tuned(&PRODUCT, Knob::bucket(g.pixels()), u32::from(x.gpu().capabilities().schedule == Schedule::Simd)) == 1
+    may && x.gpu().tuned(&PRODUCT, Knob::bucket(g.pixels()), u32::from(x.gpu().capabilities().schedule == Schedule::Gpu)) == 1
 }
 
 /// Whether source and target pixels are the same, one by one.
@@ -181,24 +181,24 @@ impl Gather {
         let all = kh * kw * self.rows;
         let taps = match version {
             Version::Plain => rounds(kh, rounds(kw, rounds(self.rows / if self.rows.is_multiple_of(4) { 4 } else { 1 }, 0))),
-            Version::Cpu if in_place => rounds(kh, rounds(kw, rounds(self.rows.div_ceil(8), 0))),
-            Version::Cpu => rounds(all.div_ceil(lanes), 0),
-            Version::Simd => rounds(all.div_ceil(128), rounds(8, 0)),
+            Version::Software if in_place => rounds(kh, rounds(kw, rounds(self.rows.div_ceil(8), 0))),
+            Version::Software => rounds(all.div_ceil(lanes), 0),
+            Version::Gpu => rounds(all.div_ceil(128), rounds(8, 0)),
         };
         taps + rounds(tap_step(up_y, d_y).min(kh), 0) + rounds(tap_step(up_x, d_x).min(kw), 0)
     }
 
-    /// Whether the `cpu` schedule reads weights where they are.
+    /// Whether the `software` schedule reads weights where they are.
     fn in_place(&self, g: &Geometry, gpu: &Gpu) -> bool {
         let fits = self.rows.is_multiple_of(4) && (self.forward || self.columns.is_multiple_of(4));
-        fits && gpu.capabilities().may_walk_exactly(self.walk(g, Version::Cpu, true, 4))
+        fits && gpu.capabilities().may_walk_exactly(self.walk(g, Version::Software, true, 4))
     }
 
     /// The schedule's version, unless its walk over taps and channels is too long: then the one that takes most of them in a round.
     fn version(&self, g: &Geometry, gpu: &Gpu) -> Version {
         let version = version(gpu, g, self.columns);
         let walk = self.walk(g, version, self.in_place(g, gpu), 4);
-        if gpu.capabilities().may_walk_exactly(walk) { version } else { Version::Simd }
+        if gpu.capabilities().may_walk_exactly(walk) { version } else { Version::Gpu }
     }
 
     /// The convolution's result, and whether it wrote `statistics` of it.
@@ -217,18 +217,18 @@ impl Gather {
         }
         let columns4 = self.columns.div_ceil(4);
         let version = self.version(g, x.gpu());
-        let statistics = statistics.filter(|_| version == Version::Simd && y.dtype() == DType::F32);
+        let statistics = statistics.filter(|_| version == Version::Gpu && y.dtype() == DType::F32);
         let by_fours = self.rows.is_multiple_of(4);
         // Whether weights are read where they are.
-        let in_place = version == Version::Cpu && self.in_place(g, x.gpu());
+        let in_place = version == Version::Software && self.in_place(g, x.gpu());
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
         // Few columns: half of the lanes take half of the pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
         let side = self.tile_side(g, x.gpu());
         let (kernel, tile_pixels, tile_columns4) = match version {
             Version::Plain => (&PLAIN, 4, 1),
-            Version::Cpu => (&CPU, 32, lanes),
-            Version::Simd => (&SIMD, side, side / 4),
+            Version::Software => (&SOFTWARE, 32, lanes),
+            Version::Gpu => (&GPU, side, side / 4),
         };
         let [up_y, up_x] = self.up;
         let sub = [h.div_ceil(up_y), w.div_ceil(up_x)];
@@ -242,11 +242,11 @@ impl Gather {
         launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
         match version {
             Version::Plain => launch = launch.define("VECTOR", by_fours),
-            Version::Cpu => {
+            Version::Software => {
                 launch = launch.define("VECTOR", in_place).define("COLUMNS", lanes);
                 launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
             }
-            Version::Simd => {
+            Version::Gpu => {
                 launch = launch.define("VECTOR", by_fours).define("TILE", side).define("STATISTICS", statistics.is_some());
             }
         }
@@ -326,13 +326,13 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let lanes = if columns4 <= 4 && ow > 1 { 4 } else { 8 };
     let (kernel, tile_rows, tile_columns4, wanted) = match version {
         Version::Plain => (&WEIGHT_PLAIN, 4, 1, 4096usize),
-        Version::Cpu => (&WEIGHT_CPU, 4 * lanes, lanes, 16),
-        Version::Simd => (&WEIGHT_SIMD, 64, 16, x.gpu().tuned(&SLAB_GROUPS, Knob::bucket(g.pixels()), 512) as usize),
+        Version::Software => (&WEIGHT_SOFTWARE, 4 * lanes, lanes, 16),
+        Version::Gpu => (&WEIGHT_GPU, 64, 16, x.gpu().tuned(&SLAB_GROUPS, Knob::bucket(g.pixels()), 512) as usize),
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
     let tiles = row_tiles * column_tiles * g.groups;
     // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images) that stay in its cache.
-    let cached = if version == Version::Cpu {
+    let cached = if version == Version::Software {
         let channels = g.channels + g.filters;
         let least = 1 << (65536 / channels).clamp(256, 1024).ilog2();
         g.pixels() / x.gpu().tuned(&SLAB_PIXELS, Knob::bucket(channels), least) as usize
@@ -341,15 +341,15 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     };
     let step = match version {
         Version::Plain => 1,
-        Version::Cpu => 8,
-        Version::Simd => 16,
+        Version::Software => 8,
+        Version::Gpu => 16,
     };
     let slabs = Slabs::new(x.gpu(), g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     let slabs = slabs.short(x.gpu(), g.pixels(), 1, step);
     // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
     let partial_shape = match version {
-        Version::Cpu if slabs.count == 1 => shape.clone(),
-        Version::Cpu => Shape::from([slabs.count, shape.elements().next_multiple_of(4)]),
+        Version::Software if slabs.count == 1 => shape.clone(),
+        Version::Software => Shape::from([slabs.count, shape.elements().next_multiple_of(4)]),
         _ => Shape::from([slabs.count, g.groups * rows, columns4 * 4]),
     };
     let partial = Tensor::empty(x.gpu(), partial_shape, DType::F32)?;
@@ -359,7 +359,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let tiles = tiles * slabs.count;
     let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).flops(g.flops());
     launch = launch.define("VECTOR_OUT", columns.is_multiple_of(4)).define("VECTOR", channels.is_multiple_of(4));
-    if version == Version::Cpu {
+    if version == Version::Software {
         launch = launch.define("LANES", lanes);
     }
     #[rustfmt::skip]
@@ -374,8 +374,8 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         launch.groups(tiles)?
     }
     match version {
-        Version::Cpu if slabs.count == 1 => Ok(partial),
-        Version::Cpu => {
+        Version::Software if slabs.count == 1 => Ok(partial),
+        Version::Software => {
             let weights = shape.elements();
             reduce(&partial, shape, slabs.count, 1, weights, [1, 1])
         }

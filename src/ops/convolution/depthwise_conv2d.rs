@@ -138,7 +138,7 @@ fn run_window(
     let rough = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
     let walk = rounds(channels4.div_ceil(lanes), rounds(strip, rounds(tiles_x.div_ceil(8 / lanes), 0))) + 2 * rounds(TOUCHES, 0);
     let capabilities = x.gpu().capabilities();
-    let by_strip = schedule(x.gpu(), g) == Schedule::Cpu && capabilities.may_walk(rough) && capabilities.may_walk_exactly(walk);
+    let by_strip = schedule(x.gpu(), g) == Schedule::Software && capabilities.may_walk(rough) && capabilities.may_walk_exactly(walk);
     #[rustfmt::skip]
     let launch = Launch::new(x.gpu(), &WINDOW, "window")
         .storage(x.dtype().storage())
@@ -250,8 +250,8 @@ fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let exact = |blocks: usize| rounds(blocks, rounds(strip_rows, rounds(w.div_ceil(32 / lanes), 0))) + 2 * rounds(TOUCHES, 0);
     let capabilities = x.gpu().capabilities();
     let may = capabilities.may_walk(rough) && capabilities.may_walk_exactly(exact(if small { 1 } else { blocks }));
-    let strip = size != 0 && schedule == Schedule::Cpu && may;
-    let threads = if schedule == Schedule::Simd { 16384usize } else { 4096 };
+    let strip = size != 0 && schedule == Schedule::Software && may;
+    let threads = if schedule == Schedule::Gpu { 16384usize } else { 4096 };
     // Columns that a thread walks: all of a row, unless that would be too long.
     let across = if size == 0 { 1 } else { 4 };
     let most = capabilities.longest_walk() / 2;

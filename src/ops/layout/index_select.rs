@@ -53,7 +53,7 @@ pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &S
     let (size, inner) = around(&spec.shape, axis);
     let w = width([inner].into_iter());
     // Walking costs a software driver more than summing; elsewhere neighbours read neighbours.
-    let most = if dy.gpu().capabilities().schedule == Schedule::Cpu { 16 } else { 1 };
+    let most = if dy.gpu().capabilities().schedule == Schedule::Software { 16 } else { 1 };
     let each = [16, 8, 4, 2].into_iter().find(|each| *each <= most && (inner / w).is_multiple_of(*each)).unwrap_or(1);
     let (n, count) = (dx.elements() / w / each, index.elements());
     for first in (0..count.max(1)).step_by(INDICES_A_WALK) {

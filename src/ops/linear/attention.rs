@@ -304,7 +304,7 @@ pub(super) fn entry() -> Entry {
         family: "linear",
         inputs: &["q", "k", "v", "mask"],
         outputs: &["y"],
-        shaders: &["linear/attention", "linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums"],
+        shaders: &["linear/attention", "linear/gemm_software", "linear/gemm_gpu", "linear/partial_sums"],
         build: Box::new(|attributes| Ok(Box::new(ScaledDotProductAttention { causal: attributes.flag("causal")? }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

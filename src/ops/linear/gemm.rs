@@ -9,11 +9,11 @@ use crate::ops::normalization::statistics::tile_rounds;
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
-static CPU: Kernel = kernel!("linear/gemm_cpu");
-static SIMD: Kernel = kernel!("linear/gemm_simd");
+static SOFTWARE: Kernel = kernel!("linear/gemm_software");
+static GPU: Kernel = kernel!("linear/gemm_gpu");
 static PARTIAL_SUMS: Kernel = kernel!("linear/partial_sums");
 
-/// Slices are multiples of the `simd` schedule's step along K.
+/// Slices are multiples of the `gpu` schedule's step along K.
 const STEP: usize = 16;
 
 /// Rows of a software driver's tile, for each doubling of K.
@@ -117,7 +117,7 @@ impl Gemm {
 
     fn tiling(&self, gpu: &Gpu, schedule: Schedule, lanes: Option<u32>) -> Tiling {
         match (schedule, lanes) {
-            (Schedule::Simd, _) => {
+            (Schedule::Gpu, _) => {
                 let large = self.m.div_ceil(128) * self.n.div_ceil(128) * self.batches();
                 // 128 x 128 tiles need fewer reads, but must be many to occupy a large GPU.
                 let side = match self.m.min(self.n) {
@@ -126,8 +126,8 @@ impl Gemm {
                 };
                 Tiling { rows: side, columns: side, busy: 256 }
             }
-            (Schedule::Cpu, None) => Tiling { rows: 8, columns: 16, busy: 128 },
-            (Schedule::Cpu, Some(lanes)) => {
+            (Schedule::Software, None) => Tiling { rows: 8, columns: 16, busy: 128 },
+            (Schedule::Software, Some(lanes)) => {
                 let rows = match self.m {
                     0..=8 => 8,
                     // Heads of classifiers: nothing to gain, and the short text compiles four times faster (1.6 s where columns are odd).
@@ -165,12 +165,12 @@ impl Gemm {
         let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, 64);
         // More, where one would be too long a walk; `per` k are a round.
         let per = match (schedule, self.a.access(self.m, self.k)) {
-            (Schedule::Simd, _) => 16,
-            (Schedule::Cpu, "s") => 1,
-            (Schedule::Cpu, _) if lanes.is_some() => 8,
-            (Schedule::Cpu, _) => 4,
+            (Schedule::Gpu, _) => 16,
+            (Schedule::Software, "s") => 1,
+            (Schedule::Software, _) if lanes.is_some() => 8,
+            (Schedule::Software, _) => 4,
         };
-        let tail = if schedule == Schedule::Simd { tile_rounds(tiling.rows) } else { rounds(7, 0) };
+        let tail = if schedule == Schedule::Gpu { tile_rounds(tiling.rows) } else { rounds(7, 0) };
         // Partial sums may be added up every few rounds.
         let walk = |k: usize| rounds(k.div_ceil(8 * per), rounds(8, 0)) + tail;
         let short = caps.may_walk_exactly(walk(self.k.div_ceil(wanted).next_multiple_of(STEP)));
@@ -183,17 +183,17 @@ impl Gemm {
         let target = partial.as_ref().unwrap_or(c);
         let bias_here = bias.filter(|_| partial.is_none());
         let (kernel, groups) = match (schedule, lanes) {
-            (Schedule::Cpu, None) => (&CPU, tiles.div_ceil(8)),
-            (Schedule::Cpu, Some(_)) => (&CPU, tiles),
-            (Schedule::Simd, _) => (&SIMD, tiles),
+            (Schedule::Software, None) => (&SOFTWARE, tiles.div_ceil(8)),
+            (Schedule::Software, Some(_)) => (&SOFTWARE, tiles),
+            (Schedule::Gpu, _) => (&GPU, tiles),
         };
-        let whole = schedule == Schedule::Simd && tiles == tiles_m * tiles_n && bias.is_none() && self.alpha == 1.0;
+        let whole = schedule == Schedule::Gpu && tiles == tiles_m * tiles_n && bias.is_none() && self.alpha == 1.0;
         let statistics = statistics.filter(|_| whole && c.dtype() == DType::F32);
         let flops = 2.0 * (self.m * self.n * self.k * self.batches()) as f64;
         let mut launch = Launch::new(gpu, kernel, "gemm").storage(a.dtype().storage()).flops(flops);
         launch = match schedule {
-            Schedule::Cpu => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
-            Schedule::Simd => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
+            Schedule::Software => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
+            Schedule::Gpu => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
         };
         launch = launch
             .define("A", self.a.access(self.m, self.k))
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::gpu::{GpuOptions, Tuning};
 
-    /// Enough tiles of 128 x 128 for the `simd` schedule to use them, with edges and every way of reading.
+    /// Enough tiles of 128 x 128 for the `gpu` schedule to use them, with edges and every way of reading.
     #[test]
     fn large_tiles_are_right_at_their_edges() {
         let (count, k) = (64, 21);

@@ -153,7 +153,7 @@ pub(super) fn entry() -> Entry {
         family: "linear",
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: &["linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums", "reduction/reduce"],
+        shaders: &["linear/gemm_software", "linear/gemm_gpu", "linear/partial_sums", "reduction/reduce"],
         build: Box::new(|_| Ok(Box::new(Linear))),
         samples: Box::new(samples),
         bad: Box::new(bad),

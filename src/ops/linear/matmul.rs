@@ -281,7 +281,7 @@ pub(super) fn entries() -> Vec<Entry> {
         family: "linear",
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &["linear/gemm_cpu", "linear/gemm_simd", "linear/partial_sums", "reduction/reduce"],
+        shaders: &["linear/gemm_software", "linear/gemm_gpu", "linear/partial_sums", "reduction/reduce"],
         build: Box::new(move |_| Ok(Box::new(Matmul { form }))),
         samples: Box::new(move || samples(form)),
         bad: Box::new(move || bad(form)),

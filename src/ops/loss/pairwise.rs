@@ -120,7 +120,7 @@ impl Operator for Pairwise {
         let [a, b] = exactly(self.name(), inputs)?;
         let n = a.elements();
         let n4 = n.div_ceil(4);
-        let tree = a.gpu().capabilities().schedule == Schedule::Simd;
+        let tree = a.gpu().capabilities().schedule == Schedule::Gpu;
         let lanes: usize = if tree { 256 } else { 8 };
         let chunk = n4.div_ceil(GROUPS).max(4 * lanes).next_multiple_of(lanes);
         let groups = n4.div_ceil(chunk);

@@ -44,7 +44,7 @@ impl Operator for TsneLoss {
         let [y, q] = *exactly(NAME, inputs)?;
         let (gpu, n) = (y.gpu(), y.shape().dim(0));
         let vec = width(n);
-        let threads = if gpu.capabilities().schedule == Schedule::Cpu { 512 } else { 32_768 };
+        let threads = if gpu.capabilities().schedule == Schedule::Software { 512 } else { 32_768 };
         let slice = n.div_ceil((threads * vec / n).clamp(1, 64));
         let slices = n.div_ceil(slice);
         let partial = Tensor::empty(gpu, [slices, 6, n], DType::F32)?;

@@ -71,10 +71,10 @@ impl Plan {
         let (rows, columns) = (x.elements() / channels.max(1), channels / width);
         let bucket = Knob::bucket(rows * columns);
         let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
-        let shuffle = schedule == Schedule::Cpu && gpu.capabilities().fixed_subgroup() == Some(8);
+        let shuffle = schedule == Schedule::Software && gpu.capabilities().fixed_subgroup() == Some(8);
         let most_slabs = gpu.tuned(&SLABS, bucket, 256) as usize;
         let plan = Self { schedule, shuffle, rows, width, columns, small: false, most_slabs, given: None, piece: None };
-        let default = if schedule == Schedule::Cpu { 17 } else { 13 };
+        let default = if schedule == Schedule::Software { 17 } else { 13 };
         let (_, _, copies) = plan.across(plan.narrow());
         let small = rows * columns <= 1 << gpu.tuned(&SMALL, bucket, default);
         Self { small: small && gpu.capabilities().may_walk(2 * rows.div_ceil(copies) + rows.div_ceil(16 * copies) + 64), ..plan }.cut(gpu)
@@ -115,7 +115,7 @@ impl Plan {
 
     /// Lanes of a workgroup, and vec4s that each reads of a step: a subgroup of 8 on software drivers.
     fn lanes(&self) -> (usize, usize) {
-        if self.schedule == Schedule::Cpu { (8, 4) } else { (256, 1) }
+        if self.schedule == Schedule::Software { (8, 4) } else { (256, 1) }
     }
 
     /// Columns of a workgroup that walks all rows (no more than lanes): a cache line, less where that would leave one workgroup alone.

@@ -35,7 +35,7 @@ impl Groups {
         // A group a thread on software drivers, unless three walks over it are too long for one.
         let rough = 3 * self.pixels * self.channels / self.vec();
         let schedule = x.gpu().schedule("normalization/group_norm.schedule", 0);
-        let lanes = if schedule == Schedule::Cpu && capabilities.may_walk(rough) && capabilities.may_walk_exactly(self.walk(1)) {
+        let lanes = if schedule == Schedule::Software && capabilities.may_walk(rough) && capabilities.may_walk_exactly(self.walk(1)) {
             1
         } else {
             self.shared(capabilities)
@@ -153,7 +153,7 @@ impl Groups {
 
 /// What both tolerate.
 pub(super) const TOLERANCE: Tolerance =
-    Tolerance { absolute: 1e-5, relative: 1e-4, reason: "sums of a whole group in f32, in one thread on the cpu schedule" };
+    Tolerance { absolute: 1e-5, relative: 1e-4, reason: "sums of a whole group in f32, in one thread on the software schedule" };
 
 /// Reads x twice more than the streaming cost says, from a cache.
 pub(super) fn norm_cost(inputs: &[Spec], outputs: &[Spec]) -> Cost {

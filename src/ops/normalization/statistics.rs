@@ -10,7 +10,7 @@ use crate::ops::Array;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-/// Rows of a slab: those of the least tile of `convolution/conv2d_simd` and `linear/gemm_simd`, so that the shape is the same everywhere.
+/// Rows of a slab: those of the least tile of `convolution/conv2d_gpu` and `linear/gemm_gpu`, so that the shape is the same everywhere.
 const SLAB_ROWS: usize = 64;
 /// Whether a convolution brings them along; by the vec4s of x.
 const EPILOGUE: Knob = Knob { name: "normalization/batch_norm.epilogue", choices: &[0, 1] };
@@ -29,7 +29,7 @@ pub(crate) fn shape(x: &Shape) -> Shape {
 /// would be read again.
 pub(crate) fn wanted(source: &Tensor, x: &Shape) -> bool {
     let (gpu, plan) = (source.gpu(), Plan::new(source.gpu(), x));
-    let default = plan.schedule() == Schedule::Simd && !plan.small();
+    let default = plan.schedule() == Schedule::Gpu && !plan.small();
     let [slabs, ..] = plan.in_slabs(SLAB_ROWS).partials();
     let whole = source.is_bindable() && !plan.in_pieces();
     whole && gpu.tuned(&EPILOGUE, plan.bucket(), u32::from(default)) == 1 && gpu.capabilities().may_walk(slabs)

@@ -120,8 +120,8 @@ pub(super) struct Rule {
 /// Lanes of a workgroup that sums.
 pub(super) fn lanes(gpu: &Gpu) -> u32 {
     match gpu.capabilities().schedule {
-        Schedule::Cpu => 8,
-        Schedule::Simd => 64,
+        Schedule::Software => 8,
+        Schedule::Gpu => 64,
     }
 }
 

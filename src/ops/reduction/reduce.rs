@@ -128,12 +128,12 @@ impl<'a> Reduce<'a> {
         let (sizes, steps) = side_by_side(&axes, true).ok_or_else(too_many)?;
         let (outputs, length): (usize, usize) = (kept_sizes.iter().product(), sizes.iter().product());
         let inner_reduced = axes.last().is_some_and(|a| a.reduced);
-        let tree = self.x.gpu().capabilities().schedule == Schedule::Simd && inner_reduced && length > 2 * LANES / 4;
+        let tree = self.x.gpu().capabilities().schedule == Schedule::Gpu && inner_reduced && length > 2 * LANES / 4;
         let longest = if tree { LANES * LANE_STEPS } else { THREAD_STEPS };
         let splits = length.div_ceil(longest).max(1);
         let block = match (vec, self.x.gpu().capabilities().schedule) {
-            ("columns", Schedule::Cpu) if outputs.is_multiple_of(32) => 4,
-            ("columns", Schedule::Cpu) if outputs.is_multiple_of(16) => 2,
+            ("columns", Schedule::Software) if outputs.is_multiple_of(32) => 4,
+            ("columns", Schedule::Software) if outputs.is_multiple_of(16) => 2,
             _ => 1,
         };
         let plan = Plan { vec, tree, block, splits, longest, length, elements, outputs, kept_sizes, kept_steps, sizes, steps };

@@ -35,7 +35,7 @@ fn pick(x: &Tensor, axis: usize, k: usize, positions: &Tensor, values: Option<&T
     let [outer, length, inner] = around(x.shape(), axis);
     let rows = outer * inner;
     let capabilities = x.gpu().capabilities();
-    let shared = if capabilities.schedule == Schedule::Simd { length > SHORT } else { !capabilities.may_walk(k * length) };
+    let shared = if capabilities.schedule == Schedule::Gpu { length > SHORT } else { !capabilities.may_walk(k * length) };
     // A workgroup also takes columns that are too long for a thread.
     let long = !capabilities.may_walk_exactly(rounds(1, rounds(length, 0)));
     let tree = shared && (inner == 1 || long);

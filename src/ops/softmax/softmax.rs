@@ -8,8 +8,8 @@ use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, 
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static CPU: Kernel = kernel!("softmax/softmax_cpu");
-static SIMD: Kernel = kernel!("softmax/softmax_simd");
+static SOFTWARE: Kernel = kernel!("softmax/softmax_software");
+static GPU: Kernel = kernel!("softmax/softmax_gpu");
 
 /// Lanes of the workgroup that owns a row on GPUs.
 const LANES: usize = 128;
@@ -51,18 +51,19 @@ impl Softmax {
         let capabilities = result.gpu().capabilities();
         // Two walks over a row; one too long for an invocation is shared by a workgroup on every schedule.
         let schedule = result.gpu().schedule("softmax/softmax.schedule", Knob::bucket(n));
-        let shared = if schedule == Schedule::Simd { n > SHORT } else { !capabilities.may_walk(2 * n) };
-        let simd = inner == 1 && shared;
-        capabilities.check_walk(self.name(), if simd { 3 * n.div_ceil(LANES) } else { 2 * n })?;
-        let mut launch = Launch::new(result.gpu(), if simd { &SIMD } else { &CPU }, if backward { "backward" } else { "forward" })
-            .storage(result.dtype().storage())
-            .define("BACKWARD", backward)
-            .define("LOG", self.log);
+        let shared = if schedule == Schedule::Gpu { n > SHORT } else { !capabilities.may_walk(2 * n) };
+        let shared_rows = inner == 1 && shared;
+        capabilities.check_walk(self.name(), if shared_rows { 3 * n.div_ceil(LANES) } else { 2 * n })?;
+        let mut launch =
+            Launch::new(result.gpu(), if shared_rows { &GPU } else { &SOFTWARE }, if backward { "backward" } else { "forward" })
+                .storage(result.dtype().storage())
+                .define("BACKWARD", backward)
+                .define("LOG", self.log);
         for tensor in tensors {
             launch = launch.read(*tensor);
         }
         let launch = launch.write(result);
-        if simd {
+        if shared_rows {
             let width = if n.is_multiple_of(4) { 4 } else { 1 };
             let items = if n <= IN_REGISTERS { IN_REGISTERS / LANES / width } else { 0 };
             let walk = if items == 0 { 3 * rounds((n / width).div_ceil(LANES), 0) } else { 0 };
@@ -214,7 +215,7 @@ pub(super) fn entries() -> Vec<Entry> {
         family: "softmax",
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["softmax/softmax_cpu", "softmax/softmax_simd"],
+        shaders: &["softmax/softmax_software", "softmax/softmax_gpu"],
         build: Box::new(move |attributes: &Attributes| {
             let dim = attributes.integer_or("dim", -1)?;
             Ok(Box::new(Softmax { dim, temperature: (attributes.number_or("temperature", 1.0)? as f32).into(), log }))

@@ -1,4 +1,4 @@
-// softmax, log_softmax and their gradients along the last axis for GPUs: the formulas are those of softmax_cpu.wgsl.
+// softmax, log_softmax and their gradients along the last axis for GPUs: the formulas are those of softmax_software.wgsl.
 //
 // x [rows, n]; a workgroup of 128 lanes owns a row, lane i its items i, i + 128, .. (V: four neighbours where n is a multiple of 4, else one; n counts
 // items). A row of up to 1,024 values stays in registers (ITEMS a lane) between one read and one write. A longer one (ITEMS 0) is walked twice:

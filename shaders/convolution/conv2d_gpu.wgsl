@@ -5,8 +5,8 @@
 // way of workgroup memory, both tiles position-major: [16][TILE / 4] vec4s along pixels or columns. The first TILE threads bring source
 // values, the next TILE weights, a block of 4 positions x 4 pixels or columns each; with VECTOR (channels divisible by 4) four positions
 // of a pixel are one vec4 of one tap. The next blocks are fetched before the present ones are used. A vec4's place is its number xor 4 in
-// every other block of positions, so that neither the stores nor the reads meet in a bank (linear/gemm_simd.wgsl).
-// Tiles of 64 add up blocks of 128 positions before these are added to each other, as linear/gemm_simd.wgsl does, and the bias comes last.
+// every other block of positions, so that neither the stores nor the reads meet in a bank (linear/gemm_gpu.wgsl).
+// Tiles of 64 add up blocks of 128 positions before these are added to each other, as linear/gemm_gpu.wgsl does, and the bias comes last.
 // Design: CUTLASS's implicit GEMM; ggml's Vulkan convolution.
 //
 // x       source pixels [N, H, W, channels]
