@@ -171,6 +171,14 @@ pub fn require_finite_rows(what: &str, values: &[f32], width: usize) -> Result<(
     Err(Error::NonFinite { operator: what.into(), message })
 }
 
+/// The one of `known` that is most like `name`, where one is like it.
+pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    let like = known.into_iter().map(|other| (strsim::jaro_winkler(&name, &other.to_lowercase()), other));
+    // As unlike as clap still suggests for a mistyped option.
+    like.filter(|(share, _)| *share > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+}
+
 impl Error {
     /// A broken shape rule of `operator`.
     pub fn shape(operator: impl Into<String>, message: impl Into<String>) -> Self {
@@ -185,6 +193,13 @@ impl Error {
     /// A wrong argument.
     pub fn argument(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Error::Argument { subject: subject.into(), message: message.into() }
+    }
+
+    /// A name that there is not, of `subject`: with the closest of `known`, and all of them.
+    pub fn unknown<'a>(subject: impl Into<String>, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let hint = closest(name, known.iter().copied()).map_or("there".into(), |closest| format!("did you mean \"{closest}\"? There"));
+        Self::argument(subject, format!("there is no \"{name}\"; {hint} are {}", known.join(", ")))
     }
 
     /// A fault in shader text.

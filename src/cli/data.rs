@@ -8,7 +8,7 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Augmentation, Dataset, DeviceBatch, HostBatch, ImageOptions, Split, open_with, view_names};
+use crate::data::{Augmentation, Dataset, DeviceBatch, HostBatch, ImageOptions, Split, Views, open_with};
 use crate::error::{Error, Result};
 use crate::report::{Canvas, Tile, to_bytes};
 
@@ -92,10 +92,11 @@ impl Data {
 
     /// Rows of images, the original first, then what the views make of it.
     fn preview(&self, dataset: &Dataset, list: &str) -> Result<Canvas> {
-        let names = view_names(list, self.epochs.into())?;
+        let views: Views = list.parse()?;
+        let names = views.names(self.epochs.into())?;
         let size @ [height, width, channels] = [dataset.height(), dataset.width(), dataset.channels()];
         // Many draws of one view, or one draw of many views.
-        let draws = list.split_whitespace().count() == 1 && !list.contains(',');
+        let draws = matches!(views, Views::All(_));
         let place = |column: u32| if draws { (self.epoch.saturating_add(column), 0) } else { (self.epoch, column) };
         let chosen = each_class_in_turn(dataset, self.images.into());
         let batch = HostBatch {

@@ -13,7 +13,7 @@ use super::device;
 use super::output::{say, write};
 use super::probe::table as probe_table;
 use super::signals::Stop;
-use crate::data::{Dataset, Split, open};
+use crate::data::{Dataset, Split, Views, open};
 use crate::error::{Error, Result};
 use crate::evaluate::compare::{Subject, measure};
 use crate::evaluate::probe::{ProbeOptions, Subject as Probed, probe};
@@ -148,31 +148,39 @@ impl Demo {
 
     /// What all parts begin with.
     fn recipe(&self, method: &str) -> Recipe {
-        Recipe { data: self.data.clone(), seed: self.seed, ..Recipe::defaults(method) }
+        let mut recipe = Recipe { seed: self.seed, ..Recipe::defaults(method) };
+        recipe.data.path.clone_from(&self.data);
+        recipe
     }
 
     fn pretraining(&self, images: usize) -> Recipe {
-        let recipe = self.recipe("simclr");
-        Recipe { model: TEACHER.into(), epochs: self.pretrain_epochs, batch: recipe.batch.min(images), ..recipe }
+        let mut recipe = self.recipe("simclr");
+        recipe.model.name = TEACHER.into();
+        Recipe { epochs: self.pretrain_epochs, batch: recipe.batch.min(images), ..recipe }
     }
 
     /// By few labels, which are shown in many ways.
     fn few(&self) -> Recipe {
-        Recipe { per_class: LABELS, batch: FEW, augmentation: "supervised".into(), ..self.recipe("supervised") }
+        let mut recipe = Recipe { batch: FEW, ..self.recipe("supervised") };
+        recipe.data.per_class = LABELS;
+        recipe.augmentation.views = Views::All("supervised".into());
+        recipe
     }
 
     fn teaching(&self) -> Recipe {
-        let weights = self.out.join("simclr").join("weights.safetensors").display().to_string();
-        Recipe { model: TEACHER.into(), weights, normalize: "data".into(), epochs: 80, ..self.few() }
+        let mut recipe = Recipe { epochs: 80, ..self.few() };
+        recipe.model.name = TEACHER.into();
+        recipe.data.normalize = "data".into();
+        recipe.finetune.weights = self.out.join("simclr").join("weights.safetensors");
+        recipe
     }
 
     fn distilling(&self) -> Result<Recipe> {
-        let mut recipe = self.recipe("distillation");
-        ["soft_weight=1", "temperature=2"].into_iter().try_for_each(|assignment| recipe.set(assignment))?;
-        let (teachers, augmentation) = (self.out.join("teacher").display().to_string(), "none".into());
-        let Recipe { learning_rate, optimizer, schedule, .. } = self.recipe("supervised");
-        let rates = Recipe { learning_rate, optimizer, schedule, ..recipe };
-        Ok(small(Recipe { teachers, augmentation, batch: MANY, epochs: self.epochs, ..rates }))
+        let mut recipe = self.recipe("distillation").with(["soft_weight=1", "temperature=2", "augmentation=none"])?;
+        let Recipe { optimizer, schedule, .. } = self.recipe("supervised");
+        (recipe.optimizer.rule, recipe.optimizer.learning_rate) = (optimizer.rule, optimizer.learning_rate);
+        let teachers = vec![self.out.join("teacher")];
+        Ok(small(Recipe { teachers, schedule, batch: MANY, epochs: self.epochs, ..recipe }))
     }
 
     fn alone(&self, epochs: usize) -> Recipe {
@@ -180,11 +188,9 @@ impl Demo {
     }
 
     fn pixels(&self) -> Result<Recipe> {
-        let (model, augmentation) = ("pixels".into(), "none".into());
         // 7,850 values by 200 labels: it takes a strong decay.
-        let mut pixels = Recipe { model, augmentation, epochs: 100, learning_rate: 0.02, weight_decay: 0.05, ..self.few() };
-        pixels.set("label_smoothing=0")?;
-        Ok(pixels)
+        let settings = ["learning_rate=0.02", "weight_decay=0.05", "label_smoothing=0"];
+        Recipe { epochs: 100, ..self.few() }.with(["model=pixels", "augmentation=none"].into_iter().chain(settings))
     }
 }
 
@@ -192,8 +198,9 @@ impl Demo {
 const TEACHER: &str = "cnn_32_64_128";
 
 /// For the small network: a MobileNetV1 of an eighth of the full width.
-fn small(recipe: Recipe) -> Recipe {
-    Recipe { model: "mobilenetv1_025".into(), width: 0.5, ..recipe }
+fn small(mut recipe: Recipe) -> Recipe {
+    (recipe.model.name, recipe.model.width) = ("mobilenetv1_025".into(), 0.5);
+    recipe
 }
 
 impl Stage<'_> {
@@ -204,7 +211,11 @@ impl Stage<'_> {
         let run = RunDirectory::create(&path, &trainer.recipe, &self.gpu)?;
         let outcome = trainer.run(Some(&run), Style::Auto, &mut |_| self.stop.is_asked_for())?;
         if !outcome.finished {
-            tell(format!("stopped; `wgrad train {} --resume --out {}` finishes this part alone", trainer.recipe.method, path.display()));
+            tell(format!(
+                "stopped; `wgrad train {} --resume --out {}` finishes this part alone",
+                trainer.recipe.method.name,
+                path.display()
+            ));
             return Ok(None);
         }
         Ok(Some(trainer))

@@ -18,8 +18,8 @@ use crate::evaluate::tasks::{evaluate_heads, heads};
 use crate::evaluate::{Evaluation, outputs, stream_outputs};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
+use crate::train::LoadedRun;
 use crate::train::progress::Count;
-use crate::train::{LoadedRun, Recipe};
 
 /// Most classes whose confusion is shown whole.
 const WHOLE: usize = 20;
@@ -147,7 +147,8 @@ impl Eval {
         if self.share.is_empty() {
             return Ok(bias);
         }
-        let all = Recipe { omit: String::new(), ..recipe.clone() };
+        let mut all = recipe.clone();
+        all.data.omit.clear();
         let preprocessing = recipe.preprocessing("none", 0, train)?;
         let mut seen = outputs(gpu, network, &all.chosen(Arc::new(all.open(Split::Train)?))?, &preprocessing, 0)?;
         add_bias(&mut seen, &bias);

@@ -17,6 +17,7 @@ mod output;
 mod predict;
 mod probe;
 mod profile;
+mod recipe;
 mod signals;
 mod similarity;
 mod table;
@@ -57,6 +58,7 @@ enum Command {
     Info(info::Info),
     Models(models::Models),
     Methods(methods::Methods),
+    Recipe(recipe::Recipe),
     Data(data::Data),
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
@@ -82,6 +84,7 @@ impl Arguments {
             Command::Info(command) => command.run(),
             Command::Models(command) => command.run(),
             Command::Methods(command) => command.run(),
+            Command::Recipe(command) => command.run(),
             Command::Data(command) => command.run(),
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),

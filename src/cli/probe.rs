@@ -9,11 +9,11 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Dataset, Split, view_names};
+use crate::data::{ClassGroup, Dataset, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
 use crate::io::console::tell;
-use crate::train::{LoadedRun, Recipe};
+use crate::train::LoadedRun;
 
 /// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw
 /// pixels (docs/evaluation.md)
@@ -28,7 +28,8 @@ pub(super) struct Probe {
     /// Probe on another data set than the run's, images of the same colours; they are normalised as the run's are
     #[arg(long, value_name = "DIR")]
     on: Option<PathBuf>,
-    /// Probe on these classes, as the recipe key `classes` says (`6+7, 8`; `*` for all): those that the run has not seen
+    /// Probe on these classes, by number or name (`6+7, Bag`: two, of which the first is two of the data set's; `*` for all): those that the
+    /// run has not seen
     #[arg(long, value_name = "LIST")]
     classes: Option<String>,
     /// Labelled images of each class, with commas between; `all` for all that there are
@@ -70,7 +71,7 @@ impl Probe {
         let gpu = device::open()?;
         let loaded = LoadedRun::open(&gpu, &self.run, self.data.as_ref())?;
         let (train, test) = self.images(&loaded)?;
-        let first = view_names(&loaded.recipe.augmentation, 1)?.first().copied().unwrap_or("none");
+        let first = loaded.recipe.augmentation.views.first()?;
         let options = ProbeOptions {
             labels: self.labels,
             draws: self.draws,
@@ -110,9 +111,10 @@ impl Probe {
         if self.on.is_none() && self.classes.is_none() {
             return Ok((loaded.train.clone(), Arc::new(loaded.recipe.open(Split::Test)?)));
         }
-        let (data, classes) = (self.on.clone().unwrap_or_else(|| loaded.recipe.data.clone()), self.classes.as_deref().unwrap_or("*"));
-        let classes = if classes == "*" { String::new() } else { classes.into() };
-        let other = Recipe { data, classes, ..loaded.recipe.clone() };
+        let mut other = loaded.recipe.clone();
+        other.data.path = self.on.clone().unwrap_or(other.data.path);
+        let classes = self.classes.as_deref().filter(|classes| *classes != "*");
+        other.data.classes = classes.map(ClassGroup::list).unwrap_or_default();
         let open = |split| Ok::<_, Error>(Arc::new(other.open(split)?.normalized_as(&loaded.train)));
         Ok((open(Split::Train)?, open(Split::Test)?))
     }

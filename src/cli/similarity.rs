@@ -35,7 +35,7 @@ impl Similarity {
         let test = recipe.open(Split::Test)?;
         let found = similarities(&gpu, network.backbone(), &recipe, [&train, &test], self.per_class)?;
         let side = found.labels.len();
-        let title = format!("{}: cosines, {} images a class", recipe.method, self.per_class);
+        let title = format!("{}: cosines, {} images a class", recipe.method.name, self.per_class);
         Canvas::heat_map(&found.cosines, [side; 2], &title)?.save(&self.out)?;
         say(format!(
             "mean cosine of two views of one image {:.3}, of images of one class {:.3}, of images of two classes {:.3}; drawn in {}",

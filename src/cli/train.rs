@@ -20,6 +20,7 @@ use crate::tensor::Shape;
 use crate::train::estimate::run_memory;
 use crate::train::methods::METHODS;
 use crate::train::progress::Style;
+use crate::train::recipe::VERSION;
 use crate::train::{Recipe, RunDirectory, Trainer};
 
 /// Train a model
@@ -38,10 +39,11 @@ fn methods() -> impl TypedValueParser<Value = String> {
 
 #[derive(clap::Args)]
 struct Options {
-    /// A recipe in TOML; what it leaves out takes its default
+    /// A recipe in TOML; what it leaves out takes the method's default (`wgrad recipe METHOD` prints these)
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Change one value of the recipe; may be repeated
+    /// Change one value of the recipe; may be repeated: epochs=3, optimizer=adamw, optimizer.betas=[0.9,0.98], temperature=0.2; the value is
+    /// TOML or a bare text, and the key's table may be left out where no other has such a key
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A folder of images: MNIST or CIFAR files, or one folder a class
@@ -52,10 +54,10 @@ struct Options {
     model: Option<String>,
     /// Weights to begin from, by defaults for fine-tuning; a head for other classes starts anew; grey images become coloured by --set rgb=true
     #[arg(long, value_name = "FILE")]
-    weights: Option<String>,
+    weights: Option<PathBuf>,
     /// What stays as it is: `backbone`, or names and scopes with `*` for any text and commas between
-    #[arg(long, value_name = "PATTERNS")]
-    freeze: Option<String>,
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
+    freeze: Vec<String>,
     /// Bring the images to so many pixels a side
     #[arg(long, value_name = "PIXELS")]
     resolution: Option<usize>,
@@ -100,34 +102,40 @@ impl Train {
 
 impl Options {
     fn recipe(&self, method: &str) -> Result<Recipe> {
+        let freeze: Vec<String> = self.freeze.iter().map(|pattern| pattern.trim().to_string()).collect();
         let mut recipe = match &self.recipe {
-            Some(path) => Recipe::read(path)?,
-            None if self.weights.is_some() => Recipe::finetuning(method, self.freeze.as_deref().unwrap_or_default()),
+            Some(path) => {
+                let (recipe, old) = Recipe::read_any(path)?;
+                if old {
+                    let path = path.display();
+                    tell(format!("{path} is a recipe of version 1; `wgrad recipe {path}` prints it as of version {VERSION}"));
+                }
+                recipe
+            }
+            None if self.weights.is_some() => Recipe::finetuning(method, &freeze),
             None => Recipe::defaults(method),
         };
-        if let Some(data) = &self.data {
-            recipe.data.clone_from(data);
+        recipe.data.path = self.data.clone().unwrap_or(recipe.data.path);
+        recipe.data.resolution = self.resolution.unwrap_or(recipe.data.resolution);
+        recipe.model.name = self.model.clone().unwrap_or(recipe.model.name);
+        recipe.finetune.weights = self.weights.clone().unwrap_or(recipe.finetune.weights);
+        if !freeze.is_empty() {
+            recipe.finetune.freeze = freeze;
         }
-        if let Some(weights) = &self.weights {
-            recipe.weights.clone_from(weights);
-        }
-        let texts = [(&mut recipe.model, &self.model), (&mut recipe.freeze, &self.freeze)];
-        texts.into_iter().filter_map(|(to, given)| Some((to, given.as_ref()?))).for_each(|(to, given)| to.clone_from(given));
-        recipe.resolution = self.resolution.unwrap_or(recipe.resolution);
-        self.set.iter().try_for_each(|assignment| recipe.set(assignment))?;
-        if recipe.method != method {
-            return Err(Error::argument("recipe", format!("its method is \"{}\"; use `wgrad train {}`", recipe.method, recipe.method)));
+        recipe.set_all(self.set.iter().map(String::as_str))?;
+        let own = &recipe.method.name;
+        if own != method {
+            return Err(Error::argument("recipe", format!("its method is \"{own}\"; use `wgrad train {own}`")));
         }
         Ok(recipe)
     }
 
     fn resume(&self, gpu: &Gpu, method: &str) -> Result<ExitCode> {
         let (run, recipe) = RunDirectory::resume(&self.out)?;
-        if recipe.method != method {
-            return Err(Error::argument(
-                self.out.display().to_string(),
-                format!("holds a run of the method \"{}\"; use `wgrad train {}`", recipe.method, recipe.method),
-            ));
+        let own = &recipe.method.name;
+        if own != method {
+            let message = format!("holds a run of the method \"{own}\"; use `wgrad train {own}`");
+            return Err(Error::argument(self.out.display().to_string(), message));
         }
         let (mut checkpoint, notes) = run.newest_checkpoint()?;
         notes.iter().for_each(tell);
@@ -157,7 +165,7 @@ impl Options {
             tell(format!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display()));
             return Ok(ExitCode::SUCCESS);
         }
-        let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method, run.path().display());
+        let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method.name, run.path().display());
         tell(format!("stopped after step {}; go on with `{command}`", outcome.position.step));
         Ok(stop.code())
     }

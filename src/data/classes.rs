@@ -1,40 +1,116 @@
 //! Other classes for the images of a data set: some of them, several as one, wrong ones.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use super::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, closest};
 use crate::ops::loss::HIDDEN;
 use crate::tensor::random::{Purpose, Stream};
 
+/// A class of a data set, as recipes write it: `5`, `"Bag"`. A number is the class that is called so, where one is, and else its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a class: its number or its name, as in 5 or \"Bag\"")]
+pub enum Class {
+    /// By its number.
+    Number(u32),
+    /// By its name, in capital letters or small ones.
+    Name(String),
+}
+
+impl Class {
+    /// The class that `text` names.
+    pub fn of(text: &str) -> Self {
+        let text = text.trim();
+        // A name such as "007" is not 7.
+        let number = text.parse().ok().filter(|number: &u32| number.to_string() == text);
+        number.map_or_else(|| Self::Name(text.into()), Self::Number)
+    }
+
+    /// The classes that `list` names with commas between: `5, Bag`.
+    pub fn list(list: &str) -> Vec<Self> {
+        list.split([',', '+']).map(Self::of).collect()
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One class, or several that are taken as one: `"Bag"`, `[0, 2, 4]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a class, or a list of classes that are taken as one, as in 5, \"Bag\" or [0, 2, \"Coat\"]")]
+pub enum ClassGroup {
+    /// A class by itself.
+    One(Class),
+    /// Several.
+    Several(Vec<Class>),
+}
+
+impl ClassGroup {
+    /// The groups that a line of text names, with commas between and `+` inside: `0+2+4, Bag`, as the command line takes them.
+    pub fn list(list: &str) -> Vec<Self> {
+        let group = |text: &str| match text.split_once('+') {
+            None => Self::One(Class::of(text)),
+            Some(_) => Self::Several(Class::list(text)),
+        };
+        list.split(',').map(group).collect()
+    }
+
+    /// Its classes.
+    pub fn classes(&self) -> &[Class] {
+        match self {
+            Self::One(class) => std::slice::from_ref(class),
+            Self::Several(classes) => classes,
+        }
+    }
+}
+
 impl Dataset {
-    /// The classes of this data set that `list` names, by number or name, with commas between, and several as one with `+`; images of others are
-    /// left out. `5+7+9, Bag` are two classes.
+    /// The images of the classes of `groups`, each group a class of its own; images of others are left out. A group that is a single class keeps
+    /// its name, the names of several stand with `+` between.
+    ///
+    /// ```no_run
+    /// use wgrad::data::{ClassGroup, Split, open};
+    ///
+    /// let all = open("data/fashion-mnist".as_ref(), Split::Train)?;
+    /// let shoes_or_bags = all.regrouped(&ClassGroup::list("5+7+9, Bag"))?;
+    /// assert_eq!(shoes_or_bags.class_names(), ["Sandal+Sneaker+Ankle boot", "Bag"]);
+    /// # Ok::<(), wgrad::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Argument`] for a class that there is not, or twice; [`Error::Data`] where no image is left.
-    pub fn regrouped(&self, list: &str) -> Result<Self> {
-        let groups = self.groups(list)?;
+    pub fn regrouped(&self, groups: &[ClassGroup]) -> Result<Self> {
+        let groups = self.groups(groups)?;
         let kept: Vec<usize> = (0..self.len()).filter(|image| self.grouped(&groups, *image) != Some(HIDDEN)).collect();
         let part = self.subset(&kept)?;
         let labels = kept.iter().filter_map(|image| self.grouped(&groups, *image)).collect();
         part.relabelled(self.group_names(&groups), labels)
     }
 
-    /// What the groups that `list` names make of this data set's labels, for all images; those of no group are hidden. With the groups' names.
+    /// What `groups` make of this data set's labels, for all images; those of no group are hidden. With the groups' names.
     ///
     /// # Errors
     /// [`Error::Argument`] for a class that there is not, or twice.
-    pub fn group_labels(&self, list: &str) -> Result<(Vec<String>, Vec<i32>)> {
-        let groups = self.groups(list)?;
+    pub fn group_labels(&self, groups: &[ClassGroup]) -> Result<(Vec<String>, Vec<i32>)> {
+        let groups = self.groups(groups)?;
         let labels = (0..self.len()).filter_map(|image| self.grouped(&groups, image)).collect();
         Ok((self.group_names(&groups), labels))
     }
 
-    /// The images of all classes but those that `list` names; the classes stay.
+    /// The images of all classes but `omitted`; the classes stay.
     ///
     /// # Errors
     /// As [`Self::regrouped`].
-    pub fn without(&self, list: &str) -> Result<Self> {
-        let groups = self.groups(list)?;
+    pub fn without(&self, omitted: &[Class]) -> Result<Self> {
+        let groups = self.groups(&[ClassGroup::Several(omitted.to_vec())])?;
         self.subset(&(0..self.len()).filter(|image| self.grouped(&groups, *image) == Some(HIDDEN)).collect::<Vec<_>>())
     }
 
@@ -63,18 +139,21 @@ impl Dataset {
     pub fn class(&self, name: &str) -> Result<usize> {
         let by_name = self.class_names().iter().position(|own| own.eq_ignore_ascii_case(name));
         by_name.or_else(|| name.parse().ok().filter(|n| *n < self.classes())).ok_or_else(|| {
-            let message = format!("there is no \"{name}\"; there are {} (or 0 to {})", self.class_names().join(", "), self.classes() - 1);
-            Error::argument(format!("a class of {}", self.name()), message)
+            let hint = closest(name, self.class_names().iter().map(String::as_str));
+            let hint = hint.map_or("there".into(), |closest| format!("did you mean \"{closest}\"? There"));
+            let (names, last) = (self.class_names().join(", "), self.classes() - 1);
+            Error::argument(format!("a class of {}", self.name()), format!("there is no \"{name}\"; {hint} are {names} (or 0 to {last})"))
         })
     }
 
-    fn groups(&self, list: &str) -> Result<Vec<Vec<usize>>> {
-        let group = |text: &str| text.split('+').map(|name| self.class(name.trim())).collect::<Result<Vec<_>>>();
-        let groups = list.split(',').map(group).collect::<Result<Vec<_>>>()?;
+    fn groups(&self, groups: &[ClassGroup]) -> Result<Vec<Vec<usize>>> {
+        let group = |group: &ClassGroup| group.classes().iter().map(|class| self.class(&class.to_string())).collect::<Result<Vec<_>>>();
+        let groups = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
         let mut all: Vec<usize> = groups.iter().flatten().copied().collect();
         all.sort_unstable();
         if let Some([class, _]) = all.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
-            return Err(Error::argument("classes", format!("\"{list}\" names class {class} twice")));
+            let name = self.class_names().get(*class).map_or("", String::as_str);
+            return Err(Error::argument("classes", format!("class {class}, {name}, is named twice")));
         }
         Ok(groups)
     }
@@ -99,17 +178,17 @@ mod tests {
     #[test]
     fn classes_are_chosen_joined_and_left_out() {
         let dataset = small(40);
-        let part = dataset.regrouped("d, a+c").unwrap();
+        let part = dataset.regrouped(&ClassGroup::list("d, a+c")).unwrap();
         assert_eq!((part.len(), part.class_names()), (30, ["d".to_string(), "a+c".into()].as_slice()));
         assert_eq!(part.labels()[..6], [1, 1, 0, 1, 1, 0]);
         assert_eq!(part.image(2), dataset.image(3));
-        let (names, labels) = dataset.group_labels("3,0+2").unwrap();
+        let (names, labels) = dataset.group_labels(&ClassGroup::list("3,0+2")).unwrap();
         assert_eq!((names, &labels[..4]), (vec!["d".to_string(), "a+c".into()], [1, HIDDEN, 1, 0].as_slice()));
-        let rest = dataset.without("b").unwrap();
+        let rest = dataset.without(&Class::list("b")).unwrap();
         assert_eq!((rest.len(), rest.classes()), (30, 4));
         assert!(rest.labels().iter().all(|label| *label != 1));
-        for (bad, words) in [("e", "there are a, b, c, d"), ("4", "0 to 3"), ("a, b+a", "class 0 twice")] {
-            let message = dataset.regrouped(bad).unwrap_err().to_string();
+        for (bad, words) in [("e", "there are a, b, c, d"), ("4", "0 to 3"), ("a, b+a", "class 0, a, is named twice")] {
+            let message = dataset.regrouped(&ClassGroup::list(bad)).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");
         }
     }

@@ -46,6 +46,7 @@ mod wordpiece;
 
 pub use augmentation::{Augmentation, Step};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
+pub use classes::{Class, ClassGroup};
 pub use dataset::{ChannelStatistics, Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch};
 pub use folder::{LabelledFile, list_image_folder, list_pictures, read_image_folder, read_image_split};
@@ -55,7 +56,7 @@ pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use stream::{PictureBatch, stream_pictures};
-pub use tasks::Task;
+pub use tasks::{Task, TaskGroups};
 pub use text::{read_text_folder, text_image};
-pub use views::view_names;
+pub use views::{View, Views};
 pub use wordpiece::WordPiece;

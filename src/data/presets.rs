@@ -187,10 +187,8 @@ impl Augmentation {
             "none" => vec![],
             "supervised" => vec![Step::ReflectCrop { pad: 4, flip: 0.5 }],
             _ => {
-                let found = VIEWS.iter().find(|preset| preset.name == name).ok_or_else(|| {
-                    let message = format!("there is no preset called \"{name}\"; there are {}", Self::PRESETS.join(", "));
-                    Error::argument("augmentation", message)
-                })?;
+                let found =
+                    VIEWS.iter().find(|preset| preset.name == name).ok_or_else(|| Error::unknown("augmentation", name, Self::PRESETS))?;
                 found.steps(size)
             }
         };

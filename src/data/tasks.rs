@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::classes::ClassGroup;
 use super::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::io::atomic::read;
@@ -28,20 +31,42 @@ impl Task {
     }
 }
 
+/// A task that the classes of a data set make, as recipes write it: `{ name = "kind", classes = [[5, 7, 9], [0, 2]] }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskGroups {
+    /// What it is called: letters, digits and `_`.
+    pub name: String,
+    /// Its classes, each one or several of the data set's.
+    pub classes: Vec<ClassGroup>,
+}
+
+impl TaskGroups {
+    /// The tasks that a line of text describes, as the command line takes them: `kind: 5+7+9, 0+2; heel: 9, 5` are two.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for one without a name.
+    pub fn list(list: &str) -> Result<Vec<Self>> {
+        let task = |text: &str| {
+            let wrong = || Error::argument("tasks", format!("\"{text}\": expected a name, a colon and classes, as in `kind: 5+7+9, 0+2`"));
+            let (name, classes) = text.split_once(':').ok_or_else(wrong)?;
+            Ok(Self { name: name.trim().into(), classes: ClassGroup::list(classes) })
+        };
+        list.split(';').map(str::trim).filter(|text| !text.is_empty()).map(task).collect()
+    }
+}
+
 impl Dataset {
-    /// The tasks of these images: those of the file beside them (`train_tasks.csv`, `test_tasks.csv`), and those that `list` makes of their classes. `kind: 5+7+9,
-    /// 0+2; heel: 9, 5` are two: a name, and behind a colon classes by number or name, several as one with `+`. Where an image's class is in none
-    /// of them, or hidden, its label is hidden.
+    /// The tasks of these images: those of the file beside them (`train_tasks.csv`, `test_tasks.csv`), and those that `groups` make of their
+    /// classes. Where an image's class is in none of a task's, or hidden, its label there is hidden.
     ///
     /// # Errors
     /// [`Error::Argument`] for a class that there is not, or twice in a task; a name that is no word, or twice.
-    pub fn tasks(&self, list: &str) -> Result<Vec<Task>> {
+    pub fn tasks(&self, groups: &[TaskGroups]) -> Result<Vec<Task>> {
         let mut tasks = self.own_tasks().to_vec();
-        for text in list.split(';').map(str::trim).filter(|text| !text.is_empty()) {
-            let wrong = || Error::argument("tasks", format!("\"{text}\": expected a name, a colon and classes, as in `kind: 5+7+9, 0+2`"));
-            let (name, groups) = text.split_once(':').ok_or_else(wrong)?;
-            let (classes, labels) = self.group_labels(groups)?;
-            tasks.push(Task { name: name.trim().into(), classes, labels: labels.into() });
+        for TaskGroups { name, classes } in groups {
+            let (classes, labels) = self.group_labels(classes)?;
+            tasks.push(Task { name: name.clone(), classes, labels: labels.into() });
         }
         let mut names = BTreeSet::new();
         for Task { name, .. } in &tasks {
@@ -142,16 +167,17 @@ mod tests {
     #[test]
     fn classes_make_tasks() {
         let dataset = small(6).hide(&[0, 1, 2, 3, 4]);
-        let tasks = dataset.tasks("pair: a+c, 1 ; rest: d,c;").unwrap();
+        let made = |list: &str| dataset.tasks(&TaskGroups::list(list)?);
+        let tasks = made("pair: a+c, 1 ; rest: d,c;").unwrap();
         assert_eq!(tasks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["pair", "rest"]);
         assert_eq!(tasks[0].classes, ["a+c", "b"]);
         assert_eq!(*tasks[0].labels, [0, 1, 0, HIDDEN, 0, HIDDEN]);
         assert_eq!(*tasks[1].labels, [HIDDEN, HIDDEN, 1, 0, HIDDEN, HIDDEN]);
-        assert!(dataset.tasks("").unwrap().is_empty());
+        assert!(made("").unwrap().is_empty());
         for (bad, words) in
             [("a, b", "a name, a colon"), ("x: e", "there are a, b, c, d"), ("x.y: a", "\"x.y\" is no name"), ("x: a; x: b", "called x")]
         {
-            let message = dataset.tasks(bad).unwrap_err().to_string();
+            let message = made(bad).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");
         }
     }
@@ -175,7 +201,7 @@ mod tests {
         assert_eq!((&*quoted[0].labels, &*quoted[1].labels), ([1, 0, 2].as_slice(), [0, 1, HIDDEN].as_slice()));
         write("train_tasks.csv", "angle, colour\r\n90,red\r\n,\r\n10,\"blue\"\r\n");
         let dataset = small(3).with_tasks(tasks).subset(&[2, 0, 0]).unwrap();
-        let tasks = dataset.tasks("first: a, b+c+d").unwrap();
+        let tasks = dataset.tasks(&TaskGroups::list("first: a, b+c+d").unwrap()).unwrap();
         assert_eq!((&*tasks[0].labels, tasks.len()), ([0, 1, 1].as_slice(), 3));
         assert_eq!(*tasks[2].labels, [1, 0, 0]);
         for (text, words) in [

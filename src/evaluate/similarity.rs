@@ -46,7 +46,10 @@ pub fn similarities(
         |augmentation, view| Tensor::from_slice(gpu, &outputs(gpu, encoder, &images, augmentation, view)?, [n, encoder.features()]);
     let augmentations = recipe.views(2, train)?;
     let [first, second, ..] = augmentations.as_slice() else {
-        return Err(Error::argument("augmentation", format!("\"{}\" makes a single view, and two are compared", recipe.augmentation)));
+        return Err(Error::argument(
+            "augmentation",
+            format!("\"{}\" makes a single view, and two are compared", recipe.augmentation.views),
+        ));
     };
     let (first, second) = (matrix(first, TEST_VIEW)?, matrix(second, TEST_VIEW + 1)?);
     let cosines: Vec<f32> = first.similarity_matrix(&second, 1.0)?.to_vec()?;

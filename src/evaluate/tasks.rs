@@ -22,7 +22,7 @@ pub fn heads(run: &Path, finished: &LoadedRun) -> Result<Vec<(Task, Linear)>> {
     let (run, _) = RunDirectory::open(run)?;
     let mut archive = Archive::load(&run.weights())?;
     let (features, mut heads) = (network.backbone().features(), Vec::new());
-    for task in train.tasks(&recipe.tasks)? {
+    for task in train.tasks(&recipe.data.tasks)? {
         if archive.tensors.contains_key(&format!("{}.weight", task.name)) {
             let linear = Linear::new(params, &task.name, features, task.classes.len())?;
             heads.push((task, linear));
@@ -44,7 +44,7 @@ pub fn evaluate_heads(
     test: &Arc<Dataset>,
     preprocessing: &Augmentation,
 ) -> Result<Vec<(Task, Evaluation)>> {
-    let known = test.tasks(&finished.recipe.tasks)?;
+    let known = test.tasks(&finished.recipe.data.tasks)?;
     let heads: Vec<_> = heads.iter().filter_map(|(task, head)| Some((known.iter().find(|k| k.name == task.name)?, head))).collect();
     if heads.is_empty() {
         return Ok(Vec::new());

@@ -17,8 +17,8 @@ use crate::tensor::random::{Purpose, Stream};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoarseToFineConfig {
-    /// Numbers of classes with `+` between, groups with commas: `5+7+9, 0+2`. All other classes are one more group.
-    pub coarse: String,
+    /// Groups of classes, by their numbers: `[[5, 7, 9], [0, 2]]`. All other classes are one more group.
+    pub coarse: Vec<Vec<usize>>,
     /// Images of each class whose class is known, chosen as the recipe's `labels_per_class` chooses them; of all others only the group is. (That
     /// key hides labels altogether.)
     pub fine_per_class: usize,
@@ -28,21 +28,20 @@ pub struct CoarseToFineConfig {
 
 impl Default for CoarseToFineConfig {
     fn default() -> Self {
-        Self { coarse: String::new(), fine_per_class: 20, coarse_weight: 1.0 }
+        Self { coarse: Vec::new(), fine_per_class: 20, coarse_weight: 1.0 }
     }
 }
 
-/// The group of each of `classes`, as [`CoarseToFineConfig::coarse`] lists them.
+/// The group of each of `classes`, where [`CoarseToFineConfig::coarse`] is `named`.
 ///
 /// # Errors
 /// [`Error::Argument`] for a class that there is not, or twice.
-pub fn groups(list: &str, classes: usize) -> Result<Vec<usize>> {
-    let named: Vec<&str> = list.split(',').map(str::trim).filter(|group| !group.is_empty()).collect();
+pub fn groups(named: &[Vec<usize>], classes: usize) -> Result<Vec<usize>> {
     let mut groups = vec![named.len(); classes];
     for (number, group) in named.iter().enumerate() {
-        for class in group.split('+') {
-            let wrong = |what: &str| Error::argument("coarse", format!("\"{}\" of \"{list}\" {what}", class.trim()));
-            let found = class.trim().parse().ok().and_then(|class: usize| groups.get_mut(class));
+        for class in group {
+            let wrong = |what: &str| Error::argument("coarse", format!("{class} {what}"));
+            let found = groups.get_mut(*class);
             let found = found.ok_or_else(|| wrong(&format!("is none of the classes 0 to {}", classes.saturating_sub(1))))?;
             if *found != named.len() {
                 return Err(wrong("stands there twice"));

@@ -66,7 +66,7 @@ pub struct Task {
 
 /// A method that is made from a configuration.
 pub trait MethodFactory: Method + Sized + 'static {
-    /// Its settings: a recipe's `[options]`.
+    /// Its settings: what a recipe's `[method]` holds beside the name.
     type Config: Default + Serialize + DeserializeOwned;
 
     /// Its card.

@@ -1,4 +1,4 @@
-//! Clipping of each gradient on its own. Clipping by the global norm is part of every step: [`Common::clip_norm`](super::Common).
+//! Clipping of each gradient on its own. Clipping by the global norm is part of every step: [`OptimizerOptions::clip_norm`](super::OptimizerOptions).
 
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};

@@ -1,12 +1,14 @@
 //! Optimizers, schedules, averages. An optimizer step over all parameters is one update kernel a chunk, behind the gradients' norm:
 //! clipping, skipping of non-finite steps, decay and learning-rate multipliers of each parameter happen inside it.
 
+mod by_name;
 mod clip;
 mod ema;
 mod rules;
 mod schedule;
 mod slabs;
 
+pub use by_name::Rule;
 pub use clip::clip_each_norm;
 pub use ema::Ema;
 pub use rules::{Adam, AdamConfig, AdamW, Lars, LarsConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig};
@@ -15,12 +17,11 @@ pub use schedule::Schedule;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Scalar;
-use crate::nn::Parameters;
 use crate::tensor::Tensor;
 
 /// What all optimizers can do to gradients before the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Common {
+pub struct OptimizerOptions {
     /// L2 penalty, or decoupled decay, by the optimizer.
     pub weight_decay: f32,
     /// Biases and normalisations are not decayed; LARS then takes their gradients as they are.
@@ -35,7 +36,7 @@ pub struct Common {
     pub gradient_scale: f32,
 }
 
-impl Default for Common {
+impl Default for OptimizerOptions {
     fn default() -> Self {
         Self {
             weight_decay: 0.0,
@@ -48,7 +49,7 @@ impl Default for Common {
     }
 }
 
-impl Common {
+impl OptimizerOptions {
     /// Refuses settings without a meaning. An infinite norm clips nothing.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ pub trait Optimizer {
         self.step_with(gradients, learning_rate.into())
     }
 
-    /// Weight decay by a schedule, from the next step on: `decay` takes the place of [`Common::weight_decay`], for the same parameters.
+    /// Weight decay by a schedule, from the next step on: `decay` takes the place of [`OptimizerOptions::weight_decay`], for the same parameters.
     ///
     /// # Errors
     /// Out of memory; an optimizer that cannot.
@@ -103,7 +104,7 @@ pub trait Optimizer {
     /// A lost device.
     fn skipped(&self) -> Result<u64>;
 
-    /// Of the last step, f32 on the device, the norm of all its gradients first: multiplied by [`Common::gradient_scale`], not yet clipped.
+    /// Of the last step, f32 on the device, the norm of all its gradients first: multiplied by [`OptimizerOptions::gradient_scale`], not yet clipped.
     /// Of a captured step it is the program's, as the loss is.
     fn gradient_norm(&self) -> Option<Tensor>;
 }
@@ -128,17 +129,4 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     fn gradient_norm(&self) -> Option<Tensor> {
         (**self).gradient_norm()
     }
-}
-
-/// The optimizer called `sgd` (with Nesterov's momentum), `adamw` or `lars`; `momentum` is not for AdamW.
-///
-/// # Errors
-/// [`Error::Argument`] where the name is none of them, or for settings without a meaning; out of memory.
-pub fn named(name: &str, params: &Parameters, momentum: f32, common: Common) -> Result<Box<dyn Optimizer>> {
-    Ok(match name {
-        "sgd" => Box::new(Sgd::new(params, SgdConfig { momentum, nesterov: momentum > 0.0, common })?),
-        "adamw" => Box::new(AdamW::new(params, AdamConfig { common, ..Default::default() })?),
-        "lars" => Box::new(Lars::new(params, LarsConfig { momentum, common, ..Default::default() })?),
-        other => return Err(Error::argument("optimizer", format!("there is no \"{other}\"; there are sgd, adamw, lars"))),
-    })
 }

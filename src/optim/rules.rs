@@ -1,7 +1,7 @@
 //! The optimizers: PyTorch's names, arguments and results.
 
 use super::slabs::Slabs;
-use super::{Common, Optimizer};
+use super::{Optimizer, OptimizerOptions};
 use crate::autograd::Gradients;
 use crate::error::{Result, require_not_negative};
 use crate::gpu::Scalar;
@@ -73,7 +73,7 @@ pub struct SgdConfig {
     /// Looks ahead by one step of the momentum.
     pub nesterov: bool,
     /// Decay and clipping.
-    pub common: Common,
+    pub common: OptimizerOptions,
 }
 
 optimizer! {
@@ -82,13 +82,13 @@ optimizer! {
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
     /// use wgrad::nn::{Linear, Mode, Module, Parameters};
-    /// use wgrad::optim::{Common, Optimizer, Schedule, Sgd, SgdConfig};
+    /// use wgrad::optim::{OptimizerOptions, Optimizer, Schedule, Sgd, SgdConfig};
     /// use wgrad::tensor::Tensor;
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
     /// let params = Parameters::new(&gpu, 0);
     /// let model = Linear::new(&params, "model", 1, 1)?;
-    /// let common = Common { weight_decay: 1e-4, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
+    /// let common = OptimizerOptions { weight_decay: 1e-4, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
     /// let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, nesterov: true, common })?;
     /// let schedule = Schedule::one_cycle(0.2, 60);
     /// let (x, y) = (Tensor::from_slice(&gpu, &[1.0f32, 2.0], [2, 1])?, Tensor::from_slice(&gpu, &[3.0f32, 5.0], [2, 1])?);
@@ -113,12 +113,12 @@ pub struct AdamConfig {
     /// Keeps the division finite.
     pub eps: f32,
     /// Decay and clipping.
-    pub common: Common,
+    pub common: OptimizerOptions,
 }
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self { betas: [0.9, 0.999], eps: 1e-8, common: Common::default() }
+        Self { betas: [0.9, 0.999], eps: 1e-8, common: OptimizerOptions::default() }
     }
 }
 
@@ -148,22 +148,22 @@ optimizer! {
 pub struct LarsConfig {
     /// What is kept of the velocity.
     pub momentum: f32,
-    /// The trust coefficient.
-    pub eta: f32,
+    /// How far a layer moves: its rate is this times the norm of its weights over that of their gradient.
+    pub trust_coefficient: f32,
     /// Decay and clipping.
-    pub common: Common,
+    pub common: OptimizerOptions,
 }
 
 impl Default for LarsConfig {
     fn default() -> Self {
-        Self { momentum: 0.9, eta: 1e-3, common: Common::default() }
+        Self { momentum: 0.9, trust_coefficient: 1e-3, common: OptimizerOptions::default() }
     }
 }
 
 optimizer! {
     /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the decayed gradient inside the momentum.
     Lars, LarsConfig, |_: &LarsConfig| -> &'static [&'static str] { &["velocity"] }, true,
-    |c: &LarsConfig| LarsUpdate { momentum: c.momentum, eta: c.eta }, plain
+    |c: &LarsConfig| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, plain
 }
 
 /// How [`RmsProp`] is set up.
@@ -176,12 +176,12 @@ pub struct RmsPropConfig {
     /// What is kept of the last update's direction.
     pub momentum: f32,
     /// Decay and clipping.
-    pub common: Common,
+    pub common: OptimizerOptions,
 }
 
 impl Default for RmsPropConfig {
     fn default() -> Self {
-        Self { alpha: 0.99, eps: 1e-8, momentum: 0.0, common: Common::default() }
+        Self { alpha: 0.99, eps: 1e-8, momentum: 0.0, common: OptimizerOptions::default() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Schedules of learning rates, and of whatever else varies over a run: a number for each step, counted from 0.
 
-use crate::error::{Error, Result, require_share, require_within};
+use crate::error::{Error, Result, require_positive, require_share, require_within};
 
 /// A learning rate over the steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,14 +10,14 @@ pub enum Schedule {
         /// The rate.
         rate: f32,
     },
-    /// `rate * factor^(step / every)`, whole steps of the staircase.
+    /// PyTorch's `StepLR`: `rate * gamma^(step / step_size)`, whole steps of the staircase.
     Step {
         /// The first rate.
         rate: f32,
         /// Times this at each stair.
-        factor: f32,
+        gamma: f32,
         /// Steps of a stair.
-        every: u64,
+        step_size: u64,
     },
     /// From `rate` to `end` along half a cosine (Loshchilov and Hutter 2017) over `steps`.
     Cosine {
@@ -40,16 +40,21 @@ pub enum Schedule {
         /// Steps of the run.
         steps: u64,
     },
-    /// PyTorch's `OneCycleLR` with cosine annealing: from `rate / 25` up to `rate`, which it reaches at step `warm_up * steps - 1`, then down to
-    /// `rate / 25 / 10^4` at the last (Smith and Topin 2018). Where the peak would lie before the first step, a run begins on the way down; at the
-    /// first step, where PyTorch divides by zero, it begins with the peak.
+    /// PyTorch's `OneCycleLR` with cosine annealing (Smith and Topin 2018): from `rate / div_factor` up to `rate`, which it
+    /// reaches at step `pct_start * steps - 1`, then down to `rate / div_factor / final_div_factor` at the last. Where the
+    /// peak would lie before the first step, a run begins on the way down; at the first step, where PyTorch divides by
+    /// zero, it begins with the peak.
     OneCycle {
         /// The peak.
         rate: f32,
         /// Steps of the run.
         steps: u64,
         /// Part of the steps before the peak.
-        warm_up: f32,
+        pct_start: f32,
+        /// The peak over the first rate.
+        div_factor: f32,
+        /// The first rate over the last.
+        final_div_factor: f32,
     },
 }
 
@@ -58,23 +63,26 @@ fn half_cosine(from: f64, to: f64, part: f64) -> f64 {
 }
 
 impl Schedule {
-    /// A one-cycle schedule with PyTorch's warm-up of 30 %.
+    /// A one-cycle schedule with PyTorch's defaults: `pct_start` 0.3, `div_factor` 25, `final_div_factor` 10^4.
     pub fn one_cycle(rate: f32, steps: u64) -> Self {
-        Schedule::OneCycle { rate, steps, warm_up: 0.3 }
+        Schedule::OneCycle { rate, steps, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 }
     }
 
-    /// The schedule called `constant`, `cosine` or `one_cycle`.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] where the name is none of them; as [`Self::check`].
-    pub fn named(name: &str, rate: f32, steps: u64) -> Result<Self> {
-        let schedule = match name {
-            "constant" => Schedule::Constant { rate },
-            "cosine" => Schedule::Cosine { rate, end: 0.0, steps },
-            "one_cycle" => Schedule::one_cycle(rate, steps),
-            other => return Err(Error::argument("schedule", format!("there is no \"{other}\"; there are constant, cosine, one_cycle"))),
-        };
-        schedule.check().map(|()| schedule)
+    /// Half a cosine from `rate` to `end`, behind a straight rise over the first `warm_up` of all `steps` where there are any.
+    pub fn cosine([rate, end]: [f32; 2], warm_up: u64, steps: u64) -> Self {
+        match warm_up {
+            0 => Schedule::Cosine { rate, end, steps },
+            _ => Schedule::WarmUpCosine { rate, end, warm_up, steps },
+        }
+    }
+
+    /// A one-cycle schedule with another part of the steps before the peak; any other schedule as it is.
+    #[must_use]
+    pub fn with_pct_start(mut self, part: f32) -> Self {
+        if let Schedule::OneCycle { pct_start, .. } = &mut self {
+            *pct_start = part;
+        }
+        self
     }
 
     /// Refuses settings without a meaning; the rate of such a schedule is NaN.
@@ -85,28 +93,19 @@ impl Schedule {
         let finite = |setting: &str, value: f32| require_within("schedule", setting, value, [f32::MIN, f32::MAX]).map(drop);
         match *self {
             Schedule::Constant { rate } => finite("rate", rate),
-            Schedule::Step { every: 0, .. } => Err(Error::argument("schedule", "every must be at least 1 step")),
-            Schedule::Step { rate, factor, .. } => finite("rate", rate).and(finite("factor", factor)),
+            Schedule::Step { step_size: 0, .. } => Err(Error::argument("schedule", "step_size must be at least 1 step")),
+            Schedule::Step { rate, gamma, .. } => finite("rate", rate).and(finite("gamma", gamma)),
             Schedule::WarmUpCosine { warm_up, steps, .. } if warm_up > steps => {
                 Err(Error::argument("warm_up", format!("{warm_up} steps of warm-up are more than the run's {steps}")))
             }
             Schedule::Cosine { rate, end, .. } | Schedule::WarmUpCosine { rate, end, .. } => finite("rate", rate).and(finite("end", end)),
-            Schedule::OneCycle { rate, warm_up, .. } => finite("rate", rate).and(require_share("schedule", "warm_up", warm_up).map(drop)),
+            Schedule::OneCycle { rate, pct_start, div_factor, final_div_factor, .. } => {
+                require_share("schedule", "pct_start", pct_start)?;
+                require_positive("schedule", "div_factor", div_factor)?;
+                require_positive("schedule", "final_div_factor", final_div_factor)?;
+                finite("rate", rate)
+            }
         }
-    }
-
-    /// A cosine that rises over the first `warm_up` steps and ends at `end`; any other schedule only where both are 0.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for another schedule, or a warm-up longer than the run.
-    pub fn with_warm_up(self, warm_up: u64, end: f32) -> Result<Self> {
-        let schedule = match self {
-            Schedule::Cosine { rate, steps, .. } if warm_up > 0 => Schedule::WarmUpCosine { rate, end, warm_up, steps },
-            Schedule::Cosine { rate, steps, .. } => Schedule::Cosine { rate, end, steps },
-            _ if warm_up == 0 && end == 0.0 => self,
-            _ => return Err(Error::argument("schedule", "only cosine has a warm-up and a minimum")),
-        };
-        schedule.check().map(|()| schedule)
     }
 
     /// The learning rate of `step`; beyond the last step, the last rate. NaN, which optimizers refuse, where [`Self::check`] does.
@@ -116,9 +115,9 @@ impl Schedule {
         }
         match *self {
             Schedule::Constant { rate } => rate,
-            Schedule::Step { rate, factor, every } => {
-                let stairs = i32::try_from(step / every).unwrap_or(i32::MAX);
-                (f64::from(rate) * f64::from(factor).powi(stairs)) as f32
+            Schedule::Step { rate, gamma, step_size } => {
+                let stairs = i32::try_from(step / step_size).unwrap_or(i32::MAX);
+                (f64::from(rate) * f64::from(gamma).powi(stairs)) as f32
             }
             Schedule::Cosine { rate, end, steps } => {
                 let part = step.min(steps) as f64 / steps.max(1) as f64;
@@ -129,12 +128,13 @@ impl Schedule {
                 let steps = steps.saturating_sub(warm_up);
                 Schedule::Cosine { rate, end, steps }.rate(step - warm_up)
             }
-            Schedule::OneCycle { rate, steps, warm_up } => {
+            Schedule::OneCycle { rate, steps, pct_start, div_factor, final_div_factor } => {
                 let rate = f64::from(rate);
-                let (start, last) = (rate / 25.0, rate / 25.0 / 1e4);
+                let start = rate / f64::from(div_factor);
+                let last = start / f64::from(final_div_factor);
                 let end = steps.max(1) as f64 - 1.0;
                 // The share as it is written: 0.1, where f32 has a little more.
-                let peak = (f64::from(warm_up) * 1e7).round() / 1e7 * (end + 1.0) - 1.0;
+                let peak = (f64::from(pct_start) * 1e7).round() / 1e7 * (end + 1.0) - 1.0;
                 let at = (step as f64).min(end);
                 let value = if at <= peak {
                     half_cosine(start, rate, if peak > 0.0 { at / peak } else { 1.0 })
@@ -191,8 +191,8 @@ mod tests {
             (1.0, &[0.3]),
             (0.5, &[0.3, 1.2e-6]),
         ];
-        for (warm_up, rates) in table {
-            let schedule = Schedule::OneCycle { rate: peak, steps: rates.len() as u64, warm_up: *warm_up };
+        for (pct_start, rates) in table {
+            let schedule = Schedule::one_cycle(peak, rates.len() as u64).with_pct_start(*pct_start);
             for (step, want) in rates.iter().enumerate() {
                 let got = schedule.rate(step as u64);
                 assert!((got - want).abs() < 1e-7, "{schedule:?}, step {step}: {got}, expected {want}");
@@ -206,14 +206,14 @@ mod tests {
         for (schedule, rates) in [
             (Schedule::Cosine { rate: 0.5, end: 0.1, steps: 1 }, vec![0.5, 0.1, 0.1]),
             (Schedule::Cosine { rate: 0.5, end: 0.1, steps: 2 }, vec![0.5, 0.3, 0.1]),
-            (Schedule::Step { rate: 0.5, factor: 0.1, every: 1 }, vec![0.5, 0.05, 0.005]),
+            (Schedule::Step { rate: 0.5, gamma: 0.1, step_size: 1 }, vec![0.5, 0.05, 0.005]),
             (Schedule::WarmUpCosine { rate: 0.5, end: 0.1, warm_up: 1, steps: 3 }, vec![0.0, 0.5, 0.3, 0.1]),
             (Schedule::WarmUpCosine { rate: 0.5, end: 0.1, warm_up: 2, steps: 2 }, vec![0.0, 0.5, 0.5]),
         ] {
             let found: Vec<f32> = (0..rates.len() as u64).map(|step| schedule.rate(step)).collect();
             assert!(found.iter().zip(&rates).all(|(a, b)| (a - b).abs() < 1e-7), "{schedule:?}: {found:?}, expected {rates:?}");
         }
-        let long = Schedule::Step { rate: 0.5, factor: 0.999, every: 1 };
+        let long = Schedule::Step { rate: 0.5, gamma: 0.999, step_size: 1 };
         assert!((long.rate(5000) - 0.003_360_772_5).abs() < 1e-8, "{}", long.rate(5000));
     }
 
@@ -222,17 +222,19 @@ mod tests {
         let wrong = [
             Schedule::Constant { rate: f32::NAN },
             Schedule::Constant { rate: f32::INFINITY },
-            Schedule::Step { rate: 0.1, factor: f32::NAN, every: 3 },
-            Schedule::Step { rate: 0.1, factor: 0.5, every: 0 },
+            Schedule::Step { rate: 0.1, gamma: f32::NAN, step_size: 3 },
+            Schedule::Step { rate: 0.1, gamma: 0.5, step_size: 0 },
             Schedule::Cosine { rate: 0.1, end: f32::NAN, steps: 3 },
             Schedule::WarmUpCosine { rate: 0.1, end: 0.0, warm_up: 4, steps: 3 },
-            Schedule::OneCycle { rate: 0.1, steps: 3, warm_up: 1.5 },
-            Schedule::OneCycle { rate: 0.1, steps: 3, warm_up: f32::NAN },
+            Schedule::one_cycle(0.1, 3).with_pct_start(1.5),
+            Schedule::one_cycle(0.1, 3).with_pct_start(f32::NAN),
+            Schedule::OneCycle { rate: 0.1, steps: 3, pct_start: 0.3, div_factor: 0.0, final_div_factor: 1.0 },
+            Schedule::OneCycle { rate: 0.1, steps: 3, pct_start: 0.3, div_factor: 25.0, final_div_factor: f32::NAN },
+            Schedule::cosine([f32::NAN, 0.0], 0, 3),
         ];
         for schedule in wrong {
             assert!(schedule.check().is_err() && schedule.rate(1).is_nan(), "{schedule:?}");
         }
-        assert!(Schedule::named("cosine", f32::NAN, 3).is_err());
     }
 
     /// `cosine_scheduler(0.5, 1e-6, epochs, 25, warmup_epochs)` of DINO's `utils.py`, in float64, for 4 epochs and 1 of warm-up, 2 and none,
@@ -242,21 +244,19 @@ mod tests {
         let table = |schedule: Schedule, steps: [u64; 5]| steps.map(|step| schedule.rate(step));
         let close =
             |found: [f32; 5], expected: [f32; 5]| assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-7), "{found:?}");
-        let cosine = |steps| Schedule::named("cosine", 0.5, steps).unwrap();
-        close(table(cosine(100).with_warm_up(25, 1e-6).unwrap(), [0, 24, 25, 50, 99]), [0.0, 0.5, 0.5, 0.375_000_25, 0.000_220_292]);
-        close(
-            table(cosine(50).with_warm_up(0, 1e-6).unwrap(), [0, 1, 2, 25, 49]),
-            [0.5, 0.499_506_7, 0.498_028_7, 0.250_000_5, 0.000_494_317],
-        );
+        let cosine = |warm_up, steps| Schedule::cosine([0.5, 1e-6], warm_up, steps);
+        close(table(cosine(25, 100), [0, 24, 25, 50, 99]), [0.0, 0.5, 0.5, 0.375_000_25, 0.000_220_292]);
+        close(table(cosine(0, 50), [0, 1, 2, 25, 49]), [0.5, 0.499_506_7, 0.498_028_7, 0.250_000_5, 0.000_494_317]);
         // Its weight decay, and its teacher's momentum: np.linspace has one point where the warm-up is a single step.
         close(
             table(Schedule::Cosine { rate: 0.04, end: 0.4, steps: 100 }, [0, 24, 25, 50, 99]),
             [0.04, 0.088_785_65, 0.092_720_78, 0.22, 0.399_911_18],
         );
-        assert_eq!([0, 1].map(|step| cosine(10).with_warm_up(1, 0.0).unwrap().rate(step)), [0.0, 0.5]);
-        assert!(cosine(10).with_warm_up(11, 0.0).unwrap_err().to_string().contains("11 steps of warm-up"));
-        assert!(Schedule::one_cycle(0.5, 10).with_warm_up(1, 0.0).unwrap_err().to_string().contains("only cosine"));
-        assert_eq!(Schedule::one_cycle(0.5, 10).with_warm_up(0, 0.0).unwrap(), Schedule::one_cycle(0.5, 10));
+        assert_eq!([0, 1].map(|step| Schedule::cosine([0.5, 0.0], 1, 10).rate(step)), [0.0, 0.5]);
+        assert!(cosine(11, 10).check().unwrap_err().to_string().contains("11 steps of warm-up"));
+        // Other factors than PyTorch's defaults.
+        let flat = Schedule::OneCycle { rate: 0.5, steps: 10, pct_start: 0.3, div_factor: 5.0, final_div_factor: 2.0 };
+        assert_eq!([0, 2, 9].map(|step| flat.rate(step)), [0.1, 0.5, 0.05]);
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         let cosine = Schedule::Cosine { rate: 0.5, end: 0.1, steps: 10 };
         assert_eq!((cosine.rate(0), cosine.rate(10)), (0.5, 0.1));
         assert!((cosine.rate(5) - 0.3).abs() < 1e-7);
-        let stairs = Schedule::Step { rate: 1.0, factor: 0.5, every: 3 };
+        let stairs = Schedule::Step { rate: 1.0, gamma: 0.5, step_size: 3 };
         assert_eq!([0, 2, 3, 6].map(|s| stairs.rate(s)), [1.0, 1.0, 0.5, 0.25]);
         let constant = Schedule::Constant { rate: 2.0 };
         assert_eq!([0, 1, 3, 9].map(|s| constant.rate_with_warm_up(s, 4)), [0.5, 1.0, 2.0, 2.0]);

@@ -1,7 +1,7 @@
 //! What all optimizers share: gradients gathered into slabs of the parameters' layout, the tables that describe the slots to the kernels,
 //! and the optimizer's own state.
 
-use super::Common;
+use super::OptimizerOptions;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative};
 use crate::gpu::Scalar;
@@ -29,7 +29,7 @@ struct Chunk {
 /// The slabs of one optimizer.
 pub(super) struct Slabs {
     params: Parameters,
-    common: Common,
+    common: OptimizerOptions,
     /// Takes the place of the weight decay in `common`.
     decay: Option<Scalar>,
     state_names: &'static [&'static str],
@@ -46,7 +46,7 @@ pub(super) struct Slabs {
 }
 
 impl Slabs {
-    pub(super) fn new(params: &Parameters, common: Common, state_names: &'static [&'static str]) -> Result<Self> {
+    pub(super) fn new(params: &Parameters, common: OptimizerOptions, state_names: &'static [&'static str]) -> Result<Self> {
         params.compact()?;
         let gpu = params.gpu();
         let mut slabs = Self {
@@ -202,7 +202,7 @@ impl Slabs {
     ) -> Result<()> {
         self.refresh()?;
         let tables = self.gather(gradients)?;
-        let Common { clip_norm: most, clip_each, gradient_scale, .. } = self.common;
+        let OptimizerOptions { clip_norm: most, clip_each, gradient_scale, .. } = self.common;
         let weight_decay = self.decay.clone().unwrap_or_else(|| 1.0.into());
         let scalars = Scalars {
             max_norm: most.filter(|most| most.is_finite()).unwrap_or(0.0).into(),

@@ -16,7 +16,7 @@ const BAR: &str = " | ";
 const ADAPTER: [&str; 4] = ["adapter", "driver", "schedule", "version"];
 /// Keys of a recipe that do not decide what is computed, or whose contents are compared by themselves: where things lie, and how often they
 /// are written.
-const FREE: [&str; 5] = ["data", "teachers", "weights", "checkpoint_every", "stop_on_collapse"];
+const FREE: [&str; 5] = ["data.path", "teachers", "finetune.weights", "checkpoint_every", "stop_on_collapse"];
 
 /// Adapter, driver, schedule and version in one line.
 pub(super) fn adapter_line(gpu: &Gpu) -> String {
@@ -48,7 +48,7 @@ pub(super) fn difference(adapter: [&str; 2], others: &[(&str, [&str; 2])]) -> Op
 pub(super) fn data_line(recipe: &Recipe, dataset: &Dataset) -> String {
     let size = format!("{}x{}x{}", dataset.height(), dataset.width(), dataset.channels());
     let mut tasks = String::new();
-    for task in dataset.tasks(&recipe.tasks).unwrap_or_default() {
+    for task in dataset.tasks(&recipe.data.tasks).unwrap_or_default() {
         let _ = write!(tasks, "{} {:?} {:08x} ", task.name, task.classes, crc32fast::hash(bytemuck::cast_slice(&task.labels)));
     }
     [

@@ -144,7 +144,7 @@ impl Checkpoint {
         self.data.as_ref().map_or(Ok(()), |then| check_data(&self.source, then, data))?;
         if teachers != self.teachers {
             let number = teachers.iter().zip(&self.teachers).take_while(|(now, then)| now == then).count();
-            let name = self.recipe.teachers.split(',').map(str::trim).nth(number).unwrap_or_default();
+            let name = self.recipe.teachers.get(number).map_or(String::new(), |run| run.display().to_string());
             let message =
                 format!("the run began with another teacher {name}: its weights have changed since; bring them back, or begin a new run");
             return Err(Error::data(&self.source, message));

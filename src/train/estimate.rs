@@ -6,7 +6,7 @@ use crate::capture::Capture;
 use crate::error::Result;
 use crate::gpu::{Gpu, MemoryUse};
 use crate::nn::{Mode, Module, Parameters, Summary};
-use crate::optim::{self, Common};
+use crate::optim::{OptimizerOptions, Rule};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Device memory, in bytes.
@@ -30,7 +30,7 @@ impl Estimate {
 }
 
 /// The memory of supervised training: the model that `build` makes, on batches of `images` (`[N, H, W, C]`, f32, on the device), with cross
-/// entropy and the optimizer that [`optim::named`] knows as `optimizer`; the first step, which is run as it is, and captured ones behind it.
+/// entropy and the optimizer that [`Rule::named`] knows as `optimizer`; the first step, which is run as it is, and captured ones behind it.
 ///
 /// # Errors
 /// Those of `build` and of a step: shapes that do not fit, an unknown optimizer, a limit of the adapter.
@@ -46,7 +46,7 @@ pub fn training_memory<M: Module>(
     let classes = model.summarize(&images, &mut Summary::default())?.last();
     params.compact()?;
     let parameters = gpu.memory().in_use;
-    let mut optimizer = optim::named(optimizer, &params, 0.9, Common::default())?;
+    let mut optimizer = Rule::named(optimizer)?.build(&params, OptimizerOptions::default())?;
     let states = gpu.memory().in_use - parameters;
     let range = (0, i32::try_from(classes.saturating_sub(1)).unwrap_or(i32::MAX));
     let labels = Tensor::from_slice(&gpu, &vec![0i32; images.dim(0)], [images.dim(0)])?.with_range(Some(range))?;

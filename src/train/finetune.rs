@@ -1,7 +1,6 @@
 //! What a recipe says about weights to begin from, and about which of them are trained how.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
@@ -19,7 +18,8 @@ const HEADS: [&str; 8] = ["classifier", "fc", "head", "proj", "pred", "decoder",
 /// # Errors
 /// [`Error::Io`], [`Error::Data`] as [`Model::open_weights`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
 pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: &[&str]) -> Result<Vec<String>> {
-    let mut archive = network.open_weights(&recipe.model, Path::new(&recipe.weights))?;
+    let weights = &recipe.finetune.weights;
+    let mut archive = network.open_weights(&recipe.model.name, weights)?;
     let mut notes = Vec::new();
     let all = state_dict::to_archive(params)?.tensors;
     for head in heads {
@@ -61,7 +61,7 @@ pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: 
         archive.tensors.retain(|name, _| !matches(&other, name));
         notes.push(format!("{other}: in the file, not in the model: not used"));
     }
-    state_dict::fill(params, &archive, &recipe.weights, &[])?;
+    state_dict::fill(params, &archive, &weights.display().to_string(), &[])?;
     Ok(notes)
 }
 
@@ -69,22 +69,23 @@ impl Recipe {
     /// Freezes and groups the parameters of a learner with these `heads`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a pattern that means nothing, a group that cannot be read, or where nothing is left to train.
+    /// [`Error::Argument`] for a pattern that means nothing, or where nothing is left to train.
     pub fn apply_to(&self, params: &Parameters, heads: &[&str]) -> Result<()> {
         self.freeze_in(params, heads)?;
         let values: Vec<_> = params.slots().into_iter().filter(|slot| slot.role != Role::Statistic).collect();
         if !values.is_empty() && values.iter().all(|slot| slot.frozen) {
-            return Err(Error::argument("freeze", format!("\"{}\" leaves nothing to train", self.freeze)));
+            return Err(Error::argument("freeze", format!("\"{}\" leaves nothing to train", self.finetune.freeze.join(", "))));
         }
         let names: Vec<String> = values.into_iter().map(|slot| slot.name).collect();
-        let mut groups = if self.layer_decay < 1.0 { layer_decay(&names, heads, self.layer_decay) } else { Vec::new() };
-        groups.extend(words(&self.groups).map(group).collect::<Result<Vec<_>>>()?);
+        let decay = self.finetune.layer_decay;
+        let mut groups = if decay < 1.0 { layer_decay(&names, heads, decay) } else { Vec::new() };
+        groups.extend(self.finetune.groups.iter().map(ParameterGroup::from));
         if groups.is_empty() { Ok(()) } else { params.set_groups(&groups) }
     }
 
     /// How many layers learn with the head in `epoch`, where layers are unfrozen one after another.
     pub fn unfrozen(&self, epoch: u32) -> Option<u32> {
-        epoch.checked_div(self.unfreeze_every)
+        epoch.checked_div(self.finetune.unfreeze_every)
     }
 
     /// Lets so many layers next to the `heads` learn, and no others; what the recipe freezes stays frozen.
@@ -97,58 +98,19 @@ impl Recipe {
     }
 
     fn freeze_in(&self, params: &Parameters, heads: &[&str]) -> Result<()> {
-        for word in words(&self.freeze) {
-            match word.strip_prefix('!') {
-                None if word == "backbone" => {
+        for pattern in &self.finetune.freeze {
+            match pattern.strip_prefix('!') {
+                None if pattern == "backbone" => {
                     params.freeze("*", true)?;
                     heads.iter().try_for_each(|head| params.freeze(head, false).map(drop))?;
                 }
-                None => drop(params.freeze(word, true)?),
+                None => drop(params.freeze(pattern, true)?),
                 Some(thawed) => drop(params.freeze(thawed, false)?),
             }
         }
-        if self.freeze_batch_norm && params.slots().iter().any(|slot| slot.role == Role::Statistic) {
+        if self.finetune.freeze_batch_norm && params.slots().iter().any(|slot| slot.role == Role::Statistic) {
             params.freeze("*running_*", true)?;
         }
         Ok(())
-    }
-}
-
-fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|word| !word.is_empty())
-}
-
-/// `PATTERN lr=FACTOR decay=FACTOR`, either of the two.
-fn group(text: &str) -> Result<ParameterGroup> {
-    let mut parts = text.split_whitespace();
-    let mut group = ParameterGroup::new(parts.next().unwrap_or_default(), 1.0);
-    for part in parts {
-        let wrong = || Error::argument("groups", format!("\"{text}\": expected PATTERN lr=FACTOR decay=FACTOR, found \"{part}\""));
-        let (key, value) = part.split_once('=').ok_or_else(wrong)?;
-        let target = match key {
-            "lr" => &mut group.learning_rate,
-            "decay" => &mut group.weight_decay,
-            _ => return Err(wrong()),
-        };
-        *target = value.parse().map_err(|_| wrong())?;
-    }
-    Ok(group)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_read_from_text() {
-        let read = |text| words(text).map(group).collect::<Result<Vec<_>>>();
-        let expected =
-            [ParameterGroup::new("classifier", 10.0), ParameterGroup { weight_decay: 0.0, ..ParameterGroup::new("*.bias", 2.0) }];
-        assert_eq!(read(" classifier lr=10, *.bias lr=2 decay=0,").unwrap(), expected);
-        assert!(read("").unwrap().is_empty());
-        for (bad, words) in [("a b", "\"b\""), ("a lr=x", "\"lr=x\""), ("a rate=1", "\"rate=1\"")] {
-            let message = read(bad).unwrap_err().to_string();
-            assert!(message.starts_with("groups") && message.contains(words), "{message}");
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::recipe::Recipe;
-use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with, view_names};
+use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with};
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
 use crate::models;
@@ -19,11 +19,11 @@ impl Recipe {
     /// As [`open_with`].
     pub fn open(&self, split: Split) -> Result<Dataset> {
         let mut options = ImageOptions::default();
-        if self.resolution > 0 {
-            options.size = self.resolution;
+        if self.data.resolution > 0 {
+            options.size = self.data.resolution;
         }
-        let dataset = open_with(&self.data, split, options)?;
-        if self.classes.is_empty() { Ok(dataset) } else { dataset.regrouped(&self.classes) }
+        let dataset = open_with(&self.data.path, split, options)?;
+        if self.data.classes.is_empty() { Ok(dataset) } else { dataset.regrouped(&self.data.classes) }
     }
 
     /// The images to learn from, with their true labels: all of `dataset`, or as many of each class as the recipe says, by its seed, but those of
@@ -32,9 +32,9 @@ impl Recipe {
     /// # Errors
     /// A class with fewer images; one that does not exist.
     pub fn chosen(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
-        let chosen = |dataset: &Dataset| dataset.subset(&dataset.split_indices(self.per_class, self.seed)?.0);
-        let dataset = if self.per_class == 0 { dataset } else { Arc::new(chosen(&dataset)?) };
-        if self.omit.is_empty() { Ok(dataset) } else { dataset.without(&self.omit).map(Arc::new) }
+        let chosen = |dataset: &Dataset| dataset.subset(&dataset.split_indices(self.data.per_class, self.seed)?.0);
+        let dataset = if self.data.per_class == 0 { dataset } else { Arc::new(chosen(&dataset)?) };
+        if self.data.omit.is_empty() { Ok(dataset) } else { dataset.without(&self.data.omit).map(Arc::new) }
     }
 
     /// The images to learn from, with the labels that are learnt from: some may be wrong or hidden, as the recipe says.
@@ -43,19 +43,20 @@ impl Recipe {
     /// As [`Self::chosen`].
     pub fn labelled(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
         let mut dataset = self.chosen(dataset)?;
-        if self.label_noise > 0.0 {
-            dataset = Arc::new(dataset.with_noise(self.label_noise, self.seed)?);
+        if self.data.label_noise > 0.0 {
+            dataset = Arc::new(dataset.with_noise(self.data.label_noise, self.seed)?);
         }
-        if self.labels_per_class > 0 {
-            dataset = Arc::new(dataset.hide(&dataset.split_indices(self.labels_per_class, self.seed)?.0));
+        if self.data.labels_per_class > 0 {
+            dataset = Arc::new(dataset.hide(&dataset.split_indices(self.data.labels_per_class, self.seed)?.0));
         }
         Ok(dataset)
     }
 
     /// Height, width and channels of what the network is given for the images of `dataset`.
     pub fn input(&self, dataset: &Dataset) -> [usize; 3] {
-        let [height, width] = if self.resolution > 0 { [self.resolution; 2] } else { [dataset.height(), dataset.width()] };
-        [height, width, if self.rgb { dataset.channels().max(3) } else { dataset.channels() }]
+        let resolution = self.data.resolution;
+        let [height, width] = if resolution > 0 { [resolution; 2] } else { [dataset.height(), dataset.width()] };
+        [height, width, if self.data.rgb { dataset.channels().max(3) } else { dataset.channels() }]
     }
 
     /// The augmentation preset `name` for images of `dataset`, brought to the recipe's resolution, colours and normalisation; `dataset` is
@@ -75,22 +76,22 @@ impl Recipe {
         Ok(augmentation.normalized(&self.statistics(dataset)?))
     }
 
-    /// What makes each view of an image of `dataset`, by the presets that the recipe's `augmentation` names: [`view_names`]; `views` are those of
-    /// the method where one name serves for all.
+    /// What makes each view of an image of `dataset`, by the presets that the recipe names: [`Views::names`](crate::data::Views::names); `views` are
+    /// those of the method where one name serves for all.
     ///
     /// # Errors
     /// As [`Self::preprocessing`].
     pub fn views(&self, views: usize, dataset: &Dataset) -> Result<Vec<Augmentation>> {
-        view_names(&self.augmentation, views)?.into_iter().map(|name| self.preprocessing(name, self.seed, dataset)).collect()
+        self.augmentation.views.names(views)?.into_iter().map(|name| self.preprocessing(name, self.seed, dataset)).collect()
     }
 
     pub(super) fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
-        let published = models::preprocessing(&self.model).map(|p| (p.mean, p.std));
-        let texts = || models::TextConfig::named(&self.model).is_some();
-        let (mean, std) = match self.normalize.as_str() {
+        let published = models::preprocessing(&self.model.name).map(|p| (p.mean, p.std));
+        let texts = || models::TextConfig::named(&self.model.name).is_some();
+        let (mean, std) = match self.data.normalize.as_str() {
             "bytes" => ([0.0; 3], [1.0 / 255.0; 3]),
             "auto" if texts() => ([0.0; 3], [1.0 / 255.0; 3]),
-            "auto" if !self.weights.is_empty() => published?,
+            "auto" if !self.finetune.weights.as_os_str().is_empty() => published?,
             "auto" | "data" => {
                 let statistics = dataset.statistics();
                 // A grey image's colours have its own statistics.
@@ -99,7 +100,7 @@ impl Recipe {
             }
             "imagenet" => Preprocessing::IMAGENET,
             "inception" => Preprocessing::INCEPTION,
-            other => return Err(Error::argument("normalize", format!("there is no \"{other}\"; there are {}", NORMALIZATIONS.join(", ")))),
+            other => return Err(Error::unknown("normalize", other, NORMALIZATIONS)),
         };
         Ok(ChannelStatistics { mean: mean.to_vec(), std: std.to_vec() })
     }

@@ -19,13 +19,13 @@ impl Recipe {
         let [height, width, channels] = self.input(dataset);
         let options = ModelOptions {
             channels,
-            width: f64::from(self.width),
-            stem_stride: (self.stem_stride > 0).then_some(self.stem_stride),
+            width: f64::from(self.model.width),
+            stem_stride: (self.model.stem_stride > 0).then_some(self.model.stem_stride),
             size: Some([height, width]),
-            drop_rate: self.drop_rate,
-            drop_path: self.drop_path,
+            drop_rate: self.model.drop_rate,
+            drop_path: self.model.drop_path,
         };
-        model(&self.model, options)
+        model(&self.model.name, options)
     }
 
     /// The same, made in the scope `params`.
@@ -49,7 +49,7 @@ pub fn learner(
     teachers: Vec<Rc<Teacher>>,
 ) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
-    let tasks = dataset.tasks(&recipe.tasks)?;
+    let tasks = dataset.tasks(&recipe.data.tasks)?;
     let context = MethodContext {
         clock,
         classes: dataset.classes(),
@@ -59,5 +59,5 @@ pub fn learner(
         tasks: tasks.into_iter().map(|task| Task { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
         teachers,
     };
-    find(&recipe.method)?.make(params, &|params| network.architecture.build(params), &recipe.options, &context)
+    find(&recipe.method.name)?.make(params, &|params| network.architecture.build(params), &recipe.method.settings, &context)
 }

@@ -33,12 +33,12 @@ impl LoadedRun {
     pub fn open(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Self> {
         let (run, mut recipe) = RunDirectory::open(run)?;
         if !run.weights().exists() {
-            let command = format!("wgrad train {} --resume --out {}", recipe.method, run.path().display());
+            let command = format!("wgrad train {} --resume --out {}", recipe.method.name, run.path().display());
             let message = format!("has no weights yet: the run is not finished; go on with `{command}`");
             return Err(Error::data(run.path().display().to_string(), message));
         }
         if let Some(data) = data {
-            recipe.data.clone_from(data);
+            recipe.data.path.clone_from(data);
         }
         let train = recipe.chosen(Arc::new(recipe.open(Split::Train)?))?;
         let params = Parameters::new(gpu, recipe.seed);

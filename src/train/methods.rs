@@ -65,20 +65,23 @@ const fn entry<M: MethodFactory>(recipe: &'static str) -> Entry {
 /// # Errors
 /// [`Error::Argument`] for an unknown one, with those that there are.
 pub fn find(name: &str) -> Result<&'static Entry> {
-    METHODS.iter().find(|entry| entry.name == name).ok_or_else(|| {
-        let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
-        Error::argument("method", format!("there is no \"{name}\"; there are {}", names.join(", ")))
-    })
+    let found = METHODS.iter().find(|entry| entry.name == name);
+    found.ok_or_else(|| Error::unknown("method", name, METHODS.iter().map(|entry| entry.name)))
 }
 
 fn parse<M: MethodFactory>(options: &Table) -> Result<M::Config> {
-    options.clone().try_into().map_err(|e: toml::de::Error| Error::argument("options", e.message().to_string()))
+    let wrong = |e: serde_path_to_error::Error<toml::de::Error>| {
+        let path = e.path().to_string();
+        let key = if path == "." { "method".to_string() } else { format!("method.{path}") };
+        Error::argument(key, e.inner().message().to_string())
+    };
+    serde_path_to_error::deserialize(options.clone()).map_err(wrong)
 }
 
 /// All settings: those given, and the others' defaults.
 fn complete<M: MethodFactory>(options: &Table) -> Result<Table> {
-    let text = toml::to_string(&parse::<M>(options)?).map_err(|e| Error::argument("options", e.to_string()))?;
-    toml::from_str(&text).map_err(|e| Error::argument("options", e.to_string()))
+    let text = toml::to_string(&parse::<M>(options)?).map_err(|e| Error::argument("method", e.to_string()))?;
+    toml::from_str(&text).map_err(|e| Error::argument("method", e.to_string()))
 }
 
 fn make<M: MethodFactory>(params: &Parameters, build: Build, options: &Table, context: &MethodContext) -> Result<Box<dyn Method>> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::recipe::Recipe;
-use crate::data::{Dataset, Loader, PackedBatch, view_names};
+use crate::data::{Dataset, Loader, PackedBatch};
 use crate::error::{Result, require_finite_rows};
 use crate::gpu::fnv;
 use crate::io::{Archive, HostTensor};
@@ -22,7 +22,7 @@ const BATCH: usize = 250;
 /// Those of its operators; out of memory; logits that are not finite.
 pub(super) fn cached(teacher: Teacher, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Teacher> {
     let gpu = teacher.parameters().gpu();
-    let same = view_names(&recipe.augmentation, 1)?.iter().all(|name| *name == "none");
+    let same = recipe.augmentation.views.names(1)?.iter().all(|name| *name == "none");
     if !same || gpu.is_dry() || teacher.classes().is_empty() {
         return Ok(teacher);
     }

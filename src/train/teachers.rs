@@ -18,7 +18,7 @@ use crate::methods::Teacher;
 /// # Errors
 /// As [`networks`].
 pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Rc<Teacher>>> {
-    let logits = find(&recipe.method)?.logits;
+    let logits = find(&recipe.method.name)?.logits;
     let ready = |teacher| if logits { cached(teacher, recipe, dataset) } else { Ok(teacher) };
     networks(gpu, recipe, dataset)?.into_iter().map(|teacher| ready(teacher).map(Rc::new)).collect()
 }
@@ -28,12 +28,11 @@ pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Ve
 /// # Errors
 /// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
 pub fn networks(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Teacher>> {
-    let names = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names.map(|name| teacher(gpu, name, recipe, dataset)).collect()
+    recipe.teachers.iter().map(|run| teacher(gpu, run, recipe, dataset)).collect()
 }
 
-fn teacher(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<Teacher> {
-    let opened = LoadedRun::open(gpu, Path::new(name), None);
+fn teacher(gpu: &Gpu, run: &Path, recipe: &Recipe, dataset: &Dataset) -> Result<Teacher> {
+    let (opened, name) = (LoadedRun::open(gpu, run, None), run.display().to_string());
     let wrong = |e: Error| Error::argument(format!("teacher {name}"), format!("{e}; set `teachers` to finished runs' directories"));
     let LoadedRun { recipe: own, network, train, params } = opened.map_err(wrong)?;
     let (sees, given) = (own.input(&train), recipe.input(dataset));
@@ -48,7 +47,7 @@ fn teacher(gpu: &Gpu, name: &str, recipe: &Recipe, dataset: &Dataset) -> Result<
     } else {
         Vec::new()
     };
-    let teacher = Teacher::new(name, params, network, classes);
+    let teacher = Teacher::new(&name, params, network, classes);
     let (own, given) = (own.statistics(&train)?, recipe.statistics(dataset)?);
     if own == given {
         return Ok(teacher);

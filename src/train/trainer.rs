@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, Slot};
 use crate::methods::{Batch, Clock, Method, Step, Teacher};
 use crate::nn::{Parameters, Role, state_dict};
-use crate::optim::{self, Common, Ema, Optimizer, Schedule};
+use crate::optim::{Ema, Optimizer, Schedule};
 use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
@@ -113,8 +113,13 @@ impl Trainer {
     fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Option<Vec<Rc<Teacher>>>, fresh: bool) -> Result<Self> {
         recipe.check()?;
         let dataset = recipe.labelled(dataset)?;
-        let options =
-            LoaderOptions { batch_size: recipe.batch, seed: recipe.seed, shuffle: true, drop_last: true, labelled: recipe.labelled_batch };
+        let options = LoaderOptions {
+            batch_size: recipe.batch,
+            seed: recipe.seed,
+            shuffle: true,
+            drop_last: true,
+            labelled: recipe.data.labelled_batch,
+        };
         let loader = Loader::new(dataset.clone(), options)?;
         let params = Parameters::new(gpu, recipe.seed);
         let steps_per_epoch = loader.batches() as u64;
@@ -127,21 +132,17 @@ impl Trainer {
         // A dry device has no values, so none to begin from either.
         let fresh = fresh && !gpu.is_dry();
         let begin = || finetune::begin_from(&params, &recipe, &recipe.network(&dataset)?, &heads);
-        let notes = (fresh && !recipe.weights.is_empty()).then(begin).transpose()?.unwrap_or_default();
+        let notes = (fresh && !recipe.finetune.weights.as_os_str().is_empty()).then(begin).transpose()?.unwrap_or_default();
         recipe.apply_to(&params, &heads)?;
         method.begin()?;
-        let clip_norm = (recipe.clip_norm > 0.0).then_some(recipe.clip_norm);
-        let clip_each = (recipe.clip_each > 0.0).then_some(recipe.clip_each);
-        let common = Common { weight_decay: recipe.weight_decay, exclude_bias_and_norm: true, clip_norm, clip_each, ..Default::default() };
-        let mut optimizer = optim::named(&recipe.optimizer, &params, recipe.momentum, common)?;
+        let mut optimizer = recipe.optimizer.rule.build(&params, recipe.optimizer.options())?;
         let ema = (recipe.ema > 0.0).then(|| Ema::new(&params)).transpose()?;
-        if recipe.weight_decay_end > 0.0 {
-            let decay = Schedule::Cosine { rate: recipe.weight_decay, end: recipe.weight_decay_end, steps };
+        let [decay, decay_end] = [recipe.optimizer.weight_decay, recipe.optimizer.weight_decay_end];
+        if decay_end > 0.0 {
+            let decay = Schedule::Cosine { rate: decay, end: decay_end, steps };
             optimizer.schedule_weight_decay(clock.scalar(decay))?;
         }
-        let warm_up = (f64::from(recipe.warm_up_epochs) * steps_per_epoch as f64).round() as u64;
-        let schedule = Schedule::named(&recipe.schedule, recipe.learning_rate, steps)?;
-        let schedule = schedule.with_warm_up(warm_up, recipe.minimum_learning_rate)?;
+        let schedule = recipe.schedule.over(recipe.optimizer.learning_rate, recipe.epochs, steps_per_epoch)?;
         let augmentations = recipe.views(method.views(), &dataset)?;
         let position = Position::default();
         let (reads, epoch_loss) = (VecDeque::new(), EpochLoss::default());
@@ -260,7 +261,7 @@ impl Trainer {
         let first_step = self.position.step;
         let before = directory.map_or(Ok(None), RunDirectory::usage)?.filter(|spent| spent.steps <= first_step).unwrap_or_default();
         self.since = (begun, before.seconds);
-        let mut progress = Progress::new(style, &self.recipe.method, self.steps(), first_step, self.recipe.batch);
+        let mut progress = Progress::new(style, &self.recipe.method.name, self.steps(), first_step, self.recipe.batch);
         let finished = self.epochs(directory, &mut progress, stop);
         progress.finish();
         let finished = finished?;
@@ -307,12 +308,12 @@ impl Trainer {
             if skipped - skipped_before >= batches as u64 {
                 // Losses may still be finite, but nothing is learnt any more.
                 return Err(Error::NonFinite {
-                    operator: self.recipe.method.clone(),
+                    operator: self.recipe.method.name.clone(),
                     message: format!(
                         "no gradient of epoch {}, which ended with step {}, was finite; {}",
                         self.position.epoch,
                         self.position.step,
-                        remedy(self.recipe.learning_rate)
+                        remedy(self.recipe.optimizer.learning_rate)
                     ),
                 });
             }
@@ -355,7 +356,7 @@ impl Trainer {
     /// Uploads a batch and sets what varies from step to step.
     fn ready(&self, batch: &HostBatch) -> Result<PackedBatch> {
         // Images with labels come again within an epoch, and should look different then.
-        let again = self.recipe.labelled_batch > 0;
+        let again = self.recipe.data.labelled_batch > 0;
         self.epoch.set(if again { self.position.step as u32 } else { self.position.epoch });
         self.clock.step.set(self.position.step);
         self.learning_rate.set(self.schedule.rate(self.position.step));
@@ -403,7 +404,7 @@ impl Trainer {
         let after = self.gpu.counters();
         log::info!(
             "{} step {}: {} dispatches, {} submits, {} bytes uploaded, {} buffers made so far, {} MiB of device memory at most",
-            self.recipe.method,
+            self.recipe.method.name,
             self.position.step,
             after.dispatches - before.dispatches,
             after.submits - before.submits,
@@ -421,7 +422,7 @@ impl Trainer {
             let loss = bytemuck::pod_collect_to_vec::<u8, f32>(&loss.wait()?).first().copied().unwrap_or(f32::NAN);
             if !loss.is_finite() {
                 return Err(Error::NonFinite {
-                    operator: self.recipe.method.clone(),
+                    operator: self.recipe.method.name.clone(),
                     message: format!(
                         "the loss of step {step} is {loss}; lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1"
                     ),
@@ -437,7 +438,7 @@ impl Trainer {
                     progress.alarm(&event);
                     directory.map_or(Ok(()), |d| d.append(&event.to_json()))?;
                     if self.recipe.stop_on_collapse {
-                        return Err(Error::Collapse { method: self.recipe.method.clone(), message: event.message });
+                        return Err(Error::Collapse { method: self.recipe.method.name.clone(), message: event.message });
                     }
                 }
             }

@@ -301,8 +301,8 @@ fn bad_input_is_named_and_leaves_nothing() {
     try_data(&by_class, &["x.png"]);
 
     for (value, words) in [
-        ("epoch=3", &["epoch=3", "there is no such key"][..]),
-        ("epochs=many", &["epochs=many", "expected a value like"]),
+        ("epoch=3", &["epoch=3", "there is no key \"epoch\"; did you mean epochs?"][..]),
+        ("epochs=many", &["epochs=many", "expected a whole number like 1, found \"many\""]),
         ("epochs=0", &["epochs", "found 0"]),
         ("model=resnet9000", &["resnet9000", "mobilenetv1_100"]),
         ("batch=97", &["1 to 96, found 97"]),
@@ -314,7 +314,7 @@ fn bad_input_is_named_and_leaves_nothing() {
     let recipe = folder.path().join("recipe.toml");
     refused(wgrad().args(["train", "simclr", "--recipe", text(&recipe)]), &["recipe.toml", "no such file"]);
     fs::write(&recipe, "epochs = 2\nbatsch = 16\n").unwrap();
-    refused(wgrad().args(["train", "supervised", "--recipe", text(&recipe)]), &["recipe.toml", "line 2", "batsch"]);
+    refused(wgrad().args(["train", "supervised", "--recipe", text(&recipe)]), &["recipe.toml", "line 2", "did you mean \"batch\"?"]);
 
     refused(wgrad().args(["ops", "relu9"]), &["relu9", "wgrad ops"]);
     refused(wgrad().arg("info").env("WGRAD_ADAPTER", "voodoo 2"), &["voodoo 2", "0: "]);
@@ -382,7 +382,7 @@ fn data_says_what_it_holds_and_previews_repeat() {
     assert_ne!(first, sheet("c.png", &[views[0], "--seed", "5"]));
     assert_ne!(first, sheet("d.png", &[&views[..], &["--epoch", "1"]].concat()));
     assert_ne!(sheet("e.png", &["grey_simclr", "--epochs", "2"]), sheet("f.png", &["grey_simclr", "--epochs", "3"]));
-    refused(wgrad().args(["data", data, "--preview", "simclr3"]), &["no preset called \"simclr3\"", "grey_simclr"]);
+    refused(wgrad().args(["data", data, "--preview", "simclr3"]), &["there is no \"simclr3\"", "did you mean \"simclr\"?", "grey_simclr"]);
 }
 
 /// The error comes first, and then the end, although the driver goes on.

@@ -5,7 +5,7 @@ use wgrad::error::Result;
 use wgrad::methods::MethodContext;
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
-use wgrad::optim::{Adam, AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+use wgrad::optim::{Adam, AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
 use wgrad::tensor::Tensor;
 use wgrad::train::methods::METHODS;
 
@@ -37,11 +37,13 @@ fn of_optimizers() {
     let sgd = |config: SgdConfig| Sgd::new(&params, config).map(drop);
     check("momentum", NO_SHARE, &[0.0, 0.9, 1.0], |momentum| sgd(SgdConfig { momentum, ..Default::default() }));
     check("nesterov", &[0.0], &[0.9], |momentum| sgd(SgdConfig { momentum, nesterov: true, ..Default::default() }));
-    let common = |common: Common| sgd(SgdConfig { common, ..Default::default() });
-    check("weight_decay", NEGATIVE, &[0.0, 0.1], |weight_decay| common(Common { weight_decay, ..Default::default() }));
-    check("gradient_scale", &[0.0, -1.0, NAN, INF], &[1.0, 1e-4], |gradient_scale| common(Common { gradient_scale, ..Default::default() }));
-    check("clip_norm", &[0.0, -1.0, NAN], &[1.0, INF], |norm| common(Common { clip_norm: Some(norm), ..Default::default() }));
-    check("clip_each", &[0.0, -1.0, NAN], &[1.0, INF], |norm| common(Common { clip_each: Some(norm), ..Default::default() }));
+    let common = |common: OptimizerOptions| sgd(SgdConfig { common, ..Default::default() });
+    check("weight_decay", NEGATIVE, &[0.0, 0.1], |weight_decay| common(OptimizerOptions { weight_decay, ..Default::default() }));
+    check("gradient_scale", &[0.0, -1.0, NAN, INF], &[1.0, 1e-4], |gradient_scale| {
+        common(OptimizerOptions { gradient_scale, ..Default::default() })
+    });
+    check("clip_norm", &[0.0, -1.0, NAN], &[1.0, INF], |norm| common(OptimizerOptions { clip_norm: Some(norm), ..Default::default() }));
+    check("clip_each", &[0.0, -1.0, NAN], &[1.0, INF], |norm| common(OptimizerOptions { clip_each: Some(norm), ..Default::default() }));
     for beta in [-0.1, 1.0, 2.0, NAN] {
         for betas in [[beta, 0.999], [0.9, beta]] {
             assert!(Adam::new(&params, AdamConfig { betas, ..Default::default() }).map(drop).unwrap_err().to_string().contains("betas"));
@@ -53,7 +55,9 @@ fn of_optimizers() {
     check("alpha", NO_SHARE, &[0.0, 0.99], |alpha| RmsProp::new(&params, RmsPropConfig { alpha, ..Default::default() }).map(drop));
     check("momentum", NO_SHARE, &[0.5], |momentum| RmsProp::new(&params, RmsPropConfig { momentum, ..Default::default() }).map(drop));
     check("momentum", NO_SHARE, &[0.5], |momentum| Lars::new(&params, LarsConfig { momentum, ..Default::default() }).map(drop));
-    check("eta", &[0.0, -1.0, NAN, INF], &[1e-3], |eta| Lars::new(&params, LarsConfig { eta, ..Default::default() }).map(drop));
+    check("eta", &[0.0, -1.0, NAN, INF], &[1e-3], |eta| {
+        Lars::new(&params, LarsConfig { trust_coefficient: eta, ..Default::default() }).map(drop)
+    });
     // And of each step.
     let step = |rate: f32| {
         let gradients = weight.tensor(Mode::Train)?.sum(&[0], false)?.backward()?;

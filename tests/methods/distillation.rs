@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::common::gpu;
 use crate::common::teachers::teachers;
 use crate::common::tiny::dataset;
-use wgrad::data::{Dataset, Loader, PackedBatch, Split};
+use wgrad::data::{Dataset, Loader, PackedBatch, Split, Views};
 use wgrad::evaluate::outputs;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
@@ -257,7 +257,7 @@ fn the_decoupled_part_rises_over_the_warm_up() {
 }
 
 fn recipe(method: &str) -> Recipe {
-    Recipe { batch: 16, epochs: 2, seed: 7, augmentation: "grey_simclr".into(), ..Recipe::defaults(method) }
+    Recipe::defaults(method).with(["batch=16", "epochs=2", "seed=7", "augmentation=grey_simclr"]).unwrap()
 }
 
 #[test]
@@ -290,10 +290,18 @@ fn a_teacher_never_changes_and_gets_no_gradient() {
     assert!(taught >= 5, "{taught}");
 }
 
+/// A recipe of a small network on the images in `data`, taught by the run `teacher`.
+fn taught(method: &str, data: &Path, teacher: &Path) -> Recipe {
+    let mut recipe = Recipe { teachers: vec![teacher.into()], ..recipe(method) }.with(["model=cnn_16_32_64"]).unwrap();
+    recipe.data.path = data.into();
+    recipe
+}
+
 /// A finished run on `data`.
 fn finished(gpu: &Gpu, folder: &Path, data: &Path, settings: &[&str]) -> PathBuf {
-    let mut recipe = Recipe { data: data.into(), model: "cnn_16_32_64".into(), batch: 16, epochs: 1, ..Recipe::defaults("supervised") };
-    settings.iter().for_each(|setting| recipe.set(setting).unwrap());
+    let mut recipe = Recipe::defaults("supervised").with(["model=cnn_16_32_64", "batch=16", "epochs=1"]).unwrap();
+    recipe.data.path = data.into();
+    recipe.set_all(settings.iter().copied()).unwrap();
     let path = folder.join(format!("teacher {}", settings.len()));
     let run = RunDirectory::create(&path, &recipe, gpu).unwrap();
     let images = Arc::new(recipe.open(Split::Train).unwrap());
@@ -326,12 +334,10 @@ fn logits_are_computed_once_where_images_come_as_they_are() {
     let (gpu, folder) = (gpu(), tempfile::tempdir().unwrap());
     let path = tiny::data_called(folder.path(), "data");
     let teacher = finished(&gpu, folder.path(), &path, &[]);
-    let student = |augmentation: &str, method: &str| Recipe {
-        data: path.clone(),
-        teachers: teacher.display().to_string(),
-        augmentation: augmentation.into(),
-        model: "cnn_16_32_64".into(),
-        ..recipe(method)
+    let student = |augmentation: &str, method: &str| {
+        let mut recipe = taught(method, &path, &teacher);
+        recipe.augmentation.views = Views::All(augmentation.into());
+        recipe
     };
     let data = Arc::new(student("none", "distillation").open(Split::Train).unwrap());
     let expert = |recipe: &Recipe, data: &Arc<Dataset>| named_teachers(&gpu, recipe, data).unwrap().remove(0);
@@ -375,7 +381,7 @@ fn a_teacher_sees_images_as_it_learnt_them() {
     let (gpu, folder) = (gpu(), tempfile::tempdir().unwrap());
     let path = tiny::data_called(folder.path(), "data");
     let teacher = finished(&gpu, folder.path(), &path, &["normalize=imagenet"]);
-    let student = Recipe { data: path, teachers: teacher.display().to_string(), model: "cnn_16_32_64".into(), ..recipe("distillation") };
+    let student = taught("distillation", &path, &teacher);
     let data = Arc::new(student.open(Split::Train).unwrap());
     let expert = named_teachers(&gpu, &student, &data).unwrap().remove(0);
     let [scale, shift] = expert.renormalization().unwrap().unwrap();
@@ -387,13 +393,13 @@ fn a_teacher_sees_images_as_it_learnt_them() {
 fn a_run_begins_with_a_teacher_that_exists_and_goes_on_with_the_same() {
     let (gpu, folder) = (gpu(), tempfile::tempdir().unwrap());
     let path = tiny::data_called(folder.path(), "data");
-    let nowhere = Recipe { data: path.clone(), teachers: "runs/nowhere".into(), ..recipe("distillation") };
+    let nowhere = taught("distillation", &path, Path::new("runs/nowhere"));
     let data = Arc::new(nowhere.open(Split::Train).unwrap());
     let error = Trainer::new(&gpu, nowhere, data.clone()).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("teacher runs/nowhere") && error.contains("set `teachers`"), "{error}");
 
     let teacher = finished(&gpu, folder.path(), &path, &[]);
-    let recipe = Recipe { data: path, teachers: teacher.display().to_string(), model: "cnn_16_32_64".into(), ..recipe("distillation") };
+    let recipe = taught("distillation", &path, &teacher);
     let mut trainer = Trainer::new(&gpu, recipe, data.clone()).unwrap();
     trainer.run(None, Style::Silent, &mut |position| position.step == 5).unwrap();
     let file = folder.path().join("checkpoint");

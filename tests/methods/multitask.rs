@@ -92,7 +92,7 @@ const LABELS: [i32; IMAGES] = [0, 1, 0, 2, 3, 1, HIDDEN, 0];
 
 #[test]
 fn a_weighted_sum_has_the_weighted_sum_of_the_gradients() {
-    let learner = learner(MultitaskConfig { task_weights: "2, 0.5".into(), ..of(Weighting::Fixed) }, &LABELS).unwrap();
+    let learner = learner(MultitaskConfig { task_weights: vec![2.0, 0.5], ..of(Weighting::Fixed) }, &LABELS).unwrap();
     let step = learner.step(0);
     let (each, [first, second]) = (learner.each(&step), losses(&step));
     close("loss", &[step.loss.item().unwrap().into()], &[2.0 * first + 0.5 * second]);
@@ -222,7 +222,7 @@ fn weights_follow_the_norms_of_gradients() {
 }
 
 fn recipe(tasks: &str) -> Recipe {
-    Recipe { tasks: tasks.into(), batch: 16, epochs: 4, learning_rate: 0.05, ..Recipe::defaults("multitask") }
+    Recipe::defaults("multitask").with(["batch=16", "epochs=4", "learning_rate=0.05", &format!("tasks={tasks}")]).unwrap()
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn what_cannot_be_learnt_is_named() {
         let message = Trainer::new(&gpu(), recipe, dataset(100)).err().unwrap().to_string();
         assert!(message.contains(words), "{message} should say {words}");
     };
-    refused(recipe(""), "set `tasks` in the recipe");
+    refused(recipe(""), "set `data.tasks` in the recipe");
     refused(recipe("classifier: 0, 1"), "classifier is the name of something else");
     refused(recipe("side: 0, 4"), "there is no \"4\"");
     for (weighting, weights, words) in [("fixed", "1", "expected 2 numbers"), ("dwa", "1, 1", "they are for weighting = \"fixed\"")] {
@@ -258,8 +258,7 @@ fn what_cannot_be_learnt_is_named() {
         recipe.set(&format!("task_weights={weights}")).unwrap();
         refused(recipe, words);
     }
-    let mut frozen = Recipe { freeze: "backbone".into(), ..recipe("side: 0, 1") };
-    frozen.set("weighting=pcgrad").unwrap();
+    let frozen = recipe("side: 0, 1").with(["freeze=backbone", "weighting=pcgrad"]).unwrap();
     let message = Trainer::new(&gpu(), frozen, dataset(100)).unwrap().run(None, Style::Silent, &mut |_| false).unwrap_err().to_string();
     assert!(message.contains("what they share is frozen"), "{message}");
 }

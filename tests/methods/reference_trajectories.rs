@@ -19,7 +19,7 @@ use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
 use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Linear, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
-use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Lars, LarsConfig, Optimizer, Schedule, Sgd, SgdConfig};
+use wgrad::optim::{AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, Schedule, Sgd, SgdConfig};
 use wgrad::tensor::{Shape, Tensor};
 
 const BATCH: usize = 16;
@@ -235,7 +235,7 @@ fn norm(parameters: &[Parameter]) -> f64 {
 
 fn supervised(run: &Run) -> Vec<String> {
     let (params, net) = run.params("", &["fc"]);
-    let common = Common { weight_decay: run.hp("weight_decay"), ..Default::default() };
+    let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
     let mut sgd = Sgd::new(&params, SgdConfig { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
     let smoothing = run.hp("label_smoothing");
     let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), smoothing).unwrap();
@@ -244,7 +244,7 @@ fn supervised(run: &Run) -> Vec<String> {
 
 fn supervised_adamw(run: &Run) -> Vec<String> {
     let (params, net) = run.params("", &["fc"]);
-    let common = Common { weight_decay: run.hp("weight_decay"), ..Default::default() };
+    let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
     let mut adamw = AdamW::new(&params, AdamConfig { common, ..Default::default() }).unwrap();
     let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();
     run.follow(&params, &mut adamw, |_| run.hp("lr"), loss, |_| {})
@@ -252,8 +252,8 @@ fn supervised_adamw(run: &Run) -> Vec<String> {
 
 fn supervised_schedule(run: &Run) -> Vec<String> {
     let (params, net) = run.params("", &["fc"]);
-    let common = Common { weight_decay: run.hp("weight_decay"), clip_norm: Some(0.5), ..Default::default() };
-    let mut lars = Lars::new(&params, LarsConfig { momentum: run.hp("momentum"), eta: run.hp("eta"), common }).unwrap();
+    let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), clip_norm: Some(0.5), ..Default::default() };
+    let mut lars = Lars::new(&params, LarsConfig { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), common }).unwrap();
     let average = Ema::new(&params).unwrap();
     let schedule = Schedule::Cosine { rate: 0.5, end: 0.0, steps: STEPS };
     let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();

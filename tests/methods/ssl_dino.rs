@@ -5,7 +5,7 @@ use wgrad::gpu::{Gpu, Slot};
 use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, MethodContext, MethodFactory, Step, pairs};
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
-use wgrad::optim::{Common, Optimizer, Sgd, SgdConfig, clip_each_norm};
+use wgrad::optim::{Optimizer, OptimizerOptions, Sgd, SgdConfig, clip_each_norm};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::progress::Style;
@@ -154,7 +154,7 @@ fn one_output_for_all_has_no_entropy_until_it_is_centred() {
     }
 }
 
-fn sgd(params: &Parameters, common: Common) -> Sgd {
+fn sgd(params: &Parameters, common: OptimizerOptions) -> Sgd {
     Sgd::new(params, SgdConfig { common, ..Default::default() }).unwrap()
 }
 
@@ -164,7 +164,7 @@ fn a_step_moves_the_student_then_the_teacher_and_never_a_prototypes_length() {
     let (run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16]));
     run.method.begin_epoch(1).unwrap();
     let [(_, teacher)] = run.method.averages()[..] else { panic!("one teacher") };
-    let mut optimizer = sgd(&run.params, Common::default());
+    let mut optimizer = sgd(&run.params, OptimizerOptions::default());
     for _ in 0..2 {
         let names: Vec<String> = run.params.slots().into_iter().map(|s| s.name).filter(|n| !n.contains("running_")).collect();
         let before: Vec<Vec<f32>> = names.iter().map(|name| values(teacher, name)).collect();
@@ -192,7 +192,7 @@ fn a_step_moves_the_student_then_the_teacher_and_never_a_prototypes_length() {
 fn prototypes_wait_for_the_second_epoch() {
     let gpu = crate::common::gpu();
     let (run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16]));
-    let mut optimizer = sgd(&run.params, Common { weight_decay: 0.1, ..Default::default() });
+    let mut optimizer = sgd(&run.params, OptimizerOptions { weight_decay: 0.1, ..Default::default() });
     for epoch in 0..3 {
         run.method.begin_epoch(epoch).unwrap();
         let before = ["last_layer.weight_v", "proj.0.weight"].map(|name| values(&run.params, name));
@@ -244,7 +244,8 @@ fn views_of_another_size_reach_a_transformer() {
 #[test]
 fn each_parameter_is_clipped_by_itself() {
     let gpu = crate::common::gpu();
-    for (common, at_once) in [(Common { clip_each: Some(0.5), ..Default::default() }, true), (Common::default(), false)] {
+    for (common, at_once) in [(OptimizerOptions { clip_each: Some(0.5), ..Default::default() }, true), (OptimizerOptions::default(), false)]
+    {
         let params = Parameters::new(&gpu, 5);
         let make = |name: &str, n: usize| params.parameter(name, [n], Kind::Linear, Init::Normal { std: 1.0 }).unwrap();
         let all = [make("long", 1000), make("short", 3), make("odd", 65)];
@@ -275,7 +276,7 @@ fn weight_decay_follows_its_schedule_and_changes_nothing_where_it_is_constant() 
         let params = Parameters::new(&gpu, 5);
         let weight = params.parameter("weight", [70], Kind::Linear, Init::Normal { std: 1.0 }).unwrap();
         let bias = params.parameter("bias", [70], Kind::Bias, Init::Normal { std: 1.0 }).unwrap();
-        let mut optimizer = sgd(&params, Common { weight_decay, exclude_bias_and_norm: true, ..Default::default() });
+        let mut optimizer = sgd(&params, OptimizerOptions { weight_decay, exclude_bias_and_norm: true, ..Default::default() });
         let decay = Slot::new(0.0f32);
         if scheduled.is_some() {
             optimizer.schedule_weight_decay(decay.scalar()).unwrap();
@@ -310,8 +311,11 @@ fn weight_decay_follows_its_schedule_and_changes_nothing_where_it_is_constant() 
 #[test]
 fn a_run_goes_on_to_the_same_bits_with_its_center_and_teacher() {
     let data = tiny::dataset(64);
-    let mut recipe = Recipe { batch: 16, epochs: 3, optimizer: "adamw".into(), schedule: "cosine".into(), ..Recipe::defaults("dino") };
-    for assignment in [
+    let recipe = Recipe::defaults("dino").with([
+        "batch=16",
+        "epochs=3",
+        "optimizer=adamw",
+        "schedule=cosine",
         "augmentation=grey_dino_global_1, grey_dino_global_2, 2 grey_dino_local",
         "learning_rate=0.01",
         "minimum_learning_rate=1e-4",
@@ -323,9 +327,8 @@ fn a_run_goes_on_to_the_same_bits_with_its_center_and_teacher() {
         "teacher_temperature=0.07",
         "teacher_warm_up_epochs=2",
         "projector.hidden=16",
-    ] {
-        recipe.set(assignment).unwrap();
-    }
+    ]);
+    let recipe = recipe.unwrap();
     let run = |recipe: &Recipe, stop: u64| {
         let folder = tempfile::tempdir().unwrap();
         let gpu = crate::common::gpu();

@@ -172,15 +172,15 @@ struct Watched {
 }
 
 fn watched(method: &str, settings: &[&str]) -> Watched {
-    let mut recipe = Recipe { per_class: 32, batch: 32, epochs: 20, ..Recipe::defaults(method) };
-    settings.iter().for_each(|setting| recipe.set(setting).unwrap());
+    let settings = ["per_class=32", "batch=32", "epochs=20"].iter().chain(settings).copied();
+    let recipe = Recipe::defaults(method).with(settings.clone()).unwrap();
     let (gpu, folder) = (crate::common::gpu(), tempfile::tempdir().unwrap());
     let run = RunDirectory::create(&folder.path().join("run"), &recipe, &gpu).unwrap();
     let teachers = teachers(&gpu, &recipe, &fashion());
     let mut trainer = Trainer::with_teachers(&gpu, recipe, fashion(), teachers).unwrap();
     let result = trainer.run(Some(&run), Style::Silent, &mut |_| false);
     let lines = lines(&run);
-    println!("{method} {settings:?}: {:?}", lines.iter().rev().find(|line| line["kind"] == "step"));
+    println!("{method} {:?}: {:?}", settings.collect::<Vec<_>>(), lines.iter().rev().find(|line| line["kind"] == "step"));
     Watched { result, said: trainer.alarm().said().to_vec(), lines }
 }
 
@@ -256,7 +256,8 @@ fn dino_without_centring_sets_the_alarm_off() {
 fn the_gradients_norm_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let norms = |clip_norm: f32| -> Vec<f64> {
-        let recipe = Recipe { per_class: 32, batch: 16, epochs: 2, learning_rate: 0.0, clip_norm, ..Recipe::defaults("simclr") };
+        let clip = format!("clip_norm={clip_norm}");
+        let recipe = Recipe::defaults("simclr").with(["per_class=32", "batch=16", "epochs=2", "learning_rate=0", &clip]).unwrap();
         let gpu = crate::common::gpu();
         let run = RunDirectory::create(&folder.path().join(clip_norm.to_string()), &recipe, &gpu).unwrap();
         Trainer::new(&gpu, recipe, fashion()).unwrap().run(Some(&run), Style::Silent, &mut |_| false).unwrap();

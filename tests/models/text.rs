@@ -59,7 +59,7 @@ fn every_token_number_reaches_the_network_as_it_was() {
     let rows: Vec<u16> = (0..=u16::MAX).collect();
     let pixels = rows.chunks(64).flat_map(text_image).collect();
     let data = Arc::new(Dataset::new("all", [2, 64, 1], pixels, vec![0; 1024], vec!["text".into()]).unwrap());
-    let recipe = Recipe { model: "bert_l2_h16".into(), stem_stride: 0, ..Recipe::default() };
+    let recipe = Recipe::default().with(["model=bert_l2_h16", "stem_stride=0"]).unwrap();
     let encoder = TextEncoder::new(&Parameters::new(&gpu, 0), &TextConfig { length: 64, ..SMALL }).unwrap();
     let preprocessing = recipe.preprocessing("none", 0, &data).unwrap();
     let batch = Loader::evaluation(data.clone(), 1024).unwrap().epoch(0).next().unwrap().unwrap();
@@ -208,13 +208,8 @@ fn a_student_begins_as_every_second_layer_and_its_teacher_never_changes() {
     let attention = TransformerDistillationConfig { attention: 1.0, ..defaults };
     assert!(refused(attention, &TextConfig { heads: 2, ..SMALL }).contains("heads"));
 
-    let recipe = Recipe {
-        model: "bert_l2_h8_v20".into(),
-        batch: 8,
-        epochs: 3,
-        teachers: "one".into(),
-        ..Recipe::defaults("transformer_distillation")
-    };
+    let settings = ["model=bert_l2_h8_v20", "batch=8", "epochs=3", "teachers=one"];
+    let recipe = Recipe::defaults("transformer_distillation").with(settings).unwrap();
     let mut trainer = Trainer::with_teachers(&gpu, recipe.clone(), dataset(40), vec![teacher.clone()]).unwrap();
     trainer.run(None, Style::Silent, &mut |_| false).unwrap();
     assert_eq!(before, values(teacher.parameters()));

@@ -4,7 +4,9 @@ use crate::common::gpus;
 use wgrad::autograd::Gradients;
 use wgrad::gpu::{Gpu, Program};
 use wgrad::nn::{Init, Kind, Mode, Parameter, Parameters};
-use wgrad::optim::{Adam, AdamConfig, Common, Lars, LarsConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig, clip_each_norm};
+use wgrad::optim::{
+    Adam, AdamConfig, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig, clip_each_norm,
+};
 use wgrad::tensor::Tensor;
 
 /// A home with a parameter of each size, full of `value`.
@@ -47,7 +49,7 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             let clipped = if length > 1.0 { 0.1 } else { f64::from(value) };
             // By the global norm: 36 and 64 elements.
             let (params, all) = home(&gpu, &[36, 64], 0.0);
-            let config = SgdConfig { common: Common { clip_norm: Some(1.0), ..Default::default() }, ..Default::default() };
+            let config = SgdConfig { common: OptimizerOptions { clip_norm: Some(1.0), ..Default::default() }, ..Default::default() };
             let mut sgd = Sgd::new(&params, config).unwrap();
             sgd.step(&gradients(&all, value), 1.0).unwrap();
             assert_eq!(sgd.skipped().unwrap(), 0, "{what}");
@@ -56,7 +58,7 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             // Each by its own norm, in the step and before it.
             for at_once in [true, false] {
                 let (params, all) = home(&gpu, &[100, 100], 0.0);
-                let common = Common { clip_each: at_once.then_some(1.0), ..Default::default() };
+                let common = OptimizerOptions { clip_each: at_once.then_some(1.0), ..Default::default() };
                 let mut sgd = Sgd::new(&params, SgdConfig { common, ..Default::default() }).unwrap();
                 let mut found = gradients(&all, value);
                 if !at_once {
@@ -67,23 +69,23 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             }
             // LARS: eta |w| / |g| of g = value is eta |w| / 10.
             let (params, all) = home(&gpu, &[100], 2.0);
-            let mut lars = Lars::new(&params, LarsConfig { momentum: 0.0, eta: 0.5, ..Default::default() }).unwrap();
+            let mut lars = Lars::new(&params, LarsConfig { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() }).unwrap();
             lars.step(&gradients(&all, value), 0.25).unwrap();
             all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
         }
         // The norm itself is beyond f32: it is shown as infinite, and the step is what it should be.
         let (params, all) = home(&gpu, &[10_000], 0.0);
-        let config = SgdConfig { common: Common { clip_norm: Some(100.0), ..Default::default() }, ..Default::default() };
+        let config = SgdConfig { common: OptimizerOptions { clip_norm: Some(100.0), ..Default::default() }, ..Default::default() };
         let mut sgd = Sgd::new(&params, config).unwrap();
         sgd.step(&gradients(&all, 3e38), 1.0).unwrap();
         assert!(norm(&sgd).is_infinite() && sgd.skipped().unwrap() == 0);
         values(&all[0]).into_iter().for_each(|v| close("beyond f32", -v, 1.0));
         let (params, all) = home(&gpu, &[10_000], 0.0);
-        let config = SgdConfig { common: Common { clip_each: Some(100.0), ..Default::default() }, ..Default::default() };
+        let config = SgdConfig { common: OptimizerOptions { clip_each: Some(100.0), ..Default::default() }, ..Default::default() };
         Sgd::new(&params, config).unwrap().step(&gradients(&all, 3e38), 1.0).unwrap();
         values(&all[0]).into_iter().for_each(|v| close("each beyond f32", -v, 1.0));
         let (params, all) = home(&gpu, &[10_000], 2.0);
-        Lars::new(&params, LarsConfig { momentum: 0.0, eta: 0.5, ..Default::default() })
+        Lars::new(&params, LarsConfig { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() })
             .unwrap()
             .step(&gradients(&all, 3e38), 0.25)
             .unwrap();
@@ -104,7 +106,8 @@ fn captured_steps_change_their_own_parameters_alone() {
     for (schedule, gpu) in gpus() {
         let run = |captured: bool| {
             let (params, all) = home(&gpu, &[3, 5], 1.0);
-            let config = SgdConfig { momentum: 0.9, common: Common { weight_decay: 0.1, ..Default::default() }, ..Default::default() };
+            let config =
+                SgdConfig { momentum: 0.9, common: OptimizerOptions { weight_decay: 0.1, ..Default::default() }, ..Default::default() };
             let mut sgd = Sgd::new(&params, config).unwrap();
             let mut programs: [Option<Program>; 2] = [None, None];
             // Recording is a step, too: the first time there are two.
@@ -130,7 +133,8 @@ fn a_schedule_of_decay_outdates_what_was_captured() {
     let gpu = crate::common::gpu();
     let (params, all) = home(&gpu, &[3], 1.0);
     let mut sgd =
-        Sgd::new(&params, SgdConfig { common: Common { weight_decay: 0.1, ..Default::default() }, ..Default::default() }).unwrap();
+        Sgd::new(&params, SgdConfig { common: OptimizerOptions { weight_decay: 0.1, ..Default::default() }, ..Default::default() })
+            .unwrap();
     let loss = || all[0].tensor(Mode::Train).unwrap().sum(&[0], false).unwrap();
     sgd.step(&loss().backward().unwrap(), 0.5).unwrap();
     let ((), program) = gpu.capture(|| sgd.step(&loss().backward()?, 0.5)).unwrap();

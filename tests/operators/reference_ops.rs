@@ -10,7 +10,7 @@ use wgrad::io::layout::Layout;
 use wgrad::nn::{Init, Kind, Mode, Parameters};
 use wgrad::ops::gradcheck::{ROUNDING, compare};
 use wgrad::ops::{Array, Operator, Tolerance, apply_shared, registry};
-use wgrad::optim::{Adam, AdamConfig, AdamW, Common, Lars, LarsConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+use wgrad::optim::{Adam, AdamConfig, AdamW, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
 use wgrad::tensor::Tensor;
 
 /// Operators whose 4-D tensors called `x` and `y` are images.
@@ -70,7 +70,7 @@ fn rounding(case: &Case, operator: &dyn Operator, names: &[&str], gradient_of: O
 fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
     let a = &case.attributes;
     let number = |key: &str, default: f64| a.number_or(key, default).map(|v| v as f32).map_err(|e| e.to_string());
-    let common = Common { weight_decay: number("weight_decay", 0.0)?, ..Default::default() };
+    let common = OptimizerOptions { weight_decay: number("weight_decay", 0.0)?, ..Default::default() };
     let momentum = number("momentum", 0.0)?;
     let params = Parameters::new(gpu, 0);
     let given = case.group("in.");
@@ -85,7 +85,7 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
         "sgd" => Box::new(Sgd::new(&params, SgdConfig { momentum, nesterov: a.flag("nesterov").unwrap(), common }).unwrap()),
         "adam" => Box::new(Adam::new(&params, adam()?).unwrap()),
         "adamw" => Box::new(AdamW::new(&params, adam()?).unwrap()),
-        "lars" => Box::new(Lars::new(&params, LarsConfig { momentum, eta: number("eta", 1e-3)?, common }).unwrap()),
+        "lars" => Box::new(Lars::new(&params, LarsConfig { momentum, trust_coefficient: number("eta", 1e-3)?, common }).unwrap()),
         "rmsprop" => {
             let config = RmsPropConfig { alpha: number("alpha", 0.99)?, eps: number("eps", 1e-8)?, momentum, common };
             Box::new(RmsProp::new(&params, config).unwrap())

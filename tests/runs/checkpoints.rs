@@ -16,8 +16,8 @@ use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
 /// 6 steps an epoch of `dataset(100)`, with an average of the weights.
 fn recipe() -> Recipe {
-    let (model, augmentation) = ("cnn_16_32_64".into(), "grey_simclr".into());
-    Recipe { model, augmentation, batch: 16, epochs: 3, ema: 0.9, ..Recipe::defaults("supervised") }
+    let settings = ["model=cnn_16_32_64", "augmentation=grey_simclr", "batch=16", "epochs=3", "ema=0.9"];
+    Recipe::defaults("supervised").with(settings).unwrap()
 }
 
 /// A checkpoint file after 5 steps.
@@ -99,7 +99,7 @@ fn a_checkpoint_that_does_not_fit_names_the_tensor() {
         words.iter().for_each(|word| assert!(message.contains(word), "{message}"));
     };
     let mut other = whole.clone();
-    other.text.insert("recipe".into(), Recipe { model: "cnn_32_64_128".into(), ..recipe() }.to_toml().unwrap());
+    other.text.insert("recipe".into(), recipe().with(["model=cnn_32_64_128"]).unwrap().to_toml().unwrap());
     refused(other, &["conv1.weight", "[16, 1, 3, 3]", "[32, 1, 3, 3]"]);
     for (name, named) in [
         ("model.bn2.running_var", "bn2.running_var"),
@@ -195,16 +195,16 @@ fn a_run_goes_on_with_its_own_data_and_recipe_alone() {
 
     let mut checkpoint = Checkpoint::load(&path).unwrap();
     let file = Path::new("run/recipe.toml");
-    let edited = Recipe { learning_rate: 0.5, epochs: 4, ..recipe() };
+    let edited = recipe().with(["learning_rate=0.5", "epochs=4"]).unwrap();
     let message = checkpoint.follow(&edited, file).unwrap_err().to_string();
-    for words in ["run/recipe.toml", "epochs was 3, now it is 4", "learning_rate was 0.2", "now it is 0.5"] {
+    for words in ["run/recipe.toml", "epochs was 3, now it is 4", "optimizer.learning_rate was 0.2", "now it is 0.5"] {
         assert!(message.contains(words), "{message}");
     }
     let mut option = recipe();
     option.set("label_smoothing=0.25").unwrap();
-    assert!(checkpoint.follow(&option, file).unwrap_err().to_string().contains("options.label_smoothing"));
+    assert!(checkpoint.follow(&option, file).unwrap_err().to_string().contains("method.label_smoothing"));
     // Where things lie and how often they are written may change.
-    let moved = Recipe { data: "elsewhere".into(), checkpoint_every: 7, ..recipe() };
+    let moved = recipe().with(["data=elsewhere", "checkpoint_every=7"]).unwrap();
     checkpoint.follow(&moved, file).unwrap();
     assert_eq!(checkpoint.recipe, moved);
 }

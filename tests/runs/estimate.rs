@@ -6,7 +6,7 @@ use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, MemoryUse, Schedule};
 use wgrad::models::{MODELS, ModelOptions, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
-use wgrad::optim;
+use wgrad::optim::{OptimizerOptions, Rule};
 use wgrad::tensor::{DType, Tensor};
 use wgrad::train::estimate::{inference_memory, training_memory};
 
@@ -25,7 +25,7 @@ fn mobilenet(params: &Parameters) -> Result<impl Module + use<>> {
 fn train(gpu: &Gpu, optimizer: &str) -> Vec<MemoryUse> {
     let params = Parameters::new(gpu, 0);
     let model = mobilenet(&params).unwrap();
-    let mut optimizer = optim::named(optimizer, &params, 0.9, optim::Common::default()).unwrap();
+    let mut optimizer = Rule::named(optimizer).unwrap().build(&params, OptimizerOptions::default()).unwrap();
     let labels = Tensor::from_slice(gpu, &[0i32, 1, 2, 9], [4]).unwrap();
     let batch = vec![Tensor::full(gpu, IMAGES, 0.5).unwrap(), labels];
     let mut step = Capture::new(gpu);
@@ -118,7 +118,7 @@ fn parameters_are_compact_once_there_is_an_optimizer() {
     make("a", 40_000);
     make("b", 30_000);
     let (before, loose) = (values(), gpu.memory());
-    let mut sgd = optim::named("sgd", &params, 0.9, optim::Common::default()).unwrap();
+    let mut sgd = Rule::named("sgd").unwrap().build(&params, OptimizerOptions::default()).unwrap();
     let states = sgd.state().unwrap();
     states[0].1.write(&vec![2.0f32; states[0].1.elements()]).unwrap();
     assert_eq!(before, values());

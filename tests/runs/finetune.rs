@@ -12,7 +12,7 @@ use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::models::{Classifier, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{DropPath, Init, Kind, Linear, Mode, Module, ParameterGroup, Parameters, layer_decay, state_dict};
-use wgrad::optim::{AdamConfig, AdamW, Common, Ema, Optimizer, Sgd, SgdConfig};
+use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer, OptimizerOptions, Sgd, SgdConfig};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::progress::Style;
@@ -64,7 +64,7 @@ fn head_only_training_leaves_everything_else_bit_for_bit() {
         params.freeze("*", true).unwrap();
         assert_eq!(params.freeze("classifier", false).unwrap(), 2);
         let ema = Ema::new(&params).unwrap();
-        let common = Common { weight_decay: 0.1, clip_norm: Some(1.0), ..Default::default() };
+        let common = OptimizerOptions { weight_decay: 0.1, clip_norm: Some(1.0), ..Default::default() };
         let mut optimizer = AdamW::new(&params, AdamConfig { common, ..Default::default() }).unwrap();
         let before = state_dict::to_archive(&params).unwrap();
         for _ in 0..3 {
@@ -147,7 +147,7 @@ fn groups_have_their_own_rates_and_decay() {
     let params = Parameters::new(&gpu, 0);
     let names = ["stem.weight", "blocks.0.weight", "blocks.1.weight", "head.weight"];
     let parameters: Vec<_> = names.iter().map(|name| params.parameter(name, [3], Kind::Other, Init::ONES).unwrap()).collect();
-    let decay = Common { weight_decay: 0.5, ..Default::default() };
+    let decay = OptimizerOptions { weight_decay: 0.5, ..Default::default() };
     let mut optimizer = Sgd::new(&params, SgdConfig { common: decay, ..Default::default() }).unwrap();
     let mut groups = layer_decay(&names.map(String::from), &["head"], 0.5);
     groups.push(ParameterGroup { weight_decay: 0.0, ..ParameterGroup::new("head", 10.0) });
@@ -178,16 +178,10 @@ fn groups_have_their_own_rates_and_decay() {
 
 /// A recipe of few steps on small images.
 fn recipe(data: PathBuf) -> Recipe {
-    Recipe {
-        data,
-        model: "cnn_16_32_64".into(),
-        batch: 16,
-        epochs: 2,
-        augmentation: "grey_simclr".into(),
-        learning_rate: 0.05,
-        checkpoint_every: 4,
-        ..Recipe::default()
-    }
+    let settings = ["model=cnn_16_32_64", "batch=16", "epochs=2", "augmentation=grey_simclr", "learning_rate=0.05", "checkpoint_every=4"];
+    let mut recipe = Recipe::default().with(settings).unwrap();
+    recipe.data.path = data;
+    recipe
 }
 
 fn trainer(recipe: &Recipe) -> wgrad::error::Result<Trainer> {
@@ -195,11 +189,11 @@ fn trainer(recipe: &Recipe) -> wgrad::error::Result<Trainer> {
 }
 
 /// The weights of a run on `data` to its end.
-fn weights_of(recipe: &Recipe, path: &Path) -> String {
+fn weights_of(recipe: &Recipe, path: &Path) -> PathBuf {
     let mut trainer = trainer(recipe).unwrap();
     trainer.run(None, Style::Silent, &mut |_| false).unwrap();
     trainer.save_weights(path).unwrap();
-    path.to_str().unwrap().into()
+    path.into()
 }
 
 #[test]
@@ -208,18 +202,17 @@ fn a_run_from_weights_that_was_killed_goes_on_to_the_same_bits_without_their_fil
     let (ten, four) = (tiny::data_called(folder.path(), "fashion"), tiny::data_called(folder.path(), "data"));
     let weights = weights_of(&recipe(ten), &folder.path().join("ten.safetensors"));
     for (freeze, frozen) in [("backbone", true), ("conv1, *.bias, !classifier", false)] {
-        let recipe = Recipe {
-            weights: weights.clone(),
-            freeze: freeze.into(),
-            freeze_batch_norm: !frozen,
-            layer_decay: 0.5,
-            groups: "classifier lr=3 decay=0".into(),
-            ema: 0.9,
-            per_class: 20,
-            resolution: 24,
-            rgb: false,
-            ..recipe(four.clone())
-        };
+        let settings = [
+            &format!("freeze={freeze}"),
+            &format!("freeze_batch_norm={}", !frozen),
+            "layer_decay=0.5",
+            "groups=classifier lr=3 decay=0",
+            "ema=0.9",
+            "per_class=20",
+            "resolution=24",
+        ];
+        let mut recipe = recipe(four.clone()).with(settings).unwrap();
+        recipe.finetune.weights.clone_from(&weights);
         let data = Arc::new(recipe.open(Split::Train).unwrap());
         let runs = ["whole", "killed"].map(|name| RunDirectory::create(&folder.path().join(name), &recipe, &gpu()).unwrap());
         let [whole, killed] = &runs;
@@ -238,7 +231,7 @@ fn a_run_from_weights_that_was_killed_goes_on_to_the_same_bits_without_their_fil
         fs::rename(&moved_away, &weights).unwrap();
         let [after, again] = [whole, killed].map(|run| Archive::load(&run.weights()).unwrap());
         assert_eq!(after, again, "{freeze}");
-        let mut before = Archive::load(Path::new(&weights)).unwrap();
+        let mut before = Archive::load(&weights).unwrap();
         before.tensors.retain(|name, _| !name.starts_with("classifier"));
         let mut backbone = after.clone();
         backbone.tensors.retain(|name, _| !name.starts_with("classifier"));
@@ -253,7 +246,7 @@ fn a_run_from_weights_that_was_killed_goes_on_to_the_same_bits_without_their_fil
 fn epochs_may_thaw_what_earlier_ones_froze() {
     let folder = tempfile::tempdir().unwrap();
     let data = tiny::data_called(folder.path(), "data");
-    let recipe = Recipe { freeze: "backbone".into(), ..recipe(data) };
+    let recipe = recipe(data).with(["freeze=backbone"]).unwrap();
     let mut trainer = trainer(&recipe).unwrap();
     let state = |trainer: &Trainer| state_dict::to_archive(&trainer.params).unwrap();
     let first = state(&trainer);
@@ -275,8 +268,8 @@ fn epochs_may_thaw_what_earlier_ones_froze() {
 fn layers_are_unfrozen_from_the_head_down() {
     let folder = tempfile::tempdir().unwrap();
     let data = tiny::data_called(folder.path(), "data");
-    let (model, freeze, epochs) = ("mobilenetv1_025".into(), "*.bn2.bias".into(), 4);
-    let recipe = Recipe { model, freeze, epochs, unfreeze_every: 2, batch: 32, augmentation: "none".into(), ..recipe(data) };
+    let settings = ["model=mobilenetv1_025", "freeze=*.bn2.bias", "epochs=4", "unfreeze_every=2", "batch=32", "augmentation=none"];
+    let recipe = recipe(data).with(settings).unwrap();
     let mut whole = trainer(&recipe).unwrap();
     let state = |trainer: &Trainer| state_dict::to_archive(&trainer.params).unwrap();
     let first = state(&whole);
@@ -304,22 +297,25 @@ fn what_does_not_fit_is_named() {
     let data = tiny::data_called(folder.path(), "data");
     let good = recipe(data);
     let weights = weights_of(&Recipe { epochs: 1, ..good.clone() }, &folder.path().join("weights.safetensors"));
-    let refused = |recipe: Recipe, words: &[&str]| {
-        let message = trainer(&recipe).err().unwrap().to_string();
+    let refused = |settings: &[&str], words: &[&str]| {
+        let recipe = good.clone().with(settings.iter().copied());
+        let message = recipe.and_then(|recipe| trainer(&recipe)).err().unwrap().to_string();
         words.iter().for_each(|word| assert!(message.contains(word), "{message} should say {word}"));
     };
-    refused(Recipe { freeze: "blocks.3".into(), ..good.clone() }, &["\"blocks.3\"", "conv1.weight", "* stands for any text"]);
-    refused(Recipe { freeze: "*".into(), ..good.clone() }, &["freeze", "nothing to train"]);
-    refused(Recipe { groups: "conv1 rate=2".into(), ..good.clone() }, &["groups", "\"rate=2\""]);
-    refused(Recipe { normalize: "mean".into(), ..good.clone() }, &["normalize", "\"mean\"", "imagenet"]);
-    refused(Recipe { per_class: 25, ..good.clone() }, &["expected 25 images of class"]);
-    refused(Recipe { weights: "nowhere.safetensors".into(), ..good.clone() }, &["nowhere.safetensors", "no such file"]);
-    refused(Recipe { weights: weights.clone(), rgb: true, ..good.clone() }, &["conv1.weight", "[16, 1, 3, 3]", "[16, 3, 3, 3]"]);
-    refused(Recipe { weights: weights.clone(), model: "mobilenetv1_025".into(), ..good.clone() }, &["conv_stem.weight", "conv1.weight"]);
+    let from_weights = format!("weights={}", weights.display());
+    refused(&["freeze=blocks.3"], &["\"blocks.3\"", "conv1.weight", "* stands for any text"]);
+    refused(&["freeze=*"], &["freeze", "nothing to train"]);
+    refused(&["groups=conv1 rate=2"], &["groups", "\"rate=2\""]);
+    refused(&["normalize=mean"], &["normalize", "\"mean\"", "imagenet"]);
+    refused(&["per_class=25"], &["expected 25 images of class"]);
+    refused(&["weights=nowhere.safetensors"], &["nowhere.safetensors", "no such file"]);
+    refused(&[&from_weights, "rgb=true"], &["conv1.weight", "[16, 1, 3, 3]", "[16, 3, 3, 3]"]);
+    refused(&[&from_weights, "model=mobilenetv1_025"], &["conv_stem.weight", "conv1.weight"]);
     // An encoder that was trained without labels begins a classifier; its projector is left out.
     let encoder = Recipe { epochs: 1, batch: 16, model: good.model.clone(), data: good.data.clone(), ..Recipe::defaults("simclr") };
-    let weights = weights_of(&encoder, &folder.path().join("encoder.safetensors"));
-    let trainer = trainer(&Recipe { weights, ..good }).unwrap();
+    let mut classifier = good.clone();
+    classifier.finetune.weights = weights_of(&encoder, &folder.path().join("encoder.safetensors"));
+    let trainer = trainer(&classifier).unwrap();
     assert_eq!(trainer.notes, ["classifier: not in the file: starts anew", "proj: in the file, not in the model: not used"]);
 }
 
@@ -351,7 +347,7 @@ fn the_program_fine_tunes_and_says_what_starts_anew() {
     };
     assert_eq!(moved(&left(before), &left(after)), Vec::<String>::new());
     let recipe = Recipe::read(&Path::new(&out[1]).join("recipe.toml")).unwrap();
-    assert_eq!((recipe.stem_stride, recipe.resolution, recipe.freeze.as_str()), (0, 32, "backbone"));
+    assert_eq!((recipe.model.stem_stride, recipe.data.resolution, recipe.finetune.freeze), (0, 32, vec!["backbone".to_string()]));
     let found: serde_json::Value = serde_json::from_str(&wgrad(&["eval", &out[1], "--per-class", "5", "--json"]).0).unwrap();
     assert_eq!(found["images"], 20);
 }

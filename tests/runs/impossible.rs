@@ -140,17 +140,17 @@ fn numbers(table: &Table, prefix: &str, found: &mut Vec<(String, Value)>) {
 
 /// A recipe of the method, small, that learns from what it needs.
 fn recipe(method: &str) -> Recipe {
-    let mut recipe =
-        Recipe { batch: 8, epochs: 1, labels_per_class: Recipe::defaults(method).labels_per_class.min(2), ..Recipe::defaults(method) };
-    (recipe.per_class, recipe.labelled_batch) = (0, recipe.labelled_batch.min(4));
-    if !recipe.model.starts_with("bert_") && !recipe.model.starts_with("vit_") {
-        recipe.model = "cnn_16_32_64".into();
+    let mut recipe = Recipe { batch: 8, epochs: 1, ..Recipe::defaults(method) };
+    let data = &mut recipe.data;
+    (data.per_class, data.labels_per_class, data.labelled_batch) = (0, data.labels_per_class.min(2), data.labelled_batch.min(4));
+    if !recipe.model.name.starts_with("bert_") && !recipe.model.name.starts_with("vit_") {
+        recipe.model.name = "cnn_16_32_64".into();
     }
     recipe
 }
 
 fn dataset(recipe: &Recipe) -> Arc<Dataset> {
-    let size = if recipe.model.starts_with("bert_") { [2, 24, 1] } else { [28, 28, 1] };
+    let size = if recipe.model.name.starts_with("bert_") { [2, 24, 1] } else { [28, 28, 1] };
     let labels = (0..80).map(|i| i % 10).collect();
     let names = (0..10).map(|class| class.to_string()).collect();
     Arc::new(Dataset::new("black", size, vec![0; 80 * size.iter().product::<usize>()], labels, names).unwrap())
@@ -168,13 +168,16 @@ fn every_number_of_every_recipe_may_be_anything() {
             run_memory(&gpu, make)
         };
         run(&own).unwrap_or_else(|error| panic!("{method}: {error}"));
-        let table: Table = toml::from_str(&own.to_toml().unwrap()).unwrap();
-        let mut keys = Vec::new();
+        let mut table: Table = toml::from_str(&own.to_toml().unwrap()).unwrap();
+        // What it is written in is no number of its own.
+        table.remove("version");
         // What all recipes have is tried once.
-        let table = if method == "supervised" { &table } else { table["options"].as_table().unwrap() };
-        numbers(table, "", &mut keys);
+        if method != "supervised" {
+            table.retain(|key, _| key == "method");
+        }
+        let mut keys = Vec::new();
+        numbers(&table, "", &mut keys);
         for (key, value) in keys {
-            let key = key.strip_prefix("options.").unwrap_or(&key);
             let hostile: &[&str] = match value {
                 Value::Integer(_) => &["9223372036854775807", "1099511627776", "1000000000", "0", "-1"],
                 _ => &["inf", "-inf", "nan", "1e38", "0", "-1"],
@@ -192,7 +195,7 @@ fn every_number_of_every_recipe_may_be_anything() {
                     continue;
                 };
                 // Of these nothing can be meant, but in a seed and in what counts from the front.
-                let unlimited = ["seed", "checkpoint_every", "unfreeze_every"].contains(&key);
+                let unlimited = ["seed", "checkpoint_every", "finetune.unfreeze_every"].contains(&key.as_str());
                 let impossible = ["9223372036854775807", "1099511627776", "inf", "-inf", "nan"].contains(text);
                 match found {
                     Err(error @ (Error::Argument { .. } | Error::Data { .. } | Error::Shape { .. } | Error::Limit { .. })) => {

@@ -136,8 +136,9 @@ fn a_linear_probe_separates_what_can_be_separated() {
 /// A recipe of a small network on the small images.
 fn recipe(method: &str) -> Recipe {
     let model = if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" };
-    let tasks = if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into();
-    Recipe { model: model.into(), batch: 16, augmentation: "grey_simclr".into(), seed: 3, tasks, ..Recipe::defaults(method) }
+    let tasks = if method == "multitask" { "tasks=side: 0+2, 1+3" } else { "tasks=" };
+    let settings = [&format!("model={model}"), "batch=16", "augmentation=grey_simclr", "seed=3", tasks];
+    Recipe::defaults(method).with(settings).unwrap()
 }
 
 /// Every parameter, statistic and counter.
@@ -152,7 +153,7 @@ fn probed(gpu: &Gpu, recipe: &Recipe, data: &[Arc<Dataset>; 2], options: &ProbeO
     let before = state(&params);
     let subject = Subject { encoder: &encoder, params: &params, recipe, train, test };
     let found = probe(gpu, &subject, options, &mut |_| ())?;
-    assert_eq!(state(&params), before, "{} is changed by being probed", recipe.method);
+    assert_eq!(state(&params), before, "{} is changed by being probed", recipe.method.name);
     Ok(found)
 }
 

@@ -9,6 +9,7 @@ use wgrad::data::Dataset;
 use wgrad::gpu::{Gpu, GpuOptions};
 use wgrad::train::estimate::run_memory;
 use wgrad::train::methods::METHODS;
+use wgrad::train::recipe::version1;
 use wgrad::train::{Recipe, Trainer};
 
 fn recipes(folder: &str) -> Vec<(PathBuf, Recipe)> {
@@ -31,21 +32,44 @@ fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let found = recipes(folder);
     let methods = METHODS.iter().map(|entry| entry.name).filter(|name| *name != "supervised");
     for method in methods {
-        assert!(found.iter().any(|(_, recipe)| recipe.method == method), "recipes/{folder} has none of {method}");
+        assert!(found.iter().any(|(_, recipe)| recipe.method.name == method), "recipes/{folder} has none of {method}");
     }
     let gpu = Gpu::with(GpuOptions { memory_budget_bytes: None, ..crate::common::options() }).unwrap();
     for (path, recipe) in found {
         recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         // Half of a batch have labels, where not all have, and no class is cut short: what the recipe says of either would take many images, and no more
         // memory of the device.
-        let recipe = Recipe { labels_per_class: recipe.labels_per_class.min(recipe.batch / 20), per_class: 0, ..recipe };
+        let mut recipe = recipe;
+        recipe.data.labels_per_class = recipe.data.labels_per_class.min(recipe.batch / 20);
+        recipe.data.per_class = 0;
         // Others read texts.
-        let data = dataset(if recipe.model.starts_with("bert_") { [2, 24, 1] } else { size }, 2 * recipe.batch);
+        let data = dataset(if recipe.model.name.starts_with("bert_") { [2, 24, 1] } else { size }, 2 * recipe.batch);
         let memory =
             run_memory(&gpu, |gpu| Trainer::with_teachers(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
         let held = memory.unwrap_or_else(|e| panic!("{}: {e}", path.display())).held as f64 / (1u64 << 30) as f64;
         println!("{}: {held:.1} GiB", path.display());
         assert!(held < gibibytes, "{}: {held:.1} GiB", path.display());
+    }
+}
+
+/// The recipes as they were before they had a version, of which none is lost.
+#[test]
+fn recipes_of_version_1_are_what_they_are_now() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let old: toml::Table = fs::read_to_string(folder.join("tests/runs/version1.toml")).unwrap().parse().unwrap();
+    assert!(old.len() > 90, "{}", old.len());
+    for (file, text) in old {
+        let text = text.as_str().unwrap();
+        let was = Recipe::parse(text, &file).unwrap_or_else(|e| panic!("{e}"));
+        // What a run kept has every key.
+        let new = match file.strip_prefix("runs/") {
+            Some(method) => Recipe::defaults(method),
+            None => Recipe::read(&folder.join(&file)).unwrap_or_else(|e| panic!("{e}")),
+        };
+        assert_eq!(was.to_toml().unwrap(), new.to_toml().unwrap(), "{file}");
+        assert_eq!(was, new, "{file}");
+        let printed = version1::converted(text, &file).unwrap();
+        assert_eq!(Recipe::parse(&printed, &file).unwrap(), new, "{printed}");
     }
 }
 

@@ -50,27 +50,26 @@ fn recipe(method: &str) -> Recipe {
         _ if reads(method) => "bert_l2_h16_v64",
         _ => "cnn_16_32_64",
     };
-    let mut recipe = Recipe {
-        model: model.into(),
-        batch: 16,
-        epochs: 3,
-        seed: 7,
-        augmentation: if reads(method) { "none" } else { "grey_simclr" }.into(),
-        learning_rate: 0.1,
-        checkpoint_every: 4,
-        tasks: if method == "multitask" { "side: 0+2, 1+3" } else { "" }.into(),
+    // So few that an epoch has no fewer steps.
+    let (labels, labelled) = (own.data.labels_per_class.min(2), own.data.labelled_batch.min(1));
+    let model = format!("model={model}");
+    let settings = [
+        model.as_str(),
+        "batch=16",
+        "epochs=3",
+        "seed=7",
+        if reads(method) { "augmentation=none" } else { "augmentation=grey_simclr" },
+        "learning_rate=0.1",
+        "checkpoint_every=4",
+        if method == "multitask" { "tasks=side: 0+2, 1+3" } else { "tasks=" },
         // Every part of the state takes part in one of the methods.
-        ema: if method == "supervised" { 0.9 } else { 0.0 },
-        optimizer: if method == "supervised" { "sgd" } else { "adamw" }.into(),
-        // So few that an epoch has no fewer steps.
-        labels_per_class: own.labels_per_class.min(2),
-        labelled_batch: own.labelled_batch.min(1),
-        ..own
-    };
-    if method == "coarse_to_fine" {
-        recipe.set("coarse=0+2, 1+3").unwrap();
-    }
-    recipe
+        if method == "supervised" { "ema=0.9" } else { "ema=0" },
+        if method == "supervised" { "optimizer=sgd" } else { "optimizer=adamw" },
+        &format!("labels_per_class={labels}"),
+        &format!("labelled_batch={labelled}"),
+    ];
+    let coarse = (method == "coarse_to_fine").then_some("coarse=0+2, 1+3");
+    own.with(settings.into_iter().chain(coarse)).unwrap()
 }
 
 /// A run with the teachers that its method needs.
@@ -292,7 +291,7 @@ fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step_and_what_to_do() {
 #[test]
 fn a_run_that_learns_nothing_because_every_step_is_skipped_ends() {
     // Decay times rate is far above 2: the weights grow until gradients overflow, while the loss stays finite.
-    let recipe = Recipe { learning_rate: 1e6, schedule: "constant".into(), ema: 0.0, epochs: 100, ..recipe("supervised") };
+    let recipe = recipe("supervised").with(["learning_rate=1e6", "schedule=constant", "ema=0", "epochs=100"]).unwrap();
     let mut trainer = Trainer::new(&crate::common::gpu(), recipe, dataset(100)).unwrap();
     not_finite(to_the_end(&mut trainer, None), &["no gradient of epoch ", "step ", "lower the learning rate (1000000)"]);
 }
@@ -302,11 +301,12 @@ fn losses_fall_and_the_classes_are_learnt() {
     let data = dataset(100);
     for method in ["supervised", "simclr"] {
         let folder = tempfile::tempdir().unwrap();
-        let mut recipe = Recipe { epochs: 6, ema: 0.0, augmentation: "none".into(), ..recipe(method) };
-        let _ = recipe.set("label_smoothing=0");
         // Without augmentation both views of SimCLR would be the same image.
-        let simclr = |recipe| Recipe { augmentation: "grey_simclr".into(), optimizer: "sgd".into(), batch: 32, epochs: 6, ..recipe };
-        let recipe = if method == "simclr" { simclr(recipe) } else { recipe };
+        let settings = match method {
+            "simclr" => ["augmentation=grey_simclr", "optimizer=sgd", "batch=32"],
+            _ => ["augmentation=none", "label_smoothing=0", "batch=16"],
+        };
+        let recipe = recipe(method).with(["epochs=6", "ema=0"].into_iter().chain(settings)).unwrap();
         let (run, trainer) = uninterrupted(folder.path(), &recipe, &data);
         let losses: Vec<f64> = metrics(&run).iter().filter(|m| m["kind"] == "epoch").map(|m| m["loss"].as_f64().unwrap()).collect();
         assert_eq!(losses.len(), 6);
@@ -369,14 +369,13 @@ fn recipes_that_name_what_does_not_exist_are_refused() {
     for (bad, words) in [
         ("method=mystery", "supervised, simclr, moco"),
         ("model=mystery", "cnn_16_32_64"),
-        ("optimizer=mystery", "sgd, adamw, lars"),
+        ("optimizer=mystery", "sgd, adam, adamw, rmsprop, lars"),
         ("schedule=mystery", "one_cycle"),
         ("augmentation=mystery", "grey_simclr"),
         ("batch=101", "batch size of 1 to 100, found 101"),
     ] {
-        let mut recipe = recipe("supervised");
-        recipe.set(bad).unwrap();
-        let error = Trainer::new(&gpu, recipe, dataset(100)).map(|_| ()).unwrap_err();
+        let recipe = recipe("supervised").with([bad]);
+        let error = recipe.and_then(|recipe| Trainer::new(&gpu, recipe, dataset(100)).map(|_| ())).unwrap_err();
         assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains(words), "{error}");
     }
 }

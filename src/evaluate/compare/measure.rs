@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{Column, Comparison, Subject, short};
-use crate::data::{Dataset, Loader, PackedBatch, Split, view_names};
+use crate::data::{Dataset, Loader, PackedBatch, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
 use crate::evaluate::probe::{self, ProbeOptions, linear_clean, mean_and_spread};
@@ -164,7 +164,7 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         (Judged::Classifier, (share, (share * (1.0 - share) / test.len().max(1) as f64).sqrt()))
     } else {
         let subject = probe::Subject { encoder: network.backbone(), params: &params, recipe: &recipe, train: &train, test: &test };
-        let augmentation = view_names(&recipe.augmentation, 1)?.first().copied().unwrap_or("none").to_string();
+        let augmentation = recipe.augmentation.views.first()?.to_string();
         let options = ProbeOptions { seed: recipe.seed, augmentation, ..Default::default() };
         let labels = LABELS.min(fewest(&train));
         let draws = linear_clean(gpu, &subject, &options, labels)?;
@@ -181,11 +181,10 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
     };
     let weights = directory.weights();
     let bytes = std::fs::metadata(&weights).map_err(|e| Error::io(&weights, &e))?.len();
-    let teachers = recipe.teachers.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let labels_of = |name: &str| RunDirectory::open(Path::new(name)).ok().and_then(|(_, recipe)| labels(&recipe, None).ok());
-    let own = if (recipe.width - 1.0).abs() > 0.0 { format!(", width × {}", recipe.width) } else { String::new() };
+    let labels_of = |run: &Path| RunDirectory::open(run).ok().and_then(|(_, recipe)| labels(&recipe, None).ok());
+    let own = if (recipe.model.width - 1.0).abs() > 0.0 { format!(", width × {}", recipe.model.width) } else { String::new() };
     let measured = Measured {
-        network: recipe.model.clone() + &own,
+        network: recipe.model.name.clone() + &own,
         data: format!("{}, {height}×{width}×{channels}", train.name()),
         accuracy,
         judged,
@@ -198,8 +197,8 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         batch: Sample::default(),
         spent: directory.usage()?,
         labels: labels(&recipe, Some(&train))?,
-        teachers: teachers.map(|name| (short(Path::new(name)), labels_of(name))).collect(),
-        weights: Some(recipe.weights.as_str()).filter(|weights| !weights.is_empty()).map(origin),
+        teachers: recipe.teachers.iter().map(|run| (short(run), labels_of(run))).collect(),
+        weights: Some(recipe.finetune.weights.as_path()).filter(|weights| !weights.as_os_str().is_empty()).map(origin),
     };
     Ok((measured, Timed { network: Box::new(network), images: [images(1)?, images(BATCH)?], seconds: Default::default() }))
 }
@@ -217,8 +216,7 @@ fn together(found: Vec<(Measured, Timed)>) -> Option<(Measured, Timed)> {
 }
 
 /// What weights are called: the run that they are of, or their file.
-fn origin(weights: &str) -> String {
-    let path = Path::new(weights);
+fn origin(path: &Path) -> String {
     let run = path.parent().filter(|folder| folder.join("recipe.toml").exists());
     short(run.unwrap_or(path))
 }
@@ -232,16 +230,16 @@ fn fewest(dataset: &Dataset) -> usize {
 /// How many labels `recipe` gives its method; `chosen` are its images where they are open already.
 fn labels(recipe: &Recipe, chosen: Option<&Arc<Dataset>>) -> Result<usize> {
     // Where a teacher is all that is learnt from, labels are not looked at.
-    let weight = |key: &str| recipe.options.get(key).and_then(toml::Value::as_float);
+    let weight = |key: &str| recipe.method.settings.get(key).and_then(toml::Value::as_float);
     let unused = weight("soft_weight") == Some(1.0) || weight("labels") == Some(0.0);
-    let teacher_alone = unused || ["embedding_distillation", "merge"].contains(&recipe.method.as_str());
-    if find(&recipe.method)?.about.supervision == Supervision::SelfSupervised || teacher_alone {
+    let teacher_alone = unused || ["embedding_distillation", "merge"].contains(&recipe.method.name.as_str());
+    if find(&recipe.method.name)?.about.supervision == Supervision::SelfSupervised || teacher_alone {
         return Ok(0);
     }
     let dataset = chosen.map_or_else(|| recipe.chosen(Arc::new(recipe.open(Split::Train)?)), |chosen| Ok(chosen.clone()))?;
     let known = |dataset: &Dataset| dataset.labels().iter().filter(|label| **label != HIDDEN).count();
-    Ok(if recipe.labels_per_class > 0 {
-        known(&dataset.hide(&dataset.split_indices(recipe.labels_per_class, recipe.seed)?.0))
+    Ok(if recipe.data.labels_per_class > 0 {
+        known(&dataset.hide(&dataset.split_indices(recipe.data.labels_per_class, recipe.seed)?.0))
     } else {
         known(&dataset)
     })

@@ -55,13 +55,14 @@ impl Subject {
         for run in &runs {
             let other = recipe(run)?;
             // A teacher, or weights to begin from, may have a seed of their own.
-            let (teachers, weights) = (own.teachers.clone(), own.weights.clone());
-            if (Recipe { seed: own.seed, teachers, weights, ..other }) != own {
+            let mut other = Recipe { seed: own.seed, teachers: own.teachers.clone(), ..other };
+            other.finetune.weights.clone_from(&own.finetune.weights);
+            if other != own {
                 let message = format!("does not have the recipe of {} but for its seed; compare them side by side", first.display());
                 return Err(Error::argument(run.display().to_string(), message));
             }
         }
-        Ok(Self { name: name.into(), entry: find(&own.method)?, runs })
+        Ok(Self { name: name.into(), entry: find(&own.method.name)?, runs })
     }
 }
 

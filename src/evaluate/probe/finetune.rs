@@ -20,7 +20,7 @@ use crate::gpu::{Gpu, Slot};
 use crate::io::Archive;
 use crate::models::Backbone;
 use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
-use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
+use crate::optim::{AdamConfig, AdamW, Optimizer, OptimizerOptions, Schedule};
 use crate::tensor::{Shape, Tensor};
 
 /// Views of a step.
@@ -96,11 +96,11 @@ impl<'a> Tuner<'a> {
         if params.slots().iter().any(|slot| slot.role == Role::Statistic) {
             params.freeze("*running_*", false)?;
         }
-        let head = Schedule::OneCycle { rate: HEAD_RATE, steps: HEAD_STEPS, warm_up: 0.1 };
+        let head = Schedule::one_cycle(HEAD_RATE, HEAD_STEPS).with_pct_start(0.1);
         self.train(&network, &params, images, seed, 0..HEAD_STEPS, head)?;
         params.freeze("*", false)?;
         let steps = STEPS.max((PASSES * images.len() / BATCH) as u64);
-        let all = Schedule::OneCycle { rate: self.rate, steps, warm_up: 0.1 };
+        let all = Schedule::one_cycle(self.rate, steps).with_pct_start(0.1);
         self.train(&network, &params, images, seed, HEAD_STEPS..HEAD_STEPS + steps, all)?;
         let logits = outputs(self.gpu, &network, test, self.augmentation, self.test_view)?;
         Ok(share_right(&logits, test.labels()))
@@ -116,7 +116,7 @@ impl<'a> Tuner<'a> {
         numbers: Range<u64>,
         schedule: Schedule,
     ) -> Result<()> {
-        let common = Common { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
+        let common = OptimizerOptions { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
         let mut optimizer = AdamW::new(params, AdamConfig { common, ..Default::default() })?;
         let (mut captured, rate) = (Capture::new(self.gpu), Slot::new(0.0f32));
         let augmentation = Augmentation { seed, ..self.augmentation.clone() };

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::evaluate::argmax;
 use crate::gpu::{Gpu, Slot};
 use crate::nn::{Linear, Mode, Module, Parameters};
-use crate::optim::{AdamConfig, AdamW, Common, Optimizer, Schedule};
+use crate::optim::{AdamConfig, AdamW, Optimizer, OptimizerOptions, Schedule};
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
 
@@ -26,7 +26,7 @@ const PASSES: usize = 10;
 pub fn fit(gpu: &Gpu, x: &Features, labels: &[i32], classes: usize, seed: u32) -> Result<Linear> {
     let params = Parameters::new(gpu, seed);
     let classifier = Linear::new(&params, "classifier", x.width(), classes)?;
-    let common = Common { weight_decay: 0.5, ..Default::default() };
+    let common = OptimizerOptions { weight_decay: 0.5, ..Default::default() };
     let mut optimizer = AdamW::new(&params, AdamConfig { common, ..Default::default() })?;
     let rows = x.len();
     let whole = rows <= WHOLE;

@@ -22,8 +22,8 @@ use crate::tensor::Tensor;
 pub struct MultitaskConfig {
     /// How the tasks' losses become one.
     pub weighting: Weighting,
-    /// What `fixed` multiplies the losses by, the data set's own classes first, with commas between; all 1 where it is empty.
-    pub task_weights: String,
+    /// What `fixed` multiplies the losses by, the data set's own classes first; all 1 where it is empty.
+    pub task_weights: Vec<f32>,
     /// Probability spread evenly over all classes of a task.
     pub label_smoothing: f32,
     /// The exponent of `gradnorm`: how strongly tasks that are behind are favoured.
@@ -38,7 +38,7 @@ impl Default for MultitaskConfig {
     fn default() -> Self {
         Self {
             weighting: Weighting::Fixed,
-            task_weights: String::new(),
+            task_weights: Vec::new(),
             label_smoothing: 0.0,
             alpha: 1.5,
             weights_learning_rate: 0.025,
@@ -83,8 +83,8 @@ impl MethodFactory for Multitask {
         require_not_negative(Self::CARD.name, "weights_learning_rate", config.weights_learning_rate)?;
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
         if context.tasks.is_empty() {
-            let message = "there are none beside the classes; set `tasks` in the recipe, as in `kind: 5+7+9, 0+2+4+6`, or put train_tasks.csv into \
-                           the folder of the data";
+            let message = "there are none beside the classes; set `data.tasks` in the recipe, as in [{ name = \"kind\", classes = [[5, 7, 9], [0, 2]] }], or \
+                           put train_tasks.csv into the folder of the data";
             return Err(Error::argument("tasks", message));
         }
         let backbone = build(params)?;

@@ -212,14 +212,15 @@ impl Weigher {
     }
 }
 
-fn fixed(list: &str, tasks: usize) -> Result<Vec<f32>> {
-    if list.trim().is_empty() {
+fn fixed(weights: &[f32], tasks: usize) -> Result<Vec<f32>> {
+    if weights.is_empty() {
         return Ok(vec![1.0; tasks]);
     }
-    let weights: Option<Vec<f32>> = list.split(',').map(|text| text.trim().parse().ok()).collect();
-    weights.filter(|weights| weights.len() == tasks && weights.iter().all(|w| w.is_finite() && *w >= 0.0)).ok_or_else(|| {
-        Error::argument("task_weights", format!("\"{list}\": expected {tasks} numbers, the data set's own classes first, none below 0"))
-    })
+    if weights.len() != tasks || !weights.iter().all(|w| w.is_finite() && *w >= 0.0) {
+        let message = format!("expected {tasks} numbers, the data set's own classes first, none below 0, found {weights:?}");
+        return Err(Error::argument("task_weights", message));
+    }
+    Ok(weights.to_vec())
 }
 
 /// The gradients of every task, from one forward pass.
