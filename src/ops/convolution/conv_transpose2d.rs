@@ -1,9 +1,10 @@
 //! Transposed convolution: the gradient of a convolution to its input, as an operator.
 
-use super::dense;
+use super::conv2d::launch;
 use super::geometry::{Geometry, check, listed, sides, split};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::reduction::column_sum;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor, check_sizes};
@@ -100,13 +101,16 @@ impl Operator for ConvTranspose2d {
     fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
         let (x, weight, bias) = split(NAME, inputs)?;
         let g = self.geometry(x.spec(), weight.spec())?;
-        Ok(vec![dense::input_gradient(&g, x, weight, bias.copied())?])
+        Ok(vec![launch::input_gradient(&g, x, weight, bias.copied())?])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight) = (step.input(0)?, step.input(1)?);
+        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        dense::gradients(step, |dy| dense::forward(&g, dy, weight, None), |dy| dense::weight_gradient(&g, dy, x))
+        let dx = step.needs(0).then(|| launch::forward(&g, &dy, weight, None)).transpose()?;
+        let dweight = step.needs(1).then(|| launch::weight_gradient(&g, &dy, x)).transpose()?;
+        let dbias = step.needs(2).then(|| column_sum(&dy)).transpose()?;
+        Ok([dx, dweight, dbias].into_iter().take(step.input_count()).collect())
     }
 
     fn saves(&self) -> Saves {
@@ -237,7 +241,7 @@ pub(super) fn entry() -> Entry {
         family: "convolution",
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: dense::SHADERS,
+        shaders: launch::SHADERS,
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

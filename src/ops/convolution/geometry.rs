@@ -82,6 +82,55 @@ impl Geometry {
     pub fn flops(&self) -> f64 {
         2.0 * self.pixels() as f64 * self.weights() as f64
     }
+
+    /// What the convolution reads: from input to output.
+    pub fn forward(&self) -> Taps {
+        Taps {
+            source: self.input,
+            target: self.output,
+            step: self.stride,
+            up: [1, 1],
+            start: signed(self.before, -1),
+            dilation: signed(self.dilation, 1),
+            every: [1, 1],
+        }
+    }
+
+    /// What its gradient to the input reads: from output to input.
+    pub fn backward(&self) -> Taps {
+        let ([up_y, up_x], [dilation_y, dilation_x]) = (self.stride, self.dilation);
+        Taps {
+            source: self.output,
+            target: self.input,
+            step: [1, 1],
+            up: self.stride,
+            start: signed(self.before, 1),
+            dilation: signed(self.dilation, -1),
+            every: [up_y / greatest_common_divisor(up_y, dilation_y), up_x / greatest_common_divisor(up_x, dilation_x)],
+        }
+    }
+}
+
+/// Which source pixel a target pixel's tap meets, along both axes: `(target * step + start + tap * dilation) / up`, where that is whole and
+/// inside the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taps {
+    pub source: [usize; 2],
+    pub target: [usize; 2],
+    pub step: [usize; 2],
+    pub up: [usize; 2],
+    pub start: [i64; 2],
+    pub dilation: [i64; 2],
+    /// Every how many taps meet whole source pixels.
+    pub every: [usize; 2],
+}
+
+fn signed(values: [usize; 2], sign: i64) -> [i64; 2] {
+    values.map(|v| sign * v as i64)
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 impl Window {

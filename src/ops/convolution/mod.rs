@@ -2,9 +2,9 @@
 
 pub mod conv2d;
 pub mod conv_transpose2d;
-mod dense;
 pub mod depthwise_conv2d;
 pub mod geometry;
+mod slabs;
 
 use super::entry::Entry;
 

@@ -1,11 +1,13 @@
 //! Two-dimensional convolution (cross-correlation, as in PyTorch), dense or grouped.
 
-use super::dense;
+pub(super) mod launch;
+mod spec;
+
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::normalization::statistics;
-use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
+use crate::ops::reduction::column_sum;
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
@@ -86,15 +88,18 @@ impl Operator for Conv2d {
         let (x, weight, bias) = split(NAME, inputs)?;
         let g = self.geometry(x.spec(), weight.spec())?;
         if let [_, partials] = outputs {
-            return dense::forward_statistics(&g, x, weight, bias.copied(), &partials.shape);
+            return launch::forward_statistics(&g, x, weight, bias.copied(), &partials.shape);
         }
-        Ok(vec![dense::forward(&g, x, weight, bias.copied())?])
+        Ok(vec![launch::forward(&g, x, weight, bias.copied())?])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (x, weight) = (step.input(0)?, step.input(1)?);
+        let (x, weight, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
         let g = self.geometry(x.spec(), weight.spec())?;
-        dense::gradients(step, |dy| dense::input_gradient(&g, dy, weight, None), |dy| dense::weight_gradient(&g, x, dy))
+        let dx = step.needs(0).then(|| launch::input_gradient(&g, &dy, weight, None)).transpose()?;
+        let dweight = step.needs(1).then(|| launch::weight_gradient(&g, x, &dy)).transpose()?;
+        let dbias = step.needs(2).then(|| column_sum(&dy)).transpose()?;
+        Ok([dx, dweight, dbias].into_iter().take(step.input_count()).collect())
     }
 
     fn results(&self) -> usize {
@@ -118,117 +123,17 @@ impl Operator for Conv2d {
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
-        let (x, weight, bias) = split(NAME, inputs)?;
-        let specs: Vec<Spec> = inputs.iter().map(|a| Spec::new(a.shape.clone(), a.dtype)).collect();
-        let shape = self.infer(&specs)?.into_iter().next().map(|s| s.shape).unwrap_or_default();
-        let g = self.geometry(&Spec::f32(x.shape.clone()), &Spec::f32(weight.shape.clone()))?;
-        let ([h, w], [kh, kw], [sy, sx], [dy, dx], [top, left]) = (g.input, g.kernel, g.stride, g.dilation, g.before);
-        let inner = g.channels / g.groups;
-        let y = Array::from_fn(shape, |at| {
-            let [n, i, j, k] = *at else { return f64::NAN };
-            let group = k / (g.filters / g.groups);
-            let mut sum = bias.map_or(0.0, |b| b.flat(k));
-            for r in 0..kh {
-                for s in 0..kw {
-                    let (row, column) = (i * sy + r * dy, j * sx + s * dx);
-                    if row < top || column < left || row - top >= h || column - left >= w {
-                        continue;
-                    }
-                    for c in 0..inner {
-                        sum += x.at(&[n, row - top, column - left, group * inner + c]) * weight.at(&[k, r, s, c]);
-                    }
-                }
-            }
-            sum
-        });
-        let partials = self.statistics.then(|| statistics::reference(&y));
-        Ok([y].into_iter().chain(partials).collect())
+        spec::reference(self, inputs)
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let flops = match inputs {
-            [x, weight, ..] => self.geometry(x, weight).map_or(0.0, |g| g.flops()),
-            _ => 0.0,
-        };
-        Cost { flops, ..Cost::streaming(inputs, outputs, 0.0) }
+        spec::cost(self, inputs, outputs)
     }
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
     let Window { stride, padding, dilation } = Window::from_attributes(attributes)?;
     Ok(Box::new(Conv2d::new(Conv2dOptions { stride, padding, dilation, groups: attributes.size_or("groups", 1)? })))
-}
-
-fn samples() -> Vec<Sample> {
-    let sample = |x: [usize; 4], weight: [usize; 4], bias: bool, options: Conv2dOptions| {
-        let mut inputs: Vec<Input> = vec![normal(x), normal_with(weight, 0.3, 0.0)];
-        if bias {
-            inputs.push(normal([weight[0]]));
-        }
-        Sample::new(Conv2d::new(options), inputs)
-    };
-    let with =
-        |stride: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize| Conv2dOptions { stride, padding, dilation, groups };
-    let plain = Conv2dOptions::default();
-    let same = with([1, 1], 1.into(), [1, 1], 1);
-    let measured = |x: [usize; 4], weight: [usize; 4], options: Conv2dOptions| {
-        Sample::new(Conv2d::new(options).with_statistics(), [normal(x), normal_with(weight, 0.3, 0.0)])
-    };
-    vec![
-        measured([0, 5, 5, 3], [4, 3, 3, 3], same),
-        measured([2, 7, 9, 4], [68, 3, 3, 4], same),
-        measured([1, 9, 15, 3], [5, 3, 3, 3], same),
-        measured([1, 17, 9, 4], [40, 3, 3, 2], with([2, 1], 1.into(), [1, 1], 2)),
-        measured([2, 8, 8, 12], [20, 1, 1, 12], plain),
-        measured([1, 13, 5, 6], [67, 1, 1, 6], plain),
-        Sample::new(
-            Conv2d::new(plain).with_statistics(),
-            [normal([1, 8, 9, 5]), normal_with([7, 1, 1, 5], 0.3, 0.0), normal_with([7], 1.0, 50.0)],
-        ),
-        Sample::new(
-            Conv2d::new(same).with_statistics(),
-            [normal([1, 8, 9, 4]), normal_with([8, 3, 3, 4], 0.3, 0.0), normal_with([8], 1.0, 50.0)],
-        ),
-        sample([0, 5, 5, 3], [4, 3, 3, 3], true, same),
-        sample([1, 1, 1, 1], [1, 1, 1, 1], false, plain),
-        sample([2, 5, 7, 3], [5, 3, 3, 3], true, same),
-        sample([1, 7, 5, 1], [33, 3, 1, 1], true, same),
-        sample([1, 5, 3, 4], [12, 3, 3, 4], false, same),
-        sample([1, 3, 5, 12], [36, 3, 3, 12], true, same),
-        sample([1, 5, 13, 33], [65, 1, 1, 33], true, plain),
-        sample([1, 1, 9, 65], [3, 1, 1, 65], false, plain),
-        sample([1, 9, 8, 8], [20, 3, 3, 8], true, with([2, 2], Padding::Same, [1, 1], 1)),
-        sample([1, 9, 8, 8], [4, 3, 5, 8], true, with([3, 2], [1, 0, 2, 1].into(), [1, 1], 1)),
-        sample([1, 11, 9, 4], [8, 3, 3, 4], false, with([2, 3], 3.into(), [2, 3], 1)),
-        sample([1, 12, 7, 3], [8, 4, 2, 3], true, with([2, 4], 2.into(), [2, 1], 1)),
-        sample([2, 6, 5, 12], [8, 3, 3, 3], true, with([1, 2], 1.into(), [1, 1], 4)),
-        sample([2, 5, 4, 8], [40, 3, 3, 4], true, with([1, 1], 1.into(), [1, 1], 2)),
-        sample([1, 4, 4, 6], [6, 2, 2, 1], false, with([2, 2], 0.into(), [1, 1], 6)),
-    ]
-}
-
-fn bad() -> Vec<Bad> {
-    let plain = || Conv2d::new(Conv2dOptions::default());
-    vec![
-        Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
-        Bad::new(plain(), [normal([4, 4, 3]), normal([2, 3, 3, 3])], "x must be images [N, H, W, C]"),
-        Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3])], "a weight has the shape [K, kh, kw, C / groups]"),
-        Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3, 4])], "C groups times the weight's last size"),
-        Bad::new(
-            Conv2d::new(Conv2dOptions { groups: 2, ..Default::default() }),
-            [normal([1, 4, 4, 4]), normal([3, 3, 3, 2])],
-            "K must be a multiple of the groups",
-        ),
-        Bad::new(plain(), [normal([1, 2, 4, 3]), normal([2, 3, 3, 3])], "a kernel that spans 3 pixels does not fit into 2 pixels"),
-        Bad::new(
-            Conv2d::new(Conv2dOptions { stride: [1, 0], ..Default::default() }),
-            [normal([1, 4, 4, 3]), normal([2, 3, 3, 3])],
-            "must be at least 1",
-        ),
-        Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3, 3]), normal([3])], "expected [2]: one element an output channel"),
-        Bad::new(plain(), [indices([1, 4, 4, 3], 2), normal([2, 3, 3, 3])], "x must hold floats"),
-        Bad::new(plain(), [normal([1, 4, 4, 3]), indices([2, 3, 3, 3], 2)], "weight must be f32"),
-    ]
 }
 
 /// The operator's line of the registry.
@@ -238,10 +143,10 @@ pub(super) fn entry() -> Entry {
         family: "convolution",
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: dense::SHADERS,
+        shaders: launch::SHADERS,
         build: Box::new(build),
-        samples: Box::new(samples),
-        bad: Box::new(bad),
+        samples: Box::new(spec::samples),
+        bad: Box::new(spec::bad),
     }
 }
 

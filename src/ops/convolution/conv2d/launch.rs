@@ -1,12 +1,11 @@
-//! Launches of dense convolution kernels: forward, gradient to the input, gradient to the weights.
+//! How dense convolutions are run: forward, gradient to the input, gradient to the weights.
 
-use super::geometry::Geometry;
+use super::super::geometry::{Geometry, Taps};
+use super::super::slabs::{Slabs, reduce};
 use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
-use crate::ops::Backward;
 use crate::ops::linear::gemm::Gemm;
 use crate::ops::normalization::statistics;
-use crate::ops::reduction::column_sum;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -17,10 +16,9 @@ static GPU: Kernel = kernel!("convolution/conv2d_gpu");
 static WEIGHT_PLAIN: Kernel = kernel!("convolution/conv2d_weight_plain");
 static WEIGHT_SOFTWARE: Kernel = kernel!("convolution/conv2d_weight_software");
 static WEIGHT_GPU: Kernel = kernel!("convolution/conv2d_weight_gpu");
-static REDUCE: Kernel = kernel!("convolution/reduce");
 
 /// The shader files of this module, for the registry.
-pub(super) const SHADERS: &[&str] = &[
+pub(crate) const SHADERS: &[&str] = &[
     "convolution/pack",
     "convolution/conv2d_plain",
     "convolution/conv2d_software",
@@ -34,9 +32,6 @@ pub(super) const SHADERS: &[&str] = &[
     "reduction/reduce",
     "normalization/batch_norm",
 ];
-
-/// Partial sums hold at most this many floats (64 MiB).
-const PARTIALS: usize = 16 << 20;
 
 /// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
 const TILE: Knob = Knob { name: "convolution/dense.tile", choices: &[64, 128] };
@@ -71,30 +66,14 @@ fn version(gpu: &Gpu, g: &Geometry, columns: usize) -> Version {
 
 /// A convolution or its gradient to the input, as `shaders/include/convolution.wgsl` sees it.
 struct Gather {
-    source: [usize; 3],
-    target: [usize; 3],
+    taps: Taps,
+    source_channels: usize,
+    target_channels: usize,
     rows: usize,
     columns: usize,
-    step: [usize; 2],
-    up: [usize; 2],
-    start: [i64; 2],
-    dilation: [i64; 2],
     row_stride: usize,
     column_stride: usize,
     forward: bool,
-}
-
-fn signed(values: [usize; 2], sign: i64) -> [i64; 2] {
-    values.map(|v| sign * v as i64)
-}
-
-fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
-/// In a gradient to the input, every how many taps meet whole source pixels.
-pub(super) fn tap_step(up: usize, dilation: usize) -> usize {
-    up / greatest_common_divisor(up, dilation)
 }
 
 /// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
@@ -110,12 +89,12 @@ fn is_flat(g: &Geometry) -> bool {
 }
 
 /// y [N, OH, OW, K] of x [N, H, W, C], weights [K, kh, kw, C / groups] and bias `[K]`.
-pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     forward_with(g, x, weight, bias, None).map(|(y, _)| y)
 }
 
 /// As [`forward`], and partial statistics of y for a batch norm.
-pub(super) fn forward_statistics(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape) -> Result<Vec<Tensor>> {
+pub(crate) fn forward_statistics(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape) -> Result<Vec<Tensor>> {
     let partials = Tensor::empty(x.gpu(), shape, DType::F32)?;
     let (y, written) = forward_with(g, x, weight, bias, Some(&partials))?;
     if !written && y.elements() > 0 {
@@ -126,22 +105,19 @@ pub(super) fn forward_statistics(g: &Geometry, x: &Tensor, weight: &Tensor, bias
 
 /// As [`forward`], and whether it wrote `statistics` on the way.
 fn forward_with(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, statistics: Option<&Tensor>) -> Result<(Tensor, bool)> {
-    let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
     if is_product(g, x) {
-        let y = Tensor::empty(x.gpu(), [g.images, oh, ow, g.filters], x.dtype())?;
+        let [h, w] = g.output;
+        let y = Tensor::empty(x.gpu(), [g.images, h, w, g.filters], x.dtype())?;
         let written = Gemm::nt(g.pixels(), g.filters, g.channels).run_with(x, weight, bias, &y, statistics)?;
         return Ok((y, written));
     }
-    let rows = g.channels / g.groups;
+    let ([kh, kw], rows) = (g.kernel, g.channels / g.groups);
     let gather = Gather {
-        source: [h, w, g.channels],
-        target: [oh, ow, g.filters],
+        taps: g.forward(),
+        source_channels: g.channels,
+        target_channels: g.filters,
         rows,
         columns: g.filters / g.groups,
-        step: g.stride,
-        up: [1, 1],
-        start: signed(g.before, -1),
-        dilation: signed(g.dilation, 1),
         row_stride: 1,
         column_stride: kh * kw * rows,
         forward: true,
@@ -150,23 +126,20 @@ fn forward_with(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>
 }
 
 /// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias `[C]` makes it a transposed convolution.
-pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let ([h, w], [oh, ow], [kh, kw]) = (g.input, g.output, g.kernel);
+pub(crate) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if is_product(g, dy) {
+        let [h, w] = g.input;
         let dx = Tensor::empty(dy.gpu(), [g.images, h, w, g.channels], dy.dtype())?;
         Gemm::nn(g.pixels(), g.channels, g.filters).run(dy, weight, bias, &dx)?;
         return Ok(dx);
     }
-    let columns = g.channels / g.groups;
+    let ([kh, kw], columns) = (g.kernel, g.channels / g.groups);
     let gather = Gather {
-        source: [oh, ow, g.filters],
-        target: [h, w, g.channels],
+        taps: g.backward(),
+        source_channels: g.filters,
+        target_channels: g.channels,
         rows: g.filters / g.groups,
         columns,
-        step: [1, 1],
-        up: g.stride,
-        start: signed(g.before, 1),
-        dilation: signed(g.dilation, -1),
         row_stride: kh * kw * columns,
         column_stride: 1,
         forward: false,
@@ -177,7 +150,7 @@ pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: O
 impl Gather {
     /// Rounds of a launch. Taps and channels are loops in each other where weights are read where they are or nothing is shared, else one.
     fn walk(&self, g: &Geometry, version: Version, in_place: bool, lanes: usize) -> usize {
-        let ([kh, kw], [up_y, up_x], [d_y, d_x]) = (g.kernel, self.up, g.dilation);
+        let ([kh, kw], [every_y, every_x]) = (g.kernel, self.taps.every);
         let all = kh * kw * self.rows;
         let taps = match version {
             Version::Plain => rounds(kh, rounds(kw, rounds(self.rows / if self.rows.is_multiple_of(4) { 4 } else { 1 }, 0))),
@@ -185,7 +158,7 @@ impl Gather {
             Version::Software => rounds(all.div_ceil(lanes), 0),
             Version::Gpu => rounds(all.div_ceil(128), rounds(8, 0)),
         };
-        taps + rounds(tap_step(up_y, d_y).min(kh), 0) + rounds(tap_step(up_x, d_x).min(kw), 0)
+        taps + rounds(every_y.min(kh), 0) + rounds(every_x.min(kw), 0)
     }
 
     /// Whether the `software` schedule reads weights where they are.
@@ -210,8 +183,8 @@ impl Gather {
         bias: Option<&Tensor>,
         statistics: Option<&Tensor>,
     ) -> Result<(Tensor, bool)> {
-        let ([source_h, source_w, source_c], [h, w, c]) = (self.source, self.target);
-        let y = Tensor::empty(x.gpu(), [g.images, h, w, c], x.dtype())?;
+        let ([source_h, source_w], [h, w]) = (self.taps.source, self.taps.target);
+        let y = Tensor::empty(x.gpu(), [g.images, h, w, self.target_channels], x.dtype())?;
         if y.elements() == 0 {
             return Ok((y, false));
         }
@@ -230,14 +203,12 @@ impl Gather {
             Version::Software => (&SOFTWARE, 32, lanes),
             Version::Gpu => (&GPU, side, side / 4),
         };
-        let [up_y, up_x] = self.up;
-        let sub = [h.div_ceil(up_y), w.div_ceil(up_x)];
-        let [sub_h, sub_w] = sub;
+        let Taps { step: [step_y, step_x], up: [up_y, up_x], start: [start_y, start_x], .. } = self.taps;
+        let ([kh, kw], [dilation_y, dilation_x], [every_y, every_x]) = (g.kernel, self.taps.dilation, self.taps.every);
+        let [sub_h, sub_w] = [h.div_ceil(up_y), w.div_ceil(up_x)];
         let pixels = g.images * sub_h * sub_w;
         let (pixel_tiles, column_tiles) = (pixels.div_ceil(tile_pixels), columns4.div_ceil(tile_columns4));
         let tiles = up_y.min(h) * up_x.min(w) * pixel_tiles * column_tiles * g.groups;
-        let ([kh, kw], [step_y, step_x], [start_y, start_x], [dilation_y, dilation_x]) = (g.kernel, self.step, self.start, self.dilation);
-        let [d_y, d_x] = g.dilation;
         let mut launch = Launch::new(x.gpu(), kernel, "gather").storage(x.dtype().storage()).flops(g.flops());
         launch = launch.define("VECTOR_OUT", self.columns.is_multiple_of(4));
         match version {
@@ -259,9 +230,9 @@ impl Gather {
         }
         #[rustfmt::skip]
         let launch = launch.params(params![
-            pixels, sub_h, sub_w, h, w, c, source_h, source_w, source_c, self.rows, self.columns, kh, kw,
+            pixels, sub_h, sub_w, h, w, self.target_channels, source_h, source_w, self.source_channels, self.rows, self.columns, kh, kw,
             step_y, step_x, up_y, up_x, start_y, start_x, dilation_y, dilation_x,
-            tap_step(up_y, d_y), tap_step(up_x, d_x), pixel_tiles, column_tiles, g.groups, tiles,
+            every_y, every_x, pixel_tiles, column_tiles, g.groups, tiles,
             bias.is_some(),
         ]);
         let launch = launch.walk(self.walk(g, version, in_place, lanes) + statistics::tile_rounds(side));
@@ -275,7 +246,7 @@ impl Gather {
 
     /// Pixels and columns of a tile on GPUs: 128 need fewer reads, but must be many to occupy a large GPU.
     fn tile_side(&self, g: &Geometry, gpu: &Gpu) -> usize {
-        let pixels = self.target.iter().take(2).product::<usize>() * g.images;
+        let pixels = self.taps.target.iter().product::<usize>() * g.images;
         let many = pixels.div_ceil(128) * self.columns.div_ceil(128) * g.groups >= 256;
         let default = if pixels >= 128 && self.columns >= 128 && many { 128 } else { 64 };
         gpu.tuned(&TILE, Knob::bucket(pixels), default) as usize
@@ -307,7 +278,7 @@ impl Gather {
 }
 
 /// The gradient [K, kh, kw, C / groups] to the weights.
-pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let [kh, kw] = g.kernel;
     let (channels, columns) = (g.channels / g.groups, g.filters / g.groups);
     let shape = Shape::from([g.filters, kh, kw, channels]);
@@ -354,8 +325,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     };
     let partial = Tensor::empty(x.gpu(), partial_shape, DType::F32)?;
     let slab_floats = partial.elements() / slabs.count;
-    let ([step_y, step_x], [dilation_y, dilation_x]) = (g.stride, signed(g.dilation, 1));
-    let [start_y, start_x] = signed(g.before, -1);
+    let Taps { step: [step_y, step_x], start: [start_y, start_x], dilation: [dilation_y, dilation_x], .. } = g.forward();
     let tiles = tiles * slabs.count;
     let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).flops(g.flops());
     launch = launch.define("VECTOR_OUT", columns.is_multiple_of(4)).define("VECTOR", channels.is_multiple_of(4));
@@ -381,63 +351,4 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         }
         _ => reduce(&partial, shape, slabs.count, rows, columns, [1, rows]),
     }
-}
-
-/// The gradients of x, weight and, where there is one, bias, by the functions for the first two.
-pub(super) fn gradients(
-    step: &Backward,
-    input: impl FnOnce(&Tensor) -> Result<Tensor>,
-    weight: impl FnOnce(&Tensor) -> Result<Tensor>,
-) -> Result<Vec<Option<Tensor>>> {
-    let dy = step.cotangent(0)?;
-    let mut gradients = vec![step.needs(0).then(|| input(&dy)).transpose()?, step.needs(1).then(|| weight(&dy)).transpose()?];
-    if step.input_count() == 3 {
-        gradients.push(step.needs(2).then(|| column_sum(&dy)).transpose()?);
-    }
-    Ok(gradients)
-}
-
-/// How the pixels are split for partial sums: by shapes and capabilities only.
-pub(super) struct Slabs {
-    pub count: usize,
-    pub pixels: usize,
-}
-
-impl Slabs {
-    /// About `wanted` slabs of at least `least` pixels, whose partial sums of `floats` each stay within [`PARTIALS`] and a binding.
-    pub fn new(gpu: &Gpu, pixels: usize, wanted: usize, least: usize, floats: usize) -> Self {
-        let partials = PARTIALS.min((gpu.capabilities().max_binding_bytes / 4) as usize);
-        let most = (pixels / least).min(partials / floats.max(1)).max(1);
-        let each = pixels.div_ceil(wanted.clamp(1, most)).max(1);
-        Self { count: pixels.div_ceil(each).max(1), pixels: each }
-    }
-
-    /// The same, or more, where the walk over one would be too long: each of its pixels costs `cost` rounds, `step` of them together.
-    pub fn short(self, gpu: &Gpu, pixels: usize, cost: usize, step: usize) -> Self {
-        if gpu.capabilities().may_walk_exactly(rounds(self.pixels.div_ceil(step), cost - 1)) {
-            return self;
-        }
-        let each = (gpu.capabilities().longest_walk() / cost * step).max(1);
-        Self { count: pixels.div_ceil(each).max(1), pixels: each }
-    }
-}
-
-/// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of `shape`.
-pub(super) fn reduce(
-    partial: &Tensor,
-    shape: Shape,
-    slabs: usize,
-    rows: usize,
-    columns: usize,
-    [row_stride, column_stride]: [usize; 2],
-) -> Result<Tensor> {
-    let result = Tensor::empty(partial.gpu(), shape, DType::F32)?;
-    let n4 = partial.elements() / 4 / slabs.max(1);
-    Launch::new(partial.gpu(), &REDUCE, "reduce")
-        .read(partial)
-        .write(&result)
-        .params(params![n4, slabs, rows, columns, row_stride, column_stride])
-        .walk(rounds(slabs, 0))
-        .invocations(n4)?;
-    Ok(result)
 }
