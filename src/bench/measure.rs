@@ -121,15 +121,15 @@ fn device_sample(program: &Program, seconds: f64, before: impl Fn() -> Result<()
 }
 
 /// The kernels of a program with the constants of their variants, each once, in order.
-fn kernels(program: &Program) -> Result<String> {
+fn kernels(program: &Program) -> String {
     let mut names: Vec<String> = Vec::new();
-    for interval in program.profile()? {
-        let name = format!("{} {}", interval.kernel, interval.variant).trim().to_string();
+    for (kernel, variant) in program.kernels() {
+        let name = format!("{kernel} {variant}").trim().to_string();
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    Ok(names.join("; "))
+    names.join("; ")
 }
 
 /// Measures a workload on a device.
@@ -169,7 +169,7 @@ pub fn measure(gpu: &Gpu, workload: &Workload, peaks: &Peaks, flush: &Flush, opt
     row.cpu_ms = runs.iter().map(|run| run.1.filter(|_| software)).collect::<Option<Vec<_>>>().map(|busy| Sample::of_seconds(&busy));
     if gpu.capabilities().timestamps {
         row.device_ms = device_sample(&program, options.seconds / 4.0, || Ok(()))?;
-        row.tile = kernels(&program)?;
+        row.tile = kernels(&program);
     }
     if options.cold {
         let wall = || -> Result<Sample> {

@@ -35,7 +35,7 @@ pub fn workloads() -> Vec<Workload> {
         let gradients = !watched(&*sample.operator, &arrays).is_empty();
         for both in [false, true].into_iter().filter(|both| !both || gradients) {
             let own = if both { format!("{name}_fwdbwd") } else { name.to_string() };
-            list.push(Workload::new("registry", own, entry.family, shapes.join(", "), move |gpu| {
+            list.push(Workload::new("registry", own, entry.family(), shapes.join(", "), move |gpu| {
                 let sample = largest(name)?;
                 let arrays = sample.arrays(0);
                 let inputs = arrays.iter().map(|a| a.upload(gpu)).collect::<Result<Vec<Tensor>>>()?;

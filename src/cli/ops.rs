@@ -43,24 +43,27 @@ impl Ops {
             return emit(entry, language, self.out.as_deref());
         }
         if self.json {
-            let list: Vec<_> = entries.iter().map(|e| json!({ "name": e.name, "family": e.family, "inputs": e.inputs, "outputs": e.outputs, "shaders": e.shaders, "schedules": schedules(e) })).collect();
+            let list: Vec<_> = entries.iter().map(|e| json!({ "name": e.name, "family": e.family(), "inputs": e.inputs, "outputs": e.outputs, "shaders": e.shaders(), "schedules": schedules(e) })).collect();
             say(format!("{:#}", json!(list)))?;
             return Ok(ExitCode::SUCCESS);
         }
         if let (Some(_), Some(entry)) = (&self.operator, entries.first()) {
             say(format!("operator   {}", entry.name))?;
-            say(format!("family     {}", entry.family))?;
+            say(format!("family     {}", entry.family()))?;
             say(format!("inputs     {}", entry.inputs.join(", ")))?;
             say(format!("outputs    {}", entry.outputs.join(", ")))?;
             say(format!("schedules  {}", schedules(entry).join(", ")))?;
-            say(format!("shaders    {}", entry.shaders.join(", ")))?;
+            say(format!("shaders    {}", entry.shaders().join(", ")))?;
             return Ok(ExitCode::SUCCESS);
         }
         let mut table = Table::of_words(&["operator", "family", "schedules", "shaders", "inputs"]);
         for entry in &entries {
-            let (first, more) = (entry.shaders.first().unwrap_or(&""), entry.shaders.len().saturating_sub(1));
-            let shaders = if more == 0 { first.to_string() } else { format!("{first} and {more} more") };
-            table.row(&[entry.name.into(), entry.family.into(), schedules(entry).join(", "), shaders, entry.inputs.join(", ")]);
+            let shaders = match entry.shaders().as_slice() {
+                [] => String::new(),
+                [only] => only.to_string(),
+                [first, more @ ..] => format!("{first} and {} more", more.len()),
+            };
+            table.row(&[entry.name.into(), entry.family().into(), schedules(entry).join(", "), shaders, entry.inputs.join(", ")]);
         }
         say(table)?;
         say(format!("{} operators; `wgrad ops NAME` shows one in full", entries.len()))?;
@@ -70,8 +73,7 @@ impl Ops {
 
 /// Heavy kernels have a file for each schedule; the others serve any.
 fn schedules(entry: &Entry) -> Vec<&'static str> {
-    let has = |suffix: &str| entry.shaders.iter().any(|s| s.ends_with(suffix));
-    if has("_gpu") { vec!["software", "gpu"] } else { vec!["any"] }
+    if entry.shaders().iter().any(|shader| shader.ends_with("_gpu")) { vec!["software", "gpu"] } else { vec!["any"] }
 }
 
 fn emit(entry: &Entry, language: &str, folder: Option<&Path>) -> Result<ExitCode> {
@@ -84,7 +86,8 @@ fn emit(entry: &Entry, language: &str, folder: Option<&Path>) -> Result<ExitCode
                 log::warn!("{}: {error}", entry.name);
             }
         }
-        let own = |kernel: &str| entry.shaders.contains(&kernel);
+        let shaders = entry.shaders();
+        let own = |kernel: &str| shaders.contains(&kernel);
         texts.extend(
             gpu.built_shaders()
                 .into_iter()

@@ -208,6 +208,11 @@ impl Program {
         self.list().count()
     }
 
+    /// The kernels that one run launches, in order: `family/file:entry`, and the constants of the variant.
+    pub fn kernels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.list().map(|dispatch| (&*dispatch.pipeline.label, &*dispatch.pipeline.variant))
+    }
+
     fn list(&self) -> impl Iterator<Item = &Dispatch> {
         self.commands.iter().filter_map(|c| if let Command::Dispatch(dispatch) = c { Some(dispatch) } else { None })
     }

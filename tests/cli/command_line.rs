@@ -40,7 +40,7 @@ fn info_and_ops_describe_what_there_is() {
     for (entry, listed) in registry.iter().zip(listed.as_array().unwrap()) {
         assert_eq!(listed["name"], entry.name);
         assert!(table.contains(entry.name), "{}", entry.name);
-        assert_eq!(listed["shaders"].as_array().unwrap().len(), entry.shaders.len(), "{}", entry.name);
+        assert_eq!(listed["shaders"].as_array().unwrap().len(), entry.shaders().len(), "{}", entry.name);
     }
     let matmul = json(&["ops", "matmul", "--json"]);
     assert_eq!(matmul[0]["schedules"], serde_json::json!(["software", "gpu"]));

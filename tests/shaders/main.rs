@@ -123,7 +123,7 @@ fn every_shader_file_is_used_by_a_sample() {
     let dead: Vec<_> = files.iter().filter(|f| !used.contains(*f) && !below_operators.contains(f)).collect();
     assert!(dead.is_empty(), "no sample or probe uses {dead:?}");
     files.retain(|f| !f.starts_with("bench/"));
-    let named: BTreeSet<String> = registry().iter().flat_map(|e| e.shaders.iter().map(|s| s.to_string())).collect();
+    let named: BTreeSet<String> = registry().iter().flat_map(|e| e.shaders().into_iter().map(String::from)).collect();
     let unknown: Vec<_> = files.iter().filter(|f| !named.contains(*f) && !below_operators.contains(f)).collect();
     assert!(unknown.is_empty(), "no registry entry names {unknown:?}");
 }

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Draws, bad_drawn, below, between, check_drawn, choice, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Result, require_share, require_within};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
+use crate::gpu::{Launch, rounds};
 use crate::ops::array::{maximum, minimum};
-use crate::ops::entry::Entry;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices};
 use crate::ops::{Array, Attributes, Cost, Operator, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
-static COLOR: Kernel = kernel!("augment/color");
+kernels!(COLOR = "augment/color");
 
 /// What brightness, contrast and saturation are; hue is the same everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -299,10 +299,10 @@ fn sample_operator(name: &str, draws: Draws) -> Color {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name: &'static str| Entry {
         name,
-        family: "augment",
+        module: module_path!(),
         inputs: &["images", "indices"],
         outputs: &["y", "draws"],
-        shaders: &["augment/color"],
+        kernels: &[KERNELS],
         build: Box::new(move |attributes: &Attributes| Ok(Box::new(build(name, attributes)?))),
         samples: Box::new(move || {
             let mut samples = samples_of(|| sample_operator(name, sample_draws()));

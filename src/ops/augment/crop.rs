@@ -7,14 +7,14 @@ use super::{
     unit,
 };
 use crate::error::{Result, require_share, require_within};
-use crate::gpu::{Kernel, Scalar, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Scalar, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Edges, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
-static CROP: Kernel = kernel!("augment/crop");
+kernels!(CROP = "augment/crop");
 
 /// The tries that a box has to fit into the image.
 const TRIES: u32 = 10;
@@ -241,10 +241,10 @@ fn crop_entry() -> Entry {
     };
     Entry {
         name: "random_resized_crop",
-        family: "augment",
+        module: module_path!(),
         inputs: &["images", "indices"],
         outputs: &["y", "draws"],
-        shaders: &["augment/crop"],
+        kernels: &[KERNELS],
         build: Box::new(|attributes: &Attributes| {
             Ok(Box::new(RandomResizedCrop {
                 size: [attributes.size("height")?, attributes.size("width")?],
@@ -300,10 +300,10 @@ fn crop_entry() -> Entry {
 fn center_entry() -> Entry {
     Entry {
         name: "center_resize",
-        family: "augment",
+        module: module_path!(),
         inputs: &["images"],
         outputs: &["y"],
-        shaders: &["augment/crop"],
+        kernels: &[KERNELS],
         build: Box::new(|attributes: &Attributes| {
             let size = [attributes.size("height")?, attributes.size("width")?];
             Ok(Box::new(CenterResize { size, fraction: attributes.number_or("fraction", 1.0)? as f32 }))

@@ -3,14 +3,14 @@
 
 use super::{Draws, bad_drawn, below, check_drawn, check_side, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Result, require_share};
-use crate::gpu::{Kernel, kernel};
-use crate::ops::entry::Entry;
+
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::Bad;
 use crate::ops::{Array, Attributes, Operator, exactly};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static CUTOUT: Kernel = kernel!("augment/cutout");
+kernels!(CUTOUT = "augment/cutout");
 
 /// A square around a random pixel becomes 0; it may reach beyond the edges. After normalising, 0 is the mean colour.
 ///
@@ -81,10 +81,10 @@ pub(super) fn entry() -> Entry {
     let make = |draws| Cutout { size: 4, p: 0.7, draws };
     Entry {
         name: "cutout",
-        family: "augment",
+        module: module_path!(),
         inputs: &["images", "indices"],
         outputs: &["y", "draws"],
-        shaders: &["augment/cutout"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(move || samples_of(|| make(sample_draws()))),
         bad: Box::new(move || {

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Draws, bad_drawn, between, check_drawn, choice, images_of, range, sample_draws, sample_inputs, stage, unit};
 use crate::error::{Error, Result, require_share, require_within};
-use crate::gpu::{Kernel, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::rounds;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample};
 use crate::ops::{Array, Attributes, Cost, Edges, Operator, exactly};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static GAUSSIAN_BLUR: Kernel = kernel!("augment/gaussian_blur");
+kernels!(GAUSSIAN_BLUR = "augment/gaussian_blur");
 
 /// What a blur sees outside of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -152,10 +152,10 @@ pub(super) fn entry() -> Entry {
     let make = |kernel, p, draws| GaussianBlur { kernel, sigma: [0.1, 2.0], p, edge: Edge::Reflect, draws };
     Entry {
         name: "gaussian_blur",
-        family: "augment",
+        module: module_path!(),
         inputs: &["images", "indices"],
         outputs: &["y", "draws"],
-        shaders: &["augment/gaussian_blur"],
+        kernels: &[KERNELS],
         build: Box::new(|attributes: &Attributes| {
             Ok(Box::new(GaussianBlur {
                 kernel: attributes.size("kernel")?,

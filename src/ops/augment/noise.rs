@@ -2,15 +2,15 @@
 
 use super::{Draws, sample_draws};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Scalar, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Scalar};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Operator, Tolerance, apply_one, exactly};
 use crate::params;
 use crate::tensor::random::{Purpose, threefry2x32, uniform_from_bits};
 use crate::tensor::{DType, Spec, Tensor};
 
-static NOISE: Kernel = kernel!("augment/noise");
+kernels!(NOISE = "augment/noise");
 
 /// How the numbers are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,10 +137,10 @@ pub(super) fn entry() -> Entry {
     let uniformly = move |length| make(length, Distribution::Uniform, sample_draws());
     Entry {
         name: "noise",
-        family: "augment",
+        module: module_path!(),
         inputs: &["indices"],
         outputs: &["y"],
-        shaders: &["augment/noise"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(move || {
             let sizes = [(1, 1), (7, 5), (0, 3), (33, 65), (5, 49), (130, 4), (2, 1025)];

@@ -2,14 +2,14 @@
 
 use super::{SAMPLE_SHAPES, check_images, stage};
 use crate::error::{Result, require_within};
-use crate::gpu::{Kernel, kernel};
-use crate::ops::entry::Entry;
+
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Operator, apply_one, axes_before, exactly};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static NORMALIZE: Kernel = kernel!("augment/normalize");
+kernels!(NORMALIZE = "augment/normalize");
 
 /// `(x - mean) / std` channel by channel; a fourth channel stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,10 +81,10 @@ pub(super) fn entry() -> Entry {
     const CIFAR: Normalize = Normalize { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616] };
     Entry {
         name: "normalize",
-        family: "augment",
+        module: module_path!(),
         inputs: &["images"],
         outputs: &["y"],
-        shaders: &["augment/normalize"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(|| SAMPLE_SHAPES.iter().map(|shape| Sample::new(CIFAR, [uniform(*shape, 0.0, 1.0)])).collect()),
         bad: Box::new(|| {

@@ -2,14 +2,14 @@
 
 use super::{Draws, bad_drawn, below, check_drawn, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Error, Result, require_share};
-use crate::gpu::{Kernel, kernel};
-use crate::ops::entry::Entry;
+
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample};
 use crate::ops::{Array, Attributes, Operator, exactly};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static REFLECT_CROP: Kernel = kernel!("augment/reflect_crop");
+kernels!(REFLECT_CROP = "augment/reflect_crop");
 
 /// Padding by reflection (the edge is not repeated), a crop of the old size at a random place, then perhaps a flip.
 ///
@@ -76,10 +76,10 @@ impl Operator for ReflectCrop {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name: &'static str, pad: usize| Entry {
         name,
-        family: "augment",
+        module: module_path!(),
         inputs: &["images", "indices"],
         outputs: &["y", "draws"],
-        shaders: &["augment/reflect_crop"],
+        kernels: &[KERNELS],
         build: Box::new(move |attributes: &Attributes| {
             let (pad, flip) = match name {
                 "horizontal_flip" => (0, attributes.number_or("p", 0.5)?),

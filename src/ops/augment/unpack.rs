@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use super::check_side;
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::Launch;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
-static UNPACK: Kernel = kernel!("augment/unpack");
+kernels!(UNPACK = "augment/unpack");
 
 /// `words` `[ceil(N H W C / 4)]` of bytes, lowest byte first, to images `[N, H, W, channels]`: byte / 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +106,10 @@ fn sample(shape: [usize; 4], channels: usize) -> Sample {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "unpack",
-        family: "augment",
+        module: module_path!(),
         inputs: &["words"],
         outputs: &["images"],
-        shaders: &["augment/unpack"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(|| {
             let shapes: [([usize; 4], usize); 8] = [

@@ -2,17 +2,17 @@
 
 use super::pairs::{check_batch, check_rows, check_stored, dot, row_lanes, scalar, specs};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::Launch;
 use crate::ops::array::maximum;
-use crate::ops::entry::Entry;
-use crate::ops::loss::rows::mean;
+use crate::ops::entry::{Entry, kernels};
+use crate::ops::loss::mean::{self, mean};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "byol_loss";
-static KERNEL: Kernel = kernel!("contrastive/byol_loss");
+kernels!(KERNEL = "contrastive/byol_loss");
 
 /// The mean over rows of 2 - 2 cos(`prediction`, `target`), both [N, D]; the target gets no gradient.
 #[derive(Debug, Clone)]
@@ -124,10 +124,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["prediction", "target"],
         outputs: &["loss"],
-        shaders: &["contrastive/byol_loss", "loss/mean"],
+        kernels: &[KERNELS, mean::KERNELS],
         build: Box::new(|_| Ok(Box::new(ByolLoss))),
         samples: Box::new(samples),
         bad: Box::new(bad),

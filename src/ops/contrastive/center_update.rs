@@ -2,8 +2,8 @@
 
 use super::pairs::{check_rows, not_empty, specs};
 use crate::error::{Error, Result, require_share};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::reduction::column_sum;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, apply, exactly, require_f32};
@@ -11,7 +11,7 @@ use crate::params;
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "center_update";
-static KERNEL: Kernel = kernel!("contrastive/center_update");
+kernels!(KERNEL = "contrastive/center_update");
 
 /// `center` `[D]` becomes momentum * center + (1 - momentum) * mean over the rows of `teacher` [N, D].
 #[derive(Debug, Clone)]
@@ -95,10 +95,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["center", "teacher"],
         outputs: &[],
-        shaders: &["contrastive/center_update"],
+        kernels: &[KERNELS],
         build: Box::new(|a| Ok(Box::new(CenterUpdate { momentum: a.number_or("momentum", 0.9)? as f32 }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

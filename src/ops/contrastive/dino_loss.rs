@@ -2,16 +2,16 @@
 
 use super::pairs::{check_batch, check_rows, check_temperature, dot, log_sum_exp, row_lanes, scalar, specs};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Scalar, kernel};
-use crate::ops::entry::Entry;
-use crate::ops::loss::rows::mean;
+use crate::gpu::{Launch, Scalar};
+use crate::ops::entry::{Entry, kernels};
+use crate::ops::loss::mean::{self, mean};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "dino_loss";
-static KERNEL: Kernel = kernel!("contrastive/dino_loss");
+kernels!(KERNEL = "contrastive/dino_loss");
 
 /// The mean over rows of -sum softmax((`teacher` - `center`) / teacher_temperature) log softmax(`student` / student_temperature), for
 /// `student` and `teacher` [N, D] and `center` `[D]`. The gradient is the student's alone.
@@ -152,10 +152,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["student", "teacher", "center"],
         outputs: &["loss"],
-        shaders: &["contrastive/dino_loss", "loss/mean"],
+        kernels: &[KERNELS, mean::KERNELS],
         build: Box::new(|a| {
             let student_temperature = a.number_or("student_temperature", 0.1)? as f32;
             Ok(Box::new(with(student_temperature, a.number_or("teacher_temperature", 0.04)? as f32)))

@@ -1,12 +1,13 @@
 //! InfoNCE against a queue of negatives (He et al. 2020, MoCo), fused as NT-Xent is: large [N, 1 + M] logits are never stored.
 
 use super::pairs::{
-    Kind, Pairs, Rows, SHADERS, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
-    scalar, specs, unit_rows,
+    self, Kind, Pairs, Rows, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs, scalar,
+    specs, unit_rows,
 };
 use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
+use crate::ops::loss::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
@@ -135,10 +136,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["q", "k", "queue"],
         outputs: &["loss"],
-        shaders: SHADERS,
+        kernels: &[pairs::KERNELS, mean::KERNELS],
         build: Box::new(|a| Ok(Box::new(InfoNceQueue { temperature: (a.number_or("temperature", 0.07)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -2,16 +2,16 @@
 
 use super::pairs::{log_sum_exp, scalar, specs};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
-use crate::ops::entry::Entry;
-use crate::ops::loss::rows::mean;
+use crate::gpu::{Launch, rounds};
+use crate::ops::entry::{Entry, kernels};
+use crate::ops::loss::mean::{self, mean};
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "masked_nt_xent";
-static KERNEL: Kernel = kernel!("contrastive/masked_nt_xent");
+kernels!(KERNEL = "contrastive/masked_nt_xent");
 
 /// NT-Xent from similarities divided by the temperature, all [N, N]: `s11` and `s22` within each view, `s12` between them. The diagonals of
 /// `s11` and `s22` (a row with itself) are left out of the softmax.
@@ -119,10 +119,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["s11", "s12", "s22"],
         outputs: &["loss"],
-        shaders: &["contrastive/masked_nt_xent", "loss/mean"],
+        kernels: &[KERNELS, mean::KERNELS],
         build: Box::new(|_| Ok(Box::new(MaskedNtXent))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,12 +1,13 @@
 //! NT-Xent (Chen et al. 2020, SimCLR, equation 1) in memory that grows with the batch: `pairs` says how.
 
 use super::pairs::{
-    Kind, Pairs, Rows, SHADERS, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
+    self, Kind, Pairs, Rows, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
     saved_rows, scalar, specs, unit_rows,
 };
 use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
+use crate::ops::loss::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
@@ -129,10 +130,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["z1", "z2"],
         outputs: &["loss"],
-        shaders: SHADERS,
+        kernels: &[pairs::KERNELS, mean::KERNELS],
         build: Box::new(|a| Ok(Box::new(NtXent { temperature: (a.number_or("temperature", 0.5)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -6,31 +6,24 @@
 //! A matrix no larger than such a block is kept for the backward pass instead.
 
 use crate::error::{Error, Result, require_positive};
-use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel, rounds};
+use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, rounds};
 use crate::ops::array::maximum;
-use crate::ops::loss::rows::mean;
+use crate::ops::entry::kernels;
+use crate::ops::loss::mean::mean;
 use crate::ops::{Backward, exactly, require_float};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
-static NORMALIZE: Kernel = kernel!("contrastive/normalize");
-static SIMILARITY_SOFTWARE: Kernel = kernel!("contrastive/similarity_software");
-static SIMILARITY_GPU: Kernel = kernel!("contrastive/similarity_gpu");
-static WEIGHTED_SOFTWARE: Kernel = kernel!("contrastive/weighted_software");
-static WEIGHTED_GPU: Kernel = kernel!("contrastive/weighted_gpu");
-static STATISTICS: Kernel = kernel!("contrastive/statistics");
+kernels!(
+    NORMALIZE = "contrastive/normalize",
+    SIMILARITY_SOFTWARE = "contrastive/similarity_software",
+    SIMILARITY_GPU = "contrastive/similarity_gpu",
+    WEIGHTED_SOFTWARE = "contrastive/weighted_software",
+    WEIGHTED_GPU = "contrastive/weighted_gpu",
+    STATISTICS = "contrastive/statistics",
+);
 
 /// The shaders of a loss over pairs.
-pub(super) const SHADERS: &[&str] = &[
-    "contrastive/normalize",
-    "contrastive/similarity_software",
-    "contrastive/similarity_gpu",
-    "contrastive/weighted_software",
-    "contrastive/weighted_gpu",
-    "contrastive/statistics",
-    "loss/mean",
-];
-
 /// Rows are padded to the larger tile's height.
 const ROWS: usize = 64;
 /// Features are padded to the narrower tile's width.

@@ -2,15 +2,15 @@
 
 use super::pairs::check_rows;
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::Launch;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Cost, Operator, apply};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "queue_write";
-static KERNEL: Kernel = kernel!("contrastive/queue_write");
+kernels!(KERNEL = "contrastive/queue_write");
 
 /// Where the first row goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,10 +139,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["queue", "rows", "cursor"],
         outputs: &[],
-        shaders: &["contrastive/queue_write"],
+        kernels: &[KERNELS],
         build: Box::new(|a| {
             let start = if a.has("start") { Start::Row(a.size("start")?) } else { Start::Cursor };
             Ok(Box::new(QueueWrite { start }))

@@ -1,10 +1,10 @@
 //! The matrix of cosines between the rows of two matrices, divided by a temperature: the unfused path of the contrastive losses.
 
-use super::pairs::{GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
+use super::pairs::{self, GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
-use crate::ops::layout::strided::{Axis, copy};
+use crate::ops::layout::strided::{self, Axis, copy};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
@@ -127,17 +127,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &[
-            "contrastive/normalize",
-            "contrastive/similarity_software",
-            "contrastive/similarity_gpu",
-            "contrastive/weighted_software",
-            "contrastive/weighted_gpu",
-            "layout/copy",
-        ],
+        kernels: &[pairs::KERNELS, strided::KERNELS],
         build: Box::new(|a| Ok(Box::new(SimilarityMatrix { temperature: (a.number_or("temperature", 1.0)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,12 +1,13 @@
 //! The supervised contrastive loss (Khosla et al. 2020, L_out), fused as NT-Xent is.
 
 use super::pairs::{
-    Kind, Pairs, Rows, SHADERS, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, not_empty, rows_specs,
+    self, Kind, Pairs, Rows, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, not_empty, rows_specs,
     saved_rows, scalar, specs, unit_rows,
 };
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
+use crate::ops::loss::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
@@ -135,10 +136,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "contrastive",
+        module: module_path!(),
         inputs: &["embeddings", "labels"],
         outputs: &["loss"],
-        shaders: SHADERS,
+        kernels: &[pairs::KERNELS, mean::KERNELS],
         build: Box::new(|a| Ok(Box::new(SupconLoss { temperature: (a.number_or("temperature", 0.1)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

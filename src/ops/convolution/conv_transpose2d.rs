@@ -2,9 +2,13 @@
 
 use super::conv2d::launch;
 use super::geometry::{Geometry, check, listed, sides, split};
+use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::linear::gemm;
+use crate::ops::normalization::columns;
 use crate::ops::reduction::column_sum;
+use crate::ops::reduction::reduce;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor, check_sizes};
@@ -238,10 +242,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "convolution",
+        module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: launch::SHADERS,
+        kernels: &[launch::KERNELS, slabs::KERNELS, gemm::KERNELS, reduce::KERNELS, columns::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,11 +1,12 @@
 //! Sums over the pixels of all images, as the gradients to weights are: slabs of pixels are summed apart, then added in order.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, Launch, kernel, rounds};
+use crate::gpu::{Gpu, Launch, rounds};
+use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-static REDUCE: Kernel = kernel!("convolution/reduce");
+kernels!(REDUCE = "convolution/reduce");
 
 /// Partial sums hold at most this many floats (64 MiB).
 const PARTIALS: usize = 16 << 20;

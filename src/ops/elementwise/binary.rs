@@ -1,10 +1,11 @@
 //! Pairs `y = f(a, b)` that broadcast by NumPy's rule, a row of a table each: the WGSL of `f`, of its two partial derivatives times the
 //! upstream gradient `dy`, and `f` in float64.
 
-use super::pointwise::Pointwise;
+use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
 use crate::ops::array::{maximum, minimum};
 use crate::ops::entry::Entry;
+use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly};
@@ -207,10 +208,10 @@ fn bad(definition: &Definition) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |definition: &'static Definition| Entry {
         name: definition.name,
-        family: "elementwise",
+        module: module_path!(),
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &["elementwise/pointwise", "reduction/reduce"],
+        kernels: &[pointwise::KERNELS, reduce::KERNELS],
         build: Box::new(|_| Ok(Box::new(Binary { definition: *definition }))),
         samples: Box::new(|| samples(definition)),
         bad: Box::new(|| bad(definition)),

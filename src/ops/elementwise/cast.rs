@@ -1,6 +1,6 @@
 //! `cast`: the same values as another element type, with a gradient between floats; integers are the nearest ones.
 
-use super::pointwise::Pointwise;
+use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::entry::Entry;
@@ -105,10 +105,10 @@ fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "cast",
-        family: "elementwise",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["elementwise/pointwise"],
+        kernels: &[pointwise::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

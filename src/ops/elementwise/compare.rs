@@ -2,7 +2,7 @@
 //! table each. They follow IEEE 754 by the bits, because WGSL lets a compiler assume that there is no NaN.
 
 use super::binary::{SHAPES, broadcast_at};
-use super::pointwise::Pointwise;
+use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -198,10 +198,10 @@ fn build(definition: &Definition, attributes: &Attributes) -> Result<Box<dyn Ope
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |definition: &'static Definition| Entry {
         name: definition.name,
-        family: "elementwise",
+        module: module_path!(),
         inputs: if definition.operands == 2 { &["a", "b"] } else { &["a"] },
         outputs: &["y"],
-        shaders: &["elementwise/pointwise"],
+        kernels: &[pointwise::KERNELS],
         build: Box::new(|attributes| build(definition, attributes)),
         samples: Box::new(|| samples(definition)),
         bad: Box::new(|| bad(definition)),

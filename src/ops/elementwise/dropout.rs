@@ -4,15 +4,15 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result, require_share};
-use crate::gpu::{Kernel, Launch, Scalar, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Scalar};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, every_axis, exactly, require_float};
 use crate::params;
 use crate::tensor::random::{Purpose, threefry2x32};
 use crate::tensor::{Spec, Tensor};
 
-static DROPOUT: Kernel = kernel!("elementwise/dropout");
+kernels!(DROPOUT = "elementwise/dropout");
 
 /// Draws have this many values: 24 bits.
 const DRAWS: f32 = 16_777_216.0;
@@ -176,10 +176,10 @@ fn bad(unit: Unit) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name: &'static str, unit: Unit| Entry {
         name,
-        family: "elementwise",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["elementwise/dropout"],
+        kernels: &[KERNELS],
         build: Box::new(move |attributes: &Attributes| {
             let word = |name: &str| attributes.size_or(name, 0).map(|v| v as u32);
             let (seed, layer, step) = (word("seed")?, word("layer")?, word("step")?);

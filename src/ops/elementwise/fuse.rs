@@ -2,9 +2,10 @@
 
 use super::binary::{broadcast_at, reads};
 use super::expression::Expression;
-use super::pointwise::{Text, run};
+use super::pointwise::{self, Text, run};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis};
@@ -181,10 +182,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "elementwise",
+        module: module_path!(),
         inputs: &["x0", "x1", "x2", "x3", "x4", "x5"],
         outputs: &["y"],
-        shaders: &["elementwise/pointwise", "reduction/reduce"],
+        kernels: &[pointwise::KERNELS, reduce::KERNELS],
         build: Box::new(|attributes| {
             let expression = Expression::parse(attributes.text_or("expression", "x0 x1 mul 1 add relu")?)?;
             let inputs = expression.inputs().into_iter().max().map_or(0, |last| last + 1);

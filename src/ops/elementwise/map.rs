@@ -3,15 +3,15 @@
 //! In both expressions `x` is the input; in the derivative `y` is the output, too. `a` and `b` are the map's two constants.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
+use crate::gpu::Launch;
 use crate::ops::array::{maximum, minimum};
-use crate::ops::entry::Entry;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly, require_float};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static MAP: Kernel = kernel!("elementwise/map");
+kernels!(MAP = "elementwise/map");
 
 /// A map's definition.
 #[derive(Debug, Clone, Copy)]
@@ -260,10 +260,10 @@ fn bad(definition: &Definition) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |definition: &'static Definition| Entry {
         name: definition.name,
-        family: "elementwise",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["elementwise/map"],
+        kernels: &[KERNELS],
         build: Box::new(|attributes| build(definition.name, attributes)),
         samples: Box::new(|| samples(definition)),
         bad: Box::new(|| bad(definition)),

@@ -4,10 +4,11 @@
 use minijinja::Value;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param, Storage, kernel};
+use crate::gpu::{Launch, Param, Storage};
+use crate::ops::entry::kernels;
 use crate::tensor::{DType, Shape, Tensor};
 
-static POINTWISE: Kernel = kernel!("elementwise/pointwise");
+kernels!(POINTWISE = "elementwise/pointwise");
 
 /// Parameters besides `groups` that a kernel may have.
 const MAX_PARAMS: usize = 31;

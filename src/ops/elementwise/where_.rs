@@ -1,9 +1,10 @@
 //! `where`: one of two values, element by element, as a condition says.
 
 use super::binary::broadcast_at;
-use super::pointwise::Pointwise;
+use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly};
@@ -106,10 +107,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "where",
-        family: "elementwise",
+        module: module_path!(),
         inputs: &["cond", "a", "b"],
         outputs: &["y"],
-        shaders: &["elementwise/pointwise", "reduction/reduce"],
+        kernels: &[pointwise::KERNELS, reduce::KERNELS],
         build: Box::new(|_| Ok(Box::new(Where))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,15 +1,15 @@
 //! Tensors one after another along an axis.
 
-use super::strided::{Axis, axes, check_rank, copy, width};
+use super::strided::{self, Axis, axes, check_rank, copy, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::Launch;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, axes_before, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
-static CONCAT: Kernel = kernel!("layout/concat");
+kernels!(CONCAT = "layout/concat");
 
 /// The most tensors that one call joins.
 const MOST: usize = 1024;
@@ -179,10 +179,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "concat",
-        family: "layout",
+        module: module_path!(),
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &["layout/concat", "layout/copy"],
+        kernels: &[KERNELS, strided::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,6 +1,6 @@
 //! Rows of a table by number.
 
-use super::index_select::{moved, select, select_backward};
+use super::index_select::{self, moved, select, select_backward};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -95,10 +95,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "embedding",
-        family: "layout",
+        module: module_path!(),
         inputs: &["weight", "index"],
         outputs: &["y"],
-        shaders: &["layout/index_select"],
+        kernels: &[index_select::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

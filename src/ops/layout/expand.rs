@@ -1,8 +1,9 @@
 //! Repeating a tensor along axes of size 1, and along new ones in front.
 
+use crate::ops::reduction::reduce;
 use std::ops::Range;
 
-use super::strided::{Axis, check_rank, copy};
+use super::strided::{self, Axis, check_rank, copy};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::sum_to;
@@ -135,10 +136,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "expand",
-        family: "layout",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["layout/copy", "reduction/reduce"],
+        kernels: &[strided::KERNELS, reduce::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,6 +1,6 @@
 //! Axes read backwards.
 
-use super::strided::{axes, check_rank, copy};
+use super::strided::{self, axes, check_rank, copy};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal};
@@ -121,10 +121,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "flip",
-        family: "layout",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["layout/copy"],
+        kernels: &[strided::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -4,14 +4,14 @@ use super::index_select::INDICES_A_WALK;
 use super::index_select::moved;
 use super::strided::{Axis, axes, check_rank, collapse, missing, parameters};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor};
 
-static GATHER: Kernel = kernel!("layout/gather");
+kernels!(GATHER = "layout/gather");
 
 /// `y[i][j][k] = x[i][index[i][j][k]][k]` for `dim` 1, likewise for other axes. index and y have one shape; x has as many axes, and may be
 /// larger along each but `dim`, which is free.
@@ -165,10 +165,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "gather",
-        family: "layout",
+        module: module_path!(),
         inputs: &["x", "index"],
         outputs: &["y"],
-        shaders: &["layout/gather"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -2,14 +2,14 @@
 
 use super::strided::{missing, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Schedule, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor};
 
-static SELECT: Kernel = kernel!("layout/index_select");
+kernels!(SELECT = "layout/index_select");
 
 /// Indices that one invocation of a gradient walks: software drivers cut longer loops short. A multiple of 4.
 pub(super) const INDICES_A_WALK: usize = 32_768;
@@ -167,10 +167,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "index_select",
-        family: "layout",
+        module: module_path!(),
         inputs: &["x", "index"],
         outputs: &["y"],
-        shaders: &["layout/index_select"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,15 +1,15 @@
 //! More elements around a tensor: a constant, or its own reflection.
 
-use super::strided::{Axis, axes, check_rank, copy, width};
+use super::strided::{self, Axis, axes, check_rank, copy, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::Launch;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor, check_sizes};
 
-static REFLECT: Kernel = kernel!("layout/reflect");
+kernels!(REFLECT = "layout/reflect");
 
 /// What is written around a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -220,10 +220,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "pad",
-        family: "layout",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["layout/copy", "layout/reflect"],
+        kernels: &[strided::KERNELS, KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -99,10 +99,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "reshape",
-        family: "layout",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &[],
+        kernels: &[],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,11 +1,12 @@
 //! Strided copies: the host side of `shaders/layout/copy.wgsl` and `shaders/include/strided.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param, kernel};
+use crate::gpu::{Launch, Param};
+use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-static COPY: Kernel = kernel!("layout/copy");
+kernels!(COPY = "layout/copy");
 
 /// The most axes that a kernel walks.
 pub(super) const AXES: usize = 6;

@@ -1,17 +1,17 @@
 //! Scaled dot-product attention: batched products around a row-wise kernel. Scores `[B, H, L, S]` live only while they are used;
 //! backward recomputes them, and their softmax from the second output: each row's maximum and sum.
 
-use super::gemm::Gemm;
+use super::gemm::{self, Gemm};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Gpu, Launch, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "scaled_dot_product_attention";
-static ATTENTION: Kernel = kernel!("linear/attention");
+kernels!(ATTENTION = "linear/attention");
 
 /// Attention. Inputs: q `[B, H, L, D]`, k `[B, H, S, D]`, v `[B, H, S, E]`, optionally mask `[B, S]` (i32; 0 hides a key).
 #[derive(Debug, Clone, Copy, Default)]
@@ -301,10 +301,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "linear",
+        module: module_path!(),
         inputs: &["q", "k", "v", "mask"],
         outputs: &["y"],
-        shaders: &["linear/attention", "linear/gemm_software", "linear/gemm_gpu", "linear/partial_sums"],
+        kernels: &[KERNELS, gemm::KERNELS],
         build: Box::new(|attributes| Ok(Box::new(ScaledDotProductAttention { causal: attributes.flag("causal")? }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -4,14 +4,13 @@
 //! the strides allow it. A long K over few tiles is split into slices whose partial sums a second kernel adds up in order.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
+use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
+use crate::ops::entry::kernels;
 use crate::ops::normalization::statistics::tile_rounds;
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
-static SOFTWARE: Kernel = kernel!("linear/gemm_software");
-static GPU: Kernel = kernel!("linear/gemm_gpu");
-static PARTIAL_SUMS: Kernel = kernel!("linear/partial_sums");
+kernels!(SOFTWARE = "linear/gemm_software", GPU = "linear/gemm_gpu", PARTIAL_SUMS = "linear/partial_sums",);
 
 /// Slices are multiples of the `gpu` schedule's step along K.
 const STEP: usize = 16;

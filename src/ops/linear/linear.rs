@@ -1,9 +1,10 @@
 //! The linear layer, `y = x weight^T + bias`.
 
-use super::gemm::Gemm;
+use super::gemm::{self, Gemm};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::column_sum;
+use crate::ops::reduction::reduce;
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, axes_before, require_f32};
 use crate::tensor::{Spec, Tensor};
@@ -150,10 +151,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "linear",
-        family: "linear",
+        module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: &["linear/gemm_software", "linear/gemm_gpu", "linear/partial_sums", "reduction/reduce"],
+        kernels: &[gemm::KERNELS, reduce::KERNELS],
         build: Box::new(|_| Ok(Box::new(Linear))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,8 +1,9 @@
 //! Matrix products of the last two axes, leading axes broadcast: `a b`, `a b^T`, `a^T b`.
 
-use super::gemm::Gemm;
+use super::gemm::{self, Gemm};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
@@ -278,10 +279,10 @@ fn bad(form: Form) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name, form| Entry {
         name,
-        family: "linear",
+        module: module_path!(),
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &["linear/gemm_software", "linear/gemm_gpu", "linear/partial_sums", "reduction/reduce"],
+        kernels: &[gemm::KERNELS, reduce::KERNELS],
         build: Box::new(move |_| Ok(Box::new(Matmul { form }))),
         samples: Box::new(move || samples(form)),
         bad: Box::new(move || bad(form)),

@@ -1,6 +1,7 @@
 //! How many rows have their largest logit at the target: the numerator of accuracy.
 
-use super::rows::{Rows, check_labels, check_logits, mean};
+use super::mean::{self, mean};
+use super::rows::{self, Rows, check_labels, check_logits};
 use crate::error::Result;
 use crate::ops::array::maximum;
 use crate::ops::entry::Entry;
@@ -68,10 +69,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     vec![Entry {
         name: "correct",
-        family: "loss",
+        module: module_path!(),
         inputs: &["logits", "target"],
         outputs: &["count"],
-        shaders: &["loss/rows", "loss/mean"],
+        kernels: &[rows::KERNELS, mean::KERNELS],
         build: Box::new(|_| Ok(Box::new(Correct))),
         samples: Box::new(samples),
         bad: Box::new(bad),

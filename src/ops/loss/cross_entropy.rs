@@ -1,6 +1,7 @@
 //! Cross entropy of logits with labels, with label smoothing (Szegedy et al. 2016) and an ignored label.
 
-use super::rows::{Rows, check_labels, check_logits, log_softmax, saves};
+use super::mean;
+use super::rows::{self, Rows, check_labels, check_logits, log_softmax, saves};
 use crate::error::{Result, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
@@ -131,10 +132,10 @@ fn build(attributes: &Attributes, ignores: bool) -> Result<Box<dyn Operator>> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name, ignore: Option<i32>| Entry {
         name,
-        family: "loss",
+        module: module_path!(),
         inputs: &["logits", "target"],
         outputs: &["loss"],
-        shaders: &["loss/rows", "loss/mean"],
+        kernels: &[rows::KERNELS, mean::KERNELS],
         build: Box::new(move |attributes| build(attributes, ignore.is_some())),
         samples: Box::new(move || {
             let mut list = samples(ignore);

@@ -1,6 +1,7 @@
 //! Knowledge distillation (Hinton, Vinyals and Dean 2015): the student's softened distribution against the teacher's.
 
-use super::rows::{Rows, check_alike, check_logits, log_softmax, saves};
+use super::mean;
+use super::rows::{self, Rows, check_alike, check_logits, log_softmax, saves};
 use crate::error::{Result, require_positive};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
@@ -101,10 +102,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     vec![Entry {
         name: "distillation_kl",
-        family: "loss",
+        module: module_path!(),
         inputs: &["student", "teacher"],
         outputs: &["loss"],
-        shaders: &["loss/rows", "loss/mean"],
+        kernels: &[rows::KERNELS, mean::KERNELS],
         build: Box::new(|attributes| Ok(Box::new(DistillationKl::new(attributes.number_or("temperature", 1.0)? as f32)))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -3,6 +3,7 @@
 pub mod correct;
 pub mod cross_entropy;
 pub mod distillation_kl;
+pub(crate) mod mean;
 pub mod pairwise;
 pub(crate) mod rows;
 pub mod soft_cross_entropy;

@@ -1,17 +1,18 @@
 //! Means of a function of two tensors, element by element, a row of a table each: the WGSL of `f(a, b)`, of its derivative by `a`, and
 //! `f` in float64. `p.beta` is the constant.
 
-use super::rows::{check_alike, mean};
+use super::mean::{self, mean};
+use super::rows::check_alike;
 use crate::error::{Result, require_not_negative};
-use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
+use crate::gpu::{Launch, Schedule, rounds};
 use crate::ops::array::minimum;
-use crate::ops::entry::Entry;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
-static PAIRWISE: Kernel = kernel!("loss/pairwise");
+kernels!(PAIRWISE = "loss/pairwise");
 
 /// A loss's definition.
 #[derive(Debug)]
@@ -200,10 +201,10 @@ fn bad(definition: &'static Definition) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |definition: &'static Definition| Entry {
         name: definition.name,
-        family: "loss",
+        module: module_path!(),
         inputs: definition.inputs,
         outputs: &["loss"],
-        shaders: &["loss/pairwise", "loss/mean"],
+        kernels: &[KERNELS, mean::KERNELS],
         build: Box::new(move |attributes| build(definition, attributes)),
         samples: Box::new(move || samples(definition)),
         bad: Box::new(move || bad(definition)),

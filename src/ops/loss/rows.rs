@@ -1,17 +1,14 @@
-//! What losses of rows of logits share: how rows are spread over lanes, the mean in a second tiny pass, and their rules.
+//! What losses of rows of logits share: how rows are spread over lanes, and their rules.
 
+use super::mean::mean;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Schedule, kernel, rounds};
+use crate::gpu::{Gpu, Launch, Schedule, rounds};
 use crate::ops::array::maximum;
+use crate::ops::entry::kernels;
 use crate::ops::{Backward, Saves};
-use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
-static ROWS: Kernel = kernel!("loss/rows");
-static MEAN: Kernel = kernel!("loss/mean");
-
-/// Terms of a mean that a workgroup adds up, 64 a lane.
-const CHUNK: usize = 16_384;
+kernels!(ROWS = "loss/rows");
 
 /// A loss of rows as its kernel sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,31 +24,6 @@ pub(super) struct Rows {
 /// Inputs and outputs that [`Rows::backward`] asks for.
 pub(super) fn saves() -> Saves {
     Saves { inputs: vec![0, 1], outputs: vec![1, 2] }
-}
-
-/// The sum of `n` terms, the first at element `first` and then every `step`-th, over that of as many weights from element `weights` on, or
-/// over `divisor`: the loss `[]`, and what the sum was multiplied by `[1]`.
-pub(crate) fn mean(
-    terms: &Tensor,
-    n: usize,
-    [first, step]: [usize; 2],
-    weights: Option<usize>,
-    divisor: usize,
-) -> Result<(Tensor, Tensor)> {
-    let gpu = terms.gpu();
-    let groups = n.div_ceil(CHUNK).max(1);
-    let launch = Launch::new(gpu, &MEAN, "mean").define("PARTIAL", groups > 1).read(terms);
-    let launch = launch
-        .params(params![n, first, step, weights.is_some(), weights.unwrap_or(0), divisor.max(1) as f32, CHUNK])
-        .walk(rounds(CHUNK / 256, 0));
-    if groups > 1 {
-        let partials = Tensor::empty(gpu, [groups, 2], DType::F32)?;
-        launch.write(&partials).groups(groups)?;
-        return mean(&partials, groups, [0, 2], weights.map(|_| 1), divisor);
-    }
-    let (loss, inverse) = (Tensor::empty(gpu, [], DType::F32)?, Tensor::empty(gpu, [1], DType::F32)?);
-    launch.write(&loss).write(&inverse).groups(1)?;
-    Ok((loss, inverse))
 }
 
 /// The number of rows of a matrix `[.., columns]`.

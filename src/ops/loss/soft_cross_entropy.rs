@@ -1,6 +1,7 @@
 //! Cross entropy of logits with target probabilities: mixed labels, a teacher's assignments.
 
-use super::rows::{Rows, check_alike, check_logits, log_softmax, saves};
+use super::mean;
+use super::rows::{self, Rows, check_alike, check_logits, log_softmax, saves};
 use crate::error::Result;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
@@ -84,10 +85,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     vec![Entry {
         name: "soft_cross_entropy",
-        family: "loss",
+        module: module_path!(),
         inputs: &["logits", "target"],
         outputs: &["loss"],
-        shaders: &["loss/rows", "loss/mean"],
+        kernels: &[rows::KERNELS, mean::KERNELS],
         build: Box::new(|_| Ok(Box::new(SoftCrossEntropy))),
         samples: Box::new(samples),
         bad: Box::new(bad),

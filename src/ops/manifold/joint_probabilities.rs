@@ -2,8 +2,8 @@
 
 use super::{square, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Cost, Edges, Operator, Tolerance, apply_one, exactly};
 use crate::params;
@@ -11,7 +11,7 @@ use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "joint_probabilities";
-static KERNEL: Kernel = kernel!("manifold/joint_probabilities");
+kernels!(KERNEL = "manifold/joint_probabilities");
 /// Steps of bisection: doublings to a bound, and then a bit of the result each.
 const STEPS: usize = 60;
 
@@ -140,10 +140,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "manifold",
+        module: module_path!(),
         inputs: &["d"],
         outputs: &["y"],
-        shaders: &["manifold/joint_probabilities"],
+        kernels: &[KERNELS],
         build: Box::new(|a| Ok(Box::new(JointProbabilities { perplexity: a.number_or("perplexity", 30.0)? as f32 }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

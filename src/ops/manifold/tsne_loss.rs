@@ -3,15 +3,15 @@
 use super::joint_probabilities::distances;
 use super::{square, width};
 use crate::error::{Error, Result, require_positive};
-use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Schedule, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Edges, Operator, Saves, apply, exactly, require_f32};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "tsne_loss";
-static KERNEL: Kernel = kernel!("manifold/tsne_loss");
+kernels!(KERNEL = "manifold/tsne_loss");
 /// Partial sums of `totals`.
 const LANES: usize = 64;
 
@@ -133,10 +133,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "manifold",
+        module: module_path!(),
         inputs: &["y", "q"],
         outputs: &["loss"],
-        shaders: &["manifold/tsne_loss"],
+        kernels: &[KERNELS],
         build: Box::new(|a| Ok(Box::new(TsneLoss { exaggeration: a.number_or("exaggeration", 1.0)? as f32 }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

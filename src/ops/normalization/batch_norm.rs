@@ -2,8 +2,8 @@
 //!
 //! The mask of the activation is never stored: backward recomputes it from `x`.
 
-use super::columns::{Plan, Walk};
-use super::passes::Upstream;
+use super::columns::{self, Plan, Walk};
+use super::passes::{self, Upstream};
 use super::statistics;
 use crate::error::{Error, Result, require_not_negative, require_share};
 use crate::ops::entry::Entry;
@@ -349,10 +349,10 @@ fn bad(training: bool) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name, training| Entry {
         name,
-        family: "normalization",
+        module: module_path!(),
         inputs: &["x", "weight", "bias", "running_mean", "running_var", "residual"],
         outputs: &["y"],
-        shaders: &["normalization/batch_norm", "normalization/frozen"],
+        kernels: &[columns::KERNELS, passes::KERNELS],
         build: Box::new(move |attributes| build(attributes, training)),
         samples: Box::new(move || samples(training)),
         bad: Box::new(move || bad(training)),

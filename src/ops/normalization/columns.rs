@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Param, Schedule, kernel, rounds};
+use crate::gpu::{Gpu, Knob, Launch, Param, Schedule, rounds};
+use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::Shape;
 use crate::tensor::rows::{fitting, ranges};
@@ -54,7 +55,7 @@ pub(super) enum Walk {
     Partials,
 }
 
-pub(super) static BATCH_NORM: Kernel = kernel!("normalization/batch_norm");
+kernels!(BATCH_NORM = "normalization/batch_norm");
 
 /// Rows of a slab at most: one invocation walks them.
 const LONGEST_SLAB: usize = 16_384;

@@ -1,14 +1,14 @@
 //! Group normalisation, and what layer normalisation shares with it.
 
 use crate::error::{Error, Result, require_not_negative};
-use crate::gpu::{Capabilities, Kernel, Launch, Schedule, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Capabilities, Launch, Schedule, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly, require_f32, require_float};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
-static GROUP_NORM: Kernel = kernel!("normalization/group_norm");
+kernels!(GROUP_NORM = "normalization/group_norm");
 
 /// Pixels of a slab of the parameters' gradients, and the most slabs.
 const SLAB: usize = 32;
@@ -299,10 +299,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entries() -> [Entry; 1] {
     [Entry {
         name: "group_norm",
-        family: "normalization",
+        module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: &["normalization/group_norm"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,6 +1,6 @@
 //! Layer normalisation over the last axis: group normalisation with one group of one pixel, by the same kernel.
 
-use super::group_norm::{Groups, TOLERANCE, check_parameters, norm_cost};
+use super::group_norm::{self, Groups, TOLERANCE, check_parameters, norm_cost};
 use crate::error::{Error, Result, require_not_negative};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with, uniform};
@@ -114,10 +114,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entries() -> [Entry; 1] {
     [Entry {
         name: "layer_norm",
-        family: "normalization",
+        module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: &["normalization/group_norm"],
+        kernels: &[group_norm::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,7 +1,7 @@
 //! Batch, layer and group normalisation.
 
 pub mod batch_norm;
-mod columns;
+pub(crate) mod columns;
 pub mod group_norm;
 pub mod layer_norm;
 mod passes;

@@ -4,12 +4,13 @@ use super::batch_norm::{BatchNorm, Inputs};
 use super::columns::{Plan, Walk};
 use super::statistics;
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, Param, kernel};
+use crate::gpu::{Launch, Param};
+use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::rows::write_rows;
 use crate::tensor::{DType, Tensor};
 
-static FROZEN: Kernel = kernel!("normalization/frozen");
+kernels!(FROZEN = "normalization/frozen");
 
 /// What the steps of backward read.
 pub(super) struct Upstream<'a> {

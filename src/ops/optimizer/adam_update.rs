@@ -1,6 +1,6 @@
 //! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), PyTorch's, over a whole slab in one dispatch.
 
-use super::slab::{Rule, cost, infer, launch, reference, sample, squares};
+use super::slab::{self, Rule, cost, infer, launch, reference, sample, squares};
 use crate::error::{Error, Result, require_not_negative};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
@@ -116,10 +116,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["values", "gradients", "segments", "table", "scalars", "control", "exp_avg", "exp_avg_sq"],
         outputs: &[],
-        shaders: &["optimizer/update"],
+        kernels: &[slab::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,9 +1,10 @@
 //! Clipping of each parameter's gradient on its own, on the device, in place.
 
+use super::norms::{self, NORMS};
 use super::segment_norms::segment_lanes;
 use super::slab::{BLOCK, Scalars, check, check_layout, sample_segments};
 use crate::error::{Result, require_positive};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
+use crate::gpu::{Launch, rounds};
 use crate::ops::array::minimum;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
@@ -12,7 +13,6 @@ use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "clip_each";
-static KERNEL: Kernel = kernel!("optimizer/norms");
 
 /// `gradients` `[n]` times min(1, max_norm / (|s g| + 1e-6)), g those of a segment and s the gradient_scale of `scalars` `[8]`: each parameter
 /// by itself, as DINO's authors clip. Segments i32 [n / 64] (ascending) and table [segments, 4] as in the updates; what is not active stays.
@@ -38,7 +38,7 @@ impl Operator for ClipEach {
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [gradients, segments, table, scalars] = *exactly(NAME, inputs)?;
         let (gpu, n, count) = (gradients.gpu(), gradients.elements(), table.shape().dim(0));
-        let launch = |entry| Launch::new(gpu, &KERNEL, entry).define("ENTRY", entry);
+        let launch = |entry| Launch::new(gpu, &NORMS, entry).define("ENTRY", entry);
         let (sums, norms) = (Tensor::empty(gpu, [n / BLOCK, 4], DType::F32)?, Tensor::empty(gpu, [count, 4], DType::F32)?);
         let squares = launch("block_squares").read(gradients).read(segments).read(table).write(&sums);
         squares.params(params![n / BLOCK, count]).walk(rounds(BLOCK / 4, 0)).invocations(n / BLOCK)?;
@@ -126,10 +126,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["gradients", "segments", "table", "scalars"],
         outputs: &[],
-        shaders: &["optimizer/norms"],
+        kernels: &[norms::KERNELS],
         build: Box::new(|a| Ok(Box::new(ClipEach { max_norm: a.number_or("max_norm", 3.0)? as f32 }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,15 +1,15 @@
 //! The second stage of the global gradient norm: clipping, loss scaling, and steps that must not be taken, all on the device.
 
-use super::slab::{CONTROL, Scalars, check, lanes, settled};
+use super::norms::{self, NORMS, lanes, settled};
+use super::slab::{CONTROL, Scalars, check};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
+use crate::gpu::{Launch, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Edges, Operator, apply_one, require_f32};
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "clip_norm";
-static KERNEL: Kernel = kernel!("optimizer/norms");
 
 /// Slabs that one norm may span: as many as bindings allow.
 const SLABS: usize = 4;
@@ -56,7 +56,7 @@ impl Operator for ClipNorm {
         let gpu = scalars.gpu();
         let control = Tensor::empty(gpu, [CONTROL], DType::F32)?;
         let counts: Vec<String> = (0..partials.len()).map(|slab| format!("count{slab}: u32")).collect();
-        let mut launch = Launch::new(gpu, &KERNEL, "clip")
+        let mut launch = Launch::new(gpu, &NORMS, "clip")
             .define("ENTRY", "clip")
             .define("LANES", lanes(gpu))
             .define("SLABS", partials.len())
@@ -142,10 +142,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["scalars", "skipped", "partials0", "partials1", "partials2", "partials3"],
         outputs: &["control"],
-        shaders: &["optimizer/norms"],
+        kernels: &[norms::KERNELS],
         build: Box::new(|_| Ok(Box::new(ClipNorm))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -2,15 +2,15 @@
 
 use super::slab::{BLOCK, Scalars, check};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::Launch;
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Cost, Operator, exactly, require_f32};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "ema_update";
-static KERNEL: Kernel = kernel!("optimizer/ema_update");
+kernels!(KERNEL = "optimizer/ema_update");
 
 /// average = m average + (1 - m) source, both `[n]`, n a multiple of 64; m is the moving average's momentum of [`Scalars`].
 /// Inputs: average (changed in place), source, scalars.
@@ -78,10 +78,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["average", "source", "scalars"],
         outputs: &[],
-        shaders: &["optimizer/ema_update"],
+        kernels: &[KERNELS],
         build: Box::new(|_| Ok(Box::new(EmaUpdate))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,6 +1,6 @@
 //! LARS (You et al. 2017, as in DeepMind's BYOL), over a whole slab in one dispatch after `segment_norms`.
 
-use super::slab::{Rule, check, cost, infer, launch, reference, sample};
+use super::slab::{self, Rule, check, cost, infer, launch, reference, sample};
 use crate::error::{Result, require_positive, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
@@ -112,10 +112,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["values", "gradients", "segments", "table", "scalars", "control", "velocity", "norms"],
         outputs: &[],
-        shaders: &["optimizer/update"],
+        kernels: &[slab::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -6,6 +6,7 @@ pub mod clip_each;
 pub mod clip_norm;
 pub mod ema_update;
 pub mod lars_update;
+mod norms;
 pub mod rmsprop_update;
 pub mod segment_norms;
 pub mod sgd_update;

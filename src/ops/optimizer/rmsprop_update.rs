@@ -1,6 +1,6 @@
 //! RMSprop with momentum (PyTorch's: eps outside the root), over a whole slab in one dispatch.
 
-use super::slab::{Rule, cost, infer, launch, reference, sample, squares};
+use super::slab::{self, Rule, cost, infer, launch, reference, sample, squares};
 use crate::error::{Result, require_not_negative, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
@@ -98,10 +98,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["values", "gradients", "segments", "table", "scalars", "control", "square_avg", "momentum_buffer"],
         outputs: &[],
-        shaders: &["optimizer/update"],
+        kernels: &[slab::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,8 +1,9 @@
 //! The norms of each parameter and its gradient, which LARS compares.
 
-use super::slab::{BLOCK, CONTROL, check, check_layout, lanes, sample, settled, times};
+use super::norms::{self, NORMS, lanes, settled, times};
+use super::slab::{BLOCK, CONTROL, check, check_layout, sample};
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, Launch, kernel, rounds};
+use crate::gpu::{Gpu, Launch, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal};
 use crate::ops::{Array, Cost, Edges, Operator, exactly};
@@ -10,7 +11,6 @@ use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "segment_norms";
-static KERNEL: Kernel = kernel!("optimizer/norms");
 
 /// |w| and |factor g + decay w| (all factors of control applied) of every segment, f32 [segments, 4]: (a, b, c, d) with |w| = a 2^c and the other
 /// b 2^d, where c and d are 0 unless the squares leave f32's range; 0 where it is not active. Inputs: values `[n]`, gradients `[n]`, segments
@@ -44,7 +44,7 @@ impl Operator for SegmentNorms {
         let [values, gradients, segments, table, control] = *exactly(NAME, inputs)?;
         let (gpu, blocks, count) = (values.gpu(), values.elements() / BLOCK, table.shape().dim(0));
         let sums = Tensor::empty(gpu, [blocks, 4], DType::F32)?;
-        Launch::new(gpu, &KERNEL, "blocks")
+        Launch::new(gpu, &NORMS, "blocks")
             .define("ENTRY", "blocks")
             .read(values)
             .read(gradients)
@@ -57,7 +57,7 @@ impl Operator for SegmentNorms {
             .invocations(blocks)?;
         let norms = Tensor::empty(gpu, [count, 4], DType::F32)?;
         let (lanes, walk) = segment_lanes(gpu, blocks);
-        Launch::new(gpu, &KERNEL, "segment")
+        Launch::new(gpu, &NORMS, "segment")
             .define("ENTRY", "segment")
             .define("LANES", lanes)
             .read(&sums)
@@ -137,10 +137,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["values", "gradients", "segments", "table", "control"],
         outputs: &["norms"],
-        shaders: &["optimizer/norms"],
+        kernels: &[norms::KERNELS],
         build: Box::new(|_| Ok(Box::new(SegmentNorms))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,6 +1,6 @@
 //! Stochastic gradient descent with momentum (PyTorch's SGD, no dampening), over a whole slab in one dispatch.
 
-use super::slab::{Rule, cost, infer, launch, reference, sample};
+use super::slab::{self, Rule, cost, infer, launch, reference, sample};
 use crate::error::{Error, Result, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
@@ -124,10 +124,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["values", "gradients", "segments", "table", "scalars", "control", "momentum_buffer"],
         outputs: &[],
-        shaders: &["optimizer/update"],
+        kernels: &[slab::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,13 +1,14 @@
 //! What the updates share: a slab that holds all parameters of a model, how it is described to the kernels, and their references.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Scalar, Schedule, kernel};
+use crate::gpu::{Launch, Scalar};
+use crate::ops::entry::kernels;
 use crate::ops::sample::{Input, normal, uniform};
 use crate::ops::{Array, Cost, Operator, apply, require_f32};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor};
 
-static UPDATE: Kernel = kernel!("optimizer/update");
+kernels!(UPDATE = "optimizer/update");
 
 /// Elements of a block, which belongs to one segment: slots of a slab start at multiples of it.
 pub const BLOCK: usize = 64;
@@ -117,14 +118,6 @@ pub(super) struct Rule {
     pub constants: [f32; 4],
 }
 
-/// Lanes of a workgroup that sums.
-pub(super) fn lanes(gpu: &Gpu) -> u32 {
-    match gpu.capabilities().schedule {
-        Schedule::Software => 8,
-        Schedule::Gpu => 64,
-    }
-}
-
 pub(super) fn launch(rule: &Rule, inputs: &[&Tensor]) -> Result<()> {
     let [values, gradients, segments, table, scalars, control, states @ ..] = inputs else { return Ok(()) };
     let mut launch = Launch::new(values.gpu(), &UPDATE, "update")
@@ -199,18 +192,6 @@ pub(super) fn cost(inputs: &[Spec], states: usize, flops: f64) -> Cost {
     Cost { flops: flops * n, bytes: 4.0 * n * (3 + 2 * states) as f64 }
 }
 
-/// (m, e) with m 4^e = `sum`, as the kernels hold a sum of squares that f32 cannot.
-pub(super) fn settled(sum: f64) -> [f64; 2] {
-    let exponent = if !sum.is_finite() || sum > f64::from(f32::MAX) {
-        80
-    } else if sum < 2f64.powi(-70) {
-        -96
-    } else {
-        0
-    };
-    [sum * 4f64.powi(-exponent), f64::from(exponent)]
-}
-
 /// One element as a reference's rule sees it.
 pub(super) struct Element {
     pub value: f64,
@@ -283,13 +264,6 @@ pub(super) fn sample(blocks: usize, count: usize, taken: bool) -> Vec<Input> {
         Input::Values(Array::new([Scalars::LENGTH], scalars.to_array().map(|s| f64::from(s.get())).to_vec())),
         Input::Values(Array::new([CONTROL], control.to_vec())),
     ]
-}
-
-/// Given values times `scale`.
-pub(super) fn times(input: &mut Input, scale: f64) {
-    if let Input::Values(array) = input {
-        array.data.iter_mut().for_each(|v| *v = f64::from((*v * scale) as f32));
-    }
 }
 
 /// Positive values: averages of squares.

@@ -1,8 +1,9 @@
 //! The first stage of the global gradient norm: partial sums of squares.
 
-use super::slab::{check, check_layout, lanes, sample, settled, times};
+use super::norms::{self, NORMS, lanes, settled, times};
+use super::slab::{check, check_layout, sample};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, kernel, rounds};
+use crate::gpu::{Launch, rounds};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, normal};
 use crate::ops::{Array, Cost, Edges, Operator, exactly};
@@ -10,7 +11,6 @@ use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "square_sums";
-static KERNEL: Kernel = kernel!("optimizer/norms");
 
 /// Partial sums of the squares of `gradients` `[n]` in active segments (`segments` i32 [n / 64], `table` [segments, 4]), f32 `[parts, 2]`: (m, e)
 /// stands for m 4^e, with e = 0 unless the sum is beyond f32's range (80) or below 2^-70 (-96). Parts depends on n alone, and is at least 1.
@@ -41,7 +41,7 @@ impl Operator for SquareSums {
         let n = gradients.elements();
         let (per, groups) = parts(n);
         let partials = Tensor::empty(gradients.gpu(), [groups, 2], DType::F32)?;
-        Launch::new(gradients.gpu(), &KERNEL, "squares")
+        Launch::new(gradients.gpu(), &NORMS, "squares")
             .define("ENTRY", "squares")
             .define("LANES", lanes(gradients.gpu()))
             .walk(rounds(per.div_ceil(lanes(gradients.gpu()) as usize), 0) + rounds(16, 0))
@@ -102,10 +102,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "optimizer",
+        module: module_path!(),
         inputs: &["gradients", "segments", "table"],
         outputs: &["partials"],
-        shaders: &["optimizer/norms"],
+        kernels: &[norms::KERNELS],
         build: Box::new(|_| Ok(Box::new(SquareSums))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -2,14 +2,14 @@
 
 use super::window::{Window, vec};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Param, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Param};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor};
 
-static AVG_POOL: Kernel = kernel!("pooling/avg_pool2d");
+kernels!(AVG_POOL = "pooling/avg_pool2d");
 
 /// `y[n, i, j, c]` is the mean of a window of x `[N, H, W, C]`.
 #[derive(Debug, Clone)]
@@ -144,10 +144,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "avg_pool2d",
-        family: "pooling",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["pooling/avg_pool2d"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -2,9 +2,9 @@
 
 use super::window::float_images;
 use crate::error::{Error, Result};
-use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
-use crate::ops::reduction::reduce::Reduce;
+use crate::ops::reduction::reduce::{self, Reduce};
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
@@ -94,10 +94,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "global_avg_pool2d",
-        family: "pooling",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["reduction/reduce", "elementwise/pointwise"],
+        kernels: &[reduce::KERNELS, pointwise::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

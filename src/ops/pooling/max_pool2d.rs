@@ -2,14 +2,14 @@
 
 use super::window::{Window, vec};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, Param, kernel};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Param};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
-static MAX_POOL: Kernel = kernel!("pooling/max_pool2d");
+kernels!(MAX_POOL = "pooling/max_pool2d");
 
 /// `y[n, i, j, c]` is the largest element of a window of x `[N, H, W, C]`; of equal ones the first gets the gradient, as in PyTorch. A second
 /// output says which won: its place in the window, -1 where a dilated window lies beside all of the image.
@@ -201,10 +201,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "max_pool2d",
-        family: "pooling",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["pooling/max_pool2d"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -2,14 +2,14 @@
 
 use super::window::{float_images, vec};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, apply_one, exactly};
 use crate::params;
 use crate::tensor::{Shape, Spec, Tensor, check_sizes};
 
-static UPSAMPLE: Kernel = kernel!("pooling/upsample2d");
+kernels!(UPSAMPLE = "pooling/upsample2d");
 
 /// The largest denominator of a scale that is taken to be a fraction exactly.
 const DENOMINATOR: usize = 1024;
@@ -354,10 +354,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "upsample2d",
-        family: "pooling",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["pooling/upsample2d"],
+        kernels: &[KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,10 +1,10 @@
 //! One value from many: sum, mean, max, min and logsumexp over any set of axes, a row of a table each.
 
 use super::dims::{CASES, Dims, gather, kept, terms};
-use super::reduce::{Combine, Reduce};
+use super::reduce::{self, Combine, Reduce};
 use crate::error::{Error, Result};
 use crate::ops::array::{maximum, minimum};
-use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, distinct, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -189,10 +189,10 @@ fn bad(definition: &Definition) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |definition: &'static Definition| Entry {
         name: definition.name,
-        family: "reduction",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["reduction/reduce", "elementwise/pointwise"],
+        kernels: &[reduce::KERNELS, pointwise::KERNELS],
         build: Box::new(|attributes: &Attributes| Ok(Box::new(Aggregate::named(definition.name, Dims::from_attributes(attributes)?)?))),
         samples: Box::new(|| samples(definition)),
         bad: Box::new(|| bad(definition)),

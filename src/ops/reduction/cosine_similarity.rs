@@ -2,10 +2,10 @@
 
 use super::dims::Dims;
 use super::l2_normalize::length;
-use super::reduce::Reduce;
+use super::reduce::{self, Reduce};
 use crate::error::{Error, Result, require_positive};
 use crate::ops::array::maximum;
-use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
@@ -142,10 +142,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "cosine_similarity",
-        family: "reduction",
+        module: module_path!(),
         inputs: &["a", "b"],
         outputs: &["y"],
-        shaders: &["reduction/reduce", "elementwise/pointwise"],
+        kernels: &[reduce::KERNELS, pointwise::KERNELS],
         build: Box::new(|attributes: &Attributes| Ok(Box::new(CosineSimilarity::new(attributes.number_or("eps", 1e-8)? as f32)))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,10 +1,10 @@
 //! Rows brought to length 1: `y = x / max(|x|, eps)` along one axis (PyTorch's `normalize`).
 
 use super::dims::{Dims, gather};
-use super::reduce::Reduce;
+use super::reduce::{self, Reduce};
 use crate::error::{Result, require_positive};
 use crate::ops::array::maximum;
-use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
@@ -135,10 +135,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "l2_normalize",
-        family: "reduction",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["reduction/reduce", "elementwise/pointwise"],
+        kernels: &[reduce::KERNELS, pointwise::KERNELS],
         build: Box::new(|attributes: &Attributes| {
             Ok(Box::new(L2Normalize::new(attributes.integer_or("dim", -1)?, attributes.number_or("eps", 1e-12)? as f32)))
         }),

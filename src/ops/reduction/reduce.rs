@@ -1,12 +1,13 @@
 //! The launch behind all reductions. No operator itself.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
+use crate::gpu::{Launch, Schedule, rounds};
 use crate::ops::elementwise::pointwise::enabling;
+use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-static REDUCE: Kernel = kernel!("reduction/reduce");
+kernels!(REDUCE = "reduction/reduce");
 
 /// Lanes of the workgroup that owns a result in the tree variant.
 const LANES: usize = 128;

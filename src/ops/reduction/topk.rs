@@ -1,15 +1,14 @@
 //! The largest values along an axis and where they are: topk, and argmax, which is the position of the first.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Schedule, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Launch, Schedule, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, distinct, indices, normal};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply, apply_one, axes_before, exactly, require_float, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
-static TOPK: Kernel = kernel!("reduction/topk");
-static BACKWARD: Kernel = kernel!("reduction/topk_backward");
+kernels!(TOPK = "reduction/topk", BACKWARD = "reduction/topk_backward");
 
 /// Rows up to this length are a thread's on GPUs, too.
 const SHORT: usize = 64;
@@ -247,20 +246,20 @@ pub(super) fn entries() -> Vec<Entry> {
     let dim = |attributes: &Attributes| attributes.integer_or("dim", -1);
     let topk = Entry {
         name: "topk",
-        family: "reduction",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["values", "indices"],
-        shaders: &["reduction/topk", "reduction/topk_backward"],
+        kernels: &[KERNELS],
         build: Box::new(move |attributes| Ok(Box::new(TopK::new(attributes.size("k")?, dim(attributes)?)))),
         samples: Box::new(samples),
         bad: Box::new(bad),
     };
     let argmax = Entry {
         name: "argmax",
-        family: "reduction",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["reduction/topk"],
+        kernels: &[KERNELS],
         build: Box::new(move |attributes| Ok(Box::new(Argmax::new(dim(attributes)?)))),
         samples: Box::new(argmax_samples),
         bad: Box::new(argmax_bad),

@@ -1,9 +1,9 @@
 //! Variance over any set of axes, in two passes: the mean, then the mean of squared differences from it.
 
 use super::dims::{CASES, Dims, gather, kept, terms};
-use super::reduce::Reduce;
+use super::reduce::{self, Reduce};
 use crate::error::Result;
-use crate::ops::elementwise::pointwise::Pointwise;
+use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
@@ -119,10 +119,10 @@ fn bad() -> Vec<Bad> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: "var",
-        family: "reduction",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["reduction/reduce", "elementwise/pointwise"],
+        kernels: &[reduce::KERNELS, pointwise::KERNELS],
         build: Box::new(|attributes: &Attributes| {
             let unbiased = attributes.number_or("unbiased", 1.0)? != 0.0;
             Ok(Box::new(Var::new(Dims::from_attributes(attributes)?, unbiased)))

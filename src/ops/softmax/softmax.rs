@@ -1,15 +1,14 @@
 //! `softmax(x / temperature)` and its logarithm along any axis.
 
 use crate::error::{Result, require_positive};
-use crate::gpu::{Kernel, Knob, Launch, Scalar, Schedule, kernel, rounds};
-use crate::ops::entry::Entry;
+use crate::gpu::{Knob, Launch, Scalar, Schedule, rounds};
+use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, require_float, rows_beside};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
-static SOFTWARE: Kernel = kernel!("softmax/softmax_software");
-static GPU: Kernel = kernel!("softmax/softmax_gpu");
+kernels!(SOFTWARE = "softmax/softmax_software", GPU = "softmax/softmax_gpu");
 
 /// Lanes of the workgroup that owns a row on GPUs.
 const LANES: usize = 128;
@@ -212,10 +211,10 @@ fn bad(log: bool) -> Vec<Bad> {
 pub(super) fn entries() -> Vec<Entry> {
     let entry = |name: &'static str, log: bool| Entry {
         name,
-        family: "softmax",
+        module: module_path!(),
         inputs: &["x"],
         outputs: &["y"],
-        shaders: &["softmax/softmax_software", "softmax/softmax_gpu"],
+        kernels: &[KERNELS],
         build: Box::new(move |attributes: &Attributes| {
             let dim = attributes.integer_or("dim", -1)?;
             Ok(Box::new(Softmax { dim, temperature: (attributes.number_or("temperature", 1.0)? as f32).into(), log }))

@@ -3,35 +3,22 @@
 use super::super::geometry::{Geometry, Taps};
 use super::super::slabs::{Slabs, reduce};
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
+use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
+use crate::ops::entry::kernels;
 use crate::ops::linear::gemm::Gemm;
 use crate::ops::normalization::statistics;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-static PACK: Kernel = kernel!("convolution/pack");
-static PLAIN: Kernel = kernel!("convolution/conv2d_plain");
-static SOFTWARE: Kernel = kernel!("convolution/conv2d_software");
-static GPU: Kernel = kernel!("convolution/conv2d_gpu");
-static WEIGHT_PLAIN: Kernel = kernel!("convolution/conv2d_weight_plain");
-static WEIGHT_SOFTWARE: Kernel = kernel!("convolution/conv2d_weight_software");
-static WEIGHT_GPU: Kernel = kernel!("convolution/conv2d_weight_gpu");
-
-/// The shader files of this module, for the registry.
-pub(crate) const SHADERS: &[&str] = &[
-    "convolution/pack",
-    "convolution/conv2d_plain",
-    "convolution/conv2d_software",
-    "convolution/conv2d_gpu",
-    "convolution/conv2d_weight_plain",
-    "convolution/conv2d_weight_software",
-    "convolution/conv2d_weight_gpu",
-    "convolution/reduce",
-    "linear/gemm_gpu",
-    "linear/partial_sums",
-    "reduction/reduce",
-    "normalization/batch_norm",
-];
+kernels!(
+    PACK = "convolution/pack",
+    PLAIN = "convolution/conv2d_plain",
+    SOFTWARE = "convolution/conv2d_software",
+    GPU = "convolution/conv2d_gpu",
+    WEIGHT_PLAIN = "convolution/conv2d_weight_plain",
+    WEIGHT_SOFTWARE = "convolution/conv2d_weight_software",
+    WEIGHT_GPU = "convolution/conv2d_weight_gpu",
+);
 
 /// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
 const TILE: Knob = Knob { name: "convolution/dense.tile", choices: &[64, 128] };

@@ -4,10 +4,14 @@ pub(super) mod launch;
 mod spec;
 
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
+use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
+use crate::ops::linear::gemm;
+use crate::ops::normalization::columns;
 use crate::ops::normalization::statistics;
 use crate::ops::reduction::column_sum;
+use crate::ops::reduction::reduce;
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
@@ -140,10 +144,10 @@ fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "convolution",
+        module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: launch::SHADERS,
+        kernels: &[launch::KERNELS, slabs::KERNELS, gemm::KERNELS, reduce::KERNELS, columns::KERNELS],
         build: Box::new(build),
         samples: Box::new(spec::samples),
         bad: Box::new(spec::bad),

@@ -3,13 +3,16 @@
 use super::super::geometry::{Geometry, Taps};
 use super::super::slabs::{Slabs, reduce};
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, Knob, Launch, Schedule, kernel, rounds};
+use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
+use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-static GATHER: Kernel = kernel!("convolution/depthwise_conv2d");
-static WINDOW: Kernel = kernel!("convolution/depthwise_conv2d_window");
-static WEIGHT: Kernel = kernel!("convolution/depthwise_conv2d_weight");
+kernels!(
+    GATHER = "convolution/depthwise_conv2d",
+    WINDOW = "convolution/depthwise_conv2d_window",
+    WEIGHT = "convolution/depthwise_conv2d_weight",
+);
 
 /// Rows of the target in a strip of the window kernel, on software drivers; by channels.
 const STRIP_ROWS: Knob = Knob { name: "convolution/depthwise.strip_rows", choices: &[2, 4, 8, 16] };

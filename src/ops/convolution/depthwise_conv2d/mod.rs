@@ -4,9 +4,11 @@ mod launch;
 mod spec;
 
 use super::geometry::{Geometry, Padding, Window, check, listed, split};
+use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::column_sum;
+use crate::ops::reduction::reduce;
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
@@ -131,16 +133,10 @@ fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
 pub(super) fn entry() -> Entry {
     Entry {
         name: NAME,
-        family: "convolution",
+        module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        shaders: &[
-            "convolution/depthwise_conv2d",
-            "convolution/depthwise_conv2d_window",
-            "convolution/depthwise_conv2d_weight",
-            "convolution/reduce",
-            "reduction/reduce",
-        ],
+        kernels: &[launch::KERNELS, slabs::KERNELS, reduce::KERNELS],
         build: Box::new(build),
         samples: Box::new(spec::samples),
         bad: Box::new(spec::bad),
