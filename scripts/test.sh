@@ -69,6 +69,12 @@ if [ -n "$quick" ]; then
     finish
 fi
 stage "the engine alone builds" cargo build --no-default-features --examples
+if rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null | xargs test -d; then
+    stage "the engine compiles for browsers" cargo check --lib --no-default-features --target wasm32-unknown-unknown
+else
+    summary="${summary}not run          the engine compiles for browsers: rustup target add wasm32-unknown-unknown
+"
+fi
 stage "tests" cargo test --no-fail-fast -- --show-output
 stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo test --no-fail-fast --test operators reference_ops -- --show-output
 # Published weights and photographs lie in Python packages; who cannot fetch them is told so, and has no such stage.

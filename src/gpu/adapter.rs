@@ -7,9 +7,14 @@ use std::sync::Arc;
 
 use super::capabilities::{AdapterKind, Capabilities, Schedule};
 use super::tuning::Tuning;
+use super::waiting::block_on;
 use crate::error::{Error, Result};
 
-const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+const BACKENDS: wgpu::Backends = if cfg!(target_arch = "wasm32") {
+    wgpu::Backends::BROWSER_WEBGPU
+} else {
+    wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12)
+};
 
 /// Kernel parameters fit into this many bytes: the least that every Vulkan driver grants.
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
@@ -118,12 +123,12 @@ fn quiet_device_select() {
 fn quiet_device_select() {}
 
 /// All adapters, the preferred first: discrete, integrated, virtual, other, software. The order within a kind is the driver's.
-fn enumerate() -> Vec<wgpu::Adapter> {
+async fn enumerate() -> Vec<wgpu::Adapter> {
     quiet_device_select();
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = BACKENDS;
     let instance = wgpu::Instance::new(descriptor);
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(BACKENDS));
+    let mut adapters = instance.enumerate_adapters(BACKENDS).await;
     adapters.sort_by_key(|a| kind(a.get_info().device_type));
     adapters
 }
@@ -135,8 +140,8 @@ fn matches(index: usize, info: &wgpu::AdapterInfo, wanted: &str) -> bool {
         .map_or_else(|_| info.name.to_lowercase().contains(&wanted) || info.backend.to_string().to_lowercase() == wanted, |n| n == index)
 }
 
-fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
-    let adapters = enumerate();
+async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
+    let adapters = enumerate().await;
     if adapters.is_empty() {
         return Err(Error::Adapter(
             "no Vulkan, Metal or DX12 driver was found; on Debian or Ubuntu `apt-get install libvulkan1 mesa-vulkan-drivers` \
@@ -199,12 +204,20 @@ fn limits(adapter: &wgpu::Adapter, options: &GpuOptions) -> wgpu::Limits {
 /// # Errors
 /// A malformed environment variable ([`GpuOptions::from_env`]).
 pub fn adapters() -> Result<Vec<Capabilities>> {
-    let options = GpuOptions::from_env()?;
-    Ok(enumerate().iter().map(|a| capabilities(a, &options)).collect())
+    block_on(adapters_async())
 }
 
-pub(super) fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Queue, Capabilities)> {
-    let adapter = choose(options)?;
+/// [`adapters`] for a browser, which answers later.
+///
+/// # Errors
+/// As [`adapters`].
+pub async fn adapters_async() -> Result<Vec<Capabilities>> {
+    let options = GpuOptions::from_env()?;
+    Ok(enumerate().await.iter().map(|a| capabilities(a, &options)).collect())
+}
+
+pub(super) async fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Queue, Capabilities)> {
+    let adapter = choose(options).await?;
     let caps = capabilities(&adapter, options);
     let mut features = wgpu::Features::empty();
     for (wanted, feature) in [
@@ -219,14 +232,14 @@ pub(super) fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Queue, C
     let limits = limits(&adapter, options);
     let buffers =
         (limits.max_storage_buffers_per_shader_stage.saturating_add(1)).min(adapter.limits().max_storage_buffers_per_shader_stage);
-    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+    let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("wgrad"),
         required_features: features,
         required_limits: wgpu::Limits { max_storage_buffers_per_shader_stage: buffers, ..limits },
         // The pool above asks for few, large buffers; big driver blocks would only be held for nothing.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
-    }))
-    .map_err(|e| Error::Adapter(format!("{} refused to make a device: {e}", caps.name)))?;
+    });
+    let (device, queue) = request.await.map_err(|e| Error::Adapter(format!("{} refused to make a device: {e}", caps.name)))?;
     Ok((device, queue, caps))
 }

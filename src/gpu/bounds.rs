@@ -36,7 +36,11 @@ pub(super) fn check_size(kernel: &str, text: &str) -> Result<()> {
 }
 
 /// Does `work` on a thread whose stack is large enough for the deepest text that [`check_depth`] lets pass.
+/// A browser has no threads to make; its own stack is what there is.
 pub(super) fn on_large_stack<T: Send>(kernel: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if cfg!(target_arch = "wasm32") {
+        return work();
+    }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("shader".into()).stack_size(STACK).spawn_scoped(scope, work);
         let thread = thread.or_else(|e| refuse(kernel, format!("no thread of {STACK} bytes of stack to read it on: {e}")))?;

@@ -3,15 +3,18 @@
 //! Its first failure stays: a command that the driver refused takes the commands beside it along, so nothing computed from then on can be
 //! trusted. Every later call fails with the same error, on every thread, until a new [`Gpu`](super::Gpu) is made.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::lock;
+use super::waiting::Answer;
 use crate::error::{Error, Result};
 
 pub(crate) struct Health {
     failure: Mutex<Option<Error>>,
+    /// What is waited for, and woken by a failure.
+    waiting: Mutex<Vec<Weak<Answer>>>,
     /// Work is under way that may never end, so whatever waits for the device may never return.
     hangs: AtomicBool,
     /// Longest wait.
@@ -20,7 +23,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { failure: Mutex::default(), hangs: AtomicBool::new(false), limit }
+        Self { failure: Mutex::default(), waiting: Mutex::default(), hangs: AtomicBool::new(false), limit }
     }
 
     /// The device's first failure, if there was one.
@@ -28,16 +31,27 @@ impl Health {
         lock(&self.failure).clone().map_or(Ok(()), Err)
     }
 
-    /// Keeps the first failure, and returns it.
+    /// Keeps the first failure, wakes whoever waits, and returns it.
     pub(crate) fn fail(&self, error: Error) -> Error {
-        lock(&self.failure).get_or_insert(error).clone()
+        let first = lock(&self.failure).get_or_insert(error).clone();
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        waiting.iter().filter_map(Weak::upgrade).for_each(|answer| answer.wake());
+        first
+    }
+
+    /// Has `answer` woken by a failure, as long as somebody waits for it.
+    pub(super) fn notify(&self, answer: &Arc<Answer>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|answer| answer.strong_count() > 0);
+        waiting.push(Arc::downgrade(answer));
     }
 
     pub(crate) fn hangs(&self) -> bool {
         self.hangs.load(Ordering::Acquire)
     }
 
-    /// Waits for a submission, or for all. The device is lost where it takes longer than the limit.
+    /// Waits for a submission, or for all. The device is lost where it takes longer than the limit. In a
+    /// browser, which ends endless kernels by itself, this returns at once.
     pub(crate) fn wait(&self, device: &wgpu::Device, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.check()?;
         match device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.limit) }) {
@@ -59,7 +73,12 @@ impl Health {
 
 /// Does `work`, which makes something of the device, and returns what the driver has against it: a failure that harms nothing else.
 pub(crate) fn guarded<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
-    // Scopes belong to a thread in wgpu: pushed and popped here, in one function, the last first.
+    // A browser tells it later, and to whoever listens to the device, as it does with any command.
+    if cfg!(target_arch = "wasm32") {
+        return Ok(work());
+    }
+    // Scopes belong to a thread in wgpu: pushed and popped here, in one function, the last first. What they caught is known by then,
+    // so nobody waits.
     let filters = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation];
     let scopes = filters.map(|filter| device.push_error_scope(filter));
     let made = work();

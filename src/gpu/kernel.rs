@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
 use super::bounds::{check_module, on_large_stack, read};
 use super::capabilities::Capabilities;
+use super::clock::Instant;
 use super::fault::Fault;
 use super::health::guarded;
 use super::template::{Defines, Target, Templates};

@@ -4,11 +4,14 @@
 mod adapter;
 mod bounds;
 mod capabilities;
+mod clock;
 mod dry;
 mod fault;
 mod health;
 mod kernel;
 mod launch;
+#[cfg(not(target_arch = "wasm32"))]
+mod poller;
 mod pool;
 mod program;
 mod readback;
@@ -17,13 +20,14 @@ mod scalar;
 mod template;
 mod translate;
 mod tuning;
+mod waiting;
 mod walks;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use adapter::{GpuOptions, adapters};
+pub use adapter::{GpuOptions, adapters, adapters_async};
 pub use capabilities::{AdapterKind, Capabilities, Schedule};
 pub(crate) use kernel::kernel;
 pub use kernel::{BuiltShader, Kernel, ParamKind};
@@ -45,6 +49,7 @@ use health::Health;
 use kernel::Kernels;
 use pool::Pool;
 use recorder::{Command, Dispatch, Recorder};
+use waiting::block_on;
 use walks::{Counting, Walks};
 
 /// What NaN looks like in poisoned memory, for floats a quiet NaN with a payload that no computation produces.
@@ -64,6 +69,8 @@ struct Inner {
     /// Raised when programs are outdated.
     generation: AtomicU64,
     health: Arc<Health>,
+    #[cfg(not(target_arch = "wasm32"))]
+    poller: Arc<poller::Poller>,
     consulted: tuning::Consultations,
     dry: bool,
 }
@@ -118,7 +125,15 @@ impl Gpu {
     /// # Errors
     /// No adapter, an unknown one, or a malformed environment variable.
     pub fn new() -> Result<Self> {
-        Self::with(GpuOptions::from_env()?)
+        block_on(Self::new_async())
+    }
+
+    /// [`Self::new`] for a browser, which answers later.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn new_async() -> Result<Self> {
+        Self::with_async(GpuOptions::from_env()?).await
     }
 
     /// A device made as `options` say.
@@ -126,7 +141,15 @@ impl Gpu {
     /// # Errors
     /// No adapter, an unknown one, or one that refuses to make a device.
     pub fn with(options: GpuOptions) -> Result<Self> {
-        let (device, queue, capabilities) = adapter::open(&options)?;
+        block_on(Self::with_async(options))
+    }
+
+    /// [`Self::with`] for a browser, which answers later.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub async fn with_async(options: GpuOptions) -> Result<Self> {
+        let (device, queue, capabilities) = adapter::open(&options).await?;
         let health = Arc::new(Health::new(Duration::from_secs(options.timeout_seconds.unwrap_or(600))));
         let sink = health.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -168,8 +191,22 @@ impl Gpu {
         let uniform = (!capabilities.immediates).then_some(&kernels.uniform_layout);
         let recorder = Mutex::new(Recorder::new(&device, health.clone(), uniform, capabilities.kind == AdapterKind::Software));
         let (pool, generation, consulted) = (Arc::new(pool), AtomicU64::new(0), Default::default());
-        let walks = Mutex::default();
-        let inner = Inner { device, queue, capabilities, options, pool, kernels, recorder, walks, generation, health, consulted, dry };
+        let inner = Inner {
+            device,
+            queue,
+            capabilities,
+            options,
+            pool,
+            kernels,
+            recorder,
+            walks: Mutex::default(),
+            generation,
+            health,
+            #[cfg(not(target_arch = "wasm32"))]
+            poller: Arc::default(),
+            consulted,
+            dry,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -226,15 +263,6 @@ impl Gpu {
             self.recorder().flush(&self.inner.device, &self.inner.queue);
         }
         self.check()
-    }
-
-    /// Submits what has been recorded and waits until the device has finished it.
-    ///
-    /// # Errors
-    /// As [`Self::flush`]; a kernel that does not end within `WGRAD_TIMEOUT_SECONDS` (600 when not set).
-    pub fn synchronize(&self) -> Result<()> {
-        self.flush()?;
-        if self.is_dry() { Ok(()) } else { self.wait_for(None) }
     }
 
     /// A buffer of at least `bytes`, whose contents are undefined (NaN in poison mode).
@@ -364,10 +392,5 @@ impl Gpu {
     /// Reports a lost device, or the first error that the driver raised.
     pub(crate) fn check(&self) -> Result<()> {
         self.inner.health.check()
-    }
-
-    pub(crate) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        self.inner.health.wait(&self.inner.device, submission_index)?;
-        self.check_walks()
     }
 }

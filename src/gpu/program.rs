@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::Gpu;
+use super::clock::Instant;
 use super::health;
 use super::pool::{Buffer, Private};
 use super::recorder::{Command, Dispatch, Recording, Use};
 use super::scalar::{Scalar, Slot};
+use super::waiting::{Answer, Polled, block_on, unmapped};
 use crate::error::{Error, Result};
 
 /// How long a program took.
@@ -313,10 +314,9 @@ impl Gpu {
         let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("stamps") });
         encoder.resolve_query_set(set, 0..count, &resolved, 0);
         encoder.copy_buffer_to_buffer(&resolved, 0, &mapped, 0, bytes);
-        self.inner.queue.submit([encoder.finish()]);
-        mapped.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.wait_for(None)?;
-        let range = mapped.get_mapped_range(..).map_err(|e| Error::DeviceLost(e.to_string()))?;
+        let submission = self.inner.queue.submit([encoder.finish()]);
+        block_on(self.answered(&Answer::to_mapping(&mapped), Some(submission), Polled::Here))?;
+        let range = mapped.get_mapped_range(..).map_err(unmapped)?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&range);
         let period = f64::from(self.inner.queue.get_timestamp_period()) * 1e-9;
         let first = ticks.first().copied().unwrap_or(0);

@@ -1,65 +1,51 @@
-//! Reading back. Each read is a copy into a mappable buffer, recorded in order; the blocking form waits for the submission
-//! that carries it, the async form polls the device from its own future (a map callback only fires inside `poll`).
+//! Reading back. Each read is a copy into a mappable buffer, recorded in order; what waits for it waits
+//! for the submission that carries it, and for nothing recorded later.
 
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use super::Gpu;
 use super::health;
 use super::launch::Binding;
 use super::recorder::Command;
+use super::waiting::{Answer, Polled, block_on, unmapped};
 use crate::error::{Error, Result};
 
-/// What the map callback reports, and who waits for it.
-#[derive(Default)]
-pub(super) struct Answer {
-    result: Mutex<Option<Result<(), wgpu::BufferAsyncError>>>,
-    arrived: Condvar,
-}
-
-/// A buffer that the driver would not map.
-pub(super) fn unmapped(error: impl std::fmt::Display) -> Error {
-    Error::DeviceLost(format!("a buffer could not be mapped: {error}"))
-}
-
-impl Answer {
-    /// To mapping `buffer`, which is asked for now.
-    pub(super) fn to_mapping(buffer: &wgpu::Buffer) -> Arc<Self> {
-        let state = Arc::new(Self::default());
-        let sink = state.clone();
-        buffer.map_async(wgpu::MapMode::Read, .., move |result| sink.give(result));
-        state
-    }
-
-    fn give(&self, result: Result<(), wgpu::BufferAsyncError>) {
-        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        self.arrived.notify_all();
-    }
-
-    fn take(&self) -> Option<Result<(), wgpu::BufferAsyncError>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// The result, once the submission is known to be finished. Another thread's poll may have collected the callback and be about
-    /// to call it, so its absence right behind one's own poll says nothing.
-    pub(super) fn wait(&self, limit: Duration) -> Option<Result<(), wgpu::BufferAsyncError>> {
-        let held = self.result.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.arrived.wait_timeout_while(held, limit, |r| r.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.take()
-    }
-}
-
-/// Bytes on their way to the host: copied when this was made, waited for when they are asked for.
-#[must_use = "nothing is read before `wait` or `.await`"]
-pub struct Pending {
-    gpu: Gpu,
+/// A copy that has been recorded.
+struct Copied {
     buffer: wgpu::Buffer,
     bytes: u64,
+    /// The submission that carries it.
     serial: u64,
-    /// The answer, and since when it is asked for.
-    mapped: Option<(Arc<Answer>, Instant)>,
+}
+
+type Decode<T> = Box<dyn FnOnce(Vec<u8>) -> Result<T> + Send>;
+
+/// A value on its way to the host: copied when this was made, and waited for by [`wait`](Self::wait), which
+/// blocks, or by `.await`, which does not. It may be dropped at any time.
+///
+/// ```
+/// # fn main() -> wgrad::error::Result<()> {
+/// use wgrad::tensor::Tensor;
+///
+/// let gpu = wgrad::gpu::Gpu::new()?;
+/// let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0], [2])?;
+/// let squares = x.square()?.to_vec_later::<f32>()?; // the device works on
+/// assert_eq!(squares.wait()?, [1.0, 4.0]);
+///
+/// // The same in an async function, of any executor or of a browser's event loop.
+/// async fn largest(x: &Tensor) -> wgrad::error::Result<f32> {
+///     x.max(&[], false)?.item_async().await
+/// }
+/// assert_eq!(pollster::block_on(largest(&x))?, 2.0);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is read before `wait` or `.await`"]
+pub struct Pending<T = Vec<u8>> {
+    gpu: Gpu,
+    /// `None` where there is nothing to copy.
+    copied: Option<Copied>,
+    decode: Decode<T>,
 }
 
 impl Gpu {
@@ -73,10 +59,15 @@ impl Gpu {
         if !self.owns(binding) {
             return Err(Error::argument("read_later", "the binding lives on another device; read it by that one"));
         }
-        if self.is_dry() {
-            return Ok(Pending { gpu: self.clone(), buffer: binding.buffer.raw.clone(), bytes: 0, serial: 0, mapped: None });
+        let pending = |copied| Pending { gpu: self.clone(), copied, decode: Box::new(Ok) };
+        if binding.bytes == 0 {
+            return Ok(pending(None));
         }
-        let bytes = binding.bytes.next_multiple_of(4).max(4);
+        if self.is_dry() {
+            let buffer = binding.buffer.raw.clone();
+            return Ok(pending(Some(Copied { buffer, bytes: 0, serial: 0 })));
+        }
+        let bytes = binding.bytes.next_multiple_of(4);
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let buffer = health::buffer(self.device(), Some("readback"), bytes, usage)?;
         let mut recorder = self.recorder();
@@ -89,68 +80,51 @@ impl Gpu {
         });
         let serial = recorder.serial();
         drop(recorder);
-        Ok(Pending { gpu: self.clone(), buffer, bytes: binding.bytes, serial, mapped: None })
+        Ok(pending(Some(Copied { buffer, bytes: binding.bytes, serial })))
     }
 }
 
-impl Pending {
-    fn map(&mut self) -> Result<(Arc<Answer>, Instant)> {
-        if let Some(state) = &self.mapped {
-            return Ok(state.clone());
-        }
-        self.gpu.not_dry("a host read")?;
-        if self.gpu.recorder().serial() == self.serial {
-            self.gpu.flush()?;
-        }
-        let mapped = (Answer::to_mapping(&self.buffer), Instant::now());
-        self.mapped = Some(mapped.clone());
-        Ok(mapped)
+impl<T: 'static> Pending<T> {
+    /// What `f` makes of the value, once it is there.
+    pub fn map<U: 'static>(self, f: impl FnOnce(T) -> Result<U> + Send + 'static) -> Pending<U> {
+        let Self { gpu, copied, decode } = self;
+        Pending { gpu, copied, decode: Box::new(move |bytes| f(decode(bytes)?)) }
     }
 
-    fn take(&self, result: Result<(), wgpu::BufferAsyncError>) -> Result<Vec<u8>> {
-        self.gpu.check()?;
-        result.map_err(unmapped)?;
-        let range = self.buffer.get_mapped_range(..).map_err(unmapped)?;
-        let mut data = range.to_vec();
-        data.truncate(self.bytes as usize);
-        drop(range);
-        self.buffer.unmap();
-        Ok(data)
-    }
-
-    /// The bytes, waiting for the device where they are not there yet.
+    /// The value, waiting for the device where it is not there yet.
     ///
     /// # Errors
     /// A lost device; a kernel that did not end within the time limit; an earlier driver error; a dry device.
-    pub fn wait(mut self) -> Result<Vec<u8>> {
-        let (state, _) = self.map()?;
-        let submission_index = self.gpu.recorder().submission(self.serial);
-        self.gpu.wait_for(submission_index)?;
-        let health = &self.gpu.inner.health;
-        self.take(state.wait(health.limit).ok_or_else(|| health.timed_out())?)
+    pub fn wait(self) -> Result<T> {
+        block_on(self.read(Polled::Here))
+    }
+
+    async fn read(self, polled: Polled) -> Result<T> {
+        let Self { gpu, copied, decode } = self;
+        let Some(Copied { buffer, bytes, serial }) = copied else { return decode(Vec::new()) };
+        gpu.not_dry("a host read")?;
+        gpu.check()?;
+        if gpu.recorder().serial() == serial {
+            gpu.flush()?;
+        }
+        let answer = Answer::to_mapping(&buffer);
+        let submission = gpu.recorder().submission(serial);
+        gpu.answered(&answer, submission, polled).await?;
+        gpu.check_walks(polled).await?;
+        let range = buffer.get_mapped_range(..).map_err(unmapped)?;
+        let mut data = range.to_vec();
+        data.truncate(bytes as usize);
+        drop(range);
+        buffer.unmap();
+        decode(data)
     }
 }
 
-impl Future for Pending {
-    type Output = Result<Vec<u8>>;
+impl<T: 'static> IntoFuture for Pending<T> {
+    type Output = Result<T>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (state, since) = match self.map() {
-            Ok(mapped) => mapped,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        let _ = self.gpu.device().poll(wgpu::PollType::Poll);
-        match state.take() {
-            Some(result) => Poll::Ready(self.gpu.check_walks().and_then(|()| self.take(result))),
-            None => {
-                let health = &self.gpu.inner.health;
-                let late = if since.elapsed() > health.limit { Err(health.timed_out()) } else { health.check() };
-                if let Err(error) = late {
-                    return Poll::Ready(Err(error));
-                }
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.read(Polled::Elsewhere))
     }
 }

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread::ThreadId;
-use std::time::Instant;
 
 use super::adapter::IMMEDIATE_BYTES;
+use super::clock::Instant;
 use super::health::{self, Health};
 use super::kernel::Pipeline;
 use super::pool::{Buffer, Owner};

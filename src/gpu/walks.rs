@@ -9,7 +9,7 @@ use naga::{Block, Expression, Function, GlobalVariable, Handle, Module, Span, St
 
 use super::capabilities::SOFTWARE_ROUNDS;
 use super::kernel::Pipeline;
-use super::readback::{Answer, unmapped};
+use super::waiting::{Answer, Polled, unmapped};
 use super::{Gpu, lock};
 use crate::error::{Error, Result};
 
@@ -230,29 +230,38 @@ impl Gpu {
     }
 
     /// Looks at what has been counted since the last look; a fault becomes the device's error.
-    pub(super) fn check_walks(&self) -> Result<()> {
+    pub(super) async fn check_walks(&self, polled: Polled) -> Result<()> {
         if !std::mem::take(&mut self.recorder().counted) {
             return Ok(());
         }
-        let walks = lock(&self.inner.walks);
-        let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("rounds of loops") });
-        let copies: Vec<wgpu::Buffer> = walks.buffers.iter().map(|words| copy(self.device(), &mut encoder, words)).collect();
-        let index = self.inner.queue.submit([encoder.finish()]);
-        let answers: Vec<_> = copies.iter().map(Answer::to_mapping).collect();
-        let health = &self.inner.health;
-        health.wait(self.device(), Some(index))?;
+        let (copies, submission) = self.copied_walks();
         let software = !self.capabilities().may_walk(usize::MAX);
-        for ((buffer, answer), slots) in copies.iter().zip(answers).zip(walks.slots.chunks(WORDS)) {
-            answer.wait(health.limit).ok_or_else(|| health.timed_out())?.map_err(unmapped)?;
+        for (part, (buffer, answer)) in copies.into_iter().enumerate() {
+            self.answered(&answer, Some(submission.clone()), polled).await?;
             let data = buffer.get_mapped_range(..).map_err(unmapped)?.to_vec();
-            for (slot, word) in slots.iter().zip(data.chunks_exact(data.len() / WORDS)) {
+            let walks = lock(&self.inner.walks);
+            let slots = walks.slots.iter().skip(part * WORDS);
+            for (slot, word) in slots.zip(data.chunks_exact(data.len() / WORDS)) {
                 let walked = word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word)) as usize;
                 if let Some(error) = slot.judge(walked, software) {
-                    health.fail(error);
+                    self.inner.health.fail(error);
                 }
             }
         }
         self.check()
+    }
+
+    /// Copies of all words on their way to the host, and the submission that carries them.
+    fn copied_walks(&self) -> (Vec<(wgpu::Buffer, Arc<Answer>)>, wgpu::SubmissionIndex) {
+        let walks = lock(&self.inner.walks);
+        let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("rounds of loops") });
+        let copies: Vec<wgpu::Buffer> = walks.buffers.iter().map(|words| copy(self.device(), &mut encoder, words)).collect();
+        let submission = self.inner.queue.submit([encoder.finish()]);
+        let asked = |buffer: wgpu::Buffer| {
+            let answer = Answer::to_mapping(&buffer);
+            (buffer, answer)
+        };
+        (copies.into_iter().map(asked).collect(), submission)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Parameter, Parameters, Role, Slot};
 use crate::error::{Error, Result};
+use crate::gpu::Pending;
 use crate::io::layout::Layout;
 use crate::io::{Archive, HostTensor, open_weights, prefix};
 use crate::tensor::Shape;
@@ -44,21 +45,50 @@ pub fn state(params: &Parameters) -> Result<Vec<(String, Shape)>> {
     Ok(list)
 }
 
-/// Reads every parameter, statistic and counter to the host, in PyTorch's layouts.
+/// Every parameter and statistic on its way to the host. All reads are recorded before the first is waited for: one submission and
+/// not one for each parameter.
+fn read_later(params: &Parameters) -> Result<Vec<(Slot, Pending<Vec<f32>>)>> {
+    let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.plain()?.to_vec_later()?));
+    params.all().into_iter().map(read).collect()
+}
+
+/// Adds what was read, in PyTorch's layout.
+fn insert(archive: &mut Archive, slot: &Slot, values: &[f32]) -> Result<()> {
+    let layout = layout(slot);
+    let data = layout.to_file(values, &slot.shape)?;
+    archive.insert(&slot.name, HostTensor::F32(layout.file_shape(&slot.shape)?, data));
+    Ok(())
+}
+
+/// An archive of the counters alone, which the host has.
+fn counters(params: &Parameters) -> Archive {
+    let mut archive = Archive::default();
+    for (_, name, count) in params.counters() {
+        archive.insert(name, HostTensor::I64(Shape::default(), vec![i64::try_from(count).unwrap_or(i64::MAX)]));
+    }
+    archive
+}
+
+/// Reads every parameter, statistic and counter to the host, in PyTorch's layouts. Waits for the device.
 ///
 /// # Errors
 /// A lost device.
 pub fn to_archive(params: &Parameters) -> Result<Archive> {
-    let mut archive = Archive::default();
-    // All reads are recorded before the first is waited for: one submission and not one for each parameter.
-    let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.plain()?.read_later()?));
-    for (slot, read) in params.all().into_iter().map(read).collect::<Result<Vec<_>>>()? {
-        let layout = layout(&slot);
-        let data = layout.to_file(&bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?), &slot.shape)?;
-        archive.insert(&slot.name, HostTensor::F32(layout.file_shape(&slot.shape)?, data));
+    let mut archive = counters(params);
+    for (slot, values) in read_later(params)? {
+        insert(&mut archive, &slot, &values.wait()?)?;
     }
-    for (_, name, count) in params.counters() {
-        archive.insert(name, HostTensor::I64(Shape::default(), vec![i64::try_from(count).unwrap_or(i64::MAX)]));
+    Ok(archive)
+}
+
+/// [`to_archive`] without blocking.
+///
+/// # Errors
+/// As [`to_archive`].
+pub async fn to_archive_async(params: &Parameters) -> Result<Archive> {
+    let mut archive = counters(params);
+    for (slot, values) in read_later(params)? {
+        insert(&mut archive, &slot, &values.await?)?;
     }
     Ok(archive)
 }

@@ -16,7 +16,7 @@ pub use schedule::Schedule;
 
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative, require_positive};
-use crate::gpu::Scalar;
+use crate::gpu::{Pending, Scalar};
 use crate::tensor::Tensor;
 
 /// What all optimizers can do to gradients before the update.
@@ -98,11 +98,19 @@ pub trait Optimizer {
     /// Out of memory.
     fn state(&mut self) -> Result<Vec<(String, Tensor)>>;
 
-    /// How many steps were skipped because of non-finite gradients. Waits for the device.
+    /// How many steps were skipped because of non-finite gradients, on the way to the host.
     ///
     /// # Errors
     /// A lost device.
-    fn skipped(&self) -> Result<u64>;
+    fn skipped_later(&self) -> Result<Pending<u64>>;
+
+    /// [`Self::skipped_later`], waiting for the device.
+    ///
+    /// # Errors
+    /// A lost device.
+    fn skipped(&self) -> Result<u64> {
+        self.skipped_later()?.wait()
+    }
 
     /// Of the last step, f32 on the device, the norm of all its gradients first: multiplied by [`OptimizerOptions::gradient_scale`], not yet clipped.
     /// Of a captured step it is the program's, as the loss is.
@@ -122,8 +130,8 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
         (**self).state()
     }
 
-    fn skipped(&self) -> Result<u64> {
-        (**self).skipped()
+    fn skipped_later(&self) -> Result<Pending<u64>> {
+        (**self).skipped_later()
     }
 
     fn gradient_norm(&self) -> Option<Tensor> {

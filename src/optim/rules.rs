@@ -4,7 +4,7 @@ use super::slabs::Slabs;
 use super::{Optimizer, OptimizerOptions};
 use crate::autograd::Gradients;
 use crate::error::{Result, require_not_negative};
-use crate::gpu::Scalar;
+use crate::gpu::{Pending, Scalar};
 use crate::nn::Parameters;
 use crate::ops::optimizer::Scalars;
 use crate::ops::optimizer::adam_update::AdamUpdate;
@@ -50,8 +50,8 @@ macro_rules! optimizer {
                 self.slabs.state()
             }
 
-            fn skipped(&self) -> Result<u64> {
-                self.slabs.skipped()
+            fn skipped_later(&self) -> Result<Pending<u64>> {
+                self.slabs.skipped_later()
             }
 
             fn gradient_norm(&self) -> Option<Tensor> {

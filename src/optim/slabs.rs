@@ -4,7 +4,7 @@
 use super::OptimizerOptions;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative};
-use crate::gpu::Scalar;
+use crate::gpu::{Pending, Scalar};
 use crate::nn::parameters::resized;
 use crate::nn::{Kind, Parameters, Role, Slot};
 use crate::ops::optimizer::clip_each::ClipEach;
@@ -82,8 +82,9 @@ impl Slabs {
         self.params.step_scalar().map(|taken| taken + 1)
     }
 
-    pub(super) fn skipped(&self) -> Result<u64> {
-        Ok(self.skipped.to_vec::<i32>()?.into_iter().map(|v| u64::from(v.unsigned_abs())).sum())
+    pub(super) fn skipped_later(&self) -> Result<Pending<u64>> {
+        let counted = self.skipped.to_vec_later::<i32>()?;
+        Ok(counted.map(|counts| Ok(counts.into_iter().map(|v| u64::from(v.unsigned_abs())).sum())))
     }
 
     pub(super) fn gradient_norm(&self) -> Option<Tensor> {

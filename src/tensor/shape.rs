@@ -6,8 +6,9 @@ use std::ops::Deref;
 use super::DType;
 use crate::error::{Error, Result};
 
-/// The largest product of a shape's axes, those of size 0 left out: so products and sums of a few of them cannot wrap.
-const MOST_ELEMENTS: usize = 1 << 48;
+/// The largest product of a shape's axes, those of size 0 left out: so products and sums of a few of them cannot wrap. A browser counts in
+/// 32 bits, and its largest buffer holds far fewer.
+const MOST_ELEMENTS: usize = 1 << if usize::BITS < 64 { 28 } else { 48 };
 
 /// The largest size that an operator is told of (padding, stride, dilation, a window's side) and that an image may have with its padding:
 /// kernels add such numbers in 32 bits, and the host multiplies two of them in 64.

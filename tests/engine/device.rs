@@ -211,7 +211,7 @@ fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
     const CHILD: &str = "WGRAD_TEST_ENDLESS";
     let name = "device::a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing";
     let Ok(way) = std::env::var(CHILD) else {
-        for way in ["read", "await", "submit", "replay"] {
+        for way in ["read", "await", "synchronize", "submit", "replay"] {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
             let output = child.args([name, "--exact", "--nocapture"]).env(CHILD, way).env("WGRAD_TIMEOUT_SECONDS", "1").output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
@@ -234,6 +234,7 @@ fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
     let first = match way.as_str() {
         "read" => endless().and_then(|()| y.to_vec::<f32>().map(drop)),
         "await" => endless().and_then(|()| pollster::block_on(y.read_later()?).map(drop)),
+        "synchronize" => endless().and_then(|()| pollster::block_on(gpu.synchronize_async())),
         // More submissions than may be in flight.
         "submit" => endless().and_then(|()| (0..40).try_for_each(|_| other.neg().and_then(|_| gpu.flush()))),
         _ => gpu.capture(endless).and_then(|(_, program)| program.time(1).map(drop)),
