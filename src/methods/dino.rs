@@ -179,7 +179,7 @@ impl Method for Dino {
         let Some(sum) = sum.transpose()? else { return Err(Error::argument(self.name(), "no views are matched")) };
         let [t1, t2] = &teachers;
         let logits = Tensor::concat(&[t1, t2], 0)?;
-        let teacher = logits.sub(&self.center)?.softmax(-1, self.temperature.clone())?;
+        let teacher = logits.sub(&self.center)?.softmax_with_temperature(-1, self.temperature.clone())?;
         self.fresh.replace(Some(logits));
         let embeddings: Vec<Tensor> = students.into_iter().take(2).map(|(z, _)| z).collect();
         Ok(Step { teacher: Some(teacher), ..Step::new(sum.mul_scalar(scale)?, embeddings) })

@@ -89,9 +89,9 @@ impl Method for MeanTeacher {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [first, second] = batch.exactly(self.name())?;
         let logits = self.model.forward(first, Mode::Train)?;
-        let said = self.teacher.network.forward(second, Mode::Train)?.softmax(-1, 1.0)?;
+        let said = self.teacher.network.forward(second, Mode::Train)?.softmax(-1)?;
         let labelled = hard(&logits, &batch.labels)?;
-        let consistency = logits.softmax(-1, 1.0)?.mse_loss(&said)?;
+        let consistency = logits.softmax(-1)?.mse_loss(&said)?;
         let loss = labelled.add(&self.weight.times(&consistency)?)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("consistency".into(), consistency.detach())];
         Ok(Step { parts, ..Step::new(loss, []) })

@@ -54,7 +54,7 @@ impl Gate {
     pub fn score(self, logits: &Tensor) -> Result<Tensor> {
         match self {
             Self::Energy => logits.logsumexp(&[1], true),
-            Self::Probability => logits.softmax(1, 1.0)?.max(&[1], true),
+            Self::Probability => logits.softmax(1)?.max(&[1], true),
         }
     }
 }
@@ -166,7 +166,7 @@ impl Merge {
     /// The sum over teachers of the cross entropies among their classes.
     fn naive(&self, logits: &Tensor, said: &[Tensor]) -> Result<Tensor> {
         let loss = |(member, said): (&Member, &Tensor)| {
-            logits.index_select(1, &member.classes)?.soft_cross_entropy(&said.softmax(1, self.config.temperature)?)
+            logits.index_select(1, &member.classes)?.soft_cross_entropy(&said.softmax_with_temperature(1, self.config.temperature)?)
         };
         let losses = self.members.iter().zip(said).map(loss).collect::<Result<Vec<_>>>()?;
         sum(losses)
@@ -175,7 +175,7 @@ impl Merge {
     /// The cross entropy among all classes, with what the teachers say by their `weights` `[N, teachers]`.
     fn weighted(&self, logits: &Tensor, said: &[Tensor], weights: &Tensor) -> Result<Tensor> {
         let target = |(at, (member, said)): (usize, (&Member, &Tensor))| {
-            said.softmax(1, self.config.temperature)?.mul(&weights.slice(1, at, at + 1)?)?.matmul(&member.places)
+            said.softmax_with_temperature(1, self.config.temperature)?.mul(&weights.slice(1, at, at + 1)?)?.matmul(&member.places)
         };
         let targets = self.members.iter().zip(said).enumerate().map(target).collect::<Result<Vec<_>>>()?;
         logits.soft_cross_entropy(&sum(targets)?)
@@ -185,7 +185,11 @@ impl Merge {
     fn believed(&self, said: &[Tensor]) -> Result<Tensor> {
         let scores = said.iter().map(|said| self.config.gate.score(said)).collect::<Result<Vec<_>>>()?;
         let scores = Tensor::concat(&scores.iter().collect::<Vec<_>>(), 1)?;
-        if self.config.softness > 0.0 { scores.softmax(1, self.config.softness) } else { self.surest.embedding(&scores.argmax(1)?) }
+        if self.config.softness > 0.0 {
+            scores.softmax_with_temperature(1, self.config.softness)
+        } else {
+            self.surest.embedding(&scores.argmax(1)?)
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl Answers {
 
     /// One-hot rows `[N, C]` of the likeliest classes, without a gradient; rows of zeros where none is likely enough.
     pub(super) fn of(&self, logits: &Tensor) -> Result<Tensor> {
-        let likely = logits.detach().softmax(-1, 1.0)?;
+        let likely = logits.detach().softmax(-1)?;
         // The threshold as one more class: where it wins, the row is of zeros. Of equals the first wins.
         let threshold = self.threshold.expand(&[likely.shape().dim(0), 1])?;
         self.rows.embedding(&Tensor::concat(&[&likely, &threshold], 1)?.argmax(-1)?)

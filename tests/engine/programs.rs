@@ -109,8 +109,12 @@ fn temperatures_may_vary_from_run_to_run() {
     let slot = Slot::new(0.5f32);
     let work = |t: &dyn Fn() -> Scalar| {
         let x = x.watch();
-        let loss =
-            x.softmax(-1, t())?.mul(&z)?.sum(&[0, 1], false)?.add(&x.nt_xent(&z, t())?)?.add(&x.dino_loss(&z, &center, 0.1, t())?)?;
+        let loss = x.softmax_with_temperature(-1, t())?.mul(&z)?.sum(&[0, 1], false)?.add(&x.nt_xent(&z, t())?)?.add(&x.dino_loss(
+            &z,
+            &center,
+            0.1,
+            t(),
+        )?)?;
         let gradient = loss.backward()?.get(&x).cloned();
         Ok(vec![loss.detach(), gradient.unwrap()])
     };
@@ -218,7 +222,7 @@ fn a_program_has_memory_of_its_own_and_gives_it_back() {
 fn programs_are_timed_and_profiled() {
     let gpu = gpu();
     let (a, b) = (Tensor::full(&gpu, [128, 128], 0.5).unwrap(), Tensor::full(&gpu, [128, 128], 0.25).unwrap());
-    let (_y, program) = gpu.capture(|| a.matmul(&b)?.softmax(-1, 1.0)).unwrap();
+    let (_y, program) = gpu.capture(|| a.matmul(&b)?.softmax(-1)).unwrap();
     let timing = program.time(3).unwrap();
     assert!(timing.host_seconds > 0.0 && timing.host_seconds <= timing.wall_seconds);
     if !gpu.capabilities().timestamps {

@@ -99,8 +99,8 @@ fn of_operators() {
     check("eps", NEGATIVE, &[0.0, 1e-5], |eps| x.group_norm(1, &ones, &zeros, eps).map(drop));
     check("eps", no_temperature, &[1e-12], |eps| x.l2_normalize(-1, eps).map(drop));
     check("eps", no_temperature, &[1e-8], |eps| x.cosine_similarity(&x.copy()?, eps).map(drop));
-    check("temperature", no_temperature, &[0.1], |t| x.softmax(-1, t).map(drop));
-    check("temperature", no_temperature, &[0.1], |t| x.log_softmax(-1, t).map(drop));
+    check("temperature", no_temperature, &[0.1], |t| x.softmax_with_temperature(-1, t).map(drop));
+    check("temperature", no_temperature, &[0.1], |t| x.log_softmax_with_temperature(-1, t).map(drop));
     check("temperature", no_temperature, &[0.1], |t| x.nt_xent(&x.copy()?, t).map(drop));
     check("temperature", no_temperature, &[0.1], |t| x.supcon_loss(&labels, t).map(drop));
     check("temperature", no_temperature, &[0.1], |t| x.info_nce_queue(&x.copy()?, &x.copy()?, t).map(drop));

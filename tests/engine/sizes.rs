@@ -135,7 +135,7 @@ fn layouts(i: &Inputs) -> Vec<Row<'_>> {
         row("permute", false, |v| i.matrix.permute(&[v, 0])),
         row("concat", false, |v| Tensor::concat(&[&i.matrix, &i.matrix], (v / 2) as isize)),
         row("sum", false, |v| i.matrix.sum(&[-((v / 2) as isize)], false)),
-        row("softmax", false, |v| i.matrix.softmax((v / 2) as isize, 1.0)),
+        row("softmax", false, |v| i.matrix.softmax((v / 2) as isize)),
         row("topk, k", false, |v| i.matrix.topk(v, 0)),
         row("topk, dim", false, |v| i.matrix.topk(1, (v / 2) as isize)),
         row("group_norm, groups", true, |v| i.x.group_norm(v, &i.x, &i.x, 1e-5)),

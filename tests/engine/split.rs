@@ -208,7 +208,7 @@ fn what_has_no_rows_is_refused() {
     }
     x.sum(&[1], false).unwrap();
     // Of one row there is no smaller batch.
-    for refused in [row.sum(&[], false), row.flip(&[1]), row.softmax(-1, 1.0)] {
+    for refused in [row.sum(&[], false), row.flip(&[1]), row.softmax(-1)] {
         let message = refused.unwrap_err().to_string();
         assert!(message.contains("1600 bytes") && message.contains("a smaller batch does not help"), "{message}");
     }

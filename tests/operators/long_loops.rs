@@ -44,17 +44,17 @@ fn check(gpu: &Gpu) -> Vec<String> {
     expect("l2_normalize", row.l2_normalize(1, 1e-12).unwrap().to_vec::<f32>().unwrap()[LONG - 1], 1.0 / n.sqrt());
     expect("cosine_similarity", row.cosine_similarity(&row, 1e-8).unwrap().item().unwrap(), 1.0);
     for temperature in [1.0, 0.5] {
-        expect("softmax", row.softmax(1, temperature).unwrap().to_vec::<f32>().unwrap()[LONG - 1], 1.0 / n);
-        expect("log_softmax", row.log_softmax(1, temperature).unwrap().to_vec::<f32>().unwrap()[LONG - 1], -n.ln());
+        expect("softmax", row.softmax_with_temperature(1, temperature).unwrap().to_vec::<f32>().unwrap()[LONG - 1], 1.0 / n);
+        expect("log_softmax", row.log_softmax_with_temperature(1, temperature).unwrap().to_vec::<f32>().unwrap()[LONG - 1], -n.ln());
     }
-    let y = last.watch().mul_scalar(1.0).unwrap().softmax(1, 1.0).unwrap();
+    let y = last.watch().mul_scalar(1.0).unwrap().softmax(1).unwrap();
     expect("softmax sums to", y.sum(&[1], false).unwrap().item().unwrap(), 1.0);
     let target = Tensor::from_slice(gpu, &[LONG as i32 - 1], [1]).unwrap();
     let loss = row.cross_entropy(&target, 0.1).unwrap();
     expect("cross entropy", loss.item().unwrap(), n.ln());
     expect("cross entropy's gradient", gradient(&row, &loss)[LONG - 1], -0.9);
     expect("distillation_kl", 1.0 + row.distillation_kl(&row, 4.0).unwrap().item().unwrap(), 1.0);
-    expect("soft_cross_entropy", row.soft_cross_entropy(&row.softmax(1, 1.0).unwrap()).unwrap().item().unwrap(), n.ln());
+    expect("soft_cross_entropy", row.soft_cross_entropy(&row.softmax(1).unwrap()).unwrap().item().unwrap(), n.ln());
     expect("mse_loss", row.mse_loss(&last).unwrap().item().unwrap(), (n - 1.0) / n);
     let scale = ones(gpu, &[LONG]).watch();
     let shift = Tensor::zeros(gpu, [LONG], DType::F32).unwrap();

@@ -344,7 +344,7 @@ fn more_workgroups_than_one_axis_of_a_grid_holds() {
             // Broadcasting along rows of an odd size: an invocation an element.
             let shifted = x.sub(&sums.reshape(&[rows as isize, 1]).unwrap()).unwrap();
             close(&shifted.to_vec().unwrap(), (0..rows).flat_map(|r| row(r).map(move |v| (v, r))).map(|(v, r)| v - row(r).sum::<f64>()));
-            let y = x.softmax(-1, 1.0).unwrap();
+            let y = x.softmax(-1).unwrap();
             let denominators: Vec<f64> = (0..rows).map(|r| row(r).map(f64::exp).sum()).collect();
             close(&y.to_vec().unwrap(), (0..rows).flat_map(|r| row(r).map(move |v| (v, r))).map(|(v, r)| v.exp() / denominators[r]));
             // Backward: the rows of a softmax sum to 1, so the gradient of their sum is 0; of the plain sum it is 1.

@@ -46,7 +46,7 @@ fn half_precision(gpu: &Gpu) {
     let backward = |y: Tensor| y.backward_from(&half(y.shape())).map(drop).unwrap();
     backward(half(&[33]).relu().unwrap());
     backward(half(&[33, 65]).matmul(&half(&[65, 7])).unwrap());
-    backward(half(&[5, 33]).softmax(-1, 1.0).unwrap());
+    backward(half(&[5, 33]).softmax(-1).unwrap());
     backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]), None, &Conv2dOptions::default()).unwrap());
     let stats = [full(&[8]), full(&[8]), full(&[8]), full(&[8])];
     backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormOptions::default(), None).unwrap());

@@ -73,7 +73,7 @@ impl Sizes {
         let exact = seen.cast(DType::F32)?;
         let largest = exact.max(&[3], true)?;
         let stats = Tensor::concat(&[&largest, &exact.logsumexp(&[3], true)?.sub(&largest)?.exp()?], 3)?;
-        let weights = seen.softmax(3, 1.0)?;
+        let weights = seen.softmax(3)?;
         let weights = mask.as_ref().map_or(Ok(weights.clone()), |mask| mask.where_(&weights, &number(0.0)?))?;
         Ok([weights.reshape(&[self.matrices(), self.queries, self.keys])?, stats])
     }

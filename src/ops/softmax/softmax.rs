@@ -226,7 +226,15 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// `exp(x / temperature)` divided by its sum along `dim` (-1 is the last). The shape stays; nothing overflows.
+    /// `exp(x)` divided by its sum along `dim` (-1 is the last). The shape stays; nothing overflows.
+    ///
+    /// # Errors
+    /// An axis that does not exist; integers; out of memory.
+    pub fn softmax(&self, dim: isize) -> Result<Tensor> {
+        self.softmax_with_temperature(dim, 1.0)
+    }
+
+    /// [`Self::softmax`] of `x / temperature`.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
@@ -234,23 +242,31 @@ impl Tensor {
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
     /// let x = Tensor::from_slice(&gpu, &[0.0f32, 4.0 * 3f32.ln()], [1, 2])?;
-    /// let y = x.softmax(-1, 4.0)?.to_vec::<f32>()?; // along the last axis, at temperature 4
+    /// let y = x.softmax_with_temperature(-1, 4.0)?.to_vec::<f32>()?; // along the last axis
     /// assert!((y[0] - 0.25).abs() < 1e-6 && (y[1] - 0.75).abs() < 1e-6);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// An axis that does not exist; a temperature not above 0; integers; out of memory.
-    pub fn softmax(&self, dim: isize, temperature: impl Into<Scalar>) -> Result<Tensor> {
+    /// A temperature not above 0; as [`Self::softmax`].
+    pub fn softmax_with_temperature(&self, dim: isize, temperature: impl Into<Scalar>) -> Result<Tensor> {
         apply_one(Softmax::new(dim, temperature), &[self])
     }
 
-    /// The logarithm of [`Self::softmax`], computed as `x / temperature - log(sum(exp(x / temperature)))`.
+    /// The logarithm of [`Self::softmax`], computed as `x - log(sum(exp(x)))`.
     ///
     /// # Errors
     /// As [`Self::softmax`].
-    pub fn log_softmax(&self, dim: isize, temperature: impl Into<Scalar>) -> Result<Tensor> {
+    pub fn log_softmax(&self, dim: isize) -> Result<Tensor> {
+        self.log_softmax_with_temperature(dim, 1.0)
+    }
+
+    /// [`Self::log_softmax`] of `x / temperature`.
+    ///
+    /// # Errors
+    /// As [`Self::softmax_with_temperature`].
+    pub fn log_softmax_with_temperature(&self, dim: isize, temperature: impl Into<Scalar>) -> Result<Tensor> {
         apply_one(Softmax::log(dim, temperature), &[self])
     }
 }
