@@ -4,7 +4,7 @@ use wgrad::gpu::{Gpu, Kernel, Launch};
 use wgrad::ops::gradcheck::gradcheck_sample;
 use wgrad::ops::sample::{Sample, normal};
 use wgrad::ops::{Array, Backward, Operator, Saves, apply_one, exactly};
-use wgrad::tensor::{Spec, Tensor};
+use wgrad::tensor::{DType, Spec, Tensor};
 
 /// Two kernels in one text. `input` and `output` declare the bindings with `load_x`, `store_y` beside them, `params` the numbers.
 const SWISH: &str = r#"
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
         x -= gradients.get(&watched).expect("x is watched").item()?;
     }
     println!("100 steps of descent end at {x:.4}; the minimum is at {:.4}", -1.278465 / 1.5);
-    let big = Tensor::full(&gpu, [1 << 22], 0.5)?;
+    let big = Tensor::full(&gpu, [1 << 22], 0.5, DType::F32)?;
     gpu.synchronize()?;
     let begun = std::time::Instant::now();
     apply_one(Swish { beta: 1.5 }, &[&big])?;

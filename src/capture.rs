@@ -97,7 +97,7 @@ struct Captured<T> {
 /// use wgrad::gpu::{Gpu, Slot};
 /// use wgrad::nn::{Linear, Mode, Module, Parameters};
 /// use wgrad::optim::{Optimizer, Sgd, SgdConfig};
-/// use wgrad::tensor::Tensor;
+/// use wgrad::tensor::{DType, Tensor};
 /// use wgrad::capture::Capture;
 ///
 /// let gpu = Gpu::new()?;
@@ -107,7 +107,7 @@ struct Captured<T> {
 /// let (mut step, rate) = (Capture::new(&gpu), Slot::new(0.1f32));
 /// for i in 0..5 {
 ///     rate.set(0.1 / (i + 1) as f32);
-///     let batch = (Tensor::full(&gpu, [8, 2], i as f32)?, Tensor::full(&gpu, [8, 1], 1.0)?);
+///     let batch = (Tensor::full(&gpu, [8, 2], i as f32, DType::F32)?, Tensor::full(&gpu, [8, 1], 1.0, DType::F32)?);
 ///     let loss = step.run(&batch, |(x, y)| {
 ///         let loss = model.forward(x, Mode::Train)?.mse_loss(y)?;
 ///         optimizer.step(&loss.backward()?, &rate)?;

@@ -53,7 +53,7 @@ fn adamw(name: &str, n: usize) -> Workload {
     Workload::new(SUITE, name, "optimizers", format!("{n} parameters"), move |gpu| {
         let params = Parameters::new(gpu, 0);
         let p = params.parameter("p", [n], Kind::Other, Init::ZEROS)?;
-        let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [n], 0.5)?)?;
+        let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [n], 0.5, DType::F32)?)?;
         let mut optimizer = AdamW::new(&params, AdamConfig::default())?;
         let rate = 1e-3;
         let own = p.clone();
@@ -75,7 +75,7 @@ fn adamw(name: &str, n: usize) -> Workload {
 fn first_step(gpu: &Gpu, rate: f32) -> Result<Gate> {
     let params = Parameters::new(gpu, 0);
     let p = params.parameter("p", [1000], Kind::Other, Init::ZEROS)?;
-    let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [1000], 0.5)?)?;
+    let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [1000], 0.5, DType::F32)?)?;
     AdamW::new(&params, AdamConfig::default())?.step(&gradients, rate)?;
     let errors = p.plain()?.to_vec::<f32>()?.into_iter().map(|v| f64::from((v + rate).abs() / rate));
     let worst = errors.fold(0.0, f64::max);

@@ -202,7 +202,7 @@ pub fn nt_xent(suite: &'static str, name: &str, [rows, d]: [usize; 2]) -> Worklo
 pub fn batch_norm(suite: &'static str, name: String, [n, c, h, w]: [usize; 4], activation: Activation, both: bool) -> Workload {
     let shape = if activation == Activation::None { String::new() } else { format!(", {}", activation.name()) };
     Workload::new(suite, name, "batchnorm", format!("[{n}, {h}, {w}, {c}]{shape}"), move |gpu| {
-        let full = |value| Tensor::full(gpu, [c], value);
+        let full = |value| Tensor::full(gpu, [c], value, DType::F32);
         let x = tensor(gpu, 9, [n, c, h, w], IMAGES)?;
         let dy = both.then(|| tensor(gpu, 10, [n, c, h, w], IMAGES)).transpose()?;
         let own = move || BatchNorm::new(BatchNormOptions { activation, ..Default::default() });

@@ -261,7 +261,7 @@ mod tests {
                 9 => Err(Error::argument("test", "nine")),
                 choice => {
                     let _ = gpu.schedule("test.schedule", 0);
-                    Ok(vec![Tensor::full(&gpu, [4], choice as f32)?])
+                    Ok(vec![Tensor::full(&gpu, [4], choice as f32, DType::F32)?])
                 }
             };
             let gate = || Ok(super::super::run::Gate::default());

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn images_that_are_the_same_have_finite_gradients() {
         let gpu = Gpu::new().unwrap();
-        let x = Tensor::full(&gpu, [4, 3], 1.0).unwrap().watch();
+        let x = Tensor::full(&gpu, [4, 3], 1.0, DType::F32).unwrap().watch();
         let [distances, angles] = relations(&x).unwrap();
         let loss = distances.mean(&[], false).unwrap().add(&angles.mean(&[], false).unwrap()).unwrap();
         let gradient = loss.backward().unwrap().get(&x).unwrap().to_vec::<f32>().unwrap();

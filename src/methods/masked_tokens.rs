@@ -103,7 +103,7 @@ impl MethodFactory for MaskedTokens {
             norm: LayerNorm::new(&scope, "vocab_layer_norm", features, eps)?,
             bias: scope.parameter("vocab_projector.bias", [vocabulary], Kind::Bias, Init::ZEROS)?,
             draws: Draws { seed: context.seed, ..Draws::default() },
-            mask: Tensor::full(gpu, [1], f32::from(config.mask_token))?,
+            mask: Tensor::full(gpu, [1], f32::from(config.mask_token), DType::F32)?,
             ranks: Tensor::from_slice(gpu, &ranks, [1, most])?,
             encoder,
             config,

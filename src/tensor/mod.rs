@@ -110,13 +110,32 @@ impl Tensor {
         Ok(Self::assemble(gpu, tensor.inner.binding.clone(), Spec { range, ..tensor.spec().clone() }, tensor.inner.version.clone()))
     }
 
-    /// A tensor with `value` everywhere.
+    /// A tensor with `value` everywhere, of any type.
+    ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::tensor::{DType, Tensor};
+    ///
+    /// let gpu = wgrad::gpu::Gpu::new()?;
+    /// assert_eq!(Tensor::full(&gpu, [2, 2], 0.5, DType::F32)?.to_vec::<f32>()?, [0.5; 4]);
+    /// assert_eq!(Tensor::full(&gpu, [3], -1, DType::I32)?.to_vec::<i32>()?, [-1; 3]);
+    /// assert!(Tensor::full(&gpu, [3], 0.5, DType::I32).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Self::empty`].
-    pub fn full(gpu: &Gpu, shape: impl Into<Shape>, value: f32) -> Result<Self> {
-        let tensor = Self::empty(gpu, shape, DType::F32)?;
-        gpu.fill(&tensor.inner.binding, value.to_bits())?;
+    /// [`Error::Argument`] for integers that are to hold another number; as [`Self::empty`].
+    pub fn full(gpu: &Gpu, shape: impl Into<Shape>, value: impl Into<f64>, dtype: DType) -> Result<Self> {
+        let value = value.into();
+        let word = match dtype {
+            DType::F32 => (value as f32).to_bits(),
+            DType::F16 => u32::from(half::f16::from_f64(value).to_bits()) * 0x1_0001,
+            DType::I32 if f64::from(value as i32) == value => (value as i32).cast_unsigned(),
+            DType::I32 => return Err(Error::argument("full", format!("an i32 cannot hold {value}; give a whole number, or take f32"))),
+        };
+        let tensor = Self::empty(gpu, shape, dtype)?;
+        gpu.fill(&tensor.inner.binding, word)?;
         Ok(tensor)
     }
 
@@ -125,9 +144,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::empty`].
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
-        let tensor = Self::empty(gpu, shape, dtype)?;
-        gpu.fill(&tensor.inner.binding, 0)?;
-        Ok(tensor)
+        Self::full(gpu, shape, 0, dtype)
     }
 
     /// A tensor of ones, of any type.
@@ -135,14 +152,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::empty`].
     pub fn ones(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
-        let tensor = Self::empty(gpu, shape, dtype)?;
-        let word = match dtype {
-            DType::F32 => 1f32.to_bits(),
-            DType::F16 => u32::from(half::f16::ONE.to_bits()) * 0x1_0001,
-            DType::I32 => 1,
-        };
-        gpu.fill(&tensor.inner.binding, word)?;
-        Ok(tensor)
+        Self::full(gpu, shape, 1, dtype)
     }
 
     /// A scalar, shape `[]`.
@@ -150,7 +160,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::empty`].
     pub fn scalar(gpu: &Gpu, value: f32) -> Result<Self> {
-        Self::full(gpu, [], value)
+        Self::full(gpu, [], value, DType::F32)
     }
 
     /// The device that holds it.

@@ -28,7 +28,7 @@ fn kernel(text: &str) -> Kernel {
 #[test]
 fn a_launch_names_the_bindings_that_share_memory() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [64], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [64], 1.0, DType::F32).unwrap();
     let rows = x.reshape(&[8, 8]).unwrap();
     let one = kernel("{{ input(0, \"x\") }} {{ output(1, \"y\") }}");
     let two = kernel("{{ input(0, \"a\") }} {{ input(1, \"b\") }} {{ output(2, \"y\") }} {{ inout(3, \"z\") }}");
@@ -40,7 +40,7 @@ fn a_launch_names_the_bindings_that_share_memory() {
     // A captured program and a dry device refuse it, too.
     refused(&gpu, gpu.capture(|| Launch::new(&gpu, &one, "run").read(&x).write(&x).groups(1)), &["x (only read)"]);
     let dry = gpu.dry().unwrap();
-    let d = Tensor::full(&dry, [64], 1.0).unwrap();
+    let d = Tensor::full(&dry, [64], 1.0, DType::F32).unwrap();
     assert!(Launch::new(&dry, &one, "run").read(&d).write(&d).groups(1).unwrap_err().to_string().contains("the same memory"));
     // Reading twice and writing in place are fine.
     Launch::new(&gpu, &two, "run").read(&x).read(&x).write(&y).write(&x.copy().unwrap()).groups(1).unwrap();
@@ -51,13 +51,13 @@ fn a_launch_names_the_bindings_that_share_memory() {
 #[test]
 fn tensors_of_another_device_are_refused_by_name() {
     let (gpu, other) = (gpu(), gpu());
-    let (x, y) = (Tensor::full(&gpu, [4], 1.0).unwrap(), Tensor::full(&other, [4], 1.0).unwrap());
+    let (x, y) = (Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap(), Tensor::full(&other, [4], 1.0, DType::F32).unwrap());
     let one = kernel("{{ input(0, \"x\") }} {{ output(1, \"y\") }}");
     refused(&gpu, Launch::new(&gpu, &one, "run").read(&x).write(&y).groups(1), &["twice", "y lives on another device"]);
     refused(&gpu, Launch::new(&gpu, &one, "run").read(&y).write(&x).groups(1), &["x lives on another device"]);
     refused(&gpu, x.add(&y), &["different devices"]);
     refused(&gpu, x.copy_from(&y), &["different devices"]);
-    let dry = Tensor::full(&gpu.dry().unwrap(), [4], 1.0).unwrap();
+    let dry = Tensor::full(&gpu.dry().unwrap(), [4], 1.0, DType::F32).unwrap();
     refused(&gpu, Launch::new(&gpu, &one, "run").read(&dry).write(&x).groups(1), &["x lives on another device"]);
     refused(&gpu, gpu.read_later(&wgrad::gpu::Bind::binding(&y)), &["another device"]);
 }
@@ -65,7 +65,7 @@ fn tensors_of_another_device_are_refused_by_name() {
 #[test]
 fn a_buffer_smaller_than_its_declaration_is_refused_by_name() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [4], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap();
     for (ty, bytes) in [("array<vec4<f32>, 2>", "32 bytes"), ("array<f32, 1000>", "4000 bytes"), ("array<mat4x4f>", "64 bytes")] {
         let text = format!(
             "@group(0) @binding(0) var<storage, read_write> much: {ty};
@@ -80,16 +80,16 @@ fn a_buffer_smaller_than_its_declaration_is_refused_by_name() {
 #[test]
 fn public_calls_that_change_an_input_refuse_it_a_second_time() {
     let gpu = gpu();
-    let q = Tensor::full(&gpu, [4, 3], 1.0).unwrap();
+    let q = Tensor::full(&gpu, [4, 3], 1.0, DType::F32).unwrap();
     let cursor = Tensor::from_slice(&gpu, &[0], [1]).unwrap();
     refused(&gpu, q.queue_write(&q, 0), &["queue_write", "queue is changed in place", "rows"]);
     refused(&gpu, q.queue_write(&q, 1), &["queue_write", "queue is changed in place"]);
     refused(&gpu, q.queue_write(&q.reshape(&[4, 3]).unwrap(), 1), &["queue_write", "queue is changed in place"]);
     refused(&gpu, q.queue_write_next(&q, &cursor), &["queue_write", "queue is changed in place"]);
-    let c = Tensor::full(&gpu, [3], 1.0).unwrap();
+    let c = Tensor::full(&gpu, [3], 1.0, DType::F32).unwrap();
     refused(&gpu, c.center_update(&c.reshape(&[1, 3]).unwrap(), 0.9), &["center_update", "center is changed in place", "teacher"]);
-    let x = Tensor::full(&gpu, [2, 2, 2, 3], 1.0).unwrap();
-    let (w, m, v) = (c, Tensor::zeros(&gpu, [3], DType::F32).unwrap(), Tensor::full(&gpu, [3], 1.0).unwrap());
+    let x = Tensor::full(&gpu, [2, 2, 2, 3], 1.0, DType::F32).unwrap();
+    let (w, m, v) = (c, Tensor::zeros(&gpu, [3], DType::F32).unwrap(), Tensor::full(&gpu, [3], 1.0, DType::F32).unwrap());
     let norm = |mean: &Tensor, var: &Tensor, training: bool| {
         x.batch_norm(&w, &w, mean, var, &BatchNormOptions { training, ..Default::default() }, None)
     };
@@ -157,7 +157,7 @@ fn a_bad_launch_of_one_thread_harms_no_other() {
     let one = kernel("{{ input(0, \"x\") }} {{ output(1, \"y\") }}");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let x = Tensor::full(&gpu, [64], 1.0).unwrap();
+            let x = Tensor::full(&gpu, [64], 1.0, DType::F32).unwrap();
             (0..200).for_each(|_| assert!(Launch::new(&gpu, &one, "run").read(&x).write(&x).groups(1).is_err()));
         });
         scope.spawn(|| {

@@ -78,7 +78,7 @@ fn a_parameter_changed_between_forward_and_backward_is_named() {
 #[test]
 fn a_saved_tensor_written_by_the_host_or_a_copy_is_refused() {
     let gpu = gpu();
-    for change in [|t: &Tensor| t.write(&[1.0f32; 4]), |t: &Tensor| t.copy_from(&Tensor::full(t.gpu(), [4], 2.0)?)] {
+    for change in [|t: &Tensor| t.write(&[1.0f32; 4]), |t: &Tensor| t.copy_from(&Tensor::full(t.gpu(), [4], 2.0, DType::F32)?)] {
         let (x, factor) = (ramp(&gpu, [4]).watch_as("factor.left"), ramp(&gpu, [4]));
         let loss = x.mul(&factor).unwrap().sum(&[], false).unwrap();
         change(&factor).unwrap();
@@ -189,7 +189,7 @@ fn a_loss_has_one_element_and_a_cotangent_its_shape() {
     let error = y.backward().unwrap_err();
     assert!(matches!(error, Error::Shape { .. }), "{error:?}");
     says(&error, &["[2, 3]", "backward_from"]);
-    says(&y.backward_from(&Tensor::full(&gpu, [3, 2], 1.0).unwrap()).unwrap_err(), &["[3, 2]", "[2, 3]"]);
+    says(&y.backward_from(&Tensor::full(&gpu, [3, 2], 1.0, DType::F32).unwrap()).unwrap_err(), &["[3, 2]", "[2, 3]"]);
     let cotangent = ramp(&gpu, [2, 3]).neg().unwrap();
     let found = values(y.backward_from(&cotangent).unwrap().get(&x).unwrap());
     let expected: Vec<f32> = values(&x).iter().zip(values(&cotangent)).map(|(x, c)| x.exp() * c).collect();
@@ -207,7 +207,7 @@ fn a_loss_has_one_element_and_a_cotangent_its_shape() {
 fn a_long_chain_overflows_no_stack() {
     const NODES: usize = 20_000;
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [1], 2.0).unwrap().watch();
+    let x = Tensor::full(&gpu, [1], 2.0, DType::F32).unwrap().watch();
     // Every pipeline is compiled before, on this thread's own stack.
     x.neg().unwrap().backward().unwrap();
     let chain = move || {
@@ -261,7 +261,7 @@ fn tracing_names_the_first_operator_with_a_non_finite_value() {
     says(&error, &["the gradient of input 0", "1 non-finite values of 2"]);
     // Without tracing the values pass.
     let quiet = crate::common::gpu();
-    let x = Tensor::full(&quiet, [3], -1.0).unwrap();
+    let x = Tensor::full(&quiet, [3], -1.0, DType::F32).unwrap();
     assert!(values(&x.log().unwrap()).iter().all(|v| v.is_nan()));
 }
 

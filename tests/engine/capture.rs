@@ -8,8 +8,8 @@ use wgrad::io::archive::Archive;
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Linear, Mode, Module, Parameters, state_dict};
 use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer};
-use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 
 const CLASSES: usize = 5;
 
@@ -106,7 +106,7 @@ fn other_shapes_ranges_and_frozen_parameters_are_noticed() {
 #[test]
 fn tuples_and_arrays_of_tensors_are_inputs() {
     let gpu = gpu();
-    let one = |value: f32| Tensor::full(&gpu, [2], value).unwrap();
+    let one = |value: f32| Tensor::full(&gpu, [2], value, DType::F32).unwrap();
     let mut capture = Capture::new(&gpu);
     for i in 0..4 {
         let i = i as f32;

@@ -62,7 +62,7 @@ fn more_workgroups_than_fit_along_one_axis_are_folded() {
 #[test]
 fn many_dispatches_are_few_submissions() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [64], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [64], 1.0, DType::F32).unwrap();
     gpu.synchronize().unwrap();
     let before = gpu.counters();
     let mut y = x;
@@ -78,7 +78,7 @@ fn many_dispatches_are_few_submissions() {
 #[test]
 fn reading_later_reads_the_value_of_its_place_in_the_order() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [3], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [3], 1.0, DType::F32).unwrap();
     let early = x.read_later().unwrap();
     x.write(&[5.0f32; 3]).unwrap();
     let late = pollster::block_on(x.read_later().unwrap()).unwrap();
@@ -96,7 +96,7 @@ fn handles_work_from_several_threads() {
             std::thread::spawn(move || {
                 for i in 0..200 {
                     let value = (t * 100 + i) as f32;
-                    let y = Tensor::full(&gpu, [257], value).unwrap().neg().unwrap();
+                    let y = Tensor::full(&gpu, [257], value, DType::F32).unwrap().neg().unwrap();
                     assert_eq!(y.to_vec::<f32>().unwrap(), vec![-value; 257]);
                 }
             })
@@ -108,14 +108,14 @@ fn handles_work_from_several_threads() {
 #[test]
 fn a_small_budget_is_a_typed_error_and_frees_what_it_kept() {
     let gpu = Gpu::with(GpuOptions { memory_budget_bytes: Some(1 << 20), poison: false, ..options() }).unwrap();
-    let keep = Tensor::full(&gpu, [1000], 3.0).unwrap();
+    let keep = Tensor::full(&gpu, [1000], 3.0, DType::F32).unwrap();
     match Tensor::empty(&gpu, [1 << 20], DType::F32) {
         Err(Error::OutOfMemory(message)) => assert!(message.contains("budget of 1048576 bytes"), "{message}"),
         other => panic!("{other:?}"),
     }
     // Different sizes one after the other: what is kept for reuse must give way.
     for elements in [50_000usize, 100_000, 150_000, 200_000] {
-        Tensor::full(&gpu, [elements], 1.0).unwrap();
+        Tensor::full(&gpu, [elements], 1.0, DType::F32).unwrap();
     }
     assert_eq!(keep.to_vec::<f32>().unwrap(), vec![3.0; 1000]);
     assert!(gpu.memory().held <= 1 << 20);
@@ -124,13 +124,13 @@ fn a_small_budget_is_a_typed_error_and_frees_what_it_kept() {
 #[test]
 fn a_destroyed_device_is_a_typed_error_and_a_new_one_works() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [8], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [8], 1.0, DType::F32).unwrap();
     let y = x.neg().unwrap();
     gpu.destroy();
     assert!(matches!(y.to_vec::<f32>(), Err(Error::DeviceLost(_))));
     assert!(matches!(x.neg(), Err(Error::DeviceLost(_))));
     assert!(matches!(Tensor::zeros(&gpu, [1], DType::F32), Err(Error::DeviceLost(_))));
-    assert_eq!(Tensor::full(&crate::common::gpu(), [2], 4.0).unwrap().to_vec::<f32>().unwrap(), [4.0, 4.0]);
+    assert_eq!(Tensor::full(&crate::common::gpu(), [2], 4.0, DType::F32).unwrap().to_vec::<f32>().unwrap(), [4.0, 4.0]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn refused(gpu: &Gpu, kernel: &Kernel, bind: impl Fn(Launch) -> Launch) -> Error
 #[test]
 fn kernels_from_outside_are_checked_before_they_are_launched() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [4], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap();
     let labels = Tensor::from_slice(&gpu, &[1i32, 2], [2]).unwrap();
     let words = |error: Error, expected: &str| {
         assert!(matches!(error, Error::Shader { .. } | Error::Dtype { .. }) && error.to_string().contains(expected), "{error}");
@@ -171,7 +171,7 @@ fn reads_out_of_bounds_by_outside_text_stay_inside_the_buffer() {
         r#"{{ input(0, "x") }} {{ output(1, "y") }} {{ params("n: u32") }}
         @compute @workgroup_size(1) fn run() { store_y(0u, load_x(p.n)); store_y(p.n, 1.0); }"#,
     );
-    let x = Tensor::full(&gpu, [4], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap();
     let y = Tensor::empty(&gpu, [4], DType::F32).unwrap();
     Launch::new(&gpu, &kernel, "run").read(&x).write(&y).params(params![1_000_000_000u32]).groups(1).unwrap();
     gpu.synchronize().unwrap();
@@ -196,7 +196,7 @@ fn default_limits_of_a_browser_are_enough() {
     let gpu = Gpu::with(GpuOptions { webgpu_limits: true, ..options() }).unwrap();
     let caps = gpu.capabilities();
     assert!(!caps.immediates && !caps.subgroups && !caps.f16 && caps.max_storage_buffers == 8 && caps.max_binding_bytes == 128 << 20);
-    let x = Arc::new(Tensor::full(&gpu, [300], 2.0).unwrap());
+    let x = Arc::new(Tensor::full(&gpu, [300], 2.0, DType::F32).unwrap());
     let mut y = (*x).clone();
     for _ in 0..600 {
         y = y.neg().unwrap();
@@ -227,7 +227,7 @@ fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
         @compute @workgroup_size(1) fn run() { loop { store_y(0u, load_y(0u) + 1.0); if (load_y(0u) < 0.0) { break; } } }"#,
     );
     let gpu = gpu();
-    let (y, other) = (Tensor::full(&gpu, [1], 1.0).unwrap(), Tensor::full(&gpu, [1], 1.0).unwrap());
+    let (y, other) = (Tensor::full(&gpu, [1], 1.0, DType::F32).unwrap(), Tensor::full(&gpu, [1], 1.0, DType::F32).unwrap());
     gpu.synchronize().unwrap();
     // llvmpipe leaves a loop after 65,535 rounds, so it takes many of them.
     let endless = || Launch::new(&gpu, &kernel, "run").write(&y).groups(1_000_000);
@@ -256,7 +256,7 @@ fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
 #[allow(unsafe_code)]
 fn kernels_of_one_name_are_told_apart_by_text_and_constants() {
     let gpu = gpu();
-    let y = Tensor::full(&gpu, [1], 0.0).unwrap();
+    let y = Tensor::full(&gpu, [1], 0.0, DType::F32).unwrap();
     let run = |kernel: &Kernel, defines: &[(&str, &str)]| {
         let launch = Launch::new(&gpu, kernel, "run").write(&y);
         defines.iter().fold(launch, |launch, (name, value)| launch.define(name, *value)).groups(1).unwrap();

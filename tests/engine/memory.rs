@@ -92,7 +92,7 @@ fn sentinels_see_a_stray_write() {
         assert_eq!(y.to_vec::<f32>().unwrap(), [1.0; 5]);
     }
     let plain = Gpu::with(GpuOptions { poison: false, ..options() }).unwrap();
-    let error = Tensor::full(&plain, [5], 1.0).unwrap().sentinels_intact().unwrap_err();
+    let error = Tensor::full(&plain, [5], 1.0, DType::F32).unwrap().sentinels_intact().unwrap_err();
     assert!(matches!(error, Error::Argument { .. }) && error.to_string().contains("GpuOptions::poison"), "{error}");
 }
 

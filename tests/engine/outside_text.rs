@@ -4,7 +4,7 @@
 use crate::common::gpu;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, Kernel, Launch};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{DType, Tensor};
 
 const HEAD: &str = "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n";
 
@@ -13,7 +13,7 @@ fn entry(before: &str, body: &str) -> String {
 }
 
 fn run(gpu: &Gpu, text: &str) -> Result<Vec<f32>> {
-    let y = Tensor::full(gpu, [4], 3.0)?;
+    let y = Tensor::full(gpu, [4], 3.0, DType::F32)?;
     Launch::new(gpu, &Kernel::new("deep", text), "run").write(&y).groups(1)?;
     y.to_vec::<f32>()
 }

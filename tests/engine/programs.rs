@@ -105,7 +105,7 @@ fn scalars_are_looked_up_before_each_run() {
 fn temperatures_may_vary_from_run_to_run() {
     let gpu = gpu();
     let array = |seed| Sample::cotangent(&[6, 9].into(), seed).upload(&gpu).unwrap();
-    let (x, z, center) = (array(1), array(2), Tensor::full(&gpu, [9], 0.1).unwrap());
+    let (x, z, center) = (array(1), array(2), Tensor::full(&gpu, [9], 0.1, DType::F32).unwrap());
     let slot = Slot::new(0.5f32);
     let work = |t: &dyn Fn() -> Scalar| {
         let x = x.watch();
@@ -129,7 +129,7 @@ fn temperatures_may_vary_from_run_to_run() {
 #[test]
 fn effects_happen_at_their_place_in_every_run() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [1], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [1], 1.0, DType::F32).unwrap();
     let count = Slot::new(0u32);
     let before = count.scalar().map(|n| n as f32);
     let (sum, program) = gpu
@@ -161,7 +161,7 @@ static ADD: std::sync::LazyLock<Kernel> = std::sync::LazyLock::new(|| {
 #[test]
 fn what_cannot_be_part_of_a_program_is_refused() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [3], 2.0).unwrap();
+    let x = Tensor::full(&gpu, [3], 2.0, DType::F32).unwrap();
     let refused = |work: &dyn Fn() -> wgrad::error::Result<()>, words: &str| {
         let error = gpu.capture(work).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
@@ -181,7 +181,7 @@ fn what_cannot_be_part_of_a_program_is_refused() {
 #[test]
 fn a_program_has_memory_of_its_own_and_gives_it_back() {
     let gpu = Gpu::with(GpuOptions { poison: false, ..crate::common::options() }).unwrap();
-    let x = Tensor::full(&gpu, [100_000], 2.0).unwrap();
+    let x = Tensor::full(&gpu, [100_000], 2.0, DType::F32).unwrap();
     // Each step's input ends with it, so two of the three live at once.
     let work = || {
         let square = x.square()?;
@@ -193,7 +193,7 @@ fn a_program_has_memory_of_its_own_and_gives_it_back() {
     let (y, program) = gpu.capture(work).unwrap();
     let held = gpu.memory().held;
     // Tensors made between runs never lie in the program's memory.
-    let others: Vec<Tensor> = (0..5).map(|i| Tensor::full(&gpu, [100_000], i as f32).unwrap()).collect();
+    let others: Vec<Tensor> = (0..5).map(|i| Tensor::full(&gpu, [100_000], i as f32, DType::F32).unwrap()).collect();
     program.replay().unwrap();
     for (i, other) in others.iter().enumerate() {
         assert!(other.to_vec::<f32>().unwrap().iter().all(|v| *v == i as f32));
@@ -206,14 +206,14 @@ fn a_program_has_memory_of_its_own_and_gives_it_back() {
     drop((y, program, others));
     // What it held serves others now.
     let made = gpu.memory().allocations;
-    let _again: Vec<Tensor> = (0..7).map(|_| Tensor::full(&gpu, [100_000], 0.0).unwrap()).collect();
+    let _again: Vec<Tensor> = (0..7).map(|_| Tensor::full(&gpu, [100_000], 0.0, DType::F32).unwrap()).collect();
     assert_eq!((gpu.memory().allocations, gpu.memory().held >= held), (made, true));
     // What a program uses from outside stays its own, even when nobody else holds it.
     let (y, program) = {
-        let inner = Tensor::full(&gpu, [1000], 7.0).unwrap();
+        let inner = Tensor::full(&gpu, [1000], 7.0, DType::F32).unwrap();
         gpu.capture(|| inner.square()).unwrap()
     };
-    let _other = Tensor::full(&gpu, [1000], 1.0).unwrap();
+    let _other = Tensor::full(&gpu, [1000], 1.0, DType::F32).unwrap();
     program.replay().unwrap();
     assert_eq!(y.to_vec::<f32>().unwrap()[0], 49.0);
 }
@@ -221,7 +221,7 @@ fn a_program_has_memory_of_its_own_and_gives_it_back() {
 #[test]
 fn programs_are_timed_and_profiled() {
     let gpu = gpu();
-    let (a, b) = (Tensor::full(&gpu, [128, 128], 0.5).unwrap(), Tensor::full(&gpu, [128, 128], 0.25).unwrap());
+    let (a, b) = (Tensor::full(&gpu, [128, 128], 0.5, DType::F32).unwrap(), Tensor::full(&gpu, [128, 128], 0.25, DType::F32).unwrap());
     let (_y, program) = gpu.capture(|| a.matmul(&b)?.softmax(-1)).unwrap();
     let timing = program.time(3).unwrap();
     assert!(timing.host_seconds > 0.0 && timing.host_seconds <= timing.wall_seconds);

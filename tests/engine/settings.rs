@@ -6,7 +6,7 @@ use wgrad::methods::MethodContext;
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
 use wgrad::optim::{Adam, AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{DType, Tensor};
 use wgrad::train::methods::METHODS;
 
 const NAN: f32 = f32::NAN;
@@ -77,7 +77,7 @@ fn of_layers() {
     check("eps", NEGATIVE, &[0.0, 1e-5], |eps| batch_norm(BatchNormConfig { eps, ..Default::default() }));
     check("momentum", NO_SHARE, &[0.0, 0.1, 1.0], |momentum| batch_norm(BatchNormConfig { momentum, ..Default::default() }));
     check("eps", NEGATIVE, &[0.0, 1e-5], |eps| LayerNorm::new(&Parameters::new(&gpu, 0), "norm", 4, eps).map(drop));
-    let x = Tensor::full(&gpu, [3, 4], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [3, 4], 1.0, DType::F32).unwrap();
     for mode in [Mode::Train, Mode::Eval] {
         check("p must", NO_SHARE, &[0.0, 0.5, 1.0], |p| Dropout::new(&Parameters::new(&gpu, 0), p, 0).forward(&x, mode).map(drop));
     }
@@ -92,7 +92,7 @@ fn of_layers() {
 fn of_operators() {
     let gpu = gpu();
     let x = Tensor::from_slice(&gpu, &[0.5f32, -1.5, 2.5, -3.5], [2, 2]).unwrap();
-    let [ones, zeros] = [1.0, 0.0].map(|value| Tensor::full(&gpu, [2], value).unwrap());
+    let [ones, zeros] = [1.0, 0.0].map(|value| Tensor::full(&gpu, [2], value, DType::F32).unwrap());
     let labels = Tensor::from_slice(&gpu, &[0i32, 1], [2]).unwrap();
     let no_temperature = &[0.0, -1.0, NAN, INF];
     check("eps", NEGATIVE, &[0.0, 1e-5], |eps| x.layer_norm(&ones, &zeros, eps).map(drop));

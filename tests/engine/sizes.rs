@@ -43,7 +43,7 @@ struct Inputs {
 }
 
 fn inputs(gpu: &Gpu) -> Inputs {
-    let full = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap();
+    let full = |shape: &[usize]| Tensor::full(gpu, shape, 1.0, DType::F32).unwrap();
     Inputs {
         x: full(&[1, 5, 6, 4]),
         indices: Tensor::from_slice(gpu, &[0i32], [1]).unwrap(),
@@ -238,8 +238,8 @@ fn parameters_are_not_cut_off() {
 #[test]
 fn strides_beyond_the_image_are_one_window() {
     for (schedule, gpu) in crate::common::gpus() {
-        let x = Tensor::full(&gpu, [1, 5, 6, 4], 1.0).unwrap().watch();
-        let weight = Tensor::full(&gpu, [4, 3, 3, 4], 1.0).unwrap();
+        let x = Tensor::full(&gpu, [1, 5, 6, 4], 1.0, DType::F32).unwrap().watch();
+        let weight = Tensor::full(&gpu, [4, 3, 3, 4], 1.0, DType::F32).unwrap();
         let options = Conv2dOptions { stride: [1 << 29, 1 << 20], ..Default::default() };
         let y = x.conv2d(&weight, None, &options).unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), [36.0; 4], "{schedule}");

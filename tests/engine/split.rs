@@ -17,7 +17,7 @@ use wgrad::ops::layout::expand::Expand;
 use wgrad::ops::registry::registry;
 use wgrad::ops::sample::{Sample, normal};
 use wgrad::optim::{Optimizer, Sgd, SgdConfig};
-use wgrad::tensor::{Spec, Tensor};
+use wgrad::tensor::{DType, Spec, Tensor};
 
 fn device(schedule: Schedule, largest_binding_bytes: Option<u64>) -> Gpu {
     Gpu::with(GpuOptions { schedule: Some(schedule), largest_binding_bytes, ..options() }).unwrap()
@@ -196,8 +196,8 @@ fn rows_of_large_tensors_are_copied() {
 #[test]
 fn what_has_no_rows_is_refused() {
     let gpu = device(Schedule::Software, Some(1 << 10));
-    let x = Tensor::full(&gpu, [20, 20], 1.0).unwrap();
-    let row = Tensor::full(&gpu, [1, 400], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [20, 20], 1.0, DType::F32).unwrap();
+    let row = Tensor::full(&gpu, [1, 400], 1.0, DType::F32).unwrap();
     for refused in [x.sum(&[0], false), x.flip(&[0]), x.matmul(&x)] {
         let error = refused.unwrap_err();
         let message = error.to_string();
@@ -232,7 +232,6 @@ fn large_images_are_worked_on_in_bands() {
     use wgrad::ops::reduction::l2_normalize::L2Normalize;
     use wgrad::ops::sample::{distinct, indices};
     use wgrad::ops::softmax::softmax::Softmax;
-    use wgrad::tensor::DType;
 
     // 33 x 7 x 3 floats are 2772 bytes; a row of them 84.
     let samples = |images: usize| {

@@ -61,8 +61,8 @@ fn drive<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send>>>) -> (Vec<T
 
 /// A matrix that takes its time, with `value` everywhere; its sum is 512 * 512 times as much.
 fn slow(gpu: &Gpu, value: f32) -> Tensor {
-    let x = Tensor::full(gpu, [512, 512], value).unwrap();
-    let shares = Tensor::full(gpu, [512, 512], 1.0 / 512.0).unwrap();
+    let x = Tensor::full(gpu, [512, 512], value, DType::F32).unwrap();
+    let shares = Tensor::full(gpu, [512, 512], 1.0 / 512.0, DType::F32).unwrap();
     (0..6).fold(x, |x, _| x.matmul(&shares).unwrap())
 }
 

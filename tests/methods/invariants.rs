@@ -10,8 +10,8 @@ use wgrad::methods::{
 use wgrad::models::{MlpConfig, ModelOptions, model};
 use wgrad::nn::{Mode, Parameters, Role};
 use wgrad::optim::{Ema, Optimizer, Schedule, Sgd, SgdConfig};
-use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 
 fn normal(gpu: &Gpu, seed: u32, shape: [usize; 2]) -> Tensor {
     let mut stream = Stream::keyed(seed, Purpose::Test.key(), 0);
@@ -33,7 +33,7 @@ fn close(what: &str, found: f32, expected: f64) {
 fn nt_xent_at_known_points() {
     let gpu = gpu();
     for n in [1, 2, 7, 33] {
-        let same = Tensor::full(&gpu, [n, 5], 0.7).unwrap();
+        let same = Tensor::full(&gpu, [n, 5], 0.7, DType::F32).unwrap();
         close("all embeddings equal", same.nt_xent(&same, 0.3).unwrap().item().unwrap(), (2.0 * n as f64 - 1.0).ln());
         let [a, b] = [1, 2].map(|seed| normal(&gpu, seed, [n, 5]));
         let loss = a.nt_xent(&b, 0.3).unwrap().item().unwrap();
@@ -73,7 +73,7 @@ fn similarities_are_divided_by_the_temperature() {
 fn a_queue_of_equal_keys_gives_the_logarithm_of_their_number() {
     let gpu = gpu();
     for k in [1, 6, 130] {
-        let [q, queue] = [3, k].map(|rows| Tensor::full(&gpu, [rows, 4], 0.5).unwrap());
+        let [q, queue] = [3, k].map(|rows| Tensor::full(&gpu, [rows, 4], 0.5, DType::F32).unwrap());
         close("degenerate", q.info_nce_queue(&q, &queue, 0.07).unwrap().item().unwrap(), (k as f64 + 1.0).ln());
     }
 }
@@ -309,7 +309,7 @@ fn moco_v3_is_scaled_by_twice_its_temperature() {
     let config = MocoV3Config { temperature: 0.3, predictor: MlpConfig::predictor(), ..Default::default() };
     let driven = Driven::<MocoV3>::new(&gpu(), config);
     // Equal images have equal keys: batch norm makes zeros of them, and their cosines are 0.
-    let same = Tensor::full(driven.params.gpu(), [BATCH, 8, 8, 1], 0.5).unwrap();
+    let same = Tensor::full(driven.params.gpu(), [BATCH, 8, 8, 1], 0.5, DType::F32).unwrap();
     let batch = Batch { views: vec![same.clone(), same], ..driven.batch(0) };
     close("the loss", driven.method.loss(&batch).unwrap().loss.item().unwrap(), 2.0 * 2.0 * 0.3 * 3.0 * LN_2);
 }

@@ -12,8 +12,8 @@ use wgrad::methods::{
 use wgrad::models::{Architecture, Backbone, SmallCnnConfig, VitConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
 use wgrad::optim::{AdamConfig, AdamW, Optimizer};
-use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 
 const IMAGE: [usize; 3] = [12, 12, 1];
 const N: usize = 16;
@@ -262,7 +262,7 @@ fn codes_are_normal_around_their_means() {
     let gpu = gpu();
     let method: Vae = make(&Parameters::new(&gpu, 1), &cnn(), VaeConfig { latent: 33, ..Default::default() });
     let places: Vec<i32> = (0..512).collect();
-    let fill = |value: f32| Tensor::full(&gpu, [512, 33], value).unwrap();
+    let fill = |value: f32| Tensor::full(&gpu, [512, 33], value, DType::F32).unwrap();
     let codes = |epoch: u32| floats(&method.sample(&fill(0.0), &fill(0.0), &indices(&gpu, &places), &epoch.into()).unwrap());
     let noise = codes(0);
     let moment = |k: i32| noise.iter().map(|v| f64::from(*v).powi(k)).sum::<f64>() / noise.len() as f64;
@@ -380,7 +380,7 @@ fn an_autoencoder_gives_back_the_second_view() {
     let loss = |views| method.loss(&Batch { views, ..batch(&gpu, &[3, 4], 0) }).unwrap().loss.item().unwrap();
     let x = images(&gpu, &[3, 4]);
     assert_eq!(loss(vec![x.clone()]), loss(vec![x.clone(), x.clone()]));
-    let [less, none, more] = [-1.0, 0.0, 1.0].map(|c| loss(vec![x.clone(), Tensor::full(&gpu, x.shape(), c).unwrap()]));
+    let [less, none, more] = [-1.0, 0.0, 1.0].map(|c| loss(vec![x.clone(), Tensor::full(&gpu, x.shape(), c, DType::F32).unwrap()]));
     assert!((0.5 * (less + more) - none - 1.0).abs() < 1e-4, "{less} {none} {more}");
 }
 

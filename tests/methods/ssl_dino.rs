@@ -6,7 +6,7 @@ use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, M
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim::{Optimizer, OptimizerOptions, Sgd, SgdConfig, clip_each_norm};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{DType, Tensor};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
@@ -90,7 +90,7 @@ fn a_view_is_not_matched_with_itself() {
     // The loss of four views, two of them smaller, is the mean over the six pairs.
     let gpu = crate::common::gpu();
     let (run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16, 8, 8]));
-    let zero = Tensor::full(&gpu, [OUTPUTS], 0.0).unwrap();
+    let zero = Tensor::full(&gpu, [OUTPUTS], 0.0, DType::F32).unwrap();
     let copy = run.params.snapshot().unwrap();
     let out: Vec<Tensor> = batch.views.iter().map(|view| logits(&copy, view)).collect();
     let term = |(t, s): (usize, usize)| out[s].dino_loss(&out[t], &zero, 0.1, 0.04).unwrap().item().unwrap();

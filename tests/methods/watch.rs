@@ -10,8 +10,8 @@ use wgrad::data::{Dataset, Split};
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
 use wgrad::methods::Supervision;
-use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 use wgrad::train::alarm::Collapse;
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
@@ -50,7 +50,7 @@ fn constant_embeddings_have_neither_deviation_nor_rank() {
     close(found.positive_similarity, 1.0, 1e-5);
     close(found.negative_similarity, 1.0, 1e-5);
     // Nothing at all is no spread either, and no NaN.
-    let nothing = of_embeddings(vec![Tensor::full(&gpu, [64, 48], 0.0).unwrap(); 2]);
+    let nothing = of_embeddings(vec![Tensor::full(&gpu, [64, 48], 0.0, DType::F32).unwrap(); 2]);
     assert_eq!((nothing.std, nothing.effective_rank, nothing.positive_similarity), (Some(0.0), Some(0.0), Some(0.0)));
 }
 

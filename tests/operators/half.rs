@@ -138,7 +138,7 @@ fn without_f16_a_typed_error_says_so() {
     refused(&gpu, Tensor::from_slice(&gpu, &values(4, 3), [4]).map(drop));
     refused(&gpu, Tensor::zeros(&gpu, [4], DType::F16).map(drop));
     refused(&gpu, Tensor::empty(&gpu, [4], DType::F16).map(drop));
-    refused(&gpu, Tensor::full(&gpu, [4], 1.0).unwrap().cast(DType::F16).map(drop));
+    refused(&gpu, Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap().cast(DType::F16).map(drop));
 }
 
 /// A loss that is stored as f16 has a gradient that is.

@@ -13,7 +13,7 @@ use wgrad::tensor::{DType, Tensor};
 const LONG: usize = 300_000;
 
 fn ones(gpu: &Gpu, shape: &[usize]) -> Tensor {
-    Tensor::full(gpu, shape, 1.0).unwrap()
+    Tensor::full(gpu, shape, 1.0, DType::F32).unwrap()
 }
 
 fn near(what: &str, found: f32, expected: f32, tolerance: f32) -> Option<String> {

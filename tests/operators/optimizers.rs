@@ -7,7 +7,7 @@ use wgrad::nn::{Init, Kind, Mode, Parameter, Parameters};
 use wgrad::optim::{
     Adam, AdamConfig, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig, clip_each_norm,
 };
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{DType, Tensor};
 
 /// A home with a parameter of each size, full of `value`.
 fn home(gpu: &Gpu, sizes: &[usize], value: f32) -> (Parameters, Vec<Parameter>) {
@@ -22,7 +22,7 @@ fn gradients(of: &[Parameter], value: f32) -> Gradients {
     let mut all = Gradients::default();
     for parameter in of {
         let x = parameter.tensor(Mode::Train).unwrap();
-        let upstream = Tensor::full(x.gpu(), x.shape(), value).unwrap();
+        let upstream = Tensor::full(x.gpu(), x.shape(), value, DType::F32).unwrap();
         all.accumulate(&x.mul_scalar(1.0).unwrap().backward_from(&upstream).unwrap()).unwrap();
     }
     all

@@ -8,8 +8,8 @@ use wgrad::evaluate::embedding::{KMeansOptions, TsneOptions, kmeans, normalized_
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::report::WHITE;
-use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 
 fn digits() -> Archive {
     Archive::load(&folder("WGRAD_EMBEDDING", "embedding").join("digits.safetensors")).unwrap()
@@ -229,7 +229,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
 #[test]
 fn rows_that_are_all_alike_stay_together() {
     let gpu = gpu();
-    let x = Tensor::full(&gpu, [9, 3], 2.5).unwrap();
+    let x = Tensor::full(&gpu, [9, 3], 2.5, DType::F32).unwrap();
     let found = kmeans(&x, &KMeansOptions { n_clusters: 2, ..Default::default() }).unwrap();
     assert_eq!((found.inertia, found.total), (0.0, 0.0));
     assert_eq!(pca(&x, 2).unwrap().explained_variance, [0.0, 0.0]);

@@ -27,7 +27,7 @@ fn train(gpu: &Gpu, optimizer: &str) -> Vec<MemoryUse> {
     let model = mobilenet(&params).unwrap();
     let mut optimizer = Rule::named(optimizer).unwrap().build(&params, OptimizerOptions::default()).unwrap();
     let labels = Tensor::from_slice(gpu, &[0i32, 1, 2, 9], [4]).unwrap();
-    let batch = vec![Tensor::full(gpu, IMAGES, 0.5).unwrap(), labels];
+    let batch = vec![Tensor::full(gpu, IMAGES, 0.5, DType::F32).unwrap(), labels];
     let mut step = Capture::new(gpu);
     let run = |_| {
         let one = |batch: &Vec<Tensor>| {
@@ -68,7 +68,7 @@ fn inference_needs_what_was_predicted() {
     let params = Parameters::new(&gpu, 0);
     let model = mobilenet(&params).unwrap();
     params.compact().unwrap();
-    let images = Tensor::full(&gpu, IMAGES, 0.5).unwrap();
+    let images = Tensor::full(&gpu, IMAGES, 0.5, DType::F32).unwrap();
     for _ in 0..2 {
         model.forward(&images, Mode::Eval).unwrap().to_vec::<f32>().unwrap();
     }

@@ -13,7 +13,7 @@ use wgrad::io::{Archive, HostTensor};
 use wgrad::models::{Classifier, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{DropPath, Init, Kind, Linear, Mode, Module, ParameterGroup, Parameters, layer_decay, state_dict};
 use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer, OptimizerOptions, Sgd, SgdConfig};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{DType, Tensor};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
@@ -133,7 +133,7 @@ fn a_frozen_scope_has_no_stochastic_depth() {
     let block = params.scope("blocks.0");
     Linear::new(&block, "fc", 4, 4).unwrap();
     Linear::new(&params, "head", 4, 4).unwrap();
-    let x = Tensor::full(&gpu, [64, 4], 1.0).unwrap();
+    let x = Tensor::full(&gpu, [64, 4], 1.0, DType::F32).unwrap();
     let changed = |layer: &DropPath| layer.forward(&x, Mode::Train).unwrap().to_vec::<f32>().unwrap() != vec![1.0; 256];
     let [inner, outer] = [&block, &params].map(|scope| DropPath::new(scope, 0.5, 0));
     assert!(changed(&inner) && changed(&outer));

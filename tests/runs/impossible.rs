@@ -43,7 +43,7 @@ fn tensors_layers_and_networks_of_impossible_sizes_are_refused_by_name() {
             if !(shape.contains(&0) && Tensor::zeros(&gpu, shape, DType::F32).is_ok()) {
                 refused(&what, || Tensor::empty(&gpu, shape, DType::F32));
                 refused(&what, || Tensor::zeros(&gpu, shape, DType::I32));
-                refused(&what, || Tensor::full(&gpu, shape, 1.0));
+                refused(&what, || Tensor::full(&gpu, shape, 1.0, DType::F32));
             }
             if !shape.contains(&0) {
                 refused(&what, || Tensor::from_slice(&gpu, &[1.0f32], shape));

@@ -41,8 +41,8 @@ fn build_all() -> Vec<BuiltShader> {
 
 /// Samples are f32; here the heavy kernels are built for f16 storage, too.
 fn half_precision(gpu: &Gpu) {
-    let half = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap().cast(DType::F16).unwrap().watch();
-    let full = |shape: &[usize]| Tensor::full(gpu, shape, 1.0).unwrap();
+    let half = |shape: &[usize]| Tensor::full(gpu, shape, 1.0, DType::F32).unwrap().cast(DType::F16).unwrap().watch();
+    let full = |shape: &[usize]| Tensor::full(gpu, shape, 1.0, DType::F32).unwrap();
     let backward = |y: Tensor| y.backward_from(&half(y.shape())).map(drop).unwrap();
     backward(half(&[33]).relu().unwrap());
     backward(half(&[33, 65]).matmul(&half(&[65, 7])).unwrap());

@@ -4,7 +4,7 @@ use super::Rows;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{Spec, Tensor};
+use crate::tensor::{DType, Spec, Tensor};
 
 /// How features are clustered; scikit-learn's names and defaults, with its earlier `n_init`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +68,7 @@ pub fn kmeans(x: &Tensor, options: &KMeansOptions) -> Result<KMeans> {
 /// log(weight) + Gumbel noise is such a draw, so nothing is read back.
 fn seeds(rows: &Rows, options: &KMeansOptions, choice: u32) -> Result<Tensor> {
     let mut stream = Stream::keyed(options.seed, Purpose::Cluster.key(), choice);
-    let mut nearest = Tensor::full(rows.rows.gpu(), [rows.count()], 1.0)?;
+    let mut nearest = Tensor::full(rows.rows.gpu(), [rows.count()], 1.0, DType::F32)?;
     let mut chosen = Vec::with_capacity(options.n_clusters);
     for turn in 0..options.n_clusters {
         let noise: Vec<f32> = (0..rows.count())

@@ -4,7 +4,7 @@ use super::Rows;
 use super::pca::pca;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::fuse::fuse;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Steps with exaggerated attraction, unless there are fewer than twice as many.
 const EARLY: usize = 250;
@@ -56,8 +56,8 @@ pub fn tsne(x: &Tensor, options: &TsneOptions) -> Result<Tsne> {
     let early = EARLY.min(options.max_iter / 2);
     let mut history = Vec::new();
     for (steps, exaggeration, momentum) in [(1..=early, EXAGGERATION, 0.5), (early + 1..=options.max_iter, 1.0, 0.8)] {
-        let mut gains = Tensor::full(y.gpu(), y.shape(), 1.0)?;
-        let mut update = Tensor::full(y.gpu(), y.shape(), 0.0)?;
+        let mut gains = Tensor::full(y.gpu(), y.shape(), 1.0, DType::F32)?;
+        let mut update = Tensor::full(y.gpu(), y.shape(), 0.0, DType::F32)?;
         for step in steps {
             let (_, gradient) = y.tsne_loss(&q, exaggeration)?;
             // A gain grows by 0.2 where gradient and last update point apart, and else shrinks by a fifth.

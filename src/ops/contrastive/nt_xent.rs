@@ -171,6 +171,7 @@ mod tests {
 
     use super::*;
     use crate::gpu::{Gpu, GpuOptions, Schedule};
+    use crate::tensor::DType;
     use crate::tensor::random::{Purpose, Stream};
 
     fn embedding(gpu: &Gpu, n: usize, d: usize, seed: u32) -> Tensor {
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn equal_embeddings_lose_the_logarithm_of_their_number() {
         let gpu = Gpu::with(GpuOptions::from_env().unwrap()).unwrap();
-        let z = Tensor::full(&gpu, [16, 8], 0.3).unwrap();
+        let z = Tensor::full(&gpu, [16, 8], 0.3, DType::F32).unwrap();
         assert!((z.nt_xent(&z, 0.5).unwrap().item().unwrap() - 31.0f32.ln()).abs() < 1e-5);
     }
 

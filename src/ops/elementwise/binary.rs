@@ -245,6 +245,7 @@ methods! {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::tensor::DType;
     use crate::tensor::Shape;
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
         let gpu = crate::gpu::Gpu::new().unwrap();
         let a = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0], [3]).unwrap().watch();
         let b = Tensor::from_slice(&gpu, &[1.0f32, 3.0, 2.0], [3]).unwrap().watch();
-        let dy = Tensor::full(&gpu, [3], 1.0).unwrap();
+        let dy = Tensor::full(&gpu, [3], 1.0, DType::F32).unwrap();
         let gradients = a.maximum(&b).unwrap().backward_from(&dy).unwrap();
         assert_eq!(gradients.get(&a).unwrap().to_vec::<f32>().unwrap(), [0.5, 0.0, 1.0]);
         let gradients = a.minimum(&b).unwrap().backward_from(&dy).unwrap();
@@ -276,7 +277,7 @@ mod tests {
     fn seven_separate_axes_are_refused() {
         let shape = |even: usize| Shape::from((0..14).map(|i| if i % 2 == even { 2 } else { 1 }).collect::<Vec<_>>());
         let gpu = crate::gpu::Gpu::new().unwrap();
-        let (a, b) = (Tensor::full(&gpu, shape(0), 1.0).unwrap(), Tensor::full(&gpu, shape(1), 1.0).unwrap());
+        let (a, b) = (Tensor::full(&gpu, shape(0), 1.0, DType::F32).unwrap(), Tensor::full(&gpu, shape(1), 1.0, DType::F32).unwrap());
         assert!(a.add(&b).unwrap_err().to_string().contains("separate groups of axes"));
     }
 }

@@ -127,14 +127,14 @@ impl Operator for Fused {
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
 /// use wgrad::ops::elementwise::fuse::fuse;
-/// use wgrad::tensor::Tensor;
+/// use wgrad::tensor::{DType, Tensor};
 ///
 /// let gpu = wgrad::gpu::Gpu::new()?;
 /// let a = Tensor::from_slice(&gpu, &[1.0f32, -2.0], [2])?.watch();
 /// let b = Tensor::from_slice(&gpu, &[3.0f32], [1])?;
 /// let y = fuse([&a, &b], |[a, b]| (a * b + 1.0).relu())?;
 /// assert_eq!(y.to_vec::<f32>()?, [4.0, 0.0]);
-/// let gradients = y.backward_from(&Tensor::full(&gpu, [2], 1.0)?)?;
+/// let gradients = y.backward_from(&Tensor::full(&gpu, [2], 1.0, DType::F32)?)?;
 /// assert_eq!(gradients.get(&a).unwrap().to_vec::<f32>()?, [3.0, 0.0]);
 /// # Ok(())
 /// # }

@@ -193,13 +193,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::gpu::Gpu;
+    use crate::tensor::DType;
 
     // The range of what a kernel wrote is unknown on the host: the kernels must stay inside by themselves.
     #[test]
     fn numbers_that_only_the_device_knows() {
         let gpu = Gpu::new().unwrap();
         let index = Tensor::from_slice(&gpu, &[2, 3, -1, i32::MAX, i32::MIN, 0], [6]).unwrap().flip(&[0]).unwrap();
-        let ones = |shape: &[usize]| Tensor::full(&gpu, shape, 1.0).unwrap();
+        let ones = |shape: &[usize]| Tensor::full(&gpu, shape, 1.0, DType::F32).unwrap();
         let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0], [3, 1]).unwrap().watch();
         let expected = [Some(1.0), None, None, None, None, Some(3.0)];
         let found = |y: &Tensor| y.to_vec::<f32>().unwrap().into_iter().map(|v| (!v.is_nan()).then_some(v)).collect::<Vec<_>>();

@@ -65,7 +65,7 @@ impl Sizes {
     /// The weights of scores whose rows are too long for one invocation, and the statistics of these, by operators that share a row among many.
     fn long_weights(&self, scores: &Tensor, mask: Option<&Tensor>) -> Result<[Tensor; 2]> {
         let scores = scores.reshape(&[self.batch, self.heads, self.queries, self.keys])?;
-        let number = |value: f32| Tensor::full(scores.gpu(), [1], value)?.cast(scores.dtype());
+        let number = |value: f32| Tensor::full(scores.gpu(), [1], value, DType::F32)?.cast(scores.dtype());
         let mask = mask.map(|mask| mask.reshape(&[self.batch, 1, 1, self.keys])).transpose()?;
         // What is added up is hidden by a score whose exponential is 0; a row that sees nothing has weights, which are taken from it.
         let lowest = number(if scores.dtype() == DType::F16 { -6e4 } else { -1e30 })?;

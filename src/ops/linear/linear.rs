@@ -166,12 +166,12 @@ impl Tensor {
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
-    /// use wgrad::tensor::Tensor;
+    /// use wgrad::tensor::{DType, Tensor};
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
     /// let x = Tensor::from_slice(&gpu, &[1.0f32, 2.0], [1, 2])?;
     /// let weight = Tensor::from_slice(&gpu, &[1.0f32, 0.0, 0.0, 1.0, 1.0, 1.0], [3, 2])?; // [out, in]
-    /// let bias = Tensor::full(&gpu, [3], 10.0)?;
+    /// let bias = Tensor::full(&gpu, [3], 10.0, DType::F32)?;
     /// assert_eq!(x.linear(&weight, Some(&bias))?.to_vec::<f32>()?, [11.0, 12.0, 13.0]);
     /// # Ok(())
     /// # }

@@ -295,13 +295,13 @@ impl Tensor {
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
-    /// use wgrad::tensor::Tensor;
+    /// use wgrad::tensor::{DType, Tensor};
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
     /// let a = Tensor::from_slice(&gpu, &[1.0f32, 2.0, 3.0, 4.0], [2, 2])?;
     /// let b = Tensor::from_slice(&gpu, &[0.0f32, 1.0, 1.0, 0.0], [2, 2])?;
     /// assert_eq!(a.matmul(&b)?.to_vec::<f32>()?, [2.0, 1.0, 4.0, 3.0]);
-    /// let error = a.matmul(&Tensor::full(&gpu, [3, 2], 1.0)?).unwrap_err();
+    /// let error = a.matmul(&Tensor::full(&gpu, [3, 2], 1.0, DType::F32)?).unwrap_err();
     /// println!("{error}"); // names the operator, both shapes and the rule
     /// # Ok(())
     /// # }

@@ -231,10 +231,10 @@ mod tests {
     #[test]
     fn a_window_beside_the_image_is_less_than_everything() {
         let gpu = crate::gpu::Gpu::new().unwrap();
-        let x = Tensor::full(&gpu, [1, 2, 4, 1], 1.0).unwrap().watch();
+        let x = Tensor::full(&gpu, [1, 2, 4, 1], 1.0, DType::F32).unwrap().watch();
         let y = x.max_pool2d(Window { dilation: [3, 1], ..Window::square(2, 1, 1) }).unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), [f32::NEG_INFINITY; 5]);
-        let dy = Tensor::full(&gpu, y.shape(), 1.0).unwrap();
+        let dy = Tensor::full(&gpu, y.shape(), 1.0, DType::F32).unwrap();
         assert_eq!(y.backward_from(&dy).unwrap().get(&x).unwrap().to_vec::<f32>().unwrap(), [0.0; 8]);
     }
 }

@@ -162,11 +162,11 @@ impl Tensor {
     /// # fn main() -> wgrad::error::Result<()> {
     /// use wgrad::ops::convolution::conv2d::Conv2dOptions;
     /// use wgrad::ops::convolution::geometry::Padding;
-    /// use wgrad::tensor::Tensor;
+    /// use wgrad::tensor::{DType, Tensor};
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
-    /// let images = Tensor::full(&gpu, [1, 4, 4, 3], 1.0)?; // [N, H, W, C]
-    /// let weight = Tensor::full(&gpu, [8, 3, 3, 3], 1.0)?; // [K, kh, kw, C]
+    /// let images = Tensor::full(&gpu, [1, 4, 4, 3], 1.0, DType::F32)?; // [N, H, W, C]
+    /// let weight = Tensor::full(&gpu, [8, 3, 3, 3], 1.0, DType::F32)?; // [K, kh, kw, C]
     /// let options = Conv2dOptions { padding: Padding::Explicit([1; 4]), ..Default::default() };
     /// let y = images.conv2d(&weight, None, &options)?;
     /// assert_eq!(y.shape()[..], [1, 4, 4, 8]);
