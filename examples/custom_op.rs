@@ -31,7 +31,7 @@ impl Swish {
         let y = Tensor::empty(x.gpu(), x.shape(), x.dtype())?;
         let launch = Launch::new(x.gpu(), &kernel, "run").storage(x.dtype().storage()).define("GRADIENT", inputs.len() == 2);
         let launch = inputs.iter().fold(launch, |launch, tensor| launch.read(*tensor));
-        launch.write(&y).params(wgrad::params![x.elements(), self.beta]).invocations(x.elements())?;
+        launch.write(&y).params(wgrad::params![x.numel(), self.beta]).invocations(x.numel())?;
         Ok(y)
     }
 }

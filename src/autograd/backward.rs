@@ -80,7 +80,7 @@ impl Tensor {
                 ));
             }
             Some(given) => given.detach(),
-            None if self.elements() != 1 => {
+            None if self.numel() != 1 => {
                 return Err(Error::shape(
                     "backward",
                     format!("a loss has one element, this tensor has shape {}; reduce it or use backward_from", self.shape()),

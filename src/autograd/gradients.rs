@@ -89,7 +89,7 @@ impl Gradients {
     pub fn products(parts: &[Gradients], over: &[Tensor]) -> Result<Tensor> {
         let of = |watched: &Tensor| {
             let rows: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(watched)).collect();
-            let rows = rows.unwrap_or_default().into_iter().map(|g| g.reshape(&[1, g.elements()])).collect::<Result<Vec<_>>>()?;
+            let rows = rows.unwrap_or_default().into_iter().map(|g| g.reshape(&[1, g.numel()])).collect::<Result<Vec<_>>>()?;
             let all = if rows.is_empty() { None } else { Some(Tensor::concat(&rows.iter().collect::<Vec<_>>(), 0)?) };
             all.map(|g| g.matmul_nt(&g)).transpose()
         };
@@ -149,7 +149,7 @@ pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// A gradient times `factor` `[1]`.
 fn times(gradient: &Tensor, factor: &Tensor) -> Result<Tensor> {
-    Ok(gradient.reshape(&[gradient.elements()])?.mul(factor)?.reshape(gradient.shape())?.detach())
+    Ok(gradient.reshape(&[gradient.numel()])?.mul(factor)?.reshape(gradient.shape())?.detach())
 }
 
 fn combine(a: &Tensor, b: &Tensor, alpha: f32, beta: f32) -> Result<Tensor> {
@@ -157,7 +157,7 @@ fn combine(a: &Tensor, b: &Tensor, alpha: f32, beta: f32) -> Result<Tensor> {
         return Err(Error::autograd("accumulate", format!("gradients of {} and {} cannot be added", a.spec(), b.spec())));
     }
     let y = Tensor::empty(a.gpu(), a.shape(), a.dtype())?;
-    let (n, launch) = (a.elements(), |part: usize| {
+    let (n, launch) = (a.numel(), |part: usize| {
         Launch::new(a.gpu(), &ACCUMULATE, "accumulate").storage(a.dtype().storage()).params(params![part.div_ceil(4), alpha, beta])
     });
     for part in a.bindable() {

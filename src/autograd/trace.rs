@@ -19,7 +19,7 @@ pub(crate) fn check_finite(operator: &str, what: &str, tensor: &Tensor) -> Resul
         0 => Ok(()),
         bad => Err(Error::NonFinite {
             operator: operator.into(),
-            message: format!("{what} has {bad} non-finite values of {}, and everything before it was finite", tensor.elements()),
+            message: format!("{what} has {bad} non-finite values of {}, and everything before it was finite", tensor.numel()),
         }),
     }
 }
@@ -28,7 +28,7 @@ pub(crate) fn check_finite(operator: &str, what: &str, tensor: &Tensor) -> Resul
 fn count_non_finite(tensor: &Tensor) -> Result<i64> {
     let mut total = 0;
     for range in tensor.bindable() {
-        let (part, parts) = (tensor.rows(&range, tensor.elements())?, range.len().div_ceil(EACH));
+        let (part, parts) = (tensor.rows(&range, tensor.numel())?, range.len().div_ceil(EACH));
         let counts = Tensor::empty(tensor.gpu(), [parts], DType::I32)?;
         Launch::new(tensor.gpu(), &COUNT, "count")
             .storage(tensor.dtype().storage())

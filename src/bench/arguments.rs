@@ -73,7 +73,7 @@ impl Bound {
     pub fn tensor(&self, gpu: &Gpu) -> Result<Tensor> {
         let seed = self.name.bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let mut stream = Stream::new(seed, Purpose::Test);
-        let n = self.shape.elements();
+        let n = self.shape.numel();
         let mut value = |index: usize| match (self.fill, self.dtype) {
             (Fill::Random, DType::I32) => f64::from(stream.below(100)),
             (Fill::Random, _) => f64::from(stream.uniform()) * 2.0 - 1.0,

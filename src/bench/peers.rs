@@ -49,7 +49,7 @@ const MOST_HASHED: usize = 1 << 24;
 /// The numbers of a tensor that lies in a file as `layout` says.
 pub fn tensor(gpu: &Gpu, seed: u32, file: impl Into<Shape>, layout: Layout) -> Result<Tensor> {
     let file = file.into();
-    let n = file.elements();
+    let n = file.numel();
     let engine = layout.engine_shape(&file)?;
     if n <= MOST_HASHED {
         return Tensor::from_slice(gpu, &layout.to_engine(&uniform(seed, n), &file)?, engine);
@@ -183,7 +183,7 @@ pub fn nt_xent(suite: &'static str, name: &str, [rows, d]: [usize; 2]) -> Worklo
         let views = [(0, rows / 2), (rows / 2, rows)].map(|(from, to)| Ok(z.slice(0, from, to)?.detach().watch()));
         let [first, second] = views;
         let (first, second) = (first?, second?);
-        let both = first.elements() as f64 * 4.0 * 2.0;
+        let both = first.numel() as f64 * 4.0 * 2.0;
         // Similarities and their gradient, and the rows and their gradients once.
         let cost = Cost { flops: 4.0 * (rows * rows * d) as f64, bytes: 2.0 * both };
         let step = move || {
@@ -268,9 +268,9 @@ pub fn fill(params: &Parameters, first_seed: u32) -> Result<()> {
             _ => continue,
         };
         let file = layout.file_shape(&slot.shape)?;
-        let fan_in = file.elements() / file.dim(0).max(1);
+        let fan_in = file.numel() / file.dim(0).max(1);
         let scale = (gain / fan_in as f32).sqrt();
-        let values: Vec<f32> = uniform(seed, file.elements()).iter().map(|u| u * scale).collect();
+        let values: Vec<f32> = uniform(seed, file.numel()).iter().map(|u| u * scale).collect();
         parameter.plain()?.write(&layout.to_engine(&values, &file)?)?;
         seed += 1;
     }

@@ -99,7 +99,7 @@ impl PackedBatch {
     /// When the pixels are not as many as the labels ask for; 3 channels into anything but 3 or 4, or 1 into anything but 1; out
     /// of memory.
     pub fn unpack(&self) -> Result<DeviceBatch> {
-        let ([height, width, channels], n) = (self.size, self.labels.elements());
+        let ([height, width, channels], n) = (self.size, self.labels.numel());
         Ok(DeviceBatch {
             pixels: self.words.unpack([n, height, width, channels], self.out_channels)?,
             labels: self.labels.clone(),

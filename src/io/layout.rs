@@ -78,8 +78,8 @@ impl Layout {
     }
 
     fn permute<T: Copy>(self, data: &[T], file: &Shape, to_engine: bool) -> Result<Vec<T>> {
-        if data.len() != file.elements() {
-            return Err(Error::shape("layout", format!("shape {file} has {} elements, {} were given", file.elements(), data.len())));
+        if data.len() != file.numel() {
+            return Err(Error::shape("layout", format!("shape {file} has {} elements, {} were given", file.numel(), data.len())));
         }
         let Some(permutation) = self.permutation() else { return Ok(data.to_vec()) };
         // Walk the engine's order; `sources` are the file positions it visits.

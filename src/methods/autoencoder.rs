@@ -55,7 +55,7 @@ impl Codec {
         let encoder = build(params)?;
         let maps = encoder.forward_features(&Tensor::zeros(params.gpu(), [1, h, w, c], DType::F32)?, Mode::Eval)?;
         Ok(Self {
-            latent: Linear::new(params, latent_scope, maps.elements(), numbers)?,
+            latent: Linear::new(params, latent_scope, maps.numel(), numbers)?,
             decoder: ImageDecoder::new(&params.scope(decoder_scope), latent, [h, w, c], decoder)?,
             encoder,
         })
@@ -121,7 +121,7 @@ impl Method for Autoencoder {
         let (mut given, wanted) = given_and_wanted(batch, self.name())?;
         if self.noise > 0.0 {
             let draws = Draws { epoch: batch.epoch.clone(), ..self.draws.clone() };
-            let values = given.elements() / given.shape().dim(0).max(1);
+            let values = given.numel() / given.shape().dim(0).max(1);
             let noise = batch.indices.normal_noise(values, draws)?.reshape(given.shape())?;
             given = fuse([&given, &noise], |[x, noise]| x + noise * self.noise)?;
         }

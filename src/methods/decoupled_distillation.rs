@@ -90,7 +90,7 @@ impl MethodFactory for DecoupledDistillation {
 /// # Errors
 /// Those of the operators.
 pub fn decoupled(student: &Tensor, teacher: &Tensor, labels: &Tensor, others: &Tensor, temperature: f32) -> Result<[Tensor; 2]> {
-    let target = labels.reshape(&[labels.elements(), 1])?;
+    let target = labels.reshape(&[labels.numel(), 1])?;
     let others = others.index_select(0, labels)?;
     let [student_rest, teacher_rest] = [student.gather(1, &others)?, teacher.gather(1, &others)?];
     // The true class's logit and the others' logsumexp: their softmax is the binary distribution.

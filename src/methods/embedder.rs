@@ -56,7 +56,7 @@ impl Embedder {
         }
         let each = rows / groups;
         // Row i * groups + g is card i of part g.
-        let cards = if dealt { Some(images.reshape(&[each, groups, shape.elements() / rows])?) } else { None };
+        let cards = if dealt { Some(images.reshape(&[each, groups, shape.numel() / rows])?) } else { None };
         let part = |g: usize| {
             let part = match &cards {
                 Some(cards) => cards.slice(1, g, g + 1)?.reshape(&shape.with(0, each))?,

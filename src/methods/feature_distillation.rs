@@ -135,7 +135,7 @@ fn attention(maps: &Tensor) -> Result<Tensor> {
 
 /// Which images have similar maps: `[N, N]`, each row of length 1.
 fn similarity(maps: &Tensor) -> Result<Tensor> {
-    let rows = maps.reshape(&[maps.shape().dim(0), maps.elements() / maps.shape().dim(0).max(1)])?;
+    let rows = maps.reshape(&[maps.shape().dim(0), maps.numel() / maps.shape().dim(0).max(1)])?;
     rows.matmul_nt(&rows)?.l2_normalize(-1, 1e-12)
 }
 

@@ -134,7 +134,7 @@ impl Jigsaw {
         let sizes = tiles.shape().to_vec();
         let [n, count] =
             order.shape().array().ok_or_else(|| Error::shape("jigsaw", format!("order {} must be [N, tiles]", order.shape())))?;
-        let width = tiles.elements() / (n * count).max(1);
+        let width = tiles.numel() / (n * count).max(1);
         let rows = tiles.reshape(&[n, count, width])?;
         rows.gather(1, &order.reshape(&[n, count, 1])?.expand(&[n, count, width])?)?.reshape(&sizes)
     }

@@ -119,8 +119,7 @@ impl MaskedTokens {
     /// # Errors
     /// Those of the operators.
     pub fn hide(&self, tokens: &Tensor, indices: &Tensor, epoch: &Scalar<u32>) -> Result<Hidden> {
-        let ([length, most], MaskedTokensConfig { ratio, mask, random, .. }) =
-            ([tokens.shape().last(), self.ranks.elements()], self.config);
+        let ([length, most], MaskedTokensConfig { ratio, mask, random, .. }) = ([tokens.shape().last(), self.ranks.numel()], self.config);
         let specials = f32::from(self.config.special_tokens);
         let noise = |step| indices.uniform_noise(length, Draws { epoch: epoch.clone(), step, ..self.draws.clone() });
         let ordinary = tokens.add_scalar(1.0 - specials)?.clamp(0.0, 1.0)?;
@@ -159,11 +158,11 @@ impl Method for MaskedTokens {
         let encoder = text(&*self.encoder)?;
         let Hidden { tokens, places, labels } = self.hide(&encoder.read(texts)?, &batch.indices, &batch.epoch)?;
         let encoding = encoder.encode(&tokens, false, Mode::Train)?;
-        let rows = pick(encoding.last()?, &places)?.reshape(&[places.elements(), encoder.features()])?;
+        let rows = pick(encoding.last()?, &places)?.reshape(&[places.numel(), encoder.features()])?;
         let rows = self.norm.forward(&self.dense.forward(&rows, Mode::Train)?.gelu()?, Mode::Train)?;
         let logits = rows.matmul_nt(&encoder.words().tensor(Mode::Train)?)?.add(&self.bias.tensor(Mode::Train)?)?;
         let options = CrossEntropyOptions { ignore_index: Some(HIDDEN), ..Default::default() };
-        let loss = logits.cross_entropy_with(&labels.reshape(&[places.elements()])?, &options)?;
+        let loss = logits.cross_entropy_with(&labels.reshape(&[places.numel()])?, &options)?;
         Ok(Step::new(loss, [encoding.features()?]))
     }
 

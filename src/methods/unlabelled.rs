@@ -7,7 +7,7 @@ use crate::tensor::{DType, Tensor};
 /// 1 for rows whose label is hidden, 0 for the others: f32 `[N, 1]`.
 pub(super) fn hidden(labels: &Tensor) -> Result<Tensor> {
     // HIDDEN is -1, all others are 0 and more.
-    labels.cast(DType::F32)?.neg()?.relu()?.reshape(&[labels.elements() as isize, 1])
+    labels.cast(DType::F32)?.neg()?.relu()?.reshape(&[labels.numel() as isize, 1])
 }
 
 /// Refuses a setting outside 0 to 1.

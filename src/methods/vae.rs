@@ -95,7 +95,7 @@ impl Method for Vae {
         let codes = self.codec.encode(&given)?;
         let (mu, log_variance) = (codes.slice(1, 0, self.latent)?, codes.slice(1, self.latent, 2 * self.latent)?);
         let error = self.codec.decode(&self.sample(&mu, &log_variance, &batch.indices, &batch.epoch)?)?.mse_loss(&wanted)?;
-        let prior = self.beta * wanted.shape().dim(0) as f32 / wanted.elements().max(1) as f32;
+        let prior = self.beta * wanted.shape().dim(0) as f32 / wanted.numel().max(1) as f32;
         let loss = fuse([&error, &Self::divergence(&mu, &log_variance)?], |[error, kl]| error * 0.5 + kl * prior)?;
         Ok(Step::new(loss, [mu]))
     }

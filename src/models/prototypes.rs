@@ -40,7 +40,7 @@ impl Module for Prototypes {
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
         let slot = self.direction.slot()?;
         let output = input.with(input.rank() - 1, slot.shape.dim(0));
-        summary.push(&self.name, &output, slot.shape.elements(), (output.elements() * slot.shape.last()) as u64);
+        summary.push(&self.name, &output, slot.shape.numel(), (output.numel() * slot.shape.last()) as u64);
         Ok(output)
     }
 }

@@ -65,6 +65,6 @@ impl Init {
                 }
             },
         };
-        (0..shape.elements()).map(|_| draw()).collect()
+        (0..shape.numel()).map(|_| draw()).collect()
     }
 }

@@ -264,10 +264,9 @@ impl Parameters {
         if state.entries.len() >= MOST_SLOTS {
             return Err(Error::argument(name, format!("there are {MOST_SLOTS} parameters already, the most; use fewer layers")));
         }
-        let (padded, limit) = (shape.elements().next_multiple_of(SLOT).max(SLOT), self.largest_chunk());
+        let (padded, limit) = (shape.numel().next_multiple_of(SLOT).max(SLOT), self.largest_chunk());
         if padded > limit {
-            let message =
-                format!("shape {shape} has {} elements, and the largest binding holds {limit}; use smaller sizes", shape.elements());
+            let message = format!("shape {shape} has {} elements, and the largest binding holds {limit}; use smaller sizes", shape.numel());
             return Err(Error::Limit { operator: name, message, adapter: self.home.gpu.capabilities().name.clone() });
         }
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
@@ -338,7 +337,7 @@ impl Parameters {
     /// How many trained values there are.
     pub fn count(&self) -> usize {
         let trained = |e: &&Entry| matches!(e.slot.role, Role::Value(_));
-        lock(&self.home).entries.iter().filter(trained).map(|e| e.slot.shape.elements()).sum()
+        lock(&self.home).entries.iter().filter(trained).map(|e| e.slot.shape.numel()).sum()
     }
 
     /// The names and counts of the counters, each with the number of slots created before it.
@@ -370,7 +369,7 @@ impl Parameters {
         let mut state = lock(&self.home);
         let State { values, statistics, revision, .. } = &mut *state;
         let before = *revision;
-        for chunk in values.iter_mut().chain(statistics).filter(|c| c.used < c.tensor.elements()) {
+        for chunk in values.iter_mut().chain(statistics).filter(|c| c.used < c.tensor.numel()) {
             chunk.tensor = resized(&self.home.gpu, &chunk.tensor, chunk.used)?;
             *revision += 1;
         }
@@ -461,7 +460,7 @@ fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, na
     let index = chunks.len() - 1;
     let Some(chunk) = chunks.last_mut() else { return Err(Error::argument(name, "no chunk")) };
     let needed = chunk.used + elements;
-    if needed > chunk.tensor.elements() {
+    if needed > chunk.tensor.numel() {
         chunk.tensor = resized(gpu, &chunk.tensor, needed.next_power_of_two().min(limit))?;
     }
     let start = chunk.used;
@@ -472,7 +471,7 @@ fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, na
 /// A tensor of `elements` that begins with those of `tensor`, as many as fit, and ends with zeros.
 pub(crate) fn resized(gpu: &Gpu, tensor: &Tensor, elements: usize) -> Result<Tensor> {
     let fresh = Tensor::zeros(gpu, [elements], DType::F32)?;
-    let kept = tensor.elements().min(elements);
+    let kept = tensor.numel().min(elements);
     fresh.slot(0, [kept], Arc::default()).copy_from(&tensor.slot(0, [kept], Arc::default()))?;
     Ok(fresh)
 }

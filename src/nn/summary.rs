@@ -20,7 +20,7 @@ pub struct Row {
 impl Row {
     /// Bytes of its output in f32, for the whole batch.
     pub fn activation_bytes(&self) -> u64 {
-        4 * self.output.elements() as u64
+        4 * self.output.numel() as u64
     }
 }
 

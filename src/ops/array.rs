@@ -39,7 +39,7 @@ impl Array {
     /// An f32 array of zeros.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        Self { data: vec![0.0; shape.elements()], shape, dtype: DType::F32 }
+        Self { data: vec![0.0; shape.numel()], shape, dtype: DType::F32 }
     }
 
     /// The element-wise image under `f`.
@@ -51,8 +51,8 @@ impl Array {
     pub fn from_fn(shape: impl Into<Shape>, mut f: impl FnMut(&[usize]) -> f64) -> Self {
         let shape = shape.into();
         let mut index = vec![0usize; shape.rank()];
-        let mut data = Vec::with_capacity(shape.elements());
-        for _ in 0..shape.elements() {
+        let mut data = Vec::with_capacity(shape.numel());
+        for _ in 0..shape.numel() {
             data.push(f(&index));
             for (i, size) in index.iter_mut().zip(shape.iter()).rev() {
                 *i += 1;

@@ -70,7 +70,7 @@ impl Cost {
     /// Reading every input and writing every output once, at `flops_per_output` operations an output element.
     pub fn streaming(inputs: &[Spec], outputs: &[Spec], flops_per_output: f64) -> Self {
         let bytes: u64 = inputs.iter().chain(outputs).map(Spec::bytes).sum();
-        let elements: usize = outputs.iter().map(|s| s.shape.elements()).sum();
+        let elements: usize = outputs.iter().map(|s| s.shape.numel()).sum();
         Self { flops: flops_per_output * elements as f64, bytes: bytes as f64 }
     }
 }

@@ -124,8 +124,8 @@ fn backward(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array]) -> Result
     };
     let tensors = inputs.iter().enumerate().map(upload).collect::<Result<Vec<_>>>()?;
     let outputs = apply_shared(operator.clone(), &tensors.iter().collect::<Vec<_>>())?;
-    let Some(output) = outputs.first().filter(|y| y.is_watched() && y.elements() > 0) else { return Ok(()) };
-    let element = output.elements() * 2 / 3;
+    let Some(output) = outputs.first().filter(|y| y.is_watched() && y.numel() > 0) else { return Ok(()) };
+    let element = output.numel() * 2 / 3;
     let mut cotangents: Vec<Array> = operator.reference(inputs)?.iter().map(|y| Array::zeros(y.shape.clone())).collect();
     let mut set = |value: f64| {
         if let Some(first) = cotangents.first_mut() {
@@ -142,7 +142,7 @@ fn backward(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array]) -> Result
         let found = gradient.to_f64()?;
         let n = array.data.len();
         let mut elements: Vec<usize> = (0..SLOPES.min(n)).map(|k| k * n / SLOPES.min(n)).collect();
-        elements.push(if n == output.elements() { element } else { n - 1 });
+        elements.push(if n == output.numel() { element } else { n - 1 });
         let slopes = operator.reference_backward(inputs, &unit, input, &elements)?;
         for (at, slope) in elements.iter().zip(slopes) {
             if slope.abs() > 1e-3 && found.get(*at).is_some_and(|v| !v.is_nan()) {

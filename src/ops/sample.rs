@@ -100,15 +100,15 @@ impl Sample {
 impl Input {
     fn array(&self, stream: &mut Stream, before: &[Array]) -> Array {
         let fill = |shape: &Shape, f: &mut dyn FnMut() -> f64| {
-            let data = (0..shape.elements()).map(|_| f64::from(f() as f32)).collect();
+            let data = (0..shape.numel()).map(|_| f64::from(f() as f32)).collect();
             Array::new(shape.clone(), data)
         };
         match self {
             Input::Normal { shape, scale, shift } => fill(shape, &mut || f64::from(stream.normal()) * scale + shift),
             Input::Uniform { shape, low, high } => fill(shape, &mut || f64::from(stream.uniform()) * (high - low) + low),
             Input::Distinct(shape) => {
-                let n = shape.elements().max(1) as f64;
-                let mut order = stream.permutation(u32::try_from(shape.elements()).unwrap_or(u32::MAX)).into_iter();
+                let n = shape.numel().max(1) as f64;
+                let mut order = stream.permutation(u32::try_from(shape.numel()).unwrap_or(u32::MAX)).into_iter();
                 fill(shape, &mut || f64::from(order.next().unwrap_or(0)) / n * 4.0 - 2.0)
             }
             Input::Indices { shape, below } => {

@@ -15,10 +15,10 @@ pub fn clip_each_norm(gradients: &mut Gradients, max_norm: f32) -> Result<()> {
         return Ok(());
     }
     gradients.map(|gradient| {
-        if gradient.elements() == 0 {
+        if gradient.numel() == 0 {
             return Ok(gradient.clone());
         }
-        let flat = gradient.reshape(&[gradient.elements()])?.cast(DType::F32)?;
+        let flat = gradient.reshape(&[gradient.numel()])?.cast(DType::F32)?;
         // In units of the largest magnitude no square leaves f32's range.
         let unit = flat.abs()?.max(&[0], false)?;
         let unit = fuse([&unit], |[unit]| unit.maximum(1e-38))?;
@@ -51,7 +51,7 @@ mod tests {
         let long = Tensor::from_slice(&gpu, &[3.0f32, 4.0], [2, 1]).unwrap().watch();
         let short = Tensor::scalar(&gpu, 0.25).unwrap().watch();
         // The gradient of sum(x^2) / 2 + y^2 / 2 is (x, y).
-        let half = |t: &Tensor| t.reshape(&[t.elements()]).unwrap().square().unwrap().sum(&[0], false).unwrap().mul_scalar(0.5).unwrap();
+        let half = |t: &Tensor| t.reshape(&[t.numel()]).unwrap().square().unwrap().sum(&[0], false).unwrap().mul_scalar(0.5).unwrap();
         let loss = half(&long).add(&half(&short.reshape(&[1]).unwrap())).unwrap();
         let mut gradients = loss.backward().unwrap();
         clip_each_norm(&mut gradients, 1.0).unwrap();

@@ -54,7 +54,7 @@ impl Ema {
     fn check(&self) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
         let chunks = |home: &Parameters| home.values().into_iter().chain(home.statistics()).collect::<Vec<_>>();
         let (sources, averages) = (chunks(&self.source), chunks(&self.average));
-        if sources.iter().map(Tensor::elements).ne(averages.iter().map(Tensor::elements)) {
+        if sources.iter().map(Tensor::numel).ne(averages.iter().map(Tensor::numel)) {
             return Err(Error::argument("ema", "the source has other parameters than when the average was made; make the average last"));
         }
         Ok((sources, averages))

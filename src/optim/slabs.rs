@@ -112,7 +112,7 @@ impl Slabs {
         self.tables.clear();
         let mut old = std::mem::take(&mut self.chunks).into_iter();
         for (index, values) in self.params.values().iter().enumerate() {
-            let elements = values.elements();
+            let elements = values.numel();
             let inside = |s: &Slot| matches!(s.role, Role::Value(_)) && s.chunk == index;
             let slots: Vec<usize> = self.slots.iter().enumerate().filter(|(_, s)| inside(s)).map(|(i, _)| i).collect();
             // Blocks that hold no parameter belong to a last segment, which is never active.
@@ -120,7 +120,7 @@ impl Slabs {
             let mut of_block = vec![unused; elements / BLOCK];
             for (segment, slot) in slots.iter().filter_map(|i| self.slots.get(*i)).enumerate() {
                 let first = slot.start / BLOCK;
-                let blocks = slot.shape.elements().div_ceil(BLOCK).max(1);
+                let blocks = slot.shape.numel().div_ceil(BLOCK).max(1);
                 of_block.iter_mut().skip(first).take(blocks).for_each(|b| *b = segment as i32);
             }
             let before = old.next();

@@ -98,8 +98,8 @@ impl Tensor {
     /// [`Error::Shape`] where `data` has not exactly the shape's number of elements; as [`Self::empty`].
     pub fn from_slice<E: Element>(gpu: &Gpu, data: &[E], shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        if shape.elements() != data.len() {
-            return Err(Error::shape("tensor", format!("shape {shape} has {} elements, {} were given", shape.elements(), data.len())));
+        if shape.numel() != data.len() {
+            return Err(Error::shape("tensor", format!("shape {shape} has {} elements, {} were given", shape.numel(), data.len())));
         }
         let tensor = Self::empty(gpu, shape, E::DTYPE)?;
         gpu.upload(&tensor.inner.binding, bytemuck::cast_slice(data))?;
@@ -184,18 +184,15 @@ impl Tensor {
     }
 
     /// How many elements it has.
-    pub fn elements(&self) -> usize {
-        self.shape().elements()
+    pub fn numel(&self) -> usize {
+        self.shape().numel()
     }
 
     /// The same contents under another shape of as many elements, without a tape. The operator is `reshape`.
     pub(crate) fn view(&self, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
-        if shape.elements() != self.elements() {
-            return Err(Error::shape(
-                "reshape",
-                format!("{} has {} elements, {shape} has {}", self.shape(), self.elements(), shape.elements()),
-            ));
+        if shape.numel() != self.numel() {
+            return Err(Error::shape("reshape", format!("{} has {} elements, {shape} has {}", self.shape(), self.numel(), shape.numel())));
         }
         let spec = Spec { shape, ..self.spec().clone() };
         Ok(Self::assemble(self.gpu(), self.inner.binding.clone(), spec, self.inner.version.clone()))
@@ -255,7 +252,7 @@ impl Tensor {
     /// [`Error::Shape`] where `data` does not fit; [`Error::Argument`] where integers leave the range that operators were told
     /// when the tensor was made (make a new one).
     pub fn write<E: Element>(&self, data: &[E]) -> Result<()> {
-        if E::DTYPE != self.dtype() || data.len() != self.elements() {
+        if E::DTYPE != self.dtype() || data.len() != self.numel() {
             return Err(Error::shape("write", format!("{} {} elements do not fit into {}", data.len(), E::DTYPE, self.spec())));
         }
         self.check_range("write", integer_range(data))?;
@@ -269,7 +266,7 @@ impl Tensor {
     /// [`Error::Shape`] where `values` do not fit; [`Error::Dtype`] where the tensor is not f32.
     pub fn write_scalars(&self, values: &[Scalar]) -> Result<()> {
         const MOST: usize = 8;
-        if values.len() > MOST || values.len() != self.elements() {
+        if values.len() > MOST || values.len() != self.numel() {
             return Err(Error::shape("write_scalars", format!("{} numbers do not fit into {}; 8 are the most", values.len(), self.spec())));
         }
         self.raise_version();

@@ -16,7 +16,7 @@ const SHOWN: usize = 24;
 impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.spec())?;
-        if self.elements() > SHOWN {
+        if self.numel() > SHOWN {
             return Ok(());
         }
         match self.to_f64() {

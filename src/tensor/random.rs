@@ -172,7 +172,7 @@ impl Stream {
     pub fn normals(&mut self, gpu: &Gpu, shape: impl Into<Shape>) -> Result<Tensor> {
         let spec = Spec::f32(shape);
         spec.check_room("normals", gpu)?;
-        let numbers: Vec<f32> = (0..spec.shape.elements()).map(|_| self.normal()).collect();
+        let numbers: Vec<f32> = (0..spec.shape.numel()).map(|_| self.normal()).collect();
         Tensor::from_slice(gpu, &numbers, spec.shape)
     }
 

@@ -50,7 +50,7 @@ impl Spec {
         let of = of.max(1);
         let shape = match self.shape.first() {
             Some(size) if size.is_multiple_of(of) => self.shape.with(0, size / of * count),
-            _ => [count, self.shape.elements() / of].into(),
+            _ => [count, self.shape.numel() / of].into(),
         };
         Spec { shape, ..self.clone() }
     }
@@ -64,7 +64,7 @@ impl Tensor {
 
     /// The ranges of elements that can be bound one after another: all of them at once, unless there are very many.
     pub(crate) fn bindable(&self) -> impl Iterator<Item = Range<usize>> {
-        let (all, most) = (self.elements(), self.gpu().capabilities().max_binding_bytes);
+        let (all, most) = (self.numel(), self.gpu().capabilities().max_binding_bytes);
         let fit = if self.is_bindable() { None } else { fitting(&[self.dtype().bytes()], most) };
         ranges(all, fit.map_or(all, |(fit, _)| fit))
     }

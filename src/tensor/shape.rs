@@ -31,7 +31,7 @@ pub struct Shape(Vec<usize>);
 
 impl Shape {
     /// How many elements a tensor of this shape has; 1 for a scalar. More than can be counted are [`usize::MAX`]: no tensor has so many.
-    pub fn elements(&self) -> usize {
+    pub fn numel(&self) -> usize {
         self.0.iter().fold(1, |n: usize, size| n.saturating_mul(*size))
     }
 
@@ -183,7 +183,7 @@ impl Spec {
 
     /// Bytes of its contents.
     pub fn bytes(&self) -> u64 {
-        (self.shape.elements() as u64).saturating_mul(self.dtype.bytes())
+        (self.shape.numel() as u64).saturating_mul(self.dtype.bytes())
     }
 
     /// Refuses what no tensor can be: 2^32 elements or more, or axes whose product is beyond counting although one of them is 0.
@@ -192,7 +192,7 @@ impl Spec {
     /// [`Error::Shape`] naming `operator` and the shape.
     pub fn check_size(&self, operator: &str) -> Result<()> {
         let product = self.shape.iter().fold(1, |n: usize, size| n.saturating_mul((*size).max(1)));
-        if u32::try_from(self.shape.elements()).is_ok() && product <= MOST_ELEMENTS {
+        if u32::try_from(self.shape.numel()).is_ok() && product <= MOST_ELEMENTS {
             return Ok(());
         }
         Err(Error::shape(operator, format!("shape {} has 2^32 elements or more, and a tensor has fewer", self.shape)))

@@ -38,7 +38,7 @@ pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: 
             notes.push(note);
             let classifier = own.contains_key(&weight);
             for (name, initial) in own {
-                let zeros = HostTensor::F32(initial.shape().clone(), vec![0.0; initial.shape().elements()]);
+                let zeros = HostTensor::F32(initial.shape().clone(), vec![0.0; initial.shape().numel()]);
                 // A projector of several layers would never leave zeros.
                 archive.insert(name, if classifier { zeros } else { initial });
             }

@@ -66,9 +66,9 @@ fn world(name: &str, classes: usize) -> World {
         let slot = parameter.slot().unwrap();
         let wave = |i: usize| (i as f32 * 0.7).sin();
         let values: Vec<f32> = match slot.name.rsplit('.').next().unwrap() {
-            "running_mean" => (0..slot.shape.elements()).map(|i| 0.1 * wave(i)).collect(),
-            "running_var" => (0..slot.shape.elements()).map(|i| 1.0 + 0.5 * wave(i)).collect(),
-            _ if slot.name.starts_with("classifier") => (0..slot.shape.elements()).map(|i| wave(i * i % 8191)).collect(),
+            "running_mean" => (0..slot.shape.numel()).map(|i| 0.1 * wave(i)).collect(),
+            "running_var" => (0..slot.shape.numel()).map(|i| 1.0 + 0.5 * wave(i)).collect(),
+            _ if slot.name.starts_with("classifier") => (0..slot.shape.numel()).map(|i| wave(i * i % 8191)).collect(),
             _ => continue,
         };
         parameter.plain().unwrap().write(&values).unwrap();

@@ -38,14 +38,14 @@ pub fn integers(name: &str, n: usize, below: u64) -> Vec<i32> {
 /// A parameter by its name and its shape in PyTorch's layout.
 pub fn parameter(name: &str, shape: &Shape) -> Vec<f32> {
     let last = name.rsplit('.').next().unwrap();
-    let fan_in = shape.elements() / shape.dim(0).max(1);
+    let fan_in = shape.numel() / shape.dim(0).max(1);
     let value = |u: f64| match last {
         "running_var" => 1.0 + 0.2 * u.abs(),
         "weight" if shape.rank() == 1 => 1.0 + 0.1 * u,
         "weight" => u * (6.0 / fan_in as f64).sqrt(),
         _ => 0.1 * u,
     };
-    unit(name, shape.elements()).into_iter().map(|u| value(u) as f32).collect()
+    unit(name, shape.numel()).into_iter().map(|u| value(u) as f32).collect()
 }
 
 /// Fills every parameter and statistic by `prefix` and its name.

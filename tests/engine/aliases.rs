@@ -117,7 +117,7 @@ fn every_operator_that_changes_an_input_refuses_it_a_second_time() {
             }
             let inputs: Vec<Tensor> = arrays.iter().map(|a| a.upload(&gpu).unwrap()).collect();
             for (changed, other) in changed.iter().flat_map(|c| (0..inputs.len()).map(|i| (*c, i))).filter(|(c, i)| c != i) {
-                if inputs[other].spec() != inputs[changed].spec() || inputs[other].elements() == 0 {
+                if inputs[other].spec() != inputs[changed].spec() || inputs[other].numel() == 0 {
                     continue;
                 }
                 let mut given: Vec<&Tensor> = inputs.iter().collect();

@@ -14,7 +14,7 @@ use wgrad::tensor::{DType, Shape, Spec, Tensor};
 
 fn ramp(gpu: &Gpu, shape: impl Into<Shape>) -> Tensor {
     let shape = shape.into();
-    let values: Vec<f32> = (0..shape.elements()).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    let values: Vec<f32> = (0..shape.numel()).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
     Tensor::from_slice(gpu, &values, shape).unwrap()
 }
 
@@ -308,7 +308,7 @@ static CUBE: LazyLock<Kernel> = LazyLock::new(|| {
 impl Cube {
     fn launch(&self, entry: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         let y = Tensor::empty(x.gpu(), x.shape(), DType::F32)?;
-        let n = x.elements();
+        let n = x.numel();
         Launch::new(x.gpu(), &CUBE, entry).read(x).read(dy).write(&y).params(params![n, self.factor]).invocations(n)?;
         Ok(y)
     }

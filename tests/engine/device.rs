@@ -25,7 +25,7 @@ fn double() -> Kernel {
 }
 
 fn launch_double(x: &Tensor, y: &Tensor) -> wgrad::error::Result<()> {
-    Launch::new(x.gpu(), &double(), "run").read(x).write(y).params(params![x.elements()]).groups(x.elements())
+    Launch::new(x.gpu(), &double(), "run").read(x).write(y).params(params![x.numel()]).groups(x.numel())
 }
 
 /// Upload, launch, drop, upload into the recycled buffer, launch, one submission: both results are right.

@@ -210,7 +210,7 @@ fn an_average_has_its_closed_form() {
     let start = contents(average.parameters(), false);
     for parameter in params.all() {
         let tensor = parameter.plain().unwrap();
-        tensor.write(&vec![0.25f32; tensor.elements()]).unwrap();
+        tensor.write(&vec![0.25f32; tensor.numel()]).unwrap();
     }
     let (start_statistics, own_statistics) = (contents(average.parameters(), true), contents(own.parameters(), true));
     for _ in 0..20 {

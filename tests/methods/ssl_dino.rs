@@ -6,8 +6,8 @@ use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, M
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim::{Optimizer, OptimizerOptions, Sgd, SgdConfig, clip_each_norm};
-use wgrad::tensor::{DType, Tensor};
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
@@ -56,7 +56,7 @@ fn values(params: &Parameters, name: &str) -> Vec<f32> {
 
 fn write(params: &Parameters, name: &str, value: impl Fn(usize) -> f32) {
     let tensor = params.get(name).unwrap().plain().unwrap();
-    tensor.write(&(0..tensor.elements()).map(value).collect::<Vec<_>>()).unwrap();
+    tensor.write(&(0..tensor.numel()).map(value).collect::<Vec<_>>()).unwrap();
 }
 
 fn center(run: &Run) -> Vec<f32> {

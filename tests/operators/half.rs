@@ -26,7 +26,7 @@ fn values(elements: usize, step: usize) -> Vec<f16> {
 
 fn stored(gpu: &Gpu, shape: impl Into<Shape>, step: usize, dtype: DType) -> Result<Tensor> {
     let shape = shape.into();
-    let halves = values(shape.elements(), step);
+    let halves = values(shape.numel(), step);
     match dtype {
         DType::F16 => Tensor::from_slice(gpu, &halves, shape),
         _ => Tensor::from_slice(gpu, &halves.iter().map(|h| h.to_f32()).collect::<Vec<_>>(), shape),

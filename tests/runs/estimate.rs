@@ -120,17 +120,17 @@ fn parameters_are_compact_once_there_is_an_optimizer() {
     let (before, loose) = (values(), gpu.memory());
     let mut sgd = Rule::named("sgd").unwrap().build(&params, OptimizerOptions::default()).unwrap();
     let states = sgd.state().unwrap();
-    states[0].1.write(&vec![2.0f32; states[0].1.elements()]).unwrap();
+    states[0].1.write(&vec![2.0f32; states[0].1.numel()]).unwrap();
     assert_eq!(before, values());
     // 70,000 values, gradients and momenta where there was room for 131,072 values; tables, and class sizes, are less than a tenth.
     assert!(gpu.memory().in_use < 3 * 4 * 77_000 && loose.held > 4 * (131_072 + 40_000), "{loose:?}, {:?}", gpu.memory());
     make("c", 70_000);
-    assert_eq!(sgd.state().unwrap()[0].1.elements(), 262_144);
+    assert_eq!(sgd.state().unwrap()[0].1.numel(), 262_144);
     let more = values();
     params.compact().unwrap();
     assert_eq!(more, values());
     let state = sgd.state().unwrap()[0].1.to_vec::<f32>().unwrap();
-    assert!(state.len() < 140_300 && state.iter().enumerate().all(|(i, v)| *v == if i < states[0].1.elements() { 2.0 } else { 0.0 }));
+    assert!(state.len() < 140_300 && state.iter().enumerate().all(|(i, v)| *v == if i < states[0].1.numel() { 2.0 } else { 0.0 }));
 }
 
 fn wgrad(arguments: &[&str]) -> std::process::Output {

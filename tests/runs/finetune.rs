@@ -13,8 +13,8 @@ use wgrad::io::{Archive, HostTensor};
 use wgrad::models::{Classifier, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{DropPath, Init, Kind, Linear, Mode, Module, ParameterGroup, Parameters, layer_decay, state_dict};
 use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer, OptimizerOptions, Sgd, SgdConfig};
-use wgrad::tensor::{DType, Tensor};
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{DType, Tensor};
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
@@ -77,7 +77,7 @@ fn head_only_training_leaves_everything_else_bit_for_bit() {
         for (name, state) in optimizer.state().unwrap().into_iter().filter(|(name, _)| name != "skipped") {
             let values = state.to_vec::<f32>().unwrap();
             for slot in params.slots().iter().filter(|slot| !slot.name.contains("running")) {
-                let untouched = values[slot.start..slot.start + slot.shape.elements()].iter().all(|v| *v == 0.0);
+                let untouched = values[slot.start..slot.start + slot.shape.numel()].iter().all(|v| *v == 0.0);
                 assert_eq!(untouched, slot.frozen, "{name} of {}", slot.name);
             }
         }

@@ -266,7 +266,7 @@ impl Gradnorm {
                 let sign = &above / (above.clone().map("abs") + 1e-30);
                 (w - rate * (sign * norm)).maximum(LEAST_WEIGHT)
             })?;
-        let tasks = moved.elements() as f32;
+        let tasks = moved.numel() as f32;
         fuse([&moved, &moved.sum(&[0], true)?], |[w, sum]| w * tasks / sum)
     }
 }
@@ -276,7 +276,7 @@ impl Dwa {
         self.flags.write()?;
         self.losses.replace(Some(losses.detach()));
         let ratio = fuse([&self.last, &self.before], |[last, before]| last / before.maximum(1e-12))?;
-        let (soft, tasks) = (ratio.softmax_with_temperature(-1, self.temperature)?, ratio.elements() as f32);
+        let (soft, tasks) = (ratio.softmax_with_temperature(-1, self.temperature)?, ratio.numel() as f32);
         fuse([&soft, &self.flags.get(1)?], |[soft, begun]| &begun * (tasks * soft) + (1.0 - begun))
     }
 

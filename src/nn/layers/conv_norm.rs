@@ -134,7 +134,7 @@ mod tests {
             };
             let mut layer = make.unwrap();
             // Each vector of four: biases, scales, shifts, means and variances are no round numbers.
-            for (i, parameter) in params.all().into_iter().enumerate().filter(|(_, p)| p.slot().unwrap().shape.elements() == 4) {
+            for (i, parameter) in params.all().into_iter().enumerate().filter(|(_, p)| p.slot().unwrap().shape.numel() == 4) {
                 parameter.plain().unwrap().write(&[0.7, 1.3, 0.4, 2.1].map(|v| v + 0.1 * i as f32)).unwrap();
             }
             let values: Vec<f32> = (0..100).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();

@@ -49,7 +49,7 @@ impl Conv2dConfig {
 
     /// Multiply-adds of an output pixel of one channel, for so many channels of the input.
     fn taps(&self, channels: usize) -> usize {
-        Shape::from([channels, self.kernel, self.kernel]).elements()
+        Shape::from([channels, self.kernel, self.kernel]).numel()
     }
 
     fn padding(&self) -> Padding {
@@ -125,7 +125,7 @@ impl Module for Conv2d {
         let output = self.output(input)?;
         let per_output = self.config.taps(self.inputs / self.config.groups);
         let bias = if self.config.bias { self.outputs } else { 0 };
-        summary.push(&self.name, &output, self.outputs * per_output + bias, output.elements().saturating_mul(per_output) as u64);
+        summary.push(&self.name, &output, self.outputs * per_output + bias, output.numel().saturating_mul(per_output) as u64);
         Ok(output)
     }
 }
@@ -171,7 +171,7 @@ impl Module for DepthwiseConv2d {
         let output = self.config.output(&self.name, input, self.channels)?;
         let taps = self.config.taps(1);
         let bias = if self.config.bias { self.channels } else { 0 };
-        summary.push(&self.name, &output, self.channels * taps + bias, output.elements().saturating_mul(taps) as u64);
+        summary.push(&self.name, &output, self.channels * taps + bias, output.numel().saturating_mul(taps) as u64);
         Ok(output)
     }
 }

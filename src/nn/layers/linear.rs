@@ -46,7 +46,7 @@ impl Module for Linear {
         }
         let output = input.with(input.rank() - 1, self.outputs);
         let bias = if self.bias.is_some() { self.outputs } else { 0 };
-        summary.push(&self.name, &output, self.inputs * self.outputs + bias, output.elements().saturating_mul(self.inputs) as u64);
+        summary.push(&self.name, &output, self.inputs * self.outputs + bias, output.numel().saturating_mul(self.inputs) as u64);
         Ok(output)
     }
 }

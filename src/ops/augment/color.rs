@@ -101,7 +101,7 @@ impl Color {
     fn apply(&self, images: &Tensor, draws: &Tensor) -> Result<Tensor> {
         let [_, h, w, c] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
         let y = Tensor::empty(images.gpu(), images.shape(), DType::F32)?;
-        let pixels = y.elements() / c;
+        let pixels = y.numel() / c;
         let mut launch = self.styled(stage(&COLOR, images, c)).define("JITTER", self.jitters()).write(&y).read(draws);
         if self.jitters() {
             launch = launch.read(&self.means(images, draws)?);

@@ -88,7 +88,7 @@ fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec, interpolation: Interpola
     let [_, out_h, out_w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
     let (h, w) = (images.shape().dim(1), images.shape().dim(2));
     let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
-    let pixels = y.elements() / c;
+    let pixels = y.numel() / c;
     // Taps of a whole image, which is the largest box.
     let support = if interpolation == Interpolation::Bicubic { 2 } else { 1 };
     let taps = |side: usize, out: usize| side.min((2 * support * side).div_ceil(out).max(2 * support) + 1);

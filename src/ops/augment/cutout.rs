@@ -42,7 +42,7 @@ impl Operator for Cutout {
         let (h, w, c) = (spec.shape.dim(1), spec.shape.dim(2), spec.shape.dim(3));
         let draws = self.draws.launch(&CUTOUT, indices, 4, params![h, w, self.size, self.p], 0)?;
         let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
-        let pixels = y.elements() / c;
+        let pixels = y.numel() / c;
         stage(&CUTOUT, images, c).write(&y).read(&draws).params(params![pixels, h, w]).invocations(pixels)?;
         Ok(vec![y, draws])
     }

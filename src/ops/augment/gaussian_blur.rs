@@ -82,7 +82,7 @@ impl Operator for GaussianBlur {
         let draws = self.draws.launch(&GAUSSIAN_BLUR, indices, 4, params![radius, low, high, self.p], rounds(radius, 0))?;
         let pass = |from: &Tensor, vertical: bool| -> Result<Tensor> {
             let to = Tensor::empty(from.gpu(), &spec.shape, spec.dtype)?;
-            let pixels = to.elements() / c;
+            let pixels = to.numel() / c;
             let params = params![pixels, h as i32, w as i32, radius as i32, vertical];
             let edge = match self.edge {
                 Edge::Reflect => "reflect",

@@ -77,7 +77,7 @@ impl Draws {
 
     /// Runs a kernel's stage `draw`: a record of `width` floats for each image, drawn in so many rounds.
     fn launch(&self, kernel: &Kernel, indices: &Tensor, width: usize, params: &[Param], walk: usize) -> Result<Tensor> {
-        let n = indices.elements();
+        let n = indices.numel();
         let records = Tensor::empty(indices.gpu(), [n, width], DType::F32)?;
         let (key, counter) = self.key_and_counter();
         let all = [params![n, self.seed, key, counter], params].concat();

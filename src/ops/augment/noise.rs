@@ -85,7 +85,7 @@ impl Operator for Noise {
         let y = Tensor::empty(places.gpu(), &spec.shape, spec.dtype)?;
         let (key, counter) = self.key_and_counter();
         let blocks = self.length.div_ceil(2);
-        let n = places.elements() * blocks;
+        let n = places.numel() * blocks;
         Launch::new(places.gpu(), &NOISE, "noise")
             .define("NORMAL", self.distribution == Distribution::Normal)
             .read(*places)

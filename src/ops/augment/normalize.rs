@@ -39,7 +39,7 @@ impl Operator for Normalize {
         let ([images], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let normal = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
         let ([m0, m1, m2], [s0, s1, s2]) = (self.mean, self.std);
-        let pixels = images.elements() / spec.shape.last();
+        let pixels = images.numel() / spec.shape.last();
         stage(&NORMALIZE, images, spec.shape.last())
             .write(&normal)
             .params(params![pixels, 1.0 / s0, 1.0 / s1, 1.0 / s2, -m0 / s0, -m1 / s1, -m2 / s2])

@@ -45,7 +45,7 @@ impl Operator for ReflectCrop {
         let (h, w, c) = (spec.shape.dim(1), spec.shape.dim(2), spec.shape.dim(3));
         let draws = self.draws.launch(&REFLECT_CROP, indices, 4, params![self.pad, self.flip], 0)?;
         let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
-        let pixels = y.elements() / c;
+        let pixels = y.numel() / c;
         stage(&REFLECT_CROP, images, c).write(&y).read(&draws).params(params![pixels, h as i32, w as i32]).invocations(pixels)?;
         Ok(vec![y, draws])
     }

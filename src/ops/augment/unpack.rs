@@ -60,9 +60,9 @@ impl Operator for Unpack {
         let [_, _, _, c] = self.shape;
         let images = Tensor::empty(words.gpu(), &spec.shape, spec.dtype)?;
         let (pad, pixels) = (self.channels != c, self.bytes() / c.max(1));
-        let threads = if pad { pixels.div_ceil(4) } else { words.elements() };
+        let threads = if pad { pixels.div_ceil(4) } else { words.numel() };
         let launch = Launch::new(words.gpu(), &UNPACK, "forward").define("PAD", pad).read(*words).write(&images);
-        launch.params(params![words.elements(), pixels]).invocations(threads)?;
+        launch.params(params![words.numel(), pixels]).invocations(threads)?;
         Ok(vec![images])
     }
 

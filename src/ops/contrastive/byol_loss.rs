@@ -69,8 +69,8 @@ impl Operator for ByolLoss {
             .read(step.output(2)?)
             .read(&step.cotangent(0)?)
             .write(&dx)
-            .params(params![prediction.shape().last(), dx.elements(), scale])
-            .invocations(dx.elements())?;
+            .params(params![prediction.shape().last(), dx.numel(), scale])
+            .invocations(dx.numel())?;
         Ok(vec![Some(dx), None])
     }
 
@@ -101,7 +101,7 @@ impl Operator for ByolLoss {
 
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
         let bytes: u64 = inputs.iter().map(Spec::bytes).sum();
-        let elements = inputs.first().map_or(0, |x| x.shape.elements());
+        let elements = inputs.first().map_or(0, |x| x.shape.numel());
         Cost { flops: 6.0 * elements as f64, bytes: bytes as f64 + 4.0 }
     }
 }

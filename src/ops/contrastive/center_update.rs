@@ -39,7 +39,7 @@ impl Operator for CenterUpdate {
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [center, teacher] = *exactly(NAME, inputs)?;
-        let (rows, d) = (teacher.shape().dim(0), center.elements());
+        let (rows, d) = (teacher.shape().dim(0), center.numel());
         let share = (1.0 - self.momentum) / rows as f32;
         // A thread adds the rows of a column, unless they are too many for one: then their sum is the only row.
         let sums = if center.gpu().capabilities().may_walk_exactly(rounds(rows, 0)) { None } else { Some(column_sum(teacher)?) };
@@ -71,7 +71,7 @@ impl Operator for CenterUpdate {
 
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
         let bytes: u64 = inputs.iter().map(Spec::bytes).sum();
-        let [center, teacher] = [0, 1].map(|i| inputs.get(i).map_or(0, |s| s.shape.elements()));
+        let [center, teacher] = [0, 1].map(|i| inputs.get(i).map_or(0, |s| s.shape.numel()));
         Cost { flops: (teacher + 2 * center) as f64, bytes: bytes as f64 + 4.0 * center as f64 }
     }
 }

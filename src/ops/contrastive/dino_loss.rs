@@ -85,8 +85,8 @@ impl Operator for DinoLoss {
             .read(step.output(1)?)
             .read(&step.cotangent(0)?)
             .write(&dx)
-            .params(params![student.shape().last(), dx.elements(), &s, t, s.map(move |s| s / rows)])
-            .invocations(dx.elements())?;
+            .params(params![student.shape().last(), dx.numel(), &s, t, s.map(move |s| s / rows)])
+            .invocations(dx.numel())?;
         Ok(vec![Some(dx), None, None])
     }
 
@@ -119,7 +119,7 @@ impl Operator for DinoLoss {
 
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
         let bytes: u64 = inputs.iter().map(Spec::bytes).sum();
-        let elements = inputs.first().map_or(0, |x| x.shape.elements());
+        let elements = inputs.first().map_or(0, |x| x.shape.numel());
         Cost { flops: 12.0 * elements as f64, bytes: bytes as f64 + 4.0 }
     }
 }

@@ -65,7 +65,7 @@ impl Operator for MaskedNtXent {
                 .read(&cotangent)
                 .write(&ds)
                 .params(params![s.shape().dim(0)])
-                .invocations(s.elements())?;
+                .invocations(s.numel())?;
             Ok(ds)
         };
         (0..3).map(|index| step.needs(index).then(|| part(index)).transpose()).collect()

@@ -279,7 +279,7 @@ impl Pairs<'_> {
         let splits = tiles.div_ceil(tiles.div_ceil(wanted));
         let partials = Tensor::empty(gpu, [splits * tiling.parts, padded, 4], DType::F32)?;
         let kept = Tensor::empty(gpu, kept_shape(padded, self.b.padded()), DType::F32)?;
-        self.launch(Output::Sums(&partials, Some(&kept).filter(|kept| kept.elements() > 0)), [0, self.b.padded()], splits)?;
+        self.launch(Output::Sums(&partials, Some(&kept).filter(|kept| kept.numel() > 0)), [0, self.b.padded()], splits)?;
         let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
         let losses = Tensor::empty(gpu, [2, padded], DType::F32)?;
         Launch::new(gpu, &STATISTICS, "merge")
@@ -300,7 +300,7 @@ impl Pairs<'_> {
         let weights = Tensor::empty(gpu, [rows, width + GAP], DType::F32)?;
         let du = Tensor::empty(gpu, [rows, self.a.width()], DType::F32)?;
         // Kept similarities are one block.
-        let kept = Some(kept).filter(|kept| kept.elements() > 0);
+        let kept = Some(kept).filter(|kept| kept.numel() > 0);
         for first in (0..columns).step_by(width) {
             let width = width.min(columns - first);
             self.launch(Output::Weights(stats, &weights, kept), [first, width], usize::MAX)?;
@@ -361,7 +361,7 @@ pub(super) fn check_batch(operator: &str, names: [&str; 2], [a, b]: [&Spec; 2]) 
 
 /// Checks that there is a row: a mean over nothing is not a number.
 pub(super) fn not_empty(operator: &str, name: &str, spec: &Spec) -> Result<()> {
-    if spec.shape.elements() == 0 {
+    if spec.shape.numel() == 0 {
         return Err(Error::shape(operator, format!("{name} {} is empty; the mean over no rows is undefined", spec.shape)));
     }
     Ok(())

@@ -58,7 +58,7 @@ impl Operator for QueueWrite {
         }
         match (self.start, cursor) {
             (Start::Row(start), _) if start >= m.max(1) => Err(Error::argument(NAME, format!("start {start} is outside 0..{m}"))),
-            (_, Some(cursor)) if cursor.shape.elements() != 1 => {
+            (_, Some(cursor)) if cursor.shape.numel() != 1 => {
                 Err(Error::shape(NAME, format!("cursor must have one element, found {}", cursor.shape)))
             }
             (_, Some(cursor)) => cursor.check_indices(NAME, "cursor", m, None).map(|()| vec![]),
@@ -79,7 +79,7 @@ impl Operator for QueueWrite {
         if let Some(cursor) = cursor {
             launch = launch.read(*cursor);
         }
-        launch.params(params![m, queue.shape().last(), rows.elements(), start]).invocations(rows.elements())?;
+        launch.params(params![m, queue.shape().last(), rows.numel(), start]).invocations(rows.numel())?;
         if let Some(cursor) = cursor.filter(|_| m > 0) {
             Launch::new(queue.gpu(), &KERNEL, "advance").define("ENTRY", "advance").write(*cursor).params(params![m, b]).groups(1)?;
         }

@@ -25,7 +25,7 @@ pub struct SupconLoss {
 
 impl SupconLoss {
     fn pairs<'a>(&'a self, rows: &'a Rows, labels: &'a Tensor) -> Pairs<'a> {
-        let n = labels.elements();
+        let n = labels.numel();
         Pairs { kind: Kind::Labels, a: rows, b: rows, labels: Some(labels), rows: n, columns: n, half: 0, temperature: &self.temperature }
     }
 }

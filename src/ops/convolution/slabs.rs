@@ -46,7 +46,7 @@ pub(super) fn reduce(
     [row_stride, column_stride]: [usize; 2],
 ) -> Result<Tensor> {
     let result = Tensor::empty(partial.gpu(), shape, DType::F32)?;
-    let n4 = partial.elements() / 4 / slabs.max(1);
+    let n4 = partial.numel() / 4 / slabs.max(1);
     Launch::new(partial.gpu(), &REDUCE, "reduce")
         .read(partial)
         .write(&result)

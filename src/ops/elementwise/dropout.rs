@@ -68,7 +68,7 @@ impl Dropout {
 
     fn launch(&self, x: &Tensor) -> Result<Tensor> {
         let y = Tensor::empty(x.gpu(), x.shape(), x.dtype())?;
-        let (n4, row) = (y.elements().div_ceil(4), Self::row(x.spec()));
+        let (n4, row) = (y.numel().div_ceil(4), Self::row(x.spec()));
         let [seed, layer] = self.key();
         let first = if self.unit == Unit::Element { self.first * row / 2 } else { self.first };
         Launch::new(x.gpu(), &DROPOUT, "dropout")

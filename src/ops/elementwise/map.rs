@@ -153,7 +153,7 @@ impl Map {
     }
 
     fn launch(&self, entry: &str, inputs: &[&Tensor], y: &Tensor) -> Result<()> {
-        let n4 = y.elements().div_ceil(4);
+        let n4 = y.numel().div_ceil(4);
         let mut launch = Launch::new(y.gpu(), &MAP, entry)
             .storage(y.dtype().storage())
             .define("FORWARD", self.definition.forward)

@@ -102,7 +102,7 @@ pub(crate) fn run(
     };
     let gpu = first.gpu();
     let results = text.results.iter().map(|_| Tensor::empty(gpu, shape.clone(), dtype)).collect::<Result<Vec<_>>>()?;
-    if shape.elements() == 0 {
+    if shape.numel() == 0 {
         return Ok(results);
     }
     let axes = fold(shape, operands);
@@ -123,7 +123,7 @@ pub(crate) fn run(
         });
         values.push(minijinja::context! { name => *operand, ty => tensor.dtype().to_string(), vector, set });
     }
-    let n = if vec { shape.elements().div_ceil(4) } else { shape.elements() };
+    let n = if vec { shape.numel().div_ceil(4) } else { shape.numel() };
     let sizes = axes.iter().enumerate().map(|(k, a)| if vec && k + 1 == axes.len() { a.size.div_ceil(4) } else { a.size });
     let mut params: Vec<Param> = vec![n.into()];
     params.extend(numbers.iter().map(|(_, v)| Param::from(*v)));

@@ -72,7 +72,7 @@ impl Operator for Concat {
         let w = width(inputs.iter().map(|t| row(t.shape())));
         for x in inputs {
             let length = row(x.shape());
-            let n = x.elements() / w;
+            let n = x.numel() / w;
             Launch::new(x.gpu(), &CONCAT, "part")
                 .define("T", x.dtype().to_string())
                 .define("W", w)

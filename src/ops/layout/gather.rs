@@ -53,7 +53,7 @@ impl Operator for Gather {
         let own = axes(x.shape()).into_iter().zip(index.shape().iter()).enumerate();
         let walk: Vec<Axis> = own.map(|(k, (a, size))| Axis::whole(*size, if k == axis { 0 } else { a.stride })).collect();
         let step: usize = x.shape().iter().skip(axis + 1).product();
-        let n = y.elements();
+        let n = y.numel();
         let mut words = params![n, x.shape().dim(axis), step, 0u32, step].to_vec();
         words.push(missing(x.dtype()));
         words.extend(parameters(&collapse(&walk), false));
@@ -76,7 +76,7 @@ impl Operator for Gather {
         let along = |(k, (a, size)): (usize, (Axis, &usize))| if k == axis { Axis::whole(*size, 0) } else { Axis { size: *size, ..a } };
         let walk: Vec<Axis> = own.map(along).collect();
         let within = |shape: &Shape| shape.iter().skip(axis + 1).product::<usize>();
-        let n = dx.elements();
+        let n = dx.numel();
         let count = index.shape().dim(axis);
         // The list is walked in parts, each adding to what the ones before left.
         for first in (0..count.max(1)).step_by(INDICES_A_WALK) {

@@ -31,8 +31,8 @@ pub(super) fn select(x: &Tensor, index: &Tensor, axis: usize, shape: &Shape) -> 
     let y = Tensor::empty(x.gpu(), shape, x.dtype())?;
     let (size, inner) = around(x.shape(), axis);
     let w = width([inner].into_iter());
-    let n = y.elements() / w;
-    let mut words = params![n, size, index.elements(), inner / w].to_vec();
+    let n = y.numel() / w;
+    let mut words = params![n, size, index.numel(), inner / w].to_vec();
     words.push(missing(x.dtype()));
     words.extend_from_slice(params![0u32, 0u32]);
     Launch::new(x.gpu(), &SELECT, "forward")
@@ -55,7 +55,7 @@ pub(super) fn select_backward(dy: &Tensor, index: &Tensor, axis: usize, spec: &S
     // Walking costs a software driver more than summing; elsewhere neighbours read neighbours.
     let most = if dy.gpu().capabilities().schedule == Schedule::Software { 16 } else { 1 };
     let each = [16, 8, 4, 2].into_iter().find(|each| *each <= most && (inner / w).is_multiple_of(*each)).unwrap_or(1);
-    let (n, count) = (dx.elements() / w / each, index.elements());
+    let (n, count) = (dx.numel() / w / each, index.numel());
     for first in (0..count.max(1)).step_by(INDICES_A_WALK) {
         let last = count.min(first + INDICES_A_WALK);
         Launch::new(dy.gpu(), &SELECT, "backward")

@@ -71,7 +71,7 @@ fn reflect(x: &Tensor, entry: &str, shape: &Shape, axis: usize, (low, high): (us
     let y = Tensor::empty(x.gpu(), shape.with(axis, if entry == "forward" { padded } else { size }), x.dtype())?;
     let inner: usize = shape.iter().skip(axis + 1).product();
     let w = width([inner].into_iter());
-    let n = y.elements() / w;
+    let n = y.numel() / w;
     Launch::new(x.gpu(), &REFLECT, entry)
         .define("T", x.dtype().to_string())
         .define("W", w)

@@ -23,10 +23,10 @@ impl Reshape {
         let known = sizes().try_fold(1usize, usize::checked_mul).ok_or_else(|| wrong("too many elements"))?;
         let rest = match known {
             0 => 0,
-            known => from.elements() / known,
+            known => from.numel() / known,
         };
         let to = Shape::from(self.shape.iter().map(|s| usize::try_from(*s).unwrap_or(rest)).collect::<Vec<_>>());
-        if to.elements() != from.elements() || (known == 0 && to.rank() != sizes().count()) {
+        if to.numel() != from.numel() || (known == 0 && to.rank() != sizes().count()) {
             return Err(wrong("the number of elements must stay the same"));
         }
         Ok(to)

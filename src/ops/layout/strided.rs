@@ -117,7 +117,7 @@ pub(crate) fn copy(x: &Tensor, axes: &[Axis], base: i64, value: f32) -> Result<T
             *last = Axis::whole(last.size / 4, 4 * step);
         }
     }
-    let n = y.elements() / store;
+    let n = y.numel() / store;
     let mut words = params![n, base as u32, step as u32].to_vec();
     words.push(number(x.dtype(), value));
     words.extend(parameters(&axes, bounded));

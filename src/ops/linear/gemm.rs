@@ -275,7 +275,7 @@ impl Gemm {
         ];
         let bias = bias.map(|bias| ("the bias", bias, self.n));
         for (name, tensor, elements) in needs.into_iter().chain(bias) {
-            if tensor.elements() < elements {
+            if tensor.numel() < elements {
                 return Err(Error::shape("gemm", format!("{name} {} holds fewer than the {elements} elements used", tensor.spec())));
             }
         }

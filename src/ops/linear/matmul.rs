@@ -92,7 +92,7 @@ impl Matmul {
         let result: Shape = batch.iter().copied().chain([m, n]).collect::<Vec<usize>>().into();
         // A shared b: the rows of all matrices of a are the rows of one.
         if self.form != Form::Tn && b_batch.iter().product::<usize>() == 1 {
-            return Ok((Problem { m: m * batch.elements(), n, k: ka, axes: [SINGLE; 3] }, result));
+            return Ok((Problem { m: m * batch.numel(), n, k: ka, axes: [SINGLE; 3] }, result));
         }
         let mut axes: Vec<Axis> = Vec::new();
         for (i, &size) in batch.iter().enumerate().filter(|(_, size)| **size != 1) {

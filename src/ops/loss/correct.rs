@@ -28,7 +28,7 @@ impl Operator for Correct {
     fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
         let [logits, target] = exactly(self.name(), inputs)?;
         let hits = Rows { kind: "hard", constant: 0.0, ignore: None }.terms("correct", logits, target, 1)?;
-        Ok(vec![mean(&hits, hits.elements(), [0, 1], None, 1)?.0])
+        Ok(vec![mean(&hits, hits.numel(), [0, 1], None, 1)?.0])
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
@@ -42,7 +42,7 @@ impl Operator for Correct {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements = inputs.first().map_or(0, |s| s.shape.elements());
+        let elements = inputs.first().map_or(0, |s| s.shape.numel());
         Cost { flops: elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

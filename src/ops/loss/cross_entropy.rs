@@ -88,7 +88,7 @@ impl Operator for CrossEntropy {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements = inputs.first().map_or(0, |s| s.shape.elements());
+        let elements = inputs.first().map_or(0, |s| s.shape.numel());
         Cost { flops: 4.0 * elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

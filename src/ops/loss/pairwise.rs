@@ -88,7 +88,7 @@ impl Pairwise {
     }
 
     fn gradient(&self, a: &Tensor, b: &Tensor, cotangent: &Tensor, sign: f32) -> Result<Tensor> {
-        let n4 = a.elements().div_ceil(4);
+        let n4 = a.numel().div_ceil(4);
         let gradient = Tensor::empty(a.gpu(), a.shape(), a.dtype())?;
         Launch::new(a.gpu(), &PAIRWISE, "gradient")
             .storage(a.dtype().storage())
@@ -99,7 +99,7 @@ impl Pairwise {
             .read(b)
             .read(cotangent)
             .write(&gradient)
-            .params(params![n4, sign / a.elements().max(1) as f32, self.beta])
+            .params(params![n4, sign / a.numel().max(1) as f32, self.beta])
             .invocations(n4)?;
         Ok(gradient)
     }
@@ -119,7 +119,7 @@ impl Operator for Pairwise {
 
     fn forward(&self, inputs: &[&Tensor], _: &[Spec]) -> Result<Vec<Tensor>> {
         let [a, b] = exactly(self.name(), inputs)?;
-        let n = a.elements();
+        let n = a.numel();
         let n4 = n.div_ceil(4);
         let tree = a.gpu().capabilities().schedule == Schedule::Gpu;
         let lanes: usize = if tree { 256 } else { 8 };
@@ -138,7 +138,7 @@ impl Operator for Pairwise {
             .params(params![n, n4, chunk, self.beta])
             .walk(rounds(chunk.div_ceil(lanes), 0))
             .groups(groups)?;
-        Ok(vec![mean(&terms, terms.elements(), [0, 1], None, n)?.0])
+        Ok(vec![mean(&terms, terms.numel(), [0, 1], None, n)?.0])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
@@ -164,7 +164,7 @@ impl Operator for Pairwise {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements = inputs.first().map_or(0, |s| s.shape.elements());
+        let elements = inputs.first().map_or(0, |s| s.shape.numel());
         Cost { flops: 4.0 * elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

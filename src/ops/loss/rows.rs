@@ -28,7 +28,7 @@ pub(super) fn saves() -> Saves {
 
 /// The number of rows of a matrix `[.., columns]`.
 fn count(x: &Shape) -> usize {
-    x.elements() / x.last().max(1)
+    x.numel() / x.last().max(1)
 }
 
 impl Rows {

@@ -59,7 +59,7 @@ impl Operator for SoftCrossEntropy {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements = inputs.first().map_or(0, |s| s.shape.elements());
+        let elements = inputs.first().map_or(0, |s| s.shape.numel());
         Cost { flops: 6.0 * elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

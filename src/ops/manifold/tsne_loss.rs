@@ -100,7 +100,7 @@ impl Operator for TsneLoss {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let pairs = inputs.get(1).map_or(0, |q| q.shape.elements());
+        let pairs = inputs.get(1).map_or(0, |q| q.shape.numel());
         Cost { flops: 22.0 * pairs as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

@@ -123,7 +123,7 @@ impl Operator for BatchNorm {
         if let Some(found) = statistics.filter(|found| **found != partials) {
             return Err(Error::shape(name, format!("statistics of x of shape {} must be {partials}, found {found}", x.shape)));
         }
-        let rows = x.shape.elements() / c.max(1);
+        let rows = x.shape.numel() / c.max(1);
         if self.options.training && rows < 2 {
             return Err(Error::shape(name, format!("expected more than 1 value per channel when training, x has shape {}", x.shape)));
         }
@@ -207,7 +207,7 @@ impl Operator for BatchNorm {
         let inputs: Vec<&Array> = inputs.iter().collect();
         let ([x, weight, bias, running_mean, running_var], _, residual) = self.split(&inputs)?;
         let (c, momentum, eps) = (x.shape.last(), f64::from(self.options.momentum), f64::from(self.options.eps));
-        let n = (x.shape.elements() / c.max(1)) as f64;
+        let n = (x.shape.numel() / c.max(1)) as f64;
         let (mut y, mut affine) = (Array::zeros(&x.shape), Array::zeros([5, c]));
         let (mut new_mean, mut new_var) = (running_mean.clone(), running_var.clone());
         for channel in 0..c {
@@ -243,7 +243,7 @@ impl Operator for BatchNorm {
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
         let x = inputs.first();
-        let (bytes, elements) = (x.map_or(0, Spec::bytes), x.map_or(0, |s| s.shape.elements()));
+        let (bytes, elements) = (x.map_or(0, Spec::bytes), x.map_or(0, |s| s.shape.numel()));
         let streaming = Cost::streaming(inputs, outputs, 0.0);
         // Statistics read x once more: 4 operations an element, and 3 to normalise.
         let (flops, again) = if self.options.training && !self.statistics { (7.0, bytes as f64) } else { (3.0, 0.0) };

@@ -69,7 +69,7 @@ impl Plan {
     pub fn new(gpu: &Gpu, x: &Shape) -> Self {
         let channels = x.last();
         let width = if channels.is_multiple_of(4) { 4 } else { 1 };
-        let (rows, columns) = (x.elements() / channels.max(1), channels / width);
+        let (rows, columns) = (x.numel() / channels.max(1), channels / width);
         let bucket = Knob::bucket(rows * columns);
         let schedule = gpu.schedule("normalization/batch_norm.schedule", bucket);
         let shuffle = schedule == Schedule::Software && gpu.capabilities().fixed_subgroup() == Some(8);

@@ -157,7 +157,7 @@ pub(super) const TOLERANCE: Tolerance =
 
 /// Reads x twice more than the streaming cost says, from a cache.
 pub(super) fn norm_cost(inputs: &[Spec], outputs: &[Spec]) -> Cost {
-    Cost { flops: 8.0 * outputs.first().map_or(0, |s| s.shape.elements()) as f64, ..Cost::streaming(inputs, outputs, 0.0) }
+    Cost { flops: 8.0 * outputs.first().map_or(0, |s| s.shape.numel()) as f64, ..Cost::streaming(inputs, outputs, 0.0) }
 }
 
 /// Checks x, and that weight and bias are f32 `[size]`.

@@ -22,7 +22,7 @@ pub(crate) fn tile_rounds(side: usize) -> usize {
 
 /// Their shape, for x of the shape `x`.
 pub(crate) fn shape(x: &Shape) -> Shape {
-    Shape::from([(x.elements() / x.last().max(1)).div_ceil(SLAB_ROWS), 2, x.last()])
+    Shape::from([(x.numel() / x.last().max(1)).div_ceil(SLAB_ROWS), 2, x.last()])
 }
 
 /// Whether batch norm of x, which a convolution makes of `source`, gains by them: where the convolution has them at hand, all at once, and x
@@ -59,7 +59,7 @@ pub(crate) fn measure(x: &Tensor, partials: &Tensor) -> Result<()> {
 
 /// Their specification.
 pub(crate) fn reference(x: &Array) -> Array {
-    let (c, rows) = (x.shape.last(), x.shape.elements() / x.shape.last().max(1));
+    let (c, rows) = (x.shape.last(), x.shape.numel() / x.shape.last().max(1));
     Array::from_fn(shape(&x.shape), |at| {
         let [slab, what, channel] = *at else { return f64::NAN };
         let (first, end) = (slab * SLAB_ROWS, rows.min((slab + 1) * SLAB_ROWS));

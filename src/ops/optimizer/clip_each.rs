@@ -37,7 +37,7 @@ impl Operator for ClipEach {
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [gradients, segments, table, scalars] = *exactly(NAME, inputs)?;
-        let (gpu, n, count) = (gradients.gpu(), gradients.elements(), table.shape().dim(0));
+        let (gpu, n, count) = (gradients.gpu(), gradients.numel(), table.shape().dim(0));
         let launch = |entry| Launch::new(gpu, &NORMS, entry).define("ENTRY", entry);
         let (sums, norms) = (Tensor::empty(gpu, [n / BLOCK, 4], DType::F32)?, Tensor::empty(gpu, [count, 4], DType::F32)?);
         let squares = launch("block_squares").read(gradients).read(segments).read(table).write(&sums);
@@ -74,7 +74,7 @@ impl Operator for ClipEach {
     }
 
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
-        let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
+        let n = inputs.first().map_or(0, |s| s.shape.numel()) as f64;
         Cost { flops: 3.0 * n, bytes: 12.0 * n }
     }
 }

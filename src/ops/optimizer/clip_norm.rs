@@ -45,7 +45,7 @@ impl Operator for ClipNorm {
             }
         }
         check(NAME, "scalars", scalars, [Scalars::LENGTH])?;
-        if skipped.dtype != DType::I32 || skipped.shape.elements() != 1 {
+        if skipped.dtype != DType::I32 || skipped.shape.numel() != 1 {
             return Err(Error::dtype(NAME, format!("skipped must be i32 [1], found {skipped}")));
         }
         Ok(vec![Spec::f32([CONTROL])])

@@ -25,7 +25,7 @@ impl Operator for EmaUpdate {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [average, source, scalars] = exactly(NAME, inputs)?;
         require_f32(NAME, "average", average)?;
-        if average.shape.rank() != 1 || !average.shape.elements().is_multiple_of(BLOCK) {
+        if average.shape.rank() != 1 || !average.shape.numel().is_multiple_of(BLOCK) {
             return Err(Error::shape(NAME, format!("average must be [n] with n a multiple of {BLOCK}, found {}", average.shape)));
         }
         check(NAME, "source", source, &average.shape)?;
@@ -35,7 +35,7 @@ impl Operator for EmaUpdate {
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [average, source, scalars] = *exactly(NAME, inputs)?;
-        let n4 = average.elements() / 4;
+        let n4 = average.numel() / 4;
         Launch::new(average.gpu(), &KERNEL, "ema_update").write(average).read(source).read(scalars).params(params![n4]).invocations(n4)?;
         Ok(vec![])
     }
@@ -52,7 +52,7 @@ impl Operator for EmaUpdate {
     }
 
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
-        let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
+        let n = inputs.first().map_or(0, |s| s.shape.numel()) as f64;
         Cost { flops: 3.0 * n, bytes: 12.0 * n }
     }
 }

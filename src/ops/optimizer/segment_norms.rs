@@ -42,7 +42,7 @@ impl Operator for SegmentNorms {
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [values, gradients, segments, table, control] = *exactly(NAME, inputs)?;
-        let (gpu, blocks, count) = (values.gpu(), values.elements() / BLOCK, table.shape().dim(0));
+        let (gpu, blocks, count) = (values.gpu(), values.numel() / BLOCK, table.shape().dim(0));
         let sums = Tensor::empty(gpu, [blocks, 4], DType::F32)?;
         Launch::new(gpu, &NORMS, "blocks")
             .define("ENTRY", "blocks")
@@ -96,7 +96,7 @@ impl Operator for SegmentNorms {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
+        let n = inputs.first().map_or(0, |s| s.shape.numel()) as f64;
         Cost { flops: 7.0 * n, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

@@ -133,7 +133,7 @@ pub(super) fn launch(rule: &Rule, inputs: &[&Tensor]) -> Result<()> {
         launch = if index < rule.states { launch.write(*state) } else { launch.read(*state) };
     }
     let [a, b, c, d] = rule.constants;
-    let n4 = values.elements() / 4;
+    let n4 = values.numel() / 4;
     launch.params(params![n4, table.shape().dim(0), a, b, c, d]).invocations(n4)
 }
 
@@ -150,7 +150,7 @@ pub(super) fn check(operator: &str, what: &str, spec: &Spec, shape: impl Into<Sh
 /// Checks a slab's length, segments and table; returns (elements, segments).
 pub(super) fn check_layout(operator: &str, slab: &Spec, segments: &Spec, table: &Spec) -> Result<(usize, usize)> {
     require_f32(operator, "the slab", slab)?;
-    let n = slab.shape.elements();
+    let n = slab.shape.numel();
     if slab.shape.rank() != 1 || !n.is_multiple_of(BLOCK) {
         return Err(Error::shape(operator, format!("the slab must be [n] with n a multiple of {BLOCK}, found {}", slab.shape)));
     }
@@ -188,7 +188,7 @@ pub(super) fn infer(operator: &str, inputs: &[Spec], states: usize, more: usize)
 
 /// The kernel's streaming cost: values and states read and written, gradients read.
 pub(super) fn cost(inputs: &[Spec], states: usize, flops: f64) -> Cost {
-    let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
+    let n = inputs.first().map_or(0, |s| s.shape.numel()) as f64;
     Cost { flops: flops * n, bytes: 4.0 * n * (3 + 2 * states) as f64 }
 }
 

@@ -38,7 +38,7 @@ impl Operator for SquareSums {
 
     fn forward(&self, inputs: &[&Tensor], _outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let [gradients, segments, table] = *exactly(NAME, inputs)?;
-        let n = gradients.elements();
+        let n = gradients.numel();
         let (per, groups) = parts(n);
         let partials = Tensor::empty(gradients.gpu(), [groups, 2], DType::F32)?;
         Launch::new(gradients.gpu(), &NORMS, "squares")
@@ -71,7 +71,7 @@ impl Operator for SquareSums {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let n = inputs.first().map_or(0, |s| s.shape.elements()) as f64;
+        let n = inputs.first().map_or(0, |s| s.shape.numel()) as f64;
         Cost { flops: 2.0 * n, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

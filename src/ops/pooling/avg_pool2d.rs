@@ -23,7 +23,7 @@ pub struct AvgPool2d {
 impl AvgPool2d {
     fn launch(&self, entry: &str, from: &Tensor, to: &Tensor, x: &Shape, y: &Shape) -> Result<()> {
         let v = vec(x.last());
-        let mut words = self.window.parameters(to.elements(), x, y, v);
+        let mut words = self.window.parameters(to.numel(), x, y, v);
         words.extend_from_slice(params![self.count_include_pad]);
         let (bands, walk) = self.window.bands(entry == "backward", from.gpu().capabilities());
         for band in bands {
@@ -34,7 +34,7 @@ impl AvgPool2d {
                 .write(to)
                 .params(&[&words, &band.map(Param::from)[..]].concat())
                 .walk(walk)
-                .invocations(to.elements() / v)?;
+                .invocations(to.numel() / v)?;
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Operator for GlobalAvgPool2d {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let added: usize = inputs.iter().map(|s| s.shape.elements()).sum();
+        let added: usize = inputs.iter().map(|s| s.shape.numel()).sum();
         Cost { flops: added as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

@@ -41,7 +41,7 @@ impl Operator for MaxPool2d {
         let y = Tensor::empty(x.gpu(), &spec.shape, spec.dtype)?;
         let winner = Tensor::empty(x.gpu(), &spec.shape, DType::I32)?;
         let v = vec(x.shape().last());
-        let words = self.parameters(y.elements(), x.shape(), y.shape(), v);
+        let words = self.parameters(y.numel(), x.shape(), y.shape(), v);
         let (bands, walk) = self.window.bands(false, x.gpu().capabilities());
         for band in bands {
             Launch::new(x.gpu(), &MAX_POOL, "forward")
@@ -54,7 +54,7 @@ impl Operator for MaxPool2d {
                 .write(&winner)
                 .params(&[&words, &band.map(Param::from)[..]].concat())
                 .walk(walk)
-                .invocations(y.elements() / v)?;
+                .invocations(y.numel() / v)?;
         }
         Ok(vec![y, winner])
     }
@@ -63,7 +63,7 @@ impl Operator for MaxPool2d {
         let (dy, winner, spec) = (step.cotangent(0)?, step.output(1)?, step.input_spec(0)?);
         let dx = Tensor::empty(dy.gpu(), &spec.shape, spec.dtype)?;
         let v = vec(spec.shape.last());
-        let words = self.parameters(dx.elements(), &spec.shape, dy.shape(), v);
+        let words = self.parameters(dx.numel(), &spec.shape, dy.shape(), v);
         let (bands, walk) = self.window.bands(true, dy.gpu().capabilities());
         for band in bands {
             Launch::new(dy.gpu(), &MAX_POOL, "backward")
@@ -76,7 +76,7 @@ impl Operator for MaxPool2d {
                 .write(&dx)
                 .params(&[&words, &band.map(Param::from)[..]].concat())
                 .walk(walk)
-                .invocations(dx.elements() / v)?;
+                .invocations(dx.numel() / v)?;
         }
         Ok(vec![Some(dx)])
     }
@@ -107,7 +107,7 @@ impl Operator for MaxPool2d {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let compared = self.window.kernel.iter().product::<usize>() * outputs.first().map_or(0, |s| s.shape.elements());
+        let compared = self.window.kernel.iter().product::<usize>() * outputs.first().map_or(0, |s| s.shape.numel());
         Cost { flops: compared as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

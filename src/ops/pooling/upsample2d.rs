@@ -162,7 +162,7 @@ impl Upsample2d {
     fn launch(&self, entry: &str, from: &Tensor, to: &Tensor, [h, w]: [usize; 2], [rows, columns]: [Ratio; 2]) -> Result<()> {
         let c = to.shape().last();
         let v = vec(c);
-        let n = to.elements() / v;
+        let n = to.numel() / v;
         let between = self.mode != UpsampleMode::Nearest;
         Launch::new(from.gpu(), &UPSAMPLE, entry)
             .storage(to.dtype().storage())

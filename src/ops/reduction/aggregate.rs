@@ -148,7 +148,7 @@ impl Operator for Aggregate {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let terms: usize = inputs.iter().map(|s| s.shape.elements()).sum();
+        let terms: usize = inputs.iter().map(|s| s.shape.numel()).sum();
         // The exponentials of logsumexp count as one operation each.
         let each = if self.definition.name == "logsumexp" { 4.0 } else { 1.0 };
         Cost { flops: each * terms as f64, ..Cost::streaming(inputs, outputs, 0.0) }

@@ -80,7 +80,7 @@ pub(super) fn terms(shape: &Shape, mask: &[bool]) -> usize {
 pub(super) fn gather(x: &Array, mask: &[bool]) -> Vec<Vec<f64>> {
     let small = kept(&x.shape, mask);
     let strides = small.strides();
-    let mut groups = vec![Vec::new(); small.elements()];
+    let mut groups = vec![Vec::new(); small.numel()];
     Array::from_fn(&x.shape, |index| {
         let result: usize = index.iter().zip(mask).zip(&strides).map(|((i, reduced), s)| if *reduced { 0 } else { i * s }).sum();
         if let Some(group) = groups.get_mut(result) {

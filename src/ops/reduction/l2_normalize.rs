@@ -99,7 +99,7 @@ impl Operator for L2Normalize {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements: usize = inputs.iter().map(|s| s.shape.elements()).sum();
+        let elements: usize = inputs.iter().map(|s| s.shape.numel()).sum();
         Cost { flops: 3.0 * elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

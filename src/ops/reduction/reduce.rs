@@ -106,7 +106,7 @@ impl<'a> Reduce<'a> {
     /// More than three separate groups of kept or reduced axes; those of launching.
     pub fn run(&self, name: &str, reduced: &[bool], shape: &Shape, dtype: DType) -> Result<Tensor> {
         let y = Tensor::empty(self.x.gpu(), shape.clone(), dtype)?;
-        if y.elements() == 0 {
+        if y.numel() == 0 {
             return Ok(y);
         }
         let mut axes = fold(self.x.shape(), reduced);
@@ -142,7 +142,7 @@ impl<'a> Reduce<'a> {
             self.pass(&y, &plan)?;
             return Ok(y);
         }
-        let partial = Tensor::empty(y.gpu(), [splits, y.elements()], DType::F32)?;
+        let partial = Tensor::empty(y.gpu(), [splits, y.numel()], DType::F32)?;
         Reduce { finish: "s", ..*self }.pass(&partial, &plan)?;
         Reduce { map: "x", x: &partial, other: None, ..*self }.run(name, &[true, false], shape, dtype)
     }

@@ -107,9 +107,9 @@ impl Operator for TopK {
             .read(&dvalues)
             .read(positions)
             .write(&dx)
-            .params(params![dx.elements(), length, inner, self.k])
+            .params(params![dx.numel(), length, inner, self.k])
             .walk(rounds(self.k, 0))
-            .invocations(dx.elements())?;
+            .invocations(dx.numel())?;
         Ok(vec![Some(dx)])
     }
 
@@ -138,7 +138,7 @@ impl Operator for TopK {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements: usize = inputs.iter().map(|s| s.shape.elements()).sum();
+        let elements: usize = inputs.iter().map(|s| s.shape.numel()).sum();
         Cost { flops: (self.k * elements) as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }
@@ -190,7 +190,7 @@ impl Operator for Argmax {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let elements: usize = inputs.iter().map(|s| s.shape.elements()).sum();
+        let elements: usize = inputs.iter().map(|s| s.shape.numel()).sum();
         Cost { flops: elements as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

@@ -93,7 +93,7 @@ impl Operator for Var {
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let terms: usize = inputs.iter().map(|s| s.shape.elements()).sum();
+        let terms: usize = inputs.iter().map(|s| s.shape.numel()).sum();
         Cost { flops: 4.0 * terms as f64, ..Cost::streaming(inputs, outputs, 0.0) }
     }
 }

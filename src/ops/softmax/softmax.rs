@@ -38,14 +38,14 @@ impl Softmax {
 
     /// Forward: `tensors` is x, the result y. Backward: y and dy, the result dx.
     fn launch(&self, backward: bool, tensors: &[&Tensor], result: &Tensor) -> Result<()> {
-        if result.elements() == 0 {
+        if result.numel() == 0 {
             return Ok(());
         }
         let shape = result.shape();
         let axis = shape.axis(self.name(), self.dim)?;
         let n = shape.dim(axis);
         let inner = shape.iter().skip(axis + 1).product::<usize>();
-        let rows = result.elements() / n;
+        let rows = result.numel() / n;
         let rate = self.temperature.map(|t| 1.0 / t);
         let capabilities = result.gpu().capabilities();
         // Two walks over a row; one too long for an invocation is shared by a workgroup on every schedule.

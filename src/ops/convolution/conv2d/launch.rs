@@ -84,7 +84,7 @@ pub(crate) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&T
 pub(crate) fn forward_statistics(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape) -> Result<Vec<Tensor>> {
     let partials = Tensor::empty(x.gpu(), shape, DType::F32)?;
     let (y, written) = forward_with(g, x, weight, bias, Some(&partials))?;
-    if !written && y.elements() > 0 {
+    if !written && y.numel() > 0 {
         statistics::measure(&y, &partials)?;
     }
     Ok(vec![y, partials])
@@ -172,7 +172,7 @@ impl Gather {
     ) -> Result<(Tensor, bool)> {
         let ([source_h, source_w], [h, w]) = (self.taps.source, self.taps.target);
         let y = Tensor::empty(x.gpu(), [g.images, h, w, self.target_channels], x.dtype())?;
-        if y.elements() == 0 {
+        if y.numel() == 0 {
             return Ok((y, false));
         }
         let columns4 = self.columns.div_ceil(4);
@@ -243,7 +243,7 @@ impl Gather {
         let [kh, kw] = g.kernel;
         let taps = kh * kw;
         let packed = Tensor::empty(weight.gpu(), [g.groups, taps * self.rows + 1, self.columns.next_multiple_of(4)], DType::F32)?;
-        let n4 = packed.elements() / 4;
+        let n4 = packed.numel() / 4;
         Launch::new(weight.gpu(), &PACK, "pack")
             .read(weight)
             .read(bias.unwrap_or(weight))
@@ -307,11 +307,11 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
     let partial_shape = match version {
         Version::Software if slabs.count == 1 => shape.clone(),
-        Version::Software => Shape::from([slabs.count, shape.elements().next_multiple_of(4)]),
+        Version::Software => Shape::from([slabs.count, shape.numel().next_multiple_of(4)]),
         _ => Shape::from([slabs.count, g.groups * rows, columns4 * 4]),
     };
     let partial = Tensor::empty(x.gpu(), partial_shape, DType::F32)?;
-    let slab_floats = partial.elements() / slabs.count;
+    let slab_floats = partial.numel() / slabs.count;
     let Taps { step: [step_y, step_x], start: [start_y, start_x], dilation: [dilation_y, dilation_x], .. } = g.forward();
     let tiles = tiles * slabs.count;
     let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).flops(g.flops());
@@ -333,7 +333,7 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     match version {
         Version::Software if slabs.count == 1 => Ok(partial),
         Version::Software => {
-            let weights = shape.elements();
+            let weights = shape.numel();
             reduce(&partial, shape, slabs.count, 1, weights, [1, 1])
         }
         _ => reduce(&partial, shape, slabs.count, rows, columns, [1, rows]),

@@ -118,7 +118,7 @@ fn run_gather(
     let [every_y, every_x] = taps.every;
     let y = Tensor::empty(x.gpu(), [g.images, h, w, columns], x.dtype())?;
     let (width, multiplier) = (width(g), g.filters / g.channels);
-    let count = y.elements() / width;
+    let count = y.numel() / width;
     // Output channels of an input channel, whichever of them is written.
     let (divide, repeat) = if columns >= channels { (multiplier, 1) } else { (1, multiplier) };
     #[rustfmt::skip]
