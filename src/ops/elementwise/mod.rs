@@ -1,6 +1,7 @@
 //! Element-wise operators: maps of one tensor, broadcasting pairs, conditions, chains of them in one kernel, choices, conversions and
 //! random masks.
 
+mod arithmetic;
 pub mod binary;
 pub mod cast;
 pub mod compare;
