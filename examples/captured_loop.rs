@@ -4,7 +4,7 @@
 
 use wgrad::capture::Capture;
 use wgrad::error::Result;
-use wgrad::gpu::{Gpu, Slot};
+use wgrad::gpu::{Gpu, ScalarCell};
 use wgrad::nn::{Linear, Mode, Module, Parameters};
 use wgrad::optim::{Adam, AdamConfig, Optimizer};
 use wgrad::tensor::Tensor;
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let params = Parameters::new(&gpu, 0);
     let model = Circle { first: Linear::new(&params, "first", 2, 32)?, last: Linear::new(&params, "last", 32, 2)? };
     let mut optimizer = Adam::new(&params, AdamConfig::default())?;
-    let (mut step, rate) = (Capture::new(&gpu), Slot::new(0.02f32));
+    let (mut step, rate) = (Capture::new(&gpu), ScalarCell::new(0.02f32));
     for number in 0..300 {
         let mut stream = Stream::new(number, Purpose::Shuffle);
         let points: Vec<f32> = (0..256).map(|_| stream.normal()).collect();

@@ -94,7 +94,7 @@ struct Captured<T> {
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
-/// use wgrad::gpu::{Gpu, Slot};
+/// use wgrad::gpu::{Gpu, ScalarCell};
 /// use wgrad::nn::{Linear, Mode, Module, Parameters};
 /// use wgrad::optim::{Optimizer, Sgd, SgdConfig};
 /// use wgrad::tensor::{DType, Tensor};
@@ -104,7 +104,7 @@ struct Captured<T> {
 /// let params = Parameters::new(&gpu, 0);
 /// let model = Linear::new(&params, "model", 2, 1)?;
 /// let mut optimizer = Sgd::new(&params, SgdConfig::default())?;
-/// let (mut step, rate) = (Capture::new(&gpu), Slot::new(0.1f32));
+/// let (mut step, rate) = (Capture::new(&gpu), ScalarCell::new(0.1f32));
 /// for i in 0..5 {
 ///     rate.set(0.1 / (i + 1) as f32);
 ///     let batch = (Tensor::full(&gpu, [8, 2], i as f32, DType::F32)?, Tensor::full(&gpu, [8, 1], 1.0, DType::F32)?);

@@ -37,7 +37,7 @@ pub use pool::{Buffer, MemoryUse};
 pub use program::{Interval, Liveness, Program, Timing};
 pub use readback::Pending;
 pub use recorder::Counters;
-pub use scalar::{Param, Scalar, Slot};
+pub use scalar::{Param, Scalar, ScalarCell};
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};
 pub(crate) use tuning::fnv;

@@ -13,7 +13,7 @@ use super::clock::Instant;
 use super::health;
 use super::pool::{Buffer, Private};
 use super::recorder::{Command, Dispatch, Recording, Use};
-use super::scalar::{Scalar, Slot};
+use super::scalar::{Scalar, ScalarCell};
 use super::waiting::{Answer, Polled, block_on, unmapped};
 use crate::error::{Error, Result};
 
@@ -149,9 +149,9 @@ impl Gpu {
         if !scalar.is_live() {
             return scalar.clone();
         }
-        let (slot, source) = (Slot::new(scalar.get()), scalar.clone());
-        let pinned = slot.scalar();
-        self.each_run(move || slot.set(source.get()));
+        let (cell, source) = (ScalarCell::new(scalar.get()), scalar.clone());
+        let pinned = cell.scalar();
+        self.each_run(move || cell.set(source.get()));
         pinned
     }
 

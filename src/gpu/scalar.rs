@@ -16,9 +16,9 @@ enum Source<T> {
 /// A number: fixed, or looked up before each run of the commands that carry it.
 ///
 /// ```
-/// use wgrad::gpu::{Scalar, Slot};
+/// use wgrad::gpu::{Scalar, ScalarCell};
 ///
-/// let epoch = Slot::new(0u32);
+/// let epoch = ScalarCell::new(0u32);
 /// let momentum: Scalar<f32> = epoch.scalar().map(|epoch| 1.0 - 0.5f32.powi(epoch as i32));
 /// epoch.set(2);
 /// assert_eq!(momentum.get(), 0.75);
@@ -65,9 +65,9 @@ impl<T> From<T> for Scalar<T> {
     }
 }
 
-impl<T: Copy + Send + Sync + 'static> From<&Slot<T>> for Scalar<T> {
-    fn from(slot: &Slot<T>) -> Self {
-        slot.scalar()
+impl<T: Copy + Send + Sync + 'static> From<&ScalarCell<T>> for Scalar<T> {
+    fn from(cell: &ScalarCell<T>) -> Self {
+        cell.scalar()
     }
 }
 
@@ -92,9 +92,9 @@ impl<T: Default> Default for Scalar<T> {
 
 /// A place for a number that the host changes between runs. Clones are the same place.
 #[derive(Debug, Clone, Default)]
-pub struct Slot<T = f32>(Arc<Mutex<T>>);
+pub struct ScalarCell<T = f32>(Arc<Mutex<T>>);
 
-impl<T: Copy + Send + Sync + 'static> Slot<T> {
+impl<T: Copy + Send + Sync + 'static> ScalarCell<T> {
     /// A place that holds `value`.
     pub fn new(value: T) -> Self {
         Self(Arc::new(Mutex::new(value)))
@@ -112,8 +112,8 @@ impl<T: Copy + Send + Sync + 'static> Slot<T> {
 
     /// The number that it holds at each run.
     pub fn scalar(&self) -> Scalar<T> {
-        let slot = self.clone();
-        Scalar::live(move || slot.get())
+        let cell = self.clone();
+        Scalar::live(move || cell.get())
     }
 }
 

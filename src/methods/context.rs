@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Method, MethodCard, Teacher};
 use crate::error::Result;
-use crate::gpu::{Scalar, Slot};
+use crate::gpu::{Scalar, ScalarCell};
 use crate::models::Backbone;
 use crate::nn::Parameters;
 use crate::optim::Schedule;
@@ -20,7 +20,7 @@ pub type Build<'a> = &'a dyn Fn(&Parameters) -> Result<Box<dyn Backbone>>;
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     /// Optimizer steps taken before the step under way; whoever drives the steps sets it.
-    pub step: Slot<u64>,
+    pub step: ScalarCell<u64>,
     /// Steps of the whole run.
     pub steps: u64,
     /// Steps of an epoch.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Parameters, Role, Slot};
+use super::{ParameterSlot, Parameters, Role};
 use crate::error::{Error, Result};
 
 /// Parameters with a learning rate and a weight decay of their own.
@@ -87,7 +87,7 @@ impl Parameters {
         count
     }
 
-    fn edit_matching(&self, pattern: &str, change: impl Fn(&mut Slot)) -> Result<usize> {
+    fn edit_matching(&self, pattern: &str, change: impl Fn(&mut ParameterSlot)) -> Result<usize> {
         let mut count = 0;
         self.edit(|slot| {
             if matches(pattern, &slot.name) {

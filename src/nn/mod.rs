@@ -13,7 +13,7 @@ pub mod summary;
 pub use groups::{ParameterGroup, layer_decay, matches};
 pub use init::Init;
 pub use layers::{BatchNorm, Conv2d, ConvNorm, DepthwiseConv2d, DropPath, Dropout, Embedding, LayerNorm, Linear, SqueezeExcite};
-pub use parameters::{Counter, Kind, Parameter, Parameters, Role, Slot};
+pub use parameters::{Counter, Kind, Parameter, ParameterSlot, Parameters, Role};
 pub use summary::Summary;
 
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub enum Mode {
     /// Running statistics, nothing recorded: layers read their parameters detached.
     Eval,
     /// Running statistics, recorded: for fine-tuning with frozen batch norm.
-    Frozen,
+    FrozenNorm,
 }
 
 /// A layer or a network of one input and one output.

@@ -69,7 +69,7 @@ pub enum Role {
 
 /// A slot of the home: one entry of the state.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub struct ParameterSlot {
     /// The state_dict name.
     pub name: String,
     /// The shape in the engine's layout.
@@ -89,7 +89,7 @@ pub struct Slot {
 }
 
 struct Entry {
-    slot: Slot,
+    slot: ParameterSlot,
     version: Arc<AtomicU64>,
     origin: Origin,
 }
@@ -274,7 +274,7 @@ impl Parameters {
         let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
         let data = (!self.home.gpu.is_dry()).then(values);
         let origin = leaf(&name, &Spec::f32(shape.clone()));
-        let slot = Slot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0, weight_decay: 1.0 };
+        let slot = ParameterSlot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0, weight_decay: 1.0 };
         let index = state.entries.len();
         state.entries.push(Entry { slot, version: Arc::default(), origin });
         state.by_name.insert(name, index);
@@ -295,7 +295,7 @@ impl Parameters {
     }
 
     /// All slots, in order of creation.
-    pub fn slots(&self) -> Vec<Slot> {
+    pub fn slots(&self) -> Vec<ParameterSlot> {
         lock(&self.home).entries.iter().map(|e| e.slot.clone()).collect()
     }
 
@@ -353,7 +353,7 @@ impl Parameters {
     }
 
     /// Changes slots, whatever this scope; what was captured before is outdated.
-    pub(super) fn edit(&self, change: impl FnMut(&mut Slot)) {
+    pub(super) fn edit(&self, change: impl FnMut(&mut ParameterSlot)) {
         let mut state = lock(&self.home);
         state.entries.iter_mut().map(|e| &mut e.slot).for_each(change);
         state.revision += 1;
@@ -509,7 +509,7 @@ impl Parameter {
     ///
     /// # Errors
     /// As [`Self::tensor`].
-    pub fn slot(&self) -> Result<Slot> {
+    pub fn slot(&self) -> Result<ParameterSlot> {
         let state = lock(&self.home);
         state.entries.get(self.index).map(|e| e.slot.clone()).ok_or_else(|| Error::argument("parameter", "it belongs to no home"))
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::{Parameter, Parameters, Role, Slot};
+use super::{Parameter, ParameterSlot, Parameters, Role};
 use crate::error::{Error, Result};
 use crate::gpu::Pending;
 use crate::io::layout::Layout;
@@ -21,7 +21,7 @@ pub struct LoadReport {
     pub replaced: Vec<String>,
 }
 
-fn layout(slot: &Slot) -> Layout {
+fn layout(slot: &ParameterSlot) -> Layout {
     match slot.role {
         Role::Value(kind) => kind.layout(),
         Role::Statistic => Layout::Plain,
@@ -47,13 +47,13 @@ pub fn state(params: &Parameters) -> Result<Vec<(String, Shape)>> {
 
 /// Every parameter and statistic on its way to the host. All reads are recorded before the first is waited for: one submission and
 /// not one for each parameter.
-fn read_later(params: &Parameters) -> Result<Vec<(Slot, Pending<Vec<f32>>)>> {
+fn read_later(params: &Parameters) -> Result<Vec<(ParameterSlot, Pending<Vec<f32>>)>> {
     let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.plain()?.to_vec_later()?));
     params.all().into_iter().map(read).collect()
 }
 
 /// Adds what was read, in PyTorch's layout.
-fn insert(archive: &mut Archive, slot: &Slot, values: &[f32]) -> Result<()> {
+fn insert(archive: &mut Archive, slot: &ParameterSlot, values: &[f32]) -> Result<()> {
     let layout = layout(slot);
     let data = layout.to_file(values, &slot.shape)?;
     archive.insert(&slot.name, HostTensor::F32(layout.file_shape(&slot.shape)?, data));

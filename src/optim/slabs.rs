@@ -6,7 +6,7 @@ use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative};
 use crate::gpu::{Pending, Scalar};
 use crate::nn::parameters::resized;
-use crate::nn::{Kind, Parameters, Role, Slot};
+use crate::nn::{Kind, ParameterSlot, Parameters, Role};
 use crate::ops::optimizer::clip_each::ClipEach;
 use crate::ops::optimizer::clip_norm::clip_norm;
 use crate::ops::optimizer::segment_norms::SegmentNorms;
@@ -34,7 +34,7 @@ pub(super) struct Slabs {
     decay: Option<Scalar>,
     state_names: &'static [&'static str],
     revision: u64,
-    slots: Vec<Slot>,
+    slots: Vec<ParameterSlot>,
     keys: Vec<usize>,
     chunks: Vec<Chunk>,
     /// A table a chunk, for each set of slots that a step changes. What was captured keeps the tables of its own set: they are never written again.
@@ -113,7 +113,7 @@ impl Slabs {
         let mut old = std::mem::take(&mut self.chunks).into_iter();
         for (index, values) in self.params.values().iter().enumerate() {
             let elements = values.numel();
-            let inside = |s: &Slot| matches!(s.role, Role::Value(_)) && s.chunk == index;
+            let inside = |s: &ParameterSlot| matches!(s.role, Role::Value(_)) && s.chunk == index;
             let slots: Vec<usize> = self.slots.iter().enumerate().filter(|(_, s)| inside(s)).map(|(i, _)| i).collect();
             // Blocks that hold no parameter belong to a last segment, which is never active.
             let unused = slots.len() as i32;

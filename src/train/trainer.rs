@@ -20,7 +20,7 @@ use super::teachers::teachers;
 use super::watch::{Diagnostics, Observed, PendingDiagnostics};
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Pending, Program, Slot};
+use crate::gpu::{Gpu, Pending, Program, ScalarCell};
 use crate::methods::{Batch, Clock, Method, Step, Teacher};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{Ema, Optimizer, Schedule};
@@ -68,9 +68,9 @@ pub struct Trainer {
     augmentations: Vec<Augmentation>,
     captured: Capture<(Step, Option<Tensor>)>,
     /// What differs from step to step, as the captured step finds it.
-    epoch: Slot<u32>,
+    epoch: ScalarCell<u32>,
     clock: Clock,
-    learning_rate: Slot,
+    learning_rate: ScalarCell,
     /// Layers that learn, where they are unfrozen one after another.
     unfrozen: Option<u32>,
     dataset: Arc<Dataset>,
@@ -124,7 +124,7 @@ impl Trainer {
         let params = Parameters::new(gpu, recipe.seed);
         let steps_per_epoch = loader.batches() as u64;
         let steps = steps_per_epoch * u64::from(recipe.epochs);
-        let clock = Clock { step: Slot::default(), steps, steps_per_epoch };
+        let clock = Clock { step: ScalarCell::default(), steps, steps_per_epoch };
         let teachers = teachers.map_or_else(|| self::teachers(gpu, &recipe, &dataset), Ok)?;
         let teacher_hashes = teachers.iter().map(|teacher| teacher.hash()).collect::<Result<Vec<_>>>()?;
         let method = learner(&params, &recipe, &dataset, clock.clone(), teachers)?;
@@ -159,9 +159,9 @@ impl Trainer {
             schedule,
             augmentations,
             captured: Capture::new(gpu),
-            epoch: Slot::default(),
+            epoch: ScalarCell::default(),
             clock,
-            learning_rate: Slot::default(),
+            learning_rate: ScalarCell::default(),
             unfrozen: None,
             dataset,
             loader,

@@ -100,7 +100,7 @@ fn running_statistics_that_move_between_forward_and_backward_change_no_gradient(
         let norm = BatchNorm::new(&params, "norm", 5, Default::default()).unwrap();
         let mean = params.get("norm.running_mean").unwrap().plain().unwrap();
         let (x, other) = (ramp(&gpu, [9, 5]).watch(), ramp(&gpu, [33, 5]).add_scalar(3.0).unwrap());
-        let frozen = norm.forward(&x, Mode::Frozen).unwrap().mul(&x).unwrap().sum(&[], false).unwrap();
+        let frozen = norm.forward(&x, Mode::FrozenNorm).unwrap().mul(&x).unwrap().sum(&[], false).unwrap();
         let train = norm.forward(&x, Mode::Train).unwrap().mul(&x).unwrap().sum(&[], false).unwrap();
         let before = (mean.version(), values(&mean));
         if moved {

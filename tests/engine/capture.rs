@@ -3,7 +3,7 @@
 use crate::common::gpu;
 use wgrad::capture::{Capture, Inputs};
 use wgrad::error::Error;
-use wgrad::gpu::{Gpu, Slot};
+use wgrad::gpu::{Gpu, ScalarCell};
 use wgrad::io::archive::Archive;
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Linear, Mode, Module, Parameters, state_dict};
@@ -19,8 +19,8 @@ struct Run {
     layers: Vec<Box<dyn Module>>,
     optimizer: AdamW,
     ema: Ema,
-    rate: Slot,
-    momentum: Slot,
+    rate: ScalarCell,
+    momentum: ScalarCell,
     capture: Capture<Tensor>,
 }
 
@@ -35,7 +35,7 @@ impl Run {
         ];
         let optimizer = AdamW::new(&params, AdamConfig::default()).unwrap();
         let ema = Ema::new(&params).unwrap();
-        Self { params, layers, optimizer, ema, rate: Slot::new(0.0), momentum: Slot::new(0.0), capture }
+        Self { params, layers, optimizer, ema, rate: ScalarCell::new(0.0), momentum: ScalarCell::new(0.0), capture }
     }
 
     /// One step on `n` rows whose labels lie below `classes`.

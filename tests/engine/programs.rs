@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::common::{gpu, gpus};
-use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch, Scalar, Slot};
+use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch, Scalar, ScalarCell};
 use wgrad::ops::{Array, Operator, apply_shared, registry::registry, sample::Sample};
 use wgrad::params;
 use wgrad::tensor::{DType, Tensor};
@@ -88,7 +88,7 @@ fn scalars_are_looked_up_before_each_run() {
         fn main(@builtin(local_invocation_index) lane: u32) { store_y(lane, p.a + f32(p.b)); }"#,
     );
     let y = Tensor::empty(&gpu, [4], DType::F32).unwrap();
-    let (a, b) = (Slot::new(0.5f32), Slot::new(3u32));
+    let (a, b) = (ScalarCell::new(0.5f32), ScalarCell::new(3u32));
     let twice: Scalar<f32> = a.scalar().map(|a| 2.0 * a);
     let run = || Launch::new(&gpu, &kernel, "main").write(&y).params(params![&twice, b.scalar()]).groups(1);
     let ((), program) = gpu.capture(run).unwrap();
@@ -106,7 +106,7 @@ fn temperatures_may_vary_from_run_to_run() {
     let gpu = gpu();
     let array = |seed| Sample::cotangent(&[6, 9].into(), seed).upload(&gpu).unwrap();
     let (x, z, center) = (array(1), array(2), Tensor::full(&gpu, [9], 0.1, DType::F32).unwrap());
-    let slot = Slot::new(0.5f32);
+    let cell = ScalarCell::new(0.5f32);
     let work = |t: &dyn Fn() -> Scalar| {
         let x = x.watch();
         let loss = x.softmax_with_temperature(-1, t())?.mul(&z)?.sum(&[0, 1], false)?.add(&x.nt_xent(&z, t())?)?.add(&x.dino_loss(
@@ -118,9 +118,9 @@ fn temperatures_may_vary_from_run_to_run() {
         let gradient = loss.backward()?.get(&x).cloned();
         Ok(vec![loss.detach(), gradient.unwrap()])
     };
-    let (outputs, program) = gpu.capture(|| work(&|| slot.scalar())).unwrap();
+    let (outputs, program) = gpu.capture(|| work(&|| cell.scalar())).unwrap();
     for temperature in [0.5, 0.04, 2.0] {
-        slot.set(temperature);
+        cell.set(temperature);
         program.replay().unwrap();
         assert_eq!(bits(&outputs), bits(&work(&|| temperature.into()).unwrap()), "temperature {temperature}");
     }
@@ -130,7 +130,7 @@ fn temperatures_may_vary_from_run_to_run() {
 fn effects_happen_at_their_place_in_every_run() {
     let gpu = gpu();
     let x = Tensor::full(&gpu, [1], 1.0, DType::F32).unwrap();
-    let count = Slot::new(0u32);
+    let count = ScalarCell::new(0u32);
     let before = count.scalar().map(|n| n as f32);
     let (sum, program) = gpu
         .capture(|| {

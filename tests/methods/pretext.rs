@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::common::gpu;
 use wgrad::capture::Capture;
-use wgrad::gpu::{Gpu, Scalar, Slot};
+use wgrad::gpu::{Gpu, Scalar, ScalarCell};
 use wgrad::methods::{
     Autoencoder, AutoencoderConfig, Batch, Jigsaw, JigsawConfig, JigsawInput, Mae, MaeConfig, Method, MethodContext, MethodFactory,
     Rotation, Step, Vae, VaeConfig, permutations, rotations,
@@ -288,7 +288,7 @@ fn train<M: MethodFactory>(
     let params = Parameters::new(gpu, 3);
     let method: M = make(&params, architecture, config);
     let mut optimizer = AdamW::new(&params, AdamConfig::default()).unwrap();
-    let epoch = Slot::new(0);
+    let epoch = ScalarCell::new(0);
     let places: Vec<i32> = (0..N as i32).collect();
     let inputs = vec![images(gpu, &places), indices(gpu, &places)];
     let mut losses = Vec::new();

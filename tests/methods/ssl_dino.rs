@@ -1,7 +1,7 @@
 //! DINO: what its loss is where the answer is known, what moves at a step and what stays, and clipping and decay as its authors have them.
 
 use crate::common::tiny;
-use wgrad::gpu::{Gpu, Slot};
+use wgrad::gpu::{Gpu, ScalarCell};
 use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, MethodContext, MethodFactory, Step, pairs};
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
@@ -277,7 +277,7 @@ fn weight_decay_follows_its_schedule_and_changes_nothing_where_it_is_constant() 
         let weight = params.parameter("weight", [70], Kind::Linear, Init::Normal { std: 1.0 }).unwrap();
         let bias = params.parameter("bias", [70], Kind::Bias, Init::Normal { std: 1.0 }).unwrap();
         let mut optimizer = sgd(&params, OptimizerOptions { weight_decay, exclude_bias_and_norm: true, ..Default::default() });
-        let decay = Slot::new(0.0f32);
+        let decay = ScalarCell::new(0.0f32);
         if scheduled.is_some() {
             optimizer.schedule_weight_decay(decay.scalar()).unwrap();
         }

@@ -3,7 +3,7 @@
 use crate::common::gpu;
 use wgrad::capture::Capture;
 use wgrad::data::{Augmentation, DeviceBatch};
-use wgrad::gpu::Slot;
+use wgrad::gpu::ScalarCell;
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
 
@@ -14,7 +14,7 @@ fn replayed_views_are_the_views_themselves() {
     for name in Augmentation::PRESETS {
         let channels = if name.starts_with("grey") { 1 } else { 3 };
         let pipeline = Augmentation::preset(name, 7, [side, side]).unwrap();
-        let epoch = Slot::new(0u32);
+        let epoch = ScalarCell::new(0u32);
         let mut capture = Capture::new(&gpu);
         let mut seen: Vec<Vec<u32>> = Vec::new();
         for step in 0..4u32 {

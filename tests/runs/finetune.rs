@@ -113,7 +113,7 @@ fn frozen_statistics_stay_while_everything_else_is_trained() {
             if !by_mode {
                 assert_eq!(params.freeze("*.running_*", true).unwrap(), 6);
             }
-            let mode = if by_mode { Mode::Frozen } else { Mode::Train };
+            let mode = if by_mode { Mode::FrozenNorm } else { Mode::Train };
             train(&model, &mut Sgd::new(&params, SgdConfig::default()).unwrap(), &gpu, 3, mode);
             let after = state_dict::to_archive(&params).unwrap();
             let expected: Vec<String> =

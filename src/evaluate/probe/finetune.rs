@@ -16,7 +16,7 @@ use crate::capture::Capture;
 use crate::data::{Augmentation, Dataset, HostBatch, PackedBatch};
 use crate::error::Result;
 use crate::evaluate::outputs;
-use crate::gpu::{Gpu, Slot};
+use crate::gpu::{Gpu, ScalarCell};
 use crate::io::Archive;
 use crate::models::Backbone;
 use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
@@ -118,7 +118,7 @@ impl<'a> Tuner<'a> {
     ) -> Result<()> {
         let common = OptimizerOptions { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
         let mut optimizer = AdamW::new(params, AdamConfig { common, ..Default::default() })?;
-        let (mut captured, rate) = (Capture::new(self.gpu), Slot::new(0.0f32));
+        let (mut captured, rate) = (Capture::new(self.gpu), ScalarCell::new(0.0f32));
         let augmentation = Augmentation { seed, ..self.augmentation.clone() };
         let begin = numbers.start;
         for (places, number) in batches(images.len(), BATCH, seed).zip(numbers) {

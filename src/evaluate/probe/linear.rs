@@ -3,7 +3,7 @@
 use crate::capture::Capture;
 use crate::error::Result;
 use crate::evaluate::argmax;
-use crate::gpu::{Gpu, Slot};
+use crate::gpu::{Gpu, ScalarCell};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::optim::{AdamConfig, AdamW, Optimizer, OptimizerOptions, Schedule};
 use crate::tensor::Tensor;
@@ -41,7 +41,7 @@ pub fn fit(gpu: &Gpu, x: &Features, labels: &[i32], classes: usize, seed: u32) -
         let labels: Vec<i32> = places.iter().filter_map(|i| labels.get(*i)).copied().collect();
         upload(&x.pick(&places), &labels)
     };
-    let (mut captured, rate) = (Capture::new(gpu), Slot::new(0.0f32));
+    let (mut captured, rate) = (Capture::new(gpu), ScalarCell::new(0.0f32));
     for step in 0..steps {
         rate.set(schedule.rate(step));
         let batch = if whole { all.clone() } else { draw()? };

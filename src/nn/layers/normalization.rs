@@ -90,7 +90,7 @@ impl BatchNorm {
     /// Frozen running statistics are what it normalises by in training, too.
     fn effective(&self, mode: Mode) -> Result<Mode> {
         let frozen = mode == Mode::Train && (self.running_mean.slot()?.frozen || self.running_var.slot()?.frozen);
-        Ok(if frozen { Mode::Frozen } else { mode })
+        Ok(if frozen { Mode::FrozenNorm } else { mode })
     }
 
     /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
