@@ -1,14 +1,15 @@
 //! The one error type of the crate.
 //!
-//! Every message names what was wrong (the operator, file or adapter), what was expected, what was found, and what to do.
+//! Every message names what was wrong (the operator, file or adapter), what was expected, what was
+//! found, and what to do.
 
 use std::path::Path;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong. Values are cheap to clone, so an error that a driver reports late can be returned by
-/// whichever call comes next.
+/// Everything that can go wrong. Values are cheap to clone, so an error that a driver reports late
+/// can be returned by whichever call comes next.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -155,10 +156,12 @@ pub fn require_not_negative(subject: &str, setting: &str, value: f32) -> Result<
     Err(Error::argument(subject, format!("{setting} must be finite and at least 0, found {value}")))
 }
 
-/// That every row of `width` values is finite: of one that is not, neither a class nor a cosine nor a neighbour means anything.
+/// That every row of `width` values is finite: of one that is not, neither a class nor a cosine nor
+/// a neighbour means anything.
 ///
 /// # Errors
-/// [`Error::NonFinite`] of `what`, with the number of rows that hold NaN or infinity and the first of them.
+/// [`Error::NonFinite`] of `what`, with the number of rows that hold NaN or infinity and the first
+/// of them.
 pub fn require_finite_rows(what: &str, values: &[f32], width: usize) -> Result<()> {
     let bad = || values.chunks(width.max(1)).zip(0..).filter(|(row, _)| !row.iter().all(|v| v.is_finite()));
     let Some((row, place)) = bad().next() else { return Ok(()) };
@@ -174,9 +177,14 @@ pub fn require_finite_rows(what: &str, values: &[f32], width: usize) -> Result<(
 /// The one of `known` that is most like `name`, where one is like it.
 pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let like = known.into_iter().map(|other| (strsim::jaro_winkler(&name, &other.to_lowercase()), other));
-    // As unlike as clap still suggests for a mistyped option.
-    like.filter(|(share, _)| *share > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+    let like = known.into_iter().filter_map(|other| {
+        let lower = other.to_lowercase();
+        let share = strsim::jaro_winkler(&name, &lower);
+        // As unlike as clap still suggests for a mistyped option, or two letters of a short word
+        // that changed places.
+        (share > 0.7 || name.len() > 2 && strsim::osa_distance(&name, &lower) == 1).then_some((share, other))
+    });
+    like.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
 }
 
 impl Error {

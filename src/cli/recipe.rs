@@ -9,7 +9,8 @@ use crate::io::atomic::read;
 use crate::train::methods::{METHODS, find};
 use crate::train::recipe::{Recipe as Contents, version1};
 
-/// Print a recipe: every key of a method's, or what a file says, in the present form where it is of an earlier version
+/// Print a recipe: every key of a method's, or what a file says, in the present form where it is of
+/// an earlier version
 #[derive(clap::Args)]
 pub(super) struct Recipe {
     /// A method, a recipe's file, or a run's directory

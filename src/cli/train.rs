@@ -39,11 +39,13 @@ fn methods() -> impl TypedValueParser<Value = String> {
 
 #[derive(clap::Args)]
 struct Options {
-    /// A recipe in TOML; what it leaves out takes the method's default (`wgrad recipe METHOD` prints these)
+    /// A recipe in TOML; what it leaves out takes the method's default (`wgrad recipe METHOD`
+    /// prints these)
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Change one value of the recipe; may be repeated: epochs=3, optimizer=adamw, optimizer.betas=[0.9,0.98], temperature=0.2; the value is
-    /// TOML or a bare text, and the key's table may be left out where no other has such a key
+    /// Change one value of the recipe; may be repeated: epochs=3, optimizer=adamw,
+    /// optimizer.betas=[0.9,0.98], temperature=0.2; the value is TOML or a bare text, and the key's
+    /// table may be left out where no other has such a key
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A folder of images: MNIST or CIFAR files, or one folder a class
@@ -52,10 +54,12 @@ struct Options {
     /// The network, by timm's name
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Weights to begin from, by defaults for fine-tuning; a head for other classes starts anew; grey images become coloured by --set rgb=true
+    /// Weights to begin from, by defaults for fine-tuning; a head for other classes starts anew;
+    /// grey images become coloured by --set rgb=true
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// What stays as it is: `backbone`, or names and scopes with `*` for any text and commas between
+    /// What stays as it is: `backbone`, or names and scopes with `*` for any text and commas
+    /// between
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
     freeze: Vec<String>,
     /// Bring the images to so many pixels a side
@@ -70,7 +74,8 @@ struct Options {
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
     dry_run: bool,
-    /// Write a trace of a few warm steps for Perfetto or Chrome, print the kernels that cost most, and stop
+    /// Write a trace of a few warm steps for Perfetto or Chrome, print the kernels that cost most,
+    /// and stop
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "resume"])]
     profile: Option<PathBuf>,
     /// Print metrics as JSON lines

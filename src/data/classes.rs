@@ -9,7 +9,8 @@ use crate::error::{Error, Result, closest};
 use crate::ops::loss::HIDDEN;
 use crate::tensor::random::{Purpose, Stream};
 
-/// A class of a data set, as recipes write it: `5`, `"Bag"`. A number is the class that is called so, where one is, and else its place.
+/// A class of a data set, as recipes write it: `5`, `"Bag"`. A number is the class that is called
+/// so, where one is, and else its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a class: its number or its name, as in 5 or \"Bag\"")]
 pub enum Class {
@@ -54,7 +55,8 @@ pub enum ClassGroup {
 }
 
 impl ClassGroup {
-    /// The groups that a line of text names, with commas between and `+` inside: `0+2+4, Bag`, as the command line takes them.
+    /// The groups that a line of text names, with commas between and `+` inside: `0+2+4, Bag`, as
+    /// the command line takes them.
     pub fn list(list: &str) -> Vec<Self> {
         let group = |text: &str| match text.split_once('+') {
             None => Self::One(Class::of(text)),
@@ -73,8 +75,9 @@ impl ClassGroup {
 }
 
 impl Dataset {
-    /// The images of the classes of `groups`, each group a class of its own; images of others are left out. A group that is a single class keeps
-    /// its name, the names of several stand with `+` between.
+    /// The images of the classes of `groups`, each group a class of its own; images of others are
+    /// left out. A group that is a single class keeps its name, the names of several stand with `+`
+    /// between.
     ///
     /// ```no_run
     /// use wgrad::data::{ClassGroup, Split, open};
@@ -86,7 +89,8 @@ impl Dataset {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] for a class that there is not, or twice; [`Error::Data`] where no image is left.
+    /// [`Error::Argument`] for a class that there is not, or twice; [`Error::Data`] where no image
+    /// is left.
     pub fn regrouped(&self, groups: &[ClassGroup]) -> Result<Self> {
         let groups = self.groups(groups)?;
         let kept: Vec<usize> = (0..self.len()).filter(|image| self.grouped(&groups, *image) != Some(HIDDEN)).collect();
@@ -95,7 +99,8 @@ impl Dataset {
         part.relabelled(self.group_names(&groups), labels)
     }
 
-    /// What `groups` make of this data set's labels, for all images; those of no group are hidden. With the groups' names.
+    /// What `groups` make of this data set's labels, for all images; those of no group are hidden.
+    /// With the groups' names.
     ///
     /// # Errors
     /// [`Error::Argument`] for a class that there is not, or twice.
@@ -114,7 +119,8 @@ impl Dataset {
         self.subset(&(0..self.len()).filter(|image| self.grouped(&groups, *image) == Some(HIDDEN)).collect::<Vec<_>>())
     }
 
-    /// The same images, of whose labels the `share` is drawn anew from all classes (symmetric noise: 1 / classes of them are right again).
+    /// The same images, of whose labels the `share` is drawn anew from all classes (symmetric
+    /// noise: 1 / classes of them are right again).
     ///
     /// # Errors
     /// [`Error::Argument`] for a share outside 0..=1.

@@ -1,4 +1,5 @@
-//! What is known of images beyond their class: more labels, from a file beside the images, or from classes taken together.
+//! What is known of images beyond their class: more labels, from a file beside the images, or from
+//! classes taken together.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +20,8 @@ pub struct Task {
     pub name: String,
     /// What its classes are called.
     pub classes: Vec<String>,
-    /// The label of every image of the data set, by its place there, -1 (`HIDDEN`) where it is not known.
+    /// The label of every image of the data set, by its place there, -1 (`HIDDEN`) where it is not
+    /// known.
     pub labels: Arc<[i32]>,
 }
 
@@ -31,7 +33,8 @@ impl Task {
     }
 }
 
-/// A task that the classes of a data set make, as recipes write it: `{ name = "kind", classes = [[5, 7, 9], [0, 2]] }`.
+/// A task that the classes of a data set make, as recipes write it: `{ name = "kind", classes =
+/// [[5, 7, 9], [0, 2]] }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskGroups {
@@ -42,7 +45,8 @@ pub struct TaskGroups {
 }
 
 impl TaskGroups {
-    /// The tasks that a line of text describes, as the command line takes them: `kind: 5+7+9, 0+2; heel: 9, 5` are two.
+    /// The tasks that a line of text describes, as the command line takes them: `kind: 5+7+9, 0+2;
+    /// heel: 9, 5` are two.
     ///
     /// # Errors
     /// [`Error::Argument`] for one without a name.
@@ -57,11 +61,13 @@ impl TaskGroups {
 }
 
 impl Dataset {
-    /// The tasks of these images: those of the file beside them (`train_tasks.csv`, `test_tasks.csv`), and those that `groups` make of their
-    /// classes. Where an image's class is in none of a task's, or hidden, its label there is hidden.
+    /// The tasks of these images: those of the file beside them (`train_tasks.csv`,
+    /// `test_tasks.csv`), and those that `groups` make of their classes. Where an image's class is
+    /// in none of a task's, or hidden, its label there is hidden.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a class that there is not, or twice in a task; a name that is no word, or twice.
+    /// [`Error::Argument`] for a class that there is not, or twice in a task; a name that is no
+    /// word, or twice.
     pub fn tasks(&self, groups: &[TaskGroups]) -> Result<Vec<Task>> {
         let mut tasks = self.own_tasks().to_vec();
         for TaskGroups { name, classes } in groups {
@@ -81,12 +87,14 @@ impl Dataset {
     }
 }
 
-/// The tasks of `folder/train_tasks.csv` or `folder/test_tasks.csv`, whichever the `split` has, none where there is no such file: a line of names,
-/// then a line for each image in the order of the data set, a cell for each task, empty where its label is not known. Classes are what the file of
-/// the training images names, in the order of numbers or of letters.
+/// The tasks of `folder/train_tasks.csv` or `folder/test_tasks.csv`, whichever the `split` has,
+/// none where there is no such file: a line of names, then a line for each image in the order of
+/// the data set, a cell for each task, empty where its label is not known. Classes are what the
+/// file of the training images names, in the order of numbers or of letters.
 ///
 /// # Errors
-/// [`Error::Data`] with the file and the line: another number of cells than names, or of lines than `images`; a class that no training image has.
+/// [`Error::Data`] with the file and the line: another number of cells than names, or of lines than
+/// `images`; a class that no training image has.
 pub(super) fn read_tasks(folder: &Path, split: Split, images: usize) -> Result<Vec<Task>> {
     let file = |split: Split| folder.join(format!("{split}_tasks.csv"));
     if !file(split).is_file() {
@@ -125,7 +133,8 @@ fn classes(cells: &[String]) -> Vec<String> {
     classes
 }
 
-/// The columns of a file by their names. Quoted cells may hold commas, quotes (doubled) and ends of lines.
+/// The columns of a file by their names. Quoted cells may hold commas, quotes (doubled) and ends of
+/// lines.
 fn columns(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
     let wrong = |message: String| Error::data(path.display().to_string(), message);
     let text = String::from_utf8_lossy(&read(path)?).into_owned();

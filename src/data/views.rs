@@ -11,11 +11,15 @@ use crate::error::{Error, Result};
 /// The most views of an image: random numbers are counted by a byte of the view.
 const MOST: usize = 256;
 
-/// Which preset makes which view of an image, as recipes write it: `"simclr"` for all views, or a list with an entry for each, a name or a preset
-/// with a count: `["dino_global_1", "dino_global_2", { preset = "dino_local", count = 8 }]`.
+/// Which preset makes which view of an image, as recipes write it: `"simclr"` for all views, or a
+/// list with an entry for each, a name or a preset with a count:
 ///
-/// On the command line it is a line of text: names with commas between, each perhaps after a count. A single name without a count serves for all
-/// views.
+/// ```toml
+/// views = ["dino_global_1", "dino_global_2", { preset = "dino_local", count = 8 }]
+/// ```
+///
+/// On the command line it is a line of text: names with commas between, each perhaps after a count.
+/// A single name without a count serves for all views.
 ///
 /// ```
 /// use wgrad::data::Views;
@@ -61,7 +65,8 @@ impl Views {
     /// The preset of each view: `views` are those of the method, where one preset serves for all.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an empty list, a count of 0, an unknown preset (with those that there are), more than 256 views.
+    /// [`Error::Argument`] for an empty list, a count of 0, an unknown preset (with those that
+    /// there are), more than 256 views.
     pub fn names(&self, views: usize) -> Result<Vec<&str>> {
         let wrong = |message: String| Error::argument("views", message);
         let entries = match self {
@@ -119,7 +124,8 @@ impl FromStr for Views {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::Argument`] for an empty entry or a count that is none. Presets are looked up by [`Self::names`].
+    /// [`Error::Argument`] for an empty entry or a count that is none. Presets are looked up by
+    /// [`Self::names`].
     fn from_str(list: &str) -> Result<Self> {
         let wrong = |message: String| Error::argument(format!("views \"{list}\""), message);
         let mut views = Vec::new();
@@ -144,8 +150,8 @@ impl FromStr for Views {
 }
 
 impl Augmentation {
-    /// The pipeline of each view, see [`Views::names`], each a [`preset`](Self::preset) for images of `[height, width]`: the one at
-    /// place `v` is for view `v`.
+    /// The pipeline of each view, see [`Views::names`], each a [`preset`](Self::preset) for images
+    /// of `[height, width]`: the one at place `v` is for view `v`.
     ///
     /// # Errors
     /// As [`Views::names`].

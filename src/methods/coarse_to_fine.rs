@@ -1,6 +1,7 @@
-//! Coarse to fine: of all images it is known which group of classes they belong to, of a few which class. The loss is the mean of -log of the summed
-//! probability of the group's classes (the candidates of partial labels: Feng et al. 2020, arXiv:2007.08929, `cc`), plus the weight times the mean
-//! cross entropy of those whose class is known.
+//! Coarse to fine: of all images it is known which group of classes they belong to, of a few which
+//! class. The loss is the mean of -log of the summed probability of the group's classes (the
+//! candidates of partial labels: Feng et al. 2020, arXiv:2007.08929, `cc`), plus the weight times
+//! the mean cross entropy of those whose class is known.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +18,11 @@ use crate::tensor::random::{Purpose, Stream};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoarseToFineConfig {
-    /// Groups of classes, by their numbers: `[[5, 7, 9], [0, 2]]`. All other classes are one more group.
+    /// Groups of classes, by their numbers: `[[5, 7, 9], [0, 2]]`. All other classes are one more
+    /// group.
     pub coarse: Vec<Vec<usize>>,
-    /// Images of each class whose class is known, chosen as the recipe's `labels_per_class` chooses them; of all others only the group is. (That
-    /// key hides labels altogether.)
+    /// Images of each class whose class is known, chosen as the recipe's `labels_per_class` chooses
+    /// them; of all others only the group is. (That key hides labels altogether.)
     pub fine_per_class: usize,
     /// The weight of the groups' loss; 0: only the known classes are learnt from.
     pub coarse_weight: f32,
@@ -71,7 +73,8 @@ pub struct CoarseToFine {
     coarse_weight: f32,
     /// i32 `[images]`: each image's class where it is known.
     fine: Tensor,
-    /// i32 `[images]`: each image's class, the number of classes where it is hidden, by which its row of `offsets` is found.
+    /// i32 `[images]`: each image's class, the number of classes where it is hidden, by which its
+    /// row of `offsets` is found.
     coarse: Tensor,
     /// `[C + 1, C]`: what is added to logits, so that only the group's classes are left.
     offsets: Tensor,

@@ -6,7 +6,8 @@ use super::{Adam, AdamConfig, AdamW, Lars, LarsConfig, Optimizer, OptimizerOptio
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 
-/// An optimizer's name with the settings that it alone has; those of all optimizers are [`OptimizerOptions`].
+/// An optimizer's name with the settings that it alone has; those of all optimizers are
+/// [`OptimizerOptions`].
 ///
 /// ```
 /// use wgrad::optim::Rule;
@@ -21,7 +22,8 @@ pub enum Rule {
     Sgd {
         /// What is kept of the last update's direction.
         momentum: f32,
-        /// Looks ahead by one step of the momentum; without momentum there is nothing to look ahead by.
+        /// Looks ahead by one step of the momentum; without momentum there is nothing to look ahead
+        /// by.
         nesterov: bool,
     },
     /// [`Adam`].
@@ -60,7 +62,8 @@ impl Rule {
     /// The names that [`Self::named`] knows.
     pub const NAMES: [&str; 5] = ["sgd", "adam", "adamw", "rmsprop", "lars"];
 
-    /// The optimizer called `name`: SGD and LARS with a momentum of 0.9, SGD's being Nesterov's, the others with PyTorch's defaults.
+    /// The optimizer called `name`: SGD and LARS with a momentum of 0.9, SGD's being Nesterov's,
+    /// the others with PyTorch's defaults.
     ///
     /// # Errors
     /// [`Error::Argument`] for another name, with those that there are.

@@ -1,5 +1,6 @@
-//! Optimizers, schedules, averages. An optimizer step over all parameters is one update kernel a chunk, behind the gradients' norm:
-//! clipping, skipping of non-finite steps, decay and learning-rate multipliers of each parameter happen inside it.
+//! Optimizers, schedules, averages. An optimizer step over all parameters is one update kernel a
+//! chunk, behind the gradients' norm: clipping, skipping of non-finite steps, decay and
+//! learning-rate multipliers of each parameter happen inside it.
 
 mod by_name;
 mod clip;
@@ -26,11 +27,13 @@ pub struct OptimizerOptions {
     pub weight_decay: f32,
     /// Biases and normalisations are not decayed; LARS then takes their gradients as they are.
     pub exclude_bias_and_norm: bool,
-    /// Depthwise weights are not decayed either (the rule of MobileNetV1's authors: they have few values each).
+    /// Depthwise weights are not decayed either (the rule of MobileNetV1's authors: they have few
+    /// values each).
     pub exclude_depthwise: bool,
     /// Gradients whose global norm is larger are scaled down to it (PyTorch's `clip_grad_norm_`).
     pub clip_norm: Option<f32>,
-    /// Each parameter's gradient whose own norm is larger is scaled down to it, before that (DINO's `clip_grad`).
+    /// Each parameter's gradient whose own norm is larger is scaled down to it, before that (DINO's
+    /// `clip_grad`).
     pub clip_each: Option<f32>,
     /// Gradients are multiplied by this first: 1 / loss scale.
     pub gradient_scale: f32,
@@ -53,7 +56,8 @@ impl OptimizerOptions {
     /// Refuses settings without a meaning. An infinite norm clips nothing.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a decay that is negative or not finite, a norm or a scale that is not positive.
+    /// [`Error::Argument`] for a decay that is negative or not finite, a norm or a scale that is
+    /// not positive.
     pub fn check(&self) -> Result<()> {
         require_not_negative("optimizer", "weight_decay", self.weight_decay)?;
         require_positive("optimizer", "gradient_scale", self.gradient_scale)?;
@@ -66,11 +70,13 @@ impl OptimizerOptions {
 
 /// One optimizer over one home of parameters.
 pub trait Optimizer {
-    /// Updates every parameter that has a gradient and is not frozen; the others keep value and state. A step whose gradients are
-    /// not all finite changes nothing ([`Self::skipped`] counts it).
+    /// Updates every parameter that has a gradient and is not frozen; the others keep value and
+    /// state. A step whose gradients are not all finite changes nothing ([`Self::skipped`] counts
+    /// it).
     ///
     /// # Errors
-    /// [`Error::Argument`] where none of the gradients is of its parameters, or for a learning rate that is negative or not finite; gradients of another type; out of memory; a lost device.
+    /// [`Error::Argument`] where none of the gradients is of its parameters, or for a learning rate
+    /// that is negative or not finite; gradients of another type; out of memory; a lost device.
     fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()>;
 
     /// As [`Self::step_with`], by a number or a [`Scalar`].
@@ -84,7 +90,8 @@ pub trait Optimizer {
         self.step_with(gradients, learning_rate.into())
     }
 
-    /// Weight decay by a schedule, from the next step on: `decay` takes the place of [`OptimizerOptions::weight_decay`], for the same parameters.
+    /// Weight decay by a schedule, from the next step on: `decay` takes the place of
+    /// [`OptimizerOptions::weight_decay`], for the same parameters.
     ///
     /// # Errors
     /// Out of memory; an optimizer that cannot.
@@ -112,8 +119,9 @@ pub trait Optimizer {
         self.skipped_later()?.wait()
     }
 
-    /// Of the last step, f32 on the device, the norm of all its gradients first: multiplied by [`OptimizerOptions::gradient_scale`], not yet clipped.
-    /// Of a captured step it is the program's, as the loss is.
+    /// Of the last step, f32 on the device, the norm of all its gradients first: multiplied by
+    /// [`OptimizerOptions::gradient_scale`], not yet clipped. Of a captured step it is the
+    /// program's, as the loss is.
     fn gradient_norm(&self) -> Option<Tensor>;
 }
 

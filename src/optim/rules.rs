@@ -13,7 +13,8 @@ use crate::ops::optimizer::rmsprop_update::RmspropUpdate;
 use crate::ops::optimizer::sgd_update::SgdUpdate;
 use crate::tensor::Tensor;
 
-/// An optimizer from its configuration, the names of its states, its update, and whether it needs the norm of each parameter.
+/// An optimizer from its configuration, the names of its states, its update, and whether it needs
+/// the norm of each parameter.
 macro_rules! optimizer {
     ($(#[$doc:meta])* $name:ident, $config:ty, $states:expr, $norms:literal, $rule:expr, $scalars:expr) => {
         $(#[$doc])*
@@ -23,10 +24,12 @@ macro_rules! optimizer {
         }
 
         impl $name {
-            /// An optimizer of all parameters in the home of `params`, also of those that are made later.
+            /// An optimizer of all parameters in the home of `params`, also of those that are made
+            /// later.
             ///
             /// # Errors
-            /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of memory.
+            /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning;
+            /// out of memory.
             pub fn new(params: &Parameters, config: $config) -> Result<Self> {
                 $rule(&config).check()?;
                 config.common.check()?;
@@ -148,7 +151,8 @@ optimizer! {
 pub struct LarsConfig {
     /// What is kept of the velocity.
     pub momentum: f32,
-    /// How far a layer moves: its rate is this times the norm of its weights over that of their gradient.
+    /// How far a layer moves: its rate is this times the norm of its weights over that of their
+    /// gradient.
     pub trust_coefficient: f32,
     /// Decay and clipping.
     pub common: OptimizerOptions,
@@ -161,7 +165,8 @@ impl Default for LarsConfig {
 }
 
 optimizer! {
-    /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the decayed gradient inside the momentum.
+    /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the
+    /// decayed gradient inside the momentum.
     Lars, LarsConfig, |_: &LarsConfig| -> &'static [&'static str] { &["velocity"] }, true,
     |c: &LarsConfig| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, plain
 }

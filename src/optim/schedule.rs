@@ -1,4 +1,5 @@
-//! Schedules of learning rates, and of whatever else varies over a run: a number for each step, counted from 0.
+//! Schedules of learning rates, and of whatever else varies over a run: a number for each step,
+//! counted from 0.
 
 use crate::error::{Error, Result, require_positive, require_share, require_within};
 
@@ -28,8 +29,9 @@ pub enum Schedule {
         /// Steps of the run.
         steps: u64,
     },
-    /// DINO's (Caron et al. 2021): a straight line from 0 to `rate` over the first `warm_up` steps, both ends included, then half a cosine
-    /// from `rate` to `end` over the other steps. (BYOL's authors rise by `step / warm_up`, lightly by `(step + 1) / warm_up`.)
+    /// DINO's (Caron et al. 2021): a straight line from 0 to `rate` over the first `warm_up` steps,
+    /// both ends included, then half a cosine from `rate` to `end` over the other steps. (BYOL's
+    /// authors rise by `step / warm_up`, lightly by `(step + 1) / warm_up`.)
     WarmUpCosine {
         /// The peak.
         rate: f32,
@@ -40,10 +42,11 @@ pub enum Schedule {
         /// Steps of the run.
         steps: u64,
     },
-    /// PyTorch's `OneCycleLR` with cosine annealing (Smith and Topin 2018): from `rate / div_factor` up to `rate`, which it
-    /// reaches at step `pct_start * steps - 1`, then down to `rate / div_factor / final_div_factor` at the last. Where the
-    /// peak would lie before the first step, a run begins on the way down; at the first step, where PyTorch divides by
-    /// zero, it begins with the peak.
+    /// PyTorch's `OneCycleLR` with cosine annealing (Smith and Topin 2018): from `rate /
+    /// div_factor` up to `rate`, which it reaches at step `pct_start * steps - 1`, then down to
+    /// `rate / div_factor / final_div_factor` at the last. Where the peak would lie before the
+    /// first step, a run begins on the way down; at the first step, where PyTorch divides by zero,
+    /// it begins with the peak.
     OneCycle {
         /// The peak.
         rate: f32,
@@ -63,12 +66,14 @@ fn half_cosine(from: f64, to: f64, part: f64) -> f64 {
 }
 
 impl Schedule {
-    /// A one-cycle schedule with PyTorch's defaults: `pct_start` 0.3, `div_factor` 25, `final_div_factor` 10^4.
+    /// A one-cycle schedule with PyTorch's defaults: `pct_start` 0.3, `div_factor` 25,
+    /// `final_div_factor` 10^4.
     pub fn one_cycle(rate: f32, steps: u64) -> Self {
         Schedule::OneCycle { rate, steps, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 }
     }
 
-    /// Half a cosine from `rate` to `end`, behind a straight rise over the first `warm_up` of all `steps` where there are any.
+    /// Half a cosine from `rate` to `end`, behind a straight rise over the first `warm_up` of all
+    /// `steps` where there are any.
     pub fn cosine([rate, end]: [f32; 2], warm_up: u64, steps: u64) -> Self {
         match warm_up {
             0 => Schedule::Cosine { rate, end, steps },
@@ -76,7 +81,8 @@ impl Schedule {
         }
     }
 
-    /// A one-cycle schedule with another part of the steps before the peak; any other schedule as it is.
+    /// A one-cycle schedule with another part of the steps before the peak; any other schedule as
+    /// it is.
     #[must_use]
     pub fn with_pct_start(mut self, part: f32) -> Self {
         if let Schedule::OneCycle { pct_start, .. } = &mut self {
@@ -88,7 +94,8 @@ impl Schedule {
     /// Refuses settings without a meaning; the rate of such a schedule is NaN.
     ///
     /// # Errors
-    /// [`Error::Argument`] for rates or factors that are not finite, stairs of no steps, a warm-up that is longer than the run.
+    /// [`Error::Argument`] for rates or factors that are not finite, stairs of no steps, a warm-up
+    /// that is longer than the run.
     pub fn check(&self) -> Result<()> {
         let finite = |setting: &str, value: f32| require_within("schedule", setting, value, [f32::MIN, f32::MAX]).map(drop);
         match *self {
@@ -108,7 +115,8 @@ impl Schedule {
         }
     }
 
-    /// The learning rate of `step`; beyond the last step, the last rate. NaN, which optimizers refuse, where [`Self::check`] does.
+    /// The learning rate of `step`; beyond the last step, the last rate. NaN, which optimizers
+    /// refuse, where [`Self::check`] does.
     pub fn rate(&self, step: u64) -> f32 {
         if self.check().is_err() {
             return f32::NAN;
@@ -146,7 +154,8 @@ impl Schedule {
         }
     }
 
-    /// The rate of `step` with a linear rise over the first `warm_up` steps: `(step + 1) / warm_up` of it.
+    /// The rate of `step` with a linear rise over the first `warm_up` steps: `(step + 1) / warm_up`
+    /// of it.
     pub fn rate_with_warm_up(&self, step: u64, warm_up: u64) -> f32 {
         let part = if warm_up == 0 { 1.0 } else { ((step + 1) as f32 / warm_up as f32).min(1.0) };
         self.rate(step) * part
@@ -237,8 +246,8 @@ mod tests {
         }
     }
 
-    /// `cosine_scheduler(0.5, 1e-6, epochs, 25, warmup_epochs)` of DINO's `utils.py`, in float64, for 4 epochs and 1 of warm-up, 2 and none,
-    /// at steps 0, W - 1, W, K / 2 and K - 1.
+    /// `cosine_scheduler(0.5, 1e-6, epochs, 25, warmup_epochs)` of DINO's `utils.py`, in float64,
+    /// for 4 epochs and 1 of warm-up, 2 and none, at steps 0, W - 1, W, K / 2 and K - 1.
     #[test]
     fn warm_up_and_cosine_are_dinos() {
         let table = |schedule: Schedule, steps: [u64; 5]| steps.map(|step| schedule.rate(step));
@@ -247,7 +256,8 @@ mod tests {
         let cosine = |warm_up, steps| Schedule::cosine([0.5, 1e-6], warm_up, steps);
         close(table(cosine(25, 100), [0, 24, 25, 50, 99]), [0.0, 0.5, 0.5, 0.375_000_25, 0.000_220_292]);
         close(table(cosine(0, 50), [0, 1, 2, 25, 49]), [0.5, 0.499_506_7, 0.498_028_7, 0.250_000_5, 0.000_494_317]);
-        // Its weight decay, and its teacher's momentum: np.linspace has one point where the warm-up is a single step.
+        // Its weight decay, and its teacher's momentum: np.linspace has one point where the warm-up
+        // is a single step.
         close(
             table(Schedule::Cosine { rate: 0.04, end: 0.4, steps: 100 }, [0, 24, 25, 50, 99]),
             [0.04, 0.088_785_65, 0.092_720_78, 0.22, 0.399_911_18],

@@ -11,12 +11,14 @@ use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_di
 /// What networks and methods call the parts that only their own task needs.
 const HEADS: [&str; 8] = ["classifier", "fc", "head", "proj", "pred", "decoder", "pretext", "log_var"];
 
-/// Fills the parameters of `network` and its `heads` from the recipe's weights, which are of another task. A head starts anew where the file has
-/// none, or a classifier for other classes, and then with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features are
-/// only in the way. Returns lines that say so, and which heads of the file were left out.
+/// Fills the parameters of `network` and its `heads` from the recipe's weights, which are of
+/// another task. A head starts anew where the file has none, or a classifier for other classes, and
+/// then with zeros (Kolesnikov et al. 2019, arXiv:1912.11370), since random logits of good features
+/// are only in the way. Returns lines that say so, and which heads of the file were left out.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Data`] as [`Model::open_weights`]; [`Error::Data`] naming tensors that are missing, extra or of another shape.
+/// [`Error::Io`], [`Error::Data`] as [`Model::open_weights`]; [`Error::Data`] naming tensors that
+/// are missing, extra or of another shape.
 pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: &[&str]) -> Result<Vec<String>> {
     let weights = &recipe.finetune.weights;
     let mut archive = network.open_weights(&recipe.model.name, weights)?;
@@ -88,7 +90,8 @@ impl Recipe {
         epoch.checked_div(self.finetune.unfreeze_every)
     }
 
-    /// Lets so many layers next to the `heads` learn, and no others; what the recipe freezes stays frozen.
+    /// Lets so many layers next to the `heads` learn, and no others; what the recipe freezes stays
+    /// frozen.
     ///
     /// # Errors
     /// As [`Self::apply_to`].

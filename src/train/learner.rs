@@ -37,10 +37,12 @@ impl Recipe {
     }
 }
 
-/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`, taught by `teachers`.
+/// The learner that `recipe` describes, for images of `dataset`, in the scope `params`, taught by
+/// `teachers`.
 ///
 /// # Errors
-/// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out of memory.
+/// [`Error::Argument`](crate::error::Error::Argument) for an unknown method, model or setting; out
+/// of memory.
 pub fn learner(
     params: &Parameters,
     recipe: &Recipe,

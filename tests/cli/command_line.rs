@@ -13,7 +13,7 @@ use wgrad::io::{Archive, HostTensor};
 #[test]
 fn help_names_every_command_and_misuse_is_code_2() {
     let help = done(&["--help"]).out;
-    for command in ["info", "methods", "doctor", "ops", "train", "probe", "embed", "eval", "predict", "compare", "demo"] {
+    for command in ["info", "methods", "recipe", "doctor", "ops", "train", "probe", "embed", "eval", "predict", "compare", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(done(&[command, "--help"]).out.contains("Usage: wgrad"));
     }
@@ -213,12 +213,36 @@ fn set_all(file: &Path, name: &str, value: f32) {
 }
 
 #[test]
+fn recipes_are_printed_in_their_present_form() {
+    let folder = folder();
+    let all = done(&["recipe", "dino", "--set", "optimizer=rmsprop", "--set", "alpha=0.9"]).out;
+    for line in ["version = 2", "name = \"dino\"", "prototypes = ", "name = \"rmsprop\"", "alpha = 0.9", "warm_up_epochs = 0.5"] {
+        assert!(all.contains(&format!("\n{line}")) || all.starts_with(line), "{line}\n{all}");
+    }
+    let old = folder.path().join("old.toml");
+    fs::write(&old, "# Two tasks.\nmethod = \"multitask\"\ntasks = \"kind: 5+7, 0\"\nlearning_rate = 0.05\n[options]\nalpha = 2.0\n")
+        .unwrap();
+    let printed = done(&["recipe", text(&old)]).out;
+    let expected = "# Two tasks.\nversion = 2\n\n[method]\nname = \"multitask\"\nalpha = 2.0\n\n[data]\n\
+                    tasks = [{ classes = [[5, 7], 0], name = \"kind\" }]\n\n[optimizer]\nlearning_rate = 0.05\n";
+    assert_eq!(printed, expected);
+    let new = folder.path().join("new.toml");
+    fs::write(&new, &printed).unwrap();
+    assert_eq!(done(&["recipe", text(&new)]).out, printed);
+    assert_eq!(done(&["recipe", text(&new), "--full"]).out, done(&["recipe", text(&old), "--full"]).out);
+    refused(wgrad().args(["recipe", "simclear"]), &["there is no \"simclear\"; did you mean \"simclr\"?"]);
+    refused(wgrad().args(["recipe", "none.toml"]), &["none.toml: no such file"]);
+}
+
+#[test]
 fn pictures_made_from_the_bundled_data_are_classified() {
     let folder = folder();
     let out = folder.path().join("run");
     let recipe = folder.path().join("pixels.toml");
     fs::write(&recipe, "model = \"pixels\"\nbatch = 128\nepochs = 4\nlearning_rate = 0.05\n[options]\nlabel_smoothing = 0.0\n").unwrap();
-    done(&["train", "supervised", "--recipe", text(&recipe), "--out", text(&out)]);
+    // A recipe of version 1.
+    let words = done(&["train", "supervised", "--recipe", text(&recipe), "--out", text(&out)]).err;
+    assert!(words.contains("pixels.toml is a recipe of version 1; `wgrad recipe "), "{words}");
     let found = json(&["eval", text(&out), "--json"]);
     assert_eq!(found["images"], 2000);
     assert!(found["accuracy"].as_f64().unwrap() > 0.78, "{found}");

@@ -121,6 +121,31 @@ fn a_checkpoint_that_does_not_fit_names_the_tensor() {
     refused(more, &["model.conv9.weight"]);
 }
 
+/// What a run kept of its recipe before recipes had a version is read in its place, beside it and
+/// in its checkpoint.
+#[test]
+fn a_run_of_version_1_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, gpu) = (folder.path().join("run"), crate::common::gpu());
+    let run = RunDirectory::create(&path, &recipe(), &gpu).unwrap();
+    let mut trainer = Trainer::new(&gpu, recipe(), dataset(100)).unwrap();
+    trainer.run(Some(&run), Style::Silent, &mut |position| position.step == 5).unwrap();
+    drop(run);
+    let old = "method = \"supervised\"\nmodel = \"cnn_16_32_64\"\naugmentation = \"grey_simclr\"\nbatch = 16\nepochs = 3\nema = 0.9\n\
+               classes = \"\"\ntasks = \"\"\nteachers = \"\"\nmomentum = 0.9\nwarm_up_epochs = 0.0\n\n[options]\nlabel_smoothing = 0.1\n";
+    fs::write(path.join("recipe.toml"), old).unwrap();
+    let file = path.join("checkpoints/last.safetensors");
+    let mut archive = Archive::load(&file).unwrap();
+    archive.text.insert("recipe".into(), old.into());
+    archive.save(&file).unwrap();
+    let (run, found) = RunDirectory::resume(&path).unwrap();
+    let mut checkpoint = run.newest_checkpoint().unwrap().0.unwrap();
+    checkpoint.follow(&found, &run.recipe_path()).unwrap();
+    assert_eq!((&found, &checkpoint.recipe), (&recipe(), &recipe()));
+    let mut rest = Trainer::resume(&gpu, &checkpoint, dataset(100)).unwrap();
+    assert!(rest.run(Some(&run), Style::Silent, &mut |_| false).unwrap().finished);
+}
+
 #[test]
 fn a_damaged_checkpoint_leaves_the_one_before_it() {
     let gpu = crate::common::gpu();
@@ -223,7 +248,8 @@ fn run_directories_are_not_mixed_up() {
     assert_eq!(environment["wgrad"], env!("CARGO_PKG_VERSION"));
     assert!(environment["tuning_table"].as_str().unwrap_or("none") == gpu.tuning_hash() && environment["command"].is_string());
 
-    // What a killed process leaves: a torn line, metrics of steps that will come again, a half-written file.
+    // What a killed process leaves: a torn line, metrics of steps that will come again, a
+    // half-written file.
     let lines = "{\"step\":20}\n{\"step\":40}\n{\"step\":60}\n{\"st";
     fs::write(path.join("metrics.jsonl"), lines).unwrap();
     fs::write(path.join("checkpoints/.last.safetensors.17.partial"), "x").unwrap();

@@ -1,4 +1,5 @@
-//! The recipes that come with wgrad: each is read, names what exists, and fits the device that it is for.
+//! The recipes that come with wgrad: each is read, names what exists, and fits the device that it
+//! is for.
 
 use crate::common::teachers;
 use std::fs;
@@ -27,7 +28,8 @@ fn dataset(size: [usize; 3], images: usize) -> Arc<Dataset> {
     Arc::new(Dataset::new("black", size, vec![0; images * size.iter().product::<usize>()], labels, names).unwrap())
 }
 
-/// Every method has a recipe of each size, and a step of it, with teachers as large as itself, takes no more memory than its device has.
+/// Every method has a recipe of each size, and a step of it, with teachers as large as itself,
+/// takes no more memory than its device has.
 fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let found = recipes(folder);
     let methods = METHODS.iter().map(|entry| entry.name).filter(|name| *name != "supervised");
@@ -37,8 +39,8 @@ fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let gpu = Gpu::with(GpuOptions { memory_budget_bytes: None, ..crate::common::options() }).unwrap();
     for (path, recipe) in found {
         recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        // Half of a batch have labels, where not all have, and no class is cut short: what the recipe says of either would take many images, and no more
-        // memory of the device.
+        // Half of a batch have labels, where not all have, and no class is cut short: what the
+        // recipe says of either would take many images, and no more memory of the device.
         let mut recipe = recipe;
         recipe.data.labels_per_class = recipe.data.labels_per_class.min(recipe.batch / 20);
         recipe.data.per_class = 0;

@@ -14,15 +14,21 @@ struct Assignment<'a> {
 }
 
 impl Recipe {
-    /// Sets values from texts `KEY=VALUE`, all of them at once, so that their order does not matter.
+    /// Sets values from texts `KEY=VALUE`, all of them at once, so that their order does not
+    /// matter.
     ///
-    /// A key is one of the recipe's, with dots (`optimizer.learning_rate`), of which the table may be left out where no other has such a key:
-    /// `learning_rate`, `projector.hidden`. A table by itself is the key that it is called by: `optimizer=adamw`. The value is TOML, or a bare text; a list may be a text with commas between, in
-    /// the short forms of [`ClassGroup::list`](crate::data::ClassGroup::list), [`TaskGroups::list`](crate::data::TaskGroups::list) and
-    /// [`Views`](crate::data::Views) where these are wanted. Another optimizer keeps what all optimizers have, another schedule or method nothing.
+    /// A key is one of the recipe's, with dots (`optimizer.learning_rate`), of which the table may
+    /// be left out where no other has such a key: `learning_rate`, `projector.hidden`. A table by
+    /// itself is the key that it is called by: `optimizer=adamw`. The value is TOML, or a bare
+    /// text; a list may be a text with commas between, in the short forms of
+    /// [`ClassGroup::list`](crate::data::ClassGroup::list),
+    /// [`TaskGroups::list`](crate::data::TaskGroups::list) and [`Views`](crate::data::Views) where
+    /// these are wanted. Another optimizer keeps what all optimizers have, another schedule or
+    /// method nothing.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming the assignment, for a key that there is not or that is not clear, or a value of the wrong kind.
+    /// [`Error::Argument`] naming the assignment, for a key that there is not or that is not clear,
+    /// or a value of the wrong kind.
     pub fn set_all<'a>(&mut self, assignments: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let wrong = |text: &str, message: String| Error::argument(format!("\"{text}\""), message);
         let pairs = assignments.into_iter().map(|text| {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use toml::{Table, Value};
 
 use super::Recipe;
-use super::layers::Problem;
+use super::problem::Problem;
 use super::tables::ScheduleTable;
 use crate::error::{Error, Result};
 use crate::optim::Rule;
@@ -16,8 +16,8 @@ use crate::train::methods::find;
 const MOST: usize = 1 << 24;
 
 impl Recipe {
-    /// Whether every number lies where it means something, and presets and methods are some that there are. Networks, classes and files are judged by
-    /// whoever looks them up.
+    /// Whether every number lies where it means something, and presets and methods are some that
+    /// there are. Networks, classes and files are judged by whoever looks them up.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the key, what is allowed and what was found.
@@ -124,7 +124,8 @@ fn schedule(schedule: &ScheduleTable, epochs: u32) -> Result<(), Problem> {
     }
 }
 
-/// Refuses settings that no machine can meet: sizes and counts have a limit, and numbers are finite. What they mean is judged by the method.
+/// Refuses settings that no machine can meet: sizes and counts have a limit, and numbers are
+/// finite. What they mean is judged by the method.
 fn numbers(table: &Table, prefix: &str) -> Result<(), Problem> {
     for (key, value) in table {
         let key = format!("{prefix}{key}");

@@ -3,7 +3,8 @@
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::layers::{Problem, layer};
+use super::layers::layer;
+use super::problem::Problem;
 use super::{Recipe, VERSION, version1};
 use crate::error::{Error, Result};
 
@@ -20,7 +21,8 @@ impl<'a> Document<'a> {
     /// Reads `text`, which errors call `source`.
     ///
     /// # Errors
-    /// [`Error::Data`] for a text that is no TOML, a version that there is not, or a key of version 1 that there was not.
+    /// [`Error::Data`] for a text that is no TOML, a version that there is not, or a key of version
+    /// 1 that there was not.
     pub fn parse(text: &'a str, source: &'a str) -> Result<Self> {
         let wrong = |e: toml::de::Error| Error::data(source, e.to_string());
         let (lines, mut table) = (DeTable::parse(text).map_err(wrong)?, toml::from_str::<Table>(text).map_err(wrong)?);

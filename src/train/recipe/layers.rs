@@ -1,45 +1,18 @@
-//! One recipe over another: which keys there are, of what kind their values are, and what a name brings with it.
+//! One recipe over another: which keys there are, of what kind their values are, and what a name
+//! brings with it.
 
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::Recipe;
+use super::problem::{Problem, sentence, unknown};
 use super::tables::{OptimizerTable, ScheduleTable};
-use crate::error::{Error, closest};
+use crate::error::Error;
 use crate::optim::Rule;
 use crate::train::methods::find;
 
-/// What is wrong with a recipe, and where.
-#[derive(Debug)]
-pub(super) struct Problem {
-    /// The key, with dots and `[0]`.
-    pub key: String,
-    /// What was found, and what is allowed.
-    pub message: String,
-    /// Whether the message names the key already.
-    pub names_key: bool,
-}
-
-impl Problem {
-    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), names_key: false }
-    }
-
-    /// As [`Self::new`], where the message names the key.
-    pub fn of_key(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { names_key: true, ..Self::new(key, message) }
-    }
-
-    /// An error of whoever looked up the value of `key`.
-    pub fn of(key: &str, error: Error) -> Self {
-        match error {
-            Error::Argument { message, .. } => Self::new(key, message),
-            other => Self::new(key, other.to_string()),
-        }
-    }
-}
-
-/// The key of each table that may stand for all of it: `model = "resnet18"` is `model.name = "resnet18"`.
+/// The key of each table that may stand for all of it: `model = "resnet18"` is `model.name =
+/// "resnet18"`.
 pub(super) const MAIN: [(&str, &str); 7] = [
     ("method", "name"),
     ("data", "path"),
@@ -68,13 +41,6 @@ pub(super) fn layer(base: &Recipe, mut upper: Table) -> Result<Recipe, Problem> 
         })?;
     }
     Ok(recipe)
-}
-
-/// What serde says, in the words of TOML.
-fn sentence(message: &str) -> String {
-    let message = message.trim().replace("a sequence", "a list").replace("a map", "a table").replace("u32", &format!("0 to {}", u32::MAX));
-    let found = message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "));
-    found.map_or_else(|| message.clone(), |rest| format!("found {rest}"))
 }
 
 /// All keys and values of a recipe or of one of its tables.
@@ -123,8 +89,8 @@ fn spread(table: &mut Table) {
     }
 }
 
-/// Where `upper` names another method, optimizer or schedule than `lower`, gives `lower` the settings of that one: its defaults, and what all
-/// optimizers have in common as it was.
+/// Where `upper` names another method, optimizer or schedule than `lower`, gives `lower` the
+/// settings of that one: its defaults, and what all optimizers have in common as it was.
 pub(super) fn rename(lower: &mut Table, upper: &Table) -> Result<(), Problem> {
     for (kind, common) in [("method", &[][..]), ("optimizer", &OptimizerTable::COMMON), ("schedule", &[])] {
         let name = |table: &Table| table.get(kind).and_then(|inner| inner.get("name")).cloned();
@@ -149,7 +115,8 @@ pub(super) fn rename(lower: &mut Table, upper: &Table) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Refuses keys that `lower` does not have, and values of another kind than its own. Lists are left to whoever reads them.
+/// Refuses keys that `lower` does not have, and values of another kind than its own. Lists are left
+/// to whoever reads them.
 fn compare(upper: &Table, lower: &Table, prefix: &str, root: &Table) -> Result<(), Problem> {
     for (name, value) in upper {
         let key = format!("{prefix}{name}");
@@ -176,46 +143,6 @@ fn compare(upper: &Table, lower: &Table, prefix: &str, root: &Table) -> Result<(
         return Err(Problem::new(key, format!("expected {expected}, found {value}")));
     }
     Ok(())
-}
-
-/// What is said of the key `prefix` + `name` that there is not, where there are those of `known`, and in other tables those of `root`.
-fn unknown(key: &str, name: &str, known: &Table, prefix: &str, root: &Table) -> Problem {
-    let names: Vec<&str> = known.keys().map(String::as_str).filter(|key| prefix.is_empty() || *key != "name").collect();
-    let elsewhere = keys(root);
-    let moved = elsewhere.iter().find(|key| last(key) == name).map(String::as_str);
-    let hint = moved.or_else(|| closest(name, names.iter().copied())).or_else(|| {
-        let similar = closest(name, elsewhere.iter().map(|key| last(key)))?;
-        elsewhere.iter().find(|key| last(key) == similar).map(String::as_str)
-    });
-    let hint = hint.map(|hint| format!("did you mean \"{hint}\"? "));
-    let other = owners(prefix, name);
-    let owner = known.get("name").and_then(Value::as_str).filter(|_| ["method.", "optimizer.", "schedule."].contains(&prefix));
-    let (table, names) = (prefix.trim_end_matches('.'), names.join(", "));
-    let [it, there] = if hint.is_some() { ["It", "There"] } else { ["it", "there"] };
-    let hint = hint.unwrap_or_default();
-    let message = match owner {
-        Some(owner) if names.is_empty() => format!("the {table} {owner} has no setting \"{name}\"; {hint}{it} has none"),
-        Some(owner) if !other.is_empty() => {
-            format!("the {table} {owner} has no setting \"{name}\", which is one of {}; it has {names}", other.join(" and "))
-        }
-        Some(owner) => format!("the {table} {owner} has no setting \"{name}\"; {hint}{it} has {names}"),
-        None if table.is_empty() => format!("there is no key \"{name}\"; {hint}{there} are {names}"),
-        None => format!("there is no key \"{name}\" in {table}; {hint}{there} are {names}"),
-    };
-    Problem::of_key(key, message)
-}
-
-/// The optimizers or schedules that have the setting `name`.
-fn owners(prefix: &str, name: &str) -> Vec<&'static str> {
-    let has = |table: Result<Table, Problem>| table.is_ok_and(|table| table.contains_key(name));
-    match prefix {
-        "optimizer." => Rule::NAMES.into_iter().filter(|rule| Rule::named(rule).is_ok_and(|rule| has(table(&rule)))).collect(),
-        "schedule." => {
-            let named = |name: &&str| ScheduleTable::named(name).is_ok_and(|schedule| has(table(&schedule)));
-            ScheduleTable::NAMES.into_iter().filter(named).collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// Puts `upper` over `lower`, table by table.

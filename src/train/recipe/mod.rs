@@ -13,9 +13,10 @@
 //! betas = [0.9, 0.98]
 //! ```
 //!
-//! What a recipe leaves out takes its method's default ([`Recipe::defaults`]). A key that there is not, a setting that the chosen optimizer, schedule
-//! or method does not have, and a number without a meaning are errors with line, key, what was found and what is allowed. Recipes of earlier versions,
-//! in runs and checkpoints, too, are read as they are: [`version1`].
+//! What a recipe leaves out takes its method's default ([`Recipe::defaults`]). A key that there is
+//! not, a setting that the chosen optimizer, schedule or method does not have, and a number without
+//! a meaning are errors with line, key, what was found and what is allowed. Recipes of earlier
+//! versions, in runs and checkpoints, too, are read as they are: [`version1`].
 //!
 //! | file | what it does |
 //! |---|---|
@@ -25,12 +26,14 @@
 //! | `assign` | `KEY=VALUE` of the command line |
 //! | `short` | the short forms that the command line takes for lists |
 //! | `check` | the range of each number |
+//! | `problem` | what is said of a key or value that is wrong |
 //! | [`version1`] | recipes before there was a version |
 
 mod assign;
 mod check;
 mod document;
 mod layers;
+mod problem;
 mod short;
 pub mod tables;
 pub mod version1;
@@ -60,13 +63,15 @@ pub struct Recipe {
     pub epochs: u32,
     /// Images a step.
     pub batch: usize,
-    /// Momentum of an exponential moving average of the weights, which is then what is kept; 0 for none.
+    /// Momentum of an exponential moving average of the weights, which is then what is kept; 0 for
+    /// none.
     pub ema: f32,
     /// Finished runs to learn from: their directories.
     pub teachers: Vec<PathBuf>,
     /// Steps between checkpoints; one is always written at the end of an epoch.
     pub checkpoint_every: u64,
-    /// Ends the run where it has collapsed (see [`Alarm`](super::alarm::Alarm)), which is else only said.
+    /// Ends the run where it has collapsed (see [`Alarm`](super::alarm::Alarm)), which is else only
+    /// said.
     pub stop_on_collapse: bool,
     /// How it is trained.
     pub method: MethodTable,
@@ -108,8 +113,8 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// A method's own defaults: the recipe that it comes with, and all of its settings. An unknown method takes those of `supervised`, and is
-    /// refused by [`Self::check`].
+    /// A method's own defaults: the recipe that it comes with, and all of its settings. An unknown
+    /// method takes those of `supervised`, and is refused by [`Self::check`].
     pub fn defaults(method: &str) -> Self {
         let own = find(method).and_then(|entry| {
             let mut base = Self::default();
@@ -123,8 +128,9 @@ impl Recipe {
         })
     }
 
-    /// Defaults of a run from weights: the network as it was published, and a rate for a new head alone (`backbone` frozen) or, where more
-    /// is trained, one that good features survive (docs/transfer.md).
+    /// Defaults of a run from weights: the network as it was published, and a rate for a new head
+    /// alone (`backbone` frozen) or, where more is trained, one that good features survive
+    /// (docs/transfer.md).
     pub fn finetuning(method: &str, freeze: &[String]) -> Self {
         let mut recipe = Self::defaults(method);
         recipe.model.stem_stride = 0;

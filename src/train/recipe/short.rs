@@ -1,4 +1,5 @@
-//! The short forms of lists: texts as the command line takes them, and as version 1 of recipes wrote them.
+//! The short forms of lists: texts as the command line takes them, and as version 1 of recipes
+//! wrote them.
 
 use serde::Serialize;
 use toml::Value;

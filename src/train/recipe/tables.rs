@@ -1,7 +1,7 @@
 //! The tables of a recipe: what each key is.
 //!
-//! A table of which only the key is given that is named first here may be written as that value alone: `model = "resnet18"` is
-//! `[model] name = "resnet18"`, as Cargo reads its dependencies.
+//! A table of which only the key is given that is named first here may be written as that value
+//! alone: `model = "resnet18"` is `[model] name = "resnet18"`, as Cargo reads its dependencies.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,8 @@ use crate::optim::{OptimizerOptions, Rule, Schedule};
 pub struct MethodTable {
     /// Which, see [`METHODS`](crate::train::methods::METHODS).
     pub name: String,
-    /// Its own settings: the fields of the configuration that [`methods`](crate::methods) has for it.
+    /// Its own settings: the fields of the configuration that [`methods`](crate::methods) has for
+    /// it.
     #[serde(flatten)]
     pub settings: Table,
 }
@@ -29,7 +30,8 @@ pub struct MethodTable {
 pub struct DataTable {
     /// A folder: MNIST or CIFAR files, one folder a class, or texts.
     pub path: PathBuf,
-    /// Height and width that the network is given; 0 for the images' own. Of images that are no squares it is the centre.
+    /// Height and width that the network is given; 0 for the images' own. Of images that are no
+    /// squares it is the centre.
     pub resolution: usize,
     /// Grey images become red, green and blue: for weights that were learnt on colours.
     pub rgb: bool,
@@ -39,17 +41,22 @@ pub struct DataTable {
     pub per_class: usize,
     /// Classes that no image to learn from shows, though the network knows them: `[3, "Bag"]`.
     pub omit: Vec<Class>,
-    /// Images of each class whose labels are known, chosen by the seed; those of all others are hidden. 0: all are known.
+    /// Images of each class whose labels are known, chosen by the seed; those of all others are
+    /// hidden. 0: all are known.
     pub labels_per_class: usize,
-    /// The first so many images of each batch are some whose labels are known, the others not; an epoch is then all of these. 0: all alike.
+    /// The first so many images of each batch are some whose labels are known, the others not; an
+    /// epoch is then all of these. 0: all alike.
     pub labelled_batch: usize,
-    /// The share of labels that is replaced by any class, the same for each (symmetric noise); the seed says which.
+    /// The share of labels that is replaced by any class, the same for each (symmetric noise); the
+    /// seed says which.
     pub label_noise: f32,
-    /// What the classes are: those of the data set, by number or name, and lists of several as one: `[[0, 2, 4], "Bag"]`. All of them as they
-    /// are where it is empty. Images of other classes are left out, of the test images, too.
+    /// What the classes are: those of the data set, by number or name, and lists of several as one:
+    /// `[[0, 2, 4], "Bag"]`. All of them as they are where it is empty. Images of other classes are
+    /// left out, of the test images, too.
     pub classes: Vec<ClassGroup>,
-    /// What else is to be told apart, for `multitask`: `{ name = "kind", classes = [[5, 7, 9], [0, 2]] }` for each task. Those of
-    /// `train_tasks.csv` in the folder of the data come first.
+    /// What else is to be told apart, for `multitask`, a table for each task:
+    /// `{ name = "kind", classes = [[5, 7, 9], [0, 2]] }`. Those of `train_tasks.csv` in the folder
+    /// of the data come first.
     pub tasks: Vec<TaskGroups>,
 }
 
@@ -69,8 +76,8 @@ pub struct ModelTable {
     pub drop_path: f32,
 }
 
-/// `[optimizer]`: how gradients change the weights. The settings that only some optimizers have stand beside the others; one that the chosen
-/// optimizer does not have is an error.
+/// `[optimizer]`: how gradients change the weights. The settings that only some optimizers have
+/// stand beside the others; one that the chosen optimizer does not have is an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerTable {
     /// Which, with the settings that it alone has: `momentum`, `betas`, and so on.
@@ -145,7 +152,8 @@ impl ScheduleTable {
     /// The names that [`Self::named`] knows.
     pub const NAMES: [&str; 4] = ["constant", "cosine", "one_cycle", "step"];
 
-    /// The schedule called `name`: `cosine` without warm-up down to 0, the others with PyTorch's defaults, stairs of 30 epochs.
+    /// The schedule called `name`: `cosine` without warm-up down to 0, the others with PyTorch's
+    /// defaults, stairs of 30 epochs.
     ///
     /// # Errors
     /// [`Error::Argument`] for another name, with those that there are.
@@ -193,17 +201,21 @@ pub struct AugmentationTable {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneTable {
-    /// A file of weights to begin from; none where it is empty. A head for other classes starts anew.
+    /// A file of weights to begin from; none where it is empty. A head for other classes starts
+    /// anew.
     pub weights: PathBuf,
-    /// What is not trained: patterns (see [`matches()`](crate::nn::matches())), in their order; `backbone` is all but the head, and `!PATTERN`
-    /// is trained after all.
+    /// What is not trained: patterns (see [`matches()`](crate::nn::matches())), in their order;
+    /// `backbone` is all but the head, and `!PATTERN` is trained after all.
     pub freeze: Vec<String>,
-    /// Gradual unfreezing (Howard and Ruder 2018): the head learns alone for so many epochs, then with the last layer, and so on, a layer more
-    /// every so many epochs; layers are those of [`layer_decay`](crate::nn::layer_decay). 0: all learn from the start.
+    /// Gradual unfreezing (Howard and Ruder 2018): the head learns alone for so many epochs, then
+    /// with the last layer, and so on, a layer more every so many epochs; layers are those of
+    /// [`layer_decay`](crate::nn::layer_decay). 0: all learn from the start.
     pub unfreeze_every: u32,
-    /// Batch norms normalise by their running statistics and keep them; scale and shift are trained.
+    /// Batch norms normalise by their running statistics and keep them; scale and shift are
+    /// trained.
     pub freeze_batch_norm: bool,
-    /// The learning rate's factor from one layer to that before it, see [`layer_decay`](crate::nn::layer_decay); 1 for none.
+    /// The learning rate's factor from one layer to that before it, see
+    /// [`layer_decay`](crate::nn::layer_decay); 1 for none.
     pub layer_decay: f32,
     /// Factors of learning rate and weight decay: `{ match = "classifier", lr_scale = 10 }`.
     pub groups: Vec<GroupTable>,

@@ -33,7 +33,10 @@ fn every_structure_is_read_and_written() {
         model = "resnet18"
         data.omit = [3, "Bag"]
         data.classes = [["T-shirt/top", 2, 4], "Bag", 9]
-        finetune = { weights = "w.safetensors", freeze = ["backbone", "!conv1"] }
+
+        [finetune]
+        weights = "w.safetensors"
+        freeze = ["backbone", "!conv1"]
 
         [[data.tasks]]
         name = "kind"
@@ -240,7 +243,7 @@ fn version_1_is_read_as_it_was() {
     assert_eq!(Recipe::parse(old, "x").unwrap(), recipe);
     // Printed in the present form it is no other.
     let printed = version1::converted(&format!("# A comment.\n{old}"), "x").unwrap();
-    assert!(printed.starts_with("# A comment.\nversion = 2\naugmentation = ["), "{printed}");
+    assert!(printed.starts_with("# A comment.\nversion = 2\noptimizer = \"adamw\"\n"), "{printed}");
     assert!(!Document::parse(&printed, "x").unwrap().is_old() && Recipe::parse(&printed, "x").unwrap() == recipe, "{printed}");
     // Errors speak of the keys that stand there.
     for (text, words) in [

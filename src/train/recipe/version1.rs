@@ -1,10 +1,12 @@
-//! Recipes as they were before they had a version: flat keys, lists as texts, the method's settings in `[options]`. Runs, checkpoints and anyone's own
-//! files of that form are read as they are; `wgrad recipe FILE` prints what they are now.
+//! Recipes as they were before they had a version: flat keys, lists as texts, the method's settings
+//! in `[options]`. Runs, checkpoints and anyone's own files of that form are read as they are;
+//! `wgrad recipe FILE` prints what they are now.
 
 use toml::{Table, Value};
 
 use super::document::Document;
-use super::layers::{MAIN, Problem, nested, overlay};
+use super::layers::{MAIN, nested, overlay};
+use super::problem::Problem;
 use super::tables::ScheduleTable;
 use super::{Recipe, short};
 use crate::error::{Result, closest};
@@ -58,7 +60,8 @@ const KEYS: [(&str, &str); 42] = [
 /// Lists that were texts.
 const TEXTS: [&str; 6] = ["classes", "tasks", "omit", "teachers", "freeze", "groups"];
 
-/// Whether a recipe that names no version is of version 1: where it is flat, and has a key that is elsewhere now.
+/// Whether a recipe that names no version is of version 1: where it is flat, and has a key that is
+/// elsewhere now.
 pub(super) fn is_one(table: &Table) -> bool {
     let flat = table.iter().all(|(key, value)| !value.is_table() || key == "options");
     let moved = |key: &String| KEYS.iter().any(|(old, new)| old == key && old != new && MAIN.iter().all(|(main, _)| main != old));
@@ -105,7 +108,8 @@ pub(super) fn convert(old: &Table) -> Result<Table, Problem> {
     Ok(new)
 }
 
-/// Whether a key said nothing: what only another optimizer or schedule than the recipe's looked at. Every run kept all of them.
+/// Whether a key said nothing: what only another optimizer or schedule than the recipe's looked at.
+/// Every run kept all of them.
 fn has_no_effect(key: &str, value: &Value, old: &Table) -> bool {
     let method = old.get("method").and_then(Value::as_str).unwrap_or("supervised");
     let own = |key: &str| old.get(key).and_then(Value::as_str);
@@ -140,7 +144,8 @@ fn settings(options: &Table) -> Result<Table, Problem> {
     options.iter().map(setting).collect()
 }
 
-/// What a recipe of any version says, no more, as text of the present version. Of comments those that have a line of their own are kept, above all else.
+/// What a recipe of any version says, no more, as text of the present version. Of comments those
+/// that have a line of their own are kept, above all else.
 ///
 /// # Errors
 /// As [`Recipe::parse`].
