@@ -20,7 +20,7 @@ use crate::ops::convolution::depthwise_conv2d::{DepthwiseConv2d, DepthwiseConv2d
 use crate::ops::linear::{Form, Matmul};
 use crate::ops::normalization::batch_norm::{BatchNorm, BatchNormOptions};
 use crate::ops::sample::{Sample, normal, uniform as uniform_input};
-use crate::ops::softmax::softmax::Softmax;
+use crate::ops::softmax::Softmax;
 use crate::ops::{Activation, Cost, Operator, apply_one, apply_shared};
 use crate::optim::{Optimizer, Sgd, SgdConfig};
 use crate::tensor::{DType, Shape, Tensor};

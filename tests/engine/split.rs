@@ -231,7 +231,7 @@ fn large_images_are_worked_on_in_bands() {
     use wgrad::ops::normalization::layer_norm::LayerNorm;
     use wgrad::ops::reduction::l2_normalize::L2Normalize;
     use wgrad::ops::sample::{distinct, indices};
-    use wgrad::ops::softmax::softmax::Softmax;
+    use wgrad::ops::softmax::Softmax;
 
     // 33 x 7 x 3 floats are 2772 bytes; a row of them 84.
     let samples = |images: usize| {

@@ -5,8 +5,8 @@ use crate::error::{Result, require_not_negative, require_share};
 use crate::nn::{Counter, Init, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::apply_one;
+use crate::ops::normalization::batch_norm::statistics;
 use crate::ops::normalization::batch_norm::{self, BatchNormOptions};
-use crate::ops::normalization::statistics;
 use crate::tensor::{DType, Shape, Tensor};
 
 /// How a batch norm is made.

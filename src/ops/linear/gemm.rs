@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
 use crate::ops::entry::kernels;
-use crate::ops::normalization::statistics::tile_rounds;
+use crate::ops::normalization::batch_norm::statistics::tile_rounds;
 use crate::params;
 use crate::tensor::{DType, Tensor};
 

@@ -1,11 +1,8 @@
 //! Batch, layer and group normalisation.
 
 pub mod batch_norm;
-pub(crate) mod columns;
 pub mod group_norm;
 pub mod layer_norm;
-mod passes;
-pub(crate) mod statistics;
 
 use super::entry::Entry;
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
 use crate::ops::entry::kernels;
 use crate::ops::linear::gemm::Gemm;
-use crate::ops::normalization::statistics;
+use crate::ops::normalization::batch_norm::statistics;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 

@@ -8,8 +8,8 @@ use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::linear::gemm;
-use crate::ops::normalization::columns;
-use crate::ops::normalization::statistics;
+use crate::ops::normalization::batch_norm::plan;
+use crate::ops::normalization::batch_norm::statistics;
 use crate::ops::reduction::column_sum;
 use crate::ops::reduction::reduce;
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
@@ -147,7 +147,7 @@ pub(super) fn entry() -> Entry {
         module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        kernels: &[launch::KERNELS, slabs::KERNELS, gemm::KERNELS, reduce::KERNELS, columns::KERNELS],
+        kernels: &[launch::KERNELS, slabs::KERNELS, gemm::KERNELS, reduce::KERNELS, plan::KERNELS],
         build: Box::new(build),
         samples: Box::new(spec::samples),
         bad: Box::new(spec::bad),

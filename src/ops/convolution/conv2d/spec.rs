@@ -3,7 +3,7 @@
 use super::super::geometry::{Padding, split};
 use super::{Conv2d, Conv2dOptions, NAME};
 use crate::error::Result;
-use crate::ops::normalization::statistics;
+use crate::ops::normalization::batch_norm::statistics;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Cost, Operator};
 use crate::tensor::Spec;

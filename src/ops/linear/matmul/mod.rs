@@ -1,11 +1,12 @@
 //! Matrix products of the last two axes, leading axes broadcast: `a b`, `a b^T`, `a^T b`.
 
-use super::gemm::{self, Gemm};
+mod launch;
+mod spec;
+
+use super::gemm;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::reduce;
-use crate::ops::reduction::sum_to;
-use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
 
@@ -43,26 +44,6 @@ struct Problem {
     n: usize,
     k: usize,
     axes: [Axis; 3],
-}
-
-/// Elements between the matrices of one operand along each batch axis.
-fn steps(axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize) -> [usize; 3] {
-    let mut step = matrix;
-    let mut steps = [0; 3];
-    for (s, axis) in steps.iter_mut().zip(axes).rev() {
-        if varies(axis) {
-            *s = step;
-            step *= axis.size;
-        }
-    }
-    steps
-}
-
-/// From the gradient of a broadcast operand to its own: the sum over the batch axes along which it does not vary.
-fn reduce(full: &Tensor, axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize, shape: &Shape) -> Result<Tensor> {
-    let [a, b, c] = axes.map(|axis| axis.size);
-    let [x, y, z] = axes.map(|axis| if varies(&axis) { axis.size } else { 1 });
-    sum_to(&full.view([a, b, c, matrix])?, &Shape::from([x, y, z, matrix]))?.view(shape)
 }
 
 impl Matmul {
@@ -130,49 +111,17 @@ impl Operator for Matmul {
     }
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
-        let ([a, b], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
-        let (Problem { m, n, k, axes }, _) = self.problem(a.spec(), b.spec())?;
-        let y = Tensor::empty(a.gpu(), spec.shape.clone(), spec.dtype)?;
-        let gemm = match self.form {
-            Form::Nn => Gemm::nn(m, n, k),
-            Form::Nt => Gemm::nt(m, n, k),
-            Form::Tn => Gemm::tn(m, n, k),
-        };
-        let sizes = axes.map(|axis| axis.size);
-        gemm.batched3(sizes, steps(&axes, |x| x.a, m * k), steps(&axes, |x| x.b, k * n)).run(a, b, None, &y)?;
-        Ok(vec![y])
+        let ([a, b], [y]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
+        let (problem, _) = self.problem(a.spec(), b.spec())?;
+        Ok(vec![launch::forward(self.form, &problem, a, b, y)?])
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
         let (a, b, dy) = (step.input(0)?, step.input(1)?, step.cotangent(0)?);
-        let (Problem { m, n, k, axes }, _) = self.problem(a.spec(), b.spec())?;
-        let sizes = axes.map(|axis| axis.size);
-        let batches: usize = sizes.iter().product();
-        let a_steps = steps(&axes, |x| x.a, m * k);
-        let b_steps = steps(&axes, |x| x.b, k * n);
-        let y_steps = steps(&axes, |_| true, m * n);
-        let mut gradients = vec![None, None];
-        if let [da, db] = gradients.as_mut_slice() {
-            if step.needs(0) {
-                let full = Tensor::empty(a.gpu(), [batches, m * k], a.dtype())?;
-                match self.form {
-                    Form::Nn => Gemm::nt(m, k, n).batched3(sizes, y_steps, b_steps).run(&dy, b, None, &full)?,
-                    Form::Nt => Gemm::nn(m, k, n).batched3(sizes, y_steps, b_steps).run(&dy, b, None, &full)?,
-                    Form::Tn => Gemm::nt(k, m, n).batched3(sizes, b_steps, y_steps).run(b, &dy, None, &full)?,
-                }
-                *da = Some(reduce(&full, &axes, |x| x.a, m * k, a.shape())?);
-            }
-            if step.needs(1) {
-                let full = Tensor::empty(b.gpu(), [batches, k * n], b.dtype())?;
-                match self.form {
-                    Form::Nn => Gemm::tn(k, n, m).batched3(sizes, a_steps, y_steps).run(a, &dy, None, &full)?,
-                    Form::Nt => Gemm::tn(n, k, m).batched3(sizes, y_steps, a_steps).run(&dy, a, None, &full)?,
-                    Form::Tn => Gemm::nn(k, n, m).batched3(sizes, a_steps, y_steps).run(a, &dy, None, &full)?,
-                }
-                *db = Some(reduce(&full, &axes, |x| x.b, k * n, b.shape())?);
-            }
-        }
-        Ok(gradients)
+        let (problem, _) = self.problem(a.spec(), b.spec())?;
+        let da = step.needs(0).then(|| launch::left_gradient(self.form, &problem, a, b, &dy)).transpose()?;
+        let db = step.needs(1).then(|| launch::right_gradient(self.form, &problem, a, b, &dy)).transpose()?;
+        Ok(vec![da, db])
     }
 
     fn saves(&self) -> Saves {
@@ -192,87 +141,16 @@ impl Operator for Matmul {
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
-        let [a, b] = exactly(self.name(), inputs)?;
-        let spec = |x: &Array| Spec::f32(&x.shape);
-        let (problem, shape) = self.problem(&spec(a), &spec(b))?;
-        // The element of `x` at the batch index of `index` (1 where x has 1, none where it has none) and the given row and column.
-        let element = |x: &Array, index: &[usize], row: usize, column: usize| {
-            let own = x.shape.rank() - 2;
-            let skipped = index.len() - 2 - own;
-            let batch = index.iter().skip(skipped).zip(x.shape.iter()).take(own).map(|(i, size)| if *size == 1 { 0 } else { *i });
-            x.at(&batch.chain([row, column]).collect::<Vec<_>>())
-        };
-        let y = Array::from_fn(&shape, |index| {
-            let [.., i, j] = index else { return f64::NAN };
-            let term = |k: usize| match self.form {
-                Form::Nn => element(a, index, *i, k) * element(b, index, k, *j),
-                Form::Nt => element(a, index, *i, k) * element(b, index, *j, k),
-                Form::Tn => element(a, index, k, *i) * element(b, index, k, *j),
-            };
-            (0..problem.k).map(term).sum()
-        });
-        Ok(vec![y])
+        spec::reference(self, inputs)
     }
 
     fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
-        let sizes: Vec<Array> = inputs.iter().map(|x| x.map(f64::abs)).collect();
-        let largest = || self.reference(&sizes).ok()?.first().map(Array::max_abs);
-        if gradient_of.is_none() { largest().unwrap_or(0.0) } else { 0.0 }
+        spec::summed(self, inputs, gradient_of)
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        let k = inputs.first().map_or(0, |a| match self.form {
-            Form::Tn => a.shape.dim(a.shape.rank().saturating_sub(2)),
-            _ => a.shape.last(),
-        });
-        Cost::streaming(inputs, outputs, 2.0 * k as f64)
+        spec::cost(self, inputs, outputs)
     }
-}
-
-fn samples(form: Form) -> Vec<Sample> {
-    let sizes = [
-        (1, 1, 1),
-        (5, 3, 7),
-        (33, 65, 7),
-        (65, 9, 33),
-        (7, 300, 1),
-        (1, 8, 10),
-        (36, 40, 68),
-        (3, 1, 5),
-        (0, 3, 4),
-        (4, 3, 0),
-        (3, 0, 5),
-        (8, 700, 12),
-    ];
-    let matrices = |m: usize, k: usize, n: usize| match form {
-        Form::Nn => ([m, k], [k, n]),
-        Form::Nt => ([m, k], [n, k]),
-        Form::Tn => ([k, m], [k, n]),
-    };
-    let sample = |inputs: [Input; 2]| Sample::new(Matmul { form }, inputs);
-    let plain = sizes.iter().map(|&(m, k, n)| {
-        let (a, b) = matrices(m, k, n);
-        sample([normal(a), normal(b)])
-    });
-    let batches: [(&[usize], &[usize]); 7] =
-        [(&[3], &[3]), (&[3], &[]), (&[], &[3]), (&[2, 1], &[3]), (&[2, 1, 2], &[1, 3, 1]), (&[1, 5], &[2, 5]), (&[0], &[1])];
-    let batched = batches.iter().enumerate().map(|(i, (a_batch, b_batch))| {
-        let (a, b) = if i % 2 == 0 { matrices(3, 5, 2) } else { matrices(4, 8, 4) };
-        sample([normal([a_batch, a.as_slice()].concat()), normal([b_batch, b.as_slice()].concat())])
-    });
-    plain.chain(batched).chain([sample([normal([9, 9]), Input::Same(0)])]).collect()
-}
-
-fn bad(form: Form) -> Vec<Bad> {
-    let bad = |a: Input, b: Input, expect| Bad::new(Matmul { form }, [a, b], expect);
-    vec![
-        bad(normal([3]), normal([3, 3]), "must have two axes or more, found [3] and [3, 3]"),
-        bad(normal([3, 4]), normal([5, 6]), "do not multiply"),
-        bad(normal([2, 4, 4]), normal([3, 4, 4]), "do not broadcast: 2 against 3"),
-        bad(normal([4, 4]), indices([4, 4], 3), "floats of one type"),
-        bad(normal([2, 1, 2, 1, 4, 4]), normal([1, 2, 1, 2, 4, 4]), "more than three times"),
-        Bad::new(Matmul { form }, [normal([3, 3])], "it takes 2 inputs, 1 were given"),
-    ]
 }
 
 /// The lines of the registry.
@@ -284,8 +162,8 @@ pub(super) fn entries() -> Vec<Entry> {
         outputs: &["y"],
         kernels: &[gemm::KERNELS, reduce::KERNELS],
         build: Box::new(move |_| Ok(Box::new(Matmul { form }))),
-        samples: Box::new(move || samples(form)),
-        bad: Box::new(move || bad(form)),
+        samples: Box::new(move || spec::samples(form)),
+        bad: Box::new(move || spec::bad(form)),
     };
     vec![entry("matmul", Form::Nn), entry("matmul_nt", Form::Nt), entry("matmul_tn", Form::Tn)]
 }

@@ -1,8 +1,7 @@
-//! Batch norm's launches, each over x or, where x is larger than a binding, over pieces of it one after another.
+//! How batch norm is run: launches, each over x or, where x is larger than a binding, over pieces of it one after another.
 
-use super::batch_norm::{BatchNorm, Inputs};
-use super::columns::{Plan, Walk};
-use super::statistics;
+use super::plan::{Plan, Walk};
+use super::{BatchNorm, Inputs, statistics};
 use crate::error::Result;
 use crate::gpu::{Launch, Param};
 use crate::ops::entry::kernels;

@@ -3,7 +3,7 @@
 //!
 //! On GPUs convolutions write them behind their sums (`shaders/include/tile_statistics.wgsl`), so batch norm does not read x for them.
 
-use super::columns::{Plan, Walk};
+use super::plan::{Plan, Walk};
 use crate::error::Result;
 use crate::gpu::{Knob, Schedule, rounds};
 use crate::ops::Array;
