@@ -1,13 +1,12 @@
 //! InfoNCE against a queue of negatives (He et al. 2020, MoCo), fused as NT-Xent is: large [N, 1 + M] logits are never stored.
 
 use super::pairs::{
-    self, Kind, Pairs, Rows, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs, scalar,
-    specs, unit_rows,
+    self, Kind, Pairs, Rows, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
+    saved_rows, scalar, specs, unit_rows,
 };
 use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
-use crate::ops::loss::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
@@ -55,7 +54,7 @@ impl Operator for InfoNceQueue {
     }
 
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>> {
-        let (a, b) = (super::pairs::saved_rows(step, 1)?, super::pairs::saved_rows(step, 3)?);
+        let (a, b) = (saved_rows(step, 1)?, saved_rows(step, 3)?);
         let (n, m) = (step.input_spec(0)?.shape.dim(0), step.input_spec(2)?.shape.dim(0));
         input_gradients(step, &self.pairs(&a, &b, n, m), 5, 1)
     }
@@ -139,7 +138,7 @@ pub(super) fn entry() -> Entry {
         module: module_path!(),
         inputs: &["q", "k", "queue"],
         outputs: &["loss"],
-        kernels: &[pairs::KERNELS, mean::KERNELS],
+        kernels: pairs::LOSS,
         build: Box::new(|a| Ok(Box::new(InfoNceQueue { temperature: (a.number_or("temperature", 0.07)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

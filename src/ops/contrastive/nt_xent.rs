@@ -7,7 +7,6 @@ use super::pairs::{
 use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
-use crate::ops::loss::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
@@ -133,7 +132,7 @@ pub(super) fn entry() -> Entry {
         module: module_path!(),
         inputs: &["z1", "z2"],
         outputs: &["loss"],
-        kernels: &[pairs::KERNELS, mean::KERNELS],
+        kernels: pairs::LOSS,
         build: Box::new(|a| Ok(Box::new(NtXent { temperature: (a.number_or("temperature", 0.5)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

@@ -1,6 +1,6 @@
 //! The matrix of cosines between the rows of two matrices, divided by a temperature: the unfused path of the contrastive losses.
 
-use super::pairs::{self, GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, saved_rows, specs, unit_rows, weighted};
+use super::pairs::{self, GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, rows_specs, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
@@ -48,8 +48,8 @@ impl Operator for SimilarityMatrix {
         check_temperature(NAME, &self.temperature)?;
         check_rows(NAME, ["a", "b"], [a, b])?;
         let (n, m, d) = (a.shape.dim(0), b.shape.dim(0), a.shape.last());
-        let [rows, row_norms] = super::pairs::rows_specs(n, d);
-        let [columns, column_norms] = super::pairs::rows_specs(m, d);
+        let [rows, row_norms] = rows_specs(n, d);
+        let [columns, column_norms] = rows_specs(m, d);
         Ok(vec![Spec::f32([n, m]), rows, row_norms, columns, column_norms])
     }
 
@@ -130,7 +130,7 @@ pub(super) fn entry() -> Entry {
         module: module_path!(),
         inputs: &["a", "b"],
         outputs: &["y"],
-        kernels: &[pairs::KERNELS, strided::KERNELS],
+        kernels: &[pairs::rows::KERNELS, pairs::launch::KERNELS, strided::KERNELS],
         build: Box::new(|a| Ok(Box::new(SimilarityMatrix { temperature: (a.number_or("temperature", 1.0)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),

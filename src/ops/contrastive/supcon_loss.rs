@@ -7,7 +7,6 @@ use super::pairs::{
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
-use crate::ops::loss::mean;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
@@ -139,7 +138,7 @@ pub(super) fn entry() -> Entry {
         module: module_path!(),
         inputs: &["embeddings", "labels"],
         outputs: &["loss"],
-        kernels: &[pairs::KERNELS, mean::KERNELS],
+        kernels: pairs::LOSS,
         build: Box::new(|a| Ok(Box::new(SupconLoss { temperature: (a.number_or("temperature", 0.1)? as f32).into() }))),
         samples: Box::new(samples),
         bad: Box::new(bad),
