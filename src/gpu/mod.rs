@@ -2,6 +2,7 @@
 //! back. Nothing above this folder names a wgpu type.
 
 mod adapter;
+mod binding;
 mod bounds;
 mod capabilities;
 mod clock;
@@ -16,6 +17,7 @@ mod pool;
 mod program;
 mod readback;
 mod recorder;
+mod reflection;
 mod scalar;
 mod template;
 mod translate;
@@ -28,15 +30,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use adapter::{GpuOptions, adapters, adapters_async};
+pub use binding::{Bind, Binding, Storage};
 pub use capabilities::{AdapterKind, Capabilities, Schedule};
 pub(crate) use kernel::kernel;
-pub use kernel::{BuiltShader, Kernel, ParamKind};
-pub use launch::{Bind, Binding, Interface, Launch, Storage};
+pub use kernel::{BuiltShader, Kernel};
+pub use launch::{Interface, Launch};
 pub(crate) use pool::ALIGNMENT;
 pub use pool::{Buffer, MemoryUse};
 pub use program::{Interval, Liveness, Program, Timing};
 pub use readback::Pending;
 pub use recorder::Counters;
+pub use reflection::ParamKind;
 pub use scalar::{Param, Scalar, ScalarCell};
 pub use template::Target;
 pub use translate::{Language, translate, untranslatable};

@@ -4,8 +4,8 @@
 use std::pin::Pin;
 
 use super::Gpu;
+use super::binding::Binding;
 use super::health;
-use super::launch::Binding;
 use super::recorder::Command;
 use super::waiting::{Answer, Polled, block_on, unmapped};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernel::ParamKind;
+use super::reflection::ParamKind;
 
 #[derive(Clone)]
 enum Source<T> {
