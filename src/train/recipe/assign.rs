@@ -6,13 +6,6 @@ use super::layers::{MAIN, keys, last, layer, nested, overlay, rename, table};
 use super::{Recipe, short};
 use crate::error::{Error, Result, closest};
 
-/// One assignment that was understood.
-struct Assignment<'a> {
-    text: &'a str,
-    key: String,
-    value: Value,
-}
-
 impl Recipe {
     /// Sets values from texts `KEY=VALUE`, all of them at once, so that their order does not
     /// matter.
@@ -40,23 +33,15 @@ impl Recipe {
         let mut upper = Table::new();
         // Names come first: they decide which keys there are.
         for named in [true, false] {
-            let mut found = Vec::new();
-            for (text, key, value) in &pairs {
-                let naming = ["method", "optimizer", "schedule"].contains(&key.strip_suffix(".name").unwrap_or(key));
-                if naming == named {
-                    let key = resolve(&all, key, value).map_err(|message| wrong(text, message))?;
-                    let value = read(&all, &key, value).map_err(|message| wrong(text, message))?;
-                    found.push(Assignment { text, key, value });
-                }
-            }
-            for Assignment { text, key, value } in &found {
-                overlay(&mut upper, nested(key, value.clone()));
-                let problem = if named { rename(&mut all, &upper).err() } else { None };
-                problem.map_or(Ok(()), |problem| Err(wrong(text, problem.message)))?;
+            let naming = |key: &str| ["method", "optimizer", "schedule"].contains(&key.strip_suffix(".name").unwrap_or(key));
+            for (text, key, value) in pairs.iter().filter(|(_, key, _)| naming(key) == named) {
+                let wrong = |message: String| wrong(text, message);
+                let key = resolve(&all, key, value).map_err(wrong)?;
+                let value = read(&all, &key, value).map_err(wrong)?;
+                overlay(&mut upper, nested(&key, value));
                 // Of one that is wrong there is more to say than of all together.
-                if let Err(problem) = layer(self, upper.clone()) {
-                    return Err(wrong(text, problem.message));
-                }
+                let result = rename(&mut all, &upper).and_then(|()| layer(self, upper.clone()));
+                result.map_err(|problem| wrong(problem.message))?;
             }
         }
         *self = layer(self, upper).map_err(|problem| Error::argument(problem.key, problem.message))?;

@@ -6,8 +6,9 @@ use toml::{Table, Value};
 
 use super::Recipe;
 use super::problem::Problem;
-use super::tables::ScheduleTable;
+use super::tables::{ModelTable, ScheduleTable};
 use crate::error::{Error, Result};
+use crate::models::{self, ModelOptions};
 use crate::optim::Rule;
 use crate::train::images::NORMALIZATIONS;
 use crate::train::methods::find;
@@ -16,8 +17,8 @@ use crate::train::methods::find;
 const MOST: usize = 1 << 24;
 
 impl Recipe {
-    /// Whether every number lies where it means something, and presets and methods are some that
-    /// there are. Networks, classes and files are judged by whoever looks them up.
+    /// Whether every number lies where it means something, and methods, networks and presets are
+    /// some that there are. Classes and files are judged by whoever looks them up.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the key, what is allowed and what was found.
@@ -55,6 +56,7 @@ impl Recipe {
         within("model.stem_stride", model.stem_stride, 0, 8)?;
         within("model.drop_rate", model.drop_rate, 0.0, 0.99)?;
         within("model.drop_path", model.drop_path, 0.0, 0.99)?;
+        network(model)?;
         within("optimizer.learning_rate", optimizer.learning_rate, 0.0, 1e6)?;
         within("optimizer.weight_decay", optimizer.weight_decay, 0.0, 1e6)?;
         within("optimizer.weight_decay_end", optimizer.weight_decay_end, 0.0, 1e6)?;
@@ -78,6 +80,23 @@ fn within<T: PartialOrd + Display>(key: &str, value: T, least: T, most: T) -> Re
         return Ok(());
     }
     Err(Problem::new(key, format!("expected {least} to {most}, found {value}")))
+}
+
+/// A network that there is, with settings that it has; its input's size comes from the data.
+fn network(table: &ModelTable) -> Result<(), Problem> {
+    let options = ModelOptions {
+        width: f64::from(table.width),
+        stem_stride: (table.stem_stride > 0).then_some(table.stem_stride),
+        drop_rate: table.drop_rate,
+        drop_path: table.drop_path,
+        ..Default::default()
+    };
+    models::model(&table.name, options).map(drop).map_err(|e| match e {
+        Error::Argument { subject, message } if ["width", "stem_stride"].contains(&subject.as_str()) => {
+            Problem::new(format!("model.{subject}"), message)
+        }
+        other => Problem::of("model.name", other),
+    })
 }
 
 fn positive(key: &str, value: f32) -> Result<(), Problem> {

@@ -177,6 +177,8 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_allowed() {
         ("method = \"simclear\"", "line 1: method.name: there is no \"simclear\"; did you mean \"simclr\"?"),
         ("augmentation = [\"simclr\",\n\"simclr3\"]", "line 1: augmentation.views: there is no \"simclr3\"; did you mean \"simclr\"?"),
         ("[data]\nnormalize = \"imagnet\"", "line 2: data.normalize: there is no \"imagnet\"; did you mean \"imagenet\"?"),
+        ("[model]\nname = \"resnet81\"", "line 2: model.name: there is no \"resnet81\""),
+        ("[model]\nname = \"resnet18\"\nstem_stride = 3", "line 3: model.stem_stride: \"resnet18\" begins with a stride of 1 or 2, not 3"),
         ("[data]\nlabel_noise = 1.5", "line 2: data.label_noise: expected 0 to 1, found 1.5"),
         ("[optimizer]\nname = \"adam\"\nbetas = [0.9, 1.5]", "line 3: optimizer.betas[1]: expected 0 to 1, found 1.5"),
         (
@@ -245,6 +247,9 @@ fn version_1_is_read_as_it_was() {
     let printed = version1::converted(&format!("# A comment.\n{old}"), "x").unwrap();
     assert!(printed.starts_with("# A comment.\nversion = 2\noptimizer = \"adamw\"\n"), "{printed}");
     assert!(!Document::parse(&printed, "x").unwrap().is_old() && Recipe::parse(&printed, "x").unwrap() == recipe, "{printed}");
+    // Texts were bytes.
+    let bytes = Recipe::parse("method = \"masked_tokens\"\nnormalize = \"bytes\"", "x").unwrap();
+    assert_eq!(bytes, Recipe::defaults("masked_tokens"));
     // Errors speak of the keys that stand there.
     for (text, words) in [
         (

@@ -10,6 +10,7 @@ use super::problem::Problem;
 use super::tables::ScheduleTable;
 use super::{Recipe, short};
 use crate::error::{Result, closest};
+use crate::models::TextConfig;
 use crate::optim::Rule;
 
 /// Every key there was, and where it is now.
@@ -95,6 +96,7 @@ pub(super) fn convert(old: &Table) -> Result<Table, Problem> {
             continue;
         }
         let value = match value {
+            Value::String(text) if key == "normalize" && text == "bytes" && reads(old) => "auto".into(),
             // Every list may be empty, but views.
             Value::String(text) if TEXTS.contains(&key.as_str()) && text.trim().is_empty() => Value::Array(Vec::new()),
             Value::String(text) => {
@@ -125,6 +127,14 @@ fn has_no_effect(key: &str, value: &Value, old: &Table) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the network is one of texts, which were images of bytes then; now they are normalised by
+/// nothing.
+fn reads(old: &Table) -> bool {
+    let method = old.get("method").and_then(Value::as_str).unwrap_or("supervised");
+    let own = old.get("model").and_then(Value::as_str).map(String::from);
+    TextConfig::named(&own.unwrap_or_else(|| Recipe::defaults(method).model.name)).is_some()
 }
 
 /// `[options]`, in which some lists were texts, too.
