@@ -7,7 +7,7 @@ use super::output::say;
 use crate::error::Result;
 use crate::io::atomic::read;
 use crate::train::methods::{METHODS, find};
-use crate::train::recipe::{Recipe as Contents, version1};
+use crate::train::recipe::{Recipe as Contents, present_form};
 
 /// Print a recipe: every key of a method's, or what a file says, in the present form where it is of
 /// an earlier version
@@ -34,7 +34,7 @@ impl Recipe {
             find(&self.of)?;
         }
         let text = if method.is_none() && !self.full && self.set.is_empty() {
-            version1::converted(&String::from_utf8_lossy(&read(&path)?), &path.display().to_string())?
+            present_form(&String::from_utf8_lossy(&read(&path)?), &path.display().to_string())?
         } else {
             let mut recipe = if method.is_some() { Contents::defaults(&self.of) } else { Contents::read(&path)? };
             recipe.set_all(self.set.iter().map(String::as_str))?;

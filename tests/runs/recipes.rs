@@ -10,7 +10,7 @@ use wgrad::data::Dataset;
 use wgrad::gpu::{Gpu, GpuOptions};
 use wgrad::train::estimate::run_memory;
 use wgrad::train::methods::METHODS;
-use wgrad::train::recipe::version1;
+use wgrad::train::recipe::present_form;
 use wgrad::train::{Recipe, Trainer};
 
 fn recipes(folder: &str) -> Vec<(PathBuf, Recipe)> {
@@ -70,7 +70,7 @@ fn recipes_of_version_1_are_what_they_are_now() {
         };
         assert_eq!(was.to_toml().unwrap(), new.to_toml().unwrap(), "{file}");
         assert_eq!(was, new, "{file}");
-        let printed = version1::converted(text, &file).unwrap();
+        let printed = present_form(text, &file).unwrap();
         assert_eq!(Recipe::parse(&printed, &file).unwrap(), new, "{printed}");
     }
 }

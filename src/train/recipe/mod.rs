@@ -16,7 +16,7 @@
 //! What a recipe leaves out takes its method's default ([`Recipe::defaults`]). A key that there is
 //! not, a setting that the chosen optimizer, schedule or method does not have, and a number without
 //! a meaning are errors with line, key, what was found and what is allowed. Recipes of earlier
-//! versions, in runs and checkpoints, too, are read as they are: [`version1`].
+//! versions, in runs and checkpoints, too, are read as they are: `version1`.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -27,21 +27,25 @@
 //! | `short` | the short forms that the command line takes for lists |
 //! | `check` | the range of each number |
 //! | `problem` | what is said of a key or value that is wrong |
-//! | [`version1`] | recipes before there was a version |
+//! | `present` | a recipe's text as it would be written now |
+//! | `version1` | recipes before there was a version |
 
 mod assign;
 mod check;
 mod document;
 mod layers;
+mod present;
 mod problem;
 mod short;
 pub mod tables;
-pub mod version1;
+mod version1;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::Table;
+
+pub use self::present::present_form;
 
 use self::document::Document;
 use self::tables::{AugmentationTable, DataTable, FinetuneTable, MethodTable, ModelTable, OptimizerTable, ScheduleTable};

@@ -63,7 +63,7 @@ pub(super) fn unknown(key: &str, name: &str, known: &Table, prefix: &str, root: 
     let message = match owner {
         Some(owner) if names.is_empty() => format!("the {place} {owner} has no setting \"{name}\"; {hint}{it} has none"),
         Some(owner) if !other.is_empty() => {
-            format!("the {place} {owner} has no setting \"{name}\", which is one of {}; it has {names}", other.join(" and "))
+            format!("\"{name}\" is a setting of {}, not of the {place} {owner}, which has {names}", other.join(", "))
         }
         Some(owner) => format!("the {place} {owner} has no setting \"{name}\"; {hint}{it} has {names}"),
         None if place.is_empty() => format!("there is no key \"{name}\"; {hint}{there} are {names}"),

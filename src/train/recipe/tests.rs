@@ -162,11 +162,11 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_allowed() {
         ),
         (
             "[optimizer]\nname = \"adamw\"\nmomentum = 0.9",
-            "line 3: the optimizer adamw has no setting \"momentum\", which is one of sgd and rmsprop and lars; it has betas, ",
+            "line 3: \"momentum\" is a setting of sgd, rmsprop, lars, not of the optimizer adamw, which has betas, ",
         ),
         (
             "[schedule]\nwarm_up_epochs = 2",
-            "line 2: the schedule one_cycle has no setting \"warm_up_epochs\", which is one of cosine; it has div_factor, ",
+            "line 2: \"warm_up_epochs\" is a setting of cosine, not of the schedule one_cycle, which has div_factor, ",
         ),
         ("[method]\nname = \"simclr\"\nqueue = 3", "line 3: the method simclr has no setting \"queue\"; it has projector, temperature"),
         (
@@ -244,7 +244,7 @@ fn version_1_is_read_as_it_was() {
     let recipe = Recipe::parse(new, "x").unwrap();
     assert_eq!(Recipe::parse(old, "x").unwrap(), recipe);
     // Printed in the present form it is no other.
-    let printed = version1::converted(&format!("# A comment.\n{old}"), "x").unwrap();
+    let printed = present_form(&format!("# A comment.\n{old}"), "x").unwrap();
     assert!(printed.starts_with("# A comment.\nversion = 2\noptimizer = \"adamw\"\n"), "{printed}");
     assert!(!Document::parse(&printed, "x").unwrap().is_old() && Recipe::parse(&printed, "x").unwrap() == recipe, "{printed}");
     // Texts were bytes.
@@ -259,7 +259,7 @@ fn version_1_is_read_as_it_was() {
         ("batch = 3\nlearning_rate = -1", "line 2: learning_rate: expected 0 to 1000000, found -1"),
         ("method = \"simclr\"\n[options]\ntemperature = \"x\"", "line 3: options.temperature: expected a number like"),
         ("tasks = \"5+7\"", "line 1: tasks: "),
-        ("version = 1\nmethod = \"simclr\"\nwarm_up_epochs = 2.0", "line 3: the schedule one_cycle has no setting \"warm_up_epochs\""),
+        ("version = 1\nmethod = \"simclr\"\nwarm_up_epochs = 2.0", "line 3: \"warm_up_epochs\" is a setting of cosine"),
     ] {
         let message = refused(text);
         assert!(message.contains(words), "{message}\nshould say {words}");
