@@ -1,7 +1,8 @@
 //! Operators: the trait that each implements, its samples and checks, and the registry that lists them all.
 //!
 //! One operator is one place: `<family>/<op>.rs` holds its shape rule, launches, float64 reference, samples, bad inputs, tolerance
-//! and cost, and one line in [`registry`] makes it known to the tests, the benchmark and the command line.
+//! and cost, and a line in its family's `mod.rs` makes it known to the tests, the benchmark and the command line. A heavy operator is a
+//! folder: `mod` is what a user and the tape see, `launch` how it is run (kernels, grids, tuning), `spec` what it must give.
 
 pub mod activation;
 pub mod array;

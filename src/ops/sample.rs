@@ -122,6 +122,10 @@ impl Input {
     }
 }
 
+/// More than any size may be; on the way to 64 bits, and beyond what 32 and 31 hold.
+pub const HOSTILE_SIZES: [usize; 6] =
+    [usize::MAX, usize::MAX / 2, usize::MAX / 2 + 1, (u32::MAX as usize).saturating_add(1), 1 << 31, u32::MAX as usize];
+
 /// Inputs that an operator must refuse, and words that the error must contain.
 pub struct Bad {
     /// The operator.
@@ -136,5 +140,11 @@ impl Bad {
     /// `operator` must refuse `inputs` with a message that contains `expect`.
     pub fn new(operator: impl Operator, inputs: impl Into<Vec<Input>>, expect: &'static str) -> Self {
         Self { operator: Box::new(operator), inputs: inputs.into(), expect }
+    }
+
+    /// What `make` makes of each of [`HOSTILE_SIZES`] must refuse `inputs` with a message that contains `expect`.
+    pub fn sizes<O: Operator>(make: impl Fn(usize) -> O, inputs: impl Into<Vec<Input>>, expect: &'static str) -> Vec<Self> {
+        let inputs = inputs.into();
+        HOSTILE_SIZES.iter().map(|size| Self::new(make(*size), inputs.clone(), expect)).collect()
     }
 }

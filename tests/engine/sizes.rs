@@ -12,12 +12,10 @@ use wgrad::ops::convolution::depthwise_conv2d::{DepthwiseConv2d as Depthwise, De
 use wgrad::ops::convolution::geometry::Padding;
 use wgrad::ops::layout::pad::PadMode;
 use wgrad::ops::pooling::{Upsample, UpsampleMode, Window};
+use wgrad::ops::sample::HOSTILE_SIZES;
 use wgrad::params;
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, Tensor};
-
-/// More than any size may be; on the way to 64 bits, and beyond what 32 and 31 hold.
-const HOSTILE: [usize; 6] = [usize::MAX, usize::MAX / 2, 1 << 63, 1 << 32, 1 << 31, u32::MAX as usize];
 
 type Try<'a> = Box<dyn Fn(usize) -> Result<()> + 'a>;
 
@@ -204,7 +202,7 @@ fn hostile_sizes_are_errors() {
     let held = gpu.memory().held;
     let mut failures = Vec::new();
     for (name, zero, call) in rows.iter().flatten() {
-        for v in HOSTILE.into_iter().chain(zero.then_some(0)) {
+        for v in HOSTILE_SIZES.into_iter().chain(zero.then_some(0)) {
             match call(v) {
                 Ok(()) => failures.push(format!("{name} takes {v}")),
                 Err(Error::Shape { .. } | Error::Argument { .. } | Error::Limit { .. } | Error::OutOfMemory(_)) => {}

@@ -126,7 +126,13 @@ fn samples() -> Vec<Sample> {
 }
 
 fn bad() -> Vec<Bad> {
-    vec![
+    let image = || [normal([1, 4, 4, 3])];
+    let sizes = [
+        Bad::sizes(|kernel| square(kernel, 1, 0, true), image(), "a window's side may be at most"),
+        Bad::sizes(|stride| square(2, stride, 0, true), image(), "a stride may be at most"),
+        Bad::sizes(|padding| square(2, 1, padding, true), image(), "padding may be at most"),
+    ];
+    let rules = vec![
         Bad::new(square(2, 2, 0, true), [normal([4, 4])], "x must be images [N, H, W, C]"),
         Bad::new(square(2, 2, 0, true), [indices([1, 4, 4, 3], 5)], "x must hold floats"),
         Bad::new(square(5, 1, 0, true), [normal([1, 4, 4, 3])], "the window is larger than the padded image"),
@@ -137,7 +143,8 @@ fn bad() -> Vec<Bad> {
             [normal([1, 4, 4, 3])],
             "dilation must be 1",
         ),
-    ]
+    ];
+    sizes.into_iter().flatten().chain(rules).collect()
 }
 
 /// The operator's line of the registry.
