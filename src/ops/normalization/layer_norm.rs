@@ -117,7 +117,7 @@ pub(super) fn entries() -> [Entry; 1] {
         module: module_path!(),
         inputs: &["x", "weight", "bias"],
         outputs: &["y"],
-        kernels: &[group_norm::KERNELS],
+        kernels: &[group_norm::launch::KERNELS],
         build: Box::new(build),
         samples: Box::new(samples),
         bad: Box::new(bad),
