@@ -9,7 +9,7 @@ use super::output::{mib, say};
 use super::table::Table;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{MODELS, Model, ModelOptions, model};
+use crate::models::{FAMILIES, Model, ModelOptions, model, model_names};
 use crate::nn::{Module, Parameters, Summary};
 use crate::tensor::Shape;
 use crate::train::estimate::{Estimate, inference_memory, training_memory};
@@ -73,7 +73,7 @@ impl Models {
     fn list(&self, gpu: &Gpu) -> Result<()> {
         let mut table = Table::new(&["model", "resolution", "parameters", "multiply-adds", "activations"]);
         let mut list = Vec::new();
-        for name in MODELS {
+        for name in model_names() {
             let model = self.model(name)?;
             let summary = self.summary(gpu, &model, model.resolution)?;
             let (parameters, macs, bytes) = (summary.parameters(), summary.macs(), summary.activation_bytes());
@@ -86,6 +86,9 @@ impl Models {
             return say(format!("{:#}", json!(list)));
         }
         say(table)?;
+        for (pattern, meaning) in FAMILIES.iter().flat_map(|family| family.patterns) {
+            say(format!("{pattern:<22} {meaning}"))?;
+        }
         say(format!("one image, {} classes; `wgrad models NAME` shows one in full, with the memory that it needs", self.classes))
     }
 

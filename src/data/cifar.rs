@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::dataset::{Dataset, Split};
+use super::formats::Format;
 use super::gzip::{DataFile, find, require};
 use crate::error::Result;
 
@@ -34,7 +35,7 @@ const PLANE: usize = SIDE * SIDE;
 const MOST_RECORDS: u64 = 50_000;
 
 /// What differs between the two data sets.
-struct Format {
+struct Cifar {
     name: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
@@ -43,7 +44,7 @@ struct Format {
     classes: &'static [&'static str],
 }
 
-const CIFAR10: Format = Format {
+const CIFAR10: Cifar = Cifar {
     name: "cifar10",
     train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
     test: &["test_batch.bin"],
@@ -51,7 +52,7 @@ const CIFAR10: Format = Format {
     classes: &CIFAR10_CLASSES,
 };
 
-const CIFAR100: Format = Format { name: "cifar100", train: &["train.bin"], test: &["test.bin"], labels: 2, classes: &CIFAR100_CLASSES };
+const CIFAR100: Cifar = Cifar { name: "cifar100", train: &["train.bin"], test: &["test.bin"], labels: 2, classes: &CIFAR100_CLASSES };
 
 /// Reads CIFAR-10: `data_batch_{1..5}.bin[.gz]` or `test_batch.bin[.gz]`.
 ///
@@ -69,17 +70,21 @@ pub fn read_cifar100(folder: &Path, split: Split) -> Result<Dataset> {
     CIFAR100.read(folder, split)
 }
 
-/// Whether a folder holds a file of CIFAR-10.
-pub(super) fn recognise_cifar10(folder: &Path) -> bool {
-    CIFAR10.recognise(folder)
-}
+/// CIFAR-10, for folders whose format is not said.
+pub(super) const CIFAR10_FORMAT: Format = Format {
+    expects: "CIFAR-10 in the binary version (data_batch_1.bin[.gz] to data_batch_5.bin, test_batch.bin)",
+    recognise: |folder| CIFAR10.recognise(folder),
+    read: |folder, split, _| read_cifar10(folder, split),
+};
 
-/// Whether a folder holds a file of CIFAR-100.
-pub(super) fn recognise_cifar100(folder: &Path) -> bool {
-    CIFAR100.recognise(folder)
-}
+/// CIFAR-100, for the same.
+pub(super) const CIFAR100_FORMAT: Format = Format {
+    expects: "CIFAR-100 in the binary version (train.bin[.gz], test.bin)",
+    recognise: |folder| CIFAR100.recognise(folder),
+    read: |folder, split, _| read_cifar100(folder, split),
+};
 
-impl Format {
+impl Cifar {
     fn recognise(&self, folder: &Path) -> bool {
         find(folder, self.train).is_some() || find(folder, self.test).is_some()
     }
@@ -158,7 +163,7 @@ pub(super) mod tests {
     fn cifar10_in_five_files() {
         let folder = tempfile::tempdir().unwrap();
         write_cifar10(folder.path());
-        assert!(recognise_cifar10(folder.path()) && !recognise_cifar100(folder.path()));
+        assert!(CIFAR10.recognise(folder.path()) && !CIFAR100.recognise(folder.path()));
         let train = read_cifar10(folder.path(), Split::Train).unwrap();
         assert_eq!((train.len(), train.height(), train.width(), train.channels()), (10, 32, 32, 3));
         assert_eq!(train.labels(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
@@ -182,7 +187,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.bin");
         std::fs::write(&path, record(&[19, 99], [4, 5, 6])).unwrap();
-        assert!(recognise_cifar100(folder.path()));
+        assert!(CIFAR100.recognise(folder.path()));
         let train = read_cifar100(folder.path(), Split::Train).unwrap();
         assert_eq!((train.labels(), train.classes()), (&[99][..], 100));
         assert_eq!(train.image(0).unwrap()[..6], [1, 2, 3, 4, 5, 6]);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::{Dataset, Split};
 use super::decoder::Limit;
+use super::formats::Format;
 use super::picture::{ImageOptions, decode};
 use crate::error::{Error, Result};
 use crate::tensor::random::{Purpose, Stream};
@@ -55,8 +56,15 @@ pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
+/// Pictures, for folders whose format is not said.
+pub(super) const FORMAT: Format = Format {
+    expects: "PNG, JPEG or WebP images in a folder for each class (<class>/*.png, or train/<class>/*.png and test/<class>/*.png)",
+    recognise,
+    read: read_image_split,
+};
+
 /// Whether a folder looks like images by class, with or without a folder for each split.
-pub(super) fn recognise(folder: &Path) -> bool {
+fn recognise(folder: &Path) -> bool {
     split_folder(folder, Split::Train).is_some()
         || list(folder, Path::is_dir)
             .is_ok_and(|classes| classes.iter().any(|class| list(class, is_image).is_ok_and(|files| !files.is_empty())))

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::dataset::{Dataset, Split};
+use super::formats::Format;
 use super::gzip::{DataFile, find, require};
 use crate::error::{Error, Result};
 
@@ -72,8 +73,15 @@ fn file_names(split: Split, part: &str) -> [String; 2] {
     [format!("{stem}-{part}-ubyte"), format!("{stem}-{}-ubyte", part.replace("-idx", ".idx"))]
 }
 
+/// Images and labels in idx files.
+pub(super) const FORMAT: Format = Format {
+    expects: "MNIST or Fashion-MNIST (train-images-idx3-ubyte[.gz], train-labels-..., t10k-...)",
+    recognise,
+    read: |folder, split, _| read_idx_folder(folder, split),
+};
+
 /// Whether a folder holds the images of either split.
-pub(super) fn recognise(folder: &Path) -> bool {
+fn recognise(folder: &Path) -> bool {
     [Split::Train, Split::Test].into_iter().any(|split| find(folder, &file_names(split, "images-idx3")).is_some())
 }
 

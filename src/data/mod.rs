@@ -4,6 +4,7 @@
 //! | | |
 //! |---|---|
 //! | `open` | opens a folder, whichever format it has |
+//! | `formats` | the formats, one line each |
 //! | `dataset` | labelled images in memory: parts, statistics |
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
@@ -30,6 +31,7 @@ mod dataset;
 mod decoder;
 mod device;
 mod folder;
+mod formats;
 mod gzip;
 mod idx;
 mod labels;

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::dataset::{Dataset, Split};
-use super::folder::{self, read_image_split};
+use super::formats::FORMATS;
 use super::picture::ImageOptions;
 use super::tasks::read_tasks;
-use super::{cifar, idx, text};
 use crate::error::{Error, Result};
 
 /// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a folder of photographs get
@@ -29,28 +28,12 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
         let message = "expected the folder of a data set, found a file";
         return Err(Error::data(path.display().to_string(), message));
     }
-    let dataset = if idx::recognise(path) {
-        idx::read_idx_folder(path, split)
-    } else if cifar::recognise_cifar10(path) {
-        cifar::read_cifar10(path, split)
-    } else if cifar::recognise_cifar100(path) {
-        cifar::read_cifar100(path, split)
-    } else if text::recognise(path) {
-        text::read_text_folder(path, split)
-    } else if folder::recognise(path) {
-        read_image_split(path, split, options)
-    } else {
-        Err(Error::data(
-            path.display().to_string(),
-            "found no data set in this folder; looked for \
-             MNIST or Fashion-MNIST (train-images-idx3-ubyte[.gz], train-labels-..., t10k-...), \
-             CIFAR-10 in the binary version (data_batch_1.bin[.gz] to data_batch_5.bin, test_batch.bin), \
-             CIFAR-100 in the binary version (train.bin[.gz], test.bin), \
-             questions with classes (train_5500.label[.gz], vocab.txt), \
-             and PNG, JPEG or WebP images in a folder for each class (<class>/*.png, \
-             or train/<class>/*.png and test/<class>/*.png)",
-        ))
-    }?;
+    let Some(format) = FORMATS.iter().find(|format| (format.recognise)(path)) else {
+        let expected: Vec<&str> = FORMATS.iter().map(|format| format.expects).collect();
+        let message = format!("found no data set in this folder; looked for {}", expected.join(", "));
+        return Err(Error::data(path.display().to_string(), message));
+    };
+    let dataset = (format.read)(path, split, options)?;
     let tasks = read_tasks(path, split, dataset.len())?;
     Ok(dataset.with_tasks(tasks))
 }
@@ -59,6 +42,7 @@ pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dat
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::data::{cifar, folder, idx};
 
     #[test]
     fn each_format_is_recognised() {

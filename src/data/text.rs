@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use super::dataset::{Dataset, Split};
+use super::formats::Format;
 use super::gzip::{DataFile, find, require};
 use super::wordpiece::WordPiece;
 use crate::error::Result;
@@ -23,8 +24,15 @@ const LARGEST_FILE: u64 = 1 << 30;
 const QUESTIONS: [&str; 1] = ["train_5500.label"];
 const VOCABULARY: [&str; 1] = ["vocab.txt"];
 
+/// Questions, for folders whose format is not said.
+pub(super) const FORMAT: Format = Format {
+    expects: "questions with classes (train_5500.label[.gz], vocab.txt)",
+    recognise,
+    read: |folder, split, _| read_text_folder(folder, split),
+};
+
 /// Whether a folder holds questions.
-pub(super) fn recognise(folder: &Path) -> bool {
+fn recognise(folder: &Path) -> bool {
     find(folder, &QUESTIONS).is_some()
 }
 

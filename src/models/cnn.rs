@@ -1,6 +1,7 @@
 //! A small plain network for small images: three times convolution 3x3, batch norm, ReLU; the first two halve the image.
 
-use super::Backbone;
+use super::registry::Family;
+use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::Result;
 use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
 use crate::nn::{BatchNorm, Conv2d, Mode, Module, Parameters, Summary};
@@ -14,6 +15,24 @@ pub struct SmallCnnConfig {
     pub channels: usize,
     /// Channels after each convolution.
     pub widths: [usize; 3],
+}
+
+/// Small plain networks.
+pub(super) const FAMILY: Family = Family { names: &["cnn_16_32_64", "cnn_32_64_128"], patterns: &[], parse, published: &[] };
+
+fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
+    let widths = match name {
+        "cnn_16_32_64" => [16, 32, 64],
+        "cnn_32_64_128" => [32, 64, 128],
+        _ => return None,
+    };
+    Some(Ok(Model::new(32, SmallCnnConfig { channels: options.channels, widths })))
+}
+
+impl Architecture for SmallCnnConfig {
+    fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(SmallCnn::new(params, *self)?))
+    }
 }
 
 /// Images `[N, H, W, C]` to features `[N, widths[2]]`.

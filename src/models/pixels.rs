@@ -1,10 +1,32 @@
 //! No network at all: an image's own values as its features. With a classifier this is logistic regression, the baseline that every
 //! encoder must beat.
 
-use super::Backbone;
+use super::registry::Family;
+use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result};
-use crate::nn::{Mode, Module, Summary};
+use crate::nn::{Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
+
+/// No network.
+pub(super) const FAMILY: Family = Family { names: &["pixels"], patterns: &[], parse, published: &[] };
+
+fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
+    let features = options.size.unwrap_or([32; 2]).iter().fold(options.channels, |n, side| n.saturating_mul(*side));
+    (name == "pixels").then(|| Ok(Model::new(32, PixelsConfig { features })))
+}
+
+/// How many values an image has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PixelsConfig {
+    /// H W C.
+    pub features: usize,
+}
+
+impl Architecture for PixelsConfig {
+    fn build(&self, _: &Parameters) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(Pixels::new(self.features)))
+    }
+}
 
 /// Images `[N, H, W, C]` to `[N, H W C]`.
 pub struct Pixels {

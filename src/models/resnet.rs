@@ -1,8 +1,14 @@
 //! ResNets (He et al. 2015, arXiv:1512.03385), with the stride in the 3x3 convolution as PyTorch and timm have it; their names and initial
 //! values.
 
-use super::Backbone;
-use crate::error::{Result, require_share};
+use std::sync::Arc;
+
+use super::preprocessing::{HALF, IMAGENET, Published, published};
+use super::registry::Family;
+use super::torchvision::Renames;
+use super::{Architecture, Backbone, Model, ModelOptions};
+use crate::error::{Error, Result, require_share};
+use crate::io::Interpolation::{Bicubic, Bilinear};
 use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
 use crate::nn::{ConvNorm, DropPath, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
@@ -32,6 +38,75 @@ pub struct ResNetConfig {
     pub drop_rate: f32,
     /// Stochastic depth of the last block; block i of n has `i / (n - 1)` of it.
     pub drop_path: f32,
+}
+
+/// ResNets.
+pub(super) const FAMILY: Family = Family {
+    names: &["resnet18", "resnet26", "resnet34", "resnet50", "resnet101", "resnet152"],
+    patterns: &[],
+    parse,
+    published: PUBLISHED,
+};
+
+fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
+    let config = ResNetConfig::deep(name.strip_prefix("resnet")?.parse().ok()?)?;
+    let small = match options.stem_stride {
+        None | Some(2) => false,
+        Some(1) => true,
+        Some(stride) => {
+            let message = format!("\"{name}\" begins with a stride of 1 or 2, not {stride}");
+            return Some(Err(Error::argument("stem_stride", message)));
+        }
+    };
+    let width = (config.width as f64 * options.width).round().max(1.0) as usize;
+    let ModelOptions { channels, drop_rate, drop_path, .. } = *options;
+    Some(Ok(Model::new(224, ResNetConfig { channels, width, small, drop_rate, drop_path, ..config })))
+}
+
+#[rustfmt::skip]
+const PUBLISHED: &[Published] = &[
+    published("resnet18", "a1_in1k a2_in1k", 224, 0.95, Bicubic, IMAGENET),
+    published("resnet18", "a3_in1k", 160, 0.95, Bicubic, IMAGENET),
+    published("resnet18", "fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k tv_in1k", 224, 0.875, Bilinear, IMAGENET),
+    published("resnet18", "gluon_in1k", 224, 0.875, Bicubic, IMAGENET),
+    published("resnet34", "a1_in1k a2_in1k", 224, 0.95, Bicubic, IMAGENET),
+    published("resnet34", "a3_in1k", 160, 0.95, Bicubic, IMAGENET),
+    published("resnet34", "bt_in1k gluon_in1k", 224, 0.875, Bicubic, IMAGENET),
+    published("resnet34", "ra4_e3600_r224_in1k", 224, 0.9, Bicubic, HALF),
+    published("resnet34", "tv_in1k", 224, 0.875, Bilinear, IMAGENET),
+    published("resnet50", "a1_in1k a2_in1k b1k_in1k b2k_in1k c1_in1k c2_in1k d_in1k", 224, 0.95, Bicubic, IMAGENET),
+    published("resnet50", "a1h_in1k", 176, 0.9, Bicubic, IMAGENET),
+    published("resnet50", "a3_in1k", 160, 0.95, Bicubic, IMAGENET),
+    published("resnet50", "am_in1k bt_in1k gluon_in1k ra_in1k ram_in1k", 224, 0.875, Bicubic, IMAGENET),
+    published("resnet50", "bamboo", 224, 1.0, Bicubic, IMAGENET),
+    published("resnet50", "fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k tv_in1k", 224, 0.875, Bilinear, IMAGENET),
+    published("resnet50", "tv2_in1k", 176, 0.875, Bilinear, IMAGENET),
+    published("resnet26", "bt_in1k", 224, 0.875, Bicubic, IMAGENET),
+    published("resnet101", "a1h_in1k a1_in1k a2_in1k", 224, 0.95, Bicubic, IMAGENET),
+    published("resnet101", "a3_in1k", 160, 0.95, Bicubic, IMAGENET),
+    published("resnet101", "gluon_in1k", 224, 0.875, Bicubic, IMAGENET),
+    published("resnet101", "tv2_in1k", 176, 0.875, Bilinear, IMAGENET),
+    published("resnet101", "tv_in1k", 224, 0.875, Bilinear, IMAGENET),
+    published("resnet152", "a1h_in1k a1_in1k a2_in1k", 224, 0.95, Bicubic, IMAGENET),
+    published("resnet152", "a3_in1k", 160, 0.95, Bicubic, IMAGENET),
+    published("resnet152", "gluon_in1k", 224, 0.875, Bicubic, IMAGENET),
+    published("resnet152", "tv2_in1k", 176, 0.875, Bilinear, IMAGENET),
+    published("resnet152", "tv_in1k", 224, 0.875, Bilinear, IMAGENET),
+];
+
+impl Architecture for ResNetConfig {
+    fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(ResNet::new(params, self)?))
+    }
+
+    fn with_norm(&self, eps: f32, momentum: f32) -> Option<Arc<dyn Architecture>> {
+        Some(Arc::new(Self { eps, momentum, ..*self }))
+    }
+
+    fn torchvision(&self) -> Option<Renames> {
+        // The same names.
+        Some(Renames::new())
+    }
 }
 
 impl ResNetConfig {

@@ -2,8 +2,9 @@
 //! without token types and pooler; norms stand behind the layers. Names and initial values are DistilBERT's. Features are the mean over tokens,
 //! which small networks learn sooner from few texts than the first token's.
 
-use super::Backbone;
-use super::vit::check_depth;
+use super::registry::Family;
+use super::vit::{check_depth, no_convolutions};
+use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::elementwise::fuse::fuse;
@@ -28,6 +29,31 @@ pub struct TextConfig {
     pub eps: f32,
     /// Dropout of embeddings, of both halves of a block, and before a classifier.
     pub drop_rate: f32,
+}
+
+/// Encoders of texts.
+pub(super) const FAMILY: Family = Family {
+    names: &["bert_l4_h128", "bert_l2_h128", "bert_l12_h768", "bert_l6_h768"],
+    patterns: &[("bert_lDEPTH_hFEATURES", "so many blocks and features, with _vVOCABULARY behind them for other than 4,096 tokens")],
+    parse,
+    published: &[],
+};
+
+fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
+    let config = TextConfig::named(name)?;
+    let length = options.size.map_or(config.length, |[_, length]| length);
+    let config = TextConfig { length, drop_rate: options.drop_rate, ..config };
+    Some(no_convolutions(name, options).map(|()| Model::new(length, config)))
+}
+
+impl Architecture for TextConfig {
+    fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(TextEncoder::new(params, self)?))
+    }
+
+    fn input(&self, _: usize, _: usize) -> [usize; 3] {
+        [2, self.length, 1]
+    }
 }
 
 impl TextConfig {

@@ -2,8 +2,11 @@
 //! one of its networks' names is that network with its batch norms.
 
 use super::mobilenet::{Head, Kind, MobileNetConfig};
-use super::{Architecture, Model};
+use super::preprocessing::{HALF, IMAGENET, Published, published};
+use super::registry::{Family, model};
+use super::{Model, ModelOptions};
 use crate::error::{Error, Result};
+use crate::io::Interpolation::{Bicubic, Bilinear};
 use crate::io::{Archive, HostTensor};
 use crate::ops::activation::Activation;
 use crate::tensor::Shape;
@@ -35,14 +38,61 @@ const NETWORKS: &[(&str, &str, f32, f32)] = &[
     ("vit_l_32", "vit_large_patch32_224", 0.0, 0.0),
 ];
 
-/// timm's name of torchvision's network `name`, and its batch norms' eps and momentum.
-pub(super) fn network(name: &str) -> Result<(&'static str, f32, f32)> {
+/// torchvision's networks.
+pub(super) const FAMILY: Family = Family {
+    names: &[],
+    patterns: &[("tv_NAME", "torchvision's network of that name, with its batch norms")],
+    parse,
+    published: PUBLISHED,
+};
+
+fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
+    let name = name.strip_prefix("tv_")?;
     let unknown = || {
         let names: Vec<&str> = NETWORKS.iter().map(|(own, ..)| *own).collect();
         Error::argument("model", format!("torchvision has no \"{name}\"; it has {}", names.join(", ")))
     };
-    NETWORKS.iter().find(|(own, ..)| *own == name).map(|(_, timm, eps, momentum)| (*timm, *eps, *momentum)).ok_or_else(unknown)
+    let found = NETWORKS.iter().find(|(own, ..)| *own == name).ok_or_else(unknown);
+    Some(found.and_then(|(_, timm, eps, momentum)| Ok(model(timm, *options)?.with_norm(*eps, *momentum))))
 }
+
+/// torchvision 0.29's names of weights (`models/*.py`).
+#[rustfmt::skip]
+const PUBLISHED: &[Published] = &[
+    published("tv_mobilenet_v2", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_mobilenet_v2", "IMAGENET1K_V2", 224, 0.9655, Bilinear, IMAGENET),
+    published("tv_mobilenet_v3_large", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_mobilenet_v3_large", "IMAGENET1K_V2", 224, 0.9655, Bilinear, IMAGENET),
+    published("tv_mobilenet_v3_small", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_efficientnet_b0", "IMAGENET1K_V1", 224, 0.875, Bicubic, IMAGENET),
+    published("tv_efficientnet_b1", "IMAGENET1K_V1", 240, 0.9375, Bicubic, IMAGENET),
+    published("tv_efficientnet_b1", "IMAGENET1K_V2", 240, 0.941, Bilinear, IMAGENET),
+    published("tv_efficientnet_b2", "IMAGENET1K_V1", 288, 1.0, Bicubic, IMAGENET),
+    published("tv_efficientnet_b3", "IMAGENET1K_V1", 300, 0.9375, Bicubic, IMAGENET),
+    published("tv_efficientnet_b4", "IMAGENET1K_V1", 380, 0.9895, Bicubic, IMAGENET),
+    published("tv_efficientnet_b5", "IMAGENET1K_V1", 456, 1.0, Bicubic, IMAGENET),
+    published("tv_efficientnet_b6", "IMAGENET1K_V1", 528, 1.0, Bicubic, IMAGENET),
+    published("tv_efficientnet_b7", "IMAGENET1K_V1", 600, 1.0, Bicubic, IMAGENET),
+    published("tv_efficientnet_v2_s", "IMAGENET1K_V1", 384, 1.0, Bilinear, IMAGENET),
+    published("tv_efficientnet_v2_m", "IMAGENET1K_V1", 480, 1.0, Bilinear, IMAGENET),
+    published("tv_efficientnet_v2_l", "IMAGENET1K_V1", 480, 1.0, Bicubic, HALF),
+    published("tv_resnet18", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_resnet34", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_resnet50", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_resnet50", "IMAGENET1K_V2", 224, 0.9655, Bilinear, IMAGENET),
+    published("tv_resnet101", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_resnet101", "IMAGENET1K_V2", 224, 0.9655, Bilinear, IMAGENET),
+    published("tv_resnet152", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_resnet152", "IMAGENET1K_V2", 224, 0.9655, Bilinear, IMAGENET),
+    published("tv_vit_b_16", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_vit_b_16", "IMAGENET1K_SWAG_E2E_V1", 384, 1.0, Bicubic, IMAGENET),
+    published("tv_vit_b_16", "IMAGENET1K_SWAG_LINEAR_V1", 224, 1.0, Bicubic, IMAGENET),
+    published("tv_vit_b_32", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+    published("tv_vit_l_16", "IMAGENET1K_V1", 224, 0.925, Bilinear, IMAGENET),
+    published("tv_vit_l_16", "IMAGENET1K_SWAG_E2E_V1", 512, 1.0, Bicubic, IMAGENET),
+    published("tv_vit_l_16", "IMAGENET1K_SWAG_LINEAR_V1", 224, 1.0, Bicubic, IMAGENET),
+    published("tv_vit_l_32", "IMAGENET1K_V1", 224, 0.875, Bilinear, IMAGENET),
+];
 
 /// Whether the names in a file are torchvision's where they differ from timm's.
 pub fn is_torchvision(archive: &Archive) -> bool {
@@ -61,23 +111,24 @@ fn layers(kind: Kind) -> &'static [[&'static str; 2]] {
 
 /// The three ways in which torchvision numbers a mobile network's layers.
 #[derive(Clone, Copy, PartialEq)]
-enum Family {
+enum Numbering {
     MobileNetV2,
     MobileNetV3,
     EfficientNet,
 }
 
 /// The beginnings of names that stand for one another: timm's, torchvision's.
-type Pairs = Vec<(String, String)>;
+pub type Renames = Vec<(String, String)>;
 
-fn mobile(config: &MobileNetConfig) -> Option<Pairs> {
-    let family = match (config.head, config.style.activation) {
-        (Head::PoolFirst(_), _) => Family::MobileNetV3,
-        (Head::Convolution(_), Activation::Silu) => Family::EfficientNet,
-        (Head::Convolution(_), _) => Family::MobileNetV2,
+/// Those of a mobile network.
+pub(super) fn mobile(config: &MobileNetConfig) -> Option<Renames> {
+    let numbering = match (config.head, config.style.activation) {
+        (Head::PoolFirst(_), _) => Numbering::MobileNetV3,
+        (Head::Convolution(_), Activation::Silu) => Numbering::EfficientNet,
+        (Head::Convolution(_), _) => Numbering::MobileNetV2,
         (Head::Pool, _) => return None,
     };
-    let mut pairs = Pairs::new();
+    let mut pairs = Renames::new();
     let mut pair = |timm: String, torchvision: String| pairs.push((format!("{timm}."), format!("{torchvision}.")));
     pair("conv_stem".into(), "features.0.0".into());
     pair("bn1".into(), "features.0.1".into());
@@ -86,11 +137,11 @@ fn mobile(config: &MobileNetConfig) -> Option<Pairs> {
         for (index, block) in blocks.iter().enumerate() {
             number += 1;
             let timm = format!("blocks.{stage}.{index}");
-            let inside = match family {
-                Family::EfficientNet => format!("features.{}.{index}.block.", stage + 1),
-                Family::MobileNetV3 if block.kind == Kind::Convolution => format!("features.{number}."),
-                Family::MobileNetV3 => format!("features.{number}.block."),
-                Family::MobileNetV2 => format!("features.{number}.conv."),
+            let inside = match numbering {
+                Numbering::EfficientNet => format!("features.{}.{index}.block.", stage + 1),
+                Numbering::MobileNetV3 if block.kind == Kind::Convolution => format!("features.{number}."),
+                Numbering::MobileNetV3 => format!("features.{number}.block."),
+                Numbering::MobileNetV2 => format!("features.{number}.conv."),
             };
             let names = layers(block.kind);
             let last = names.len() - 1;
@@ -101,10 +152,10 @@ fn mobile(config: &MobileNetConfig) -> Option<Pairs> {
                     pair(format!("{timm}.se.conv_expand"), format!("{inside}{place}.fc2"));
                 }
                 let place = place + usize::from(squeezed);
-                let both = match family {
+                let both = match numbering {
                     // Without a group of their own.
-                    Family::MobileNetV2 if place == last => [place, place + 1].map(|p| p.to_string()),
-                    Family::MobileNetV3 if block.kind == Kind::Convolution => ["0".into(), "1".into()],
+                    Numbering::MobileNetV2 if place == last => [place, place + 1].map(|p| p.to_string()),
+                    Numbering::MobileNetV3 if block.kind == Kind::Convolution => ["0".into(), "1".into()],
                     _ => [0, 1].map(|p| format!("{place}.{p}")),
                 };
                 for (layer, place) in [convolution, norm].into_iter().zip(both) {
@@ -113,8 +164,8 @@ fn mobile(config: &MobileNetConfig) -> Option<Pairs> {
             }
         }
     }
-    let behind = if family == Family::EfficientNet { config.stages.len() } else { number } + 1;
-    if family == Family::MobileNetV3 {
+    let behind = if numbering == Numbering::EfficientNet { config.stages.len() } else { number } + 1;
+    if numbering == Numbering::MobileNetV3 {
         pair("conv_head".into(), "classifier.0".into());
         pair("classifier".into(), "classifier.3".into());
     } else {
@@ -125,8 +176,9 @@ fn mobile(config: &MobileNetConfig) -> Option<Pairs> {
     Some(pairs)
 }
 
-fn transformer(depth: usize) -> Pairs {
-    let mut pairs: Pairs = [
+/// Those of a vision transformer of so many blocks.
+pub(super) fn transformer(depth: usize) -> Renames {
+    let mut pairs: Renames = [
         ("cls_token", "class_token"),
         ("pos_embed", "encoder.pos_embedding"),
         ("patch_embed.proj.", "conv_proj."),
@@ -154,14 +206,8 @@ fn transformer(depth: usize) -> Pairs {
 }
 
 impl Model {
-    fn pairs(&self) -> Result<Pairs> {
-        let pairs = match &self.architecture {
-            Architecture::MobileNet(config) => mobile(config),
-            Architecture::Vit(config) => Some(transformer(config.depth)),
-            // The same names.
-            Architecture::ResNet(_) => Some(Pairs::new()),
-            Architecture::Text(_) | Architecture::SmallCnn(_) | Architecture::Pixels(_) => None,
-        };
+    fn pairs(&self) -> Result<Renames> {
+        let pairs = self.architecture.torchvision();
         pairs.ok_or_else(|| Error::argument("torchvision", "has no network of this structure, so its tensors have no names there"))
     }
 
@@ -170,7 +216,7 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] where torchvision has no such network.
     pub fn timm_names(&self, archive: Archive) -> Result<Archive> {
-        let pairs: Pairs = self.pairs()?.into_iter().map(|(timm, torchvision)| (torchvision, timm)).collect();
+        let pairs: Renames = self.pairs()?.into_iter().map(|(timm, torchvision)| (torchvision, timm)).collect();
         // MobileNetV3's is a linear layer there and a 1x1 convolution in timm.
         Ok(renamed(archive, &pairs, |name, shape| match shape {
             [outputs, inputs] if name == "conv_head.weight" => [*outputs, *inputs, 1, 1].into(),
@@ -190,7 +236,7 @@ impl Model {
     }
 }
 
-fn renamed(archive: Archive, pairs: &Pairs, reshape: impl Fn(&str, &[usize]) -> Shape) -> Archive {
+fn renamed(archive: Archive, pairs: &Renames, reshape: impl Fn(&str, &[usize]) -> Shape) -> Archive {
     let new = |name: String| pairs.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?))).unwrap_or(name);
     let tensor = |(name, tensor): (String, HostTensor)| {
         let name = new(name);
@@ -206,7 +252,6 @@ fn renamed(archive: Archive, pairs: &Pairs, reshape: impl Fn(&str, &[usize]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{ModelOptions, model};
 
     fn named(names: &[&str]) -> Archive {
         let tensors = names.iter().map(|name| (name.to_string(), HostTensor::F32([0].into(), Vec::new()))).collect();
@@ -242,7 +287,8 @@ mod tests {
         for (name, eps, momentum) in
             [("tv_efficientnet_b5", 1e-3, 0.01), ("tv_efficientnet_b4", 1e-5, 0.1), ("tv_efficientnet_v2_m", 1e-3, 0.1)]
         {
-            let Architecture::MobileNet(config) = model(name, ModelOptions::default()).unwrap().architecture else { panic!() };
+            let model = model(name, ModelOptions::default()).unwrap();
+            let config: &MobileNetConfig = model.config().unwrap();
             assert_eq!((config.style.eps, config.style.momentum), (eps, momentum), "{name}");
         }
     }

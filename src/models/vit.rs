@@ -1,9 +1,13 @@
 //! Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929): patches as tokens, a class token that is read out, learned positions,
 //! norms before the layers. Names and initial values are timm's.
 
-use super::Backbone;
 use super::positions::Positions;
+use super::preprocessing::{HALF, IMAGENET, Published, published};
+use super::registry::Family;
+use super::torchvision::{self, Renames};
+use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
+use crate::io::Interpolation::Bicubic;
 use crate::nn::layers::Conv2dConfig;
 use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::convolution::geometry::Padding;
@@ -32,6 +36,71 @@ pub struct VitConfig {
     pub drop_rate: f32,
     /// Stochastic depth of the last block; block i of n has `i / (n - 1)` of it.
     pub drop_path: f32,
+}
+
+/// Vision transformers.
+pub(super) const FAMILY: Family = Family {
+    names: &[
+        "vit_mini_patch4_28",
+        "vit_mini_patch4_32",
+        "vit_mini_patch7_28",
+        "vit_tiny_patch16_224",
+        "vit_small_patch16_224",
+        "vit_small_patch32_224",
+        "vit_base_patch16_224",
+        "vit_base_patch32_224",
+    ],
+    patterns: &[("vit_SIZE_patchP_R", "mini, tiny, small, base or large, with patches of P for images of R")],
+    parse,
+    published: PUBLISHED,
+};
+
+fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
+    let [size, patch, resolution] = name.strip_prefix("vit_")?.split('_').collect::<Vec<_>>().try_into().ok()?;
+    let config = VitConfig::named(size, patch.strip_prefix("patch")?.parse().ok()?, resolution.parse().ok()?)?;
+    if let Err(error) = no_convolutions(name, options) {
+        return Some(Err(error));
+    }
+    let ModelOptions { channels, drop_rate, drop_path, .. } = *options;
+    let config = VitConfig { channels, size: options.size.unwrap_or(config.size), drop_rate, drop_path, ..config };
+    let [resolution, _] = config.size;
+    Some(Ok(Model::new(resolution, config)))
+}
+
+/// Refuses options that only networks of convolutions have.
+pub(super) fn no_convolutions(name: &str, options: &ModelOptions) -> Result<()> {
+    let option = match (options.width, options.stem_stride) {
+        (1.0, None) => return Ok(()),
+        (1.0, Some(_)) => "stem_stride",
+        _ => "width",
+    };
+    Err(Error::argument(option, format!("\"{name}\" is a transformer and has none")))
+}
+
+#[rustfmt::skip]
+const PUBLISHED: &[Published] = &[
+    published("vit_tiny_patch16_224", "augreg_in21k_ft_in1k augreg_in21k", 224, 0.9, Bicubic, HALF),
+    published("vit_tiny_patch16_384", "augreg_in21k_ft_in1k", 384, 1.0, Bicubic, HALF),
+    published("vit_small_patch16_224", "augreg_in21k_ft_in1k augreg_in1k augreg_in21k", 224, 0.9, Bicubic, HALF),
+    published("vit_small_patch16_224", "dino", 224, 0.9, Bicubic, IMAGENET),
+    published("vit_small_patch16_384", "augreg_in21k_ft_in1k augreg_in1k", 384, 1.0, Bicubic, HALF),
+    published("vit_small_patch32_224", "augreg_in21k_ft_in1k augreg_in21k", 224, 0.9, Bicubic, HALF),
+    published("vit_small_patch32_384", "augreg_in21k_ft_in1k", 384, 1.0, Bicubic, HALF),
+    published("vit_base_patch16_224", "augreg2_in21k_ft_in1k augreg_in1k augreg_in21k augreg_in21k_ft_in1k orig_in21k orig_in21k_ft_in1k sam_in1k", 224, 0.9, Bicubic, HALF),
+    published("vit_base_patch16_224", "dino mae", 224, 0.9, Bicubic, IMAGENET),
+    published("vit_base_patch16_384", "augreg_in21k_ft_in1k augreg_in1k orig_in21k_ft_in1k", 384, 1.0, Bicubic, HALF),
+    published("vit_base_patch32_224", "augreg_in21k_ft_in1k augreg_in1k augreg_in21k orig_in21k sam_in1k", 224, 0.9, Bicubic, HALF),
+    published("vit_base_patch32_384", "augreg_in21k_ft_in1k augreg_in1k", 384, 1.0, Bicubic, HALF),
+];
+
+impl Architecture for VitConfig {
+    fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(Vit::new(params, self)?))
+    }
+
+    fn torchvision(&self) -> Option<Renames> {
+        Some(torchvision::transformer(self.depth))
+    }
 }
 
 impl VitConfig {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Model;
+use super::registry::split_tag;
 use super::torchvision::is_torchvision;
 use crate::error::{Error, Result};
 use crate::io::{Archive, open_weights};
@@ -19,7 +20,7 @@ impl Model {
     /// only padding or batch norm differ.
     pub fn open_weights(&self, name: &str, path: &Path) -> Result<Archive> {
         let archive = open_weights(path)?;
-        let structure = |name: &str| name.split('.').next().unwrap_or_default().to_string();
+        let structure = |name: &str| split_tag(name).0.to_string();
         if let Some(own) = archive.text.get(OF).filter(|own| structure(own) != structure(name)) {
             return Err(Error::data(path.display().to_string(), format!("says that its weights are of {own}; use that instead of {name}")));
         }

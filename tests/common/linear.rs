@@ -2,7 +2,7 @@
 
 use wgrad::gpu::Gpu;
 use wgrad::methods::{Batch, Method, MethodContext, MethodFactory};
-use wgrad::models::{Architecture, Backbone};
+use wgrad::models::{Architecture, Backbone, PixelsConfig};
 use wgrad::nn::{Mode, Parameters};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
@@ -24,7 +24,7 @@ pub fn tensor(gpu: &Gpu, images: &Rows) -> Tensor {
 }
 
 pub fn build(params: &Parameters) -> wgrad::error::Result<Box<dyn Backbone>> {
-    Architecture::Pixels(PIXELS).build(params)
+    PixelsConfig { features: PIXELS }.build(params)
 }
 
 pub fn make<M: MethodFactory>(gpu: &Gpu, config: M::Config, setting: &MethodContext) -> (Parameters, M) {

@@ -3,6 +3,7 @@
 use crate::common::gpu;
 use wgrad::error::Result;
 use wgrad::methods::MethodContext;
+use wgrad::models::{Architecture, PixelsConfig};
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
 use wgrad::optim::{Adam, AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
@@ -142,7 +143,7 @@ fn set(table: &mut toml::Table, place: &[String], value: f64) {
 #[test]
 fn of_methods() {
     let gpu = gpu();
-    let build = |params: &Parameters| wgrad::models::Architecture::Pixels(4).build(params);
+    let build = |params: &Parameters| PixelsConfig { features: 4 }.build(params);
     let setting = MethodContext { classes: 3, image: [2, 2, 1], ..Default::default() };
     let mut walked = 0;
     for entry in METHODS {

@@ -6,7 +6,7 @@ use crate::common::{options, wanted};
 use wgrad::capture::Capture;
 use wgrad::error::Error;
 use wgrad::gpu::{Gpu, GpuOptions, Schedule};
-use wgrad::models::{Architecture, Model, ModelOptions, model};
+use wgrad::models::{MobileNetConfig, Model, ModelOptions, model};
 use wgrad::nn::{Mode, Module, Parameter, Parameters};
 use wgrad::ops::Activation;
 use wgrad::ops::convolution::conv_transpose2d::{ConvTranspose2d, ConvTranspose2dOptions};
@@ -142,8 +142,8 @@ fn train(gpu: &Gpu, network: &Model, [n, side]: [usize; 2], steps: usize, captur
 /// The network with smooth activations, where rounding alone does not choose between derivatives.
 fn smooth(name: &str, options: ModelOptions) -> Model {
     let found = model(name, ModelOptions { stem_stride: Some(1), ..options }).unwrap();
-    let Architecture::MobileNet(config) = found.architecture else { panic!("{name}") };
-    Model { architecture: Architecture::MobileNet(config.with_activation(Activation::Silu)), ..found }
+    let config: &MobileNetConfig = found.config().unwrap();
+    Model::new(found.resolution, config.clone().with_activation(Activation::Silu))
 }
 
 /// A training step in pieces is the step itself, batch norm's statistics and all gradients included; its bits repeat, and are those of a replay.

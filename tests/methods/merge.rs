@@ -6,7 +6,7 @@ use crate::common::gpu;
 use crate::common::linear::{PIXELS, Rows, argmax, batch, bias_gradient, build, check, images, log_softmax, logits, make, mean, softmax};
 use wgrad::gpu::Gpu;
 use wgrad::methods::{Choice, Gate, HIDDEN, Merge, MergeConfig, MethodContext, MethodFactory, Teacher};
-use wgrad::models::{Architecture, Network};
+use wgrad::models::{Network, Pixels};
 use wgrad::nn::Parameters;
 use wgrad::tensor::Tensor;
 
@@ -18,7 +18,7 @@ const OVERLAPPING: [&[usize]; 2] = [&[0, 1, 2], &[2, 4, 3, 1]];
 fn teachers(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Rc<Teacher>> {
     let expert = |(seed, classes): (u32, &[usize])| {
         let params = Parameters::new(gpu, 40 + seed);
-        let network = Network::new(&params, Architecture::Pixels(PIXELS).build(&params).unwrap(), Some(classes.len())).unwrap();
+        let network = Network::new(&params, Box::new(Pixels::new(PIXELS)), Some(classes.len())).unwrap();
         Rc::new(Teacher::new(format!("expert {seed}"), params, network, classes.to_vec()))
     };
     (0..).zip(classes).map(expert).collect()
@@ -174,6 +174,6 @@ fn teachers_that_do_not_fit_are_named() {
     refused(teachers(&gpu, [&[0, 1, 2], &[3, 4, 5]]), MergeConfig::default(), "expert 1 knows class 5, the student has 5");
     refused(teachers(&gpu, DISJOINT), MergeConfig { temperature: 0.0, ..MergeConfig::default() }, "temperature");
     let params = Parameters::new(&gpu, 0);
-    let encoder = Network::new(&params, Architecture::Pixels(PIXELS).build(&params).unwrap(), None).unwrap();
+    let encoder = Network::new(&params, Box::new(Pixels::new(PIXELS)), None).unwrap();
     refused(vec![Rc::new(Teacher::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
 }

@@ -4,7 +4,7 @@
 use crate::common::gpu;
 use wgrad::gpu::Gpu;
 use wgrad::models::mobilenet::{MobileNetConfig, Scaling, SqueezeRule};
-use wgrad::models::{Architecture, Model, ModelOptions, model};
+use wgrad::models::{Model, ModelOptions, model};
 use wgrad::nn::{Module, Parameters, Summary};
 use wgrad::ops::Activation;
 use wgrad::tensor::Shape;
@@ -93,9 +93,9 @@ fn small_images_count_as_calculated() {
     let small = ModelOptions { stem_stride: Some(1), ..Default::default() };
     assert_eq!(count(&gpu, &named("efficientnet_b0", ModelOptions::default()), 10, &[32]), (4_020_358, 49, vec![8_474_848]));
     assert_eq!(count(&gpu, &named("efficientnet_b0", small), 10, &[32]), (4_020_358, 49, vec![31_979_392]));
-    let Architecture::MobileNet(mut config) = named("efficientnet_b0", small).architecture else { panic!() };
+    let mut config: MobileNetConfig = named("efficientnet_b0", small).config().cloned().unwrap();
     config.stages[1][0].stride = 1;
-    let slower = Model { resolution: 32, architecture: Architecture::MobileNet(config) };
+    let slower = Model::new(32, config);
     assert_eq!(count(&gpu, &slower, 10, &[32]).2, [116_167_168]);
     assert_eq!(count(&gpu, &named("mobilenetv1_100", small), 10, &[32]), (3_217_226, 27, vec![46_354_432]));
     for (width, parameters, macs) in [(0.25, 701_466, 35_046_656), (0.5, 2_797_610, 139_299_328), (1.0, 11_173_962, 555_422_720)] {
@@ -109,7 +109,7 @@ fn small_images_count_as_calculated() {
 fn mobilenet_with_full_convolutions() {
     let stages: [&[&str]; 5] = [&["cn_c64"], &["cn_r2_s2_c128"], &["cn_r2_s2_c256"], &["cn_r6_s2_c512"], &["cn_r2_s2_c1024"]];
     let config = MobileNetConfig::from_stages(&stages, [32, 0], Scaling::width(1.0), Activation::Relu, SqueezeRule::Inputs).unwrap();
-    let model = Model { resolution: 224, architecture: Architecture::MobileNet(config) };
+    let model = Model::new(224, config);
     assert_eq!(count(&gpu().dry().unwrap(), &model, 1000, &[224]), (29_294_088, 14, vec![4_867_293_184]));
 }
 
@@ -128,7 +128,7 @@ fn compound_scaling_rounds_as_published() {
     ];
     for (name, stem, stages, head) in table {
         let drop_path = ModelOptions { drop_path: 0.2, ..Default::default() };
-        let Architecture::MobileNet(config) = named(&format!("efficientnet_{name}"), drop_path).architecture else { panic!() };
+        let config: MobileNetConfig = named(&format!("efficientnet_{name}"), drop_path).config().cloned().unwrap();
         let found: Vec<String> = config.stages.iter().map(|s| format!("{}({})", s[0].outputs, s.len())).collect();
         assert_eq!((config.stem, found.join(" ").as_str()), (stem, stages), "{name}");
         assert_eq!(config.head, wgrad::models::mobilenet::Head::Convolution(head), "{name}");
@@ -139,7 +139,7 @@ fn compound_scaling_rounds_as_published() {
         assert_eq!(name == "b7", n == 55.0);
     }
     // The rule itself, at its first step: 1.2 times the depth and 1.1 times the width of B0.
-    let Architecture::MobileNet(config) = named("efficientnet_phi1", ModelOptions::default()).architecture else { panic!() };
+    let config: MobileNetConfig = named("efficientnet_phi1", ModelOptions::default()).config().cloned().unwrap();
     let found: Vec<String> = config.stages.iter().map(|s| format!("{}({})", s[0].outputs, s.len())).collect();
     assert_eq!(found.join(" "), "16(2) 24(3) 48(3) 88(4) 120(4) 208(5) 352(2)");
     assert_eq!(named("efficientnet_phi1", ModelOptions::default()).resolution, 258);

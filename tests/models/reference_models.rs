@@ -1,12 +1,14 @@
 //! Whole models on both schedules against timm's and torchvision's values: `tests/reference/models` (or the folder that `WGRAD_MODELS` names).
 
+use std::sync::Arc;
+
 use crate::common::filled::{fill, nhwc, parameter, unit};
 use crate::common::{gpu, gpus, reference_files};
 use serde_json::Value;
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::models::torchvision::is_torchvision;
-use wgrad::models::{Architecture, Model, ModelOptions, VitConfig, model};
+use wgrad::models::{Architecture, MobileNetConfig, Model, ModelOptions, ResNetConfig, VitConfig, model};
 use wgrad::nn::{Mode, Module, Parameters, Role, Summary, state_dict};
 use wgrad::tensor::{Shape, Tensor};
 
@@ -20,13 +22,13 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// Batch norm's statistics become those of one batch: a pass of the same weights with a momentum of 1.
-fn calibrate(params: &Parameters, mut model: Model, batch: &Tensor) {
-    match &mut model.architecture {
-        Architecture::MobileNet(config) => config.style.momentum = 1.0,
-        Architecture::ResNet(config) => config.momentum = 1.0,
+fn calibrate(params: &Parameters, model: &Model, batch: &Tensor) {
+    let eps = match (model.config::<MobileNetConfig>(), model.config::<ResNetConfig>()) {
+        (Some(mobile), _) => mobile.style.eps,
+        (_, Some(resnet)) => resnet.eps,
         _ => return,
-    }
-    model.classifier(params, 1000).unwrap().forward(batch, Mode::Train).unwrap();
+    };
+    model.clone().with_norm(eps, 1.0).classifier(params, 1000).unwrap().forward(batch, Mode::Train).unwrap();
 }
 
 /// Fills the model from a state by torchvision's names, which comes back the same.
@@ -37,7 +39,7 @@ fn torchvision(params: &Parameters, model: &Model, state: &[(String, Shape)]) {
     };
     let tensors = state.iter().map(|(name, shape)| (name.clone(), tensor(name, shape))).collect();
     let archive = Archive { tensors, ..Default::default() };
-    assert!(is_torchvision(&archive) || matches!(model.architecture, Architecture::ResNet(_)));
+    assert!(is_torchvision(&archive) || model.config::<ResNetConfig>().is_some());
     let report = state_dict::from_archive(params, &model.timm_names(archive.clone()).unwrap(), "torchvision's").unwrap();
     assert!(report.extra.is_empty() && report.missing.is_empty(), "{report:?}");
     assert!(model.torchvision_names(state_dict::to_archive(params).unwrap()).unwrap() == archive, "it came back different");
@@ -83,7 +85,7 @@ fn check(gpu: &Gpu, text: &str) -> Vec<String> {
         fill(&params, "");
     }
     let calibration = images(gpu, "calibration", 8, resolution);
-    calibrate(&params, description, &calibration);
+    calibrate(&params, &description, &calibration);
     let input = images(gpu, "input", 2, resolution);
     let logits: Vec<f64> = model.forward(&input, Mode::Eval).unwrap().to_f64().unwrap();
     let largest = doc["eval_logits_max"].as_f64().unwrap();
@@ -140,12 +142,12 @@ fn models_compute_what_timm_computes() {
 fn regularisation_is_off_in_evaluation() {
     let gpu = gpu();
     let vit = VitConfig { size: [16, 24], patch: 8, features: 24, depth: 3, ..VitConfig::named("tiny", 8, 16).unwrap() };
-    let architectures: [fn(f32, VitConfig) -> Architecture; 3] = [
+    let architectures: [fn(f32, VitConfig) -> Arc<dyn Architecture>; 3] = [
         |rate, _| {
             model("resnet26", ModelOptions { width: 0.125, drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture
         },
         |rate, _| model("mobilenetv2_035", ModelOptions { drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture,
-        |rate, vit| Architecture::Vit(VitConfig { drop_rate: rate, drop_path: rate, ..vit }),
+        |rate, vit| Arc::new(VitConfig { drop_rate: rate, drop_path: rate, ..vit }),
     ];
     for architecture in architectures {
         let params = Parameters::new(&gpu, 1);

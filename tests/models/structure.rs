@@ -1,19 +1,18 @@
 //! Networks by name, and what may be changed about them. `reference_models` has their values.
 
 use crate::common::gpu;
-use wgrad::models::{Architecture, MODELS, MobileNetConfig, ModelOptions, model};
+use wgrad::models::{MobileNetConfig, ModelOptions, model, model_names};
 use wgrad::nn::{Mode, Module, Parameters};
 use wgrad::ops::Activation;
 use wgrad::tensor::Tensor;
 
 fn mobile(name: &str, options: ModelOptions) -> MobileNetConfig {
-    let Architecture::MobileNet(config) = model(name, options).unwrap().architecture else { panic!("{name}") };
-    config
+    model(name, options).unwrap().config().cloned().unwrap()
 }
 
 #[test]
 fn every_listed_name_is_known_and_others_are_refused_with_the_list() {
-    for name in MODELS {
+    for name in model_names() {
         assert!(model(name, ModelOptions::default()).unwrap().resolution >= 28, "{name}");
     }
     for bad in
@@ -29,7 +28,8 @@ fn every_listed_name_is_known_and_others_are_refused_with_the_list() {
 #[test]
 fn one_coefficient_scales_efficientnet() {
     let blocks = |config: &MobileNetConfig| config.stages.iter().map(Vec::len).collect::<Vec<_>>();
-    assert_eq!(model("efficientnet_phi0", ModelOptions::default()).unwrap(), model("efficientnet_b0", ModelOptions::default()).unwrap());
+    let [phi, b0] = ["efficientnet_phi0", "efficientnet_b0"].map(|name| model(name, ModelOptions::default()).unwrap());
+    assert_eq!((phi.resolution, phi.config::<MobileNetConfig>()), (b0.resolution, b0.config()));
     let scaled = model("efficientnet_phi2.5", ModelOptions::default()).unwrap();
     // 224 * 1.15^2.5 = 317.6; repeats times 1.2^2.5 = 1.577, rounded up; channels times 1.1^2.5 = 1.269.
     assert_eq!(scaled.resolution, 318);

@@ -2,15 +2,20 @@
 //! ([`tables`]); names and initial values are timm's.
 
 pub mod block;
+mod family;
 pub mod stages;
 pub mod tables;
 
 pub use block::{BlockConfig, Kind};
 pub use stages::{Scaling, SqueezeRule, round_channels};
 
-use block::Block;
+use std::sync::Arc;
 
-use super::Backbone;
+use block::Block;
+pub(super) use family::FAMILY;
+
+use super::torchvision::{self, Renames};
+use super::{Architecture, Backbone};
 use crate::error::{Result, require_share};
 use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
 use crate::nn::{Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
@@ -104,6 +109,20 @@ impl MobileNetConfig {
             block.drop_path = rate * index as f32 / count;
         }
         self
+    }
+}
+
+impl Architecture for MobileNetConfig {
+    fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
+        Ok(Box::new(MobileNet::new(params, self)?))
+    }
+
+    fn with_norm(&self, eps: f32, momentum: f32) -> Option<Arc<dyn Architecture>> {
+        Some(Arc::new(Self { style: Style { eps, momentum, ..self.style }, ..self.clone() }))
+    }
+
+    fn torchvision(&self) -> Option<Renames> {
+        torchvision::mobile(self)
     }
 }
 
