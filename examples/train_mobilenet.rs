@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let gpu = Gpu::new()?; // the best adapter, or WGRAD_ADAPTER
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist"));
     let (train, test) = (Arc::new(open(folder, Split::Train)?), Arc::new(open(folder, Split::Test)?));
-    let [height, width, channels] = [train.height(), train.width(), train.channels()];
+    let [height, width, channels] = train.image_size()?;
     println!("{}: {} images of {height} x {width} to learn from", gpu.capabilities().name, train.len());
 
     let params = Parameters::new(&gpu, SEED); // one home for all weights of a run
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
 
     let begun = std::time::Instant::now();
     for (step, batch) in loader.epoch(0).enumerate() {
-        let batch = DeviceBatch::upload(&gpu, &batch?, [height, width, channels], channels)?;
+        let batch = DeviceBatch::upload(&gpu, &batch?)?;
         let images = clean.apply(&batch, 0, 0)?; // [N, H, W, C]
         let logits = model.forward(&images, Mode::Train)?; // [N, classes]
         let loss = logits.cross_entropy(&batch.labels, 0.1)?;

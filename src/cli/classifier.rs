@@ -70,11 +70,12 @@ impl ModelArguments {
             let message = "holds an encoder without a classifier; train one with `wgrad train supervised`";
             return Err(Error::argument(run.display().to_string(), message));
         }
-        if train.height() != train.width() {
-            let message = format!("its images are {} x {}; pictures can be brought to squares only", train.height(), train.width());
+        let [height, width, channels] = train.image_size()?;
+        if height != width {
+            let message = format!("its images are {height} x {width}; pictures can be brought to squares only");
             return Err(Error::data(train.name(), message));
         }
-        let options = ImageOptions { size: train.height(), grey: train.channels() == 1, ..Default::default() };
+        let options = ImageOptions { size: height, grey: channels == 1, ..Default::default() };
         let input = PictureInput { options, preprocessing: recipe.preprocessing("none", 0, &train)?, batch: self.batch.into() };
         self.fold(&mut network)?;
         Ok(Classifier { network: Box::new(network), params, labels: Labels::new(train.class_names().to_vec()), input })

@@ -67,7 +67,8 @@ impl Data {
             usize::try_from(*label).ok().and_then(|label| counts.get_mut(label)).into_iter().for_each(|count| *count += 1);
         }
         let statistics = dataset.statistics();
-        let (name, size) = (dataset.name(), [dataset.height(), dataset.width(), dataset.channels()]);
+        let name = dataset.name();
+        let size = dataset.input().batch(1).shape.to_vec().split_off(1);
         if self.json {
             let classes: Vec<_> =
                 dataset.class_names().iter().zip(&counts).map(|(name, images)| json!({ "name": name, "images": images })).collect();
@@ -77,12 +78,14 @@ impl Data {
             });
             return say(format!("{all:#}"));
         }
-        let [height, width, channels] = size;
-        say(format!("{name}: {} images of {height}x{width}x{channels}, {} classes\n", dataset.len(), counts.len()))?;
-        let mut classes = Table::new(&["class", "images"]);
+        say(format!("{name}: {} {}, {} classes\n", dataset.len(), dataset.input(), counts.len()))?;
+        let mut classes = Table::new(&["class", "count"]);
         dataset.class_names().iter().zip(&counts).for_each(|(name, images)| classes.row(&[name.clone(), images.to_string()]));
         say(&classes)?;
-        let names: &[&str] = if channels == 1 { &["grey"] } else { &["red", "green", "blue"] };
+        if statistics.mean.is_empty() {
+            return Ok(());
+        }
+        let names: &[&str] = if statistics.mean.len() == 1 { &["grey"] } else { &["red", "green", "blue"] };
         let mut table = Table::new(&["channel, of 0 to 1", "mean", "std"]);
         for ((name, mean), std) in names.iter().zip(&statistics.mean).zip(&statistics.std) {
             table.row(&[(*name).to_string(), format!("{mean:.4}"), format!("{std:.4}")]);
@@ -94,21 +97,14 @@ impl Data {
     fn preview(&self, dataset: &Dataset, list: &str) -> Result<Canvas> {
         let views: Views = list.parse()?;
         let names = views.names(self.epochs.into())?;
-        let size @ [height, width, channels] = [dataset.height(), dataset.width(), dataset.channels()];
+        let [height, width, _] = dataset.image_size()?;
         // Many draws of one view, or one draw of many views.
         let draws = matches!(views, Views::All(_));
         let place = |column: u32| if draws { (self.epoch.saturating_add(column), 0) } else { (self.epoch, column) };
         let chosen = each_class_in_turn(dataset, self.images.into());
-        let batch = HostBatch {
-            pixels: chosen.iter().filter_map(|index| dataset.image(*index)).flatten().copied().collect(),
-            labels: chosen.iter().filter_map(|index| dataset.label(*index)).collect(),
-            indices: chosen.iter().map(|index| *index as u32).collect(),
-            classes: dataset.classes(),
-            hidden: false,
-        };
         let gpu = device::open()?;
-        let batch = DeviceBatch::upload(&gpu, &batch, size, channels)?;
-        let mut columns = vec![(batch.pixels.clone(), "image".to_string())];
+        let batch = DeviceBatch::upload(&gpu, &HostBatch::of(dataset, &chosen))?;
+        let mut columns = vec![(batch.inputs.clone(), "image".to_string())];
         for (name, column) in names.iter().zip(0..) {
             let (epoch, view) = place(column);
             let images = Augmentation::preset(name, self.seed, [height, width])?.apply(&batch, epoch, view)?;

@@ -84,7 +84,7 @@ impl Embed {
         };
         let random = Parameters::new(&gpu, loaded.recipe.seed.wrapping_add(0x5eed));
         let random = loaded.recipe.encoder(&random, &loaded.train)?;
-        let pixels = Pixels::new(loaded.recipe.input(&loaded.train).iter().product());
+        let pixels = Pixels::new(loaded.recipe.input(&loaded.train).numel());
         let trained = features(loaded.network.backbone())?;
         let of = [("trained encoder", trained.clone()), ("random encoder", features(&random)?), ("raw pixels", features(&pixels)?)];
 

@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{FAMILIES, Model, ModelOptions, model, model_names};
 use crate::nn::{Module, Parameters, Summary};
-use crate::tensor::Shape;
 use crate::train::estimate::{Estimate, inference_memory, training_memory};
 
 /// List the networks, or show what one costs: parameters, multiply-adds, memory, layer by layer
@@ -19,7 +18,7 @@ use crate::train::estimate::{Estimate, inference_memory, training_memory};
 pub(super) struct Models {
     /// A network's name, timm's where timm has it; all networks when not given
     name: Option<String>,
-    /// Side of the images; the network's own when not given
+    /// Side of the images, or tokens of a text; the network's own when not given
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384), requires = "name")]
     resolution: Option<u32>,
     /// Images a step
@@ -56,17 +55,17 @@ impl Models {
     }
 
     fn model(&self, name: &str) -> Result<Model> {
-        let size = self.resolution.map(|side| [side as usize; 2]);
+        let input = self.resolution.map(|side| side as usize);
         let (channels, width) = (self.channels as usize, self.width);
-        model(name, ModelOptions { channels, width, stem_stride: self.stem_stride, size, ..Default::default() })
+        let (size, length) = (input.map(|side| [side; 2]), input);
+        model(name, ModelOptions { channels, width, stem_stride: self.stem_stride, size, length, ..Default::default() })
     }
 
     /// The layers of `model` for one image.
     fn summary(&self, gpu: &Gpu, model: &Model, side: usize) -> Result<Summary> {
         let mut summary = Summary::default();
         let network = model.classifier(&Parameters::new(&gpu.dry()?, 0), self.classes as usize)?;
-        let [height, width, channels] = model.input(side, self.channels as usize);
-        network.summarize(&Shape::from([1, height, width, channels]), &mut summary)?;
+        network.summarize(&model.input(side, self.channels as usize).batch(1).shape, &mut summary)?;
         Ok(summary)
     }
 
@@ -96,12 +95,12 @@ impl Models {
         let model = self.model(name)?;
         let side = self.resolution.map_or(model.resolution, |side| side as usize);
         let summary = self.summary(gpu, &model, side)?;
-        let [height, width, channels] = model.input(side, self.channels as usize);
-        let images = [self.batch as usize, height, width, channels];
+        let input = model.input(side, self.channels as usize);
+        let batch = input.batch(self.batch as usize);
         let build = |params: &Parameters| model.classifier(params, self.classes as usize);
         // What an adapter's limits do not allow is an answer, too.
-        let training = training_memory(gpu, build, images, &self.optimizer);
-        let inference = inference_memory(gpu, build, images);
+        let training = training_memory(gpu, build, batch.clone(), &self.optimizer);
+        let inference = inference_memory(gpu, build, batch);
         let (parameters, macs, bytes) = (summary.parameters(), summary.macs(), summary.activation_bytes());
         let caps = gpu.capabilities();
         if self.json {
@@ -121,7 +120,7 @@ impl Models {
         }
         say(layers(&summary))?;
         say(format!("parameters       {} ({parameters})", millions(parameters as u64)))?;
-        say(format!("multiply-adds    {} ({macs}) an image of {height} x {width}, forwards", billions(macs)))?;
+        say(format!("multiply-adds    {} ({macs}) forwards, of {input}", billions(macs)))?;
         say(format!("activations      {} an image, {} a batch of {}", mib(bytes), mib(bytes * u64::from(self.batch)), self.batch))?;
         let trained = |e: Estimate| {
             format!(

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::console::tell;
 use crate::nn::Summary;
-use crate::tensor::Shape;
 use crate::train::estimate::run_memory;
 use crate::train::methods::METHODS;
 use crate::train::progress::Style;
@@ -179,11 +178,7 @@ impl Options {
 fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bool) -> Result<ExitCode> {
     let recipe = trainer.recipe.clone();
     let mut summary = Summary::default();
-    trainer
-        .method
-        .network()
-        .module()
-        .summarize(&Shape::from([&[recipe.batch], recipe.input(dataset).as_slice()].concat()), &mut summary)?;
+    trainer.method.network().module().summarize(&recipe.input(dataset).batch(recipe.batch).shape, &mut summary)?;
     let predicted = run_memory(gpu, |gpu| Trainer::new(gpu, recipe.clone(), dataset.clone()))?;
     let (first, each) = trainer.measure_steps(3)?;
     let (steps, parameters) = (trainer.steps(), trainer.params.count());

@@ -176,14 +176,14 @@ impl Augmentation {
         self
     }
 
-    /// One view of a batch: images `[N, h, w, C]`.
+    /// One view of a batch: images `[N, h, w, C]`, or texts `[N, L]`, which only a pipeline without steps takes.
     ///
     /// # Errors
     /// Those of the steps' operators: numbers outside their limits, images that a step does not take, an epoch of 65536 or more,
     /// a view of 256 or more.
     pub fn apply(&self, batch: &DeviceBatch, epoch: impl Into<Scalar<u32>>, view: u32) -> Result<Tensor> {
         let epoch = epoch.into();
-        let mut images = batch.pixels.detach();
+        let mut images = batch.inputs.detach();
         for (step, number) in self.steps.iter().zip(0..) {
             let draws = Draws { seed: self.seed, epoch: epoch.clone(), view, step: number };
             images = step.apply(&images, &batch.indices, draws)?;
@@ -195,7 +195,7 @@ impl Augmentation {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::super::loader::HostBatch;
+    use super::super::{HostBatch, PackedBatch, Samples};
     use super::*;
     use crate::gpu::{Gpu, GpuOptions};
     use crate::tensor::random::{Purpose, Stream};
@@ -211,13 +211,14 @@ mod tests {
             (0..size.iter().product()).map(move |_| stream.below(256) as u8)
         };
         let host = HostBatch {
-            pixels: indices.iter().flat_map(|index| image(*index)).collect(),
+            samples: Samples::Images { size, pixels: indices.iter().flat_map(|index| image(*index)).collect() },
             classes: 10,
             hidden: false,
             labels: indices.iter().map(|index| (*index % 10) as i32).collect(),
             indices: indices.to_vec(),
         };
-        DeviceBatch::upload(gpu, &host, size, out_channels).unwrap()
+        let packed = PackedBatch::upload(gpu, &host).unwrap();
+        if out_channels > size[2] { packed.padded() } else { packed }.unpack().unwrap()
     }
 
     fn bits(images: &Tensor) -> Vec<u32> {
@@ -240,11 +241,11 @@ mod tests {
         let gpu = gpu();
         for channels in [3, 4] {
             let batch = batch(&gpu, [3, 5, 3], &[4, u32::MAX, 7], channels);
-            assert_eq!(batch.pixels.shape().to_vec(), [3, 3, 5, channels]);
+            assert_eq!(batch.inputs.shape().to_vec(), [3, 3, 5, channels]);
             assert_eq!(batch.labels.to_vec::<i32>().unwrap(), [4, 5, 7]);
             assert_eq!(batch.indices.to_vec::<i32>().unwrap(), [4, -1, 7]);
             let mut stream = Stream::keyed(9, Purpose::Test.key(), 4);
-            let pixels = batch.pixels.to_vec::<f32>().unwrap();
+            let pixels = batch.inputs.to_vec::<f32>().unwrap();
             for pixel in pixels.chunks(channels).take(15) {
                 pixel.iter().take(3).for_each(|v| assert!((v * 255.0 - stream.below(256) as f32).abs() < 1e-4));
                 assert!(pixel.iter().skip(3).all(|v| *v == 0.0));
@@ -260,7 +261,7 @@ mod tests {
             let first = bits(&pipeline.apply(&batch, 2, 1).unwrap());
             assert_eq!(first, bits(&pipeline.apply(&batch, 2, 1).unwrap()));
             if pipeline.steps.is_empty() {
-                assert_eq!(first, bits(&batch.pixels));
+                assert_eq!(first, bits(&batch.inputs));
                 continue;
             }
             for (other, epoch, view) in [(2, 2, 1), (1, 3, 1), (1, 2, 0)] {
@@ -321,7 +322,7 @@ mod tests {
         let flip = Step::HorizontalFlip { p: 0.5 };
         let once = Augmentation::new(1, [flip]).apply(&batch, 0, 0).unwrap();
         let twice = Augmentation::new(1, [flip, flip]).apply(&batch, 0, 0).unwrap();
-        assert_ne!(bits(&twice), bits(&batch.pixels));
+        assert_ne!(bits(&twice), bits(&batch.inputs));
         assert_ne!(bits(&twice), bits(&once));
     }
 

@@ -165,7 +165,7 @@ pub(super) mod tests {
         write_cifar10(folder.path());
         assert!(CIFAR10.recognise(folder.path()) && !CIFAR100.recognise(folder.path()));
         let train = read_cifar10(folder.path(), Split::Train).unwrap();
-        assert_eq!((train.len(), train.height(), train.width(), train.channels()), (10, 32, 32, 3));
+        assert_eq!((train.len(), train.image_size().unwrap()), (10, [32, 32, 3]));
         assert_eq!(train.labels(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
         assert_eq!(train.image(0).unwrap()[..9], [1, 2, 3, 7, 8, 9, 7, 8, 9]);
         assert_eq!(train.image(7).unwrap()[3..], [3; 3069]);

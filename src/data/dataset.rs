@@ -1,8 +1,10 @@
-//! Labelled images in memory.
+//! Labelled images or texts in memory.
 
+use super::samples::Samples;
 use super::tasks::Task;
 use crate::error::{Error, Result};
 use crate::ops::loss::HIDDEN;
+use crate::tensor::InputShape;
 use crate::tensor::random::{Purpose, Stream};
 
 /// Which part of a data set.
@@ -23,14 +25,12 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// Labelled images of one size: at least one image, and every label has a class ([`Dataset::new`] checks that) or is [hidden](Self::hide).
+/// Labelled images of one size, or texts of one length: at least one, and every label has a class ([`Dataset::new`] checks that) or is
+/// [hidden](Self::hide). What is said of images holds of texts, too, where it is not of pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
-    height: usize,
-    width: usize,
-    channels: usize,
-    pixels: Vec<u8>,
+    samples: Samples,
     labels: Vec<i32>,
     class_names: Vec<String>,
     tasks: Vec<Task>,
@@ -48,17 +48,19 @@ pub struct ChannelStatistics {
 }
 
 impl Dataset {
-    /// A data set of `labels.len()` images of `[height, width, channels]`, `pixels` in NHWC order.
+    /// A data set of `labels.len()` images of `size`, height, width and channels; `pixels` in NHWC order.
     ///
     /// # Errors
     /// Naming the data set: when it is empty, when sizes and counts do not match, or when a label has no class name.
-    pub fn new(
-        name: impl Into<String>,
-        [height, width, channels]: [usize; 3],
-        pixels: Vec<u8>,
-        labels: Vec<i32>,
-        class_names: Vec<String>,
-    ) -> Result<Self> {
+    pub fn new(name: impl Into<String>, size: [usize; 3], pixels: Vec<u8>, labels: Vec<i32>, class_names: Vec<String>) -> Result<Self> {
+        Self::of(name, Samples::Images { size, pixels }, labels, class_names)
+    }
+
+    /// A data set of `labels.len()` images or texts.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(name: impl Into<String>, samples: Samples, labels: Vec<i32>, class_names: Vec<String>) -> Result<Self> {
         let name = name.into();
         let wrong = |message: String| Err(Error::data(name.clone(), message));
         if labels.is_empty() {
@@ -68,19 +70,19 @@ impl Dataset {
         if u32::try_from(labels.len()).is_err() {
             return wrong(format!("expected fewer than 2^32 images, found {}", labels.len()));
         }
-        if height == 0 || width == 0 || channels == 0 {
-            return wrong(format!("expected images of at least 1x1x1, found {height}x{width}x{channels}"));
+        let shape = samples.shape();
+        if shape.numel() == 0 {
+            return wrong(format!("expected at least 1 pixel of 1 channel, or 1 token, found {shape}"));
         }
-        let expected = [height, width, channels].iter().try_fold(labels.len(), |product, &size| product.checked_mul(size));
-        if expected != Some(pixels.len()) {
-            return wrong(format!("expected {} images of {height}x{width}x{channels} bytes, found {} bytes", labels.len(), pixels.len()));
+        if labels.len().checked_mul(shape.numel()) != Some(samples.numel()) {
+            return wrong(format!("expected {} {shape}, found {} values", labels.len(), samples.numel()));
         }
         let classes = class_names.len();
         let has_class = |&label: &i32| usize::try_from(label).is_ok_and(|label| label < classes);
         if let Some((index, label)) = labels.iter().enumerate().find(|(_, label)| !has_class(label)) {
             return wrong(format!("expected labels of 0 to {} for {classes} classes, found {label} at image {index}", classes as i64 - 1));
         }
-        Ok(Self { name, height, width, channels, pixels, labels, class_names, tasks: Vec::new(), statistics: None })
+        Ok(Self { name, samples, labels, class_names, tasks: Vec::new(), statistics: None })
     }
 
     /// What the data set is called in messages and reports.
@@ -88,24 +90,17 @@ impl Dataset {
         &self.name
     }
 
-    /// Rows of an image.
-    pub fn height(&self) -> usize {
-        self.height
+    /// What one of them is.
+    pub fn input(&self) -> InputShape {
+        self.samples.shape()
     }
 
-    /// Columns of an image.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Channels of a pixel: 1 is grey, 3 is red, green, blue.
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// Bytes of one image.
-    pub fn image_bytes(&self) -> usize {
-        self.height * self.width * self.channels
+    /// Height, width and channels of the images; 1 channel is grey, 3 are red, green, blue.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the data set, where it is of texts.
+    pub fn image_size(&self) -> Result<[usize; 3]> {
+        self.input().image(&self.name)
     }
 
     /// The number of images.
@@ -118,9 +113,9 @@ impl Dataset {
         self.labels.is_empty()
     }
 
-    /// All images, NHWC.
-    pub fn pixels(&self) -> &[u8] {
-        &self.pixels
+    /// The images or texts.
+    pub fn samples(&self) -> &Samples {
+        &self.samples
     }
 
     /// One label an image.
@@ -138,11 +133,12 @@ impl Dataset {
         self.class_names.len()
     }
 
-    /// The pixels of one image, HWC.
+    /// The pixels of one image, HWC; texts have none.
     pub fn image(&self, index: usize) -> Option<&[u8]> {
-        let size = self.image_bytes();
+        let Samples::Images { size, pixels } = &self.samples else { return None };
+        let size = size.iter().product();
         let start = index.checked_mul(size)?;
-        self.pixels.get(start..start.checked_add(size)?)
+        pixels.get(start..start.checked_add(size)?)
     }
 
     /// The label of one image.
@@ -198,23 +194,19 @@ impl Dataset {
     /// # Errors
     /// When `indices` is empty, or one is not below the length.
     pub fn subset(&self, indices: &[usize]) -> Result<Self> {
-        let mut pixels = Vec::with_capacity(indices.len().saturating_mul(self.image_bytes()));
-        let mut labels = Vec::with_capacity(indices.len());
-        for &index in indices {
-            let (Some(image), Some(label)) = (self.image(index), self.label(index)) else {
-                let message = format!("expected indices below {}, found {index}", self.len());
-                return Err(Error::argument(format!("a subset of {}", self.name), message));
-            };
-            pixels.extend_from_slice(image);
-            labels.push(label);
-        }
         if indices.is_empty() {
             return Err(Error::data(self.name.clone(), "expected at least one image, found none"));
         }
+        let label = |&index: &usize| {
+            let unknown =
+                || Error::argument(format!("a subset of {}", self.name), format!("expected indices below {}, found {index}", self.len()));
+            self.label(index).ok_or_else(unknown)
+        };
+        let labels = indices.iter().map(label).collect::<Result<_>>()?;
+        let samples = self.samples.pick(indices.iter().copied());
         let (name, class_names) = (self.name.clone(), self.class_names.clone());
         let tasks = self.tasks.iter().map(|task| task.pick(indices)).collect();
-        let (height, width, channels) = (self.height, self.width, self.channels);
-        Ok(Self { name, height, width, channels, pixels, labels, class_names, tasks, statistics: self.statistics.clone() })
+        Ok(Self { name, samples, labels, class_names, tasks, statistics: self.statistics.clone() })
     }
 
     /// The indices of `per_class` random images of every class, and those of all others, both ascending.
@@ -271,19 +263,23 @@ impl Dataset {
         Self { statistics: Some(other.statistics()), ..self }
     }
 
-    /// Mean and standard deviation of each channel over all images, in exact integer sums, or what [`Self::normalized_as`] says.
+    /// Mean and standard deviation of each channel over all images, in exact integer sums, or what [`Self::normalized_as`] says. Texts have no
+    /// channels.
     pub fn statistics(&self) -> ChannelStatistics {
         if let Some(statistics) = &self.statistics {
             return statistics.clone();
         }
-        let mut sums = vec![(0u64, 0u64); self.channels];
-        for pixel in self.pixels.chunks_exact(self.channels) {
+        let Samples::Images { size: [.., channels], pixels } = &self.samples else {
+            return ChannelStatistics { mean: Vec::new(), std: Vec::new() };
+        };
+        let mut sums = vec![(0u64, 0u64); *channels];
+        for pixel in pixels.chunks_exact(*channels) {
             for ((sum, squares), &value) in sums.iter_mut().zip(pixel) {
                 *sum += u64::from(value);
                 *squares += u64::from(value) * u64::from(value);
             }
         }
-        let count = (self.pixels.len() / self.channels) as f64;
+        let count = (pixels.len() / channels) as f64;
         let (mean, std) = sums
             .into_iter()
             .map(|(sum, squares)| {
@@ -312,7 +308,7 @@ pub(super) mod tests {
     #[test]
     fn images_and_labels() {
         let dataset = small(5);
-        assert_eq!((dataset.len(), dataset.classes(), dataset.image_bytes()), (5, 4, 6));
+        assert_eq!((dataset.len(), dataset.classes(), dataset.image_size().unwrap()), (5, 4, [2, 1, 3]));
         assert_eq!(dataset.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
         assert_eq!(dataset.label(4), Some(0));
         assert_eq!((dataset.image(5), dataset.label(5)), (None, None));
@@ -325,8 +321,8 @@ pub(super) mod tests {
         let cases = [
             (Dataset::new("x", [1, 1, 1], vec![], vec![], names()), "at least one image"),
             (Dataset::new("x", [1, 0, 1], vec![], vec![0], names()), "1x0x1"),
-            (Dataset::new("x", [2, 2, 1], vec![0; 7], vec![0; 2], names()), "found 7 bytes"),
-            (Dataset::new("x", [usize::MAX, 2, 1], vec![0], vec![0], names()), "found 1 bytes"),
+            (Dataset::new("x", [2, 2, 1], vec![0; 7], vec![0; 2], names()), "found 7 values"),
+            (Dataset::new("x", [usize::MAX, 2, 1], vec![0], vec![0], names()), "found 1 values"),
             (Dataset::new("x", [1, 1, 1], vec![0; 2], vec![0, 2], names()), "found 2 at image 1"),
             (Dataset::new("x", [1, 1, 1], vec![0], vec![-1], names()), "found -1"),
             (Dataset::new("x", [1, 1, 1], vec![0], vec![0], vec![]), "0 classes"),

@@ -251,7 +251,7 @@ pub(super) mod tests {
         let dataset = read_image_folder(root, SMALL).unwrap();
         assert_eq!(dataset.class_names(), ["cat", "dog"]);
         assert_eq!(dataset.labels(), [0, 1, 1]);
-        assert_eq!((dataset.height(), dataset.width(), dataset.channels()), (4, 4, 3));
+        assert_eq!(dataset.image_size().unwrap(), [4, 4, 3]);
         let colours: Vec<&[u8]> = (0..3).map(|i| &dataset.image(i).unwrap()[..3]).collect();
         assert_eq!(colours, [[70, 80, 90], [40, 50, 60], [10, 20, 30]]);
     }

@@ -176,7 +176,7 @@ pub(super) mod tests {
         assert!(recognise(&path));
         let train = read_idx_folder(&path, Split::Train).unwrap();
         assert_eq!(train.name(), "my-fashion (train)");
-        assert_eq!((train.len(), train.height(), train.width(), train.channels()), (7, 2, 3, 1));
+        assert_eq!((train.len(), train.image_size().unwrap()), (7, [2, 3, 1]));
         assert_eq!(train.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
         assert_eq!(train.labels(), [0, 1, 2, 3, 4, 0, 1]);
         assert_eq!(train.class_names(), FASHION_MNIST_CLASSES);

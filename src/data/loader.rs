@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::dataset::Dataset;
+use super::samples::Samples;
 use crate::error::{Error, Result};
 use crate::ops::loss::HIDDEN;
 use crate::tensor::random::{Purpose, Stream};
@@ -28,11 +29,11 @@ pub struct LoaderOptions {
     pub labelled: usize,
 }
 
-/// Images and labels of one step, in host memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Images or texts of one step, and their labels, in host memory.
+#[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch {
-    /// The images, NHWC.
-    pub pixels: Vec<u8>,
+    /// The images or texts.
+    pub samples: Samples,
     /// One label an image.
     pub labels: Vec<i32>,
     /// Each image's place in the data set: augmentation is keyed by it.
@@ -41,6 +42,21 @@ pub struct HostBatch {
     pub classes: usize,
     /// Labels may be [`HIDDEN`].
     pub hidden: bool,
+}
+
+impl HostBatch {
+    /// Those at `indices` of `dataset`, whose labels are known; an index that does not exist is passed over.
+    pub fn of(dataset: &Dataset, indices: &[usize]) -> Self {
+        let indices = indices.iter().copied().filter(|index| *index < dataset.len());
+        Self {
+            samples: dataset.samples().pick(indices.clone()),
+            labels: indices.clone().filter_map(|index| dataset.label(index)).collect(),
+            // A data set has fewer than 2^32.
+            indices: indices.map(|index| index as u32).collect(),
+            classes: dataset.classes(),
+            hidden: false,
+        }
+    }
 }
 
 /// Cuts a data set into batches, epoch by epoch.
@@ -189,14 +205,9 @@ impl Loader {
     }
 
     fn gather(&self, indices: &[u32]) -> HostBatch {
-        let mut pixels = Vec::with_capacity(indices.len() * self.dataset.image_bytes());
-        let mut labels = Vec::with_capacity(indices.len());
-        for &index in indices {
-            // The order holds only indices of the data set, so nothing is passed over.
-            pixels.extend_from_slice(self.dataset.image(index as usize).unwrap_or_default());
-            labels.extend(self.dataset.label(index as usize));
-        }
-        HostBatch { pixels, labels, indices: indices.to_vec(), classes: self.dataset.classes(), hidden: self.hidden }
+        // The order holds only indices of the data set, so nothing is passed over.
+        let places: Vec<usize> = indices.iter().map(|index| *index as usize).collect();
+        HostBatch { hidden: self.hidden, ..HostBatch::of(&self.dataset, &places) }
     }
 }
 
@@ -275,7 +286,7 @@ mod tests {
         assert_eq!(found.iter().map(|b| b.labels.len()).collect::<Vec<_>>(), [4, 4, 2]);
         assert_eq!(found[2].indices, [8, 9]);
         assert_eq!(found[2].labels, [0, 1]);
-        assert_eq!(found[2].pixels, loader.dataset().pixels()[8 * 6..]);
+        assert_eq!(found[2].samples.bytes(), &loader.dataset().samples().bytes()[8 * 6..]);
     }
 
     #[test]
@@ -291,7 +302,7 @@ mod tests {
         for batch in &first {
             for (i, &index) in batch.indices.iter().enumerate() {
                 seen.push(index);
-                assert_eq!(batch.pixels[i * 6..][..6], *dataset.image(index as usize).unwrap());
+                assert_eq!(batch.samples.bytes()[i * 6..][..6], *dataset.image(index as usize).unwrap());
                 assert_eq!(Some(batch.labels[i]), dataset.label(index as usize));
             }
         }

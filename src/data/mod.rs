@@ -1,11 +1,12 @@
-//! Reading labelled images from disk and serving them in batches. Reading runs on the CPU; what
+//! Reading labelled images and texts from disk and serving them in batches. Reading runs on the CPU; what
 //! is done to the images then runs on the device.
 //!
 //! | | |
 //! |---|---|
 //! | `open` | opens a folder, whichever format it has |
 //! | `formats` | the formats, one line each |
-//! | `dataset` | labelled images in memory: parts, statistics |
+//! | `dataset` | labelled images or texts in memory: parts, statistics |
+//! | `samples` | the images or texts themselves |
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
 //! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
@@ -17,7 +18,7 @@
 //! | `decoder` | one PNG, JPEG or WebP file as it is, within limits |
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
-//! | `text` | questions with classes, as images of token numbers |
+//! | `text` | questions with classes, as token numbers |
 //! | `wordpiece` | texts as numbers of a vocabulary's pieces |
 //! | `classes` | other classes for its images: some, several as one, wrong ones |
 //! | `tasks` | what else is known of them: more labels |
@@ -40,6 +41,7 @@ mod open;
 mod picture;
 mod presets;
 mod resample;
+mod samples;
 mod stream;
 mod tasks;
 mod text;
@@ -57,8 +59,9 @@ pub use labels::{Labels, Matched};
 pub use loader::{Epoch, HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
+pub use samples::Samples;
 pub use stream::{PictureBatch, stream_pictures};
 pub use tasks::{Task, TaskGroups};
-pub use text::{read_text_folder, text_image};
+pub use text::read_text_folder;
 pub use views::{View, Views};
 pub use wordpiece::WordPiece;

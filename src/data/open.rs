@@ -56,7 +56,8 @@ mod tests {
         for (folder, channels, height) in [(idx_folder, 1, 2), (cifar_folder, 3, 32), (images, 3, 64)] {
             for split in [Split::Train, Split::Test] {
                 let dataset = open(folder.path(), split).unwrap();
-                assert_eq!((dataset.channels(), dataset.height()), (channels, height));
+                let [found, _, of] = dataset.image_size().unwrap();
+                assert_eq!((of, found), (channels, height));
                 assert!(dataset.name().ends_with(&format!("({split})")), "{}", dataset.name());
             }
         }
@@ -84,7 +85,7 @@ mod tests {
         }
         for (split, per_class) in [(Split::Train, 1000), (Split::Test, 200)] {
             let dataset = open(&path, split).unwrap();
-            assert_eq!((dataset.len(), dataset.height(), dataset.width()), (per_class * 10, 28, 28));
+            assert_eq!((dataset.len(), dataset.image_size().unwrap()), (per_class * 10, [28, 28, 1]));
             assert_eq!(dataset.class_names(), idx::FASHION_MNIST_CLASSES);
             assert_eq!(dataset.split_indices(per_class, 0).unwrap().1, [0; 0], "classes balance");
             let mean = dataset.statistics().mean[0];

@@ -6,6 +6,7 @@ use super::decoder::Limit;
 use super::folder::LabelledFile;
 use super::loader::HostBatch;
 use super::picture::{ImageOptions, decode};
+use super::samples::Samples;
 use crate::error::{Error, Result};
 
 /// Batches that wait ready while one is being used.
@@ -33,6 +34,7 @@ pub fn stream_pictures(
     each: impl FnMut(PictureBatch) -> Result<()>,
 ) -> Result<()> {
     let (bytes, limit) = (options.image_bytes()?, Limit::from_env()?);
+    let size = [options.size, options.size, options.channels()];
     if batch_size == 0 {
         return Err(Error::argument("batch", "expected at least 1 picture, found 0"));
     }
@@ -44,19 +46,20 @@ pub fn stream_pictures(
         ));
     }
     let read = |chunk: &[LabelledFile], first: u32| {
-        let mut batch =
-            HostBatch { pixels: Vec::with_capacity(chunk.len() * bytes), labels: vec![], indices: vec![], classes, hidden: false };
+        let mut pixels = Vec::with_capacity(chunk.len() * bytes);
+        let (mut labels, mut indices) = (Vec::new(), Vec::new());
         let mut damaged = Vec::new();
         for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decode_all(chunk, options, limit)) {
             match decoded {
-                Ok(pixels) => {
-                    batch.pixels.extend(pixels);
-                    batch.labels.push(*label);
-                    batch.indices.push(place);
+                Ok(picture) => {
+                    pixels.extend(picture);
+                    labels.push(*label);
+                    indices.push(place);
                 }
                 Err(error) => damaged.push(error),
             }
         }
+        let batch = HostBatch { samples: Samples::Images { size, pixels }, labels, indices, classes, hidden: false };
         PictureBatch { batch, damaged }
     };
     let (sender, receiver) = sync_channel(PREFETCH);
@@ -108,7 +111,7 @@ mod tests {
         stream_pictures(&files, 3, SMALL, 4, |read| {
             sizes.push(read.batch.indices.len());
             for (i, place) in read.batch.indices.iter().enumerate() {
-                assert_eq!(read.batch.pixels[i * 4..][..4], [10 * *place as u8; 4]);
+                assert_eq!(read.batch.samples.bytes()[i * 4..][..4], [10 * *place as u8; 4]);
                 assert_eq!(read.batch.labels[i], *place as i32 % 3);
                 seen.push(*place);
             }

@@ -1,16 +1,14 @@
-//! Questions with classes, as images of token numbers: Li and Roth's set, TREC (2002, "Learning Question Classifiers").
+//! Questions with classes, as token numbers: Li and Roth's set, TREC (2002, "Learning Question Classifiers").
 //!
 //! A line is `COARSE:fine question`, in Latin-1; the coarse classes are learnt. The last 500 lines are the test split. A vocabulary `vocab.txt`
 //! lies beside it ([`WordPiece`]; `scripts/build_vocabulary.py` makes one).
-//!
-//! A text of L tokens is an image of two rows, L columns and one channel: the lower byte of each number above the higher. So loader, trainer,
-//! checkpoints and evaluation take texts as they take images; [`crate::models::TextEncoder`] puts the bytes together again.
 
 use std::path::Path;
 
 use super::dataset::{Dataset, Split};
 use super::formats::Format;
 use super::gzip::{DataFile, find, require};
+use super::samples::Samples;
 use super::wordpiece::WordPiece;
 use crate::error::Result;
 
@@ -34,12 +32,6 @@ pub(super) const FORMAT: Format = Format {
 /// Whether a folder holds questions.
 fn recognise(folder: &Path) -> bool {
     find(folder, &QUESTIONS).is_some()
-}
-
-/// The bytes of the image that stands for these token numbers: `[2, L, 1]`.
-pub fn text_image(numbers: &[u16]) -> Vec<u8> {
-    let byte = |place: usize| numbers.iter().map(move |n| n.to_le_bytes().into_iter().nth(place).unwrap_or(0));
-    byte(0).chain(byte(1)).collect()
 }
 
 /// Reads a folder of `train_5500.label` and `vocab.txt`.
@@ -67,15 +59,16 @@ pub fn read_text_folder(folder: &Path, split: Split) -> Result<Dataset> {
     let questions = if split == Split::Train { train } else { test };
     let label = |class: &String| class_names.binary_search(class).map_or(-1, |label| label as i32);
     let labels = questions.iter().map(|(class, _)| label(class)).collect();
-    let pixels = questions.iter().flat_map(|(_, question)| text_image(&wordpiece.encode(question, LENGTH))).collect();
+    let numbers = questions.iter().flat_map(|(_, question)| wordpiece.encode(question, LENGTH)).collect();
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
-    Dataset::new(format!("{name} ({split})"), [2, LENGTH, 1], pixels, labels, class_names)
+    Dataset::of(format!("{name} ({split})"), Samples::Tokens { length: LENGTH, numbers }, labels, class_names)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::tensor::InputShape;
     use crate::tensor::random::{Purpose, Stream};
 
     fn folder(questions: &[u8]) -> tempfile::TempDir {
@@ -86,17 +79,16 @@ mod tests {
     }
 
     #[test]
-    fn questions_become_images_of_two_rows() {
+    fn questions_become_token_numbers() {
         let folder = folder(b"HUM:ind Who ?\n\nDESC:x \xe9\nHUM:gr Who who\nHUM:ind zzz\r\nLOC:c ?\n");
         let train = read_text_folder(folder.path(), Split::Train).unwrap();
-        assert_eq!((train.height(), train.width(), train.channels(), train.len()), (2, LENGTH, 1, 4));
+        assert_eq!((train.input(), train.len()), (InputShape::Tokens(LENGTH), 4));
         assert_eq!((train.class_names(), train.labels()), (&["DESC", "HUM", "LOC"].map(String::from)[..], &[1, 0, 1, 1][..]));
-        let rows = train.image(0).unwrap().split_at(LENGTH);
-        assert_eq!((&rows.0[..6], rows.1), (&[2, 5, 6, 3, 0, 0][..], &[0; LENGTH][..]));
-        assert_eq!(train.image(1).unwrap()[..3], [2, 7, 3]);
-        assert_eq!(train.image(3).unwrap()[..3], [2, 1, 3]);
+        let Samples::Tokens { numbers, .. } = train.samples() else { panic!() };
+        let texts: Vec<&[u16]> = numbers.chunks(LENGTH).collect();
+        assert_eq!((&texts[0][..6], &texts[1][..3], &texts[3][..3]), (&[2, 5, 6, 3, 0, 0][..], &[2, 7, 3][..], &[2, 1, 3][..]));
+        assert_eq!((train.image(0), train.image_size().unwrap_err().to_string().contains("texts of 24 tokens")), (None, true));
         assert_eq!(read_text_folder(folder.path(), Split::Test).unwrap().labels(), [2]);
-        assert_eq!(text_image(&[0x1234, 5]), [0x34, 5, 0x12, 0]);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn scores(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, teac
     let preprocessing = recipe.preprocessing("none", 0, train)?;
     let mut pending: [Vec<Vec<Pending>>; 2] = [Gate::Energy, Gate::Probability].map(|_| teachers.iter().map(|_| Vec::new()).collect());
     for batch in Loader::evaluation(test.clone(), BATCH)?.epoch(0) {
-        let batch = PackedBatch::of_dataset(gpu, &batch?, test)?.unpack()?;
+        let batch = PackedBatch::upload(gpu, &batch?)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, 0)?;
         for (at, teacher) in teachers.iter().enumerate() {
             let logits = teacher.logits(&images, &batch.indices)?;

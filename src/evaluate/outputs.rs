@@ -6,6 +6,7 @@ use crate::data::{Augmentation, Dataset, ImageOptions, LabelledFile, Loader, Pac
 use crate::error::{Result, require_finite_rows};
 use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
+use crate::tensor::InputShape;
 use crate::train::images::result_size;
 
 /// Images a step when nothing is recorded, and pixels at most.
@@ -90,10 +91,13 @@ impl Evaluation {
 pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocessing: &Augmentation, view: u32) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     let mut pending = Vec::new();
-    let [height, width] = result_size(preprocessing, [dataset.height(), dataset.width()]);
-    let size = (PIXELS / (height * width).max(1)).clamp(1, BATCH);
+    let area = match dataset.input() {
+        InputShape::Image([height, width, _]) => result_size(preprocessing, [height, width]).iter().product(),
+        InputShape::Tokens(length) => length,
+    };
+    let size = (PIXELS / area.max(1)).clamp(1, BATCH);
     for batch in Loader::evaluation(dataset.clone(), size)?.epoch(0) {
-        let batch = PackedBatch::of_dataset(gpu, &batch?, dataset)?.unpack()?;
+        let batch = PackedBatch::upload(gpu, &batch?)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, view)?;
         pending.push(model.forward(&images, Mode::Eval)?.read_later()?);
     }
@@ -135,8 +139,7 @@ pub fn stream_outputs(
     input: &PictureInput,
     mut each: impl FnMut(&PictureBatch, &[f32]) -> Result<()>,
 ) -> Result<()> {
-    let (options, preprocessing) = (input.options, &input.preprocessing);
-    let size = [options.size, options.size, if options.grey { 1 } else { 3 }];
+    let preprocessing = &input.preprocessing;
     // One batch behind, so that neither host nor device waits for the other.
     let mut running: Option<(PictureBatch, Option<Pending>)> = None;
     let mut hand_over = |(pictures, outputs): (PictureBatch, Option<Pending>)| {
@@ -148,11 +151,11 @@ pub fn stream_outputs(
         }
         each(&pictures, &outputs)
     };
-    stream_pictures(files, classes, options, input.batch, |pictures| {
+    stream_pictures(files, classes, input.options, input.batch, |pictures| {
         let outputs = if pictures.batch.indices.is_empty() {
             None
         } else {
-            let images = preprocessing.apply(&PackedBatch::upload(gpu, &pictures.batch, size, size[2])?.unpack()?, 0, 0)?;
+            let images = preprocessing.apply(&PackedBatch::upload(gpu, &pictures.batch)?.unpack()?, 0, 0)?;
             Some(model.forward(&images, Mode::Eval)?.read_later()?)
         };
         running.replace((pictures, outputs)).map_or(Ok(()), &mut hand_over)

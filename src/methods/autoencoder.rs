@@ -107,7 +107,7 @@ impl MethodFactory for Autoencoder {
         if !(0.0..=1e3).contains(&config.noise) {
             return Err(Error::argument("noise", format!("expected 0 to 1000, found {}", config.noise)));
         }
-        let codec = Codec::new(params, build, context.image, [config.latent; 2], &config.decoder)?;
+        let codec = Codec::new(params, build, context.input.image(Self::CARD.name)?, [config.latent; 2], &config.decoder)?;
         Ok(Self { codec, noise: config.noise, draws: Draws { seed: context.seed, ..Draws::default() } })
     }
 }

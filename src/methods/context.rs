@@ -12,6 +12,7 @@ use crate::gpu::{Scalar, ScalarCell};
 use crate::models::Backbone;
 use crate::nn::Parameters;
 use crate::optim::Schedule;
+use crate::tensor::InputShape;
 
 /// Makes the encoder in a home of parameters: once for the network, again for its teacher.
 pub type Build<'a> = &'a dyn Fn(&Parameters) -> Result<Box<dyn Backbone>>;
@@ -41,8 +42,8 @@ pub struct MethodContext {
     pub clock: Clock,
     /// Classes of the data set.
     pub classes: usize,
-    /// Height, width and channels of the first view.
-    pub image: [usize; 3],
+    /// What the first view is.
+    pub input: InputShape,
     /// Decides what the method draws on its own.
     pub seed: u32,
     /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.

@@ -94,7 +94,7 @@ impl MethodFactory for FeatureDistillation {
         }
         let teacher = only(Self::CARD.name, context)?;
         let student = Classifier::new(params, build(params)?, context.classes)?;
-        let [h, w, c] = context.image;
+        let [h, w, c] = context.input.image(Self::CARD.name)?;
         let image = Tensor::zeros(params.gpu(), [1, h, w, c], DType::F32)?;
         let (own, taught) = (student.backbone.forward_features(&image, Mode::Eval)?, teacher.maps(&image)?);
         if variant != Hint::Relational {

@@ -89,7 +89,7 @@ impl MethodFactory for Mae {
         require_share(Self::CARD.name, "mask_ratio", config.mask_ratio)?;
         let encoder = build(params)?;
         let vit = *vit(&*encoder)?.config();
-        let [height, width, _] = context.image;
+        let [height, width, _] = context.input.image(Self::CARD.name)?;
         if [height, width] != vit.size {
             return Err(Error::argument("mae", format!("views of {height} x {width} are not of the network's size, {:?}", vit.size)));
         }

@@ -10,7 +10,7 @@ use super::mae::pick;
 use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
-use crate::models::{Backbone, TextEncoder, text_linear};
+use crate::models::{Backbone, TokenEncoder, text_linear};
 use crate::nn::{Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters};
 use crate::ops::augment::Draws;
 use crate::ops::elementwise::fuse::fuse;
@@ -54,7 +54,7 @@ pub struct MaskedTokens {
 
 /// Texts with hidden tokens.
 pub struct Hidden {
-    /// What the encoder is given, `[N, L]`.
+    /// What the encoder is given, i32 `[N, L]`.
     pub tokens: Tensor,
     /// The chosen places, i32 `[N, K]`.
     pub places: Tensor,
@@ -62,8 +62,8 @@ pub struct Hidden {
     pub labels: Tensor,
 }
 
-fn text(encoder: &dyn Backbone) -> Result<&TextEncoder> {
-    encoder.text().ok_or_else(|| Error::argument("model", "masked tokens need an encoder of texts, such as bert_l4_h128"))
+fn text(encoder: &dyn Backbone) -> Result<&dyn TokenEncoder> {
+    encoder.token_encoder().ok_or_else(|| Error::argument("model", "masked tokens need an encoder of texts, such as bert_l4_h128"))
 }
 
 impl MethodFactory for MaskedTokens {
@@ -94,7 +94,7 @@ impl MethodFactory for MaskedTokens {
         }
         let (encoder, gpu) = (build(params)?, params.gpu());
         let (features, vocabulary, eps) = (encoder.features(), text(&*encoder)?.config().vocabulary, text(&*encoder)?.config().eps);
-        let [_, length, _] = context.image;
+        let length = context.input.tokens(Self::CARD.name)?;
         let most = ((length as f32 * ratio).ceil() as usize).clamp(1, length.max(1));
         let ranks: Vec<f32> = (0..most).map(|rank| rank as f32).collect();
         let scope = params.scope(Self::HEAD);
@@ -114,13 +114,15 @@ impl MethodFactory for MaskedTokens {
 impl MaskedTokens {
     const HEAD: &'static str = "decoder";
 
-    /// Hides tokens `[N, L]` of the texts at the places `indices` of the data set, by random numbers that follow from seed, epoch and place.
+    /// Hides tokens, i32 `[N, L]`, of the texts at the places `indices` of the data set, by random numbers that follow from seed, epoch and place.
     ///
     /// # Errors
     /// Those of the operators.
     pub fn hide(&self, tokens: &Tensor, indices: &Tensor, epoch: &Scalar<u32>) -> Result<Hidden> {
         let ([length, most], MaskedTokensConfig { ratio, mask, random, .. }) = ([tokens.shape().last(), self.ranks.numel()], self.config);
         let specials = f32::from(self.config.special_tokens);
+        // Whole numbers below 2^16 are exact.
+        let tokens = &tokens.cast(DType::F32)?;
         let noise = |step| indices.uniform_noise(length, Draws { epoch: epoch.clone(), step, ..self.draws.clone() });
         let ordinary = tokens.add_scalar(1.0 - specials)?.clamp(0.0, 1.0)?;
         let count = ordinary.sum(&[1], true)?;
@@ -139,7 +141,7 @@ impl MaskedTokens {
         let given = fuse([tokens, &other, &chosen], |[token, other, chosen]| &token + (other - &token) * chosen)?;
         let places = order.slice(1, 0, most)?;
         let labels = fuse([&tokens.gather(1, &places)?, &below(&self.ranks)?], |[token, chosen]| (token + 1.0) * chosen - 1.0)?;
-        Ok(Hidden { tokens: given, places, labels: labels.cast(DType::I32)? })
+        Ok(Hidden { tokens: given.cast(DType::I32)?, places, labels: labels.cast(DType::I32)? })
     }
 }
 
@@ -156,9 +158,9 @@ impl Method for MaskedTokens {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [texts] = batch.exactly(self.name())?;
         let encoder = text(&*self.encoder)?;
-        let Hidden { tokens, places, labels } = self.hide(&encoder.read(texts)?, &batch.indices, &batch.epoch)?;
+        let Hidden { tokens, places, labels } = self.hide(texts, &batch.indices, &batch.epoch)?;
         let encoding = encoder.encode(&tokens, false, Mode::Train)?;
-        let rows = pick(encoding.last()?, &places)?.reshape(&[places.numel(), encoder.features()])?;
+        let rows = pick(encoding.last()?, &places)?.reshape(&[places.numel(), self.encoder.features()])?;
         let rows = self.norm.forward(&self.dense.forward(&rows, Mode::Train)?.gelu()?, Mode::Train)?;
         let logits = rows.matmul_nt(&encoder.words().tensor(Mode::Train)?)?.add(&self.bias.tensor(Mode::Train)?)?;
         let options = CrossEntropyOptions { ignore_index: Some(HIDDEN), ..Default::default() };

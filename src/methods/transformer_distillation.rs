@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork, aligned_teacher};
 use crate::error::{Error, Result, require_positive};
-use crate::models::{Backbone, Classifier, Encoding, TextEncoder, text_linear};
+use crate::models::{Backbone, Classifier, Encoding, TokenEncoder, text_linear};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::Tensor;
@@ -127,8 +127,8 @@ impl MethodFactory for TransformerDistillation {
     }
 }
 
-fn text(network: &dyn Backbone) -> Result<&TextEncoder> {
-    network.text().ok_or_else(|| Error::argument("model", "student and teacher must be encoders of texts, such as bert_l2_h128"))
+fn text(network: &dyn Backbone) -> Result<&dyn TokenEncoder> {
+    network.token_encoder().ok_or_else(|| Error::argument("model", "student and teacher must be encoders of texts, such as bert_l2_h128"))
 }
 
 /// A loss's name and weight, and how it is computed.
@@ -201,9 +201,9 @@ impl Method for TransformerDistillation {
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [texts] = batch.exactly(self.name())?;
         let (student, teacher) = (text(&self.model.backbone)?, text(self.teacher.network().backbone())?);
-        let (tokens, scores) = (student.read(texts)?, self.config.attention > 0.0);
-        let own = student.encode(&tokens, scores, Mode::Train)?;
-        let other = teacher.encode(&tokens, scores, Mode::Eval)?;
+        let scores = self.config.attention > 0.0;
+        let own = student.encode(texts, scores, Mode::Train)?;
+        let other = teacher.encode(texts, scores, Mode::Eval)?;
         let logits = self.model.classify(&own.features()?, Mode::Train)?;
         let labels = || aligned_teacher::hard(&logits, &batch.labels);
         let config = &self.config;

@@ -80,7 +80,13 @@ impl MethodFactory for Vae {
         if !(0.0..=1e6).contains(&config.beta) {
             return Err(Error::argument("beta", format!("expected 0 to 1000000, found {}", config.beta)));
         }
-        let codec = Codec::new(params, build, context.image, [config.latent, config.latent.saturating_mul(2)], &config.decoder)?;
+        let codec = Codec::new(
+            params,
+            build,
+            context.input.image(Self::CARD.name)?,
+            [config.latent, config.latent.saturating_mul(2)],
+            &config.decoder,
+        )?;
         Ok(Self { codec, latent: config.latent, beta: config.beta, draws: Draws { seed: context.seed, ..Draws::default() } })
     }
 }

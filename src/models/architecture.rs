@@ -8,6 +8,7 @@ use super::torchvision::Renames;
 use super::{Backbone, Classifier};
 use crate::error::Result;
 use crate::nn::Parameters;
+use crate::tensor::InputShape;
 
 /// What may be changed about a named network.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +21,8 @@ pub struct ModelOptions {
     pub stem_stride: Option<usize>,
     /// Height and width of the images, where the network depends on them; `None` is its own resolution.
     pub size: Option<[usize; 2]>,
+    /// Tokens of the longest text, where it reads texts; `None` is its own.
+    pub length: Option<usize>,
     /// Dropout before the classifier.
     pub drop_rate: f32,
     /// Stochastic depth of the last block; earlier ones have less, in proportion.
@@ -28,7 +31,7 @@ pub struct ModelOptions {
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { channels: 3, width: 1.0, stem_stride: None, size: None, drop_rate: 0.0, drop_path: 0.0 }
+        Self { channels: 3, width: 1.0, stem_stride: None, size: None, length: None, drop_rate: 0.0, drop_path: 0.0 }
     }
 }
 
@@ -41,9 +44,9 @@ pub trait Architecture: Any + Debug + Send + Sync {
     /// Out of memory; a name that is taken with another shape.
     fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>>;
 
-    /// Height, width and channels of what it reads: images of this side and so many channels.
-    fn input(&self, side: usize, channels: usize) -> [usize; 3] {
-        [side, side, channels]
+    /// What it reads: images of this side and so many channels.
+    fn input(&self, side: usize, channels: usize) -> InputShape {
+        InputShape::Image([side, side, channels])
     }
 
     /// The same with other eps and momentum in all batch norms; `None` where it has none.
@@ -60,7 +63,7 @@ pub trait Architecture: Any + Debug + Send + Sync {
 /// A named network.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// Side of the images that it is meant for.
+    /// Side of the images, or length of the texts, that it is meant for.
     pub resolution: usize,
     /// Its structure.
     pub architecture: Arc<dyn Architecture>,
@@ -85,8 +88,8 @@ impl Model {
         Self { architecture, ..self }
     }
 
-    /// Height, width and channels of what it reads: images of this side and so many channels, or a text.
-    pub fn input(&self, side: usize, channels: usize) -> [usize; 3] {
+    /// What it reads: images of this side and so many channels, or texts.
+    pub fn input(&self, side: usize, channels: usize) -> InputShape {
         self.architecture.input(side, channels)
     }
 

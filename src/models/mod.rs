@@ -29,7 +29,7 @@ pub use prototypes::Prototypes;
 pub use registry::{FAMILIES, model, model_names};
 pub use resnet::{ResNet, ResNetConfig};
 pub(crate) use text_encoder::linear as text_linear;
-pub use text_encoder::{Encoding, TextConfig, TextEncoder};
+pub use text_encoder::{Encoding, TextConfig, TextEncoder, TokenEncoder};
 pub(crate) use vit::Block as VitBlock;
 pub(crate) use vit::check_depth;
 pub use vit::{Vit, VitConfig};
@@ -38,7 +38,7 @@ use crate::error::Result;
 use crate::nn::{Dropout, Init, Linear, Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
-/// A network that turns images `[N, H, W, C]` into features `[N, D]`.
+/// A network that turns images `[N, H, W, C]`, or token numbers of texts, i32 `[N, L]`, into features `[N, D]`.
 pub trait Backbone: Module {
     /// The number of features D.
     fn features(&self) -> usize;
@@ -68,8 +68,8 @@ pub trait Backbone: Module {
         None
     }
 
-    /// This network, where it reads texts.
-    fn text(&self) -> Option<&TextEncoder> {
+    /// What it says of tokens, where it reads texts.
+    fn token_encoder(&self) -> Option<&dyn TokenEncoder> {
         None
     }
 
@@ -194,8 +194,8 @@ impl Backbone for Box<dyn Backbone> {
         self.as_ref().vit()
     }
 
-    fn text(&self) -> Option<&TextEncoder> {
-        self.as_ref().text()
+    fn token_encoder(&self) -> Option<&dyn TokenEncoder> {
+        self.as_ref().token_encoder()
     }
 
     fn drop_rate(&self) -> f32 {

@@ -5,7 +5,7 @@ use super::registry::Family;
 use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result};
 use crate::nn::{Mode, Module, Parameters, Summary};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// No network.
 pub(super) const FAMILY: Family = Family { names: &["pixels"], patterns: &[], parse, published: &[] };
@@ -51,6 +51,8 @@ impl Pixels {
 impl Module for Pixels {
     fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
         let [rows, features] = self.output(x.shape())?.array().unwrap_or_default();
+        // Of texts the token numbers.
+        let x = if x.dtype().is_float() { x.clone() } else { x.cast(DType::F32)? };
         x.reshape(&[rows as isize, features as isize])
     }
 

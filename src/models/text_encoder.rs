@@ -8,7 +8,7 @@ use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::elementwise::fuse::fuse;
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, InputShape, Shape, Tensor};
 
 /// How a network is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,7 +41,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn parse(name: &str, options: &ModelOptions) -> Option<Result<Model>> {
     let config = TextConfig::named(name)?;
-    let length = options.size.map_or(config.length, |[_, length]| length);
+    let length = options.length.unwrap_or(config.length);
     let config = TextConfig { length, drop_rate: options.drop_rate, ..config };
     Some(no_convolutions(name, options).map(|()| Model::new(length, config)))
 }
@@ -51,8 +51,8 @@ impl Architecture for TextConfig {
         Ok(Box::new(TextEncoder::new(params, self)?))
     }
 
-    fn input(&self, _: usize, _: usize) -> [usize; 3] {
-        [2, self.length, 1]
+    fn input(&self, _: usize, _: usize) -> InputShape {
+        InputShape::Tokens(self.length)
     }
 }
 
@@ -173,8 +173,22 @@ impl Encoding {
     }
 }
 
-/// The network without its classifier: texts `[N, 2, L, 1]`, the lower byte of each token's number above the higher, as values 0 to 255, to features
-/// `[N, D]`. Number 0 is padding, which changes nothing.
+/// What methods ask of a network that reads texts.
+pub trait TokenEncoder {
+    /// How it was made.
+    fn config(&self) -> &TextConfig;
+
+    /// The table of token embeddings `[vocabulary, D]`.
+    fn words(&self) -> &Parameter;
+
+    /// Token numbers, i32 `[N, L]`, through all blocks; with `scores`, also what attention is made of.
+    ///
+    /// # Errors
+    /// Texts that are too long; out of memory. A number beyond the vocabulary gives NaN.
+    fn encode(&self, tokens: &Tensor, scores: bool, mode: Mode) -> Result<Encoding>;
+}
+
+/// The network without its classifier: token numbers of texts, i32 `[N, L]`, to features `[N, D]`. Number 0 is padding, which changes nothing.
 pub struct TextEncoder {
     words: Parameter,
     positions: Parameter,
@@ -208,61 +222,44 @@ impl TextEncoder {
         })
     }
 
-    /// How it was made.
-    pub fn config(&self) -> &TextConfig {
-        &self.config
-    }
-
-    /// The table of token embeddings `[vocabulary, D]`.
-    pub fn words(&self) -> &Parameter {
-        &self.words
-    }
-
-    /// The token numbers `[N, L]`, as f32, of texts `[N, 2, L, 1]`.
-    ///
-    /// # Errors
-    /// Other shapes; longer texts.
-    pub fn read(&self, texts: &Tensor) -> Result<Tensor> {
-        let [n, l] = self.batch(texts.shape())?;
-        let row = |row: usize| texts.slice(1, row, row + 1)?.reshape(&[n, l]);
-        // Bytes that went through a normalisation are whole up to rounding only.
-        fuse([&row(0)?, &row(1)?], |[low, high]| low + 256.0 * high)?.cast(DType::I32)?.cast(DType::F32)
-    }
-
-    /// Token numbers `[N, L]` through all blocks; with `scores`, also what attention is made of.
-    ///
-    /// # Errors
-    /// Texts that are too long; out of memory. A number beyond the vocabulary gives NaN.
-    pub fn encode(&self, tokens: &Tensor, scores: bool, mode: Mode) -> Result<Encoding> {
-        let wrong = || Error::shape("text_encoder", format!("tokens {} must be [N, L]", tokens.shape()));
-        let [n, l] = tokens.shape().array().ok_or_else(wrong)?;
-        let ids = tokens.cast(DType::I32)?;
-        let mask = tokens.clamp(0.0, 1.0)?.reshape(&[n, l, 1])?;
-        let embedded = self.words.tensor(mode)?.embedding(&ids)?.add(&self.positions.tensor(mode)?.slice(0, 0, l)?)?;
-        let mut x = self.dropout.forward(&self.norm.forward(&embedded, mode)?, mode)?;
-        let (mut hidden, mut found) = (vec![x.clone()], Vec::new());
-        for block in &self.blocks {
-            x = block.run(&x, &ids, scores.then_some(&mut found), mode)?;
-            hidden.push(x.clone());
-        }
-        Ok(Encoding { hidden, scores: found, mask })
-    }
-
     /// N and L of texts of that shape.
     fn batch(&self, texts: &Shape) -> Result<[usize; 2]> {
-        match texts.array::<4>() {
-            Some([n, 2, l, 1]) if (1..=self.config.length).contains(&l) => Ok([n, l]),
+        match texts.array::<2>() {
+            Some([n, l]) if (1..=self.config.length).contains(&l) => Ok([n, l]),
             _ => {
-                let message = format!("it reads texts [N, 2, L, 1] of at most {} tokens, found images {texts}", self.config.length);
+                let message = format!("it reads texts [N, L] of at most {} tokens, found shape {texts}", self.config.length);
                 Err(Error::shape("text_encoder", message))
             }
         }
     }
 }
 
+impl TokenEncoder for TextEncoder {
+    fn config(&self) -> &TextConfig {
+        &self.config
+    }
+
+    fn words(&self) -> &Parameter {
+        &self.words
+    }
+
+    fn encode(&self, tokens: &Tensor, scores: bool, mode: Mode) -> Result<Encoding> {
+        let [n, l] = self.batch(tokens.shape())?;
+        let mask = tokens.cast(DType::F32)?.clamp(0.0, 1.0)?.reshape(&[n, l, 1])?;
+        let embedded = self.words.tensor(mode)?.embedding(tokens)?.add(&self.positions.tensor(mode)?.slice(0, 0, l)?)?;
+        let mut x = self.dropout.forward(&self.norm.forward(&embedded, mode)?, mode)?;
+        let (mut hidden, mut found) = (vec![x.clone()], Vec::new());
+        for block in &self.blocks {
+            x = block.run(&x, tokens, scores.then_some(&mut found), mode)?;
+            hidden.push(x.clone());
+        }
+        Ok(Encoding { hidden, scores: found, mask })
+    }
+}
+
 impl Module for TextEncoder {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.encode(&self.read(x)?, false, mode)?.features()
+        self.encode(x, false, mode)?.features()
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
@@ -284,10 +281,10 @@ impl Backbone for TextEncoder {
 
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let [n, l] = self.batch(x.shape())?;
-        self.encode(&self.read(x)?, false, mode)?.last()?.reshape(&[n, 1, l, self.config.features])
+        self.encode(x, false, mode)?.last()?.reshape(&[n, 1, l, self.config.features])
     }
 
-    fn text(&self) -> Option<&TextEncoder> {
+    fn token_encoder(&self) -> Option<&dyn TokenEncoder> {
         Some(self)
     }
 

@@ -1,6 +1,7 @@
 //! Tensors: contiguous, row-major, on the device. One type for everything; a parameter is a watched tensor.
 
 mod dtype;
+mod input;
 mod print;
 pub mod random;
 pub(crate) mod rows;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use dtype::{DType, Element};
+pub use input::InputShape;
 pub(crate) use shape::check_sizes;
 pub use shape::{Shape, Spec};
 

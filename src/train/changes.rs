@@ -46,15 +46,14 @@ pub(super) fn difference(adapter: [&str; 2], others: &[(&str, [&str; 2])]) -> Op
 
 /// The images that are learnt from: how many, of what size, and hashes of all that they are and of what is known of them.
 pub(super) fn data_line(recipe: &Recipe, dataset: &Dataset) -> String {
-    let size = format!("{}x{}x{}", dataset.height(), dataset.width(), dataset.channels());
     let mut tasks = String::new();
     for task in dataset.tasks(&recipe.data.tasks).unwrap_or_default() {
         let _ = write!(tasks, "{} {:?} {:08x} ", task.name, task.classes, crc32fast::hash(bytemuck::cast_slice(&task.labels)));
     }
     [
         format!("images={}", dataset.len()),
-        format!("size={size}"),
-        format!("pixels={:08x}", crc32fast::hash(dataset.pixels())),
+        format!("size={}", dataset.input()),
+        format!("pixels={:08x}", crc32fast::hash(dataset.samples().bytes())),
         format!("labels={:08x}", crc32fast::hash(bytemuck::cast_slice(dataset.labels()))),
         format!("classes={}", dataset.classes()),
         format!("names of classes={:016x}", fnv(format!("{:?}", dataset.class_names()).as_bytes())),

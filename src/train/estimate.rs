@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, MemoryUse};
 use crate::nn::{Mode, Module, Parameters, Summary};
 use crate::optim::{OptimizerOptions, Rule};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Spec, Tensor};
 
 /// Device memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,33 +29,34 @@ impl Estimate {
     }
 }
 
-/// The memory of supervised training: the model that `build` makes, on batches of `images` (`[N, H, W, C]`, f32, on the device), with cross
-/// entropy and the optimizer that [`Rule::named`] knows as `optimizer`; the first step, which is run as it is, and captured ones behind it.
+/// The memory of supervised training: the model that `build` makes, on batches of `input`
+/// ([`InputShape::batch`](crate::tensor::InputShape::batch), on the device), with cross entropy and
+/// the optimizer that [`Rule::named`] knows as `optimizer`; the first step, which is run as it is,
+/// and captured ones behind it.
 ///
 /// # Errors
 /// Those of `build` and of a step: shapes that do not fit, an unknown optimizer, a limit of the adapter.
 pub fn training_memory<M: Module>(
     gpu: &Gpu,
     build: impl FnOnce(&Parameters) -> Result<M>,
-    images: impl Into<Shape>,
+    input: Spec,
     optimizer: &str,
 ) -> Result<Estimate> {
-    let (gpu, images) = (gpu.dry()?, images.into());
+    let gpu = gpu.dry()?;
     let params = Parameters::new(&gpu, 0);
     let model = build(&params)?;
-    let classes = model.summarize(&images, &mut Summary::default())?.last();
+    let classes = model.summarize(&input.shape, &mut Summary::default())?.last();
     params.compact()?;
     let parameters = gpu.memory().in_use;
     let mut optimizer = Rule::named(optimizer)?.build(&params, OptimizerOptions::default())?;
     let states = gpu.memory().in_use - parameters;
     let range = (0, i32::try_from(classes.saturating_sub(1)).unwrap_or(i32::MAX));
-    let labels = Tensor::from_slice(&gpu, &vec![0i32; images.dim(0)], [images.dim(0)])?.with_range(Some(range))?;
-    let batch = vec![Tensor::empty(&gpu, images, DType::F32)?, labels];
+    let labels = Tensor::from_slice(&gpu, &vec![0i32; input.shape.dim(0)], [input.shape.dim(0)])?.with_range(Some(range))?;
+    let batch = (Tensor::empty(&gpu, input.shape, input.dtype)?, labels);
     let mut step = Capture::new(&gpu);
     for _ in 0..3 {
-        step.run(&batch, |batch: &Vec<Tensor>| {
-            let [images, labels] = batch.as_slice() else { return Tensor::scalar(&gpu, 0.0) };
-            let loss = model.forward(images, Mode::Train)?.cross_entropy(labels, 0.0)?;
+        step.run(&batch, |(input, labels)| {
+            let loss = model.forward(input, Mode::Train)?.cross_entropy(labels, 0.0)?;
             optimizer.step_with(&loss.backward()?, 0.1.into())?;
             Ok(loss)
         })?;
@@ -63,20 +64,20 @@ pub fn training_memory<M: Module>(
     Ok(Estimate::of(&gpu, parameters, states))
 }
 
-/// The memory of the model that `build` makes answering for batches of `images` (`[N, H, W, C]`, f32, on the device), its parameters compact
+/// The memory of the model that `build` makes answering for batches of `input` ([`InputShape::batch`](crate::tensor::InputShape::batch), on the device), its parameters compact
 /// ([`Parameters::compact`]).
 ///
 /// # Errors
 /// Those of `build` and of the model; a limit of the adapter.
-pub fn inference_memory<M: Module>(gpu: &Gpu, build: impl FnOnce(&Parameters) -> Result<M>, images: impl Into<Shape>) -> Result<Estimate> {
+pub fn inference_memory<M: Module>(gpu: &Gpu, build: impl FnOnce(&Parameters) -> Result<M>, input: Spec) -> Result<Estimate> {
     let gpu = gpu.dry()?;
     let params = Parameters::new(&gpu, 0);
     let model = build(&params)?;
     params.compact()?;
     let parameters = gpu.memory().in_use;
-    let images = Tensor::empty(&gpu, images, DType::F32)?;
+    let input = Tensor::empty(&gpu, input.shape, input.dtype)?;
     for _ in 0..2 {
-        model.forward(&images, Mode::Eval)?;
+        model.forward(&input, Mode::Eval)?;
     }
     Ok(Estimate::of(&gpu, parameters, 0))
 }

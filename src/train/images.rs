@@ -7,10 +7,11 @@ use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split,
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
 use crate::models;
+use crate::tensor::InputShape;
 
-/// Where the numbers to normalise by may come from: `auto` is `bytes` for texts and else `data` for a network that begins anew, what its weights
-/// expect for another; `bytes` leaves values of 0 to 255 as they are.
-pub const NORMALIZATIONS: [&str; 5] = ["auto", "data", "imagenet", "inception", "bytes"];
+/// Where the numbers to normalise by may come from: `auto` is `data` for a network that begins anew, and what its weights expect for another.
+/// Texts are not normalised.
+pub const NORMALIZATIONS: [&str; 4] = ["auto", "data", "imagenet", "inception"];
 
 impl Recipe {
     /// One split of the recipe's data. Pictures, which come in many sizes, are read at its resolution.
@@ -52,25 +53,35 @@ impl Recipe {
         Ok(dataset)
     }
 
-    /// Height, width and channels of what the network is given for the images of `dataset`.
-    pub fn input(&self, dataset: &Dataset) -> [usize; 3] {
+    /// What the network is given for an image of `dataset`, or for a text, which comes as it is.
+    pub fn input(&self, dataset: &Dataset) -> InputShape {
+        let InputShape::Image([height, width, channels]) = dataset.input() else { return dataset.input() };
         let resolution = self.data.resolution;
-        let [height, width] = if resolution > 0 { [resolution; 2] } else { [dataset.height(), dataset.width()] };
-        [height, width, if self.data.rgb { dataset.channels().max(3) } else { dataset.channels() }]
+        let [height, width] = if resolution > 0 { [resolution; 2] } else { [height, width] };
+        InputShape::Image([height, width, if self.data.rgb { channels.max(3) } else { channels }])
     }
 
     /// The augmentation preset `name` for images of `dataset`, brought to the recipe's resolution, colours and normalisation; `dataset` is
     /// what was learnt from.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an unknown preset or normalisation.
+    /// [`Error::Argument`] for an unknown preset or normalisation, or one of images where texts have none.
     pub fn preprocessing(&self, name: &str, seed: u32, dataset: &Dataset) -> Result<Augmentation> {
-        let [height, width, channels] = self.input(dataset);
+        let (InputShape::Image([height, width, channels]), InputShape::Image(own)) = (self.input(dataset), dataset.input()) else {
+            let augmentation = Augmentation::preset(name, seed, [1; 2])?;
+            if augmentation.steps.is_empty() {
+                return Ok(augmentation);
+            }
+            return Err(Error::argument(
+                "augmentation",
+                format!("{} holds {}, which \"{name}\" does not take; set it to none", dataset.name(), dataset.input()),
+            ));
+        };
         let mut augmentation = Augmentation::preset(name, seed, [height, width])?;
-        if [height, width] != [dataset.height(), dataset.width()] {
+        if [height, width] != [own[0], own[1]] {
             resize(&mut augmentation.steps, [height, width]);
         }
-        if channels != dataset.channels() {
+        if channels != own[2] {
             augmentation.steps.push(Step::ToRgb);
         }
         Ok(augmentation.normalized(&self.statistics(dataset)?))
@@ -87,10 +98,7 @@ impl Recipe {
 
     pub(super) fn statistics(&self, dataset: &Dataset) -> Result<ChannelStatistics> {
         let published = models::preprocessing(&self.model.name).map(|p| (p.mean, p.std));
-        let texts = || models::TextConfig::named(&self.model.name).is_some();
         let (mean, std) = match self.data.normalize.as_str() {
-            "bytes" => ([0.0; 3], [1.0 / 255.0; 3]),
-            "auto" if texts() => ([0.0; 3], [1.0 / 255.0; 3]),
             "auto" if !self.finetune.weights.as_os_str().is_empty() => published?,
             "auto" | "data" => {
                 let statistics = dataset.statistics();

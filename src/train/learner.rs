@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::methods::{Clock, Method, MethodContext, Task, Teacher};
 use crate::models::{Backbone, Model, ModelOptions, model};
 use crate::nn::Parameters;
+use crate::tensor::InputShape;
 
 impl Recipe {
     /// The network for images of `dataset`.
@@ -16,12 +17,16 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`](crate::error::Error::Argument) for an unknown one.
     pub fn network(&self, dataset: &Dataset) -> Result<Model> {
-        let [height, width, channels] = self.input(dataset);
+        let (channels, size, length) = match self.input(dataset) {
+            InputShape::Image([height, width, channels]) => (channels, Some([height, width]), None),
+            InputShape::Tokens(length) => (ModelOptions::default().channels, None, Some(length)),
+        };
         let options = ModelOptions {
             channels,
             width: f64::from(self.model.width),
             stem_stride: (self.model.stem_stride > 0).then_some(self.model.stem_stride),
-            size: Some([height, width]),
+            size,
+            length,
             drop_rate: self.model.drop_rate,
             drop_path: self.model.drop_path,
         };
@@ -55,7 +60,7 @@ pub fn learner(
     let context = MethodContext {
         clock,
         classes: dataset.classes(),
-        image: recipe.input(dataset),
+        input: recipe.input(dataset),
         seed: recipe.seed,
         labels: dataset.labels().into(),
         tasks: tasks.into_iter().map(|task| Task { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),

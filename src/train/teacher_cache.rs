@@ -28,7 +28,8 @@ pub(super) fn cached(teacher: Teacher, recipe: &Recipe, dataset: &Arc<Dataset>) 
     }
     let shape = [dataset.len(), teacher.classes().len()];
     let preprocessing = recipe.preprocessing("none", recipe.seed, dataset)?;
-    let text = format!("{} {:016x} {shape:?} {preprocessing:?} {:?}", teacher.hash()?, fnv(dataset.pixels()), teacher.renormalization()?);
+    let text =
+        format!("{} {:016x} {shape:?} {preprocessing:?} {:?}", teacher.hash()?, fnv(dataset.samples().bytes()), teacher.renormalization()?);
     let path = Path::new(teacher.name()).join("cache").join(format!("{:016x}.safetensors", fnv(text.as_bytes())));
     let kept = Archive::load(&path).ok().and_then(|mut archive| archive.tensors.remove("logits"));
     if let Some(HostTensor::F32(found, logits)) = kept
@@ -41,7 +42,7 @@ pub(super) fn cached(teacher: Teacher, recipe: &Recipe, dataset: &Arc<Dataset>) 
     }
     let mut pending = Vec::new();
     for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
-        let batch = PackedBatch::of_dataset(gpu, &batch?, dataset)?.unpack()?;
+        let batch = PackedBatch::upload(gpu, &batch?)?.unpack()?;
         pending.push(teacher.logits(&preprocessing.apply(&batch, 0, 0)?, &batch.indices)?.read_later()?);
     }
     let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());

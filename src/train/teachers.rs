@@ -12,6 +12,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::methods::Teacher;
+use crate::tensor::InputShape;
 
 /// The networks of the recipe's teachers, to learn from images of `dataset`: with their logits of all of these where no epoch shows others.
 ///
@@ -37,11 +38,11 @@ fn teacher(gpu: &Gpu, run: &Path, recipe: &Recipe, dataset: &Dataset) -> Result<
     let LoadedRun { recipe: own, network, train, params } = opened.map_err(wrong)?;
     let (sees, given) = (own.input(&train), recipe.input(dataset));
     if sees != given {
-        let message = format!("it was made for images of {sees:?}, this run has {given:?} (height, width, channels)");
+        let message = format!("it was made for {sees}, this run has {given}");
         return Err(Error::argument(format!("teacher {name}"), message));
     }
-    // Statistics of a grey image are those of its colours, too.
-    let [_, _, channels] = given;
+    // Statistics of a grey image are those of its colours, too; texts have none.
+    let channels = if let InputShape::Image([.., channels]) = given { channels } else { 0 };
     let classes = if network.classifier().is_some() {
         train.class_names().iter().map(|class| dataset.class(class)).collect::<Result<_>>()?
     } else {

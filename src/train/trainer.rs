@@ -360,7 +360,7 @@ impl Trainer {
         self.epoch.set(if again { self.position.step as u32 } else { self.position.epoch });
         self.clock.step.set(self.position.step);
         self.learning_rate.set(self.schedule.rate(self.position.step));
-        PackedBatch::of_dataset(&self.gpu, batch, &self.dataset)
+        PackedBatch::upload(&self.gpu, batch)
     }
 
     /// Makes the recorded step ready to run on `batch`; `None` where none is recorded.

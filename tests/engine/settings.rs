@@ -7,7 +7,7 @@ use wgrad::models::{Architecture, PixelsConfig};
 use wgrad::nn::layers::BatchNormConfig;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
 use wgrad::optim::{Adam, AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
-use wgrad::tensor::{DType, Tensor};
+use wgrad::tensor::{DType, InputShape, Tensor};
 use wgrad::train::methods::METHODS;
 
 const NAN: f32 = f32::NAN;
@@ -144,7 +144,7 @@ fn set(table: &mut toml::Table, place: &[String], value: f64) {
 fn of_methods() {
     let gpu = gpu();
     let build = |params: &Parameters| PixelsConfig { features: 4 }.build(params);
-    let setting = MethodContext { classes: 3, image: [2, 2, 1], ..Default::default() };
+    let setting = MethodContext { classes: 3, input: InputShape::Image([2, 2, 1]), ..Default::default() };
     let mut walked = 0;
     for entry in METHODS {
         let defaults = entry.complete(&toml::Table::new()).unwrap();

@@ -18,8 +18,8 @@ use wgrad::methods::{
 };
 use wgrad::models::{Network, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
-use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
+use wgrad::tensor::{InputShape, Tensor};
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::teachers::teachers as named_teachers;
@@ -147,7 +147,13 @@ fn teacher(gpu: &Gpu, order: &[usize], classifier: bool) -> Rc<Teacher> {
 }
 
 fn setting(teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> MethodContext {
-    MethodContext { classes: tiny::CLASSES, image: [tiny::SIDE, tiny::SIDE, 1], labels: labels.into(), teachers, ..Default::default() }
+    MethodContext {
+        classes: tiny::CLASSES,
+        input: InputShape::Image([tiny::SIDE, tiny::SIDE, 1]),
+        labels: labels.into(),
+        teachers,
+        ..Default::default()
+    }
 }
 
 fn made<M: MethodFactory>(gpu: &Gpu, config: M::Config, setting: &MethodContext) -> wgrad::error::Result<(Parameters, M)> {
@@ -275,8 +281,7 @@ fn a_teacher_never_changes_and_gets_no_gradient() {
         let mut trainer = Trainer::with_teachers(&gpu, recipe(entry.name), data.clone(), teachers.clone()).unwrap();
         assert!(trainer.run(None, Style::Silent, &mut |_| false).unwrap().finished);
         assert_eq!(hashes(), before, "{}", entry.name);
-        let packed =
-            PackedBatch::of_dataset(&gpu, &Loader::evaluation(data.clone(), 16).unwrap().epoch(0).next().unwrap().unwrap(), &data).unwrap();
+        let packed = PackedBatch::upload(&gpu, &Loader::evaluation(data.clone(), 16).unwrap().epoch(0).next().unwrap().unwrap()).unwrap();
         let images = packed.unpack().unwrap();
         let views = vec![trainer.recipe.preprocessing("none", 0, &data).unwrap().apply(&images, 0, 0).unwrap(); trainer.method.views()];
         let batch = Batch { views, labels: images.labels, indices: images.indices, epoch: 0.into() };
@@ -319,7 +324,7 @@ fn own(gpu: &Gpu, run: &Path) -> Vec<f32> {
 fn said(gpu: &Gpu, expert: &Teacher, recipe: &Recipe, data: &Arc<Dataset>) -> Vec<f32> {
     let preprocessing = recipe.preprocessing("none", 0, data).unwrap();
     let of = |batch: wgrad::error::Result<wgrad::data::HostBatch>| -> Vec<f32> {
-        let batch = PackedBatch::of_dataset(gpu, &batch.unwrap(), data).unwrap().unpack().unwrap();
+        let batch = PackedBatch::upload(gpu, &batch.unwrap()).unwrap().unpack().unwrap();
         expert.logits(&preprocessing.apply(&batch, 0, 0).unwrap(), &batch.indices).unwrap().to_vec().unwrap()
     };
     Loader::evaluation(data.clone(), 32).unwrap().epoch(0).flat_map(of).collect()

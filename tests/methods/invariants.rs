@@ -11,7 +11,7 @@ use wgrad::models::{MlpConfig, ModelOptions, model};
 use wgrad::nn::{Mode, Parameters, Role};
 use wgrad::optim::{Ema, Optimizer, Schedule, Sgd, SgdConfig};
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::tensor::{DType, Tensor};
+use wgrad::tensor::{DType, InputShape, Tensor};
 
 fn normal(gpu: &Gpu, seed: u32, shape: [usize; 2]) -> Tensor {
     let mut stream = Stream::keyed(seed, Purpose::Test.key(), 0);
@@ -92,7 +92,8 @@ impl<M: MethodFactory> Driven<M> {
     fn new(gpu: &Gpu, config: M::Config) -> Self {
         let params = Parameters::new(gpu, 3);
         let clock = Clock { steps: 10, steps_per_epoch: 5, ..Default::default() };
-        let setting = MethodContext { clock: clock.clone(), classes: 4, image: [8, 8, 1], seed: 3, ..Default::default() };
+        let setting =
+            MethodContext { clock: clock.clone(), classes: 4, input: InputShape::Image([8, 8, 1]), seed: 3, ..Default::default() };
         let network = model("cnn_16_32_64", ModelOptions { channels: 1, ..Default::default() }).unwrap().architecture;
         let method = M::new(&params, &|params| network.build(params), config, &setting).unwrap();
         let sgd = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() }).unwrap();

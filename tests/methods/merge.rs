@@ -8,7 +8,7 @@ use wgrad::gpu::Gpu;
 use wgrad::methods::{Choice, Gate, HIDDEN, Merge, MergeConfig, MethodContext, MethodFactory, Teacher};
 use wgrad::models::{Network, Pixels};
 use wgrad::nn::Parameters;
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{InputShape, Tensor};
 
 const CLASSES: usize = 5;
 const LABELS: [i32; 6] = [2, 0, 4, 1, 3, 2];
@@ -25,7 +25,13 @@ fn teachers(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Rc<Teacher>> {
 }
 
 fn setting(teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> MethodContext {
-    MethodContext { classes: CLASSES, image: [1, 1, PIXELS], labels: labels.into(), teachers, ..MethodContext::default() }
+    MethodContext {
+        classes: CLASSES,
+        input: InputShape::Image([1, 1, PIXELS]),
+        labels: labels.into(),
+        teachers,
+        ..MethodContext::default()
+    }
 }
 
 fn config(choice: Choice) -> MergeConfig {

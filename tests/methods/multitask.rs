@@ -14,7 +14,7 @@ use wgrad::methods::{Batch, Clock, HIDDEN, Method, MethodContext, MethodFactory,
 use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Parameters};
 use wgrad::optim::{Optimizer, Sgd, SgdConfig};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{InputShape, Tensor};
 use wgrad::train::progress::Style;
 use wgrad::train::{Recipe, Trainer};
 
@@ -33,7 +33,8 @@ fn learner(config: MultitaskConfig, labels: &[i32; IMAGES]) -> Result<Learner> {
     let params = Parameters::new(&gpu, 3);
     let clock = Clock { steps: 30, steps_per_epoch: 3, ..Default::default() };
     let task = Task { name: "side".into(), classes: 4, labels: labels.as_slice().into() };
-    let setting = MethodContext { clock: clock.clone(), classes: 4, image: [16, 16, 1], tasks: vec![task], ..Default::default() };
+    let setting =
+        MethodContext { clock: clock.clone(), classes: 4, input: InputShape::Image([16, 16, 1]), tasks: vec![task], ..Default::default() };
     let network = model("cnn_16_32_64", ModelOptions { channels: 1, size: Some([16, 16]), ..Default::default() })?;
     let method = Multitask::new(&params, &|params| network.architecture.build(params), config, &setting)?;
     Ok(Learner { gpu, params, clock, method })

@@ -13,7 +13,7 @@ use wgrad::models::{Architecture, Backbone, PixelsConfig, SmallCnnConfig, VitCon
 use wgrad::nn::{Mode, Parameters, state_dict};
 use wgrad::optim::{AdamConfig, AdamW, Optimizer};
 use wgrad::tensor::random::{Purpose, Stream};
-use wgrad::tensor::{DType, Tensor};
+use wgrad::tensor::{DType, InputShape, Tensor};
 
 const IMAGE: [usize; 3] = [12, 12, 1];
 const N: usize = 16;
@@ -29,7 +29,8 @@ fn vit() -> VitConfig {
 
 fn make<M: MethodFactory>(params: &Parameters, architecture: &dyn Architecture, config: M::Config) -> M {
     let build = |params: &Parameters| architecture.build(params);
-    M::new(params, &build, config, &MethodContext { image: IMAGE, seed: 5, ..MethodContext::default() }).unwrap_or_else(|e| panic!("{e}"))
+    M::new(params, &build, config, &MethodContext { input: InputShape::Image(IMAGE), seed: 5, ..MethodContext::default() })
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Images with something to learn: a ramp whose direction and steepness are the image's own, with a little noise.
@@ -229,7 +230,7 @@ fn a_masked_autoencoder_says_what_it_needs() {
     let gpu = gpu();
     let build_for = |image, config: MaeConfig, architecture: &dyn Architecture| {
         let build = |params: &Parameters| architecture.build(params);
-        Mae::new(&Parameters::new(&gpu, 1), &build, config, &MethodContext { image, ..MethodContext::default() })
+        Mae::new(&Parameters::new(&gpu, 1), &build, config, &MethodContext { input: InputShape::Image(image), ..MethodContext::default() })
             .map(|_| ())
             .unwrap_err()
             .to_string()

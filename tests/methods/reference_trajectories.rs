@@ -20,7 +20,7 @@ use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
 use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Linear, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
 use wgrad::optim::{AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, Schedule, Sgd, SgdConfig};
-use wgrad::tensor::{Shape, Tensor};
+use wgrad::tensor::{InputShape, Shape, Tensor};
 
 const BATCH: usize = 16;
 const STEPS: u64 = 10;
@@ -201,8 +201,8 @@ impl Run<'_> {
         let task =
             |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: *below as usize, labels: table(name, *below).into() };
         let tasks = told.tasks.iter().map(task).collect();
-        let (classes, image, teachers) = (10, [16, 16, 3], told.teachers);
-        let setting = MethodContext { clock: clock.clone(), classes, image, seed: 0, labels: labels.clone().into(), tasks, teachers };
+        let (classes, input, teachers) = (10, InputShape::Image([16, 16, 3]), told.teachers);
+        let setting = MethodContext { clock: clock.clone(), classes, input, seed: 0, labels: labels.clone().into(), tasks, teachers };
         let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
         fill(&params, "");
         method.begin().unwrap();

@@ -9,6 +9,7 @@ use wgrad::methods::{
 };
 use wgrad::nn::Parameters;
 use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+use wgrad::tensor::InputShape;
 
 const CLASSES: usize = 5;
 const LABELS: [i32; 7] = [2, HIDDEN, 0, HIDDEN, HIDDEN, 4, HIDDEN];
@@ -16,7 +17,14 @@ const LABELS: [i32; 7] = [2, HIDDEN, 0, HIDDEN, HIDDEN, 4, HIDDEN];
 fn setting(step: u64, steps: u64) -> MethodContext {
     let clock = Clock { steps, steps_per_epoch: steps, ..Clock::default() };
     clock.step.set(step);
-    MethodContext { clock, classes: CLASSES, image: [1, 1, linear::PIXELS], seed: 5, labels: LABELS.into(), ..MethodContext::default() }
+    MethodContext {
+        clock,
+        classes: CLASSES,
+        input: InputShape::Image([1, 1, linear::PIXELS]),
+        seed: 5,
+        labels: LABELS.into(),
+        ..MethodContext::default()
+    }
 }
 
 /// Cross entropies of `rows` against the likeliest class of `answers`, 0 where that has less than `threshold`.

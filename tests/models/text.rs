@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::common::gpu;
 use serde_json::Value;
-use wgrad::data::{Dataset, Loader, WordPiece, text_image};
+use wgrad::data::{Dataset, DeviceBatch, Loader, Samples, WordPiece};
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
     Batch, HiddenLoss, MaskedTokens, MaskedTokensConfig, Method, MethodContext, MethodFactory, StudentInit, Teacher,
     TransformerDistillation, TransformerDistillationConfig,
 };
-use wgrad::models::{Classifier, Network, TextConfig, TextEncoder};
+use wgrad::models::{Classifier, Network, TextConfig, TextEncoder, TokenEncoder};
 use wgrad::nn::{Mode, Module, Parameters};
-use wgrad::tensor::Tensor;
+use wgrad::tensor::{InputShape, Tensor};
 use wgrad::train::progress::Style;
 use wgrad::train::{Recipe, Trainer};
 
@@ -23,16 +23,16 @@ const STUDENT: TextConfig = TextConfig { depth: 2, ..SMALL };
 
 /// Texts as a network is given them.
 fn texts(gpu: &Gpu, rows: &[Vec<u16>]) -> Tensor {
-    let bytes: Vec<f32> = rows.iter().flat_map(|row| text_image(row)).map(f32::from).collect();
-    Tensor::from_slice(gpu, &bytes, [rows.len(), 2, rows[0].len(), 1]).unwrap()
+    let numbers: Vec<i32> = rows.iter().flatten().map(|number| i32::from(*number)).collect();
+    Tensor::from_slice(gpu, &numbers, [rows.len(), rows[0].len()]).unwrap()
 }
 
 /// A data set of texts with two classes: whether a 7 is among the tokens.
 fn dataset(count: usize) -> Arc<Dataset> {
     let text = |i: usize| [2, 8 + (i * 5 % 11) as u16, if i.is_multiple_of(2) { 7 } else { 6 }, 8 + (i * 3 % 11) as u16, 3, 0];
     let labels = (0..count).map(|i| (i % 2) as i32).collect();
-    let pixels = (0..count).flat_map(|i| text_image(&text(i))).collect();
-    Arc::new(Dataset::new("texts", [2, 6, 1], pixels, labels, vec!["seven".into(), "none".into()]).unwrap())
+    let samples = Samples::Tokens { length: 6, numbers: (0..count).flat_map(text).collect() };
+    Arc::new(Dataset::of("texts", samples, labels, vec!["seven".into(), "none".into()]).unwrap())
 }
 
 fn fill(params: &Parameters, values: &Value) {
@@ -57,19 +57,17 @@ fn close(what: &str, found: &Tensor, expected: &Value) {
 fn every_token_number_reaches_the_network_as_it_was() {
     let gpu = gpu();
     let rows: Vec<u16> = (0..=u16::MAX).collect();
-    let pixels = rows.chunks(64).flat_map(text_image).collect();
-    let data = Arc::new(Dataset::new("all", [2, 64, 1], pixels, vec![0; 1024], vec!["text".into()]).unwrap());
+    let samples = Samples::Tokens { length: 64, numbers: rows.clone() };
+    let data = Arc::new(Dataset::of("all", samples, vec![0; 1024], vec!["text".into()]).unwrap());
     let recipe = Recipe::default().with(["model=bert_l2_h16", "stem_stride=0"]).unwrap();
-    let encoder = TextEncoder::new(&Parameters::new(&gpu, 0), &TextConfig { length: 64, ..SMALL }).unwrap();
     let preprocessing = recipe.preprocessing("none", 0, &data).unwrap();
     let batch = Loader::evaluation(data.clone(), 1024).unwrap().epoch(0).next().unwrap().unwrap();
-    let batch = wgrad::data::DeviceBatch::upload(&gpu, &batch, [2, 64, 1], 1).unwrap();
-    let images = preprocessing.apply(&batch, 0, 0).unwrap();
-    let bytes: Vec<f32> = data.pixels().iter().map(|b| f32::from(*b)).collect();
-    let close = |(a, b): (f32, &f32)| (a - b).abs() < 1e-4;
-    assert!(images.to_vec::<f32>().unwrap().into_iter().zip(&bytes).all(close));
-    let found = encoder.read(&images).unwrap().to_vec::<f32>().unwrap();
-    assert!(found.iter().zip(&rows).all(|(a, b)| *a == f32::from(*b)));
+    let batch = DeviceBatch::upload(&gpu, &batch).unwrap();
+    let found = preprocessing.apply(&batch, 0, 0).unwrap();
+    assert_eq!(found.shape().to_vec(), [1024, 64]);
+    assert!(found.to_vec::<i32>().unwrap().iter().zip(&rows).all(|(a, b)| *a == i32::from(*b)));
+    let error = recipe.preprocessing("simclr", 0, &data).unwrap_err().to_string();
+    assert!(error.contains("texts of 64 tokens") && error.contains("simclr"), "{error}");
 }
 
 #[test]
@@ -88,8 +86,8 @@ fn padding_changes_nothing_and_images_are_refused() {
     for length in [6, 11, 12] {
         assert!(run(length).iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-6), "{length}");
     }
-    for (shape, words) in [([1, 28, 28, 1], "found images [1, 28, 28, 1]"), ([1, 2, 13, 1], "at most 12 tokens")] {
-        let error = encoder.forward(&Tensor::zeros(&gpu, shape, wgrad::tensor::DType::F32).unwrap(), Mode::Eval).unwrap_err().to_string();
+    for (shape, words) in [(&[1, 28, 28, 1][..], "found shape [1, 28, 28, 1]"), (&[1, 13], "at most 12 tokens")] {
+        let error = encoder.forward(&Tensor::zeros(&gpu, shape, wgrad::tensor::DType::I32).unwrap(), Mode::Eval).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
 }
@@ -105,7 +103,7 @@ fn encoder_and_distillation_are_pytorchs() {
         let teacher = Classifier::new(&params, TextEncoder::new(&params, &SMALL).unwrap(), 3).unwrap();
         fill(&params, &reference["teacher"]);
         let images = texts(&gpu, &ids);
-        let encoding = teacher.backbone.encode(&teacher.backbone.read(&images).unwrap(), true, Mode::Eval).unwrap();
+        let encoding = teacher.backbone.encode(&images, true, Mode::Eval).unwrap();
         close("logits", &teacher.forward(&images, Mode::Eval).unwrap(), &reference["logits"]);
         for layer in 0..4 {
             close("scores", &encoding.scores[layer], &reference["scores"][layer]);
@@ -170,7 +168,7 @@ fn student(
     teacher: Rc<Teacher>,
     classes: usize,
 ) -> wgrad::error::Result<TransformerDistillation> {
-    let setting = MethodContext { classes, image: [2, 6, 1], teachers: vec![teacher], ..MethodContext::default() };
+    let setting = MethodContext { classes, input: InputShape::Tokens(6), teachers: vec![teacher], ..MethodContext::default() };
     TransformerDistillation::new(params, &|params| Ok(Box::new(TextEncoder::new(params, &STUDENT)?)), config, &setting)
 }
 
@@ -221,7 +219,7 @@ fn a_student_begins_as_every_second_layer_and_its_teacher_never_changes() {
 fn hidden_tokens_have_the_shares_and_are_no_special_ones() {
     let gpu = gpu();
     let config = TextConfig { vocabulary: 500, length: 40, ..STUDENT };
-    let setting = MethodContext { image: [2, 40, 1], seed: 5, ..MethodContext::default() };
+    let setting = MethodContext { input: InputShape::Tokens(40), seed: 5, ..MethodContext::default() };
     let build = |params: &Parameters| -> wgrad::error::Result<Box<dyn wgrad::models::Backbone>> {
         Ok(Box::new(TextEncoder::new(params, &config)?))
     };
@@ -240,7 +238,7 @@ fn hidden_tokens_have_the_shares_and_are_no_special_ones() {
     let indices = Tensor::from_slice(&gpu, &places, [740]).unwrap();
     let hide = |epoch: u32| method.hide(&tokens, &indices, &epoch.into()).unwrap();
     let hidden = hide(0);
-    let (given, labels) = (hidden.tokens.to_vec::<f32>().unwrap(), hidden.labels.to_vec::<i32>().unwrap());
+    let (given, labels) = (hidden.tokens.to_vec::<i32>().unwrap(), hidden.labels.to_vec::<i32>().unwrap());
     let chosen_places = hidden.places.to_vec::<i32>().unwrap();
     let most = labels.len() / rows.len();
     assert_eq!(most, 6);
@@ -269,6 +267,6 @@ fn hidden_tokens_have_the_shares_and_are_no_special_ones() {
     let share = |count: usize| count as f64 / all as f64;
     // Of 1,900 draws the standard deviation is 0.9 and 0.7 per cent.
     assert!((share(masks) - 0.8).abs() < 0.04 && (share(others) - 0.1).abs() < 0.03, "{} {} of {all}", share(masks), share(others));
-    assert_eq!(given, hide(0).tokens.to_vec::<f32>().unwrap());
-    assert_ne!(given, hide(1).tokens.to_vec::<f32>().unwrap());
+    assert_eq!(given, hide(0).tokens.to_vec::<i32>().unwrap());
+    assert_ne!(given, hide(1).tokens.to_vec::<i32>().unwrap());
 }

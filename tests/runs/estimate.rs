@@ -7,7 +7,7 @@ use wgrad::gpu::{Gpu, GpuOptions, MemoryUse, Schedule};
 use wgrad::models::{ModelOptions, model, model_names};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim::{OptimizerOptions, Rule};
-use wgrad::tensor::{DType, Tensor};
+use wgrad::tensor::{DType, Spec, Tensor};
 use wgrad::train::estimate::{inference_memory, training_memory};
 
 const IMAGES: [usize; 4] = [4, 64, 64, 3];
@@ -49,7 +49,7 @@ fn the_prediction_is_what_training_needs() {
     for schedule in Schedule::ALL {
         let gpu = device(schedule);
         for optimizer in ["sgd", "adamw"] {
-            let predicted = training_memory(&gpu, mobilenet, IMAGES, optimizer).unwrap();
+            let predicted = training_memory(&gpu, mobilenet, Spec::f32(IMAGES), optimizer).unwrap();
             let real = device(schedule);
             let found = train(&real, optimizer);
             let last = found[2];
@@ -64,7 +64,7 @@ fn the_prediction_is_what_training_needs() {
 #[test]
 fn inference_needs_what_was_predicted() {
     let gpu = device(Schedule::Software);
-    let predicted = inference_memory(&gpu, mobilenet, IMAGES).unwrap();
+    let predicted = inference_memory(&gpu, mobilenet, Spec::f32(IMAGES)).unwrap();
     let params = Parameters::new(&gpu, 0);
     let model = mobilenet(&params).unwrap();
     params.compact().unwrap();
@@ -166,7 +166,7 @@ fn a_model_is_shown_layer_by_layer() {
         assert_eq!(shown[key].as_u64(), Some(sum), "{key}");
     }
     let gpu = Gpu::new().unwrap();
-    let predicted = training_memory(&gpu, mobilenet, IMAGES, "adamw").unwrap();
+    let predicted = training_memory(&gpu, mobilenet, Spec::f32(IMAGES), "adamw").unwrap();
     assert_eq!(shown["training"]["device_memory_bytes"].as_u64(), Some(predicted.held));
     let text = String::from_utf8(wgrad(&options).stdout).unwrap();
     assert!(text.contains("blocks.0.0.conv_dw") && text.contains("batches of 4"), "{text}");

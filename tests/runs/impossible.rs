@@ -15,7 +15,7 @@ use wgrad::models::{ImageDecoderConfig, Mlp, MlpConfig, ModelOptions, Prototypes
 use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig, SqueezeExciteConfig};
 use wgrad::nn::{BatchNorm, Conv2d, ConvNorm, DepthwiseConv2d, Embedding, LayerNorm, Linear, Parameters, SqueezeExcite};
 use wgrad::ops::activation::Activation;
-use wgrad::tensor::{DType, Tensor};
+use wgrad::tensor::{DType, InputShape, Tensor};
 use wgrad::train::estimate::run_memory;
 use wgrad::train::methods::METHODS;
 use wgrad::train::{Recipe, Trainer};
@@ -229,7 +229,7 @@ fn settings_of_the_library_are_counted_too() {
             let data = dataset(&own);
             let setting = wgrad::methods::MethodContext {
                 classes: 10,
-                image: [28, 28, 1],
+                input: InputShape::Image([28, 28, 1]),
                 teachers: teachers::teachers(&gpu, &own, &data),
                 ..Default::default()
             };

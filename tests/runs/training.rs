@@ -10,7 +10,7 @@ use crate::common::teachers::teachers;
 use crate::common::tiny::dataset;
 use crate::common::{files, wanted};
 use serde_json::Value;
-use wgrad::data::Dataset;
+use wgrad::data::{Dataset, Samples};
 use wgrad::error::{Error, Result};
 use wgrad::evaluate::evaluate;
 use wgrad::gpu::{Gpu, GpuOptions};
@@ -30,12 +30,13 @@ fn data_of(method: &str, count: usize) -> Arc<Dataset> {
     }
     let text = |index: usize| {
         let class = (index % tiny::CLASSES) as u16;
-        let words = (0..7).map(|place| if place == index % 7 { 10 + class } else { 20 + (index * 7 + place * 3) as u16 % 40 });
-        wgrad::data::text_image(&[2].into_iter().chain(words).chain([3, 0, 0]).collect::<Vec<u16>>())
+        let words = (0..7).map(move |place| if place == index % 7 { 10 + class } else { 20 + (index * 7 + place * 3) as u16 % 40 });
+        [2].into_iter().chain(words).chain([3, 0, 0])
     };
     let names = (0..tiny::CLASSES).map(|i| format!("word {i}")).collect();
     let labels = (0..count).map(|i| (i % tiny::CLASSES) as i32).collect();
-    Arc::new(Dataset::new("texts", [2, 11, 1], (0..count).flat_map(text).collect(), labels, names).unwrap())
+    let samples = Samples::Tokens { length: 11, numbers: (0..count).flat_map(text).collect() };
+    Arc::new(Dataset::of("texts", samples, labels, names).unwrap())
 }
 
 fn reads(method: &str) -> bool {

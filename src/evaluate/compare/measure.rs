@@ -15,7 +15,7 @@ use crate::gpu::Gpu;
 use crate::methods::{HIDDEN, Supervision};
 use crate::nn::{Mode, Module, Summary};
 use crate::report::{Environment, Sample};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{InputShape, Tensor};
 use crate::train::methods::find;
 use crate::train::run::Usage;
 use crate::train::{LoadedRun, Recipe, RunDirectory};
@@ -170,14 +170,14 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         let draws = linear_clean(gpu, &subject, &options, labels)?;
         (Judged::Probe { labels, draws: options.draws }, mean_and_spread(&draws))
     };
-    let [height, width, channels] = recipe.input(&train);
+    let input = recipe.input(&train);
     let mut summary = Summary::default();
-    network.summarize(&Shape::from([1, height, width, channels]), &mut summary)?;
+    network.summarize(&input.batch(1).shape, &mut summary)?;
     let images = |count: usize| {
         let some = Arc::new(test.subset(&(0..count).map(|i| i % test.len().max(1)).collect::<Vec<_>>())?);
         let batch = Loader::evaluation(some, count)?.epoch(0).next();
         let batch = batch.ok_or_else(|| Error::data(test.name(), "holds no image"))??;
-        clean.apply(&PackedBatch::of_dataset(gpu, &batch, &test)?.unpack()?, 0, 0)
+        clean.apply(&PackedBatch::upload(gpu, &batch)?.unpack()?, 0, 0)
     };
     let weights = directory.weights();
     let bytes = std::fs::metadata(&weights).map_err(|e| Error::io(&weights, &e))?.len();
@@ -185,7 +185,10 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
     let own = if (recipe.model.width - 1.0).abs() > 0.0 { format!(", width × {}", recipe.model.width) } else { String::new() };
     let measured = Measured {
         network: recipe.model.name.clone() + &own,
-        data: format!("{}, {height}×{width}×{channels}", train.name()),
+        data: match input {
+            InputShape::Image([height, width, channels]) => format!("{}, {height}×{width}×{channels}", train.name()),
+            InputShape::Tokens(_) => format!("{}, {input}", train.name()),
+        },
         accuracy,
         judged,
         test_images: test.len(),

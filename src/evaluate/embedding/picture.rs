@@ -63,15 +63,15 @@ fn places(points: &[[f32; 2]], side: usize) -> Vec<[f32; 2]> {
 }
 
 fn draw_images(canvas: &mut Canvas, places: &[[f32; 2]], classes: &[usize], images: &Dataset) -> Result<()> {
-    let every = images.height().max(images.width()).div_ceil(LARGEST_IMAGE);
-    let [height, width] = [images.height(), images.width()].map(|side| side.div_ceil(every));
-    let channels = images.channels();
+    let [rows, columns, channels] = images.image_size()?;
+    let every = rows.max(columns).div_ceil(LARGEST_IMAGE);
+    let [height, width] = [rows, columns].map(|side| side.div_ceil(every));
     let mut drawn: Vec<[f32; 2]> = Vec::new();
     for (i, (place, class)) in places.iter().zip(classes).enumerate() {
         let covers =
             |other: &[f32; 2]| (place[0] - other[0]).abs() < (width + 2) as f32 && (place[1] - other[1]).abs() < (height + 2) as f32;
         let Some(image) = images.image(i).filter(|_| !drawn.iter().any(covers)) else { continue };
-        let rows = image.chunks_exact(images.width() * channels).step_by(every);
+        let rows = image.chunks_exact(columns * channels).step_by(every);
         let pixels: Vec<u8> = rows.flat_map(|row| row.chunks_exact(channels).step_by(every).flatten()).copied().collect();
         let corner = |centre: f32, side: usize| (centre as usize).saturating_sub(side / 2);
         let at = [corner(place[0], width), corner(place[1], height)];

@@ -124,14 +124,8 @@ impl<'a> Tuner<'a> {
         for (places, number) in batches(images.len(), BATCH, seed).zip(numbers) {
             rate.set(schedule.rate(number - begin));
             let first = number as u32 * BATCH as u32;
-            let batch = HostBatch {
-                pixels: places.iter().filter_map(|i| images.image(*i)).flatten().copied().collect(),
-                labels: places.iter().filter_map(|i| images.label(*i)).collect(),
-                indices: (first..).take(places.len()).collect(),
-                classes: images.classes(),
-                hidden: false,
-            };
-            captured.run(&PackedBatch::of_dataset(self.gpu, &batch, images)?, |batch| {
+            let batch = HostBatch { indices: (first..).take(places.len()).collect(), ..HostBatch::of(images, &places) };
+            captured.run(&PackedBatch::upload(self.gpu, &batch)?, |batch| {
                 let batch = batch.unpack()?;
                 let views = augmentation.apply(&batch, 0, 0)?;
                 let loss = network.forward(&views, Mode::Train)?.cross_entropy(&batch.labels, 0.0)?;

@@ -91,7 +91,7 @@ pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dy
     let clean = recipe.preprocessing("none", 0, train)?;
     let random_params = Parameters::new(gpu, recipe.seed.wrapping_add(RANDOM));
     let random = recipe.encoder(&random_params, train)?;
-    let pixels = Pixels::new(recipe.input(train).iter().product());
+    let pixels = Pixels::new(recipe.input(train).numel());
     let sources: [(Source, &dyn Module); 3] = [(Source::Trained, subject.encoder), (Source::Random, &random), (Source::Pixels, &pixels)];
     let mut report = Report::default();
     let mut add = |protocol, labels, source, draws| {

@@ -1,0 +1,78 @@
+//! What a data set or a batch consists of: images of one size, or texts of one length.
+
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::tensor::{InputShape, Tensor};
+
+/// Images or texts, one behind the other.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Samples {
+    /// Images.
+    Images {
+        /// Height, width and channels of each.
+        size: [usize; 3],
+        /// Their pixels, NHWC.
+        pixels: Vec<u8>,
+    },
+    /// Texts as numbers of a vocabulary.
+    Tokens {
+        /// Numbers of each text; a shorter one is filled up with 0.
+        length: usize,
+        /// The numbers.
+        numbers: Vec<u16>,
+    },
+}
+
+impl Samples {
+    /// The shape of one.
+    pub fn shape(&self) -> InputShape {
+        match self {
+            Self::Images { size, .. } => InputShape::Image(*size),
+            Self::Tokens { length, .. } => InputShape::Tokens(*length),
+        }
+    }
+
+    /// How many pixels' channels or tokens there are in all.
+    pub fn numel(&self) -> usize {
+        match self {
+            Self::Images { pixels, .. } => pixels.len(),
+            Self::Tokens { numbers, .. } => numbers.len(),
+        }
+    }
+
+    /// All of them as bytes: what they are known by.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Images { pixels, .. } => pixels,
+            Self::Tokens { numbers, .. } => bytemuck::cast_slice(numbers),
+        }
+    }
+
+    /// Those at `indices`, in that order; an index that does not exist is passed over.
+    #[must_use]
+    pub fn pick(&self, indices: impl IntoIterator<Item = usize>) -> Self {
+        fn rows<E: Copy>(all: &[E], length: usize, indices: impl Iterator<Item = usize>) -> Vec<E> {
+            let row = |index: usize| index.checked_mul(length).and_then(|start| all.get(start..start.checked_add(length)?));
+            indices.filter_map(row).flatten().copied().collect()
+        }
+        let (indices, length) = (indices.into_iter(), self.shape().numel());
+        match self {
+            Self::Images { size, pixels } => Self::Images { size: *size, pixels: rows(pixels, length, indices) },
+            Self::Tokens { length, numbers } => Self::Tokens { length: *length, numbers: rows(numbers, *length, indices) },
+        }
+    }
+
+    /// Uploads them as they travel, i32: four bytes of pixels to a word, or a token in each.
+    pub(super) fn upload(&self, gpu: &Gpu) -> Result<Tensor> {
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 4];
+            word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            i32::from_le_bytes(word)
+        };
+        let words: Vec<i32> = match self {
+            Self::Images { pixels, .. } => pixels.chunks(4).map(word).collect(),
+            Self::Tokens { numbers, .. } => numbers.iter().map(|number| i32::from(*number)).collect(),
+        };
+        Tensor::from_slice(gpu, &words, [words.len()])?.with_range(None)
+    }
+}
