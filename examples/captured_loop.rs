@@ -6,7 +6,7 @@ use wgrad::capture::Capture;
 use wgrad::error::Result;
 use wgrad::gpu::{Gpu, ScalarCell};
 use wgrad::nn::{Linear, Mode, Module, Parameters};
-use wgrad::optim::{Adam, AdamConfig, Optimizer};
+use wgrad::optim::{Adam, AdamOptions, Optimizer};
 use wgrad::tensor::Tensor;
 use wgrad::tensor::random::{Purpose, Stream};
 
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let gpu = Gpu::new()?;
     let params = Parameters::new(&gpu, 0);
     let model = Circle { first: Linear::new(&params, "first", 2, 32)?, last: Linear::new(&params, "last", 32, 2)? };
-    let mut optimizer = Adam::new(&params, AdamConfig::default())?;
+    let mut optimizer = Adam::new(&params, AdamOptions::default())?;
     let (mut step, rate) = (Capture::new(&gpu), ScalarCell::new(0.02f32));
     for number in 0..300 {
         let mut stream = Stream::new(number, Purpose::Shuffle);

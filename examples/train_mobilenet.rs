@@ -8,7 +8,7 @@ use wgrad::evaluate::evaluate;
 use wgrad::gpu::Gpu;
 use wgrad::models::{Classifier, MobileNet, MobileNetConfig};
 use wgrad::nn::{Mode, Module, Parameters};
-use wgrad::optim::{Optimizer, Schedule, Sgd, SgdConfig};
+use wgrad::optim::{Optimizer, Schedule, Sgd, SgdOptions};
 
 const BATCH: usize = 100;
 const SEED: u32 = 0;
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let params = Parameters::new(&gpu, SEED); // one home for all weights of a run
     let config = MobileNetConfig { channels, stem_stride: 1, ..MobileNetConfig::v1(0.25)? };
     let model = Classifier::new(&params, MobileNet::new(&params, &config)?, train.classes())?;
-    let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() })?;
+    let mut optimizer = Sgd::new(&params, SgdOptions { momentum: 0.9, nesterov: true, ..Default::default() })?;
 
     let clean = Augmentation::preset("none", SEED, [height, width])?.normalized(&train.statistics());
     let loader = Loader::training(train, BATCH, SEED)?;

@@ -96,14 +96,14 @@ struct Captured<T> {
 /// # fn main() -> wgrad::error::Result<()> {
 /// use wgrad::gpu::{Gpu, ScalarCell};
 /// use wgrad::nn::{Linear, Mode, Module, Parameters};
-/// use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+/// use wgrad::optim::{Optimizer, Sgd, SgdOptions};
 /// use wgrad::tensor::{DType, Tensor};
 /// use wgrad::capture::Capture;
 ///
 /// let gpu = Gpu::new()?;
 /// let params = Parameters::new(&gpu, 0);
 /// let model = Linear::new(&params, "model", 2, 1)?;
-/// let mut optimizer = Sgd::new(&params, SgdConfig::default())?;
+/// let mut optimizer = Sgd::new(&params, SgdOptions::default())?;
 /// let (mut step, rate) = (Capture::new(&gpu), ScalarCell::new(0.1f32));
 /// for i in 0..5 {
 ///     rate.set(0.1 / (i + 1) as f32);

@@ -6,14 +6,14 @@
 //! ```
 //! use wgrad::gpu::Gpu;
 //! use wgrad::nn::{Linear, Mode, Module, Parameters};
-//! use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+//! use wgrad::optim::{Optimizer, Sgd, SgdOptions};
 //! use wgrad::tensor::Tensor;
 //!
 //! # fn main() -> wgrad::error::Result<()> {
 //! let gpu = Gpu::new()?;
 //! let params = Parameters::new(&gpu, 0); // one home for all weights, and the seed of their initial values
 //! let model = Linear::new(&params, "model", 2, 2)?;
-//! let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() })?;
+//! let mut optimizer = Sgd::new(&params, SgdOptions { momentum: 0.9, ..Default::default() })?;
 //!
 //! // Is the first number the larger one?
 //! let x = Tensor::from_slice(&gpu, &[1.0f32, 0.0, 0.0, 1.0, 0.8, 0.3, 0.2, 0.9], [4, 2])?;

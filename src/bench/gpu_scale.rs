@@ -9,7 +9,7 @@ use crate::io::layout::Layout;
 use crate::models::{Classifier, MobileNet, MobileNetConfig, ModelOptions, model};
 use crate::nn::{Init, Kind, Mode, Module, Parameters};
 use crate::ops::{Activation, Cost};
-use crate::optim::{AdamConfig, AdamW, Optimizer};
+use crate::optim::{AdamOptions, AdamW, Optimizer};
 use crate::tensor::{DType, Tensor};
 
 const SUITE: &str = "gpu";
@@ -54,7 +54,7 @@ fn adamw(name: &str, n: usize) -> Workload {
         let params = Parameters::new(gpu, 0);
         let p = params.parameter("p", [n], Kind::Other, Init::ZEROS)?;
         let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [n], 0.5, DType::F32)?)?;
-        let mut optimizer = AdamW::new(&params, AdamConfig::default())?;
+        let mut optimizer = AdamW::new(&params, AdamOptions::default())?;
         let rate = 1e-3;
         let own = p.clone();
         let step = move || {
@@ -76,7 +76,7 @@ fn first_step(gpu: &Gpu, rate: f32) -> Result<Gate> {
     let params = Parameters::new(gpu, 0);
     let p = params.parameter("p", [1000], Kind::Other, Init::ZEROS)?;
     let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [1000], 0.5, DType::F32)?)?;
-    AdamW::new(&params, AdamConfig::default())?.step(&gradients, rate)?;
+    AdamW::new(&params, AdamOptions::default())?.step(&gradients, rate)?;
     let errors = p.plain()?.to_vec::<f32>()?.into_iter().map(|v| f64::from((v + rate).abs() / rate));
     let worst = errors.fold(0.0, f64::max);
     Ok(Gate {

@@ -15,14 +15,14 @@ use crate::io::layout::Layout;
 use crate::models::{Classifier, MobileNet, MobileNetConfig};
 use crate::nn::{Kind, Mode, Module, Parameters, Role};
 use crate::ops::contrastive::nt_xent::NtXent;
-use crate::ops::convolution::conv2d::{Conv2d, Conv2dOptions};
-use crate::ops::convolution::depthwise_conv2d::{DepthwiseConv2d, DepthwiseConv2dOptions};
+use crate::ops::convolution::conv2d::{Conv2d, Conv2dFuncOptions};
+use crate::ops::convolution::depthwise_conv2d::{DepthwiseConv2d, DepthwiseConv2dFuncOptions};
 use crate::ops::linear::{Form, Matmul};
-use crate::ops::normalization::batch_norm::{BatchNorm, BatchNormOptions};
+use crate::ops::normalization::batch_norm::{BatchNorm, BatchNormFuncOptions};
 use crate::ops::sample::{Sample, normal, uniform as uniform_input};
 use crate::ops::softmax::Softmax;
 use crate::ops::{Activation, Cost, Operator, apply_one, apply_shared};
-use crate::optim::{Optimizer, Sgd, SgdConfig};
+use crate::optim::{Optimizer, Sgd, SgdOptions};
 use crate::tensor::{DType, Shape, Tensor};
 
 const SUITE: &str = "peers";
@@ -113,9 +113,9 @@ impl Convolution {
     fn operator(&self) -> Arc<dyn Operator> {
         let (stride, padding) = ([self.stride; 2], (self.kernel / 2).into());
         if self.depthwise {
-            Arc::new(DepthwiseConv2d::new(DepthwiseConv2dOptions { stride, padding, ..Default::default() }))
+            Arc::new(DepthwiseConv2d::new(DepthwiseConv2dFuncOptions { stride, padding, ..Default::default() }))
         } else {
-            Arc::new(Conv2d::new(Conv2dOptions { stride, padding, ..Default::default() }))
+            Arc::new(Conv2d::new(Conv2dFuncOptions { stride, padding, ..Default::default() }))
         }
     }
 
@@ -205,7 +205,7 @@ pub fn batch_norm(suite: &'static str, name: String, [n, c, h, w]: [usize; 4], a
         let full = |value| Tensor::full(gpu, [c], value, DType::F32);
         let x = tensor(gpu, 9, [n, c, h, w], IMAGES)?;
         let dy = both.then(|| tensor(gpu, 10, [n, c, h, w], IMAGES)).transpose()?;
-        let own = move || BatchNorm::new(BatchNormOptions { activation, ..Default::default() });
+        let own = move || BatchNorm::new(BatchNormFuncOptions { activation, ..Default::default() });
         let gate = twin(gpu, &format!("[2, 3, 3, {c}]"), move || {
             Sample::new(own(), [normal([2, 3, 3, c]), uniform_input([c], 0.5, 1.5), normal([c]), normal([c]), uniform_input([c], 0.5, 1.5)])
         });
@@ -231,7 +231,7 @@ impl TrainingStep {
     /// The workload of it. `gate` compares the first loss.
     pub fn prepare(self, gate: impl Fn(&Self) -> Result<Gate> + 'static) -> Result<Prepared> {
         let this = Rc::new(self);
-        let mut optimizer = Sgd::new(&this.params, SgdConfig { momentum: 0.9, ..Default::default() })?;
+        let mut optimizer = Sgd::new(&this.params, SgdOptions { momentum: 0.9, ..Default::default() })?;
         let weight = this.params.get(this.last).ok_or_else(|| Error::argument(this.last, "the network has no such parameter"))?;
         let mut summary = crate::nn::Summary::default();
         this.model.summarize(this.x.shape(), &mut summary)?;

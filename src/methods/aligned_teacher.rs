@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Batch, HIDDEN, MethodContext, Teacher};
 use crate::error::{Error, Result};
-use crate::ops::loss::cross_entropy::CrossEntropyOptions;
+use crate::ops::loss::cross_entropy::CrossEntropyFuncOptions;
 use crate::tensor::Tensor;
 
 /// The only teacher of `method`.
@@ -62,5 +62,5 @@ impl AlignedTeacher {
 /// # Errors
 /// Those of the operator.
 pub(super) fn hard(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    logits.cross_entropy_with(labels, &CrossEntropyOptions { ignore_index: Some(HIDDEN), ..Default::default() })
+    logits.cross_entropy_with(labels, &CrossEntropyFuncOptions { ignore_index: Some(HIDDEN), ..Default::default() })
 }

@@ -13,7 +13,7 @@ use super::aligned_teacher::{hard, only};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
-use crate::nn::layers::Conv2dConfig;
+use crate::nn::layers::Conv2dOptions;
 use crate::nn::{Conv2d, Mode, Module, Parameters};
 use crate::ops::pooling::Window;
 use crate::tensor::{DType, Tensor};
@@ -100,7 +100,7 @@ impl MethodFactory for FeatureDistillation {
         if variant != Hint::Relational {
             alike(&own, &taught)?;
         }
-        let config = Conv2dConfig { kernel: 1, ..Default::default() };
+        let config = Conv2dOptions { kernel: 1, ..Default::default() };
         let regressor = || Conv2d::new(params, "regressor", own.shape().last(), taught.shape().last(), config);
         let regressor = (variant == Hint::Fitnet).then(regressor).transpose()?;
         Ok(Self { student, teacher, regressor, variant, weight: if weight > 0.0 { weight } else { variant.weight() } })

@@ -14,7 +14,7 @@ use crate::models::{Backbone, TokenEncoder, text_linear};
 use crate::nn::{Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters};
 use crate::ops::augment::Draws;
 use crate::ops::elementwise::fuse::fuse;
-use crate::ops::loss::cross_entropy::CrossEntropyOptions;
+use crate::ops::loss::cross_entropy::CrossEntropyFuncOptions;
 use crate::tensor::{DType, Tensor};
 
 /// How masked language modelling is set up.
@@ -163,7 +163,7 @@ impl Method for MaskedTokens {
         let rows = pick(encoding.last()?, &places)?.reshape(&[places.numel(), self.encoder.features()])?;
         let rows = self.norm.forward(&self.dense.forward(&rows, Mode::Train)?.gelu()?, Mode::Train)?;
         let logits = rows.matmul_nt(&encoder.words().tensor(Mode::Train)?)?.add(&self.bias.tensor(Mode::Train)?)?;
-        let options = CrossEntropyOptions { ignore_index: Some(HIDDEN), ..Default::default() };
+        let options = CrossEntropyFuncOptions { ignore_index: Some(HIDDEN), ..Default::default() };
         let loss = logits.cross_entropy_with(&labels.reshape(&[places.numel()])?, &options)?;
         Ok(Step::new(loss, [encoding.features()?]))
     }

@@ -6,7 +6,7 @@ use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFacto
 use crate::error::{Result, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
-use crate::ops::loss::cross_entropy::CrossEntropyOptions;
+use crate::ops::loss::cross_entropy::CrossEntropyFuncOptions;
 
 /// How labels are learnt from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ impl Default for SupervisedConfig {
 /// A classifier and its loss.
 pub struct Supervised {
     model: Classifier<Box<dyn Backbone>>,
-    options: CrossEntropyOptions,
+    options: CrossEntropyFuncOptions,
 }
 
 impl MethodFactory for Supervised {
@@ -47,7 +47,7 @@ impl MethodFactory for Supervised {
         require_share(Self::CARD.name, "label_smoothing", config.label_smoothing)?;
         let model = Classifier::new(params, build(params)?, context.classes)?;
         let ignore_index = context.labels.contains(&HIDDEN).then_some(HIDDEN);
-        Ok(Self { model, options: CrossEntropyOptions { label_smoothing: config.label_smoothing, ignore_index } })
+        Ok(Self { model, options: CrossEntropyFuncOptions { label_smoothing: config.label_smoothing, ignore_index } })
     }
 }
 

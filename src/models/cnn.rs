@@ -3,7 +3,7 @@
 use super::registry::Family;
 use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::Result;
-use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
+use crate::nn::layers::{BatchNormOptions, Conv2dOptions};
 use crate::nn::{BatchNorm, Conv2d, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::tensor::{Shape, Tensor};
@@ -53,8 +53,8 @@ impl SmallCnn {
             let number = index + 1;
             // A stride in the first two convolutions halves the image without a pooling layer.
             let stride = if index < 2 { 2 } else { 1 };
-            let conv = Conv2d::new(params, &format!("conv{number}"), channels, width, Conv2dConfig { stride, ..Default::default() })?;
-            let norm_config = BatchNormConfig { activation: Activation::Relu, ..Default::default() };
+            let conv = Conv2d::new(params, &format!("conv{number}"), channels, width, Conv2dOptions { stride, ..Default::default() })?;
+            let norm_config = BatchNormOptions { activation: Activation::Relu, ..Default::default() };
             layers.push((conv, BatchNorm::new(params, &format!("bn{number}"), width, norm_config)?));
             channels = width;
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
+use crate::nn::layers::{BatchNormOptions, Conv2dOptions};
 use crate::nn::{Conv2d, ConvNorm, Linear, Mode, Module, Parameters};
 use crate::ops::activation::Activation;
 use crate::ops::pooling::upsample2d::{Upsample, UpsampleMode};
@@ -50,17 +50,17 @@ impl ImageDecoder {
             return Err(Error::argument(params.name(), message));
         }
         let sides = |left: u32| [height, width].map(|side| side.div_ceil(1 << left));
-        let norm = BatchNormConfig { activation: Activation::Relu, ..Default::default() };
+        let norm = BatchNormOptions { activation: Activation::Relu, ..Default::default() };
         let layer = |number: u32| {
             let ends = [most >> (number - 1), most >> number];
             let names = [format!("conv{number}"), format!("bn{number}")];
             let [conv, bn] = names.each_ref().map(String::as_str);
-            Ok((sides(doublings - number), ConvNorm::new(params, [conv, bn], ends, Conv2dConfig::default(), norm)?))
+            Ok((sides(doublings - number), ConvNorm::new(params, [conv, bn], ends, Conv2dOptions::default(), norm)?))
         };
         let [h, w] = sides(doublings);
         let first = Linear::new(params, "linear", features, most.saturating_mul(h * w))?;
         let layers = (1..doublings).map(layer).collect::<Result<_>>()?;
-        let convolution = Conv2dConfig { bias: true, ..Default::default() };
+        let convolution = Conv2dOptions { bias: true, ..Default::default() };
         let last = Conv2d::new(params, &format!("conv{doublings}"), most >> (doublings - 1), channels, convolution)?;
         Ok(Self { first, layers, last, start: [h, w, most], image: [height, width] })
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, require_not_negative};
-use crate::nn::layers::BatchNormConfig;
+use crate::nn::layers::BatchNormOptions;
 use crate::nn::{BatchNorm, Init, Linear, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::tensor::{Shape, Tensor};
@@ -114,7 +114,7 @@ impl Mlp {
             let linear = Linear::with(params, &number.to_string(), width, units, bias, init, bias_init)?;
             // ReLU is part of the batch norm's kernel.
             let fused = if last || activation != HeadActivation::Relu { Activation::None } else { Activation::Relu };
-            let config = BatchNormConfig { activation: fused, affine: !last || last_norm == LastNorm::Affine, ..Default::default() };
+            let config = BatchNormOptions { activation: fused, affine: !last || last_norm == LastNorm::Affine, ..Default::default() };
             let norm = normed.then(|| BatchNorm::new(params, &(number + 1).to_string(), units, config)).transpose()?;
             // Linear, batch norm where there is one, activation.
             number += 2 + usize::from(normed);

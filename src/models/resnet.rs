@@ -9,7 +9,7 @@ use super::torchvision::Renames;
 use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::io::Interpolation::{Bicubic, Bilinear};
-use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
+use crate::nn::layers::{BatchNormOptions, Conv2dOptions};
 use crate::nn::{ConvNorm, DropPath, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::pooling::Window;
@@ -121,7 +121,7 @@ impl ResNetConfig {
             152 => (true, [3, 8, 36, 3]),
             _ => return None,
         };
-        let BatchNormConfig { eps, momentum, .. } = BatchNormConfig::default();
+        let BatchNormOptions { eps, momentum, .. } = BatchNormOptions::default();
         Some(Self {
             channels: 3,
             width: 64,
@@ -136,8 +136,8 @@ impl ResNetConfig {
         })
     }
 
-    fn norm(&self, activation: Activation) -> BatchNormConfig {
-        BatchNormConfig { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
+    fn norm(&self, activation: Activation) -> BatchNormOptions {
+        BatchNormOptions { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
     }
 
     fn layer(
@@ -146,10 +146,10 @@ impl ResNetConfig {
         names: [&str; 2],
         [inputs, outputs]: [usize; 2],
         [kernel, stride]: [usize; 2],
-        norm: BatchNormConfig,
+        norm: BatchNormOptions,
     ) -> Result<ConvNorm> {
         let init = Some(Init::kaiming_fan_out(outputs.saturating_mul(kernel * kernel)));
-        ConvNorm::new(params, names, [inputs, outputs], Conv2dConfig { kernel, stride, init, ..Default::default() }, norm)
+        ConvNorm::new(params, names, [inputs, outputs], Conv2dOptions { kernel, stride, init, ..Default::default() }, norm)
     }
 }
 
@@ -170,7 +170,7 @@ impl Block {
         let (relu, none) = (config.norm(Activation::Relu), config.norm(Activation::None));
         let behind = if drop_path.is_some() { none } else { relu };
         let weight = if config.zero_init_last { Init::ZEROS } else { Init::ONES };
-        let last = BatchNormConfig { weight, ..behind };
+        let last = BatchNormOptions { weight, ..behind };
         let outputs = if config.bottleneck { 4 * width } else { width };
         // In timm's order, which is that of the state.
         let (first, last) = if config.bottleneck {

@@ -8,7 +8,7 @@ use super::torchvision::{self, Renames};
 use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::io::Interpolation::Bicubic;
-use crate::nn::layers::Conv2dConfig;
+use crate::nn::layers::Conv2dOptions;
 use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::convolution::geometry::Padding;
 use crate::tensor::{Shape, Tensor};
@@ -230,7 +230,7 @@ impl Vit {
         let class = params.parameter("cls_token", [1, 1, features], Kind::Embedding, Init::Normal { std: 1e-6 })?;
         let positions = params.parameter("pos_embed", [1, tokens, features], Kind::Embedding, INIT)?;
         let convolution =
-            Conv2dConfig { kernel: patch, stride: patch, padding: Some(Padding::Explicit([0; 4])), bias: true, ..Default::default() };
+            Conv2dOptions { kernel: patch, stride: patch, padding: Some(Padding::Explicit([0; 4])), bias: true, ..Default::default() };
         let patches = Conv2d::new(params, "patch_embed.proj", channels, features, convolution)?;
         let block = |number| Block::new(&params.scope(format!("blocks.{number}")), config, number);
         let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;

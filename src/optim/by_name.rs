@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adam, AdamConfig, AdamW, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+use super::{Adam, AdamOptions, AdamW, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions};
 use crate::error::{Error, Result};
 use crate::nn::Parameters;
 
@@ -53,7 +53,7 @@ pub enum Rule {
     Lars {
         /// What is kept of the velocity.
         momentum: f32,
-        /// How far a layer moves: see [`LarsConfig::trust_coefficient`].
+        /// How far a layer moves: see [`LarsOptions::trust_coefficient`].
         trust_coefficient: f32,
     },
 }
@@ -68,7 +68,7 @@ impl Rule {
     /// # Errors
     /// [`Error::Argument`] for another name, with those that there are.
     pub fn named(name: &str) -> Result<Self> {
-        let (AdamConfig { betas, eps, .. }, rmsprop, lars) = (AdamConfig::default(), RmsPropConfig::default(), LarsConfig::default());
+        let (AdamOptions { betas, eps, .. }, rmsprop, lars) = (AdamOptions::default(), RmsPropOptions::default(), LarsOptions::default());
         Ok(match name {
             "sgd" => Self::Sgd { momentum: 0.9, nesterov: true },
             "adam" => Self::Adam { betas, eps },
@@ -86,12 +86,12 @@ impl Rule {
     pub fn build(&self, params: &Parameters, common: OptimizerOptions) -> Result<Box<dyn Optimizer>> {
         Ok(match *self {
             Self::Sgd { momentum, nesterov } => {
-                Box::new(Sgd::new(params, SgdConfig { momentum, nesterov: nesterov && momentum > 0.0, common })?)
+                Box::new(Sgd::new(params, SgdOptions { momentum, nesterov: nesterov && momentum > 0.0, common })?)
             }
-            Self::Adam { betas, eps } => Box::new(Adam::new(params, AdamConfig { betas, eps, common })?),
-            Self::AdamW { betas, eps } => Box::new(AdamW::new(params, AdamConfig { betas, eps, common })?),
-            Self::RmsProp { alpha, eps, momentum } => Box::new(RmsProp::new(params, RmsPropConfig { alpha, eps, momentum, common })?),
-            Self::Lars { momentum, trust_coefficient } => Box::new(Lars::new(params, LarsConfig { momentum, trust_coefficient, common })?),
+            Self::Adam { betas, eps } => Box::new(Adam::new(params, AdamOptions { betas, eps, common })?),
+            Self::AdamW { betas, eps } => Box::new(AdamW::new(params, AdamOptions { betas, eps, common })?),
+            Self::RmsProp { alpha, eps, momentum } => Box::new(RmsProp::new(params, RmsPropOptions { alpha, eps, momentum, common })?),
+            Self::Lars { momentum, trust_coefficient } => Box::new(Lars::new(params, LarsOptions { momentum, trust_coefficient, common })?),
         })
     }
 }

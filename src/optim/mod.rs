@@ -12,7 +12,7 @@ mod slabs;
 pub use by_name::Rule;
 pub use clip::clip_each_norm;
 pub use ema::Ema;
-pub use rules::{Adam, AdamConfig, AdamW, Lars, LarsConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+pub use rules::{Adam, AdamOptions, AdamW, Lars, LarsOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions};
 pub use schedule::Schedule;
 
 use crate::autograd::Gradients;

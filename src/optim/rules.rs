@@ -13,14 +13,14 @@ use crate::ops::optimizer::rmsprop_update::RmspropUpdate;
 use crate::ops::optimizer::sgd_update::SgdUpdate;
 use crate::tensor::Tensor;
 
-/// An optimizer from its configuration, the names of its states, its update, and whether it needs
+/// An optimizer from its options, the names of its states, its update, and whether it needs
 /// the norm of each parameter.
 macro_rules! optimizer {
-    ($(#[$doc:meta])* $name:ident, $config:ty, $states:expr, $norms:literal, $rule:expr, $scalars:expr) => {
+    ($(#[$doc:meta])* $name:ident, $options:ty, $states:expr, $norms:literal, $rule:expr, $scalars:expr) => {
         $(#[$doc])*
         pub struct $name {
             slabs: Slabs,
-            config: $config,
+            options: $options,
         }
 
         impl $name {
@@ -30,19 +30,19 @@ macro_rules! optimizer {
             /// # Errors
             /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning;
             /// out of memory.
-            pub fn new(params: &Parameters, config: $config) -> Result<Self> {
-                $rule(&config).check()?;
-                config.common.check()?;
-                Ok(Self { slabs: Slabs::new(params, config.common, $states(&config))?, config })
+            pub fn new(params: &Parameters, options: $options) -> Result<Self> {
+                $rule(&options).check()?;
+                options.common.check()?;
+                Ok(Self { slabs: Slabs::new(params, options.common, $states(&options))?, options })
             }
         }
 
         impl Optimizer for $name {
             fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()> {
                 require_not_negative("optimizer", "learning_rate", learning_rate.get())?;
-                let scalars = Scalars { lr: learning_rate, ..$scalars(&self.config, &self.slabs.step_number()) };
-                let config = self.config;
-                self.slabs.step(gradients, scalars, || $rule(&config), $norms)
+                let scalars = Scalars { lr: learning_rate, ..$scalars(&self.options, &self.slabs.step_number()) };
+                let options = self.options;
+                self.slabs.step(gradients, scalars, || $rule(&options), $norms)
             }
 
             fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
@@ -70,7 +70,7 @@ fn plain<C>(_: &C, _: &Scalar<u32>) -> Scalars {
 
 /// How [`Sgd`] is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct SgdConfig {
+pub struct SgdOptions {
     /// What is kept of the last update's direction.
     pub momentum: f32,
     /// Looks ahead by one step of the momentum.
@@ -85,14 +85,14 @@ optimizer! {
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
     /// use wgrad::nn::{Linear, Mode, Module, Parameters};
-    /// use wgrad::optim::{OptimizerOptions, Optimizer, Schedule, Sgd, SgdConfig};
+    /// use wgrad::optim::{OptimizerOptions, Optimizer, Schedule, Sgd, SgdOptions};
     /// use wgrad::tensor::Tensor;
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
     /// let params = Parameters::new(&gpu, 0);
     /// let model = Linear::new(&params, "model", 1, 1)?;
     /// let common = OptimizerOptions { weight_decay: 1e-4, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
-    /// let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, nesterov: true, common })?;
+    /// let mut optimizer = Sgd::new(&params, SgdOptions { momentum: 0.9, nesterov: true, common })?;
     /// let schedule = Schedule::one_cycle(0.2, 60);
     /// let (x, y) = (Tensor::from_slice(&gpu, &[1.0f32, 2.0], [2, 1])?, Tensor::from_slice(&gpu, &[3.0f32, 5.0], [2, 1])?);
     /// let error = || model.forward(&x, Mode::Train)?.mse_loss(&y);
@@ -104,13 +104,13 @@ optimizer! {
     /// # Ok(())
     /// # }
     /// ```
-    Sgd, SgdConfig, |c: &SgdConfig| -> &'static [&'static str] { if c.momentum == 0.0 { &[] } else { &["momentum_buffer"] } }, false,
-    |c: &SgdConfig| SgdUpdate { momentum: c.momentum, nesterov: c.nesterov }, plain
+    Sgd, SgdOptions, |c: &SgdOptions| -> &'static [&'static str] { if c.momentum == 0.0 { &[] } else { &["momentum_buffer"] } }, false,
+    |c: &SgdOptions| SgdUpdate { momentum: c.momentum, nesterov: c.nesterov }, plain
 }
 
 /// How [`Adam`] and [`AdamW`] are set up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamConfig {
+pub struct AdamOptions {
     /// Decay rates of the averages of the gradient and its square.
     pub betas: [f32; 2],
     /// Keeps the division finite.
@@ -119,16 +119,16 @@ pub struct AdamConfig {
     pub common: OptimizerOptions,
 }
 
-impl Default for AdamConfig {
+impl Default for AdamOptions {
     fn default() -> Self {
         Self { betas: [0.9, 0.999], eps: 1e-8, common: OptimizerOptions::default() }
     }
 }
 
 /// 1 - beta^t for both averages; in float64, because f32 loses the difference at large t.
-fn bias_corrections(config: &AdamConfig, step: &Scalar<u32>) -> Scalars {
+fn bias_corrections(options: &AdamOptions, step: &Scalar<u32>) -> Scalars {
     let correction = |beta: f32| step.map(move |step| (1.0 - f64::from(beta).powf(f64::from(step))) as f32);
-    let [beta1, beta2] = config.betas;
+    let [beta1, beta2] = options.betas;
     Scalars { bias_correction1: correction(beta1), bias_correction2: correction(beta2), ..Scalars::default() }
 }
 
@@ -136,19 +136,19 @@ const AVERAGES: &[&str] = &["exp_avg", "exp_avg_sq"];
 
 optimizer! {
     /// Adam (Kingma and Ba 2015); weight decay is added to the gradient.
-    Adam, AdamConfig, |_: &AdamConfig| AVERAGES, false,
-    |c: &AdamConfig| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: false }, bias_corrections
+    Adam, AdamOptions, |_: &AdamOptions| AVERAGES, false,
+    |c: &AdamOptions| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: false }, bias_corrections
 }
 
 optimizer! {
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
-    AdamW, AdamConfig, |_: &AdamConfig| AVERAGES, false,
-    |c: &AdamConfig| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: true }, bias_corrections
+    AdamW, AdamOptions, |_: &AdamOptions| AVERAGES, false,
+    |c: &AdamOptions| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: true }, bias_corrections
 }
 
 /// How [`Lars`] is set up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LarsConfig {
+pub struct LarsOptions {
     /// What is kept of the velocity.
     pub momentum: f32,
     /// How far a layer moves: its rate is this times the norm of its weights over that of their
@@ -158,7 +158,7 @@ pub struct LarsConfig {
     pub common: OptimizerOptions,
 }
 
-impl Default for LarsConfig {
+impl Default for LarsOptions {
     fn default() -> Self {
         Self { momentum: 0.9, trust_coefficient: 1e-3, common: OptimizerOptions::default() }
     }
@@ -167,13 +167,13 @@ impl Default for LarsConfig {
 optimizer! {
     /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the
     /// decayed gradient inside the momentum.
-    Lars, LarsConfig, |_: &LarsConfig| -> &'static [&'static str] { &["velocity"] }, true,
-    |c: &LarsConfig| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, plain
+    Lars, LarsOptions, |_: &LarsOptions| -> &'static [&'static str] { &["velocity"] }, true,
+    |c: &LarsOptions| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, plain
 }
 
 /// How [`RmsProp`] is set up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RmsPropConfig {
+pub struct RmsPropOptions {
     /// Decay rate of the average of the squared gradient.
     pub alpha: f32,
     /// Added outside the root.
@@ -184,7 +184,7 @@ pub struct RmsPropConfig {
     pub common: OptimizerOptions,
 }
 
-impl Default for RmsPropConfig {
+impl Default for RmsPropOptions {
     fn default() -> Self {
         Self { alpha: 0.99, eps: 1e-8, momentum: 0.0, common: OptimizerOptions::default() }
     }
@@ -192,6 +192,6 @@ impl Default for RmsPropConfig {
 
 optimizer! {
     /// RMSprop (Hinton 2012) with momentum, eps outside the root as in PyTorch.
-    RmsProp, RmsPropConfig, |_: &RmsPropConfig| -> &'static [&'static str] { &["square_avg", "momentum_buffer"] }, false,
-    |c: &RmsPropConfig| RmspropUpdate { alpha: c.alpha, eps: c.eps, momentum: c.momentum }, plain
+    RmsProp, RmsPropOptions, |_: &RmsPropOptions| -> &'static [&'static str] { &["square_avg", "momentum_buffer"] }, false,
+    |c: &RmsPropOptions| RmspropUpdate { alpha: c.alpha, eps: c.eps, momentum: c.momentum }, plain
 }

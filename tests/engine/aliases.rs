@@ -6,7 +6,7 @@ use crate::common::{gpu, options};
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, Kernel, Launch};
 use wgrad::nn::{Init, Kind, Parameters};
-use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::{Operator, apply_shared, registry::registry};
 use wgrad::tensor::{DType, Tensor};
 
@@ -91,7 +91,7 @@ fn public_calls_that_change_an_input_refuse_it_a_second_time() {
     let x = Tensor::full(&gpu, [2, 2, 2, 3], 1.0, DType::F32).unwrap();
     let (w, m, v) = (c, Tensor::zeros(&gpu, [3], DType::F32).unwrap(), Tensor::full(&gpu, [3], 1.0, DType::F32).unwrap());
     let norm = |mean: &Tensor, var: &Tensor, training: bool| {
-        x.batch_norm(&w, &w, mean, var, &BatchNormOptions { training, ..Default::default() }, None)
+        x.batch_norm(&w, &w, mean, var, &BatchNormFuncOptions { training, ..Default::default() }, None)
     };
     refused(&gpu, norm(&m, &m, true), &["batch_norm", "running_mean is changed in place", "running_var"]);
     refused(&gpu, norm(&w, &v, true), &["batch_norm", "running_mean is changed in place", "weight"]);

@@ -8,7 +8,7 @@ use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch};
 use wgrad::nn::{BatchNorm, Linear, Mode, Module, Parameters};
 use wgrad::ops::gradcheck::gradcheck;
 use wgrad::ops::{Array, Backward, Operator, Saves, apply, apply_one, exactly};
-use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+use wgrad::optim::{Optimizer, Sgd, SgdOptions};
 use wgrad::params;
 use wgrad::tensor::{DType, Shape, Spec, Tensor};
 
@@ -59,7 +59,7 @@ fn a_parameter_changed_between_forward_and_backward_is_named() {
     let gpu = gpu();
     let params = Parameters::new(&gpu, 1);
     let layer = Linear::new(&params, "head.fc", 5, 3).unwrap();
-    let mut optimizer = Sgd::new(&params, SgdConfig::default()).unwrap();
+    let mut optimizer = Sgd::new(&params, SgdOptions::default()).unwrap();
     let x = ramp(&gpu, [7, 5]);
     let loss = |x: &Tensor| layer.forward(x, Mode::Train).unwrap().sum(&[], false).unwrap();
     let (first, second) = (loss(&x), loss(&x.watch()));

@@ -5,9 +5,9 @@ use wgrad::capture::{Capture, Inputs};
 use wgrad::error::Error;
 use wgrad::gpu::{Gpu, ScalarCell};
 use wgrad::io::archive::Archive;
-use wgrad::nn::layers::BatchNormConfig;
+use wgrad::nn::layers::BatchNormOptions;
 use wgrad::nn::{BatchNorm, Dropout, Linear, Mode, Module, Parameters, state_dict};
-use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer};
+use wgrad::optim::{AdamOptions, AdamW, Ema, Optimizer};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, Tensor};
 
@@ -29,11 +29,11 @@ impl Run {
         let params = Parameters::new(gpu, 3);
         let layers: Vec<Box<dyn Module>> = vec![
             Box::new(Linear::new(&params, "first", 9, 16).unwrap()),
-            Box::new(BatchNorm::new(&params, "norm", 16, BatchNormConfig::default()).unwrap()),
+            Box::new(BatchNorm::new(&params, "norm", 16, BatchNormOptions::default()).unwrap()),
             Box::new(Dropout::new(&params, 0.4, 1)),
             Box::new(Linear::new(&params, "last", 16, CLASSES).unwrap()),
         ];
-        let optimizer = AdamW::new(&params, AdamConfig::default()).unwrap();
+        let optimizer = AdamW::new(&params, AdamOptions::default()).unwrap();
         let ema = Ema::new(&params).unwrap();
         Self { params, layers, optimizer, ema, rate: ScalarCell::new(0.0), momentum: ScalarCell::new(0.0), capture }
     }

@@ -4,9 +4,9 @@ use crate::common::gpu;
 use wgrad::error::Result;
 use wgrad::methods::MethodContext;
 use wgrad::models::{Architecture, PixelsConfig};
-use wgrad::nn::layers::BatchNormConfig;
+use wgrad::nn::layers::BatchNormOptions;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
-use wgrad::optim::{Adam, AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+use wgrad::optim::{Adam, AdamOptions, AdamW, Ema, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions};
 use wgrad::tensor::{DType, InputShape, Tensor};
 use wgrad::train::methods::METHODS;
 
@@ -35,10 +35,10 @@ fn of_optimizers() {
     let gpu = gpu();
     let params = Parameters::new(&gpu, 0);
     let weight = params.parameter("weight", [3], Kind::Linear, Init::ONES).unwrap();
-    let sgd = |config: SgdConfig| Sgd::new(&params, config).map(drop);
-    check("momentum", NO_SHARE, &[0.0, 0.9, 1.0], |momentum| sgd(SgdConfig { momentum, ..Default::default() }));
-    check("nesterov", &[0.0], &[0.9], |momentum| sgd(SgdConfig { momentum, nesterov: true, ..Default::default() }));
-    let common = |common: OptimizerOptions| sgd(SgdConfig { common, ..Default::default() });
+    let sgd = |config: SgdOptions| Sgd::new(&params, config).map(drop);
+    check("momentum", NO_SHARE, &[0.0, 0.9, 1.0], |momentum| sgd(SgdOptions { momentum, ..Default::default() }));
+    check("nesterov", &[0.0], &[0.9], |momentum| sgd(SgdOptions { momentum, nesterov: true, ..Default::default() }));
+    let common = |common: OptimizerOptions| sgd(SgdOptions { common, ..Default::default() });
     check("weight_decay", NEGATIVE, &[0.0, 0.1], |weight_decay| common(OptimizerOptions { weight_decay, ..Default::default() }));
     check("gradient_scale", &[0.0, -1.0, NAN, INF], &[1.0, 1e-4], |gradient_scale| {
         common(OptimizerOptions { gradient_scale, ..Default::default() })
@@ -47,25 +47,25 @@ fn of_optimizers() {
     check("clip_each", &[0.0, -1.0, NAN], &[1.0, INF], |norm| common(OptimizerOptions { clip_each: Some(norm), ..Default::default() }));
     for beta in [-0.1, 1.0, 2.0, NAN] {
         for betas in [[beta, 0.999], [0.9, beta]] {
-            assert!(Adam::new(&params, AdamConfig { betas, ..Default::default() }).map(drop).unwrap_err().to_string().contains("betas"));
-            assert!(AdamW::new(&params, AdamConfig { betas, ..Default::default() }).is_err());
+            assert!(Adam::new(&params, AdamOptions { betas, ..Default::default() }).map(drop).unwrap_err().to_string().contains("betas"));
+            assert!(AdamW::new(&params, AdamOptions { betas, ..Default::default() }).is_err());
         }
     }
-    check("eps", NEGATIVE, &[0.0, 1e-8], |eps| AdamW::new(&params, AdamConfig { eps, ..Default::default() }).map(drop));
-    check("eps", NEGATIVE, &[0.0, 1e-8], |eps| RmsProp::new(&params, RmsPropConfig { eps, ..Default::default() }).map(drop));
-    check("alpha", NO_SHARE, &[0.0, 0.99], |alpha| RmsProp::new(&params, RmsPropConfig { alpha, ..Default::default() }).map(drop));
-    check("momentum", NO_SHARE, &[0.5], |momentum| RmsProp::new(&params, RmsPropConfig { momentum, ..Default::default() }).map(drop));
-    check("momentum", NO_SHARE, &[0.5], |momentum| Lars::new(&params, LarsConfig { momentum, ..Default::default() }).map(drop));
+    check("eps", NEGATIVE, &[0.0, 1e-8], |eps| AdamW::new(&params, AdamOptions { eps, ..Default::default() }).map(drop));
+    check("eps", NEGATIVE, &[0.0, 1e-8], |eps| RmsProp::new(&params, RmsPropOptions { eps, ..Default::default() }).map(drop));
+    check("alpha", NO_SHARE, &[0.0, 0.99], |alpha| RmsProp::new(&params, RmsPropOptions { alpha, ..Default::default() }).map(drop));
+    check("momentum", NO_SHARE, &[0.5], |momentum| RmsProp::new(&params, RmsPropOptions { momentum, ..Default::default() }).map(drop));
+    check("momentum", NO_SHARE, &[0.5], |momentum| Lars::new(&params, LarsOptions { momentum, ..Default::default() }).map(drop));
     check("eta", &[0.0, -1.0, NAN, INF], &[1e-3], |eta| {
-        Lars::new(&params, LarsConfig { trust_coefficient: eta, ..Default::default() }).map(drop)
+        Lars::new(&params, LarsOptions { trust_coefficient: eta, ..Default::default() }).map(drop)
     });
     // And of each step.
     let step = |rate: f32| {
         let gradients = weight.tensor(Mode::Train)?.sum(&[0], false)?.backward()?;
-        Sgd::new(&params, SgdConfig::default())?.step(&gradients, rate)
+        Sgd::new(&params, SgdOptions::default())?.step(&gradients, rate)
     };
     check("learning_rate", NEGATIVE, &[0.0, 0.1], step);
-    let decay = |decay: f32| Sgd::new(&params, SgdConfig::default())?.schedule_weight_decay(decay.into());
+    let decay = |decay: f32| Sgd::new(&params, SgdOptions::default())?.schedule_weight_decay(decay.into());
     check("weight_decay", NEGATIVE, &[0.0, 0.1], decay);
     check("momentum", NO_SHARE, &[0.0, 0.9, 1.0], |momentum| Ema::new(&params)?.update(momentum));
     assert!(weight.plain().unwrap().to_vec::<f32>().unwrap().iter().all(|v| v.is_finite()));
@@ -74,9 +74,9 @@ fn of_optimizers() {
 #[test]
 fn of_layers() {
     let gpu = gpu();
-    let batch_norm = |config: BatchNormConfig| BatchNorm::new(&Parameters::new(&gpu, 0), "norm", 4, config).map(drop);
-    check("eps", NEGATIVE, &[0.0, 1e-5], |eps| batch_norm(BatchNormConfig { eps, ..Default::default() }));
-    check("momentum", NO_SHARE, &[0.0, 0.1, 1.0], |momentum| batch_norm(BatchNormConfig { momentum, ..Default::default() }));
+    let batch_norm = |config: BatchNormOptions| BatchNorm::new(&Parameters::new(&gpu, 0), "norm", 4, config).map(drop);
+    check("eps", NEGATIVE, &[0.0, 1e-5], |eps| batch_norm(BatchNormOptions { eps, ..Default::default() }));
+    check("momentum", NO_SHARE, &[0.0, 0.1, 1.0], |momentum| batch_norm(BatchNormOptions { momentum, ..Default::default() }));
     check("eps", NEGATIVE, &[0.0, 1e-5], |eps| LayerNorm::new(&Parameters::new(&gpu, 0), "norm", 4, eps).map(drop));
     let x = Tensor::full(&gpu, [3, 4], 1.0, DType::F32).unwrap();
     for mode in [Mode::Train, Mode::Eval] {

@@ -2,13 +2,13 @@
 
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch};
-use wgrad::nn::layers::Conv2dConfig;
+use wgrad::nn::layers::Conv2dOptions;
 use wgrad::nn::{Conv2d, DepthwiseConv2d, Embedding, Linear, Parameters};
 use wgrad::ops::apply;
 use wgrad::ops::augment::{Cutout, Draws, Edge, GaussianBlur, RandomResizedCrop};
-use wgrad::ops::convolution::conv_transpose2d::ConvTranspose2dOptions;
-use wgrad::ops::convolution::conv2d::Conv2dOptions;
-use wgrad::ops::convolution::depthwise_conv2d::{DepthwiseConv2d as Depthwise, DepthwiseConv2dOptions};
+use wgrad::ops::convolution::conv_transpose2d::ConvTranspose2dFuncOptions;
+use wgrad::ops::convolution::conv2d::Conv2dFuncOptions;
+use wgrad::ops::convolution::depthwise_conv2d::{DepthwiseConv2d as Depthwise, DepthwiseConv2dFuncOptions};
 use wgrad::ops::convolution::geometry::Padding;
 use wgrad::ops::layout::pad::PadMode;
 use wgrad::ops::pooling::{Upsample, UpsampleMode, Window};
@@ -54,9 +54,9 @@ fn inputs(gpu: &Gpu) -> Inputs {
 }
 
 fn convolutions(i: &Inputs) -> Vec<Row<'_>> {
-    let dense = |o: Conv2dOptions| i.x.conv2d(&i.dense, None, &o);
-    let depthwise = |o: DepthwiseConv2dOptions| i.x.depthwise_conv2d(&i.depthwise, None, &o);
-    let transposed = |o: ConvTranspose2dOptions| i.x.conv_transpose2d(&i.transposed, None, &o);
+    let dense = |o: Conv2dFuncOptions| i.x.conv2d(&i.dense, None, &o);
+    let depthwise = |o: DepthwiseConv2dFuncOptions| i.x.depthwise_conv2d(&i.depthwise, None, &o);
+    let transposed = |o: ConvTranspose2dFuncOptions| i.x.conv_transpose2d(&i.transposed, None, &o);
     let mut rows = Vec::new();
     for side in 0..4 {
         let sides = move |v: usize| {
@@ -64,34 +64,38 @@ fn convolutions(i: &Inputs) -> Vec<Row<'_>> {
             sides[side] = v;
             sides
         };
-        rows.push(row("conv2d, padding", false, move |v| dense(Conv2dOptions { padding: sides(v).into(), ..Default::default() })));
+        rows.push(row("conv2d, padding", false, move |v| dense(Conv2dFuncOptions { padding: sides(v).into(), ..Default::default() })));
         rows.push(row("depthwise_conv2d, padding", false, move |v| {
-            depthwise(DepthwiseConv2dOptions { padding: sides(v).into(), ..Default::default() })
+            depthwise(DepthwiseConv2dFuncOptions { padding: sides(v).into(), ..Default::default() })
         }));
         rows.push(row("conv_transpose2d, padding", false, move |v| {
-            transposed(ConvTranspose2dOptions { padding: sides(v), ..Default::default() })
+            transposed(ConvTranspose2dFuncOptions { padding: sides(v), ..Default::default() })
         }));
     }
     for pair in [|v| [v, 1], |v| [1, v], |v| [v, v]] as [fn(usize) -> [usize; 2]; 3] {
         for padding in [Padding::default(), Padding::Same] {
-            rows.push(row("conv2d, stride", true, move |v| dense(Conv2dOptions { stride: pair(v), padding, ..Default::default() })));
-            rows.push(row("conv2d, dilation", true, move |v| dense(Conv2dOptions { dilation: pair(v), padding, ..Default::default() })));
+            rows.push(row("conv2d, stride", true, move |v| dense(Conv2dFuncOptions { stride: pair(v), padding, ..Default::default() })));
+            rows.push(row("conv2d, dilation", true, move |v| {
+                dense(Conv2dFuncOptions { dilation: pair(v), padding, ..Default::default() })
+            }));
             rows.push(row("depthwise_conv2d, stride", true, move |v| {
-                depthwise(DepthwiseConv2dOptions { stride: pair(v), padding, ..Default::default() })
+                depthwise(DepthwiseConv2dFuncOptions { stride: pair(v), padding, ..Default::default() })
             }));
             rows.push(row("depthwise_conv2d, dilation", true, move |v| {
-                depthwise(DepthwiseConv2dOptions { dilation: pair(v), padding, ..Default::default() })
+                depthwise(DepthwiseConv2dFuncOptions { dilation: pair(v), padding, ..Default::default() })
             }));
         }
-        let options = ConvTranspose2dOptions::default;
-        rows.push(row("conv_transpose2d, stride", true, move |v| transposed(ConvTranspose2dOptions { stride: pair(v), ..options() })));
-        rows.push(row("conv_transpose2d, dilation", true, move |v| transposed(ConvTranspose2dOptions { dilation: pair(v), ..options() })));
+        let options = ConvTranspose2dFuncOptions::default;
+        rows.push(row("conv_transpose2d, stride", true, move |v| transposed(ConvTranspose2dFuncOptions { stride: pair(v), ..options() })));
+        rows.push(row("conv_transpose2d, dilation", true, move |v| {
+            transposed(ConvTranspose2dFuncOptions { dilation: pair(v), ..options() })
+        }));
         rows.push(row("conv_transpose2d, output_padding", false, move |v| {
-            transposed(ConvTranspose2dOptions { output_padding: pair(v), stride: [usize::MAX; 2], ..options() })
+            transposed(ConvTranspose2dFuncOptions { output_padding: pair(v), stride: [usize::MAX; 2], ..options() })
         }));
     }
-    rows.push(row("conv2d, groups", true, move |v| dense(Conv2dOptions { groups: v, ..Default::default() })));
-    rows.push(row("conv_transpose2d, groups", true, move |v| transposed(ConvTranspose2dOptions { groups: v, ..Default::default() })));
+    rows.push(row("conv2d, groups", true, move |v| dense(Conv2dFuncOptions { groups: v, ..Default::default() })));
+    rows.push(row("conv_transpose2d, groups", true, move |v| transposed(ConvTranspose2dFuncOptions { groups: v, ..Default::default() })));
     rows.push(row("depthwise_conv2d, multiplier", true, |v| {
         apply(Depthwise::new(Default::default()).with_multiplier(v), &[&i.x, &i.depthwise])
     }));
@@ -167,8 +171,8 @@ fn augmentations(i: &Inputs) -> Vec<Row<'_>> {
 
 fn makers(gpu: &Gpu) -> Vec<Row<'_>> {
     let params = move || Parameters::new(gpu, 0);
-    let conv = move |config: Conv2dConfig| Conv2d::new(&params(), "c", 4, 4, config);
-    let config = Conv2dConfig::default;
+    let conv = move |config: Conv2dOptions| Conv2d::new(&params(), "c", 4, 4, config);
+    let config = Conv2dOptions::default;
     vec![
         row("tensor", false, |v| Tensor::empty(gpu, [v], DType::F32)),
         row("tensor of two axes", false, |v| Tensor::empty(gpu, [v, v], DType::F32)),
@@ -182,12 +186,12 @@ fn makers(gpu: &Gpu) -> Vec<Row<'_>> {
         row("Linear, outputs", false, move |v| Linear::new(&params(), "l", 3, v)),
         row("Conv2d, inputs", false, move |v| Conv2d::new(&params(), "c", v, 4, config())),
         row("Conv2d, outputs", false, move |v| Conv2d::new(&params(), "c", 4, v, config())),
-        row("Conv2d, kernel", true, move |v| conv(Conv2dConfig { kernel: v, ..config() })),
-        row("Conv2d, stride", true, move |v| conv(Conv2dConfig { stride: v, ..config() })),
-        row("Conv2d, dilation", true, move |v| conv(Conv2dConfig { dilation: v, ..config() })),
-        row("Conv2d, groups", true, move |v| conv(Conv2dConfig { groups: v, ..config() })),
+        row("Conv2d, kernel", true, move |v| conv(Conv2dOptions { kernel: v, ..config() })),
+        row("Conv2d, stride", true, move |v| conv(Conv2dOptions { stride: v, ..config() })),
+        row("Conv2d, dilation", true, move |v| conv(Conv2dOptions { dilation: v, ..config() })),
+        row("Conv2d, groups", true, move |v| conv(Conv2dOptions { groups: v, ..config() })),
         row("DepthwiseConv2d, channels", false, move |v| DepthwiseConv2d::new(&params(), "d", v, config())),
-        row("DepthwiseConv2d, kernel", true, move |v| DepthwiseConv2d::new(&params(), "d", 4, Conv2dConfig { kernel: v, ..config() })),
+        row("DepthwiseConv2d, kernel", true, move |v| DepthwiseConv2d::new(&params(), "d", 4, Conv2dOptions { kernel: v, ..config() })),
     ]
 }
 
@@ -238,7 +242,7 @@ fn strides_beyond_the_image_are_one_window() {
     for (schedule, gpu) in crate::common::gpus() {
         let x = Tensor::full(&gpu, [1, 5, 6, 4], 1.0, DType::F32).unwrap().watch();
         let weight = Tensor::full(&gpu, [4, 3, 3, 4], 1.0, DType::F32).unwrap();
-        let options = Conv2dOptions { stride: [1 << 29, 1 << 20], ..Default::default() };
+        let options = Conv2dFuncOptions { stride: [1 << 29, 1 << 20], ..Default::default() };
         let y = x.conv2d(&weight, None, &options).unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), [36.0; 4], "{schedule}");
         let dx = y.backward_from(&y.detach()).unwrap().get(&x).unwrap().to_vec::<f32>().unwrap();

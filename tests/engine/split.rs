@@ -9,14 +9,14 @@ use wgrad::gpu::{Gpu, GpuOptions, Schedule};
 use wgrad::models::{MobileNetConfig, Model, ModelOptions, model};
 use wgrad::nn::{Mode, Module, Parameter, Parameters};
 use wgrad::ops::Activation;
-use wgrad::ops::convolution::conv_transpose2d::{ConvTranspose2d, ConvTranspose2dOptions};
-use wgrad::ops::convolution::conv2d::{Conv2d, Conv2dOptions};
-use wgrad::ops::convolution::depthwise_conv2d::{DepthwiseConv2d, DepthwiseConv2dOptions};
+use wgrad::ops::convolution::conv_transpose2d::{ConvTranspose2d, ConvTranspose2dFuncOptions};
+use wgrad::ops::convolution::conv2d::{Conv2d, Conv2dFuncOptions};
+use wgrad::ops::convolution::depthwise_conv2d::{DepthwiseConv2d, DepthwiseConv2dFuncOptions};
 use wgrad::ops::gradcheck::gradcheck_sample;
 use wgrad::ops::layout::expand::Expand;
 use wgrad::ops::registry::registry;
 use wgrad::ops::sample::{Sample, normal};
-use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+use wgrad::optim::{Optimizer, Sgd, SgdOptions};
 use wgrad::tensor::{DType, Spec, Tensor};
 
 fn device(schedule: Schedule, largest_binding_bytes: Option<u64>) -> Gpu {
@@ -25,14 +25,14 @@ fn device(schedule: Schedule, largest_binding_bytes: Option<u64>) -> Gpu {
 
 /// Samples of more and smaller images than the registry's.
 fn of_many_images() -> Vec<(&'static str, Sample)> {
-    let dense = |stride| Conv2d::new(Conv2dOptions { stride, padding: 1.into(), ..Default::default() });
-    let depthwise = |stride| DepthwiseConv2d::new(DepthwiseConv2dOptions { stride, padding: 1.into(), ..Default::default() });
-    let transposed = ConvTranspose2dOptions { stride: [2, 2], ..Default::default() };
+    let dense = |stride| Conv2d::new(Conv2dFuncOptions { stride, padding: 1.into(), ..Default::default() });
+    let depthwise = |stride| DepthwiseConv2d::new(DepthwiseConv2dFuncOptions { stride, padding: 1.into(), ..Default::default() });
+    let transposed = ConvTranspose2dFuncOptions { stride: [2, 2], ..Default::default() };
     let three = |x: [usize; 4], weight: &[usize], bias: usize| [normal(x), normal(weight), normal([bias])];
     vec![
         ("conv2d", Sample::new(dense([1, 1]), three([7, 4, 4, 4], &[4, 3, 3, 4], 4))),
         ("conv2d", Sample::new(dense([2, 2]), three([9, 5, 3, 3], &[5, 3, 3, 3], 5))),
-        ("conv2d", Sample::new(Conv2d::new(Conv2dOptions::default()), three([8, 4, 4, 8], &[12, 1, 1, 8], 12))),
+        ("conv2d", Sample::new(Conv2d::new(Conv2dFuncOptions::default()), three([8, 4, 4, 8], &[12, 1, 1, 8], 12))),
         ("depthwise_conv2d", Sample::new(depthwise([1, 1]), three([9, 4, 4, 8], &[3, 3, 8], 8))),
         ("depthwise_conv2d", Sample::new(depthwise([2, 2]), three([7, 5, 5, 3], &[3, 3, 3], 3))),
         ("conv_transpose2d", Sample::new(ConvTranspose2d::new(transposed), three([7, 3, 3, 4], &[4, 2, 2, 4], 4))),
@@ -109,7 +109,7 @@ struct Outcome {
 fn train(gpu: &Gpu, network: &Model, [n, side]: [usize; 2], steps: usize, captured: bool) -> Outcome {
     let params = Parameters::new(gpu, 1);
     let network = network.classifier(&params, 10).unwrap();
-    let mut optimizer = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() }).unwrap();
+    let mut optimizer = Sgd::new(&params, SgdOptions { momentum: 0.9, ..Default::default() }).unwrap();
     let mut capture = if captured { Capture::new(gpu) } else { Capture::eager(gpu) };
     let word = |i: u32| (i.wrapping_mul(0x9E37_79B9) ^ (i >> 7).wrapping_mul(0x85EB_CA6B)) as i32;
     let words: Vec<i32> = (0..(n * side * side * 3 / 4) as u32).map(word).collect();

@@ -9,7 +9,7 @@ use wgrad::methods::{
 };
 use wgrad::models::{MlpConfig, ModelOptions, model};
 use wgrad::nn::{Mode, Parameters, Role};
-use wgrad::optim::{Ema, Optimizer, Schedule, Sgd, SgdConfig};
+use wgrad::optim::{Ema, Optimizer, Schedule, Sgd, SgdOptions};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, InputShape, Tensor};
 
@@ -96,7 +96,7 @@ impl<M: MethodFactory> Driven<M> {
             MethodContext { clock: clock.clone(), classes: 4, input: InputShape::Image([8, 8, 1]), seed: 3, ..Default::default() };
         let network = model("cnn_16_32_64", ModelOptions { channels: 1, ..Default::default() }).unwrap().architecture;
         let method = M::new(&params, &|params| network.build(params), config, &setting).unwrap();
-        let sgd = Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() }).unwrap();
+        let sgd = Sgd::new(&params, SgdOptions { momentum: 0.9, ..Default::default() }).unwrap();
         method.begin().unwrap();
         Self { method, params, clock, sgd }
     }

@@ -13,7 +13,7 @@ use wgrad::gpu::Gpu;
 use wgrad::methods::{Batch, Clock, HIDDEN, Method, MethodContext, MethodFactory, Multitask, MultitaskConfig, Step, Task, Weighting};
 use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Parameters};
-use wgrad::optim::{Optimizer, Sgd, SgdConfig};
+use wgrad::optim::{Optimizer, Sgd, SgdOptions};
 use wgrad::tensor::{InputShape, Tensor};
 use wgrad::train::progress::Style;
 use wgrad::train::{Recipe, Trainer};
@@ -167,7 +167,7 @@ fn images_without_a_label_take_no_part() {
 #[test]
 fn dynamic_averages_follow_the_means_of_epochs() {
     let learner = learner(of(Weighting::Dwa), &LABELS).unwrap();
-    let mut sgd = Sgd::new(&learner.params, SgdConfig::default()).unwrap();
+    let mut sgd = Sgd::new(&learner.params, SgdOptions::default()).unwrap();
     let mut means: Vec<[f64; 2]> = Vec::new();
     for epoch in 0..5 {
         let weights = if let [.., before, last] = means.as_slice() {
@@ -193,7 +193,7 @@ fn dynamic_averages_follow_the_means_of_epochs() {
 #[test]
 fn weights_follow_the_norms_of_gradients() {
     let learner = learner(MultitaskConfig { weights_learning_rate: 0.2, ..of(Weighting::Gradnorm) }, &LABELS).unwrap();
-    let mut sgd = Sgd::new(&learner.params, SgdConfig::default()).unwrap();
+    let mut sgd = Sgd::new(&learner.params, SgdOptions::default()).unwrap();
     let (mut weights, mut initial) = ([1.0; 2], None);
     for number in 0..6 {
         let step = learner.step(number);

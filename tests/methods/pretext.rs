@@ -11,7 +11,7 @@ use wgrad::methods::{
 };
 use wgrad::models::{Architecture, Backbone, PixelsConfig, SmallCnnConfig, VitConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
-use wgrad::optim::{AdamConfig, AdamW, Optimizer};
+use wgrad::optim::{AdamOptions, AdamW, Optimizer};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, InputShape, Tensor};
 
@@ -287,7 +287,7 @@ fn train<M: MethodFactory>(
 ) -> (Vec<f32>, wgrad::io::Archive) {
     let params = Parameters::new(gpu, 3);
     let method: M = make(&params, architecture, config);
-    let mut optimizer = AdamW::new(&params, AdamConfig::default()).unwrap();
+    let mut optimizer = AdamW::new(&params, AdamOptions::default()).unwrap();
     let epoch = ScalarCell::new(0);
     let places: Vec<i32> = (0..N as i32).collect();
     let inputs = vec![images(gpu, &places), indices(gpu, &places)];

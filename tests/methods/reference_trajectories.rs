@@ -16,10 +16,10 @@ use wgrad::methods::{
     Teacher, Weighting,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
-use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig};
+use wgrad::nn::layers::{BatchNormOptions, Conv2dOptions};
 use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Linear, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
-use wgrad::optim::{AdamConfig, AdamW, Ema, Lars, LarsConfig, Optimizer, OptimizerOptions, Schedule, Sgd, SgdConfig};
+use wgrad::optim::{AdamOptions, AdamW, Ema, Lars, LarsOptions, Optimizer, OptimizerOptions, Schedule, Sgd, SgdOptions};
 use wgrad::tensor::{InputShape, Shape, Tensor};
 
 const BATCH: usize = 16;
@@ -58,17 +58,17 @@ impl Backbone for Net {
 impl Net {
     fn new(params: &Parameters, heads: &[&str]) -> Net {
         let norm = |scope: &Parameters, channels| {
-            BatchNorm::new(scope, "bn", channels, BatchNormConfig { activation: Activation::Relu, ..Default::default() }).unwrap()
+            BatchNorm::new(scope, "bn", channels, BatchNormOptions { activation: Activation::Relu, ..Default::default() }).unwrap()
         };
         let mut layers: Vec<(Box<dyn Module>, BatchNorm)> = Vec::new();
         let stem = params.scope("stem");
-        layers.push((Box::new(Conv2d::new(&stem, "conv", 3, 16, Conv2dConfig::default()).unwrap()), norm(&stem, 16)));
+        layers.push((Box::new(Conv2d::new(&stem, "conv", 3, 16, Conv2dOptions::default()).unwrap()), norm(&stem, 16)));
         for (name, inputs, outputs) in [("block1", 16, 32), ("block2", 32, 64)] {
             let dw = params.scope(format!("{name}.dw"));
-            let config = Conv2dConfig { stride: 2, ..Default::default() };
+            let config = Conv2dOptions { stride: 2, ..Default::default() };
             layers.push((Box::new(DepthwiseConv2d::new(&dw, "conv", inputs, config).unwrap()), norm(&dw, inputs)));
             let pw = params.scope(format!("{name}.pw"));
-            let config = Conv2dConfig { kernel: 1, ..Default::default() };
+            let config = Conv2dOptions { kernel: 1, ..Default::default() };
             layers.push((Box::new(Conv2d::new(&pw, "conv", inputs, outputs, config).unwrap()), norm(&pw, outputs)));
         }
         let has = |head: &str| heads.contains(&head);
@@ -142,7 +142,7 @@ impl Run<'_> {
     }
 
     fn sgd(&self, params: &Parameters) -> Sgd {
-        Sgd::new(params, SgdConfig { momentum: self.hp("momentum"), ..Default::default() }).unwrap()
+        Sgd::new(params, SgdOptions { momentum: self.hp("momentum"), ..Default::default() }).unwrap()
     }
 
     /// Runs the steps, compares losses and norms.
@@ -236,7 +236,7 @@ fn norm(parameters: &[Parameter]) -> f64 {
 fn supervised(run: &Run) -> Vec<String> {
     let (params, net) = run.params("", &["fc"]);
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
-    let mut sgd = Sgd::new(&params, SgdConfig { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
+    let mut sgd = Sgd::new(&params, SgdOptions { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
     let smoothing = run.hp("label_smoothing");
     let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), smoothing).unwrap();
     run.follow(&params, &mut sgd, |_| run.hp("lr"), loss, |_| {})
@@ -245,7 +245,7 @@ fn supervised(run: &Run) -> Vec<String> {
 fn supervised_adamw(run: &Run) -> Vec<String> {
     let (params, net) = run.params("", &["fc"]);
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
-    let mut adamw = AdamW::new(&params, AdamConfig { common, ..Default::default() }).unwrap();
+    let mut adamw = AdamW::new(&params, AdamOptions { common, ..Default::default() }).unwrap();
     let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();
     run.follow(&params, &mut adamw, |_| run.hp("lr"), loss, |_| {})
 }
@@ -253,7 +253,7 @@ fn supervised_adamw(run: &Run) -> Vec<String> {
 fn supervised_schedule(run: &Run) -> Vec<String> {
     let (params, net) = run.params("", &["fc"]);
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), clip_norm: Some(0.5), ..Default::default() };
-    let mut lars = Lars::new(&params, LarsConfig { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), common }).unwrap();
+    let mut lars = Lars::new(&params, LarsOptions { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), common }).unwrap();
     let average = Ema::new(&params).unwrap();
     let schedule = Schedule::Cosine { rate: 0.5, end: 0.0, steps: STEPS };
     let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();

@@ -5,7 +5,7 @@ use wgrad::gpu::{Gpu, ScalarCell};
 use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, MethodContext, MethodFactory, Step, pairs};
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
-use wgrad::optim::{Optimizer, OptimizerOptions, Sgd, SgdConfig, clip_each_norm};
+use wgrad::optim::{Optimizer, OptimizerOptions, Sgd, SgdOptions, clip_each_norm};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, Tensor};
 use wgrad::train::progress::Style;
@@ -155,7 +155,7 @@ fn one_output_for_all_has_no_entropy_until_it_is_centred() {
 }
 
 fn sgd(params: &Parameters, common: OptimizerOptions) -> Sgd {
-    Sgd::new(params, SgdConfig { common, ..Default::default() }).unwrap()
+    Sgd::new(params, SgdOptions { common, ..Default::default() }).unwrap()
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::common::{gpu, on_each_schedule, wanted};
 use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::nn::{Mode, Module, Parameters, layers};
-use wgrad::ops::convolution::conv2d::{Conv2d, Conv2dOptions};
-use wgrad::ops::normalization::batch_norm::{BatchNorm, BatchNormOptions};
+use wgrad::ops::convolution::conv2d::{Conv2d, Conv2dFuncOptions};
+use wgrad::ops::normalization::batch_norm::{BatchNorm, BatchNormFuncOptions};
 use wgrad::ops::{Operator, apply, apply_shared, gradcheck::gradcheck_sample, registry::registry};
 use wgrad::tensor::Tensor;
 
@@ -72,7 +72,7 @@ fn statistics_of_a_convolution_are_those_of_its_result() {
                 let weight = fill(&[outputs, kernel, kernel, inputs], 2, 0.5).watch();
                 let (scale, shift) = (fill(&[outputs], 3, 1.5).watch(), fill(&[outputs], 4, 0.0).watch());
                 let (mean, var) = (fill(&[outputs], 5, 0.0), fill(&[outputs], 6, 2.0));
-                let (conv, norm) = (Conv2d::new(Conv2dOptions::default()), BatchNorm::new(BatchNormOptions::default()));
+                let (conv, norm) = (Conv2d::new(Conv2dFuncOptions::default()), BatchNorm::new(BatchNormFuncOptions::default()));
                 let (conv, norm) = if together { (conv.with_statistics(), norm.with_statistics()) } else { (conv, norm) };
                 let made = apply(conv, &[&x, &weight]).unwrap();
                 let constants = [&made[0], &scale, &shift, &mean, &var];
@@ -101,8 +101,8 @@ fn layers_take_statistics_from_the_convolution_on_gpus() {
     ] {
         let gpu = Gpu::with(GpuOptions { schedule: Some(schedule), ..crate::common::options() }).unwrap();
         let params = Parameters::new(&gpu, 1);
-        let conv = layers::Conv2d::new(&params, "conv", 3, 16, layers::Conv2dConfig::default()).unwrap();
-        let norm = layers::BatchNorm::new(&params, "norm", 16, layers::BatchNormConfig::default()).unwrap();
+        let conv = layers::Conv2d::new(&params, "conv", 3, 16, layers::Conv2dOptions::default()).unwrap();
+        let norm = layers::BatchNorm::new(&params, "norm", 16, layers::BatchNormOptions::default()).unwrap();
         let values: Vec<f32> = (0..side * side * 3).map(|i| ((i * 7919) % 1013) as f32 / 500.0 - 1.0).collect();
         let x = Tensor::from_slice(&gpu, &values, [1, side, side, 3]).unwrap();
         let y = norm.forward_behind(&conv, &x, None, mode).unwrap().to_vec::<f32>().unwrap();

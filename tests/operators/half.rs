@@ -11,7 +11,7 @@ use half::f16;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
 use wgrad::ops::gradcheck::compare;
-use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::registry::registry;
 use wgrad::ops::sample::Sample;
 use wgrad::ops::{Activation, Array, Operator, Tolerance, apply_shared};
@@ -98,7 +98,7 @@ fn batch_norm() {
                 let (x, residual) = (stored(gpu, shape, 37, dtype)?.watch(), stored(gpu, shape, 53, dtype)?.watch());
                 let (weight, bias) = (vector(gpu, c, 0.5)?.watch(), vector(gpu, c, -0.3)?.watch());
                 let (mean, var) = (vector(gpu, c, 0.1)?, vector(gpu, c, 1.0)?);
-                let options = BatchNormOptions { activation, training, ..Default::default() };
+                let options = BatchNormFuncOptions { activation, training, ..Default::default() };
                 let y = x.batch_norm(&weight, &bias, &mean, &var, &options, Some(&residual))?;
                 let gradients = y.backward_from(&stored(gpu, shape, 29, dtype)?)?;
                 let of = |t: &Tensor| gradients.get(t).unwrap().clone();
@@ -120,7 +120,7 @@ fn parameters_and_their_gradients_stay_f32() {
         }
         let x = stored(&gpu, [9, 5], 37, DType::F16).unwrap().watch();
         let (weight, bias) = (vector(&gpu, 5, 0.5).unwrap().watch(), vector(&gpu, 5, 0.0).unwrap().watch());
-        let options = BatchNormOptions::default();
+        let options = BatchNormFuncOptions::default();
         let y = x.batch_norm(&weight, &bias, &vector(&gpu, 5, 0.0).unwrap(), &vector(&gpu, 5, 1.0).unwrap(), &options, None).unwrap();
         let gradients = y.backward_from(&stored(&gpu, [9, 5], 29, DType::F16).unwrap()).unwrap();
         assert_eq!(gradients.get(&x).unwrap().dtype(), DType::F16);

@@ -3,9 +3,9 @@
 
 use crate::common::gpus;
 use wgrad::gpu::Gpu;
-use wgrad::ops::convolution::conv2d::Conv2dOptions;
-use wgrad::ops::convolution::depthwise_conv2d::DepthwiseConv2dOptions;
-use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::convolution::conv2d::Conv2dFuncOptions;
+use wgrad::ops::convolution::depthwise_conv2d::DepthwiseConv2dFuncOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::pooling::{Upsample, UpsampleMode, Window};
 use wgrad::tensor::{DType, Tensor};
 
@@ -91,15 +91,15 @@ fn check(gpu: &Gpu) -> Vec<String> {
     let pixels = (side * side) as f32;
     expect("global_avg_pool2d", image.global_avg_pool2d().unwrap().to_vec::<f32>().unwrap()[3], 1.0);
     let kernel = ones(gpu, &[4, 1, 1, 4]).watch();
-    let y = image.conv2d(&kernel, None, &Conv2dOptions::default()).unwrap();
+    let y = image.conv2d(&kernel, None, &Conv2dFuncOptions::default()).unwrap();
     expect("conv2d's weight gradient", gradient(&kernel, &y)[0], pixels);
     let taps = ones(gpu, &[3, 3, 4]).watch();
-    let options = DepthwiseConv2dOptions { padding: 1.into(), ..Default::default() };
+    let options = DepthwiseConv2dFuncOptions { padding: 1.into(), ..Default::default() };
     let y = image.depthwise_conv2d(&taps, None, &options).unwrap();
     expect("depthwise_conv2d's weight gradient", gradient(&taps, &y)[16], pixels);
     let (gamma, beta) = (ones(gpu, &[4]).watch(), Tensor::zeros(gpu, [4], DType::F32).unwrap().watch());
     let (mean, var) = (Tensor::zeros(gpu, [4], DType::F32).unwrap(), ones(gpu, &[4]));
-    let options = BatchNormOptions { momentum: 1.0, ..Default::default() };
+    let options = BatchNormFuncOptions { momentum: 1.0, ..Default::default() };
     let y = image.batch_norm(&gamma, &beta, &mean, &var, &options, None).unwrap();
     expect("batch_norm's mean", mean.to_vec::<f32>().unwrap()[2], 1.0);
     expect("batch_norm's bias gradient", gradient(&beta, &y)[2], pixels);
@@ -180,13 +180,13 @@ fn check_nested(gpu: &Gpu) -> Vec<String> {
 
     let image = ones(gpu, &[1, 1, 66_000, 1]);
     let tap = ones(gpu, &[1, 1, 1]).watch();
-    let y = image.depthwise_conv2d(&tap, None, &DepthwiseConv2dOptions::default()).unwrap();
+    let y = image.depthwise_conv2d(&tap, None, &DepthwiseConv2dFuncOptions::default()).unwrap();
     expect("depthwise_conv2d's gradient of a long row", gradient(&tap, &y)[0], 66_000.0);
     let (image, kernel) = (ones(gpu, &[1, 151, 151, 4]), ones(gpu, &[4, 151, 151, 4]).watch());
-    let y = image.conv2d(&kernel, None, &Conv2dOptions::default()).unwrap();
+    let y = image.conv2d(&kernel, None, &Conv2dFuncOptions::default()).unwrap();
     expect("conv2d by a large kernel", y.to_vec::<f32>().unwrap()[3], (4 * 151 * 151) as f32);
     expect("conv2d's gradient of a large kernel", gradient(&kernel, &y)[4 * 151 * 151 - 1], 1.0);
-    let y = image.depthwise_conv2d(&ones(gpu, &[151, 151, 4]), None, &DepthwiseConv2dOptions::default()).unwrap();
+    let y = image.depthwise_conv2d(&ones(gpu, &[151, 151, 4]), None, &DepthwiseConv2dFuncOptions::default()).unwrap();
     expect("depthwise_conv2d by a large kernel", y.to_vec::<f32>().unwrap()[3], (151 * 151) as f32);
 
     let mut values = vec![1.0f32; 40_000];

@@ -2,7 +2,7 @@
 
 use crate::common::{gpus, on_each_schedule, wanted};
 use wgrad::ops::entry::Entry;
-use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::{non_finite, registry::registry};
 use wgrad::tensor::{DType, Tensor};
 
@@ -23,7 +23,7 @@ fn a_large_constant_is_normalised_to_the_bias() {
         let x = Tensor::full(&gpu, [3, 4], 2f32.powi(45), DType::F32).unwrap();
         let [weight, bias] = [[1.0f32, 2.0, 0.5, 1.0], [0.0, 1.0, 2.0, 3.0]].map(|v| Tensor::from_slice(&gpu, &v, [4]).unwrap());
         let (mean, var) = (Tensor::zeros(&gpu, [4], DType::F32).unwrap(), Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap());
-        let y = x.batch_norm(&weight, &bias, &mean, &var, &BatchNormOptions::default(), None).unwrap();
+        let y = x.batch_norm(&weight, &bias, &mean, &var, &BatchNormFuncOptions::default(), None).unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), [0.0, 1.0, 2.0, 3.0].repeat(3), "{schedule}");
         assert!(var.to_vec::<f32>().unwrap().iter().all(|v| (v - 0.9).abs() < 1e-6), "{schedule}");
     }

@@ -5,7 +5,7 @@ use wgrad::autograd::Gradients;
 use wgrad::gpu::{Gpu, Program};
 use wgrad::nn::{Init, Kind, Mode, Parameter, Parameters};
 use wgrad::optim::{
-    Adam, AdamConfig, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig, clip_each_norm,
+    Adam, AdamOptions, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions, clip_each_norm,
 };
 use wgrad::tensor::{DType, Tensor};
 
@@ -49,7 +49,7 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             let clipped = if length > 1.0 { 0.1 } else { f64::from(value) };
             // By the global norm: 36 and 64 elements.
             let (params, all) = home(&gpu, &[36, 64], 0.0);
-            let config = SgdConfig { common: OptimizerOptions { clip_norm: Some(1.0), ..Default::default() }, ..Default::default() };
+            let config = SgdOptions { common: OptimizerOptions { clip_norm: Some(1.0), ..Default::default() }, ..Default::default() };
             let mut sgd = Sgd::new(&params, config).unwrap();
             sgd.step(&gradients(&all, value), 1.0).unwrap();
             assert_eq!(sgd.skipped().unwrap(), 0, "{what}");
@@ -59,7 +59,7 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             for at_once in [true, false] {
                 let (params, all) = home(&gpu, &[100, 100], 0.0);
                 let common = OptimizerOptions { clip_each: at_once.then_some(1.0), ..Default::default() };
-                let mut sgd = Sgd::new(&params, SgdConfig { common, ..Default::default() }).unwrap();
+                let mut sgd = Sgd::new(&params, SgdOptions { common, ..Default::default() }).unwrap();
                 let mut found = gradients(&all, value);
                 if !at_once {
                     clip_each_norm(&mut found, 1.0).unwrap();
@@ -69,23 +69,23 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             }
             // LARS: eta |w| / |g| of g = value is eta |w| / 10.
             let (params, all) = home(&gpu, &[100], 2.0);
-            let mut lars = Lars::new(&params, LarsConfig { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() }).unwrap();
+            let mut lars = Lars::new(&params, LarsOptions { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() }).unwrap();
             lars.step(&gradients(&all, value), 0.25).unwrap();
             all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
         }
         // The norm itself is beyond f32: it is shown as infinite, and the step is what it should be.
         let (params, all) = home(&gpu, &[10_000], 0.0);
-        let config = SgdConfig { common: OptimizerOptions { clip_norm: Some(100.0), ..Default::default() }, ..Default::default() };
+        let config = SgdOptions { common: OptimizerOptions { clip_norm: Some(100.0), ..Default::default() }, ..Default::default() };
         let mut sgd = Sgd::new(&params, config).unwrap();
         sgd.step(&gradients(&all, 3e38), 1.0).unwrap();
         assert!(norm(&sgd).is_infinite() && sgd.skipped().unwrap() == 0);
         values(&all[0]).into_iter().for_each(|v| close("beyond f32", -v, 1.0));
         let (params, all) = home(&gpu, &[10_000], 0.0);
-        let config = SgdConfig { common: OptimizerOptions { clip_each: Some(100.0), ..Default::default() }, ..Default::default() };
+        let config = SgdOptions { common: OptimizerOptions { clip_each: Some(100.0), ..Default::default() }, ..Default::default() };
         Sgd::new(&params, config).unwrap().step(&gradients(&all, 3e38), 1.0).unwrap();
         values(&all[0]).into_iter().for_each(|v| close("each beyond f32", -v, 1.0));
         let (params, all) = home(&gpu, &[10_000], 2.0);
-        Lars::new(&params, LarsConfig { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() })
+        Lars::new(&params, LarsOptions { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() })
             .unwrap()
             .step(&gradients(&all, 3e38), 0.25)
             .unwrap();
@@ -107,7 +107,7 @@ fn captured_steps_change_their_own_parameters_alone() {
         let run = |captured: bool| {
             let (params, all) = home(&gpu, &[3, 5], 1.0);
             let config =
-                SgdConfig { momentum: 0.9, common: OptimizerOptions { weight_decay: 0.1, ..Default::default() }, ..Default::default() };
+                SgdOptions { momentum: 0.9, common: OptimizerOptions { weight_decay: 0.1, ..Default::default() }, ..Default::default() };
             let mut sgd = Sgd::new(&params, config).unwrap();
             let mut programs: [Option<Program>; 2] = [None, None];
             // Recording is a step, too: the first time there are two.
@@ -133,7 +133,7 @@ fn a_schedule_of_decay_outdates_what_was_captured() {
     let gpu = crate::common::gpu();
     let (params, all) = home(&gpu, &[3], 1.0);
     let mut sgd =
-        Sgd::new(&params, SgdConfig { common: OptimizerOptions { weight_decay: 0.1, ..Default::default() }, ..Default::default() })
+        Sgd::new(&params, SgdOptions { common: OptimizerOptions { weight_decay: 0.1, ..Default::default() }, ..Default::default() })
             .unwrap();
     let loss = || all[0].tensor(Mode::Train).unwrap().sum(&[0], false).unwrap();
     sgd.step(&loss().backward().unwrap(), 0.5).unwrap();
@@ -146,11 +146,11 @@ fn a_schedule_of_decay_outdates_what_was_captured() {
 fn gradients_of_another_model_are_refused() {
     let gpu = crate::common::gpu();
     let ((mine, own), (_, foreign)) = (home(&gpu, &[3], 1.0), home(&gpu, &[3, 4], 1.0));
-    let mut sgd = Sgd::new(&mine, SgdConfig::default()).unwrap();
+    let mut sgd = Sgd::new(&mine, SgdOptions::default()).unwrap();
     let mut rest: Vec<Box<dyn Optimizer>> = vec![
-        Box::new(Adam::new(&mine, AdamConfig::default()).unwrap()),
-        Box::new(Lars::new(&mine, LarsConfig::default()).unwrap()),
-        Box::new(RmsProp::new(&mine, RmsPropConfig::default()).unwrap()),
+        Box::new(Adam::new(&mine, AdamOptions::default()).unwrap()),
+        Box::new(Lars::new(&mine, LarsOptions::default()).unwrap()),
+        Box::new(RmsProp::new(&mine, RmsPropOptions::default()).unwrap()),
     ];
     let theirs = gradients(&foreign, 1.0);
     for error in rest.iter_mut().map(|o| o.step(&theirs, 0.1)).chain([sgd.step(&theirs, 0.1), sgd.step(&Gradients::default(), 0.1)]) {

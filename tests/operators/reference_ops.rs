@@ -10,7 +10,7 @@ use wgrad::io::layout::Layout;
 use wgrad::nn::{Init, Kind, Mode, Parameters};
 use wgrad::ops::gradcheck::{ROUNDING, compare};
 use wgrad::ops::{Array, Operator, Tolerance, apply_shared, registry};
-use wgrad::optim::{Adam, AdamConfig, AdamW, Lars, LarsConfig, Optimizer, OptimizerOptions, RmsProp, RmsPropConfig, Sgd, SgdConfig};
+use wgrad::optim::{Adam, AdamOptions, AdamW, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions};
 use wgrad::tensor::Tensor;
 
 /// Operators whose 4-D tensors called `x` and `y` are images.
@@ -78,16 +78,16 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
     let p = params.parameter("p", start.shape.clone(), Kind::Other, Init::ZEROS).map_err(|e| e.to_string())?;
     p.plain().unwrap().write(&start.data.iter().map(|v| *v as f32).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
     let betas = a.numbers_or("betas", &[0.9, 0.999]).map_err(|e| e.to_string())?;
-    let adam = || -> Result<AdamConfig, String> {
-        Ok(AdamConfig { betas: [betas[0] as f32, betas[1] as f32], eps: number("eps", 1e-8)?, common })
+    let adam = || -> Result<AdamOptions, String> {
+        Ok(AdamOptions { betas: [betas[0] as f32, betas[1] as f32], eps: number("eps", 1e-8)?, common })
     };
     let mut optimizer: Box<dyn Optimizer> = match name {
-        "sgd" => Box::new(Sgd::new(&params, SgdConfig { momentum, nesterov: a.flag("nesterov").unwrap(), common }).unwrap()),
+        "sgd" => Box::new(Sgd::new(&params, SgdOptions { momentum, nesterov: a.flag("nesterov").unwrap(), common }).unwrap()),
         "adam" => Box::new(Adam::new(&params, adam()?).unwrap()),
         "adamw" => Box::new(AdamW::new(&params, adam()?).unwrap()),
-        "lars" => Box::new(Lars::new(&params, LarsConfig { momentum, trust_coefficient: number("eta", 1e-3)?, common }).unwrap()),
+        "lars" => Box::new(Lars::new(&params, LarsOptions { momentum, trust_coefficient: number("eta", 1e-3)?, common }).unwrap()),
         "rmsprop" => {
-            let config = RmsPropConfig { alpha: number("alpha", 0.99)?, eps: number("eps", 1e-8)?, momentum, common };
+            let config = RmsPropOptions { alpha: number("alpha", 0.99)?, eps: number("eps", 1e-8)?, momentum, common };
             Box::new(RmsProp::new(&params, config).unwrap())
         }
         _ => return Err(format!("no operator is called \"optimizer_{name}\"")),

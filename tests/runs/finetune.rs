@@ -12,7 +12,7 @@ use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::models::{Classifier, SmallCnn, SmallCnnConfig};
 use wgrad::nn::{DropPath, Init, Kind, Linear, Mode, Module, ParameterGroup, Parameters, layer_decay, state_dict};
-use wgrad::optim::{AdamConfig, AdamW, Ema, Optimizer, OptimizerOptions, Sgd, SgdConfig};
+use wgrad::optim::{AdamOptions, AdamW, Ema, Optimizer, OptimizerOptions, Sgd, SgdOptions};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, Tensor};
 use wgrad::train::progress::Style;
@@ -60,12 +60,12 @@ fn head_only_training_leaves_everything_else_bit_for_bit() {
     for (schedule, gpu) in crate::common::gpus() {
         let (params, model) = network(&gpu);
         // Statistics that are no round numbers.
-        train(&model, &mut Sgd::new(&params, SgdConfig::default()).unwrap(), &gpu, 2, Mode::Train);
+        train(&model, &mut Sgd::new(&params, SgdOptions::default()).unwrap(), &gpu, 2, Mode::Train);
         params.freeze("*", true).unwrap();
         assert_eq!(params.freeze("classifier", false).unwrap(), 2);
         let ema = Ema::new(&params).unwrap();
         let common = OptimizerOptions { weight_decay: 0.1, clip_norm: Some(1.0), ..Default::default() };
-        let mut optimizer = AdamW::new(&params, AdamConfig { common, ..Default::default() }).unwrap();
+        let mut optimizer = AdamW::new(&params, AdamOptions { common, ..Default::default() }).unwrap();
         let before = state_dict::to_archive(&params).unwrap();
         for _ in 0..3 {
             train(&model, &mut optimizer, &gpu, 2, Mode::Train);
@@ -88,7 +88,7 @@ fn head_only_training_leaves_everything_else_bit_for_bit() {
 fn a_frozen_backbone_computes_what_it_does_in_eval_and_keeps_nothing() {
     let gpu = gpu();
     let (params, model) = network(&gpu);
-    train(&model, &mut Sgd::new(&params, SgdConfig::default()).unwrap(), &gpu, 2, Mode::Train);
+    train(&model, &mut Sgd::new(&params, SgdOptions::default()).unwrap(), &gpu, 2, Mode::Train);
     let (x, _) = batch(&gpu, 9);
     let bits = |y: Tensor| y.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let by_batch = bits(model.forward(&x, Mode::Train).unwrap());
@@ -114,7 +114,7 @@ fn frozen_statistics_stay_while_everything_else_is_trained() {
                 assert_eq!(params.freeze("*.running_*", true).unwrap(), 6);
             }
             let mode = if by_mode { Mode::FrozenNorm } else { Mode::Train };
-            train(&model, &mut Sgd::new(&params, SgdConfig::default()).unwrap(), &gpu, 3, mode);
+            train(&model, &mut Sgd::new(&params, SgdOptions::default()).unwrap(), &gpu, 3, mode);
             let after = state_dict::to_archive(&params).unwrap();
             let expected: Vec<String> =
                 before.tensors.keys().filter(|name| !name.contains("running") && !name.contains("num_batches")).cloned().collect();
@@ -148,7 +148,7 @@ fn groups_have_their_own_rates_and_decay() {
     let names = ["stem.weight", "blocks.0.weight", "blocks.1.weight", "head.weight"];
     let parameters: Vec<_> = names.iter().map(|name| params.parameter(name, [3], Kind::Other, Init::ONES).unwrap()).collect();
     let decay = OptimizerOptions { weight_decay: 0.5, ..Default::default() };
-    let mut optimizer = Sgd::new(&params, SgdConfig { common: decay, ..Default::default() }).unwrap();
+    let mut optimizer = Sgd::new(&params, SgdOptions { common: decay, ..Default::default() }).unwrap();
     let mut groups = layer_decay(&names.map(String::from), &["head"], 0.5);
     groups.push(ParameterGroup { weight_decay: 0.0, ..ParameterGroup::new("head", 10.0) });
     params.set_groups(&groups).unwrap();

@@ -12,7 +12,7 @@ use wgrad::gpu::Gpu;
 use wgrad::methods::{ContrastiveDistillationConfig, MocoConfig};
 use wgrad::models::{ImageDecoder, TextConfig, TextEncoder, Vit, VitConfig};
 use wgrad::models::{ImageDecoderConfig, Mlp, MlpConfig, ModelOptions, Prototypes, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, model};
-use wgrad::nn::layers::{BatchNormConfig, Conv2dConfig, SqueezeExciteConfig};
+use wgrad::nn::layers::{BatchNormOptions, Conv2dOptions, SqueezeExciteOptions};
 use wgrad::nn::{BatchNorm, Conv2d, ConvNorm, DepthwiseConv2d, Embedding, LayerNorm, Linear, Parameters, SqueezeExcite};
 use wgrad::ops::activation::Activation;
 use wgrad::tensor::{DType, InputShape, Tensor};
@@ -51,8 +51,8 @@ fn tensors_layers_and_networks_of_impossible_sizes_are_refused_by_name() {
             }
         }
         let params = Parameters::new(&gpu, 0).scope("outer");
-        let conv = |kernel, dilation| Conv2dConfig { kernel, dilation, bias: true, ..Default::default() };
-        let (norm, none) = (BatchNormConfig::default(), Activation::None);
+        let conv = |kernel, dilation| Conv2dOptions { kernel, dilation, bias: true, ..Default::default() };
+        let (norm, none) = (BatchNormOptions::default(), Activation::None);
         type Layer<'a> = Box<dyn Fn(&Parameters) -> Result<()> + 'a>;
         let layers: Vec<Layer> = vec![
             Box::new(|p| Linear::new(p, "layer", huge, huge).map(drop)),
@@ -69,7 +69,7 @@ fn tensors_layers_and_networks_of_impossible_sizes_are_refused_by_name() {
             Box::new(|p| BatchNorm::new(p, "layer", huge, norm).map(drop)),
             Box::new(|p| LayerNorm::new(p, "layer", huge, 1e-5).map(drop)),
             Box::new(|p| {
-                SqueezeExcite::new(p, "layer", 8, SqueezeExciteConfig { squeezed: huge, activation: none, hard_gate: false }).map(drop)
+                SqueezeExcite::new(p, "layer", 8, SqueezeExciteOptions { squeezed: huge, activation: none, hard_gate: false }).map(drop)
             }),
             Box::new(|p| Mlp::new(&p.scope("layer"), 8, &MlpConfig { hidden: huge, ..Default::default() }).map(drop)),
             Box::new(|p| Mlp::new(&p.scope("layer"), 8, &MlpConfig { outputs: huge, ..Default::default() }).map(drop)),

@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 use crate::common::on_each_schedule;
 use crate::common::samples::run;
 use wgrad::gpu::{BuiltShader, Gpu, Language, translate, untranslatable};
-use wgrad::ops::convolution::conv2d::Conv2dOptions;
-use wgrad::ops::normalization::batch_norm::BatchNormOptions;
+use wgrad::ops::convolution::conv2d::Conv2dFuncOptions;
+use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::registry::registry;
 use wgrad::tensor::{DType, Tensor};
 
@@ -47,9 +47,9 @@ fn half_precision(gpu: &Gpu) {
     backward(half(&[33]).relu().unwrap());
     backward(half(&[33, 65]).matmul(&half(&[65, 7])).unwrap());
     backward(half(&[5, 33]).softmax(-1).unwrap());
-    backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]), None, &Conv2dOptions::default()).unwrap());
+    backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]), None, &Conv2dFuncOptions::default()).unwrap());
     let stats = [full(&[8]), full(&[8]), full(&[8]), full(&[8])];
-    backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormOptions::default(), None).unwrap());
+    backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormFuncOptions::default(), None).unwrap());
 }
 
 fn installed(tool: &str) -> bool {

@@ -20,7 +20,7 @@ use crate::gpu::{Gpu, ScalarCell};
 use crate::io::Archive;
 use crate::models::Backbone;
 use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
-use crate::optim::{AdamConfig, AdamW, Optimizer, OptimizerOptions, Schedule};
+use crate::optim::{AdamOptions, AdamW, Optimizer, OptimizerOptions, Schedule};
 use crate::tensor::{Shape, Tensor};
 
 /// Views of a step.
@@ -117,7 +117,7 @@ impl<'a> Tuner<'a> {
         schedule: Schedule,
     ) -> Result<()> {
         let common = OptimizerOptions { weight_decay: 0.05, exclude_bias_and_norm: true, clip_norm: Some(1.0), ..Default::default() };
-        let mut optimizer = AdamW::new(params, AdamConfig { common, ..Default::default() })?;
+        let mut optimizer = AdamW::new(params, AdamOptions { common, ..Default::default() })?;
         let (mut captured, rate) = (Capture::new(self.gpu), ScalarCell::new(0.0f32));
         let augmentation = Augmentation { seed, ..self.augmentation.clone() };
         let begin = numbers.start;

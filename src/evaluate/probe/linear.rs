@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::evaluate::argmax;
 use crate::gpu::{Gpu, ScalarCell};
 use crate::nn::{Linear, Mode, Module, Parameters};
-use crate::optim::{AdamConfig, AdamW, Optimizer, OptimizerOptions, Schedule};
+use crate::optim::{AdamOptions, AdamW, Optimizer, OptimizerOptions, Schedule};
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
 
@@ -27,7 +27,7 @@ pub fn fit(gpu: &Gpu, x: &Features, labels: &[i32], classes: usize, seed: u32) -
     let params = Parameters::new(gpu, seed);
     let classifier = Linear::new(&params, "classifier", x.width(), classes)?;
     let common = OptimizerOptions { weight_decay: 0.5, ..Default::default() };
-    let mut optimizer = AdamW::new(&params, AdamConfig { common, ..Default::default() })?;
+    let mut optimizer = AdamW::new(&params, AdamOptions { common, ..Default::default() })?;
     let rows = x.len();
     let whole = rows <= WHOLE;
     let steps = if whole { STEPS } else { STEPS.max((PASSES * rows / BATCH) as u64) };

@@ -13,7 +13,7 @@ use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Linear, Mode, Module, Parameters};
-use crate::ops::loss::cross_entropy::CrossEntropyOptions;
+use crate::ops::loss::cross_entropy::CrossEntropyFuncOptions;
 use crate::tensor::Tensor;
 
 /// How several tasks are learnt.
@@ -113,7 +113,7 @@ impl Method for Multitask {
 
     fn loss(&self, batch: &Batch) -> Result<Step> {
         let [images] = batch.exactly(self.name())?;
-        let options = CrossEntropyOptions { label_smoothing: self.label_smoothing, ignore_index: Some(HIDDEN) };
+        let options = CrossEntropyFuncOptions { label_smoothing: self.label_smoothing, ignore_index: Some(HIDDEN) };
         let [features, logits] = self.model.features_and_logits(images, Mode::Train)?;
         let own = logits.cross_entropy_with(&batch.labels, &options)?;
         let features = self.model.dropped(&features, Mode::Train)?;

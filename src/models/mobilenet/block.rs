@@ -1,7 +1,7 @@
 //! The blocks of mobile networks, with timm's names for their layers.
 
 use crate::error::{Result, require_share};
-use crate::nn::layers::SqueezeExciteConfig;
+use crate::nn::layers::SqueezeExciteOptions;
 use crate::nn::{ConvNorm, DropPath, Mode, Module, Parameters, SqueezeExcite, Summary};
 use crate::ops::activation::Activation;
 use crate::tensor::{Shape, Tensor};
@@ -80,7 +80,7 @@ impl Block {
                 SqueezeRule::Inputs => (activation, false),
                 SqueezeRule::ExpandedHard => (Activation::Relu, true),
             };
-            let config = SqueezeExciteConfig { squeezed, activation, hard_gate };
+            let config = SqueezeExciteOptions { squeezed, activation, hard_gate };
             (squeezed > 0).then(|| SqueezeExcite::new(params, "se", expanded, config)).transpose()
         };
         let none = Activation::None;

@@ -17,7 +17,7 @@ pub(super) use family::FAMILY;
 use super::torchvision::{self, Renames};
 use super::{Architecture, Backbone};
 use crate::error::{Result, require_share};
-use crate::nn::layers::{BatchNormConfig, Conv2dConfig};
+use crate::nn::layers::{BatchNormOptions, Conv2dOptions};
 use crate::nn::{Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::convolution::geometry::Padding;
@@ -55,14 +55,14 @@ impl Default for Style {
 }
 
 impl Style {
-    fn norm(&self, activation: Activation) -> BatchNormConfig {
-        BatchNormConfig { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
+    fn norm(&self, activation: Activation) -> BatchNormOptions {
+        BatchNormOptions { eps: self.eps, momentum: self.momentum, activation, ..Default::default() }
     }
 
     /// `fan_out` counts output channels a group.
-    fn convolution(&self, kernel: usize, stride: usize, fan_out: usize) -> Conv2dConfig {
+    fn convolution(&self, kernel: usize, stride: usize, fan_out: usize) -> Conv2dOptions {
         let padding = self.same_padding.then_some(Padding::Same);
-        Conv2dConfig {
+        Conv2dOptions {
             kernel,
             stride,
             padding,
@@ -167,7 +167,7 @@ impl MobileNet {
                 (HeadLayer::Convolution(ConvNorm::new(params, ["conv_head", "bn2"], [channels, features], convolution, norm)?), features)
             }
             Head::PoolFirst(features) => {
-                let convolution = Conv2dConfig { bias: true, ..style.convolution(1, 1, features) };
+                let convolution = Conv2dOptions { bias: true, ..style.convolution(1, 1, features) };
                 (HeadLayer::PoolFirst(Conv2d::new(params, "conv_head", channels, features, convolution)?, style.activation), features)
             }
         };

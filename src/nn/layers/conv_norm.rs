@@ -1,6 +1,6 @@
 //! A convolution, the batch norm behind it and its activation: what vision networks are built of.
 
-use super::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, DepthwiseConv2d};
+use super::{BatchNorm, BatchNormOptions, Conv2d, Conv2dOptions, DepthwiseConv2d};
 use crate::error::Result;
 use crate::nn::{Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
@@ -33,8 +33,8 @@ impl ConvNorm {
         params: &Parameters,
         names: [&str; 2],
         [inputs, outputs]: [usize; 2],
-        convolution: Conv2dConfig,
-        norm: BatchNormConfig,
+        convolution: Conv2dOptions,
+        norm: BatchNormOptions,
     ) -> Result<Self> {
         let [conv_name, norm_name] = names;
         let convolution = Convolution::Dense(Conv2d::new(params, conv_name, inputs, outputs, convolution)?);
@@ -49,8 +49,8 @@ impl ConvNorm {
         params: &Parameters,
         names: [&str; 2],
         channels: usize,
-        convolution: Conv2dConfig,
-        norm: BatchNormConfig,
+        convolution: Conv2dOptions,
+        norm: BatchNormOptions,
     ) -> Result<Self> {
         let [conv_name, norm_name] = names;
         let convolution = Convolution::Depthwise(DepthwiseConv2d::new(params, conv_name, channels, convolution)?);
@@ -78,8 +78,8 @@ impl Folded {
     fn run(&self, convolution: &Convolution, x: &Tensor) -> Result<Tensor> {
         let bias = Some(&self.bias);
         match convolution {
-            Convolution::Dense(convolution) => x.conv2d(&self.weight, bias, &convolution.options()),
-            Convolution::Depthwise(convolution) => x.depthwise_conv2d(&self.weight, bias, &convolution.options()),
+            Convolution::Dense(convolution) => x.conv2d(&self.weight, bias, &convolution.func_options()),
+            Convolution::Depthwise(convolution) => x.depthwise_conv2d(&self.weight, bias, &convolution.func_options()),
         }
     }
 }
@@ -126,11 +126,11 @@ mod tests {
         let gpu = Gpu::new().unwrap();
         for (bias, depthwise) in [(false, false), (true, false), (false, true), (true, true)] {
             let params = Parameters::new(&gpu, 3);
-            let config = Conv2dConfig { bias, ..Default::default() };
+            let options = Conv2dOptions { bias, ..Default::default() };
             let make = if depthwise {
-                ConvNorm::depthwise(&params, ["conv", "norm"], 4, config, BatchNormConfig::default())
+                ConvNorm::depthwise(&params, ["conv", "norm"], 4, options, BatchNormOptions::default())
             } else {
-                ConvNorm::new(&params, ["conv", "norm"], [4, 4], config, BatchNormConfig::default())
+                ConvNorm::new(&params, ["conv", "norm"], [4, 4], options, BatchNormOptions::default())
             };
             let mut layer = make.unwrap();
             // Each vector of four: biases, scales, shifts, means and variances are no round numbers.

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::nn::{Init, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::apply;
-use crate::ops::convolution::conv2d::{self, Conv2dOptions};
-use crate::ops::convolution::depthwise_conv2d::DepthwiseConv2dOptions;
+use crate::ops::convolution::conv2d::{self, Conv2dFuncOptions};
+use crate::ops::convolution::depthwise_conv2d::DepthwiseConv2dFuncOptions;
 use crate::ops::convolution::geometry::{Padding, Window};
 use crate::tensor::{Shape, Tensor, check_sizes};
 
 /// What both convolution layers are made of. Square kernels, the same stride along both axes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Conv2dConfig {
+pub struct Conv2dOptions {
     /// Side of the kernel.
     pub kernel: usize,
     /// Steps between outputs.
@@ -27,13 +27,13 @@ pub struct Conv2dConfig {
     pub init: Option<Init>,
 }
 
-impl Default for Conv2dConfig {
+impl Default for Conv2dOptions {
     fn default() -> Self {
         Self { kernel: 3, stride: 1, padding: None, dilation: 1, groups: 1, bias: false, init: None }
     }
 }
 
-impl Conv2dConfig {
+impl Conv2dOptions {
     /// The start of a bias.
     fn bias_init(&self, fan_in: usize) -> Init {
         if self.init.is_some() { Init::ZEROS } else { Init::fan_in(fan_in) }
@@ -71,60 +71,60 @@ pub struct Conv2d {
     name: String,
     pub(super) weight: Parameter,
     pub(super) bias: Option<Parameter>,
-    config: Conv2dConfig,
+    options: Conv2dOptions,
     inputs: usize,
     outputs: usize,
 }
 
 impl Conv2d {
-    /// Makes the layer in the scope `params`: `weight`, and `bias` where the configuration has one.
+    /// Makes the layer in the scope `params`: `weight`, and `bias` where the options ask for one.
     ///
     /// # Errors
     /// Groups that do not divide both channel counts; out of memory.
-    pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize, config: Conv2dConfig) -> Result<Self> {
-        config.check(name)?;
-        let groups = config.groups;
+    pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize, options: Conv2dOptions) -> Result<Self> {
+        options.check(name)?;
+        let groups = options.groups;
         if !inputs.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
             return Err(Error::argument(name, format!("{groups} groups must divide {inputs} input and {outputs} output channels")));
         }
         let scope = params.scope(name);
-        let fan_in = config.taps(inputs / groups);
-        let shape = [outputs, config.kernel, config.kernel, inputs / groups];
-        let weight = scope.parameter("weight", shape, Kind::Convolution, config.init.unwrap_or(Init::fan_in(fan_in)))?;
-        let bias = config.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, config.bias_init(fan_in))).transpose()?;
-        Ok(Self { name: scope.name().into(), weight, bias, config, inputs, outputs })
+        let fan_in = options.taps(inputs / groups);
+        let shape = [outputs, options.kernel, options.kernel, inputs / groups];
+        let weight = scope.parameter("weight", shape, Kind::Convolution, options.init.unwrap_or(Init::fan_in(fan_in)))?;
+        let bias = options.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, options.bias_init(fan_in))).transpose()?;
+        Ok(Self { name: scope.name().into(), weight, bias, options, inputs, outputs })
     }
 }
 
 impl Conv2d {
-    pub(super) fn options(&self) -> Conv2dOptions {
-        let c = &self.config;
-        Conv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2], groups: c.groups }
+    pub(super) fn func_options(&self) -> Conv2dFuncOptions {
+        let c = &self.options;
+        Conv2dFuncOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2], groups: c.groups }
     }
 
     /// The output's shape.
     pub(super) fn output(&self, input: &Shape) -> Result<Shape> {
-        self.config.output(&self.name, input, self.outputs)
+        self.options.output(&self.name, input, self.outputs)
     }
 
     /// As `forward`, and partial statistics of the result for the batch norm behind.
     pub(super) fn forward_statistics(&self, x: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
         let (weight, bias) = (self.weight.tensor(mode)?, self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?);
         let inputs: Vec<&Tensor> = [x, &weight].into_iter().chain(&bias).collect();
-        apply(conv2d::Conv2d::new(self.options()).with_statistics(), &inputs)
+        apply(conv2d::Conv2d::new(self.func_options()).with_statistics(), &inputs)
     }
 }
 
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
-        x.conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &self.options())
+        x.conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &self.func_options())
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
         let output = self.output(input)?;
-        let per_output = self.config.taps(self.inputs / self.config.groups);
-        let bias = if self.config.bias { self.outputs } else { 0 };
+        let per_output = self.options.taps(self.inputs / self.options.groups);
+        let bias = if self.options.bias { self.outputs } else { 0 };
         summary.push(&self.name, &output, self.outputs * per_output + bias, output.numel().saturating_mul(per_output) as u64);
         Ok(output)
     }
@@ -135,7 +135,7 @@ pub struct DepthwiseConv2d {
     name: String,
     pub(super) weight: Parameter,
     pub(super) bias: Option<Parameter>,
-    config: Conv2dConfig,
+    options: Conv2dOptions,
     channels: usize,
 }
 
@@ -144,33 +144,33 @@ impl DepthwiseConv2d {
     ///
     /// # Errors
     /// A kernel, stride or dilation of 0; out of memory.
-    pub fn new(params: &Parameters, name: &str, channels: usize, config: Conv2dConfig) -> Result<Self> {
-        config.check(name)?;
+    pub fn new(params: &Parameters, name: &str, channels: usize, options: Conv2dOptions) -> Result<Self> {
+        options.check(name)?;
         let scope = params.scope(name);
-        let (k, fan_in) = (config.kernel, config.taps(1));
-        let weight = scope.parameter("weight", [k, k, channels], Kind::Depthwise, config.init.unwrap_or(Init::fan_in(fan_in)))?;
-        let bias = config.bias.then(|| scope.parameter("bias", [channels], Kind::Bias, config.bias_init(fan_in))).transpose()?;
-        Ok(Self { name: scope.name().into(), weight, bias, config, channels })
+        let (k, fan_in) = (options.kernel, options.taps(1));
+        let weight = scope.parameter("weight", [k, k, channels], Kind::Depthwise, options.init.unwrap_or(Init::fan_in(fan_in)))?;
+        let bias = options.bias.then(|| scope.parameter("bias", [channels], Kind::Bias, options.bias_init(fan_in))).transpose()?;
+        Ok(Self { name: scope.name().into(), weight, bias, options, channels })
     }
 }
 
 impl DepthwiseConv2d {
-    pub(super) fn options(&self) -> DepthwiseConv2dOptions {
-        let c = &self.config;
-        DepthwiseConv2dOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2] }
+    pub(super) fn func_options(&self) -> DepthwiseConv2dFuncOptions {
+        let c = &self.options;
+        DepthwiseConv2dFuncOptions { stride: [c.stride; 2], padding: c.padding(), dilation: [c.dilation; 2] }
     }
 }
 
 impl Module for DepthwiseConv2d {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.tensor(mode)).transpose()?;
-        x.depthwise_conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &self.options())
+        x.depthwise_conv2d(&self.weight.tensor(mode)?, bias.as_ref(), &self.func_options())
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        let output = self.config.output(&self.name, input, self.channels)?;
-        let taps = self.config.taps(1);
-        let bias = if self.config.bias { self.channels } else { 0 };
+        let output = self.options.output(&self.name, input, self.channels)?;
+        let taps = self.options.taps(1);
+        let bias = if self.options.bias { self.channels } else { 0 };
         summary.push(&self.name, &output, self.channels * taps + bias, output.numel().saturating_mul(taps) as u64);
         Ok(output)
     }

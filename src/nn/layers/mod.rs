@@ -8,8 +8,8 @@ mod regularization;
 mod squeeze_excite;
 
 pub use conv_norm::ConvNorm;
-pub use convolution::{Conv2d, Conv2dConfig, DepthwiseConv2d};
+pub use convolution::{Conv2d, Conv2dOptions, DepthwiseConv2d};
 pub use linear::{Embedding, Linear};
-pub use normalization::{BatchNorm, BatchNormConfig, LayerNorm};
+pub use normalization::{BatchNorm, BatchNormOptions, LayerNorm};
 pub use regularization::{DropPath, Dropout};
-pub use squeeze_excite::{SqueezeExcite, SqueezeExciteConfig};
+pub use squeeze_excite::{SqueezeExcite, SqueezeExciteOptions};

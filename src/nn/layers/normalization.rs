@@ -6,12 +6,12 @@ use crate::nn::{Counter, Init, Kind, Mode, Module, Parameter, Parameters, Summar
 use crate::ops::activation::Activation;
 use crate::ops::apply_one;
 use crate::ops::normalization::batch_norm::statistics;
-use crate::ops::normalization::batch_norm::{self, BatchNormOptions};
+use crate::ops::normalization::batch_norm::{self, BatchNormFuncOptions};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// How a batch norm is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BatchNormConfig {
+pub struct BatchNormOptions {
     /// Added to the variance.
     pub eps: f32,
     /// Weight of the new batch in the running statistics (PyTorch's convention).
@@ -24,7 +24,7 @@ pub struct BatchNormConfig {
     pub affine: bool,
 }
 
-impl Default for BatchNormConfig {
+impl Default for BatchNormOptions {
     fn default() -> Self {
         Self { eps: 1e-5, momentum: 0.1, activation: Activation::None, weight: Init::ONES, affine: true }
     }
@@ -39,7 +39,7 @@ pub struct BatchNorm {
     running_mean: Parameter,
     running_var: Parameter,
     batches: Counter,
-    config: BatchNormConfig,
+    options: BatchNormOptions,
     channels: usize,
 }
 
@@ -49,18 +49,18 @@ impl BatchNorm {
     /// # Errors
     /// [`Error::Argument`](crate::error::Error::Argument) for a negative eps or a momentum outside 0..=1; out of memory; a name that is taken with
     /// another shape.
-    pub fn new(params: &Parameters, name: &str, channels: usize, config: BatchNormConfig) -> Result<Self> {
+    pub fn new(params: &Parameters, name: &str, channels: usize, options: BatchNormOptions) -> Result<Self> {
         let scope = params.scope(name);
-        require_not_negative(scope.name(), "eps", config.eps)?;
-        require_share(scope.name(), "momentum", config.momentum)?;
+        require_not_negative(scope.name(), "eps", options.eps)?;
+        require_share(scope.name(), "momentum", options.momentum)?;
         Ok(Self {
             name: scope.name().into(),
-            weight: scope.parameter("weight", [channels], Kind::Norm, config.weight)?,
+            weight: scope.parameter("weight", [channels], Kind::Norm, options.weight)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
             running_var: scope.statistic("running_var", [channels], Init::ONES)?,
             batches: scope.counter("num_batches_tracked"),
-            config,
+            options,
             channels,
         })
     }
@@ -95,24 +95,24 @@ impl BatchNorm {
 
     /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
     pub(super) fn affine(&self) -> Result<(Tensor, Tensor)> {
-        let scale = self.running_var.plain()?.add_scalar(self.config.eps)?.rsqrt()?.mul(&self.weight.plain()?)?;
+        let scale = self.running_var.plain()?.add_scalar(self.options.eps)?.rsqrt()?.mul(&self.weight.plain()?)?;
         let shift = self.bias.plain()?.sub(&self.running_mean.plain()?.mul(&scale)?)?;
         Ok((scale, shift))
     }
 
     pub(super) fn activation(&self) -> Activation {
-        self.config.activation
+        self.options.activation
     }
 
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        let BatchNormConfig { eps, momentum, activation, affine, .. } = self.config;
+        let BatchNormOptions { eps, momentum, activation, affine, .. } = self.options;
         let mode = self.effective(mode)?;
         let training = mode == Mode::Train;
         if training {
             let batches = self.batches.clone();
             x.gpu().each_run(move || batches.increment());
         }
-        let options = BatchNormOptions { eps, momentum, activation, training };
+        let options = BatchNormFuncOptions { eps, momentum, activation, training };
         let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);
         let watched = if affine { mode } else { Mode::Eval };
         let (weight, bias) = (self.weight.tensor(watched)?, self.bias.tensor(watched)?);

@@ -1,6 +1,6 @@
 //! Squeeze-and-excitation (Hu et al. 2018): channels reweighted by a small network of their means.
 
-use super::{Conv2d, Conv2dConfig};
+use super::{Conv2d, Conv2dOptions};
 use crate::error::{Error, Result};
 use crate::nn::{Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
@@ -8,7 +8,7 @@ use crate::tensor::{Shape, Tensor};
 
 /// The variants of mobile networks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SqueezeExciteConfig {
+pub struct SqueezeExciteOptions {
     /// Channels of the bottleneck.
     pub squeezed: usize,
     /// After the first convolution.
@@ -21,7 +21,7 @@ pub struct SqueezeExciteConfig {
 pub struct SqueezeExcite {
     reduce: Conv2d,
     expand: Conv2d,
-    config: SqueezeExciteConfig,
+    options: SqueezeExciteOptions,
 }
 
 impl SqueezeExcite {
@@ -29,12 +29,12 @@ impl SqueezeExcite {
     ///
     /// # Errors
     /// Out of memory; a name that is taken with another shape.
-    pub fn new(params: &Parameters, name: &str, channels: usize, config: SqueezeExciteConfig) -> Result<Self> {
+    pub fn new(params: &Parameters, name: &str, channels: usize, options: SqueezeExciteOptions) -> Result<Self> {
         let scope = params.scope(name);
-        let point = |outputs| Conv2dConfig { kernel: 1, bias: true, init: Some(Init::kaiming_fan_out(outputs)), ..Default::default() };
-        let reduce = Conv2d::new(&scope, "conv_reduce", channels, config.squeezed, point(config.squeezed))?;
-        let expand = Conv2d::new(&scope, "conv_expand", config.squeezed, channels, point(channels))?;
-        Ok(Self { reduce, expand, config })
+        let point = |outputs| Conv2dOptions { kernel: 1, bias: true, init: Some(Init::kaiming_fan_out(outputs)), ..Default::default() };
+        let reduce = Conv2d::new(&scope, "conv_reduce", channels, options.squeezed, point(options.squeezed))?;
+        let expand = Conv2d::new(&scope, "conv_expand", options.squeezed, channels, point(channels))?;
+        Ok(Self { reduce, expand, options })
     }
 }
 
@@ -43,9 +43,9 @@ impl Module for SqueezeExcite {
         let wrong = || Error::shape("squeeze_excite", format!("input {} must be [N, H, W, C]", x.shape()));
         let [n, _, _, c] = x.shape().array::<4>().ok_or_else(wrong)?;
         let mean = x.global_avg_pool2d()?.reshape(&[n as isize, 1, 1, c as isize])?;
-        let squeezed = self.config.activation.apply(&self.reduce.forward(&mean, mode)?)?;
+        let squeezed = self.options.activation.apply(&self.reduce.forward(&mean, mode)?)?;
         let logits = self.expand.forward(&squeezed, mode)?;
-        let gate = if self.config.hard_gate { logits.hardsigmoid()? } else { logits.sigmoid()? };
+        let gate = if self.options.hard_gate { logits.hardsigmoid()? } else { logits.sigmoid()? };
         x.mul(&gate)
     }
 

@@ -17,7 +17,7 @@ const NAME: &str = "conv_transpose2d";
 
 /// Options of [`Tensor::conv_transpose2d`]; the first number of a pair is vertical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConvTranspose2dOptions {
+pub struct ConvTranspose2dFuncOptions {
     /// Output pixels between two input pixels.
     pub stride: [usize; 2],
     /// Top, bottom, left, right: pixels cut off the output.
@@ -30,7 +30,7 @@ pub struct ConvTranspose2dOptions {
     pub groups: usize,
 }
 
-impl Default for ConvTranspose2dOptions {
+impl Default for ConvTranspose2dFuncOptions {
     fn default() -> Self {
         Self { stride: [1, 1], padding: [0; 4], output_padding: [0; 2], dilation: [1, 1], groups: 1 }
     }
@@ -39,12 +39,12 @@ impl Default for ConvTranspose2dOptions {
 /// `y[n, i * stride + r * dilation - padding, .., k] += x[n, i, j, c] * weight[c, r, s, k]`, plus `bias[k]`
 #[derive(Debug, Clone)]
 pub struct ConvTranspose2d {
-    options: ConvTranspose2dOptions,
+    options: ConvTranspose2dFuncOptions,
 }
 
 impl ConvTranspose2d {
     /// A transposed convolution with `options`.
-    pub fn new(options: ConvTranspose2dOptions) -> Self {
+    pub fn new(options: ConvTranspose2dFuncOptions) -> Self {
         Self { options }
     }
 
@@ -55,7 +55,7 @@ impl ConvTranspose2d {
         let Some([inputs, kh, kw, inner]) = weight.shape.array() else {
             return wrong("a weight has the shape [C_in, kh, kw, C_out / groups]".into());
         };
-        let ConvTranspose2dOptions { stride, padding, output_padding, dilation, groups } = self.options;
+        let ConvTranspose2dFuncOptions { stride, padding, output_padding, dilation, groups } = self.options;
         if inputs != filters || filters == 0 || inner == 0 || groups == 0 || filters % groups != 0 {
             return wrong(format!("the weight's first size must be the channels of x, a multiple of the {groups} groups"));
         }
@@ -166,7 +166,7 @@ impl Operator for ConvTranspose2d {
 }
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(ConvTranspose2d::new(ConvTranspose2dOptions {
+    Ok(Box::new(ConvTranspose2d::new(ConvTranspose2dFuncOptions {
         stride: attributes.pair_or("stride", [1; 2])?,
         padding: sides(attributes)?,
         output_padding: attributes.pair_or("output_padding", [0; 2])?,
@@ -176,25 +176,25 @@ fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
 }
 
 fn samples() -> Vec<Sample> {
-    let sample = |x: [usize; 4], weight: [usize; 4], bias: bool, options: ConvTranspose2dOptions| {
+    let sample = |x: [usize; 4], weight: [usize; 4], bias: bool, options: ConvTranspose2dFuncOptions| {
         let mut inputs: Vec<Input> = vec![normal(x), normal_with(weight, 0.3, 0.0)];
         if bias {
             inputs.push(normal([weight[3] * options.groups]));
         }
         Sample::new(ConvTranspose2d::new(options), inputs)
     };
-    let with = |stride: [usize; 2], padding: [usize; 4], output_padding: [usize; 2]| ConvTranspose2dOptions {
+    let with = |stride: [usize; 2], padding: [usize; 4], output_padding: [usize; 2]| ConvTranspose2dFuncOptions {
         stride,
         padding,
         output_padding,
         ..Default::default()
     };
     let spread = |stride: [usize; 2], dilation: [usize; 2], groups: usize, padding: [usize; 4], output_padding: [usize; 2]| {
-        ConvTranspose2dOptions { stride, padding, output_padding, dilation, groups }
+        ConvTranspose2dFuncOptions { stride, padding, output_padding, dilation, groups }
     };
     vec![
         sample([0, 3, 3, 4], [4, 2, 2, 3], true, with([2, 2], [0; 4], [0, 0])),
-        sample([1, 1, 1, 1], [1, 1, 1, 1], false, ConvTranspose2dOptions::default()),
+        sample([1, 1, 1, 1], [1, 1, 1, 1], false, ConvTranspose2dFuncOptions::default()),
         sample([2, 3, 5, 3], [3, 3, 3, 7], true, with([2, 2], [1; 4], [1, 1])),
         sample([1, 3, 4, 8], [8, 4, 4, 12], true, with([2, 2], [1; 4], [0, 0])),
         sample([1, 3, 3, 5], [5, 2, 2, 33], false, with([3, 2], [0, 1, 0, 1], [2, 0])),
@@ -207,29 +207,29 @@ fn samples() -> Vec<Sample> {
 }
 
 fn bad() -> Vec<Bad> {
-    let plain = || ConvTranspose2d::new(ConvTranspose2dOptions::default());
+    let plain = || ConvTranspose2d::new(ConvTranspose2dFuncOptions::default());
     vec![
         Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
         Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3, 2])], "x must be images [N, H, W, C]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([3, 3, 3])], "a weight has the shape [C_in, kh, kw, C_out / groups]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3, 3])], "the weight's first size must be the channels of x"),
         Bad::new(
-            ConvTranspose2d::new(ConvTranspose2dOptions { output_padding: [1, 0], ..Default::default() }),
+            ConvTranspose2d::new(ConvTranspose2dFuncOptions { output_padding: [1, 0], ..Default::default() }),
             [normal([1, 4, 4, 3]), normal([3, 3, 3, 2])],
             "less than the stride",
         ),
         Bad::new(
-            ConvTranspose2d::new(ConvTranspose2dOptions { dilation: [0, 1], ..Default::default() }),
+            ConvTranspose2d::new(ConvTranspose2dFuncOptions { dilation: [0, 1], ..Default::default() }),
             [normal([1, 4, 4, 3]), normal([3, 3, 3, 2])],
             "must be at least 1",
         ),
         Bad::new(
-            ConvTranspose2d::new(ConvTranspose2dOptions { groups: 2, ..Default::default() }),
+            ConvTranspose2d::new(ConvTranspose2dFuncOptions { groups: 2, ..Default::default() }),
             [normal([1, 4, 4, 3]), normal([3, 3, 3, 2])],
             "a multiple of the 2 groups",
         ),
         Bad::new(
-            ConvTranspose2d::new(ConvTranspose2dOptions { padding: [3, 3, 0, 0], ..Default::default() }),
+            ConvTranspose2d::new(ConvTranspose2dFuncOptions { padding: [3, 3, 0, 0], ..Default::default() }),
             [normal([1, 4, 4, 3]), normal([3, 3, 3, 2])],
             "nothing is left of 4 pixels",
         ),
@@ -259,7 +259,7 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not fit, a stride, dilation or number of groups of 0, an output padding that is neither less than the stride nor than
     /// the dilation, padding that leaves nothing; a weight or bias that is not f32; out of memory.
-    pub fn conv_transpose2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &ConvTranspose2dOptions) -> Result<Tensor> {
+    pub fn conv_transpose2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &ConvTranspose2dFuncOptions) -> Result<Tensor> {
         apply_one(ConvTranspose2d::new(*options), &listed(self, weight, bias))
     }
 }

@@ -10,7 +10,7 @@ use crate::tensor::{Spec, Tensor};
 
 /// What [`Tensor::cross_entropy_with`] can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct CrossEntropyOptions {
+pub struct CrossEntropyFuncOptions {
     /// The part of each target that is spread evenly over all classes, in `0..=1`.
     pub label_smoothing: f32,
     /// Rows with this label neither count nor get a gradient.
@@ -20,12 +20,12 @@ pub struct CrossEntropyOptions {
 /// The operators `cross_entropy` and, with an ignored label, `cross_entropy_ignore`: logits, target to loss.
 #[derive(Debug, Clone, Copy)]
 pub struct CrossEntropy {
-    options: CrossEntropyOptions,
+    options: CrossEntropyFuncOptions,
 }
 
 impl CrossEntropy {
     /// The operator with these options.
-    pub fn new(options: CrossEntropyOptions) -> Self {
+    pub fn new(options: CrossEntropyFuncOptions) -> Self {
         Self { options }
     }
 
@@ -94,7 +94,7 @@ impl Operator for CrossEntropy {
 }
 
 fn samples(ignore_index: Option<i32>) -> Vec<Sample> {
-    let with = |label_smoothing| CrossEntropy::new(CrossEntropyOptions { label_smoothing, ignore_index });
+    let with = |label_smoothing| CrossEntropy::new(CrossEntropyFuncOptions { label_smoothing, ignore_index });
     let mut samples = Vec::new();
     for (n, c) in [(1, 1), (3, 5), (7, 33), (65, 10), (33, 12), (5, 1000), (2, 20001), (0, 4)] {
         for smoothing in [0.0, 0.1] {
@@ -107,9 +107,9 @@ fn samples(ignore_index: Option<i32>) -> Vec<Sample> {
 }
 
 fn bad(ignore_index: Option<i32>) -> Vec<Bad> {
-    let operator = || CrossEntropy::new(CrossEntropyOptions { label_smoothing: 0.0, ignore_index });
+    let operator = || CrossEntropy::new(CrossEntropyFuncOptions { label_smoothing: 0.0, ignore_index });
     let labels = |values: Vec<f64>| Input::Values(Array::integers([values.len()], values));
-    let smoothed = CrossEntropy::new(CrossEntropyOptions { label_smoothing: 1.5, ignore_index });
+    let smoothed = CrossEntropy::new(CrossEntropyFuncOptions { label_smoothing: 1.5, ignore_index });
     vec![
         Bad::new(operator(), [normal([3, 5])], "it takes 2 inputs"),
         Bad::new(operator(), [normal([3, 5]), indices([4], 5)], "without its last axis, [3], found [4]"),
@@ -125,7 +125,7 @@ fn bad(ignore_index: Option<i32>) -> Vec<Bad> {
 fn build(attributes: &Attributes, ignores: bool) -> Result<Box<dyn Operator>> {
     let ignore_index = if ignores { Some(attributes.number_or("ignore_index", -100.0)? as i32) } else { None };
     let label_smoothing = attributes.number_or("label_smoothing", 0.0)? as f32;
-    Ok(Box::new(CrossEntropy::new(CrossEntropyOptions { label_smoothing, ignore_index })))
+    Ok(Box::new(CrossEntropy::new(CrossEntropyFuncOptions { label_smoothing, ignore_index })))
 }
 
 /// The family's lines of the registry for cross entropy with labels.
@@ -140,7 +140,7 @@ pub(super) fn entries() -> Vec<Entry> {
         samples: Box::new(move || {
             let mut list = samples(ignore);
             if let Some(label) = ignore {
-                let operator = || CrossEntropy::new(CrossEntropyOptions { label_smoothing: 0.1, ignore_index: ignore });
+                let operator = || CrossEntropy::new(CrossEntropyFuncOptions { label_smoothing: 0.1, ignore_index: ignore });
                 let labels = [0, label, 2, 4, label].map(f64::from).to_vec();
                 list.push(Sample::new(operator(), [normal([5, 5]), Input::Values(Array::integers([5], labels))]));
                 let none = vec![f64::from(label); 3];
@@ -176,14 +176,14 @@ impl Tensor {
     /// # Errors
     /// Shapes or types that do not fit; a label known to lie outside `0..C` (one computed on the device makes the loss NaN).
     pub fn cross_entropy(&self, target: &Tensor, label_smoothing: f32) -> Result<Tensor> {
-        self.cross_entropy_with(target, &CrossEntropyOptions { label_smoothing, ignore_index: None })
+        self.cross_entropy_with(target, &CrossEntropyFuncOptions { label_smoothing, ignore_index: None })
     }
 
     /// As [`Self::cross_entropy`], with all options. Where every row is ignored the loss is 0, and so is its gradient.
     ///
     /// # Errors
     /// As [`Self::cross_entropy`].
-    pub fn cross_entropy_with(&self, target: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
+    pub fn cross_entropy_with(&self, target: &Tensor, options: &CrossEntropyFuncOptions) -> Result<Tensor> {
         apply_one(CrossEntropy::new(*options), &[self, target])
     }
 }
@@ -221,7 +221,7 @@ mod tests {
                 target.write(&[0, bad, 1]).unwrap();
                 assert!(logits.cross_entropy(&target, 0.1).unwrap().item().unwrap().is_nan());
                 assert!(logits.correct(&target).unwrap().item().unwrap().is_nan());
-                let options = CrossEntropyOptions { label_smoothing: 0.1, ignore_index: Some(bad) };
+                let options = CrossEntropyFuncOptions { label_smoothing: 0.1, ignore_index: Some(bad) };
                 let loss = logits.cross_entropy_with(&target, &options).unwrap();
                 assert!(loss.item().unwrap().is_finite());
                 let gradient = loss.backward().unwrap().get(&logits).unwrap().to_vec::<f32>().unwrap();

@@ -19,7 +19,7 @@ const NAME: &str = "conv2d";
 
 /// Options of [`Tensor::conv2d`]; the first number of a pair is vertical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv2dOptions {
+pub struct Conv2dFuncOptions {
     /// Pixels between two positions of the kernel.
     pub stride: [usize; 2],
     /// Zeros around the image.
@@ -30,7 +30,7 @@ pub struct Conv2dOptions {
     pub groups: usize,
 }
 
-impl Default for Conv2dOptions {
+impl Default for Conv2dFuncOptions {
     fn default() -> Self {
         Self { stride: [1, 1], padding: Padding::default(), dilation: [1, 1], groups: 1 }
     }
@@ -39,13 +39,13 @@ impl Default for Conv2dOptions {
 /// `y[n, i, j, k] = bias[k] + sum over r, s, c of x[n, i * stride + r * dilation - padding, .., c] * weight[k, r, s, c]`
 #[derive(Debug, Clone)]
 pub struct Conv2d {
-    options: Conv2dOptions,
+    options: Conv2dFuncOptions,
     statistics: bool,
 }
 
 impl Conv2d {
     /// A convolution with `options`.
-    pub fn new(options: Conv2dOptions) -> Self {
+    pub fn new(options: Conv2dFuncOptions) -> Self {
         Self { options, statistics: false }
     }
 
@@ -60,7 +60,7 @@ impl Conv2d {
 
     fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
         let [images, h, w, channels] = images(NAME, x)?;
-        let Conv2dOptions { stride, padding, dilation, groups } = self.options;
+        let Conv2dFuncOptions { stride, padding, dilation, groups } = self.options;
         let wrong = |rule: String| Err(Error::shape(NAME, format!("x {} and weight {}: {rule}", x.shape, weight.shape)));
         let Some([filters, kh, kw, inner]) = weight.shape.array() else {
             return wrong("a weight has the shape [K, kh, kw, C / groups]".into());
@@ -137,7 +137,7 @@ impl Operator for Conv2d {
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
     let Window { stride, padding, dilation } = Window::from_attributes(attributes)?;
-    Ok(Box::new(Conv2d::new(Conv2dOptions { stride, padding, dilation, groups: attributes.size_or("groups", 1)? })))
+    Ok(Box::new(Conv2d::new(Conv2dFuncOptions { stride, padding, dilation, groups: attributes.size_or("groups", 1)? })))
 }
 
 /// The operator's line of the registry.
@@ -160,14 +160,14 @@ impl Tensor {
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
-    /// use wgrad::ops::convolution::conv2d::Conv2dOptions;
+    /// use wgrad::ops::convolution::conv2d::Conv2dFuncOptions;
     /// use wgrad::ops::convolution::geometry::Padding;
     /// use wgrad::tensor::{DType, Tensor};
     ///
     /// let gpu = wgrad::gpu::Gpu::new()?;
     /// let images = Tensor::full(&gpu, [1, 4, 4, 3], 1.0, DType::F32)?; // [N, H, W, C]
     /// let weight = Tensor::full(&gpu, [8, 3, 3, 3], 1.0, DType::F32)?; // [K, kh, kw, C]
-    /// let options = Conv2dOptions { padding: Padding::Explicit([1; 4]), ..Default::default() };
+    /// let options = Conv2dFuncOptions { padding: Padding::Explicit([1; 4]), ..Default::default() };
     /// let y = images.conv2d(&weight, None, &options)?;
     /// assert_eq!(y.shape()[..], [1, 4, 4, 8]);
     /// assert_eq!(y.to_vec::<f32>()?.first(), Some(&12.0)); // 2 x 2 of the corner's taps meet pixels, of 3 channels each
@@ -178,7 +178,7 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not fit, a kernel larger than the padded image, a stride, dilation or number of groups of 0; a weight or
     /// bias that is not f32; out of memory.
-    pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &Conv2dOptions) -> Result<Tensor> {
+    pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &Conv2dFuncOptions) -> Result<Tensor> {
         apply_one(Conv2d::new(*options), &listed(self, weight, bias))
     }
 }

@@ -1,7 +1,7 @@
 //! What a convolution must give: the float64 reference, samples, bad inputs, and what it costs.
 
 use super::super::geometry::{Padding, split};
-use super::{Conv2d, Conv2dOptions, NAME};
+use super::{Conv2d, Conv2dFuncOptions, NAME};
 use crate::error::Result;
 use crate::ops::normalization::batch_norm::statistics;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
@@ -48,7 +48,7 @@ pub(super) fn cost(conv: &Conv2d, inputs: &[Spec], outputs: &[Spec]) -> Cost {
 
 /// What it is tested on.
 pub(super) fn samples() -> Vec<Sample> {
-    let sample = |x: [usize; 4], weight: [usize; 4], bias: bool, options: Conv2dOptions| {
+    let sample = |x: [usize; 4], weight: [usize; 4], bias: bool, options: Conv2dFuncOptions| {
         let mut inputs: Vec<Input> = vec![normal(x), normal_with(weight, 0.3, 0.0)];
         if bias {
             inputs.push(normal([weight[0]]));
@@ -56,10 +56,10 @@ pub(super) fn samples() -> Vec<Sample> {
         Sample::new(Conv2d::new(options), inputs)
     };
     let with =
-        |stride: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize| Conv2dOptions { stride, padding, dilation, groups };
-    let plain = Conv2dOptions::default();
+        |stride: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize| Conv2dFuncOptions { stride, padding, dilation, groups };
+    let plain = Conv2dFuncOptions::default();
     let same = with([1, 1], 1.into(), [1, 1], 1);
-    let measured = |x: [usize; 4], weight: [usize; 4], options: Conv2dOptions| {
+    let measured = |x: [usize; 4], weight: [usize; 4], options: Conv2dFuncOptions| {
         Sample::new(Conv2d::new(options).with_statistics(), [normal(x), normal_with(weight, 0.3, 0.0)])
     };
     vec![
@@ -97,20 +97,20 @@ pub(super) fn samples() -> Vec<Sample> {
 
 /// What it must refuse.
 pub(super) fn bad() -> Vec<Bad> {
-    let plain = || Conv2d::new(Conv2dOptions::default());
+    let plain = || Conv2d::new(Conv2dFuncOptions::default());
     vec![
         Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
         Bad::new(plain(), [normal([4, 4, 3]), normal([2, 3, 3, 3])], "x must be images [N, H, W, C]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3])], "a weight has the shape [K, kh, kw, C / groups]"),
         Bad::new(plain(), [normal([1, 4, 4, 3]), normal([2, 3, 3, 4])], "C groups times the weight's last size"),
         Bad::new(
-            Conv2d::new(Conv2dOptions { groups: 2, ..Default::default() }),
+            Conv2d::new(Conv2dFuncOptions { groups: 2, ..Default::default() }),
             [normal([1, 4, 4, 4]), normal([3, 3, 3, 2])],
             "K must be a multiple of the groups",
         ),
         Bad::new(plain(), [normal([1, 2, 4, 3]), normal([2, 3, 3, 3])], "a kernel that spans 3 pixels does not fit into 2 pixels"),
         Bad::new(
-            Conv2d::new(Conv2dOptions { stride: [1, 0], ..Default::default() }),
+            Conv2d::new(Conv2dFuncOptions { stride: [1, 0], ..Default::default() }),
             [normal([1, 4, 4, 3]), normal([2, 3, 3, 3])],
             "must be at least 1",
         ),

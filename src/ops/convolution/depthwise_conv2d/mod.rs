@@ -17,7 +17,7 @@ const NAME: &str = "depthwise_conv2d";
 /// Options of [`Tensor::depthwise_conv2d`]; the first number of a pair is vertical. The multiplier, output channels per input
 /// channel, follows from the weight's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DepthwiseConv2dOptions {
+pub struct DepthwiseConv2dFuncOptions {
     /// Pixels between two positions of the kernel.
     pub stride: [usize; 2],
     /// Zeros around the image.
@@ -26,7 +26,7 @@ pub struct DepthwiseConv2dOptions {
     pub dilation: [usize; 2],
 }
 
-impl Default for DepthwiseConv2dOptions {
+impl Default for DepthwiseConv2dFuncOptions {
     fn default() -> Self {
         Self { stride: [1, 1], padding: Padding::default(), dilation: [1, 1] }
     }
@@ -35,14 +35,14 @@ impl Default for DepthwiseConv2dOptions {
 /// `y[n, i, j, c * multiplier + m] = bias + sum over r, s of x[n, i * stride + r * dilation - padding, .., c] * weight[r, s, c * multiplier + m]`
 #[derive(Debug, Clone)]
 pub struct DepthwiseConv2d {
-    options: DepthwiseConv2dOptions,
+    options: DepthwiseConv2dFuncOptions,
     /// Where it was stated, it must agree with the weight.
     multiplier: Option<usize>,
 }
 
 impl DepthwiseConv2d {
     /// A depthwise convolution with `options`.
-    pub fn new(options: DepthwiseConv2dOptions) -> Self {
+    pub fn new(options: DepthwiseConv2dFuncOptions) -> Self {
         Self { options, multiplier: None }
     }
 
@@ -54,7 +54,7 @@ impl DepthwiseConv2d {
 
     fn geometry(&self, x: &Spec, weight: &Spec) -> Result<Geometry> {
         let [images, h, w, channels] = images(NAME, x)?;
-        let DepthwiseConv2dOptions { stride, padding, dilation } = self.options;
+        let DepthwiseConv2dFuncOptions { stride, padding, dilation } = self.options;
         let wrong = |rule: String| Err(Error::shape(NAME, format!("x {} and weight {}: {rule}", x.shape, weight.shape)));
         let Some([kh, kw, filters]) = weight.shape.array() else {
             return wrong("a weight has the shape [kh, kw, C * multiplier]".into());
@@ -125,7 +125,7 @@ impl Operator for DepthwiseConv2d {
 
 fn build(attributes: &Attributes) -> Result<Box<dyn Operator>> {
     let Window { stride, padding, dilation } = Window::from_attributes(attributes)?;
-    let operator = DepthwiseConv2d::new(DepthwiseConv2dOptions { stride, padding, dilation });
+    let operator = DepthwiseConv2d::new(DepthwiseConv2dFuncOptions { stride, padding, dilation });
     Ok(Box::new(if attributes.has("multiplier") { operator.with_multiplier(attributes.size("multiplier")?) } else { operator }))
 }
 
@@ -150,7 +150,7 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not fit, a kernel larger than the padded image, a stride or dilation of 0; a weight or bias that is not
     /// f32; out of memory.
-    pub fn depthwise_conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &DepthwiseConv2dOptions) -> Result<Tensor> {
+    pub fn depthwise_conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &DepthwiseConv2dFuncOptions) -> Result<Tensor> {
         apply_one(DepthwiseConv2d::new(*options), &listed(self, weight, bias))
     }
 }

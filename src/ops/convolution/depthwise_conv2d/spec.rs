@@ -1,7 +1,7 @@
 //! What a depthwise convolution must give: the float64 reference, samples, bad inputs, and what it costs.
 
 use super::super::geometry::{Padding, split};
-use super::{DepthwiseConv2d, DepthwiseConv2dOptions, NAME};
+use super::{DepthwiseConv2d, DepthwiseConv2dFuncOptions, NAME};
 use crate::error::Result;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Cost};
@@ -40,19 +40,19 @@ pub(super) fn cost(conv: &DepthwiseConv2d, inputs: &[Spec], outputs: &[Spec]) ->
 
 /// What it is tested on.
 pub(super) fn samples() -> Vec<Sample> {
-    let sample = |x: [usize; 4], weight: [usize; 3], bias: bool, options: DepthwiseConv2dOptions| {
+    let sample = |x: [usize; 4], weight: [usize; 3], bias: bool, options: DepthwiseConv2dFuncOptions| {
         let mut inputs: Vec<Input> = vec![normal(x), normal_with(weight, 0.3, 0.0)];
         if bias {
             inputs.push(normal([weight[2]]));
         }
         Sample::new(DepthwiseConv2d::new(options), inputs)
     };
-    let with = |stride: [usize; 2], padding: Padding, dilation: [usize; 2]| DepthwiseConv2dOptions { stride, padding, dilation };
+    let with = |stride: [usize; 2], padding: Padding, dilation: [usize; 2]| DepthwiseConv2dFuncOptions { stride, padding, dilation };
     let same = with([1, 1], Padding::Same, [1, 1]);
     let two = with([2, 2], Padding::Same, [1, 1]);
     vec![
         sample([0, 5, 5, 4], [3, 3, 4], true, same),
-        sample([1, 1, 1, 1], [1, 1, 1], false, DepthwiseConv2dOptions::default()),
+        sample([1, 1, 1, 1], [1, 1, 1], false, DepthwiseConv2dFuncOptions::default()),
         sample([2, 5, 7, 3], [3, 3, 3], true, same),
         sample([2, 7, 5, 4], [3, 3, 4], true, same),
         sample([1, 9, 6, 12], [3, 3, 12], false, two),
@@ -68,7 +68,7 @@ pub(super) fn samples() -> Vec<Sample> {
 
 /// What it must refuse.
 pub(super) fn bad() -> Vec<Bad> {
-    let plain = || DepthwiseConv2d::new(DepthwiseConv2dOptions::default());
+    let plain = || DepthwiseConv2d::new(DepthwiseConv2dFuncOptions::default());
     vec![
         Bad::new(plain(), [normal([1, 4, 4, 3])], "it takes x, weight and perhaps bias, 1 inputs were given"),
         Bad::new(plain(), [normal([4, 4, 3]), normal([3, 3, 3])], "x must be images [N, H, W, C]"),

@@ -16,7 +16,7 @@ use plan::{Plan, Walk};
 
 /// What [`Tensor::batch_norm`] can be told.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BatchNormOptions {
+pub struct BatchNormFuncOptions {
     /// Weight of the batch in the running statistics.
     pub momentum: f32,
     /// Added to the variance.
@@ -27,7 +27,7 @@ pub struct BatchNormOptions {
     pub training: bool,
 }
 
-impl Default for BatchNormOptions {
+impl Default for BatchNormFuncOptions {
     fn default() -> Self {
         Self { momentum: 0.1, eps: 1e-5, activation: Activation::None, training: true }
     }
@@ -37,7 +37,7 @@ impl Default for BatchNormOptions {
 /// and residual to y and what backward needs of each channel (`affine`, see the shader).
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm {
-    options: BatchNormOptions,
+    options: BatchNormFuncOptions,
     statistics: bool,
 }
 
@@ -59,7 +59,7 @@ fn wrong_count(name: &str, found: usize) -> Error {
 
 impl BatchNorm {
     /// The operator with these options.
-    pub fn new(options: BatchNormOptions) -> Self {
+    pub fn new(options: BatchNormFuncOptions) -> Self {
         Self { options, statistics: false }
     }
 
@@ -221,8 +221,8 @@ impl Operator for BatchNorm {
 
 fn build(attributes: &Attributes, training: bool) -> Result<Box<dyn Operator>> {
     let name = if training { "batch_norm_train" } else { "batch_norm_eval" };
-    let defaults = BatchNormOptions::default();
-    Ok(Box::new(BatchNorm::new(BatchNormOptions {
+    let defaults = BatchNormFuncOptions::default();
+    Ok(Box::new(BatchNorm::new(BatchNormFuncOptions {
         momentum: attributes.number_or("momentum", f64::from(defaults.momentum))? as f32,
         eps: attributes.number_or("eps", f64::from(defaults.eps))? as f32,
         activation: Activation::named(name, attributes.text_or("activation", "none")?)?,
@@ -259,7 +259,7 @@ impl Tensor {
         bias: &Tensor,
         running_mean: &Tensor,
         running_var: &Tensor,
-        options: &BatchNormOptions,
+        options: &BatchNormFuncOptions,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let inputs: Vec<&Tensor> = [self, weight, bias, running_mean, running_var].into_iter().chain(residual).collect();

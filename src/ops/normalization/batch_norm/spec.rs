@@ -1,6 +1,6 @@
 //! What batch norm must give: the float64 reference, samples, bad inputs, and what it costs.
 
-use super::{BatchNorm, BatchNormOptions, statistics};
+use super::{BatchNorm, BatchNormFuncOptions, statistics};
 use crate::error::Result;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Activation, Array, Cost, Operator};
@@ -64,7 +64,7 @@ fn sample_inputs(shape: &[usize], scale: f64, shift: f64) -> Vec<Input> {
 
 /// What it is tested on.
 pub(super) fn samples(training: bool) -> Vec<Sample> {
-    let with = |activation| BatchNorm::new(BatchNormOptions { activation, training, ..Default::default() });
+    let with = |activation| BatchNorm::new(BatchNormFuncOptions { activation, training, ..Default::default() });
     let plain = [&[2, 1][..], &[33, 7], &[3, 5, 7, 12], &[5, 65], &[2, 9, 9, 33], &[7, 3, 3, 72], &[1, 5, 7, 132], &[1500, 4], &[700, 3]];
     let mut samples: Vec<Sample> = plain.iter().map(|shape| Sample::new(with(Activation::None), sample_inputs(shape, 2.0, 1.5))).collect();
     for activation in Activation::ALL {
@@ -109,7 +109,7 @@ pub(super) fn samples(training: bool) -> Vec<Sample> {
 
 /// What it must refuse.
 pub(super) fn bad(training: bool) -> Vec<Bad> {
-    let operator = || BatchNorm::new(BatchNormOptions { training, ..Default::default() });
+    let operator = || BatchNorm::new(BatchNormFuncOptions { training, ..Default::default() });
     let replaced = |index: usize, input: Input| {
         let mut inputs = sample_inputs(&[4, 3], 1.0, 0.0);
         if let Some(slot) = inputs.get_mut(index) {
@@ -121,7 +121,7 @@ pub(super) fn bad(training: bool) -> Vec<Bad> {
     residual.push(normal([3, 4]));
     let mut statistics = sample_inputs(&[4, 3], 1.0, 0.0);
     statistics.push(normal([4, 3]));
-    let set = |eps: f32, momentum: f32| BatchNorm::new(BatchNormOptions { training, eps, momentum, ..Default::default() });
+    let set = |eps: f32, momentum: f32| BatchNorm::new(BatchNormFuncOptions { training, eps, momentum, ..Default::default() });
     let mut bad = vec![
         Bad::new(set(-1.0, 0.1), sample_inputs(&[4, 3], 1.0, 0.0), "eps must be finite and at least 0, found -1"),
         Bad::new(set(f32::INFINITY, 0.1), sample_inputs(&[4, 3], 1.0, 0.0), "eps must be finite and at least 0, found inf"),
@@ -167,7 +167,7 @@ mod tests {
                 };
                 let (x, residual) = (upload(halves(37)).watch(), upload(halves(53)).watch());
                 let (weight, bias) = (vector(0.5).watch(), vector(-0.3).watch());
-                let options = BatchNormOptions { activation: Activation::Hardswish, ..Default::default() };
+                let options = BatchNormFuncOptions { activation: Activation::Hardswish, ..Default::default() };
                 let y = x.batch_norm(&weight, &bias, &vector(0.0), &vector(1.0), &options, Some(&residual)).unwrap();
                 let gradients = y.backward_from(&upload(halves(29))).unwrap();
                 let found = [&x, &residual, &weight, &bias].map(|t| gradients.get(t).unwrap().to_f64().unwrap());
