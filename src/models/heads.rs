@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, require_not_negative};
 use crate::nn::layers::BatchNormOptions;
-use crate::nn::{BatchNorm, Init, Linear, Mode, Module, Parameters, Summary};
+use crate::nn::{BatchNorm, Init, Linear, LinearOptions, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::tensor::{Shape, Tensor};
 
@@ -109,9 +109,8 @@ impl Mlp {
             let last = index + 1 == count;
             let units = if last { outputs } else { hidden };
             let normed = if last { last_norm != LastNorm::None } else { norm };
-            let fan_in = Init::fan_in(width);
-            let [init, bias_init] = if init_std > 0.0 { [Init::Normal { std: init_std }, Init::ZEROS] } else { [fan_in, fan_in] };
-            let linear = Linear::with(params, &number.to_string(), width, units, bias, init, bias_init)?;
+            let init = (init_std > 0.0).then_some(Init::Normal { std: init_std });
+            let linear = Linear::with(params, &number.to_string(), width, units, LinearOptions { bias, init })?;
             // ReLU is part of the batch norm's kernel.
             let fused = if last || activation != HeadActivation::Relu { Activation::None } else { Activation::Relu };
             let config = BatchNormOptions { activation: fused, affine: !last || last_norm == LastNorm::Affine, ..Default::default() };

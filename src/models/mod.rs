@@ -35,7 +35,7 @@ pub(crate) use vit::check_depth;
 pub use vit::{Vit, VitConfig};
 
 use crate::error::Result;
-use crate::nn::{Dropout, Init, Linear, Mode, Module, Parameters, Summary};
+use crate::nn::{Dropout, Init, Linear, LinearOptions, Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
 /// A network that turns images `[N, H, W, C]`, or token numbers of texts, i32 `[N, L]`, into features `[N, D]`.
@@ -83,9 +83,10 @@ pub trait Backbone: Module {
         "classifier"
     }
 
-    /// How timm begins that classifier's weight and bias. Of mobile networks: uniform within 1 / sqrt(classes), and 0.
-    fn head_init(&self, classes: usize) -> [Init; 2] {
-        [Init::Uniform { bound: 1.0 / (classes.max(1) as f32).sqrt() }, Init::ZEROS]
+    /// How timm begins that classifier's weight, with a bias of 0; `None` is PyTorch's default for both. Of mobile networks: uniform within
+    /// 1 / sqrt(classes).
+    fn head_init(&self, classes: usize) -> Option<Init> {
+        Some(Init::Uniform { bound: 1.0 / (classes.max(1) as f32).sqrt() })
     }
 }
 
@@ -106,8 +107,8 @@ impl<B: Backbone> Classifier<B> {
     /// # Errors
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, backbone: B, classes: usize) -> Result<Self> {
-        let [weight, bias] = backbone.head_init(classes);
-        let classifier = Linear::with(params, backbone.head(), backbone.features(), classes, true, weight, bias)?;
+        let options = LinearOptions { init: backbone.head_init(classes), ..Default::default() };
+        let classifier = Linear::with(params, backbone.head(), backbone.features(), classes, options)?;
         let dropout = Dropout::new(params, backbone.drop_rate(), HEAD_DROPOUT);
         Ok(Self { backbone, dropout, classifier })
     }
@@ -206,7 +207,7 @@ impl Backbone for Box<dyn Backbone> {
         self.as_ref().head()
     }
 
-    fn head_init(&self, classes: usize) -> [Init; 2] {
+    fn head_init(&self, classes: usize) -> Option<Init> {
         self.as_ref().head_init(classes)
     }
 }

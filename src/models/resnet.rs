@@ -293,7 +293,7 @@ impl Backbone for ResNet {
         "fc"
     }
 
-    fn head_init(&self, _: usize) -> [Init; 2] {
-        [Init::fan_in(self.features); 2]
+    fn head_init(&self, _: usize) -> Option<Init> {
+        None
     }
 }

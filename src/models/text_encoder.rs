@@ -6,7 +6,7 @@ use super::registry::Family;
 use super::vit::{check_depth, no_convolutions};
 use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
-use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
+use crate::nn::{Dropout, Init, Kind, LayerNorm, Linear, LinearOptions, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::{DType, InputShape, Shape, Tensor};
 
@@ -84,7 +84,7 @@ const INIT: Init = Init::Normal { std: 0.02 };
 
 /// A linear layer as all of BERT's begin.
 pub(crate) fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
-    Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)
+    Linear::with(params, name, inputs, outputs, LinearOptions { init: Some(INIT), ..Default::default() })
 }
 
 /// One block: attention and two linear layers, each beside a shortcut and before a norm.
@@ -292,7 +292,7 @@ impl Backbone for TextEncoder {
         self.config.drop_rate
     }
 
-    fn head_init(&self, _: usize) -> [Init; 2] {
-        [INIT, Init::ZEROS]
+    fn head_init(&self, _: usize) -> Option<Init> {
+        Some(INIT)
     }
 }

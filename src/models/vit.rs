@@ -9,7 +9,7 @@ use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::io::Interpolation::Bicubic;
 use crate::nn::layers::Conv2dOptions;
-use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, Mode, Module, Parameter, Parameters, Summary};
+use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, LinearOptions, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::convolution::geometry::Padding;
 use crate::tensor::{Shape, Tensor};
 
@@ -143,7 +143,7 @@ pub(crate) fn check_depth(subject: &str, depth: usize) -> Result<()> {
 const INIT: Init = Init::Normal { std: 0.02 };
 
 fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
-    Linear::with(params, name, inputs, outputs, true, INIT, Init::ZEROS)
+    Linear::with(params, name, inputs, outputs, LinearOptions { init: Some(INIT), ..Default::default() })
 }
 
 /// One block: attention and two linear layers, each behind a norm and beside a shortcut.
@@ -333,7 +333,7 @@ impl Backbone for Vit {
         "head"
     }
 
-    fn head_init(&self, _: usize) -> [Init; 2] {
-        [INIT, Init::ZEROS]
+    fn head_init(&self, _: usize) -> Option<Init> {
+        Some(INIT)
     }
 }

@@ -12,7 +12,8 @@ pub mod summary;
 
 pub use groups::{ParameterGroup, layer_decay, matches};
 pub use init::Init;
-pub use layers::{BatchNorm, Conv2d, ConvNorm, DepthwiseConv2d, DropPath, Dropout, Embedding, LayerNorm, Linear, SqueezeExcite};
+pub use layers::{BatchNorm, BatchNormOptions, Conv2d, Conv2dOptions, ConvNorm, DepthwiseConv2d, DropPath, Dropout, Embedding};
+pub use layers::{LayerNorm, Linear, LinearOptions, SqueezeExcite, SqueezeExciteOptions};
 pub use parameters::{Counter, Kind, Parameter, ParameterSlot, Parameters, Role};
 pub use summary::Summary;
 

@@ -19,7 +19,7 @@ use crate::evaluate::outputs;
 use crate::gpu::{Gpu, ScalarCell};
 use crate::io::Archive;
 use crate::models::Backbone;
-use crate::nn::{Init, Linear, Mode, Module, Parameters, Role, Summary, state_dict};
+use crate::nn::{Init, Linear, LinearOptions, Mode, Module, Parameters, Role, Summary, state_dict};
 use crate::optim::{AdamOptions, AdamW, Optimizer, OptimizerOptions, Schedule};
 use crate::tensor::{Shape, Tensor};
 
@@ -89,7 +89,8 @@ impl<'a> Tuner<'a> {
         if source == Source::Trained {
             state_dict::fill(&params, &self.weights, "the run", &[])?;
         }
-        let head = Linear::with(&params, "probe", encoder.features(), train.classes(), true, Init::ZEROS, Init::ZEROS)?;
+        let options = LinearOptions { init: Some(Init::ZEROS), ..Default::default() };
+        let head = Linear::with(&params, "probe", encoder.features(), train.classes(), options)?;
         let network = Tuned { encoder, head };
         params.freeze("*", true)?;
         params.freeze("probe", false)?;

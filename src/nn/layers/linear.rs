@@ -4,6 +4,21 @@ use crate::error::{Error, Result};
 use crate::nn::{Init, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
+/// How a linear layer is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinearOptions {
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// The weights' start, with a bias of 0; `None` is PyTorch's default for both.
+    pub init: Option<Init>,
+}
+
+impl Default for LinearOptions {
+    fn default() -> Self {
+        Self { bias: true, init: None }
+    }
+}
+
 /// `y = x W^T + b` along the last axis: `[..., in]` to `[..., out]`.
 pub struct Linear {
     name: String,
@@ -19,17 +34,19 @@ impl Linear {
     /// # Errors
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        Self::with(params, name, inputs, outputs, true, Init::fan_in(inputs), Init::fan_in(inputs))
+        Self::with(params, name, inputs, outputs, LinearOptions::default())
     }
 
-    /// Makes the layer, with or without a bias, with the given initial values.
+    /// Makes the layer as `options` say.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with(params: &Parameters, name: &str, inputs: usize, outputs: usize, bias: bool, init: Init, bias_init: Init) -> Result<Self> {
+    pub fn with(params: &Parameters, name: &str, inputs: usize, outputs: usize, options: LinearOptions) -> Result<Self> {
         let scope = params.scope(name);
-        let weight = scope.parameter("weight", [outputs, inputs], Kind::Linear, init)?;
-        let bias = bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, bias_init)).transpose()?;
+        let default = Init::fan_in(inputs);
+        let weight = scope.parameter("weight", [outputs, inputs], Kind::Linear, options.init.unwrap_or(default))?;
+        let bias_init = if options.init.is_some() { Init::ZEROS } else { default };
+        let bias = options.bias.then(|| scope.parameter("bias", [outputs], Kind::Bias, bias_init)).transpose()?;
         Ok(Self { name: scope.name().into(), weight, bias, inputs, outputs })
     }
 }

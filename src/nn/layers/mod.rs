@@ -9,7 +9,7 @@ mod squeeze_excite;
 
 pub use conv_norm::ConvNorm;
 pub use convolution::{Conv2d, Conv2dOptions, DepthwiseConv2d};
-pub use linear::{Embedding, Linear};
+pub use linear::{Embedding, Linear, LinearOptions};
 pub use normalization::{BatchNorm, BatchNormOptions, LayerNorm};
 pub use regularization::{DropPath, Dropout};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteOptions};
