@@ -2,12 +2,7 @@
 //!
 //!     cargo run --release --no-default-features --example captured_loop
 
-use wgrad::capture::Capture;
-use wgrad::error::Result;
-use wgrad::gpu::{Gpu, ScalarCell};
-use wgrad::nn::{Linear, Mode, Module, Parameters};
-use wgrad::optim::{Adam, AdamOptions, Optimizer};
-use wgrad::tensor::Tensor;
+use wgrad::prelude::*;
 use wgrad::tensor::random::{Purpose, Stream};
 
 /// Two layers that tell the inside of a circle from its outside.

@@ -4,12 +4,9 @@
 //! software driver where there is none. Images are NHWC; names of operators, layers and arguments are PyTorch's.
 //!
 //! ```
-//! use wgrad::gpu::Gpu;
-//! use wgrad::nn::{Linear, Mode, Module, Parameters};
-//! use wgrad::optim::{Optimizer, Sgd, SgdOptions};
-//! use wgrad::tensor::Tensor;
+//! use wgrad::prelude::*;
 //!
-//! # fn main() -> wgrad::error::Result<()> {
+//! # fn main() -> Result<()> {
 //! let gpu = Gpu::new()?;
 //! let params = Parameters::new(&gpu, 0); // one home for all weights, and the seed of their initial values
 //! let model = Linear::new(&params, "model", 2, 2)?;
@@ -32,6 +29,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
+//! | [`prelude`] | what most programs begin with |
 //! | [`gpu`] | adapters, devices, kernels and launching them |
 //! | [`tensor`] | tensors, shapes, element types, random numbers; every operator is a method of [`tensor::Tensor`] |
 //! | [`autograd`] | the tape: [`watch`](tensor::Tensor::watch), [`backward`](tensor::Tensor::backward), [`autograd::Gradients`] |
@@ -73,6 +71,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod prelude;
 #[cfg(feature = "cli")]
 pub mod report;
 pub mod tensor;
