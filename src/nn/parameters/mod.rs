@@ -4,100 +4,34 @@
 //! optimizer, an average or a target network walks them all in one dispatch. A buffer that would outgrow the largest
 //! binding is continued in another.
 
+mod chunk;
+mod parameter;
+mod slot;
+mod snapshot;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Mode;
+pub(crate) use chunk::resized;
+use chunk::{Chunk, reserve};
+pub use parameter::{Counter, Parameter};
+pub use slot::{Kind, ParameterSlot, Role, SLOT};
+
 use super::init::Init;
 use crate::autograd::leaf;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Scalar};
-use crate::io::layout::Layout;
 use crate::tensor::random::{Purpose, Stream};
-use crate::tensor::{DType, Origin, Shape, Spec, Tensor};
-
-/// Elements between the starts of slots: 256 bytes, the alignment of a binding.
-pub const SLOT: usize = 64;
+use crate::tensor::{Origin, Shape, Spec, Tensor};
 
 /// A home holds no more slots: the deepest published networks have some thousands.
 const MOST_SLOTS: usize = 1 << 16;
-
-/// What a parameter is: decides its layout in files and whether weight decay applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A dense, grouped or transposed convolution's weight.
-    Convolution,
-    /// A depthwise convolution's weight.
-    Depthwise,
-    /// A linear layer's weight.
-    Linear,
-    /// A bias.
-    Bias,
-    /// Scale or shift of a normalisation.
-    Norm,
-    /// Tokens, embeddings, position embeddings.
-    Embedding,
-    /// Anything else that is trained.
-    Other,
-}
-
-impl Kind {
-    /// How files lay it out.
-    pub fn layout(self) -> Layout {
-        match self {
-            Kind::Convolution => Layout::Convolution,
-            Kind::Depthwise => Layout::Depthwise,
-            _ => Layout::Plain,
-        }
-    }
-
-    /// Whether it is one that recipes exclude from weight decay.
-    pub fn is_bias_or_norm(self) -> bool {
-        matches!(self, Kind::Bias | Kind::Norm)
-    }
-}
-
-/// What becomes of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Trained.
-    Value(Kind),
-    /// Kept by batch norm.
-    Statistic,
-}
-
-/// A slot of the home: one entry of the state.
-#[derive(Debug, Clone)]
-pub struct ParameterSlot {
-    /// The state_dict name.
-    pub name: String,
-    /// The shape in the engine's layout.
-    pub shape: Shape,
-    /// What becomes of it.
-    pub role: Role,
-    /// The chunk of its role that holds it.
-    pub chunk: usize,
-    /// First element in the chunk, a multiple of [`SLOT`].
-    pub start: usize,
-    /// Not trained: its value and optimizer state stay as they are.
-    pub frozen: bool,
-    /// Times the learning rate.
-    pub learning_rate: f32,
-    /// Times the weight decay.
-    pub weight_decay: f32,
-}
 
 struct Entry {
     slot: ParameterSlot,
     version: Arc<AtomicU64>,
     origin: Origin,
-}
-
-/// One buffer of a role; grows by doubling, so views are made anew each time they are asked for.
-struct Chunk {
-    tensor: Tensor,
-    used: usize,
 }
 
 #[derive(Default)]
@@ -126,24 +60,6 @@ struct Home {
 pub struct Parameters {
     home: Arc<Home>,
     prefix: String,
-}
-
-/// A handle of one slot.
-#[derive(Clone)]
-pub struct Parameter {
-    home: Arc<Home>,
-    index: usize,
-}
-
-/// A batch norm's count of training batches, an I64 scalar in files.
-#[derive(Debug, Clone)]
-pub struct Counter(Arc<AtomicU64>);
-
-impl Counter {
-    /// Counts one more.
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl std::fmt::Debug for Parameters {
@@ -359,164 +275,9 @@ impl Parameters {
         state.revision += 1;
         self.home.gpu.outdate_programs();
     }
-
-    /// Gives back the memory that is kept for parameters to come, which is up to as much again. Optimizers and snapshots do this when they
-    /// are made: what they keep has this layout.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn compact(&self) -> Result<()> {
-        let mut state = lock(&self.home);
-        let State { values, statistics, revision, .. } = &mut *state;
-        let before = *revision;
-        for chunk in values.iter_mut().chain(statistics).filter(|c| c.used < c.tensor.numel()) {
-            chunk.tensor = resized(&self.home.gpu, &chunk.tensor, chunk.used)?;
-            *revision += 1;
-        }
-        if *revision != before {
-            self.home.gpu.outdate_programs();
-            self.home.gpu.trim();
-        }
-        Ok(())
-    }
-
-    /// A copy whose values cannot be watched: build the same model from it for a teacher or a target network. Its layout is
-    /// this one's, so an average moves it in one dispatch.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn snapshot(&self) -> Result<Parameters> {
-        self.compact()?;
-        let copy = Self::home(&self.home.gpu, self.home.seed, false);
-        let state = lock(&self.home);
-        let mut target = lock(&copy.home);
-        let duplicate = |chunks: &[Chunk]| -> Result<Vec<Chunk>> {
-            let copy = |chunk: &Chunk| {
-                let tensor = Tensor::empty(&self.home.gpu, chunk.tensor.shape(), DType::F32)?;
-                tensor.copy_from(&chunk.tensor)?;
-                Ok(Chunk { tensor, used: chunk.used })
-            };
-            chunks.iter().map(copy).collect()
-        };
-        target.values = duplicate(&state.values)?;
-        target.statistics = duplicate(&state.statistics)?;
-        for entry in &state.entries {
-            let slot = entry.slot.clone();
-            let origin = leaf(&slot.name, &Spec::f32(slot.shape.clone()));
-            target.entries.push(Entry { slot, version: Arc::default(), origin });
-        }
-        target.by_name = state.by_name.clone();
-        for (at, name, counter) in &state.counters {
-            target.counters.push((*at, name.clone(), Arc::new(AtomicU64::new(counter.load(Ordering::Relaxed)))));
-        }
-        drop(target);
-        Ok(copy)
-    }
-
-    /// Takes all values and statistics of the home that this is a snapshot of.
-    pub(crate) fn copy_from(&self, source: &Parameters) -> Result<()> {
-        let chunks = |home: &Parameters| home.values().into_iter().chain(home.statistics());
-        chunks(self).zip(chunks(source)).try_for_each(|(to, from)| to.copy_from(&from))?;
-        self.take_counters(source);
-        self.raise_versions(true);
-        Ok(())
-    }
-
-    /// Takes the counters of the home that this is a snapshot of.
-    pub(crate) fn take_counters(&self, source: &Parameters) {
-        let of = |home: &Home| lock(home).counters.iter().map(|(_, _, counter)| counter.clone()).collect::<Vec<_>>();
-        let pairs: Vec<_> = of(&self.home).into_iter().zip(of(&source.home)).collect();
-        self.home.gpu.each_run(move || {
-            for (to, from) in &pairs {
-                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-        });
-    }
-
-    /// Says that a kernel has written all values in place, and the `statistics` as well.
-    pub(crate) fn raise_versions(&self, statistics: bool) {
-        let written = |e: &&Entry| statistics || e.slot.role != Role::Statistic;
-        let versions: Vec<_> = lock(&self.home).entries.iter().filter(written).map(|e| e.version.clone()).collect();
-        self.home.gpu.each_run(move || {
-            for version in &versions {
-                version.fetch_add(1, Ordering::AcqRel);
-            }
-        });
-    }
-
-    /// One more optimizer step was taken.
-    pub(crate) fn advance(&self) {
-        let step = self.home.step.clone();
-        self.home.gpu.each_run(move || {
-            step.fetch_add(1, Ordering::Relaxed);
-        });
-    }
-}
-
-fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, name: &str) -> Result<(usize, usize)> {
-    if chunks.last().is_none_or(|c| c.used + elements > limit) {
-        chunks.push(Chunk { tensor: Tensor::zeros(gpu, [elements], DType::F32)?, used: 0 });
-    }
-    let index = chunks.len() - 1;
-    let Some(chunk) = chunks.last_mut() else { return Err(Error::argument(name, "no chunk")) };
-    let needed = chunk.used + elements;
-    if needed > chunk.tensor.numel() {
-        chunk.tensor = resized(gpu, &chunk.tensor, needed.next_power_of_two().min(limit))?;
-    }
-    let start = chunk.used;
-    chunk.used = needed;
-    Ok((index, start))
-}
-
-/// A tensor of `elements` that begins with those of `tensor`, as many as fit, and ends with zeros.
-pub(crate) fn resized(gpu: &Gpu, tensor: &Tensor, elements: usize) -> Result<Tensor> {
-    let fresh = Tensor::zeros(gpu, [elements], DType::F32)?;
-    let kept = tensor.numel().min(elements);
-    fresh.slot(0, [kept], Arc::default()).copy_from(&tensor.slot(0, [kept], Arc::default()))?;
-    Ok(fresh)
 }
 
 /// A stable hash of a name (FNV-1a, 32 bits).
 fn fnv1a(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-impl Parameter {
-    /// The contents as a layer in this mode sees them: watched in training and frozen mode, unless the parameter itself is
-    /// frozen, a statistic, or part of a snapshot.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] where the home has no such slot.
-    pub fn tensor(&self, mode: Mode) -> Result<Tensor> {
-        let state = lock(&self.home);
-        let Some(entry) = state.entries.get(self.index) else { return Err(Error::argument("parameter", "it belongs to no home")) };
-        let chunks = if entry.slot.role == Role::Statistic { &state.statistics } else { &state.values };
-        let Some(chunk) = chunks.get(entry.slot.chunk) else { return Err(Error::argument(&entry.slot.name, "its chunk is missing")) };
-        let view = chunk.tensor.slot(entry.slot.start, entry.slot.shape.clone(), entry.version.clone());
-        let watch = self.home.trainable && mode != Mode::Eval && !entry.slot.frozen && entry.slot.role != Role::Statistic;
-        Ok(if watch { view.with_origin(entry.origin.clone()) } else { view })
-    }
-
-    /// The contents, unwatched.
-    ///
-    /// # Errors
-    /// As [`Self::tensor`].
-    pub fn plain(&self) -> Result<Tensor> {
-        self.tensor(Mode::Eval)
-    }
-
-    /// The slot's description.
-    ///
-    /// # Errors
-    /// As [`Self::tensor`].
-    pub fn slot(&self) -> Result<ParameterSlot> {
-        let state = lock(&self.home);
-        state.entries.get(self.index).map(|e| e.slot.clone()).ok_or_else(|| Error::argument("parameter", "it belongs to no home"))
-    }
-
-    /// The identity that gradients are looked up by.
-    pub(crate) fn key(&self) -> Option<usize> {
-        let state = lock(&self.home);
-        state.entries.get(self.index).map(|e| Arc::as_ptr(&e.origin.node).cast::<()>() as usize)
-    }
 }
