@@ -6,7 +6,9 @@ use wgrad::methods::MethodContext;
 use wgrad::models::{Architecture, PixelsConfig};
 use wgrad::nn::layers::BatchNormOptions;
 use wgrad::nn::{BatchNorm, Dropout, Init, Kind, LayerNorm, Mode, Module, Parameters};
-use wgrad::optim::{Adam, AdamOptions, AdamW, Ema, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions};
+use wgrad::optim::{
+    Adam, AdamOptions, AdamW, Ema, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions,
+};
 use wgrad::tensor::{DType, InputShape, Tensor};
 use wgrad::train::methods::METHODS;
 
