@@ -39,7 +39,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Self::backward`].
-    pub fn backward_retaining(&self) -> Result<Gradients> {
+    pub fn backward_retain_graph(&self) -> Result<Gradients> {
         self.walk(None, true)
     }
 
@@ -55,7 +55,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Self::backward_from`].
-    pub fn backward_from_retaining(&self, cotangent: &Tensor) -> Result<Gradients> {
+    pub fn backward_from_retain_graph(&self, cotangent: &Tensor) -> Result<Gradients> {
         self.walk(Some(cotangent), true)
     }
 
@@ -120,7 +120,7 @@ fn key(node: &Arc<Node>) -> usize {
 fn spent(node: &Node) -> Error {
     Error::autograd(
         &node.name,
-        "backward has already passed here and released what it saved; call backward_retaining() for all but the last loss",
+        "backward has already passed here and released what it saved; call backward_retain_graph() for all but the last loss",
     )
 }
 

@@ -230,6 +230,7 @@ pub(crate) fn leaf(name: &str, spec: &Spec) -> Origin {
 impl Tensor {
     /// The same contents, watched: gradients of what is computed from it can be asked for.
     #[must_use]
+    #[doc(alias = "requires_grad_")]
     pub fn watch(&self) -> Tensor {
         self.watch_as("a watched tensor")
     }

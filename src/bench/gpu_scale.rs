@@ -59,7 +59,7 @@ fn adamw(name: &str, n: usize) -> Workload {
         let own = p.clone();
         let step = move || {
             optimizer.step(&gradients, rate)?;
-            Ok(vec![own.plain()?])
+            Ok(vec![own.detach()?])
         };
         let given = gpu.clone();
         Ok(Prepared {
@@ -77,7 +77,7 @@ fn first_step(gpu: &Gpu, rate: f32) -> Result<Gate> {
     let p = params.parameter("p", [1000], Kind::Other, Init::ZEROS)?;
     let gradients = p.tensor(Mode::Train)?.backward_from(&Tensor::full(gpu, [1000], 0.5, DType::F32)?)?;
     AdamW::new(&params, AdamOptions::default())?.step(&gradients, rate)?;
-    let errors = p.plain()?.to_vec::<f32>()?.into_iter().map(|v| f64::from((v + rate).abs() / rate));
+    let errors = p.detach()?.to_vec::<f32>()?.into_iter().map(|v| f64::from((v + rate).abs() / rate));
     let worst = errors.fold(0.0, f64::max);
     Ok(Gate {
         passed: Some(worst < 1e-4),

@@ -242,7 +242,7 @@ impl TrainingStep {
         let step = move || {
             let loss = own.loss()?;
             optimizer.step(&loss.backward()?, 0.01)?;
-            Ok(vec![weight.plain()?, loss])
+            Ok(vec![weight.detach()?, loss])
         };
         Ok(Prepared { step: Box::new(step), gate: Box::new(move || gate(&this)), cost, dtype: DType::F32 })
     }
@@ -271,7 +271,7 @@ pub fn fill(params: &Parameters, first_seed: u32) -> Result<()> {
         let fan_in = file.numel() / file.dim(0).max(1);
         let scale = (gain / fan_in as f32).sqrt();
         let values: Vec<f32> = uniform(seed, file.numel()).iter().map(|u| u * scale).collect();
-        parameter.plain()?.write(&layout.to_engine(&values, &file)?)?;
+        parameter.detach()?.write(&layout.to_engine(&values, &file)?)?;
         seed += 1;
     }
     Ok(())

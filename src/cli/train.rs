@@ -195,7 +195,7 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
             "{:#}",
             json!({
                 "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory.held, "predicted_memory_bytes": predicted.held,
-                "live_bytes": memory.high_water, "predicted_live_bytes": predicted.high_water, "steps": steps,
+                "live_bytes": memory.peak, "predicted_live_bytes": predicted.peak, "steps": steps,
                 "first_step_seconds": first, "step_seconds": each, "expected_seconds": seconds, "adapter": gpu.capabilities().name, "layers": layers,
             })
         ))?;
@@ -211,9 +211,9 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
     say(format!(
         "device memory    {} held, {} of it in tensors at most; predicted {} and {}",
         mib(memory.held),
-        mib(memory.high_water),
+        mib(memory.peak),
         mib(predicted.held),
-        mib(predicted.high_water)
+        mib(predicted.peak)
     ))?;
     say(format!(
         "expected time    {seconds:.0} s: {steps} steps of {:.0} ms after a first one of {:.1} s, which compiles kernels",

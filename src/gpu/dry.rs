@@ -17,7 +17,7 @@ impl Gpu {
     /// let dry = wgrad::gpu::Gpu::new()?.dry()?;
     /// let x = Tensor::empty(&dry, [4096, 4096], DType::F32)?;
     /// let y = x.matmul(&x)?;
-    /// assert!(dry.memory().high_water >= 2 * (64 << 20));
+    /// assert!(dry.memory().peak >= 2 * (64 << 20));
     /// assert!(y.to_vec::<f32>().is_err());
     /// # Ok(())
     /// # }

@@ -230,7 +230,7 @@ impl Gpu {
     }
 
     /// Gives memory that is kept for reuse back to the driver, except that of captured programs.
-    pub fn trim(&self) {
+    pub fn empty_cache(&self) {
         self.inner.pool.trim();
     }
 

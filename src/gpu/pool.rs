@@ -24,7 +24,7 @@ pub struct MemoryUse {
     /// In live tensors and in buffers kept for reuse.
     pub held: u64,
     /// The most that was ever in live tensors.
-    pub high_water: u64,
+    pub peak: u64,
     /// How often a new buffer had to be made; constant once a training step repeats itself.
     pub allocations: u64,
 }
@@ -193,7 +193,7 @@ impl Pool {
             }
         };
         state.memory.in_use += class;
-        state.memory.high_water = state.memory.high_water.max(state.memory.in_use);
+        state.memory.peak = state.memory.peak.max(state.memory.in_use);
         state.made += 1;
         Ok(Buffer { raw, class, id: state.made, owner, pool: self.clone() })
     }

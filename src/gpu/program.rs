@@ -156,11 +156,11 @@ impl Gpu {
     }
 
     /// Says that programs captured so far do not do any more what their work would do now: a parameter was frozen, say.
-    pub fn outdate_programs(&self) {
+    pub fn invalidate_programs(&self) {
         self.inner.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often [`Self::outdate_programs`] was called.
+    /// How often [`Self::invalidate_programs`] was called.
     pub(crate) fn generation(&self) -> u64 {
         self.inner.generation.load(Ordering::Acquire)
     }
@@ -199,7 +199,7 @@ impl Program {
         self.gpu.submit(&self.commands)
     }
 
-    /// Whether it still does what its work would do: see [`Gpu::outdate_programs`].
+    /// Whether it still does what its work would do: see [`Gpu::invalidate_programs`].
     pub fn is_current(&self) -> bool {
         self.generation == self.gpu.generation()
     }

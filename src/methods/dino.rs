@@ -199,7 +199,7 @@ impl Method for Dino {
     fn begin_epoch(&self, epoch: u32) -> Result<()> {
         let wait = epoch < self.config.freeze_last_layer_epochs;
         if wait != self.waiting.replace(wait) {
-            self.params.gpu().outdate_programs();
+            self.params.gpu().invalidate_programs();
         }
         Ok(())
     }

@@ -233,15 +233,15 @@ impl Method for TransformerDistillation {
         for slot in self.params.slots() {
             let Some(source) = Self::source(&slot.name, depths) else { continue };
             let (Some(own), Some(other)) = (self.params.get(&slot.name), self.teacher.parameters().get(&source)) else { continue };
-            let other = other.plain()?;
+            let other = other.detach()?;
             if *other.shape() != slot.shape {
                 let message =
                     format!("the teacher's {source} is {}, the student's {} {}; set it to own", other.shape(), slot.name, slot.shape);
                 return Err(Error::argument("init", message));
             }
-            own.plain()?.copy_from(&other)?;
+            own.detach()?.copy_from(&other)?;
         }
-        self.params.raise_versions(false);
+        self.params.bump_versions(false);
         Ok(())
     }
 

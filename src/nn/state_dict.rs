@@ -48,7 +48,7 @@ pub fn state(params: &Parameters) -> Result<Vec<(String, Shape)>> {
 /// Every parameter and statistic on its way to the host. All reads are recorded before the first is waited for: one submission and
 /// not one for each parameter.
 fn read_later(params: &Parameters) -> Result<Vec<(ParameterSlot, Pending<Vec<f32>>)>> {
-    let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.plain()?.to_vec_later()?));
+    let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.detach()?.to_vec_later()?));
     params.all().into_iter().map(read).collect()
 }
 
@@ -149,7 +149,7 @@ impl Plan {
     fn apply(self, params: &Parameters, source: &str) -> Result<LoadReport> {
         self.not_finite.check(source)?;
         for (parameter, data) in self.values {
-            parameter.plain()?.write(&data)?;
+            parameter.detach()?.write(&data)?;
         }
         for (name, count) in self.counts {
             params.set_counter(&name, count);

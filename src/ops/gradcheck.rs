@@ -191,7 +191,7 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
             .map(|(i, want)| if i == index { Sample::cotangent(&want.shape, i as u32) } else { Array::zeros(want.shape.clone()) })
             .collect();
         let Some(cotangent) = cotangents.get(index) else { continue };
-        let gradients = output.backward_from_retaining(&cotangent.upload(gpu)?)?;
+        let gradients = output.backward_from_retain_graph(&cotangent.upload(gpu)?)?;
         for &input in &differentiable {
             if aliases.iter().any(|(i, _)| *i == input) {
                 continue;

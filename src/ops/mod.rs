@@ -217,7 +217,7 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
     let outputs = split::forward(&*operator, inputs, &specs, &expected)?;
     for index in operator.mutates() {
         if let Some(tensor) = inputs.get(index) {
-            tensor.raise_version();
+            tensor.bump_version();
         }
     }
     for (index, output) in outputs.iter().enumerate() {

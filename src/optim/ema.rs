@@ -76,7 +76,7 @@ impl Ema {
         if self.statistics {
             self.average.take_counters(&self.source);
         }
-        self.average.raise_versions(self.statistics);
+        self.average.bump_versions(self.statistics);
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Slabs {
         require_not_negative("optimizer", "weight_decay", decay.get())?;
         self.decay = Some(decay);
         self.tables.clear();
-        self.params.gpu().outdate_programs();
+        self.params.gpu().invalidate_programs();
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl Slabs {
             states.extend(&norms);
             update(rule(), &slab, &states)?;
         }
-        self.params.raise_versions(false);
+        self.params.bump_versions(false);
         self.params.advance();
         self.control = Some(control);
         Ok(())

@@ -241,7 +241,7 @@ impl Tensor {
     }
 
     /// Says that a kernel has written the contents in place.
-    pub fn raise_version(&self) {
+    pub fn bump_version(&self) {
         let version = self.inner.version.clone();
         self.gpu().each_run(move || {
             version.fetch_add(1, Ordering::AcqRel);
@@ -258,7 +258,7 @@ impl Tensor {
             return Err(Error::shape("write", format!("{} {} elements do not fit into {}", data.len(), E::DTYPE, self.spec())));
         }
         self.check_range("write", integer_range(data))?;
-        self.raise_version();
+        self.bump_version();
         self.gpu().upload(&self.inner.binding, bytemuck::cast_slice(data))
     }
 
@@ -271,7 +271,7 @@ impl Tensor {
         if values.len() > MOST || values.len() != self.numel() {
             return Err(Error::shape("write_scalars", format!("{} numbers do not fit into {}; 8 are the most", values.len(), self.spec())));
         }
-        self.raise_version();
+        self.bump_version();
         let rest = MOST - values.len();
         let numbers: Vec<Param> = values.iter().map(Param::from).chain(vec![Param::from(0.0); rest]).collect();
         Launch::new(self.gpu(), &NUMBERS, "numbers").write(self).params(&[params![values.len()], numbers.as_slice()].concat()).groups(1)
@@ -305,6 +305,7 @@ impl Tensor {
     ///
     /// # Errors
     /// [`Error::Shape`] where the two differ; [`Error::Argument`] where they live on two devices.
+    #[doc(alias = "copy_")]
     pub fn copy_from(&self, source: &Tensor) -> Result<()> {
         if source.gpu() != self.gpu() {
             return Err(Error::argument(
@@ -321,7 +322,7 @@ impl Tensor {
             // No device copies within a buffer; two parameters of one slab go through a third place.
             return if from.offset == to.offset { Ok(()) } else { self.copy_from(&source.copy()?) };
         }
-        self.raise_version();
+        self.bump_version();
         self.gpu().copy(&source.inner.binding, &self.inner.binding, self.spec().bytes())
     }
 
@@ -329,6 +330,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Self::empty`].
+    #[doc(alias = "clone")]
     pub fn copy(&self) -> Result<Tensor> {
         let memory = Self::empty(self.gpu(), self.shape(), self.dtype())?;
         self.gpu().copy(&self.inner.binding, &memory.inner.binding, self.spec().bytes())?;

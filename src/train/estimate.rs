@@ -16,7 +16,7 @@ pub struct Estimate {
     pub parameters: u64,
     /// What the optimizer keeps from step to step: its state, and the gradients in one piece.
     pub optimizer: u64,
-    /// The most in live tensors at any time: [`MemoryUse::high_water`].
+    /// The most in live tensors at any time: [`MemoryUse::peak`].
     pub live: u64,
     /// What the device has to hold for it, with buffers kept for reuse: [`MemoryUse::held`].
     pub held: u64,
@@ -25,7 +25,7 @@ pub struct Estimate {
 impl Estimate {
     fn of(gpu: &Gpu, parameters: u64, optimizer: u64) -> Self {
         let memory = gpu.memory();
-        Self { parameters, optimizer, live: memory.high_water, held: memory.held }
+        Self { parameters, optimizer, live: memory.peak, held: memory.held }
     }
 }
 

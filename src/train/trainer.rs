@@ -410,7 +410,7 @@ impl Trainer {
             after.submits - before.submits,
             after.uploaded_bytes - before.uploaded_bytes,
             self.gpu.memory().allocations,
-            self.gpu.memory().high_water >> 20
+            self.gpu.memory().peak >> 20
         );
         Ok(())
     }

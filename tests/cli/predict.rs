@@ -71,7 +71,7 @@ fn world(name: &str, classes: usize) -> World {
             _ if slot.name.starts_with("classifier") => (0..slot.shape.numel()).map(|i| wave(i * i % 8191)).collect(),
             _ => continue,
         };
-        parameter.plain().unwrap().write(&values).unwrap();
+        parameter.detach().unwrap().write(&values).unwrap();
     }
     state_dict::save(&params, &weights).unwrap();
     World { gpu, folder, weights, network: Box::new(network) }

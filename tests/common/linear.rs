@@ -47,7 +47,7 @@ pub fn batch(gpu: &Gpu, views: &[&Rows], labels: &[i32]) -> Batch {
 
 /// What the classifier in `params` says of images.
 pub fn logits(params: &Parameters, images: &Rows) -> Rows {
-    let of = |name: &str| params.get(&format!("classifier.{name}")).unwrap().plain().unwrap().to_f64().unwrap();
+    let of = |name: &str| params.get(&format!("classifier.{name}")).unwrap().detach().unwrap().to_f64().unwrap();
     let (weight, bias) = (of("weight"), of("bias"));
     let row = |x: &Vec<f64>| {
         let dot = |w: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();

@@ -25,7 +25,7 @@ pub fn run(gpu: &Gpu, sample: Sample) -> Vec<(String, Tensor)> {
     found.extend(tensors.iter().enumerate().map(|(i, t)| (format!("input {i}"), t.detach())));
     for (number, output) in outputs.iter().enumerate().filter(|(_, t)| t.is_watched()) {
         let cotangent = Sample::cotangent(output.shape(), number as u32).upload(gpu).unwrap();
-        let gradients = output.backward_from_retaining(&cotangent).unwrap();
+        let gradients = output.backward_from_retain_graph(&cotangent).unwrap();
         let of = |(i, t): (usize, &Tensor)| gradients.get(t).map(|g| (format!("gradient {i} by output {number}"), g.clone()));
         found.extend(tensors.iter().enumerate().filter_map(of));
     }

@@ -144,7 +144,7 @@ fn a_copy_of_a_tensor_into_itself_changes_nothing() {
     assert_eq!((x.to_vec::<f32>().unwrap(), x.version()), (vec![1.0, 2.0], version));
     // Two parameters lie in one buffer, which no device copies within.
     let params = Parameters::new(&gpu, 0);
-    let parameter = |name: &str, value: f32| params.parameter(name, [3], Kind::Other, Init::Constant(value)).unwrap().plain().unwrap();
+    let parameter = |name: &str, value: f32| params.parameter(name, [3], Kind::Other, Init::Constant(value)).unwrap().detach().unwrap();
     let (a, b) = (parameter("a", 1.0), parameter("b", 2.0));
     a.copy_from(&b).unwrap();
     assert_eq!((a.to_vec::<f32>().unwrap(), b.to_vec::<f32>().unwrap()), (vec![2.0; 3], vec![2.0; 3]));

@@ -33,25 +33,25 @@ fn says(error: &Error, words: &[&str]) {
 }
 
 #[test]
-fn a_second_backward_is_refused_and_retaining_allows_it() {
+fn a_second_backward_is_refused_and_retaining_the_graph_allows_it() {
     let gpu = gpu();
     let x = ramp(&gpu, [33, 5]).watch();
     let loss = x.mul(&x).unwrap().sigmoid().unwrap().mean(&[], false).unwrap();
-    let first = loss.backward_retaining().unwrap();
-    let second = loss.backward_retaining().unwrap();
+    let first = loss.backward_retain_graph().unwrap();
+    let second = loss.backward_retain_graph().unwrap();
     let last = loss.backward().unwrap();
     assert_eq!(bits(first.get(&x).unwrap()), bits(second.get(&x).unwrap()));
     assert_eq!(bits(first.get(&x).unwrap()), bits(last.get(&x).unwrap()));
-    for again in [loss.backward(), loss.backward_retaining()] {
+    for again in [loss.backward(), loss.backward_retain_graph()] {
         let error = again.unwrap_err();
         assert!(matches!(error, Error::Autograd { .. }), "{error:?}");
-        says(&error, &["mean", "backward_retaining()"]);
+        says(&error, &["mean", "backward_retain_graph()"]);
     }
     // A part of the graph that another loss has walked is as spent as the whole.
     let shared = x.exp().unwrap();
     let (a, b) = (shared.sum(&[], false).unwrap(), shared.neg().unwrap().sum(&[], false).unwrap());
     a.backward().unwrap();
-    says(&b.backward().unwrap_err(), &["exp", "backward_retaining()"]);
+    says(&b.backward().unwrap_err(), &["exp", "backward_retain_graph()"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn running_statistics_that_move_between_forward_and_backward_change_no_gradient(
     let gradients = |moved: bool| {
         let params = Parameters::new(&gpu, 1);
         let norm = BatchNorm::new(&params, "norm", 5, Default::default()).unwrap();
-        let mean = params.get("norm.running_mean").unwrap().plain().unwrap();
+        let mean = params.get("norm.running_mean").unwrap().detach().unwrap();
         let (x, other) = (ramp(&gpu, [9, 5]).watch(), ramp(&gpu, [33, 5]).add_scalar(3.0).unwrap());
         let frozen = norm.forward(&x, Mode::FrozenNorm).unwrap().mul(&x).unwrap().sum(&[], false).unwrap();
         let train = norm.forward(&x, Mode::Train).unwrap().mul(&x).unwrap().sum(&[], false).unwrap();
@@ -234,7 +234,7 @@ fn memory_is_freed_as_backward_passes() {
         drop(found);
         drop(loss);
         assert_eq!(gpu.memory().in_use, before, "something was kept");
-        (recorded, walked, gpu.memory().high_water - before)
+        (recorded, walked, gpu.memory().peak - before)
     };
     let (recorded, walked, high) = run();
     let activation = 400_000;

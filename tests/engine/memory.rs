@@ -131,7 +131,7 @@ fn nt_xent(rows: usize) -> (u64, f64) {
         let gradient = gradients.get(z).unwrap().to_vec::<f32>().unwrap();
         assert!(gradient.iter().all(|v| v.is_finite()) && gradient.iter().any(|v| *v != 0.0));
     }
-    let (high, seconds) = (gpu.memory().high_water, start.elapsed().as_secs_f64());
+    let (high, seconds) = (gpu.memory().peak, start.elapsed().as_secs_f64());
     println!("NT-Xent, 2N = {rows} x 128: at most {:.1} MiB, {seconds:.1} s", high as f64 / f64::from(1 << 20));
     (high, seconds)
 }

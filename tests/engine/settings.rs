@@ -70,7 +70,7 @@ fn of_optimizers() {
     let decay = |decay: f32| Sgd::new(&params, SgdOptions::default())?.schedule_weight_decay(decay.into());
     check("weight_decay", NEGATIVE, &[0.0, 0.1], decay);
     check("momentum", NO_SHARE, &[0.0, 0.9, 1.0], |momentum| Ema::new(&params)?.update(momentum));
-    assert!(weight.plain().unwrap().to_vec::<f32>().unwrap().iter().all(|v| v.is_finite()));
+    assert!(weight.detach().unwrap().to_vec::<f32>().unwrap().iter().all(|v| v.is_finite()));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn train(gpu: &Gpu, network: &Model, [n, side]: [usize; 2], steps: usize, captur
         println!("step {step}: loss {}, {:.2} s", outcome.losses[step], begun.elapsed().as_secs_f64());
         outcome.tensors = gradients.iter().flatten().map(|(name, t)| (format!("the gradient of {name}"), t.to_vec().unwrap())).collect();
     }
-    let value = |p: &Parameter| (p.slot().unwrap().name, p.plain().unwrap().to_vec().unwrap());
+    let value = |p: &Parameter| (p.slot().unwrap().name, p.detach().unwrap().to_vec().unwrap());
     outcome.tensors.extend(params.all().iter().map(value));
     outcome
 }

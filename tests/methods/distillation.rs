@@ -104,7 +104,7 @@ fn a_certain_teacher_is_a_label_and_the_mean_is_over_rows() {
     let labels = Tensor::from_slice(&gpu, &classes, [ROWS]).unwrap();
     let watched = student.watch();
     let entropy = watched.cross_entropy(&labels, 0.0).unwrap();
-    let expected: Vec<f32> = entropy.backward_retaining().unwrap().get(&watched).unwrap().to_vec().unwrap();
+    let expected: Vec<f32> = entropy.backward_retain_graph().unwrap().get(&watched).unwrap().to_vec().unwrap();
     let (loss, gradient) = divergence(&student, &rows(&gpu, &certain), 1.0);
     close(&[loss], &[entropy.item().unwrap()], 1e-5);
     close(&gradient, &expected, 1e-6);

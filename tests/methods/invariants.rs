@@ -116,7 +116,7 @@ impl<M: MethodFactory> Driven<M> {
 /// All values, or all running statistics, of a home.
 fn contents(params: &Parameters, statistics: bool) -> Vec<f32> {
     let kind = |p: &wgrad::nn::Parameter| (p.slot().unwrap().role == Role::Statistic) == statistics;
-    params.all().iter().filter(|p| kind(p)).flat_map(|p| p.plain().unwrap().to_vec::<f32>().unwrap()).collect()
+    params.all().iter().filter(|p| kind(p)).flat_map(|p| p.detach().unwrap().to_vec::<f32>().unwrap()).collect()
 }
 
 /// `m * average + (1 - m) * source`, up to how a kernel rounds it.
@@ -210,7 +210,7 @@ fn an_average_has_its_closed_form() {
     let (average, own) = (Ema::new(&params).unwrap(), Ema::teacher(&params).unwrap());
     let start = contents(average.parameters(), false);
     for parameter in params.all() {
-        let tensor = parameter.plain().unwrap();
+        let tensor = parameter.detach().unwrap();
         tensor.write(&vec![0.25f32; tensor.numel()]).unwrap();
     }
     let (start_statistics, own_statistics) = (contents(average.parameters(), true), contents(own.parameters(), true));

@@ -151,7 +151,7 @@ fn permuted_classes_permute_the_result() {
             let labels: Vec<i32> = LABELS.iter().map(|label| place(*label as usize) as i32).collect();
             let (params, method) = make::<Merge>(&gpu, config(choice), &setting(teachers(&gpu, [&owned[0], &owned[1]]), &labels));
             if permuted {
-                let weight = params.get("classifier.weight").unwrap().plain().unwrap();
+                let weight = params.get("classifier.weight").unwrap().detach().unwrap();
                 let from: Vec<i32> = (0..CLASSES).map(|c| to.iter().position(|t| *t == c).unwrap() as i32).collect();
                 let rows = weight.index_select(0, &Tensor::from_slice(&gpu, &from, [CLASSES]).unwrap()).unwrap();
                 weight.copy_from(&rows).unwrap();

@@ -64,7 +64,7 @@ impl Learner {
 
     /// Those of each task alone; the tape stays.
     fn each(&self, step: &Step) -> [BTreeMap<String, Vec<f64>>; 2] {
-        [0, 1].map(|task| self.named(&step.parts[task].1.backward_retaining().unwrap()))
+        [0, 1].map(|task| self.named(&step.parts[task].1.backward_retain_graph().unwrap()))
     }
 
     fn state(&self, name: &str) -> Vec<f64> {
@@ -114,7 +114,7 @@ fn the_optimum_of_uncertainty_is_the_logarithm_of_the_loss() {
     let [first, second] = losses(&step);
     let slope = |step: &Step| learner.named(&learner.method.gradients(step).unwrap()).remove("log_var").unwrap();
     close("at 0", &slope(&step), &[1.0 - first, 1.0 - second]);
-    let log_var = learner.params.get("log_var").unwrap().plain().unwrap();
+    let log_var = learner.params.get("log_var").unwrap().detach().unwrap();
     log_var.write(&[first.ln() as f32, second.ln() as f32]).unwrap();
     let step = learner.step(1);
     assert_eq!(losses(&step), [first, second]);
@@ -128,7 +128,7 @@ fn tasks_that_pull_apart_are_projected() {
     let learner = learner(of(Weighting::Pcgrad), &labels).unwrap();
     // The same task by a head of the opposite sign: what helps the one spoils the other.
     for name in ["weight", "bias"] {
-        let of = |head: &str| learner.params.get(&format!("{head}.{name}")).unwrap().plain().unwrap();
+        let of = |head: &str| learner.params.get(&format!("{head}.{name}")).unwrap().detach().unwrap();
         of("side").copy_from(&of("classifier").mul_scalar(-1.5).unwrap()).unwrap();
     }
     let step = learner.step(0);

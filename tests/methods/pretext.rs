@@ -101,7 +101,7 @@ fn labels_of_rotations_are_in_their_order() {
         assert_eq!(turned[turn * side * side + corner(turn)], 30.0);
         weight[turn * side * side + corner(turn)] = 1.0;
     }
-    let head = |name: &str| params.get(&format!("rotation.0.{name}")).unwrap().plain().unwrap();
+    let head = |name: &str| params.get(&format!("rotation.0.{name}")).unwrap().detach().unwrap();
     head("weight").copy_from(&Tensor::from_slice(&gpu, &weight, [4, side * side]).unwrap()).unwrap();
     head("bias").copy_from(&Tensor::zeros(&gpu, [4], wgrad::tensor::DType::F32).unwrap()).unwrap();
     let labels = indices(&gpu, &[0]);

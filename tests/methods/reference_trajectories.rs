@@ -230,7 +230,7 @@ impl Run<'_> {
 }
 
 fn norm(parameters: &[Parameter]) -> f64 {
-    parameters.iter().flat_map(|p| p.plain().unwrap().to_f64().unwrap()).map(|v| v * v).sum::<f64>().sqrt()
+    parameters.iter().flat_map(|p| p.detach().unwrap().to_f64().unwrap()).map(|v| v * v).sum::<f64>().sqrt()
 }
 
 fn supervised(run: &Run) -> Vec<String> {
@@ -343,7 +343,7 @@ fn feature_distillation(run: &Run) -> Vec<String> {
 fn multitask(run: &Run) -> Vec<String> {
     let config = MultitaskConfig { weighting: Weighting::Uncertainty, ..Default::default() };
     let told = Told { tasks: vec![("rotation", 4)], ..Told::default() };
-    run.told::<Multitask>(config, told, |_, params| params.get("log_var").unwrap().plain().unwrap().write(&[0.0f32; 2]).unwrap())
+    run.told::<Multitask>(config, told, |_, params| params.get("log_var").unwrap().detach().unwrap().write(&[0.0f32; 2]).unwrap())
 }
 
 fn mean_teacher(run: &Run) -> Vec<String> {

@@ -121,7 +121,7 @@ fn a_mean_teacher_is_the_average_and_is_followed() {
     let config = MeanTeacherConfig { consistency: 4.0, ramp_up: 0.0, teacher: EmaTeacherConfig { momentum, momentum_end: momentum } };
     let (params, method) = make::<MeanTeacher>(&gpu, config, &setting(0, 10));
     let mut sgd = Sgd::new(&params, SgdOptions::default()).unwrap();
-    let values = |params: &Parameters| -> Vec<f64> { params.all().iter().flat_map(|p| p.plain().unwrap().to_f64().unwrap()).collect() };
+    let values = |params: &Parameters| -> Vec<f64> { params.all().iter().flat_map(|p| p.detach().unwrap().to_f64().unwrap()).collect() };
     let teacher = method.averages()[0].1.clone();
     let mut expected = values(&params);
     assert_eq!(values(&teacher), expected);

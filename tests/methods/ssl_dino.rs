@@ -51,11 +51,11 @@ fn batch(gpu: &Gpu, sides: &[usize]) -> Batch {
 }
 
 fn values(params: &Parameters, name: &str) -> Vec<f32> {
-    params.get(name).unwrap_or_else(|| panic!("no {name}")).plain().unwrap().to_vec().unwrap()
+    params.get(name).unwrap_or_else(|| panic!("no {name}")).detach().unwrap().to_vec().unwrap()
 }
 
 fn write(params: &Parameters, name: &str, value: impl Fn(usize) -> f32) {
-    let tensor = params.get(name).unwrap().plain().unwrap();
+    let tensor = params.get(name).unwrap().detach().unwrap();
     tensor.write(&(0..tensor.numel()).map(value).collect::<Vec<_>>()).unwrap();
 }
 
@@ -295,7 +295,7 @@ fn weight_decay_follows_its_schedule_and_changes_nothing_where_it_is_constant() 
     let mut bias: Vec<f64> = Vec::new();
     for (name, kind, to) in [("weight", Kind::Linear, &mut weight), ("bias", Kind::Bias, &mut bias)] {
         let made = params.parameter(name, [70], kind, Init::Normal { std: 1.0 }).unwrap();
-        to.extend(made.plain().unwrap().to_f64().unwrap());
+        to.extend(made.detach().unwrap().to_f64().unwrap());
     }
     for decay in table {
         for (w, b) in weight.iter_mut().zip(&mut bias) {
@@ -340,7 +340,7 @@ fn a_run_goes_on_to_the_same_bits_with_its_center_and_teacher() {
             assert!(trainer.run(Some(&directory), Style::Silent, &mut |_| false).unwrap().finished);
         }
         let state = trainer.method.state().into_iter().chain(trainer.method.averages().into_iter().flat_map(|(_, average)| {
-            average.slots().into_iter().map(|slot| (slot.name.clone(), average.get(&slot.name).unwrap().plain().unwrap()))
+            average.slots().into_iter().map(|slot| (slot.name.clone(), average.get(&slot.name).unwrap().detach().unwrap()))
         }));
         let state: Vec<(String, Vec<f32>)> = state.map(|(name, tensor)| (name, tensor.to_vec().unwrap())).collect();
         let weights: Vec<Vec<f32>> = trainer.params.slots().iter().map(|slot| values(&trainer.params, &slot.name)).collect();

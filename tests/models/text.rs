@@ -38,7 +38,7 @@ fn dataset(count: usize) -> Arc<Dataset> {
 fn fill(params: &Parameters, values: &Value) {
     for (name, values) in values.as_object().unwrap() {
         let Some(parameter) = params.get(name) else { continue };
-        parameter.plain().unwrap().write(&numbers(values)).unwrap();
+        parameter.detach().unwrap().write(&numbers(values)).unwrap();
     }
 }
 
@@ -173,7 +173,7 @@ fn student(
 }
 
 fn values(params: &Parameters) -> Vec<Vec<f32>> {
-    params.all().iter().map(|p| p.plain().unwrap().to_vec().unwrap()).collect()
+    params.all().iter().map(|p| p.detach().unwrap().to_vec().unwrap()).collect()
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_student_begins_as_every_second_layer_and_its_teacher_never_changes() {
     let method = student(&params, TransformerDistillationConfig::default(), teacher.clone(), 2).unwrap();
     let own = values(&params);
     method.begin().unwrap();
-    let value = |params: &Parameters, name: &str| params.get(name).unwrap().plain().unwrap().to_vec::<f32>().unwrap();
+    let value = |params: &Parameters, name: &str| params.get(name).unwrap().detach().unwrap().to_vec::<f32>().unwrap();
     for slot in params.slots() {
         let source = match slot.name.strip_prefix("transformer.layer.1.") {
             Some(rest) => format!("transformer.layer.2.{rest}"),

@@ -29,7 +29,7 @@ fn gradients(of: &[Parameter], value: f32) -> Gradients {
 }
 
 fn values(parameter: &Parameter) -> Vec<f32> {
-    parameter.plain().unwrap().to_vec().unwrap()
+    parameter.detach().unwrap().to_vec().unwrap()
 }
 
 fn close(what: &str, found: f32, expected: f64) {

@@ -348,7 +348,7 @@ fn more_workgroups_than_one_axis_of_a_grid_holds() {
             let denominators: Vec<f64> = (0..rows).map(|r| row(r).map(f64::exp).sum()).collect();
             close(&y.to_vec().unwrap(), (0..rows).flat_map(|r| row(r).map(move |v| (v, r))).map(|(v, r)| v.exp() / denominators[r]));
             // Backward: the rows of a softmax sum to 1, so the gradient of their sum is 0; of the plain sum it is 1.
-            let gradients = y.sum(&[], false).unwrap().backward_retaining().unwrap();
+            let gradients = y.sum(&[], false).unwrap().backward_retain_graph().unwrap();
             close(&gradients.get(&x).unwrap().to_vec().unwrap(), (0..rows * columns).map(|_| 0.0));
             let gradients = sums.sum(&[], false).unwrap().backward().unwrap();
             close(&gradients.get(&x).unwrap().to_vec().unwrap(), (0..rows * columns).map(|_| 1.0));

@@ -76,7 +76,7 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
     let given = case.group("in.");
     let start = given["p"];
     let p = params.parameter("p", start.shape.clone(), Kind::Other, Init::ZEROS).map_err(|e| e.to_string())?;
-    p.plain().unwrap().write(&start.data.iter().map(|v| *v as f32).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
+    p.detach().unwrap().write(&start.data.iter().map(|v| *v as f32).collect::<Vec<_>>()).map_err(|e| e.to_string())?;
     let betas = a.numbers_or("betas", &[0.9, 0.999]).map_err(|e| e.to_string())?;
     let adam = || -> Result<AdamOptions, String> {
         Ok(AdamOptions { betas: [betas[0] as f32, betas[1] as f32], eps: number("eps", 1e-8)?, common })
@@ -98,7 +98,7 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
         let loss = p.tensor(Mode::Train).unwrap().mul(&gradient).and_then(|t| t.sum(&dims, false)).map_err(|e| e.to_string())?;
         optimizer.step(&loss.backward().unwrap(), number("lr", 0.0)?).map_err(|e| e.to_string())?;
     }
-    let found = Array::download(&p.plain().unwrap()).map_err(|e| e.to_string())?;
+    let found = Array::download(&p.detach().unwrap()).map_err(|e| e.to_string())?;
     compare("output p", &found, case.group("out.")["p"], 0.0, Tolerance::default()).map(drop).map_err(|e| e.to_string())
 }
 

@@ -53,7 +53,7 @@ fn the_prediction_is_what_training_needs() {
             let real = device(schedule);
             let found = train(&real, optimizer);
             let last = found[2];
-            assert_eq!((predicted.live, predicted.held), (last.high_water, last.held), "{schedule}, {optimizer}: {predicted:?}, {found:?}");
+            assert_eq!((predicted.live, predicted.held), (last.peak, last.held), "{schedule}, {optimizer}: {predicted:?}, {found:?}");
             assert_eq!(found, train(&gpu.dry().unwrap(), optimizer), "{schedule}, {optimizer}");
             assert!(predicted.parameters < predicted.live && predicted.optimizer < predicted.live && predicted.live <= predicted.held);
         }
@@ -72,7 +72,7 @@ fn inference_needs_what_was_predicted() {
     for _ in 0..2 {
         model.forward(&images, Mode::Eval).unwrap().to_vec::<f32>().unwrap();
     }
-    assert_eq!((predicted.live, predicted.held), (gpu.memory().high_water, gpu.memory().held));
+    assert_eq!((predicted.live, predicted.held), (gpu.memory().peak, gpu.memory().held));
 }
 
 /// Hundreds of gigabytes, on whatever this runs on.
@@ -85,7 +85,7 @@ fn a_dry_device_only_counts() {
         y = y.matmul(&a).unwrap().relu().unwrap();
     }
     y.sum(&[], false).unwrap().backward().unwrap();
-    assert!(gpu.memory().high_water > 1000 * (64 << 20), "{:?}", gpu.memory());
+    assert!(gpu.memory().peak > 1000 * (64 << 20), "{:?}", gpu.memory());
     gpu.synchronize().unwrap();
     let counters = gpu.counters();
     assert_eq!((counters.dispatches, counters.submits, counters.uploaded_bytes, gpu.built_shaders().len()), (0, 0, 0, 0));
@@ -114,7 +114,7 @@ fn parameters_are_compact_once_there_is_an_optimizer() {
     let gpu = Gpu::with(GpuOptions { poison: false, ..options() }).unwrap();
     let params = Parameters::new(&gpu, 0);
     let make = |name: &str, n: usize| params.parameter(name, [n], Kind::Other, Init::Normal { std: 1.0 }).unwrap();
-    let values = || params.all().iter().flat_map(|p| p.plain().unwrap().to_vec::<f32>().unwrap()).collect::<Vec<_>>();
+    let values = || params.all().iter().flat_map(|p| p.detach().unwrap().to_vec::<f32>().unwrap()).collect::<Vec<_>>();
     make("a", 40_000);
     make("b", 30_000);
     let (before, loose) = (values(), gpu.memory());

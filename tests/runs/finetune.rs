@@ -155,10 +155,10 @@ fn groups_have_their_own_rates_and_decay() {
     let mut step = |expected: [f32; 4]| {
         let watched: Vec<Tensor> = parameters.iter().map(|p| p.tensor(Mode::Train).unwrap()).collect();
         let sum = watched.iter().skip(1).fold(watched[0].clone(), |sum, p| sum.add(p).unwrap());
-        let before: Vec<f32> = parameters.iter().map(|p| p.plain().unwrap().to_vec::<f32>().unwrap()[0]).collect();
+        let before: Vec<f32> = parameters.iter().map(|p| p.detach().unwrap().to_vec::<f32>().unwrap()[0]).collect();
         optimizer.step(&sum.sum(&[0], false).unwrap().backward().unwrap(), 0.125).unwrap();
         for ((parameter, before), rate) in parameters.iter().zip(before).zip(expected) {
-            let after = parameter.plain().unwrap().to_vec::<f32>().unwrap()[0];
+            let after = parameter.detach().unwrap().to_vec::<f32>().unwrap()[0];
             // The gradient is 1, and every value 1 before the first step.
             let decay = if rate == 10.0 { 0.0 } else { 0.5 };
             assert!((after - (before - 0.125 * rate * (1.0 + decay * before))).abs() < 1e-6, "{rate}: {before} to {after}");

@@ -282,7 +282,7 @@ fn not_finite(result: Result<Outcome>, words: &[&str]) {
 fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step_and_what_to_do() {
     let mut trainer = Trainer::new(&crate::common::gpu(), recipe("supervised"), dataset(100)).unwrap();
     trainer.run(None, Style::Silent, &mut |position| position.step == 5).unwrap();
-    let bias = trainer.params.get("classifier.bias").unwrap().plain().unwrap();
+    let bias = trainer.params.get("classifier.bias").unwrap().detach().unwrap();
     let mut values = bias.to_vec::<f32>().unwrap();
     values[0] = f32::NAN;
     bias.write(&values).unwrap();

@@ -226,7 +226,7 @@ fn fixed(weights: &[f32], tasks: usize) -> Result<Vec<f32>> {
 /// The gradients of every task, from one forward pass.
 fn each(step: &Step) -> Result<Vec<Gradients>> {
     let last = step.parts.len().saturating_sub(1);
-    let one = |(at, (_, part)): (usize, &(String, Tensor))| if at < last { part.backward_retaining() } else { part.backward() };
+    let one = |(at, (_, part)): (usize, &(String, Tensor))| if at < last { part.backward_retain_graph() } else { part.backward() };
     step.parts.iter().enumerate().map(one).collect()
 }
 

@@ -101,15 +101,15 @@ impl Module for ConvNorm {
         let (scale, shift) = self.norm.affine()?;
         let weight = match &self.convolution {
             // [O, kh, kw, I] by [O, 1, 1, 1]
-            Convolution::Dense(convolution) => convolution.weight.plain()?.mul(&scale.reshape(&[-1isize, 1, 1, 1])?)?,
+            Convolution::Dense(convolution) => convolution.weight.detach()?.mul(&scale.reshape(&[-1isize, 1, 1, 1])?)?,
             // [kh, kw, C] by [C]
-            Convolution::Depthwise(convolution) => convolution.weight.plain()?.mul(&scale)?,
+            Convolution::Depthwise(convolution) => convolution.weight.detach()?.mul(&scale)?,
         };
         let own = match &self.convolution {
             Convolution::Dense(convolution) => &convolution.bias,
             Convolution::Depthwise(convolution) => &convolution.bias,
         };
-        let bias = own.as_ref().map_or(Ok(shift.clone()), |bias| bias.plain()?.mul(&scale)?.add(&shift))?;
+        let bias = own.as_ref().map_or(Ok(shift.clone()), |bias| bias.detach()?.mul(&scale)?.add(&shift))?;
         self.folded = Some(Folded { weight, bias });
         Ok(())
     }
@@ -135,7 +135,7 @@ mod tests {
             let mut layer = make.unwrap();
             // Each vector of four: biases, scales, shifts, means and variances are no round numbers.
             for (i, parameter) in params.all().into_iter().enumerate().filter(|(_, p)| p.slot().unwrap().shape.numel() == 4) {
-                parameter.plain().unwrap().write(&[0.7, 1.3, 0.4, 2.1].map(|v| v + 0.1 * i as f32)).unwrap();
+                parameter.detach().unwrap().write(&[0.7, 1.3, 0.4, 2.1].map(|v| v + 0.1 * i as f32)).unwrap();
             }
             let values: Vec<f32> = (0..100).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
             let x = Tensor::from_slice(&gpu, &values, [1, 5, 5, 4]).unwrap();

@@ -95,8 +95,8 @@ impl BatchNorm {
 
     /// What it does to channel c outside training, before its activation: `scale[c] x + shift[c]`.
     pub(super) fn affine(&self) -> Result<(Tensor, Tensor)> {
-        let scale = self.running_var.plain()?.add_scalar(self.options.eps)?.rsqrt()?.mul(&self.weight.plain()?)?;
-        let shift = self.bias.plain()?.sub(&self.running_mean.plain()?.mul(&scale)?)?;
+        let scale = self.running_var.detach()?.add_scalar(self.options.eps)?.rsqrt()?.mul(&self.weight.detach()?)?;
+        let shift = self.bias.detach()?.sub(&self.running_mean.detach()?.mul(&scale)?)?;
         Ok((scale, shift))
     }
 
@@ -113,7 +113,7 @@ impl BatchNorm {
             x.gpu().each_run(move || batches.increment());
         }
         let options = BatchNormFuncOptions { eps, momentum, activation, training };
-        let (mean, var) = (self.running_mean.plain()?, self.running_var.plain()?);
+        let (mean, var) = (self.running_mean.detach()?, self.running_var.detach()?);
         let watched = if affine { mode } else { Mode::Eval };
         let (weight, bias) = (self.weight.tensor(watched)?, self.bias.tensor(watched)?);
         let inputs: Vec<&Tensor> = [x, &weight, &bias, &mean, &var].into_iter().chain(statistics).chain(residual).collect();

@@ -195,11 +195,11 @@ impl Parameters {
         state.entries.push(Entry { slot, version: Arc::default(), origin });
         state.by_name.insert(name, index);
         state.revision += 1;
-        self.home.gpu.outdate_programs();
+        self.home.gpu.invalidate_programs();
         drop(state);
         let parameter = Parameter { home: self.home.clone(), index };
         if let Some(data) = data {
-            parameter.plain()?.write(&data)?;
+            parameter.detach()?.write(&data)?;
         }
         Ok(parameter)
     }
@@ -273,7 +273,7 @@ impl Parameters {
         let mut state = lock(&self.home);
         state.entries.iter_mut().map(|e| &mut e.slot).for_each(change);
         state.revision += 1;
-        self.home.gpu.outdate_programs();
+        self.home.gpu.invalidate_programs();
     }
 }
 

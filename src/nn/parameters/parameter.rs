@@ -46,7 +46,7 @@ impl Parameter {
     ///
     /// # Errors
     /// As [`Self::tensor`].
-    pub fn plain(&self) -> Result<Tensor> {
+    pub fn detach(&self) -> Result<Tensor> {
         self.tensor(Mode::Eval)
     }
 

@@ -24,8 +24,8 @@ impl Parameters {
             *revision += 1;
         }
         if *revision != before {
-            self.home.gpu.outdate_programs();
-            self.home.gpu.trim();
+            self.home.gpu.invalidate_programs();
+            self.home.gpu.empty_cache();
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Parameters {
         let chunks = |home: &Parameters| home.values().into_iter().chain(home.statistics());
         chunks(self).zip(chunks(source)).try_for_each(|(to, from)| to.copy_from(&from))?;
         self.take_counters(source);
-        self.raise_versions(true);
+        self.bump_versions(true);
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Parameters {
     }
 
     /// Says that a kernel has written all values in place, and the `statistics` as well.
-    pub(crate) fn raise_versions(&self, statistics: bool) {
+    pub(crate) fn bump_versions(&self, statistics: bool) {
         let written = |e: &&Entry| statistics || e.slot.role != Role::Statistic;
         let versions: Vec<_> = lock(&self.home).entries.iter().filter(written).map(|e| e.version.clone()).collect();
         self.home.gpu.each_run(move || {
