@@ -30,7 +30,7 @@ pub fn json_line(row: &Row) -> Result<String> {
 }
 
 /// What a table or CSV shows of a row: names of the columns.
-pub const COLUMNS: [&str; 24] = [
+pub const COLUMNS: [&str; 25] = [
     "suite",
     "workload",
     "shape",
@@ -54,6 +54,7 @@ pub const COLUMNS: [&str; 24] = [
     "compile_ms",
     "first_ms",
     "check",
+    "gain",
     "tile",
 ];
 
@@ -62,7 +63,7 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// The cells of a row, as [`COLUMNS`] names them; empty where there is nothing.
-pub fn cells(row: &Row) -> [String; 24] {
+pub fn cells(row: &Row) -> [String; 25] {
     let (time, clock) = row.time();
     let gate = match row.gate.passed {
         Some(true) => "right",
@@ -93,6 +94,7 @@ pub fn cells(row: &Row) -> [String; 24] {
         number(Some(row.compile_ms)),
         number(Some(row.first_ms)),
         number(row.check),
+        number(row.gain),
         row.tile.clone(),
     ]
 }

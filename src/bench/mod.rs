@@ -7,6 +7,7 @@ pub mod clock;
 pub mod compare;
 pub mod formats;
 mod gpu_scale;
+pub mod ladder;
 mod layers;
 pub mod measure;
 mod operators;
@@ -24,9 +25,9 @@ pub mod workload;
 use crate::gpu::Capabilities;
 use workload::Workload;
 
-/// What can be measured by name: the other libraries' workloads, every operator, the layers of networks, what fits a large GPU, and what the
-/// adapter can do at best.
-pub const SUITES: [&str; 5] = ["peers", "registry", "layers", "gpu", "probes"];
+/// What can be measured by name: the other libraries' workloads, every operator, the layers of
+/// networks, the kernel ladder, what fits a large GPU, and what the adapter can do at best.
+pub const SUITES: [&str; 6] = ["peers", "registry", "layers", "ladder", "gpu", "probes"];
 
 /// The workloads of a suite for an adapter, in order; the probes are none.
 pub fn workloads(suite: &str, capabilities: &Capabilities) -> Vec<Workload> {
@@ -34,6 +35,7 @@ pub fn workloads(suite: &str, capabilities: &Capabilities) -> Vec<Workload> {
         "peers" => peers::workloads(),
         "registry" => operators::workloads(),
         "layers" => layers::workloads(capabilities),
+        "ladder" => ladder::workloads(capabilities),
         "gpu" => gpu_scale::workloads(),
         _ => Vec::new(),
     }

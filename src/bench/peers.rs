@@ -110,7 +110,8 @@ impl Convolution {
         }
     }
 
-    fn operator(&self) -> Arc<dyn Operator> {
+    /// The operator.
+    pub fn operator(&self) -> Arc<dyn Operator> {
         let (stride, padding) = ([self.stride; 2], (self.kernel / 2).into());
         if self.depthwise {
             Arc::new(DepthwiseConv2d::new(DepthwiseConv2dFuncOptions { stride, padding, ..Default::default() }))

@@ -30,7 +30,7 @@ pub struct Gate {
 /// One workload on one schedule.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Row {
-    /// `peers`, `registry`, `layers`, `gpu`, `probes`, `sweep` or `file`.
+    /// `peers`, `registry`, `layers`, `ladder`, `gpu`, `probes`, `sweep` or `file`.
     pub suite: String,
     /// Unique in its suite and schedule.
     pub name: String,
@@ -83,6 +83,8 @@ pub struct Row {
     pub memory_bytes: Option<u64>,
     /// The least that any allocator could hold for them, bytes.
     pub memory_bound_bytes: Option<u64>,
+    /// Of a step of the ladder: how many times as fast it is as the step before it.
+    pub gain: Option<f64>,
     /// The best of a sweep.
     pub winner: bool,
     /// What a reader must know.

@@ -16,7 +16,7 @@ use crate::bench::run::{Row, Run};
 use crate::bench::sweep::{Sweep, mark_winners};
 use crate::bench::user::User;
 use crate::bench::workload::{Workload, wanted};
-use crate::bench::{SUITES, peers, probes, workloads};
+use crate::bench::{SUITES, ladder, peers, probes, workloads};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::io::atomic::{read, write_atomically};
@@ -203,7 +203,8 @@ impl Bench {
             };
             let flush = Flush::new(&gpu, &options)?;
             for workload in &list {
-                let row = measure(&gpu, workload, &run.peaks, &flush, &options)?;
+                let mut row = measure(&gpu, workload, &run.peaks, &flush, &options)?;
+                row.gain = ladder::gain(&row, &run.rows);
                 self.keep(&mut run, row)?;
             }
         }
@@ -278,7 +279,17 @@ fn text(run: &Run) -> String {
     for row in &run.rows {
         table.row(&cells(row));
     }
-    text + "\n" + &table.to_string() + "\n" + &notes(run)
+    text + "\n" + &table.to_string() + "\n" + &steps(run) + &notes(run)
+}
+
+/// What each step of the ladder gains; nothing where none was measured.
+fn steps(run: &Run) -> String {
+    let mut table = Table::new(&["step of the ladder", "time", "times as fast as the step before", "% peak"]);
+    let rows: Vec<&Row> = run.rows.iter().filter(|row| row.suite == "ladder").collect();
+    for row in &rows {
+        table.row(&[row.name.clone(), milliseconds(row.time().0.median), optional(row.gain, 2), optional(row.percent_of_peak, 1)]);
+    }
+    if rows.is_empty() { String::new() } else { table.to_string() + "\n" }
 }
 
 fn cells(row: &Row) -> [String; 18] {

@@ -9,7 +9,7 @@ use wgrad::bench::compare::{Verdict, compare, verdict};
 use wgrad::bench::formats::{COLUMNS, csv, json_line};
 use wgrad::bench::measure::{Flush, Options, measure};
 use wgrad::bench::run::{Row, Run};
-use wgrad::bench::{SUITES, measure as measuring, peers, probes, workloads};
+use wgrad::bench::{SUITES, ladder, measure as measuring, peers, probes, workloads};
 use wgrad::gpu::Gpu;
 use wgrad::ops::Cost;
 use wgrad::report::{Bound, Peaks, Sample};
@@ -109,6 +109,27 @@ fn layers_and_operators_pass_their_gates() {
         let row = row(&gpu, "registry", name);
         assert_eq!(row.gate.passed, Some(true), "{name}: {:?}", row.gate);
         assert!(row.dispatches > 0 && row.wall_ms.count >= 5, "{row:?}");
+    }
+}
+
+#[test]
+fn steps_of_the_ladder_pass_their_gates_and_gain() {
+    let gpu = gpu();
+    for problem in ["gemm_256", "conv2d_4x16x64", "softmax_4096x64"] {
+        let steps: Vec<_> = workloads("ladder", gpu.capabilities()).into_iter().filter(|w| w.name.starts_with(problem)).collect();
+        let mut rows: Vec<Row> = Vec::new();
+        for (workload, ms) in steps.iter().zip([6.0, 3.0, 2.0]) {
+            let gate = ((workload.make)(&gpu).unwrap().gate)().unwrap();
+            assert_eq!(gate.passed, Some(true), "{}: {gate:?}", workload.name);
+            rows.push(Row { suite: "ladder".into(), name: workload.name.clone(), wall_ms: sample(&[ms]), ..Default::default() });
+        }
+        let [naive, tiled, engine] = rows.as_slice() else { panic!("{problem} has {} steps", rows.len()) };
+        assert_eq!(
+            [ladder::gain(naive, &[]), ladder::gain(tiled, &rows[..1]), ladder::gain(engine, &rows[..2])],
+            [None, Some(2.0), Some(1.5)]
+        );
+        // The first step of another problem has none before it.
+        assert_eq!(ladder::gain(&Row { name: "other/naive".into(), ..naive.clone() }, &rows), None);
     }
 }
 

@@ -30,6 +30,16 @@ fn samples_match_the_reference_on_every_schedule() {
     assert!(failures.is_empty(), "{} samples failed:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// The kernels that are there to be read are right, too.
+#[test]
+fn steps_of_the_ladder_match_the_reference() {
+    let failures = on_each_schedule(|_, gpu| {
+        let samples = wgrad::bench::ladder::samples();
+        samples.into_iter().filter_map(|sample| gradcheck_sample(gpu, sample, 1).err().map(|e| e.to_string())).collect()
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 #[test]
 fn bad_inputs_are_refused_with_the_right_words() {
     let gpu = gpu();

@@ -31,6 +31,7 @@ fn build_all() -> Vec<BuiltShader> {
         if gpu.capabilities().f16 {
             half_precision(gpu);
         }
+        wgrad::bench::ladder::samples().into_iter().for_each(|sample| drop(run(gpu, sample)));
         wgrad::bench::probes::measure(gpu, 0.0).unwrap();
         gpu.built_shaders()
     });
@@ -122,7 +123,7 @@ fn every_shader_file_is_used_by_a_sample() {
     let below_operators = ["autograd/accumulate", "autograd/non_finite", "gpu/fill", "gpu/numbers"].map(String::from);
     let dead: Vec<_> = files.iter().filter(|f| !used.contains(*f) && !below_operators.contains(f)).collect();
     assert!(dead.is_empty(), "no sample or probe uses {dead:?}");
-    files.retain(|f| !f.starts_with("bench/"));
+    files.retain(|f| !f.starts_with("bench/") && !f.starts_with("ladder/"));
     let named: BTreeSet<String> = registry().iter().flat_map(|e| e.shaders().into_iter().map(String::from)).collect();
     let unknown: Vec<_> = files.iter().filter(|f| !named.contains(*f) && !below_operators.contains(f)).collect();
     assert!(unknown.is_empty(), "no registry entry names {unknown:?}");
