@@ -19,7 +19,7 @@ Invoke-Stage "the engine alone builds" @("build", "--no-default-features")
 Invoke-Stage "tests" @("test", "--no-fail-fast", "--", "--show-output")
 $limits = $env:WGRAD_LIMITS
 $env:WGRAD_LIMITS = "webgpu"
-Invoke-Stage "reference operators under WebGPU's limits" @("test", "--no-fail-fast", "--test", "reference_ops", "--", "--show-output")
+Invoke-Stage "reference operators under WebGPU's limits" @("test", "--no-fail-fast", "--test", "operators", "reference_ops", "--", "--show-output")
 $env:WGRAD_LIMITS = $limits
 Invoke-Stage "every benchmark runs once" @("test", "--benches")
 $flags = $env:RUSTDOCFLAGS

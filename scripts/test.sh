@@ -29,8 +29,27 @@ fi
 source scripts/ensure_vulkan.sh
 ensure_vulkan || exit 1
 
+# Whether a tool is there, and not another of its name (Debian's tint is a game).
+has_tool() {
+    "$1" --help 2>/dev/null | grep -i "$2" >/dev/null
+}
+
+# tests/shaders asks these validators, too, where they are installed. Nothing fails without them.
+if ! has_tool spirv-val spir-v && command -v apt-get >/dev/null 2>&1; then
+    echo "spirv-val was not found: installing spirv-tools with apt-get."
+    as_root apt-get update &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends spirv-tools ||
+        echo "That did not work." >&2
+fi
+
 summary=""
 failures=0
+
+# not_run TITLE REASON: notes what has no stage, or a part less.
+not_run() {
+    summary="$summary$(printf '%-15s  %s: %s' "not run" "$1" "$2")
+"
+}
 
 # stage TITLE COMMAND...: runs the command under a heading, and notes how it ended and how long it took.
 stage() {
@@ -51,6 +70,8 @@ if [ -n "$lint" ]; then
 fi
 # finish: what passed and what failed, and the script's end.
 finish() {
+    has_tool spirv-val spir-v || not_run "spirv-val on every shader" "install spirv-tools (Debian, Ubuntu) or the Vulkan SDK"
+    has_tool tint wgsl || not_run "tint on every shader" "build it from https://dawn.googlesource.com/dawn"
     printf '\n==== summary ====\n%s' "$summary"
     if [ "$failures" -gt 0 ]; then
         echo "$failures failed"
@@ -65,7 +86,7 @@ if [ -n "$quick" ]; then
     stage "operators against float64" cargo test --test operators gradients
     stage "shaders" cargo test --test shaders
     stage "captured steps" cargo test --test engine capture
-    stage "the program" cargo test --test cli command_line
+    stage "the program and the documents" cargo test --test cli -- command_line documents
     finish
 fi
 stage "the engine alone builds" cargo build --no-default-features --examples
@@ -81,8 +102,7 @@ stage "reference operators under WebGPU's limits" env WGRAD_LIMITS=webgpu cargo 
 if python3 scripts/fetch_weights.py efficientnet_lite0 && python3 scripts/fetch_weights.py photos; then
     stage "published weights give PyTorch's answers" cargo test --test models pretrained -- --ignored --show-output
 else
-    summary="${summary}not run          published weights give PyTorch's answers: scripts/fetch_weights.py could not fetch them
-"
+    not_run "published weights give PyTorch's answers" "scripts/fetch_weights.py could not fetch them"
 fi
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
