@@ -78,7 +78,16 @@ pub mod tensor;
 #[cfg(feature = "cli")]
 pub mod train;
 
-/// The README's examples are compiled and run.
+/// The examples of the README and of the tutorials are compiled and run.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/tutorial/first-kernel.md")]
+    struct FirstKernel;
+    #[doc = include_str!("../docs/tutorial/first-model.md")]
+    struct FirstModel;
+    #[cfg(feature = "cli")]
+    #[doc = include_str!("../docs/tutorial/first-method.md")]
+    struct FirstMethod;
+}

@@ -6,6 +6,7 @@ mod common;
 mod bench;
 mod command_line;
 mod comparison;
+mod documents;
 #[cfg(unix)]
 mod outputs;
 mod predict;
