@@ -326,7 +326,7 @@ fn bad_input_is_named_and_leaves_nothing() {
 
     for (value, words) in [
         ("epoch=3", &["epoch=3", "there is no key \"epoch\"; did you mean epochs?"][..]),
-        ("epochs=many", &["epochs=many", "expected a whole number like 1, found \"many\""]),
+        ("epochs=many", &["epochs=many", "expected a whole number like 5, found \"many\""]),
         ("epochs=0", &["epochs", "found 0"]),
         ("model=resnet9000", &["resnet9000", "mobilenetv1_100"]),
         ("batch=97", &["1 to 96, found 97"]),

@@ -19,7 +19,7 @@ fn methods_are_listed_and_laid_side_by_side() {
     for words in ["He, Fan, Wu", "arXiv:1911.05722", "MoCo v3 (moco_v3)", "recipes/gpu/moco.toml", "  queue = ", "  [teacher]"] {
         assert!(card.contains(words), "{words}: {card}");
     }
-    refused(wgrad().args(["methods", "mocco"]), &["mocco", "there are supervised, simclr"]);
+    refused(wgrad().args(["methods", "mocco"]), &["there is no \"mocco\"; did you mean \"moco\"? There are supervised, simclr"]);
 
     // Methods alone need no device; what is the same of both has no mark, and there is no colour in a pipe.
     let both = run(wgrad().args(["compare", "simclr", "moco"]).env("WGRAD_ADAPTER", "voodoo 2"));
