@@ -34,8 +34,7 @@ pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     let (structure, _) = split_tag(name);
     FAMILIES.iter().find_map(|family| (family.parse)(structure, &options)).unwrap_or_else(|| {
         let patterns = FAMILIES.iter().flat_map(|family| family.patterns).map(|(pattern, _)| *pattern);
-        let known = model_names().chain(patterns).collect::<Vec<_>>().join(", ");
-        Err(Error::argument("model", format!("there is no \"{name}\"; there are {known}")))
+        Err(Error::unknown("model", name, model_names().chain(patterns)))
     })
 }
 

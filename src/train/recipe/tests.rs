@@ -177,7 +177,7 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_allowed() {
         ("method = \"simclear\"", "line 1: method.name: there is no \"simclear\"; did you mean \"simclr\"?"),
         ("augmentation = [\"simclr\",\n\"simclr3\"]", "line 1: augmentation.views: there is no \"simclr3\"; did you mean \"simclr\"?"),
         ("[data]\nnormalize = \"imagnet\"", "line 2: data.normalize: there is no \"imagnet\"; did you mean \"imagenet\"?"),
-        ("[model]\nname = \"resnet81\"", "line 2: model.name: there is no \"resnet81\""),
+        ("[model]\nname = \"resnet81\"", "line 2: model.name: there is no \"resnet81\"; did you mean \"resnet18\"?"),
         ("[model]\nname = \"resnet18\"\nstem_stride = 3", "line 3: model.stem_stride: \"resnet18\" begins with a stride of 1 or 2, not 3"),
         ("[data]\nlabel_noise = 1.5", "line 2: data.label_noise: expected 0 to 1, found 1.5"),
         ("[optimizer]\nname = \"adam\"\nbetas = [0.9, 1.5]", "line 3: optimizer.betas[1]: expected 0 to 1, found 1.5"),
