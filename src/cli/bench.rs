@@ -143,12 +143,12 @@ impl Bench {
         }
         let run = self.measure(&gpu, &sweep)?;
         if self.csv {
-            say(csv(&run))?;
+            say(csv(&run)?)?;
         } else if !self.json {
             say(text(&run))?;
         }
         if let Some(path) = &self.html {
-            write_atomically(path, html(&run).as_bytes())?;
+            write_atomically(path, html(&run)?.as_bytes())?;
         }
         if let Some(path) = &self.save {
             let json = serde_json::to_vec_pretty(&run).map_err(|e| Error::argument("bench", e.to_string()))?;

@@ -44,7 +44,7 @@ impl Compare {
             measure(&device::open()?, subjects, self.data.as_ref(), &mut |name| tell(format!("measuring {name}")))?
         };
         if let Some(path) = &self.html {
-            write_atomically(path, comparison.html(None).as_bytes())?;
+            write_atomically(path, comparison.html(None)?.as_bytes())?;
         }
         if self.json { say(format!("{:#}", comparison.to_json())) } else { write(text(&comparison).as_bytes()) }?;
         Ok(ExitCode::SUCCESS)

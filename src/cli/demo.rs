@@ -113,7 +113,7 @@ impl Demo {
         let seconds = begun.elapsed().as_secs_f64();
         let report = self.out.join("report.html");
         let title = format!("wgrad demo: {images} images, {LABELS} labels a class");
-        write_atomically(&report, comparison.html(Some(&title)).as_bytes())?;
+        write_atomically(&report, comparison.html(Some(&title))?.as_bytes())?;
         let summary = json!({
             "environment": Environment::of(&gpu), "seconds": seconds, "probe": probed.to_json(), "comparison": comparison.to_json(),
         });

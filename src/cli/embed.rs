@@ -19,6 +19,7 @@ use crate::gpu::Gpu;
 use crate::io::atomic::{make_folder, write_atomically};
 use crate::models::Pixels;
 use crate::nn::{Module, Parameters};
+use crate::report::csv::csv;
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
 use crate::train::LoadedRun;
@@ -175,15 +176,17 @@ impl Embed {
         let folder = self.out.clone().unwrap_or_else(|| self.run.join("embedding"));
         make_folder(&folder)?;
         let name = if self.method == Method::Pca { "pca" } else { "tsne" };
-        let mut table = "index,label,class,cluster,x,y\n".to_string();
-        for (((index, label), cluster), [x, y]) in chosen.iter().zip(images.labels()).zip(clusters).zip(points) {
-            let class = usize::try_from(*label).ok().and_then(|l| images.class_names().get(l)).map_or("", String::as_str);
-            table += &format!("{index},{label},\"{}\",{cluster},{x},{y}\n", class.replace('"', "\"\""));
-        }
-        let (csv, png) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.png")));
+        let row = |(((index, label), cluster), [x, y]): (((&usize, &i32), &i32), &[f32; 2])| {
+            let class = usize::try_from(*label).ok().and_then(|l| images.class_names().get(l)).cloned().unwrap_or_default();
+            [index.to_string(), label.to_string(), class, cluster.to_string(), x.to_string(), y.to_string()]
+        };
+        let rows = chosen.iter().zip(images.labels()).zip(clusters).zip(points).map(row);
+        let head = ["index", "label", "class", "cluster", "x", "y"].map(String::from);
+        let table = csv(std::iter::once(head).chain(rows))?;
+        let (table_file, png) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.png")));
         let picture = scatter(points, images.labels(), images.class_names(), self.thumbnails.then_some(images))?;
-        write_atomically(&csv, table.as_bytes())?;
+        write_atomically(&table_file, table.as_bytes())?;
         picture.save(&png)?;
-        Ok([csv, png].iter().map(|path| path.display().to_string()).collect())
+        Ok([table_file, png].iter().map(|path| path.display().to_string()).collect())
     }
 }

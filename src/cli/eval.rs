@@ -18,6 +18,7 @@ use crate::evaluate::tasks::{evaluate_heads, heads};
 use crate::evaluate::{Evaluation, outputs, stream_outputs};
 use crate::gpu::Gpu;
 use crate::io::atomic::write_atomically;
+use crate::report::csv::csv;
 use crate::train::LoadedRun;
 use crate::train::progress::Count;
 
@@ -84,7 +85,7 @@ impl Eval {
             _ => self.of_run(&gpu)?,
         };
         if let Some(path) = &self.confusion {
-            write_atomically(path, csv(&judged).as_bytes())?;
+            write_atomically(path, confusion(&judged)?.as_bytes())?;
         }
         if self.json {
             let Judged { found, labels, parameters, matched, damaged, domains, tasks, bias } = &judged;
@@ -255,13 +256,10 @@ fn domains_line(domains: &Domains) -> String {
 }
 
 /// The confusion matrix with the classes' names.
-fn csv(judged: &Judged) -> String {
-    let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
-    let names: Vec<String> = judged.labels.names().iter().map(quoted).collect();
-    let mut text = format!("\"true \\ predicted\",{}\n", names.join(","));
-    for (name, row) in names.iter().zip(&judged.found.confusion) {
-        let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("{name},{}\n", counts.join(",")));
-    }
-    text
+fn confusion(judged: &Judged) -> Result<String> {
+    let names = judged.labels.names();
+    let head = std::iter::once("true \\ predicted".to_string()).chain(names.iter().cloned()).collect::<Vec<_>>();
+    let rows = names.iter().zip(&judged.found.confusion);
+    csv(std::iter::once(head)
+        .chain(rows.map(|(name, row)| std::iter::once(name.clone()).chain(row.iter().map(ToString::to_string)).collect())))
 }

@@ -187,13 +187,8 @@ impl Tuning {
 }
 
 /// FNV-1a with 64 bits: the same everywhere and for ever, which the standard library's hash does not promise.
-pub(crate) const fn fnv(mut bytes: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325;
-    while let Some((byte, rest)) = bytes.split_first() {
-        hash = (hash ^ *byte as u64).wrapping_mul(0x0100_0000_01b3);
-        bytes = rest;
-    }
-    hash
+pub(crate) const fn fnv(bytes: &[u8]) -> u64 {
+    const_fnv1a_hash::fnv1a_hash_64(bytes, None)
 }
 
 impl fmt::Display for Tuning {

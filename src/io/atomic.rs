@@ -65,30 +65,21 @@ fn replace(path: &Path, bytes: &[u8], old: Option<&File>) -> std::io::Result<()>
     if path.file_name().is_none() {
         return Err(IoError::new(ErrorKind::InvalidInput, "is not the name of a file"));
     }
-    let (temporary, mut file) = temporary(folder)?;
-    let mut attempt = || -> std::io::Result<()> {
-        file.write_all(bytes)?;
-        if let Some(old) = old {
-            keep_owner(&file, &old.metadata()?);
-            file.set_permissions(old.metadata()?.permissions())?;
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(folder)
-    };
-    attempt().inspect_err(|_| drop(fs::remove_file(&temporary)))
-}
-
-/// A new file in `folder` that no one else has, in this process or another.
-fn temporary(folder: &Path) -> std::io::Result<(PathBuf, File)> {
-    let mut number = 0u32;
-    loop {
-        let path = folder.join(format!(".wgrad-{}-{number}.partial", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < u32::MAX => number += 1,
-            result => return result.map(|file| (path, file)),
-        }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".wgrad-").suffix(".partial");
+    // As a file that anyone makes: what is kept from others is the user's umask's to say.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // Removed again where anything fails.
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    if let Some(old) = old {
+        keep_owner(file.as_file(), &old.metadata()?);
+        file.as_file().set_permissions(old.metadata()?.permissions())?;
     }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(folder)
 }
 
 /// Where it may be done; who may not, has a file of their own now.

@@ -1,7 +1,9 @@
 //! What draws and formats: pictures, plots, statistics of measurements, and where they were made.
 
 mod canvas;
+pub(crate) mod csv;
 mod environment;
+pub(crate) mod page;
 mod peaks;
 pub mod statistics;
 pub(crate) mod svg;

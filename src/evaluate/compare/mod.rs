@@ -99,7 +99,10 @@ impl Comparison {
     }
 
     /// A page that needs nothing else. Its title is what is compared where there is no other.
-    pub fn html(&self, title: Option<&str>) -> String {
+    ///
+    /// # Errors
+    /// Never, of templates that are tested.
+    pub fn html(&self, title: Option<&str>) -> Result<String> {
         page::html(self, title)
     }
 }

@@ -1,40 +1,59 @@
 //! A comparison as one HTML file that needs nothing else: pictures and the table. For a screen, light or dark, and paper.
 
+use minijinja::{Value, context};
+
 use super::measure::{BATCH, Measured};
 use super::rows::Row;
 use super::{Comparison, short};
-use crate::report::svg::{Area, Axis, Svg, escape, tick, width};
+use crate::error::Result;
+use crate::report::page::{page, safe};
+use crate::report::svg::{Area, Axis, Svg, tick, width};
 
-const STYLE: &str = include_str!("page.css");
-
-pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> String {
+/// The page.
+///
+/// # Errors
+/// Never, of templates that are tested.
+pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> Result<String> {
     let names: Vec<String> = comparison.columns.iter().map(|column| label(&column.subject.name)).collect();
-    let title = escape(&title.map_or_else(|| names.join(", "), String::from));
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-    );
-    if let Some(e) = &comparison.environment {
+    let place = comparison.environment.as_ref().map(|e| {
         let load = e.load_average.map_or(String::new(), |[minute, ..]| format!(", load {minute:.1} before"));
-        let place = format!("Measured on {} ({}), {}, {} cores{load}, {}.", e.adapter, e.backend, e.system, e.cores, e.date);
-        page += &format!("<p class=\"note\">{}</p>\n", escape(&place));
-    }
-    page += "<p class=\"note\"><span class=\"key\">Marked</span> rows differ, numbers by more than their spread.</p>\n";
+        format!("Measured on {} ({}), {}, {} cores{load}, {}.", e.adapter, e.backend, e.system, e.cores, e.date)
+    });
     let found: Vec<(String, &Measured)> =
         comparison.columns.iter().filter_map(|c| Some((label(&c.subject.name), c.measured.as_ref()?))).collect();
-    if !found.is_empty() {
-        page +=
-            &format!("<h2>Accuracy, speed and size</h2>\n<div class=\"pictures\">\n{}", figure("Accuracy on test images", &bars(&found)));
-        page += &figure("Accuracy and speed", &plane(&found, "latency of one image, ms", |m| m.latency.median));
-        page += &figure("Accuracy and size", &plane(&found, "model's file, KiB", |m| m.bytes as f64 / 1024.0));
-        page += "</div>\n";
-    }
-    page += &table(comparison);
-    if !found.is_empty() {
-        page += &format!("<p class=\"note\">{}</p>\n", escape(&notes()));
-    }
-    let command = crate::io::console::arguments().join(" ");
-    page + &format!("<footer>Made by wgrad {}: <code>{}</code></footer>\n</body>\n</html>\n", env!("CARGO_PKG_VERSION"), escape(&command))
+    let figure = |caption: &str, picture: String| context! { caption, picture => safe(picture) };
+    let figures = if found.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+            figure("Accuracy on test images", bars(&found)),
+            figure("Accuracy and speed", plane(&found, "latency of one image, ms", |m| m.latency.median)),
+            figure("Accuracy and size", plane(&found, "model's file, KiB", |m| m.bytes as f64 / 1024.0)),
+        ]
+    };
+    let line = |row: &Row| {
+        let cells: Vec<String> = row.cells.iter().map(|cell| cell.as_ref().map_or("–".into(), |cell| cell.text.clone())).collect();
+        context! { name => row.name, differs => row.differs(), cells }
+    };
+    let rows = comparison.rows();
+    let group = |name: &str, measured: bool| {
+        let rows: Vec<Value> = rows.iter().filter(|row| row.measured == measured).map(line).collect();
+        context! { name, rows }
+    };
+    page(
+        include_str!("page.html"),
+        context! {
+            title => title.map_or_else(|| names.join(", "), String::from),
+            style => safe(include_str!("page.css")),
+            place,
+            figures,
+            columns => comparison.columns.iter().map(|column| column.subject.name.clone()).collect::<Vec<_>>(),
+            groups => [group("Measured", true), group("The method", false)],
+            notes => notes(),
+            wgrad => env!("CARGO_PKG_VERSION"),
+            command => crate::io::console::arguments().join(" "),
+        },
+    )
 }
 
 /// What must be known to read the measured rows.
@@ -44,10 +63,6 @@ fn notes() -> String {
          runs. Latency and throughput: medians, warm, from images on the device to results on the host, in batches of {BATCH} for throughput. Training: this run's own \
          seconds, without those of a teacher or of weights that it began from. The file holds also the heads that only training needs."
     )
-}
-
-fn figure(caption: &str, picture: &str) -> String {
-    format!("<figure><figcaption>{}</figcaption>\n{picture}</figure>\n", escape(caption))
 }
 
 /// What a column is called in pictures.
@@ -138,26 +153,4 @@ fn plane(found: &[(String, &Measured)], name: &str, cost: fn(&Measured) -> f64) 
         taken.push(area(spot));
     }
     svg.finish()
-}
-
-fn table(comparison: &Comparison) -> String {
-    let head: String = comparison.columns.iter().map(|column| format!("<th>{}</th>", escape(&column.subject.name))).collect();
-    let line = |row: &Row| {
-        let cell = |cell: &Option<_>| cell.as_ref().map_or("–".to_string(), |cell: &super::Cell| escape(&cell.text));
-        let cells: String = row.cells.iter().map(|c| format!("<td>{}</td>", cell(c))).collect();
-        let class = if row.differs() { " class=\"differs\"" } else { "" };
-        format!("<tr{class}><th>{}</th>{cells}</tr>\n", escape(row.name))
-    };
-    let (rows, columns) = (comparison.rows(), comparison.columns.len());
-    let group = |name: &str, measured: bool| {
-        let lines: String = rows.iter().filter(|row| row.measured == measured).map(line).collect();
-        let head = format!("<tr class=\"group\"><th colspan=\"{}\">{name}</th></tr>\n", columns + 1);
-        if lines.is_empty() { lines } else { head + &lines }
-    };
-    format!(
-        "<h2>Side by side</h2>\n<div class=\"wide\"><table style=\"min-width: {}px\">\n<colgroup><col class=\"names\"><col span=\"{columns}\"></colgroup>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{}{}</tbody>\n</table></div>\n",
-        180 + 140 * columns,
-        group("Measured", true),
-        group("The method", false)
-    )
 }

@@ -187,7 +187,9 @@ impl Parameters {
         }
         let chunks = if role == Role::Statistic { &mut state.statistics } else { &mut state.values };
         let (chunk, start) = reserve(&self.home.gpu, chunks, padded, limit, &name)?;
-        let values = || init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), fnv1a(&name)));
+        let values = || {
+            init.values(&shape, &mut Stream::keyed(self.home.seed, Purpose::Initialise.key(), const_fnv1a_hash::fnv1a_hash_str_32(&name)))
+        };
         let data = (!self.home.gpu.is_dry()).then(values);
         let origin = leaf(&name, &Spec::f32(shape.clone()));
         let slot = ParameterSlot { name: name.clone(), shape, role, chunk, start, frozen: false, learning_rate: 1.0, weight_decay: 1.0 };
@@ -275,9 +277,4 @@ impl Parameters {
         state.revision += 1;
         self.home.gpu.invalidate_programs();
     }
-}
-
-/// A stable hash of a name (FNV-1a, 32 bits).
-fn fnv1a(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
