@@ -3,8 +3,7 @@
 use super::gemm::{self, Gemm};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
-use crate::ops::reduction::column_sum;
-use crate::ops::reduction::reduce;
+use crate::ops::reduction::{column_sum, reduce};
 use crate::ops::sample::{Bad, Sample, indices, normal};
 use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, axes_before, require_f32};
 use crate::tensor::{Spec, Tensor};

@@ -2,8 +2,7 @@
 
 use super::Pairs;
 use crate::error::Result;
-use crate::gpu::Schedule;
-use crate::gpu::{Gpu, Kernel, Launch, rounds};
+use crate::gpu::{Gpu, Kernel, Launch, Schedule, rounds};
 use crate::ops::entry::kernels;
 use crate::params;
 use crate::tensor::Tensor;

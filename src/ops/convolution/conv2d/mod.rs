@@ -8,10 +8,8 @@ use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::linear::gemm;
-use crate::ops::normalization::batch_norm::plan;
-use crate::ops::normalization::batch_norm::statistics;
-use crate::ops::reduction::column_sum;
-use crate::ops::reduction::reduce;
+use crate::ops::normalization::batch_norm::{plan, statistics};
+use crate::ops::reduction::{column_sum, reduce};
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 

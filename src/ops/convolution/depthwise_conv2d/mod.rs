@@ -7,8 +7,7 @@ use super::geometry::{Geometry, Padding, Window, check, listed, split};
 use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
-use crate::ops::reduction::column_sum;
-use crate::ops::reduction::reduce;
+use crate::ops::reduction::{column_sum, reduce};
 use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
