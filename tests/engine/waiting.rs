@@ -118,9 +118,8 @@ fn a_lost_device_ends_every_wait_with_its_error() {
     let mut read = y.to_vec_later::<f32>().unwrap().into_future();
     let synchronized = gpu.clone();
     let mut finished = pin!(async move { synchronized.synchronize_async().await });
-    let pending = |poll: bool| if poll { 1 } else { 0 };
-    let waiting = pending(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending())
-        + pending(finished.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let waiting = usize::from(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending())
+        + usize::from(finished.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     gpu.destroy();
     assert!(counting.wakes() >= waiting, "{} of {waiting} were woken", counting.wakes());
     let lost = Err(Error::DeviceLost("destroyed by the program".into()));
