@@ -59,13 +59,6 @@ fn every_operator_replays_as_it_runs() {
                 let inputs = upload(&gpu, &first);
                 let what = format!("{} sample {number} on {schedule}", entry.name);
                 let (outputs, program) = gpu.capture(|| results(&operator, &inputs)).unwrap_or_else(|e| panic!("{what}: {e}"));
-                // The list of the registry is whole, but for what the tape and the device do.
-                let listed = entry.shaders();
-                for (kernel, _) in program.kernels() {
-                    let file = kernel.split(':').next().unwrap();
-                    let below = file.starts_with("autograd/") || file.starts_with("gpu/");
-                    assert!(below || listed.contains(&file), "{what} launches {kernel}; its entry names {listed:?}");
-                }
                 rewrite(&inputs, &second);
                 program.replay().unwrap();
                 assert_eq!(bits(&outputs), expected, "{what}");
