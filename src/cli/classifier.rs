@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::{Augmentation, ImageOptions, Labels, Step};
+use crate::data::{AugmentStep, Augmentation, ImageOptions, Labels};
 use crate::error::{Error, Result};
 use crate::evaluate::PictureInput;
 use crate::gpu::Gpu;
@@ -101,7 +101,7 @@ impl ModelArguments {
         state_dict::fill(&params, &archive, &weights.display().to_string(), &[])?;
         params.compact()?;
         let Preprocessing { mean, std, .. } = preprocessing;
-        let normalize = Augmentation::new(0, [Step::Normalize { mean, std }]);
+        let normalize = Augmentation::new(0, [AugmentStep::Normalize { mean, std }]);
         let input = PictureInput { options: preprocessing.into(), preprocessing: normalize, batch: self.batch.into() };
         self.fold(&mut network)?;
         Ok(Classifier { network: Box::new(network), params, labels, input })

@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 /// One step of a pipeline. Chances lie in 0..=1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Step {
+pub enum AugmentStep {
     /// A random box, resized: [`RandomResizedCrop`].
     RandomResizedCrop {
         /// Height and width of the result; the image's own where it is not given.
@@ -62,7 +62,7 @@ pub enum Step {
         hue: f32,
         /// The chance of jitter.
         p: f32,
-        /// The chance of becoming grey after it: as a step [`Step::Grayscale`] would, in the same pass.
+        /// The chance of becoming grey after it: as a step [`AugmentStep::Grayscale`] would, in the same pass.
         #[serde(default)]
         grayscale: f32,
     },
@@ -119,28 +119,30 @@ fn default_ratio() -> [f32; 2] {
     RandomResizedCrop::RATIO
 }
 
-impl Step {
+impl AugmentStep {
     fn apply(&self, images: &Tensor, indices: &Tensor, draws: Draws) -> Result<Tensor> {
         match *self {
-            Step::RandomResizedCrop { size, scale, ratio, flip, interpolation } => {
+            AugmentStep::RandomResizedCrop { size, scale, ratio, flip, interpolation } => {
                 let size = size.unwrap_or([images.shape().dim(1), images.shape().dim(2)]);
                 images.random_resized_crop(indices, RandomResizedCrop { size, scale, ratio, flip, interpolation, draws })
             }
-            Step::ReflectCrop { pad, flip } => images.reflect_crop(indices, pad, flip, draws),
-            Step::HorizontalFlip { p } => images.horizontal_flip(indices, p, draws),
-            Step::ColorJitter { style, brightness, contrast, saturation, hue, p, grayscale } => {
+            AugmentStep::ReflectCrop { pad, flip } => images.reflect_crop(indices, pad, flip, draws),
+            AugmentStep::HorizontalFlip { p } => images.horizontal_flip(indices, p, draws),
+            AugmentStep::ColorJitter { style, brightness, contrast, saturation, hue, p, grayscale } => {
                 let jitter = Color::jitter([brightness, contrast, saturation, hue], p, draws);
                 images.color_jitter(indices, Color { style, grayscale, ..jitter })
             }
-            Step::Grayscale { p } => images.grayscale(indices, p, draws),
-            Step::Solarize { threshold, p } => images.solarize(indices, threshold, p, draws),
-            Step::GaussianBlur { kernel, sigma, p, edge } => images.gaussian_blur(indices, GaussianBlur { kernel, sigma, p, edge, draws }),
-            Step::Cutout { size, p } => images.cutout(indices, size, p, draws),
-            Step::CenterResize { size, fraction } => images.center_resize(size, fraction),
-            Step::ToRgb => {
+            AugmentStep::Grayscale { p } => images.grayscale(indices, p, draws),
+            AugmentStep::Solarize { threshold, p } => images.solarize(indices, threshold, p, draws),
+            AugmentStep::GaussianBlur { kernel, sigma, p, edge } => {
+                images.gaussian_blur(indices, GaussianBlur { kernel, sigma, p, edge, draws })
+            }
+            AugmentStep::Cutout { size, p } => images.cutout(indices, size, p, draws),
+            AugmentStep::CenterResize { size, fraction } => images.center_resize(size, fraction),
+            AugmentStep::ToRgb => {
                 images.shape().array().filter(|s| s[3] == 1).map_or(Ok(images.clone()), |[n, h, w, _]| images.expand(&[n, h, w, 3]))
             }
-            Step::Normalize { mean, std } => images.normalize_images(mean, std),
+            AugmentStep::Normalize { mean, std } => images.normalize_images(mean, std),
         }
     }
 }
@@ -157,12 +159,12 @@ pub struct Augmentation {
     pub seed: u32,
     /// What is done, in order.
     #[serde(default)]
-    pub steps: Vec<Step>,
+    pub steps: Vec<AugmentStep>,
 }
 
 impl Augmentation {
     /// A pipeline of one's own.
-    pub fn new(seed: u32, steps: impl Into<Vec<Step>>) -> Self {
+    pub fn new(seed: u32, steps: impl Into<Vec<AugmentStep>>) -> Self {
         Self { seed, steps: steps.into() }
     }
 
@@ -172,7 +174,7 @@ impl Augmentation {
         let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
         mean.iter_mut().zip(&statistics.mean).for_each(|(to, from)| *to = *from);
         std.iter_mut().zip(&statistics.std).for_each(|(to, from)| *to = *from);
-        self.steps.push(Step::Normalize { mean, std });
+        self.steps.push(AugmentStep::Normalize { mean, std });
         self
     }
 
@@ -319,7 +321,7 @@ mod tests {
     fn the_same_step_twice_draws_twice() {
         let gpu = gpu();
         let batch = batch(&gpu, [4, 4, 1], &(0..64).collect::<Vec<_>>(), 1);
-        let flip = Step::HorizontalFlip { p: 0.5 };
+        let flip = AugmentStep::HorizontalFlip { p: 0.5 };
         let once = Augmentation::new(1, [flip]).apply(&batch, 0, 0).unwrap();
         let twice = Augmentation::new(1, [flip, flip]).apply(&batch, 0, 0).unwrap();
         assert_ne!(bits(&twice), bits(&batch.inputs));
@@ -336,7 +338,8 @@ mod tests {
             steps = [{ step = "random_resized_crop", scale = [0.2, 1.0] }, { step = "color_jitter", brightness = 0.4, p = 0.8 }]
         "#;
         let pipeline: Augmentation = toml::from_str(text).unwrap();
-        let [Step::RandomResizedCrop { size: None, flip, ratio, .. }, Step::ColorJitter { hue, .. }] = pipeline.steps[..] else {
+        let [AugmentStep::RandomResizedCrop { size: None, flip, ratio, .. }, AugmentStep::ColorJitter { hue, .. }] = pipeline.steps[..]
+        else {
             panic!("{pipeline:?}")
         };
         assert_eq!((flip, hue, ratio), (0.0, 0.0, RandomResizedCrop::RATIO));
@@ -353,9 +356,9 @@ mod tests {
             let error = Augmentation::new(0, [step]).apply(&batch, epoch, 0).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         };
-        refused(Step::ReflectCrop { pad: 4, flip: 0.5 }, 0, "reflect_crop: images of 4 x 4");
-        refused(Step::HorizontalFlip { p: 2.0 }, 0, "0..=1, found 2");
-        refused(Step::HorizontalFlip { p: 0.5 }, 65_536, "epoch must be below 65536");
+        refused(AugmentStep::ReflectCrop { pad: 4, flip: 0.5 }, 0, "reflect_crop: images of 4 x 4");
+        refused(AugmentStep::HorizontalFlip { p: 2.0 }, 0, "0..=1, found 2");
+        refused(AugmentStep::HorizontalFlip { p: 0.5 }, 65_536, "epoch must be below 65536");
         let error = Augmentation::preset("simclr2", 0, [32, 32]).unwrap_err().to_string();
         assert!(error.contains("simclr2") && error.contains("simclr_cifar"), "{error}");
     }

@@ -48,7 +48,7 @@ mod text;
 mod views;
 mod wordpiece;
 
-pub use augmentation::{Augmentation, Step};
+pub use augmentation::{AugmentStep, Augmentation};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use classes::{Class, ClassGroup};
 pub use dataset::{ChannelStatistics, Dataset, Split};

@@ -1,6 +1,6 @@
 //! Published augmentations by name.
 
-use super::augmentation::{Augmentation, Step};
+use super::augmentation::{AugmentStep, Augmentation};
 use crate::error::{Error, Result};
 use crate::ops::augment::{Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
 
@@ -99,7 +99,7 @@ const VIEWS: [Preset; 22] = [
 ];
 
 impl Preset {
-    fn steps(self, size: [usize; 2]) -> Vec<Step> {
+    fn steps(self, size: [usize; 2]) -> Vec<AugmentStep> {
         let [height, width] = if self.local { size.map(|side| (side * 3).div_ceil(7).next_multiple_of(4)) } else { size };
         let [brightness, contrast, saturation, hue] = self.jitter;
         let (kernel, edge) = match self.kernel {
@@ -107,20 +107,20 @@ impl Preset {
             Kernel::Pillow => (13, Edge::Replicate),
         };
         let mut steps = vec![
-            Step::RandomResizedCrop {
+            AugmentStep::RandomResizedCrop {
                 size: self.local.then_some([height, width]),
                 scale: self.scale,
                 ratio: RandomResizedCrop::RATIO,
                 flip: 0.5,
                 interpolation: self.interpolation,
             },
-            Step::ColorJitter { style: self.style, brightness, contrast, saturation, hue, p: 0.8, grayscale: self.grey },
+            AugmentStep::ColorJitter { style: self.style, brightness, contrast, saturation, hue, p: 0.8, grayscale: self.grey },
         ];
         if self.blur > 0.0 {
-            steps.push(Step::GaussianBlur { kernel, sigma: [0.1, 2.0], p: self.blur, edge });
+            steps.push(AugmentStep::GaussianBlur { kernel, sigma: [0.1, 2.0], p: self.blur, edge });
         }
         if self.solarize > 0.0 {
-            steps.push(Step::Solarize { threshold: 0.5, p: self.solarize });
+            steps.push(AugmentStep::Solarize { threshold: 0.5, p: self.solarize });
         }
         steps
     }
@@ -185,7 +185,7 @@ impl Augmentation {
     pub fn preset(name: &str, seed: u32, size: [usize; 2]) -> Result<Self> {
         let steps = match name {
             "none" => vec![],
-            "supervised" => vec![Step::ReflectCrop { pad: 4, flip: 0.5 }],
+            "supervised" => vec![AugmentStep::ReflectCrop { pad: 4, flip: 0.5 }],
             _ => {
                 let found =
                     VIEWS.iter().find(|preset| preset.name == name).ok_or_else(|| Error::unknown("augmentation", name, Self::PRESETS))?;

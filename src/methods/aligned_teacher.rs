@@ -1,6 +1,6 @@
 //! What methods with one teacher share.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Batch, HIDDEN, MethodContext, Teacher};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// [`Error::Argument`] where there is none, or more.
-pub(super) fn only(method: &str, context: &MethodContext) -> Result<Rc<Teacher>> {
+pub(super) fn only(method: &str, context: &MethodContext) -> Result<Arc<Teacher>> {
     match context.teachers.as_slice() {
         [teacher] => Ok(teacher.clone()),
         others => {
@@ -23,7 +23,7 @@ pub(super) fn only(method: &str, context: &MethodContext) -> Result<Rc<Teacher>>
 
 /// A teacher that knows all of the student's classes.
 pub(super) struct AlignedTeacher {
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
     /// The teacher's place of each of the student's classes, i32 `[C]`; none where they stand in the same order.
     order: Option<Tensor>,
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, ImageDecoder, ImageDecoderConfig};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -117,7 +117,7 @@ impl Method for Autoencoder {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let (mut given, wanted) = given_and_wanted(batch, self.name())?;
         if self.noise > 0.0 {
             let draws = Draws { epoch: batch.epoch.clone(), ..self.draws.clone() };
@@ -126,7 +126,7 @@ impl Method for Autoencoder {
             given = fuse([&given, &noise], |[x, noise]| x + noise * self.noise)?;
         }
         let codes = self.codec.encode(&given)?;
-        Ok(Step::new(self.codec.decode(&codes)?.mse_loss(&wanted)?, [codes]))
+        Ok(TrainStep::new(self.codec.decode(&codes)?.mse_loss(&wanted)?, [codes]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep,
     TrainedNetwork,
 };
 use crate::error::Result;
@@ -68,16 +68,16 @@ impl Method for Byol {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
         let (p1, p2) = (self.predictor.forward(&z1, Mode::Train)?, self.predictor.forward(&z2, Mode::Train)?);
         let (t1, t2) = (self.target.network.embed(first, Mode::Train)?, self.target.network.embed(second, Mode::Train)?);
         let loss = p1.byol_loss(&t2)?.add(&p2.byol_loss(&t1)?)?;
-        Ok(Step::new(loss, [z1, z2]))
+        Ok(TrainStep::new(loss, [z1, z2]))
     }
 
-    fn after_update(&self) -> Result<()> {
+    fn after_update(&self, _step: &TrainStep) -> Result<()> {
         self.target.update()
     }
 
@@ -97,7 +97,7 @@ impl Method for Byol {
         vec![("teacher", self.target.parameters())]
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         vec![("teacher_momentum", self.target.momentum())]
     }
 

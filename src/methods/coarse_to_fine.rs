@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::hard;
 use super::partial_labels::{among, offsets};
-use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -120,7 +120,7 @@ impl Method for CoarseToFine {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
         let offsets = self.offsets.index_select(0, &self.coarse.index_select(0, &batch.indices)?)?;
@@ -128,7 +128,7 @@ impl Method for CoarseToFine {
         let fine = hard(&logits, &self.fine.index_select(0, &batch.indices)?)?;
         let loss = fine.add(&coarse.mul_scalar(self.coarse_weight)?)?;
         let parts = vec![("fine".into(), fine.detach()), ("coarse".into(), coarse.detach())];
-        Ok(Step { parts, ..Step::new(loss, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(loss, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -1,6 +1,5 @@
 //! What methods are made from.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -49,14 +48,14 @@ pub struct MethodContext {
     /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.
     pub labels: Arc<[i32]>,
     /// What else is known of the images, beyond their class.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<TaskLabels>,
     /// Finished networks to learn from.
-    pub teachers: Vec<Rc<Teacher>>,
+    pub teachers: Vec<Arc<Teacher>>,
 }
 
 /// One more thing that is known of every image: a label among some classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+pub struct TaskLabels {
     /// What it is called; its head stands in the scope of this name.
     pub name: String,
     /// How many classes it has.

@@ -3,18 +3,17 @@
 //! which draws 16384 negatives of other classes from a memory of all images, estimates by NCE, learns projections of both networks and adds the other
 //! direction: here negatives are of any class, the teacher's features are projected by nobody, and only the student has a `regressor`.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::{hard, only};
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
-use crate::error::{Error, Result, require_not_negative, require_positive};
+use super::queue::KeyQueue;
+use super::{Batch, Build, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
+use crate::error::{Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Linear, Mode, Module, Parameters};
 use crate::tensor::Tensor;
-use crate::tensor::random::{Purpose, Stream};
 
 /// How embeddings are contrasted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,16 +33,15 @@ impl Default for ContrastiveDistillationConfig {
     }
 }
 
-/// The queue begins as random directions and is filled from its first row on.
+/// The teacher's features of a step, which enter the queue after it.
+struct NewKeys(Tensor);
+
+/// A classifier, and a queue of what its teacher said of earlier images.
 pub struct ContrastiveDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
     regressor: Linear,
-    /// `[queue, D]`, of length 1.
-    queue: Tensor,
-    /// The row that the oldest features lie in, i32 `[1]`.
-    cursor: Tensor,
-    fresh: RefCell<Option<Tensor>>,
+    queue: KeyQueue,
     config: ContrastiveDistillationConfig,
 }
 
@@ -67,18 +65,12 @@ impl MethodFactory for ContrastiveDistillation {
     fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, context: &MethodContext) -> Result<Self> {
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
         require_not_negative(Self::CARD.name, "weight", config.weight)?;
-        let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
-        if last < 0 {
-            return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));
-        }
         let teacher = only(Self::CARD.name, context)?;
         let student = Classifier::new(params, build(params)?, context.classes)?;
         let width = teacher.network().backbone().features();
         let regressor = Linear::new(params, "regressor", student.backbone.features(), width)?;
-        let mut stream = Stream::keyed(context.seed, Purpose::Initialise.key(), 0);
-        let queue = stream.normals(params.gpu(), [config.queue, width])?.l2_normalize(-1, 1e-12)?;
-        let cursor = Tensor::from_slice(params.gpu(), &[0i32], [1])?.with_range(Some((0, last)))?;
-        Ok(Self { student, teacher, regressor, queue, cursor, fresh: RefCell::default(), config })
+        let queue = KeyQueue::new(params.gpu(), config.queue, width, context.seed)?;
+        Ok(Self { student, teacher, regressor, queue, config })
     }
 }
 
@@ -87,20 +79,21 @@ impl Method for ContrastiveDistillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let [features, logits] = self.student.features_and_logits(images, Mode::Train)?;
         let wanted = self.teacher.features(images)?.l2_normalize(-1, 1e-12)?;
         let embedding = self.regressor.forward(&features, Mode::Train)?;
-        let contrast = embedding.info_nce_queue(&wanted, &self.queue, self.config.temperature)?;
+        let contrast = embedding.info_nce_queue(&wanted, &self.queue.keys, self.config.temperature)?;
         let hard = hard(&logits, &batch.labels)?;
         let loss = hard.add(&contrast.mul_scalar(self.config.weight)?)?;
-        self.fresh.replace(Some(wanted));
-        Ok(Step { parts: vec![("hard".into(), hard), ("contrast".into(), contrast)], ..Step::new(loss, []) })
+        let parts = vec![("hard".into(), hard), ("contrast".into(), contrast)];
+        Ok(TrainStep { parts, kept: Kept::new(NewKeys(wanted)), ..TrainStep::new(loss, []) })
     }
 
-    fn after_update(&self) -> Result<()> {
-        self.fresh.take().map_or(Ok(()), |features| self.queue.queue_write_next(&features, &self.cursor))
+    fn after_update(&self, step: &TrainStep) -> Result<()> {
+        let NewKeys(features) = step.kept.get()?;
+        self.queue.push(features)
     }
 
     fn network(&self) -> TrainedNetwork<'_> {
@@ -112,7 +105,6 @@ impl Method for ContrastiveDistillation {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        // Not `queue`: what is watched of one, how like it is to the keys, says nothing where its network never changes.
-        vec![("negatives".into(), self.queue.clone()), ("cursor".into(), self.cursor.clone())]
+        vec![("negatives".into(), self.queue.keys.clone()), ("cursor".into(), self.queue.cursor.clone())]
     }
 }

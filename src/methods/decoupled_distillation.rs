@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::AlignedTeacher;
-use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Classifier};
@@ -107,7 +107,7 @@ impl Method for DecoupledDistillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let DecoupledDistillationConfig { temperature, alpha, beta, warm_up_epochs } = self.config;
         let (logits, taught) = (self.student.forward(images, Mode::Train)?, self.teacher.logits(images, batch)?);
@@ -119,7 +119,7 @@ impl Method for DecoupledDistillation {
         }
         let hard = logits.cross_entropy(&batch.labels, 0.0)?;
         let parts = vec![("target".into(), target), ("rest".into(), rest), ("hard".into(), hard.clone())];
-        Ok(Step { parts, ..Step::new(hard.add(&soft)?, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(hard.add(&soft)?, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -2,13 +2,11 @@
 //! sees the first two views, which are the global ones; the student sees all, each on its own (batch norm sees one view at a time, where the
 //! authors' code joins views of one size); a view is not matched with itself. The loss is the mean over these pairs.
 
-use std::cell::{Cell, RefCell};
-
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Build, Clock, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
-    TrainedNetwork,
+    Batch, Build, Clock, EmaTeacher, EmaTeacherConfig, Embedder, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision,
+    TrainStep, TrainedNetwork,
 };
 use crate::error::{Error, Result, require_positive, require_share};
 use crate::gpu::Scalar;
@@ -108,6 +106,9 @@ pub fn pairs(views: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..views.min(2)).flat_map(move |teacher| (0..views).filter(move |student| *student != teacher).map(move |student| (teacher, student)))
 }
 
+/// The teacher's logits of a step, by which the centre moves after it.
+struct TeacherLogits(Tensor);
+
 /// The centre moves after it was used, and the teacher after the optimizer.
 pub struct Dino {
     params: Parameters,
@@ -116,9 +117,8 @@ pub struct Dino {
     /// Moving average of the teacher's logits, `[K]`.
     center: Tensor,
     temperature: Scalar,
-    fresh: RefCell<Option<Tensor>>,
     /// Whether the prototypes stay as they are.
-    waiting: Cell<bool>,
+    waiting: bool,
     config: DinoConfig,
 }
 
@@ -147,8 +147,7 @@ impl MethodFactory for Dino {
         let outputs = if config.prototypes > 0 { config.prototypes } else { config.projector.outputs };
         let center = Tensor::zeros(params.gpu(), [outputs], DType::F32)?;
         let temperature = config.temperature(&context.clock);
-        let (params, fresh, waiting) = (params.clone(), RefCell::default(), Cell::default());
-        Ok(Self { params, student, teacher, center, temperature, fresh, waiting, config })
+        Ok(Self { params: params.clone(), student, teacher, center, temperature, waiting: false, config })
     }
 }
 
@@ -161,12 +160,12 @@ impl Method for Dino {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second, ..] = batch.views.as_slice() else {
             return Err(Error::argument(self.name(), format!("it takes two views or more, {} were given", batch.views.len())));
         };
         // The prototypes wait without a gradient, as in the authors' code; what is frozen is the user's matter.
-        let prototypes = if self.waiting.get() { Mode::Eval } else { Mode::Train };
+        let prototypes = if self.waiting { Mode::Eval } else { Mode::Train };
         let students = batch.views.iter().map(|view| self.student.run(view, prototypes)).collect::<Result<Vec<_>>>()?;
         let teachers = [self.teacher.network.run(first, Mode::Eval)?.1, self.teacher.network.run(second, Mode::Eval)?.1];
         let mut terms = Vec::new();
@@ -180,14 +179,18 @@ impl Method for Dino {
         let [t1, t2] = &teachers;
         let logits = Tensor::concat(&[t1, t2], 0)?;
         let teacher = logits.sub(&self.center)?.softmax_with_temperature(-1, self.temperature.clone())?;
-        self.fresh.replace(Some(logits));
         let embeddings: Vec<Tensor> = students.into_iter().take(2).map(|(z, _)| z).collect();
-        Ok(Step { teacher: Some(teacher), ..Step::new(sum.mul_scalar(scale)?, embeddings) })
+        Ok(TrainStep {
+            teacher: Some(teacher),
+            kept: Kept::new(TeacherLogits(logits)),
+            ..TrainStep::new(sum.mul_scalar(scale)?, embeddings)
+        })
     }
 
-    fn after_update(&self) -> Result<()> {
-        if let Some(logits) = self.fresh.take().filter(|_| self.config.centering) {
-            self.center.center_update(&logits, self.config.center_momentum)?;
+    fn after_update(&self, step: &TrainStep) -> Result<()> {
+        if self.config.centering {
+            let TeacherLogits(logits) = step.kept.get()?;
+            self.center.center_update(logits, self.config.center_momentum)?;
         }
         self.teacher.update()
     }
@@ -196,9 +199,9 @@ impl Method for Dino {
         self.teacher.reset()
     }
 
-    fn begin_epoch(&self, epoch: u32) -> Result<()> {
+    fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
         let wait = epoch < self.config.freeze_last_layer_epochs;
-        if wait != self.waiting.replace(wait) {
+        if wait != std::mem::replace(&mut self.waiting, wait) {
             self.params.gpu().invalidate_programs();
         }
         Ok(())
@@ -220,7 +223,7 @@ impl Method for Dino {
         vec![("teacher", self.teacher.parameters())]
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         vec![("teacher_momentum", self.teacher.momentum()), ("teacher_temperature", self.temperature.get().into())]
     }
 

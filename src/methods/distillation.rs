@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::{AlignedTeacher, hard};
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -63,18 +63,18 @@ impl Method for Distillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let DistillationConfig { temperature, soft_weight } = self.config;
         let logits = self.student.forward(images, Mode::Train)?;
         let soft = logits.distillation_kl(&self.teacher.logits(images, batch)?, temperature)?;
         let weighted = soft.mul_scalar(soft_weight)?;
         if soft_weight == 1.0 {
-            return Ok(Step::new(weighted, []));
+            return Ok(TrainStep::new(weighted, []));
         }
         let hard = hard(&logits, &batch.labels)?;
         let loss = weighted.add(&hard.mul_scalar(1.0 - soft_weight)?)?;
-        Ok(Step { parts: vec![("soft".into(), soft), ("hard".into(), hard)], ..Step::new(loss, []) })
+        Ok(TrainStep { parts: vec![("soft".into(), soft), ("hard".into(), hard)], ..TrainStep::new(loss, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -2,12 +2,12 @@
 //! become a teacher's, which may have learnt without labels. The loss is the mean squared error of rows of length 1, 2 - 2 cos, mean over the batch;
 //! the paper finds regressors of several layers better. No label is looked at.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::only;
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::Result;
 use crate::models::Backbone;
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -21,7 +21,7 @@ pub struct EmbeddingDistillationConfig {}
 pub struct EmbeddingDistillation {
     student: Box<dyn Backbone>,
     regressor: Linear,
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
 }
 
 impl MethodFactory for EmbeddingDistillation {
@@ -54,11 +54,11 @@ impl Method for EmbeddingDistillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let embedding = self.regressor.forward(&self.student.forward(images, Mode::Train)?, Mode::Train)?;
         let wanted = self.teacher.features(images)?;
-        Ok(Step::new(embedding.byol_loss(&wanted)?, []))
+        Ok(TrainStep::new(embedding.byol_loss(&wanted)?, []))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -5,12 +5,12 @@
 //! matrix, of length 1; `relational` (Park et al. 2019, arXiv:1904.05068), smooth L1 of distances between features, divided by their mean, plus twice
 //! that of angles. All losses are means over elements. Maps of two sizes are brought to the smaller one by average pooling.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::{hard, only};
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
 use crate::nn::layers::Conv2dOptions;
@@ -63,7 +63,7 @@ impl Default for FeatureDistillationConfig {
 /// A student and its teacher.
 pub struct FeatureDistillation {
     student: Classifier<Box<dyn Backbone>>,
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
     /// From the student's maps to the teacher's.
     regressor: Option<Conv2d>,
     variant: Hint,
@@ -173,12 +173,12 @@ impl Method for FeatureDistillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let [maps, logits] = self.student.maps_and_logits(images, Mode::Train)?;
         let (hard, hint) = (hard(&logits, &batch.labels)?, self.hint(&maps, images)?);
         let loss = hard.add(&hint.mul_scalar(self.weight)?)?;
-        Ok(Step { parts: vec![("hard".into(), hard), ("hint".into(), hint)], ..Step::new(loss, []) })
+        Ok(TrainStep { parts: vec![("hard".into(), hard), ("hint".into(), hint)], ..TrainStep::new(loss, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

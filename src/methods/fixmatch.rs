@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::hard;
 use super::unlabelled::Answers;
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -70,7 +70,7 @@ impl Method for FixMatch {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [weak, strong] = batch.exactly(self.name())?;
         let n = weak.shape().dim(0);
         let logits = self.model.forward(&Tensor::concat(&[weak, strong], 0)?, Mode::Train)?;
@@ -81,7 +81,7 @@ impl Method for FixMatch {
         let loss = labelled.add(&unlabelled.mul_scalar(self.weight)?)?;
         let sure = targets.sum(&[1], false)?.mean(&[0], false)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("unlabelled".into(), unlabelled.detach()), ("sure".into(), sure)];
-        Ok(Step { parts, ..Step::new(loss, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(loss, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Mlp, MlpConfig};
@@ -185,7 +185,7 @@ impl Method for Jigsaw {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let (labels, order) = self.puzzle(&batch.indices, &batch.epoch)?;
         let tiles = Self::shuffle(&self.tiles(images)?, &order)?;
@@ -198,7 +198,7 @@ impl Method for Jigsaw {
         };
         let features = self.encoder.forward(&seen, Mode::Train)?.reshape(&[images.shape().dim(0) as isize, -1])?;
         let loss = self.head.forward(&features, Mode::Train)?.cross_entropy(&labels, 0.0)?;
-        Ok(Step::new(loss, [features]))
+        Ok(TrainStep::new(loss, [features]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

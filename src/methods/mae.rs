@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_share};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, Vit, VitBlock, VitConfig, check_depth};
@@ -185,12 +185,12 @@ impl Method for Mae {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let parts = self.divide(&batch.indices, &batch.epoch)?;
         let [predicted, tokens] = self.predict(images, &parts)?;
         let [_, hidden] = &parts;
-        Ok(Step::new(predicted.mse_loss(&self.target(images, hidden)?)?, [tokens]))
+        Ok(TrainStep::new(predicted.mse_loss(&self.target(images, hidden)?)?, [tokens]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mae::pick;
-use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::{Backbone, TokenEncoder, text_linear};
@@ -155,7 +155,7 @@ impl Method for MaskedTokens {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [texts] = batch.exactly(self.name())?;
         let encoder = text(&*self.encoder)?;
         let Hidden { tokens, places, labels } = self.hide(texts, &batch.indices, &batch.epoch)?;
@@ -165,7 +165,7 @@ impl Method for MaskedTokens {
         let logits = rows.matmul_nt(&encoder.words().tensor(Mode::Train)?)?.add(&self.bias.tensor(Mode::Train)?)?;
         let options = CrossEntropyFuncOptions { ignore_index: Some(HIDDEN), ..Default::default() };
         let loss = logits.cross_entropy_with(&labels.reshape(&[places.numel()])?, &options)?;
-        Ok(Step::new(loss, [encoding.features()?]))
+        Ok(TrainStep::new(loss, [encoding.features()?]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

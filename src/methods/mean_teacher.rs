@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::aligned_teacher::hard;
 use super::unlabelled::{Weight, share};
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork,
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork,
 };
 use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
@@ -86,7 +86,7 @@ impl Method for MeanTeacher {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let logits = self.model.forward(first, Mode::Train)?;
         let said = self.teacher.network.forward(second, Mode::Train)?.softmax(-1)?;
@@ -94,10 +94,10 @@ impl Method for MeanTeacher {
         let consistency = logits.softmax(-1)?.mse_loss(&said)?;
         let loss = labelled.add(&self.weight.times(&consistency)?)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("consistency".into(), consistency.detach())];
-        Ok(Step { parts, ..Step::new(loss, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(loss, []) })
     }
 
-    fn after_update(&self) -> Result<()> {
+    fn after_update(&self, _step: &TrainStep) -> Result<()> {
         self.teacher.update()
     }
 
@@ -113,7 +113,7 @@ impl Method for MeanTeacher {
         vec![("teacher", self.teacher.parameters())]
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         vec![("consistency_weight", self.weight.now()), ("teacher_momentum", self.teacher.momentum())]
     }
 }

@@ -10,12 +10,12 @@
 //! All are cross entropies, means over the batch, at `temperature` T of teacher and student, times T^2. `wgrad eval` says of a merged student how
 //! well it, and either gate, tell the teachers' domains apart.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::unlabelled::one_hot;
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Backbone, Classifier};
@@ -81,7 +81,7 @@ impl Default for MergeConfig {
 
 /// A teacher, and where its classes are among the student's.
 struct Member {
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
     /// i32 `[K]`
     classes: Tensor,
     /// `[K, C]`, one-hot.
@@ -103,7 +103,7 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::argument("teachers", message)
 }
 
-fn member(gpu: &Gpu, teacher: &Rc<Teacher>, classes: usize) -> Result<Member> {
+fn member(gpu: &Gpu, teacher: &Arc<Teacher>, classes: usize) -> Result<Member> {
     let own = teacher.classes();
     if own.is_empty() {
         return Err(wrong(format!("{} is an encoder without a classifier; train one", teacher.name())));
@@ -117,7 +117,7 @@ fn member(gpu: &Gpu, teacher: &Rc<Teacher>, classes: usize) -> Result<Member> {
 }
 
 /// Each image's weights of the teachers that know its class, which add up to 1; all 0 where its label is hidden.
-fn tags(teachers: &[Rc<Teacher>], labels: &[i32]) -> Vec<f32> {
+fn tags(teachers: &[Arc<Teacher>], labels: &[i32]) -> Vec<f32> {
     let row = |label: &i32| {
         let knows: Vec<bool> = teachers.iter().map(|teacher| teacher.classes().iter().any(|class| *class as i32 == *label)).collect();
         let part = 1.0 / knows.iter().filter(|knows| **knows).count().max(1) as f32;
@@ -204,7 +204,7 @@ impl Method for Merge {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let temperature = self.config.temperature;
         let logits = self.model.forward(images, Mode::Train)?.mul_scalar(1.0 / temperature)?;
@@ -214,7 +214,7 @@ impl Method for Merge {
             (Choice::Domain, Some(tags)) => self.weighted(&logits, &said, &tags.index_select(0, &batch.indices)?)?,
             _ => self.weighted(&logits, &said, &self.believed(&said)?)?,
         };
-        Ok(Step::new(loss.mul_scalar(temperature * temperature)?, []))
+        Ok(TrainStep::new(loss.mul_scalar(temperature * temperature)?, []))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

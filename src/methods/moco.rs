@@ -1,19 +1,17 @@
 //! MoCo v2 (He et al. 2019, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297): keys of a slowly moving network, and a queue of earlier keys
 //! as negatives. Order as in the authors' code: queries, the key network's update, keys, loss against the queue as it was, then the keys enter it.
 
-use std::cell::RefCell;
-
 use serde::{Deserialize, Serialize};
 
+use super::queue::KeyQueue;
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
-    TrainedNetwork,
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Kept, Method, MethodCard, MethodContext, MethodFactory, Queue, Supervision,
+    TrainStep, TrainedNetwork,
 };
 use crate::error::{Error, Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::Parameters;
 use crate::tensor::Tensor;
-use crate::tensor::random::{Purpose, Stream};
 
 /// How MoCo v2 is set up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,16 +42,14 @@ impl Default for MocoConfig {
     }
 }
 
-/// The queue begins as random directions and is filled from its first row on.
+/// The keys of a step, which enter the queue after it.
+struct NewKeys(Vec<Tensor>);
+
+/// An encoder with its key network and a queue of earlier keys.
 pub struct Moco {
     network: Embedder,
     keys: EmaTeacher,
-    /// `[queue, D]`, of length 1.
-    queue: Tensor,
-    /// The row that the oldest key lies in, i32 `[1]`.
-    cursor: Tensor,
-    fresh: RefCell<Vec<Tensor>>,
-    batch: RefCell<usize>,
+    queue: KeyQueue,
     config: MocoConfig,
 }
 
@@ -74,30 +70,22 @@ impl MethodFactory for Moco {
 
     fn new(params: &Parameters, build: Build, config: MocoConfig, context: &MethodContext) -> Result<Self> {
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
-        let gpu = params.gpu();
         let network = Embedder::new(params, build, &config.projector)?;
         let keys = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
-        if config.queue == 0 {
-            return Err(Error::argument("queue", "it needs rows, as many as images in a batch at least"));
-        }
-        let shape = [config.queue, config.projector.outputs];
-        let mut stream = Stream::keyed(context.seed, Purpose::Initialise.key(), 0);
-        let queue = stream.normals(gpu, shape)?.l2_normalize(-1, 1e-12)?;
-        let last = i32::try_from(config.queue).unwrap_or(i32::MAX) - 1;
-        let cursor = Tensor::from_slice(gpu, &[0i32], [1])?.with_range(Some((0, last.max(0))))?;
-        Ok(Self { network, keys, queue, cursor, fresh: RefCell::default(), batch: RefCell::default(), config })
+        let queue = KeyQueue::new(params.gpu(), config.queue, config.projector.outputs, context.seed)?;
+        Ok(Self { network, keys, queue, config })
     }
 }
 
 impl Moco {
-    fn contrast(&self, queries: &Tensor, keys: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// The loss of queries against their keys and the queue, with both.
+    fn contrast(&self, queries: &Tensor, keys: &Tensor) -> Result<[Tensor; 3]> {
         let MocoConfig { batch_norm_splits: splits, shuffle, .. } = self.config;
         let q = self.network.embed_split(queries, splits, false)?;
         // The order of a batch is random already, so one way of dealing is enough to bring the images of a query's part to all parts.
         let k = self.keys.network.embed_split(keys, splits, shuffle)?.l2_normalize(-1, 1e-12)?;
-        let loss = q.info_nce_queue(&k, &self.queue, self.config.temperature)?;
-        self.fresh.borrow_mut().push(k);
-        Ok((loss, q))
+        let loss = q.info_nce_queue(&k, &self.queue.keys, self.config.temperature)?;
+        Ok([loss, q, k])
     }
 }
 
@@ -110,27 +98,27 @@ impl Method for Moco {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let entering = first.shape().dim(0) * if self.config.symmetric { 2 } else { 1 };
         if entering == 0 || !self.config.queue.is_multiple_of(entering) {
             let message = format!("{} keys must be a multiple of the {entering} that enter at each step", self.config.queue);
             return Err(Error::argument("queue", message));
         }
-        self.batch.replace(entering);
-        self.fresh.borrow_mut().clear();
+        let queue = Some(Queue { keys: self.queue.keys.clone(), age: self.config.queue as f64 / entering as f64 });
         self.keys.update()?;
-        let (loss, q) = self.contrast(first, second)?;
+        let [loss, q, k] = self.contrast(first, second)?;
         if !self.config.symmetric {
-            let k = self.fresh.borrow().clone();
-            return Ok(Step::new(loss, [vec![q], k].concat()));
+            let kept = Kept::new(NewKeys(vec![k.clone()]));
+            return Ok(TrainStep { queue, kept, ..TrainStep::new(loss, [q, k]) });
         }
-        let (other, q2) = self.contrast(second, first)?;
-        Ok(Step::new(loss.add(&other)?.mul_scalar(0.5)?, [q, q2]))
+        let [other, q2, k2] = self.contrast(second, first)?;
+        let kept = Kept::new(NewKeys(vec![k, k2]));
+        Ok(TrainStep { queue, kept, ..TrainStep::new(loss.add(&other)?.mul_scalar(0.5)?, [q, q2]) })
     }
 
-    fn after_update(&self) -> Result<()> {
-        self.fresh.borrow_mut().drain(..).try_for_each(|keys| self.queue.queue_write_next(&keys, &self.cursor))
+    fn after_update(&self, step: &TrainStep) -> Result<()> {
+        step.kept.get::<NewKeys>()?.0.iter().try_for_each(|keys| self.queue.push(keys))
     }
 
     fn begin(&self) -> Result<()> {
@@ -146,17 +134,15 @@ impl Method for Moco {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        vec![("queue".into(), self.queue.clone()), ("cursor".into(), self.cursor.clone())]
+        vec![("queue".into(), self.queue.keys.clone()), ("cursor".into(), self.queue.cursor.clone())]
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {
         vec![("teacher", self.keys.parameters())]
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
-        // The age in steps of the oldest key.
-        let age = self.config.queue as f64 / (*self.batch.borrow()).max(1) as f64;
-        vec![("queue_age", age), ("teacher_momentum", self.keys.momentum())]
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
+        vec![("teacher_momentum", self.keys.momentum())]
     }
 
     fn collapse_hint(&self) -> &'static str {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision,
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep,
     TrainedNetwork,
 };
 use crate::error::{Result, require_positive};
@@ -85,14 +85,14 @@ impl Method for MocoV3 {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
         let (q1, q2) = (self.predictor.forward(&z1, Mode::Train)?, self.predictor.forward(&z2, Mode::Train)?);
         self.keys.update()?;
         let (k1, k2) = (self.keys.network.embed(first, Mode::Train)?, self.keys.network.embed(second, Mode::Train)?);
         let loss = self.contrast(&q1, &k2)?.add(&self.contrast(&q2, &k1)?)?;
-        Ok(Step::new(loss, [z1, z2]))
+        Ok(TrainStep::new(loss, [z1, z2]))
     }
 
     fn begin(&self) -> Result<()> {
@@ -111,7 +111,7 @@ impl Method for MocoV3 {
         vec![("teacher", self.keys.parameters())]
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         vec![("teacher_momentum", self.keys.momentum())]
     }
 

@@ -28,10 +28,12 @@ mod multitask;
 mod mutual;
 mod partial_labels;
 mod pseudo_label;
+mod queue;
 mod rotation;
 mod self_distillation;
 mod simclr;
 mod simsiam;
+mod step;
 mod supcon;
 mod supervised;
 mod teacher;
@@ -44,7 +46,7 @@ pub use autoencoder::{Autoencoder, AutoencoderConfig};
 pub use byol::{Byol, ByolConfig};
 pub use card::{MethodCard, Supervision};
 pub use coarse_to_fine::{CoarseToFine, CoarseToFineConfig, groups};
-pub use context::{Build, Clock, MethodContext, MethodFactory, Task};
+pub use context::{Build, Clock, MethodContext, MethodFactory, TaskLabels};
 pub use contrastive_distillation::{ContrastiveDistillation, ContrastiveDistillationConfig};
 pub use decoupled_distillation::{DecoupledDistillation, DecoupledDistillationConfig, decoupled};
 pub use dino::{Dino, DinoConfig, pairs};
@@ -68,6 +70,7 @@ pub use rotation::{Rotation, RotationConfig, rotations};
 pub use self_distillation::{SelfDistillation, SelfDistillationConfig};
 pub use simclr::{SimClr, SimClrConfig};
 pub use simsiam::{SimSiam, SimSiamConfig};
+pub use step::{Batch, Kept, Queue, TrainStep};
 pub use supcon::{SupCon, SupConConfig};
 pub use supervised::{Supervised, SupervisedConfig};
 pub use teacher::Teacher;
@@ -76,60 +79,15 @@ pub use transformer_distillation::{HiddenLoss, StudentInit, TransformerDistillat
 pub use vae::{Vae, VaeConfig};
 
 use crate::autograd::Gradients;
-use crate::error::{Error, Result};
-use crate::gpu::Scalar;
+use crate::error::Result;
 use crate::models::Backbone;
 use crate::nn::Parameters;
 pub use crate::ops::loss::HIDDEN;
 use crate::tensor::Tensor;
 
-/// What a step is given.
-pub struct Batch {
-    /// The views of each image, `[N, H, W, C]` each, in the order of the recipe's augmentations; their sizes may differ.
-    pub views: Vec<Tensor>,
-    /// i32 `[N]`, [`HIDDEN`] where it is not known; methods without labels do not look.
-    pub labels: Tensor,
-    /// Each image's place in the data set, i32 `[N]`: a method's own random numbers are drawn by it.
-    pub indices: Tensor,
-    /// The epoch, for the same.
-    pub epoch: Scalar<u32>,
-}
-
-impl Batch {
-    /// Exactly `N` views.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] naming the method where there are more or less.
-    pub fn exactly<const N: usize>(&self, method: &str) -> Result<&[Tensor; N]> {
-        let wrong = |_| Error::argument(method, format!("it takes {N} views, {} were given", self.views.len()));
-        self.views.as_slice().try_into().map_err(wrong)
-    }
-}
-
-/// What a step gives.
-#[derive(Clone)]
-pub struct Step {
-    /// A scalar.
-    pub loss: Tensor,
-    /// What should stay apart, to be watched: rows of the first and the second view, `[N, D]`, not normalised; none where a method has none.
-    pub embeddings: Vec<Tensor>,
-    /// A teacher's probabilities `[M, K]`, for their entropy.
-    pub teacher: Option<Tensor>,
-    /// Scalars that the loss consists of, by name, to be watched.
-    pub parts: Vec<(String, Tensor)>,
-}
-
-impl Step {
-    /// A loss with the embeddings to be watched.
-    pub fn new(loss: Tensor, embeddings: impl Into<Vec<Tensor>>) -> Self {
-        let embeddings = embeddings.into().iter().map(Tensor::detach).collect();
-        Self { loss, embeddings, teacher: None, parts: Vec::new() }
-    }
-}
-
 /// One learning method. [`Self::loss`] and [`Self::after_update`] are recorded and replayed: they neither upload nor read, and numbers
-/// that vary in them are live [`Scalar`]s of the [`Clock`].
-pub trait Method {
+/// that vary in them are live [`Scalar`](crate::gpu::Scalar)s of the [`Clock`].
+pub trait Method: Send {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
@@ -142,21 +100,21 @@ pub trait Method {
     ///
     /// # Errors
     /// Those of the model's operators; other views than it takes.
-    fn loss(&self, batch: &Batch) -> Result<Step>;
+    fn loss(&self, batch: &Batch) -> Result<TrainStep>;
 
     /// The gradients that the optimizer is given, of a step's loss: of several losses a method may combine its own.
     ///
     /// # Errors
     /// Those of going backwards.
-    fn gradients(&self, step: &Step) -> Result<Gradients> {
+    fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
         step.loss.backward()
     }
 
-    /// Runs after the optimizer's update: averages, queues, centres.
+    /// Runs after the optimizer's update, on what [`Self::loss`] gave: averages, queues, centres.
     ///
     /// # Errors
     /// Those of their kernels.
-    fn after_update(&self) -> Result<()> {
+    fn after_update(&self, _step: &TrainStep) -> Result<()> {
         Ok(())
     }
 
@@ -172,7 +130,7 @@ pub trait Method {
     ///
     /// # Errors
     /// A pattern that no parameter has.
-    fn begin_epoch(&self, _epoch: u32) -> Result<()> {
+    fn begin_epoch(&mut self, _epoch: u32) -> Result<()> {
         Ok(())
     }
 
@@ -199,8 +157,8 @@ pub trait Method {
         Vec::new()
     }
 
-    /// Numbers that the host knows, to be watched: the queue's age, the present momentum.
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    /// Numbers that the host knows, to watch by name: the present momentum or temperature.
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
 

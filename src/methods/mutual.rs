@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::hard;
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -64,14 +64,14 @@ impl Method for Mutual {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let MutualConfig { temperature, weight } = self.config;
         let (own, other) = (self.student.forward(images, Mode::Train)?, self.peer.forward(images, Mode::Train)?);
         let hard = hard(&own, &batch.labels)?.add(&hard(&other, &batch.labels)?)?;
         let soft = own.distillation_kl(&other.detach(), temperature)?.add(&other.distillation_kl(&own.detach(), temperature)?)?;
         let loss = hard.add(&soft.mul_scalar(weight)?)?;
-        Ok(Step { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..Step::new(loss, []) })
+        Ok(TrainStep { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..TrainStep::new(loss, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

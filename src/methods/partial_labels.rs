@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::unlabelled::share;
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::Result;
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -110,7 +110,7 @@ impl Method for PartialLabels {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
         let rows = self.table.index_select(0, &batch.indices)?;
@@ -118,7 +118,7 @@ impl Method for PartialLabels {
             PartialLoss::Cc => among(&logits, &rows)?,
             PartialLoss::Average => logits.soft_cross_entropy(&rows)?,
         };
-        Ok(Step::new(loss, []))
+        Ok(TrainStep::new(loss, []))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::hard;
 use super::unlabelled::{Answers, Weight, hidden, share};
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -82,7 +82,7 @@ impl Method for PseudoLabel {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
         let labelled = hard(&logits, &batch.labels)?;
@@ -93,14 +93,14 @@ impl Method for PseudoLabel {
         let unlabelled = logits.soft_cross_entropy(&targets)?.div(&rows)?;
         let loss = labelled.add(&self.weight.times(&unlabelled)?)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("unlabelled".into(), unlabelled.detach())];
-        Ok(Step { parts, ..Step::new(loss, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(loss, []) })
     }
 
     fn network(&self) -> TrainedNetwork<'_> {
         TrainedNetwork::Classifier(&self.model)
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         vec![("unlabelled_weight", self.weight.now())]
     }
 }

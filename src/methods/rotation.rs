@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -77,13 +77,13 @@ impl Method for Rotation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let n = images.shape().dim(0);
         let features = self.encoder.forward(&rotations(images)?, Mode::Train)?;
         let labels = self.turns.expand(&[TURNS, n])?.reshape(&[TURNS * n])?;
         let loss = self.head.forward(&features, Mode::Train)?.cross_entropy(&labels, 0.0)?;
-        Ok(Step::new(loss, [features.detach().slice(0, 0, n)?]))
+        Ok(TrainStep::new(loss, [features.detach().slice(0, 0, n)?]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aligned_teacher::hard;
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork,
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork,
 };
 use crate::error::{Result, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
@@ -66,17 +66,17 @@ impl Method for SelfDistillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let SelfDistillationConfig { temperature, soft_weight, .. } = self.config;
         let logits = self.student.forward(images, Mode::Train)?;
         let soft = logits.distillation_kl(&self.teacher.network.forward(images, Mode::Train)?, temperature)?;
         let hard = hard(&logits, &batch.labels)?;
         let loss = hard.add(&soft.mul_scalar(soft_weight)?)?;
-        Ok(Step { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..Step::new(loss, []) })
+        Ok(TrainStep { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..TrainStep::new(loss, []) })
     }
 
-    fn after_update(&self) -> Result<()> {
+    fn after_update(&self, _step: &TrainStep) -> Result<()> {
         self.teacher.update()
     }
 
@@ -92,7 +92,7 @@ impl Method for SelfDistillation {
         vec![("teacher", self.teacher.parameters())]
     }
 
-    fn figures(&self) -> Vec<(&'static str, f64)> {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
         vec![("teacher_momentum", self.teacher.momentum())]
     }
 }

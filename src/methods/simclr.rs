@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
@@ -60,10 +60,10 @@ impl Method for SimClr {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
-        Ok(Step::new(z1.nt_xent(&z2, self.temperature)?, [z1, z2]))
+        Ok(TrainStep::new(z1.nt_xent(&z2, self.temperature)?, [z1, z2]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

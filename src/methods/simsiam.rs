@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::Result;
 use crate::models::{Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
@@ -65,7 +65,7 @@ impl Method for SimSiam {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
         let similarity = |from: &Tensor, to: &Tensor| {
@@ -73,7 +73,7 @@ impl Method for SimSiam {
             self.predictor.forward(from, Mode::Train)?.cosine_similarity(&to, 1e-8)?.mean(&[0], false)
         };
         let loss = similarity(&z1, &z2)?.add(&similarity(&z2, &z1)?)?.mul_scalar(-0.5)?;
-        Ok(Step::new(loss, [z1, z2]))
+        Ok(TrainStep::new(loss, [z1, z2]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
@@ -61,12 +61,12 @@ impl Method for SupCon {
         2
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
         let labels = Tensor::concat(&[&batch.labels, &batch.labels], 0)?;
         let loss = Tensor::concat(&[&z1, &z2], 0)?.supcon_loss(&labels, self.temperature)?;
-        Ok(Step::new(loss, [z1, z2]))
+        Ok(TrainStep::new(loss, [z1, z2]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

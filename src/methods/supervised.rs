@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_share};
 use crate::models::{Backbone, Classifier};
 use crate::nn::{Mode, Module, Parameters};
@@ -56,9 +56,9 @@ impl Method for Supervised {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
-        Ok(Step::new(self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?, []))
+        Ok(TrainStep::new(self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?, []))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -7,9 +7,11 @@
 //! summed over layers. Squared errors are means over all elements, of which those of padding are 0 (TinyBERT zeroes hidden keys alone).
 
 use serde::{Deserialize, Serialize};
-use std::rc::Rc;
+use std::sync::Arc;
 
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, Teacher, TrainedNetwork, aligned_teacher};
+use super::{
+    Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork, aligned_teacher,
+};
 use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier, Encoding, TokenEncoder, text_linear};
 use crate::nn::{Linear, Mode, Module, Parameters};
@@ -71,7 +73,7 @@ impl Default for TransformerDistillationConfig {
 /// A classifier of texts and its teacher.
 pub struct TransformerDistillation {
     model: Classifier<Box<dyn Backbone>>,
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
     /// From the student's features to the teacher's.
     projection: Option<Linear>,
     /// The student's classes that the teacher's logits stand for, where they are not all in order.
@@ -198,7 +200,7 @@ impl Method for TransformerDistillation {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [texts] = batch.exactly(self.name())?;
         let (student, teacher) = (text(&self.model.backbone)?, text(self.teacher.network().backbone())?);
         let scores = self.config.attention > 0.0;
@@ -222,7 +224,7 @@ impl Method for TransformerDistillation {
             parts.push((name.into(), term.detach()));
         }
         let loss = loss.ok_or_else(|| Error::argument("options", "all weights are 0"))?;
-        Ok(Step { parts, ..Step::new(loss, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(loss, []) })
     }
 
     fn begin(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::autoencoder::{Codec, given_and_wanted};
-use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::models::ImageDecoderConfig;
@@ -96,14 +96,14 @@ impl Method for Vae {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let (given, wanted) = given_and_wanted(batch, self.name())?;
         let codes = self.codec.encode(&given)?;
         let (mu, log_variance) = (codes.slice(1, 0, self.latent)?, codes.slice(1, self.latent, 2 * self.latent)?);
         let error = self.codec.decode(&self.sample(&mu, &log_variance, &batch.indices, &batch.epoch)?)?.mse_loss(&wanted)?;
         let prior = self.beta * wanted.shape().dim(0) as f32 / wanted.numel().max(1) as f32;
         let loss = fuse([&error, &Self::divergence(&mu, &log_variance)?], |[error, kl]| error * 0.5 + kl * prior)?;
-        Ok(Step::new(loss, [mu]))
+        Ok(TrainStep::new(loss, [mu]))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -1,7 +1,7 @@
 //! Position embeddings of one grid of patches, for another: images of another size, or the smaller crops of a multi-crop method.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -31,13 +31,13 @@ fn bicubic(from: usize, to: usize) -> Vec<Vec<f64>> {
 /// Matrices that turn the embeddings of one grid into another's, made once each: a captured step must not upload.
 pub(super) struct Positions {
     grid: [usize; 2],
-    matrices: RefCell<HashMap<[usize; 2], Tensor>>,
+    matrices: Mutex<HashMap<[usize; 2], Tensor>>,
 }
 
 impl Positions {
     /// For embeddings of `[rows, columns]` of patches.
     pub fn of(grid: [usize; 2]) -> Self {
-        Self { grid, matrices: RefCell::default() }
+        Self { grid, matrices: Mutex::default() }
     }
 
     /// `learnt` `[1, 1 + rows * columns, D]`, whose first is the class token's and stays, for another `grid`.
@@ -45,9 +45,10 @@ impl Positions {
         if grid == self.grid {
             return Ok(learnt.clone());
         }
-        let known = self.matrices.borrow().get(&grid).cloned();
-        let matrix = known.map_or_else(|| self.matrix(learnt, grid), Ok)?;
-        self.matrices.borrow_mut().insert(grid, matrix.clone());
+        let mut matrices = self.matrices.lock().unwrap_or_else(PoisonError::into_inner);
+        let matrix = matrices.get(&grid).cloned().map_or_else(|| self.matrix(learnt, grid), Ok)?;
+        matrices.insert(grid, matrix.clone());
+        drop(matrices);
         let [tokens, d] = [1, 2].map(|axis| learnt.shape().dim(axis));
         let resized = matrix.matmul(&learnt.reshape(&[tokens, d])?)?;
         resized.reshape(&[1, resized.shape().dim(0), d])

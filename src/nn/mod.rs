@@ -32,7 +32,7 @@ pub enum Mode {
 }
 
 /// A layer or a network of one input and one output.
-pub trait Module {
+pub trait Module: Send + Sync {
     /// Runs it.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ impl OptimizerOptions {
 }
 
 /// One optimizer over one home of parameters.
-pub trait Optimizer {
+pub trait Optimizer: Send {
     /// Updates every parameter that has a gradient and is not frozen; the others keep value and
     /// state. A step whose gradients are not all finite changes nothing ([`Self::skipped`] counts
     /// it).

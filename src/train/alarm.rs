@@ -117,7 +117,7 @@ pub struct Alarm {
 impl Alarm {
     /// Judges the figures after `step`. `collapse_hint` is what a method thinks is likely to be wrong.
     pub fn judge(&mut self, step: u64, figures: &Diagnostics, collapse_hint: &str) -> Vec<Event> {
-        let age = figures.method.iter().find(|(name, _)| *name == "queue_age").map_or(0.0, |(_, age)| *age);
+        let age = figures.queue_age.unwrap_or(0.0);
         let mut events = Vec::new();
         for (collapse, looks) in Collapse::ALL.into_iter().zip(&mut self.looks) {
             // A queue begins as random directions; a long one takes long to be filled.
@@ -160,12 +160,8 @@ mod tests {
 
     #[test]
     fn it_waits_until_a_queue_has_been_filled() {
-        let drifting = |age| Diagnostics {
-            negative_similarity: Some(0.9),
-            queue_drift: Some(0.96),
-            method: vec![("queue_age", age)],
-            ..Default::default()
-        };
+        let drifting =
+            |age| Diagnostics { negative_similarity: Some(0.9), queue_drift: Some(0.96), queue_age: Some(age), ..Default::default() };
         for (age, expected) in [(8.0, 100), (100.0, 200)] {
             let mut alarm = Alarm::default();
             let events: Vec<Event> = (1..40).flat_map(|look| alarm.judge(20 * look, &drifting(age), "raise the momentum")).collect();

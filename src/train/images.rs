@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::recipe::Recipe;
-use crate::data::{Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, Step, open_with};
+use crate::data::{AugmentStep, Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, open_with};
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
 use crate::models;
@@ -82,7 +82,7 @@ impl Recipe {
             resize(&mut augmentation.steps, [height, width]);
         }
         if channels != own[2] {
-            augmentation.steps.push(Step::ToRgb);
+            augmentation.steps.push(AugmentStep::ToRgb);
         }
         Ok(augmentation.normalized(&self.statistics(dataset)?))
     }
@@ -115,18 +115,18 @@ impl Recipe {
 }
 
 /// Gives results of the size `to`: by the random crop where there is one, else by a last step.
-fn resize(steps: &mut Vec<Step>, to: [usize; 2]) {
-    let crop = steps.iter_mut().find_map(|step| if let Step::RandomResizedCrop { size, .. } = step { Some(size) } else { None });
+fn resize(steps: &mut Vec<AugmentStep>, to: [usize; 2]) {
+    let crop = steps.iter_mut().find_map(|step| if let AugmentStep::RandomResizedCrop { size, .. } = step { Some(size) } else { None });
     match crop {
         Some(size) => *size = size.or(Some(to)),
-        None => steps.push(Step::CenterResize { size: to, fraction: 1.0 }),
+        None => steps.push(AugmentStep::CenterResize { size: to, fraction: 1.0 }),
     }
 }
 
 /// Height and width of what `augmentation` makes of images of `size`.
 pub(crate) fn result_size(augmentation: &Augmentation, size: [usize; 2]) -> [usize; 2] {
     augmentation.steps.iter().fold(size, |size, step| match step {
-        Step::RandomResizedCrop { size: Some(to), .. } | Step::CenterResize { size: to, .. } => *to,
+        AugmentStep::RandomResizedCrop { size: Some(to), .. } | AugmentStep::CenterResize { size: to, .. } => *to,
         _ => size,
     })
 }

@@ -1,12 +1,12 @@
 //! From a recipe to what is trained.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::methods::find;
 use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::methods::{Clock, Method, MethodContext, Task, Teacher};
+use crate::methods::{Clock, Method, MethodContext, TaskLabels, Teacher};
 use crate::models::{Backbone, Model, ModelOptions, model};
 use crate::nn::Parameters;
 use crate::tensor::InputShape;
@@ -53,7 +53,7 @@ pub fn learner(
     recipe: &Recipe,
     dataset: &Dataset,
     clock: Clock,
-    teachers: Vec<Rc<Teacher>>,
+    teachers: Vec<Arc<Teacher>>,
 ) -> Result<Box<dyn Method>> {
     let network = recipe.network(dataset)?;
     let tasks = dataset.tasks(&recipe.data.tasks)?;
@@ -63,7 +63,7 @@ pub fn learner(
         input: recipe.input(dataset),
         seed: recipe.seed,
         labels: dataset.labels().into(),
-        tasks: tasks.into_iter().map(|task| Task { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
+        tasks: tasks.into_iter().map(|task| TaskLabels { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
         teachers,
     };
     find(&recipe.method.name)?.make(params, &|params| network.architecture.build(params), &recipe.method.settings, &context)

@@ -281,9 +281,11 @@ mod tests {
     fn metrics_are_short_numbers() {
         let step = Metrics { step: 20, epoch: 1, loss: 0.1, learning_rate: 1.2e-6, figures: Diagnostics::default(), whole: None };
         assert_eq!(step.to_json().to_string(), r#"{"epoch":1,"kind":"step","learning_rate":1.2e-6,"loss":0.1,"step":20}"#);
-        let figures = Diagnostics { std: Some(0.123_456), method: vec![("queue_age", 8.0)], ..Default::default() };
+        let figures =
+            Diagnostics { std: Some(0.123_456), metrics: vec![("teacher_momentum", 0.5)], queue_age: Some(8.0), ..Default::default() };
         let watched = Metrics { figures, ..step.clone() }.to_json();
         assert_eq!((&watched["embedding_std"], &watched["queue_age"]), (&json!(0.1235), &json!(8.0)));
+        assert_eq!(watched["teacher_momentum"], 0.5);
         let epoch = Metrics { whole: Some(Epoch { images_per_second: 99.96, skipped: 0 }), ..step };
         assert_eq!(epoch.to_json()["images_per_second"], 100.0);
         assert_eq!(epoch.to_json()["kind"], "epoch");

@@ -1,7 +1,6 @@
 //! The finished runs that a run learns from.
 
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::loaded_run::LoadedRun;
@@ -18,10 +17,10 @@ use crate::tensor::InputShape;
 ///
 /// # Errors
 /// As [`networks`].
-pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Rc<Teacher>>> {
+pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Teacher>>> {
     let logits = find(&recipe.method.name)?.logits;
     let ready = |teacher| if logits { cached(teacher, recipe, dataset) } else { Ok(teacher) };
-    networks(gpu, recipe, dataset)?.into_iter().map(|teacher| ready(teacher).map(Rc::new)).collect()
+    networks(gpu, recipe, dataset)?.into_iter().map(|teacher| ready(teacher).map(Arc::new)).collect()
 }
 
 /// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's own network sees them.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +20,7 @@ use super::watch::{Diagnostics, Observed, PendingDiagnostics};
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pending, Program, ScalarCell};
-use crate::methods::{Batch, Clock, Method, Step, Teacher};
+use crate::methods::{Batch, Clock, Method, Teacher, TrainStep};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{Ema, Optimizer, Schedule};
 use crate::tensor::Tensor;
@@ -66,7 +65,7 @@ pub struct Trainer {
     schedule: Schedule,
     /// One a view.
     augmentations: Vec<Augmentation>,
-    captured: Capture<(Step, Option<Tensor>)>,
+    captured: Capture<(TrainStep, Option<Tensor>)>,
     /// What differs from step to step, as the captured step finds it.
     epoch: ScalarCell<u32>,
     clock: Clock,
@@ -106,11 +105,11 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_teachers(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Vec<Rc<Teacher>>) -> Result<Self> {
+    pub fn with_teachers(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Vec<Arc<Teacher>>) -> Result<Self> {
         Self::build(gpu, recipe, dataset, Some(teachers), true)
     }
 
-    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Option<Vec<Rc<Teacher>>>, fresh: bool) -> Result<Self> {
+    fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Option<Vec<Arc<Teacher>>>, fresh: bool) -> Result<Self> {
         recipe.check()?;
         let dataset = recipe.labelled(dataset)?;
         let options = LoaderOptions {
@@ -185,11 +184,11 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Self::resume`]; [`Error::Data`] where they are not those that the run began with.
-    pub fn resume_with_teachers(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Vec<Rc<Teacher>>) -> Result<Self> {
+    pub fn resume_with_teachers(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Vec<Arc<Teacher>>) -> Result<Self> {
         Self::resume_with(gpu, checkpoint, dataset, Some(teachers))
     }
 
-    fn resume_with(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Option<Vec<Rc<Teacher>>>) -> Result<Self> {
+    fn resume_with(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Option<Vec<Arc<Teacher>>>) -> Result<Self> {
         let mut trainer = Self::build(gpu, checkpoint.recipe.clone(), dataset, teachers, false)?;
         checkpoint.restore(trainer.state())?;
         trainer.position = checkpoint.position;
@@ -388,15 +387,15 @@ impl Trainer {
             if let Some(ema) = ema {
                 ema.update(recipe.ema)?;
             }
-            method.after_update()?;
+            method.after_update(&step)?;
             Ok((step, optimizer.gradient_norm()))
         })?;
         self.position.step += 1;
         self.position.batch += 1;
         let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {
-            let queue = self.method.state().into_iter().find(|(name, _)| name == "queue").map(|(_, keys)| keys);
-            let observed = Observed { embeddings: step.embeddings, teacher: step.teacher, queue, gradient_norm, parts: step.parts };
-            Ok((PendingDiagnostics::at(&observed)?, self.method.figures()))
+            let TrainStep { embeddings, teacher, queue, parts, .. } = step;
+            let observed = Observed { embeddings, teacher, queue, gradient_norm, parts };
+            Ok((PendingDiagnostics::at(&observed)?, self.method.metrics()))
         });
         let (loss, look) = (step.loss.read_later()?, look.transpose()?);
         let Position { step, epoch, .. } = self.position;
@@ -429,8 +428,8 @@ impl Trainer {
                 });
             }
             self.epoch_loss.add(loss);
-            if let Some((look, method)) = look {
-                let figures = Diagnostics { method, ..look.figures(loss.into())? };
+            if let Some((look, metrics)) = look {
+                let figures = Diagnostics { metrics, ..look.figures(loss.into())? };
                 progress.watch(&figures);
                 let events = self.alarm.judge(step, &figures, self.method.collapse_hint());
                 report(Metrics { step, epoch: epoch + 1, loss, learning_rate, figures, whole: None }, progress, directory)?;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::spectrum::eigenvalues;
 use crate::error::Result;
 use crate::gpu::Pending;
+use crate::methods::Queue;
 use crate::tensor::{DType, Tensor};
 
 /// Rows of a batch that the effective rank is found of, where there are more features: the host's work grows with the cube.
@@ -23,8 +24,8 @@ pub struct Observed {
     pub embeddings: Vec<Tensor>,
     /// A teacher's probabilities `[M, K]`.
     pub teacher: Option<Tensor>,
-    /// The keys that a queue holds, `[Q, D]`.
-    pub queue: Option<Tensor>,
+    /// The queue of earlier keys.
+    pub queue: Option<Queue>,
     /// The gradient's norm, the first of a few numbers.
     pub gradient_norm: Option<Tensor>,
     /// What the loss consists of, by name: scalars.
@@ -54,6 +55,8 @@ pub struct Diagnostics {
     /// The part of what makes a key nearer than the queue's that all keys of the batch have, because they are of today: (negative - queue) /
     /// (positive - queue). 0 where a key's age does not matter, 1 where nothing else does; none where all are alike.
     pub queue_drift: Option<f64>,
+    /// How many steps ago the oldest key of a full queue entered it.
+    pub queue_age: Option<f64>,
     /// The mean entropy of the teacher's rows, in nats.
     pub teacher_entropy: Option<f64>,
     /// As part of ln K, the entropy of a teacher that says nothing.
@@ -66,7 +69,7 @@ pub struct Diagnostics {
     /// What the loss consists of, by name.
     pub parts: Vec<(String, f64)>,
     /// What the method itself counts.
-    pub method: Vec<(&'static str, f64)>,
+    pub metrics: Vec<(&'static str, f64)>,
 }
 
 /// Figures on their way to the host.
@@ -79,6 +82,7 @@ pub struct PendingDiagnostics {
     sums: Vec<Pending>,
     cosines: Option<Pending>,
     queue: Option<Pending>,
+    queue_age: Option<f64>,
     teacher_rows: Option<Pending>,
     teacher_mean: Option<Pending>,
     parts: Vec<(String, Pending)>,
@@ -138,7 +142,8 @@ impl PendingDiagnostics {
             gram: first.map(|x| gram(&x.sub(&x.mean(&[0], true)?)?)?.read_later()).transpose()?,
             sums: unit.iter().map(|x| x.mean(&[0], false)?.read_later()).collect::<Result<_>>()?,
             cosines: pair.map(|(a, b)| a.mul(b)?.sum(&[1], false)?.read_later()).transpose()?,
-            queue: observed.queue.as_ref().map(|q| plain(q)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
+            queue: observed.queue.as_ref().map(|q| plain(&q.keys)?.l2_normalize(-1, 1e-12)?.mean(&[0], false)?.read_later()).transpose()?,
+            queue_age: observed.queue.as_ref().map(|queue| queue.age),
             teacher_rows: teacher.as_ref().map(entropies).transpose()?,
             teacher_mean: teacher.as_ref().map(|p| p.mean(&[0], false)?.read_later()).transpose()?,
             parts: observed.parts.iter().map(|(name, part)| Ok((name.clone(), part.read_later()?))).collect::<Result<_>>()?,
@@ -150,7 +155,7 @@ impl PendingDiagnostics {
     /// # Errors
     /// A lost device; an earlier driver error.
     pub fn figures(self, loss: f64) -> Result<Diagnostics> {
-        let mut figures = Diagnostics::default();
+        let mut figures = Diagnostics { queue_age: self.queue_age, ..Default::default() };
         if let Some(norm) = self.gradient_norm {
             figures.gradient_norm = numbers(norm)?.first().copied();
         }
@@ -200,6 +205,7 @@ impl Diagnostics {
             ("negative_similarity", "neg", self.negative_similarity),
             ("queue_similarity", "", self.queue_similarity),
             ("queue_drift", "drift", self.queue_drift),
+            ("queue_age", "", self.queue_age),
             ("teacher_entropy", "entropy", self.teacher_entropy),
             ("teacher_entropy_share", "", self.teacher_entropy_share),
             ("teacher_usage", "usage", self.teacher_usage),
@@ -212,7 +218,7 @@ impl Diagnostics {
     pub fn to_json(&self) -> Map<String, Value> {
         let rounded = |value: f64| format!("{value:.3e}").parse::<f64>().unwrap_or(value);
         let own = self.named().map(|(name, _, value)| (name, value));
-        let counted = own.chain(self.method.iter().copied()).map(|(name, value)| (name.to_string(), value));
+        let counted = own.chain(self.metrics.iter().copied()).map(|(name, value)| (name.to_string(), value));
         let parts = self.parts.iter().map(|(name, value)| (format!("loss_{name}"), *value));
         counted.chain(parts).map(|(name, value)| (name, json!(rounded(value)))).collect()
     }

@@ -3,7 +3,6 @@
 use crate::common::tiny;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::common::gpu;
@@ -139,14 +138,14 @@ fn distillation_is_decoupled_by_the_true_class() {
 const WIDTHS: [usize; 3] = [8, 12, 16];
 
 /// A teacher of four classes that has learnt nothing, in this order of classes.
-fn teacher(gpu: &Gpu, order: &[usize], classifier: bool) -> Rc<Teacher> {
+fn teacher(gpu: &Gpu, order: &[usize], classifier: bool) -> Arc<Teacher> {
     let params = Parameters::new(gpu, 9);
     let backbone = SmallCnn::new(&params, SmallCnnConfig { channels: 1, widths: WIDTHS }).unwrap();
     let network = Network::new(&params, Box::new(backbone), classifier.then_some(order.len())).unwrap();
-    Rc::new(Teacher::new("runs/known", params, network, order.to_vec()))
+    Arc::new(Teacher::new("runs/known", params, network, order.to_vec()))
 }
 
-fn setting(teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> MethodContext {
+fn setting(teachers: Vec<Arc<Teacher>>, labels: &[i32]) -> MethodContext {
     MethodContext {
         classes: tiny::CLASSES,
         input: InputShape::Image([tiny::SIDE, tiny::SIDE, 1]),
@@ -173,7 +172,7 @@ fn batch(gpu: &Gpu, labels: &[i32]) -> Batch {
     Batch { views, labels, indices, epoch: 0.into() }
 }
 
-fn loss<M: MethodFactory>(gpu: &Gpu, config: M::Config, teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> f32 {
+fn loss<M: MethodFactory>(gpu: &Gpu, config: M::Config, teachers: Vec<Arc<Teacher>>, labels: &[i32]) -> f32 {
     let (_, method) = made::<M>(gpu, config, &setting(teachers, labels)).unwrap();
     method.loss(&batch(gpu, labels)).unwrap().loss.item().unwrap()
 }
@@ -229,7 +228,7 @@ fn a_teachers_classes_may_stand_in_another_order() {
 fn what_cannot_be_learnt_from_is_refused() {
     let gpu = gpu();
     let labels = [0, 1, 2, 3];
-    let refused = |teachers: Vec<Rc<Teacher>>, words: &str| {
+    let refused = |teachers: Vec<Arc<Teacher>>, words: &str| {
         let error = made::<Distillation>(&gpu, DistillationConfig::default(), &setting(teachers, &labels)).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     };

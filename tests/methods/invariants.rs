@@ -153,8 +153,8 @@ fn keys_enter_the_queue_behind_the_loss_and_leave_it_in_their_order() {
                 close("the loss", found.loss.item().unwrap(), q.info_nce_queue(k, &before, 0.2).unwrap().item().unwrap().into());
                 rows[step % lasting * BATCH * 32..][..BATCH * 32].copy_from_slice(&k.to_vec::<f32>().unwrap());
             }
-            driven.sgd.step(&found.loss.backward().unwrap(), 0.1).unwrap();
-            driven.method.after_update().unwrap();
+            driven.sgd.step(&driven.method.gradients(&found).unwrap(), 0.1).unwrap();
+            driven.method.after_update(&found).unwrap();
             let now = queue.to_vec::<f32>().unwrap();
             if symmetric {
                 let at = step % lasting * entering * 32;
@@ -263,14 +263,14 @@ fn follows<M: MethodFactory>(mut driven: Driven<M>, in_the_loss: bool, momentum:
         let found = driven.method.loss(&driven.batch(step)).unwrap();
         let between = contents(driven.teacher(), false);
         assert_ne!(contents(driven.teacher(), true), statistics, "{name}: training mode");
-        let gradients = found.loss.backward().unwrap();
+        let gradients = driven.method.gradients(&found).unwrap();
         for parameter in driven.teacher().all() {
             assert!(gradients.get(&parameter.tensor(Mode::Train).unwrap()).is_none(), "{name}: a teacher has no gradient");
         }
         driven.sgd.step(&gradients, 0.1).unwrap();
         let updated = contents(&driven.params, false);
         assert_ne!(updated, source);
-        driven.method.after_update().unwrap();
+        driven.method.after_update(&found).unwrap();
         let after = contents(driven.teacher(), false);
         if in_the_loss {
             assert_follows(name, &between, &before, &source, momentum(step));

@@ -1,6 +1,6 @@
 //! Several teachers and one student: the losses in float64, what they leave open, and that classes have no order.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::common::gpu;
 use crate::common::linear::{PIXELS, Rows, argmax, batch, bias_gradient, build, check, images, log_softmax, logits, make, mean, softmax};
@@ -15,16 +15,16 @@ const LABELS: [i32; 6] = [2, 0, 4, 1, 3, 2];
 const DISJOINT: [&[usize]; 2] = [&[3, 0], &[4, 1, 2]];
 const OVERLAPPING: [&[usize]; 2] = [&[0, 1, 2], &[2, 4, 3, 1]];
 
-fn teachers(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Rc<Teacher>> {
+fn teachers(gpu: &Gpu, classes: [&[usize]; 2]) -> Vec<Arc<Teacher>> {
     let expert = |(seed, classes): (u32, &[usize])| {
         let params = Parameters::new(gpu, 40 + seed);
         let network = Network::new(&params, Box::new(Pixels::new(PIXELS)), Some(classes.len())).unwrap();
-        Rc::new(Teacher::new(format!("expert {seed}"), params, network, classes.to_vec()))
+        Arc::new(Teacher::new(format!("expert {seed}"), params, network, classes.to_vec()))
     };
     (0..).zip(classes).map(expert).collect()
 }
 
-fn setting(teachers: Vec<Rc<Teacher>>, labels: &[i32]) -> MethodContext {
+fn setting(teachers: Vec<Arc<Teacher>>, labels: &[i32]) -> MethodContext {
     MethodContext {
         classes: CLASSES,
         input: InputShape::Image([1, 1, PIXELS]),
@@ -170,7 +170,7 @@ fn permuted_classes_permute_the_result() {
 #[test]
 fn teachers_that_do_not_fit_are_named() {
     let gpu = gpu();
-    let refused = |teachers: Vec<Rc<Teacher>>, config: MergeConfig, words: &str| {
+    let refused = |teachers: Vec<Arc<Teacher>>, config: MergeConfig, words: &str| {
         let made = Merge::new(&Parameters::new(&gpu, 0), &build, config, &setting(teachers, &LABELS));
         let message = made.map(drop).unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
@@ -181,5 +181,5 @@ fn teachers_that_do_not_fit_are_named() {
     refused(teachers(&gpu, DISJOINT), MergeConfig { temperature: 0.0, ..MergeConfig::default() }, "temperature");
     let params = Parameters::new(&gpu, 0);
     let encoder = Network::new(&params, Box::new(Pixels::new(PIXELS)), None).unwrap();
-    refused(vec![Rc::new(Teacher::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
+    refused(vec![Arc::new(Teacher::new("runs/byol", params, encoder, Vec::new()))], MergeConfig::default(), "runs/byol is an encoder");
 }

@@ -10,7 +10,9 @@ use crate::common::tiny::dataset;
 use wgrad::autograd::Gradients;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
-use wgrad::methods::{Batch, Clock, HIDDEN, Method, MethodContext, MethodFactory, Multitask, MultitaskConfig, Step, Task, Weighting};
+use wgrad::methods::{
+    Batch, Clock, HIDDEN, Method, MethodContext, MethodFactory, Multitask, MultitaskConfig, TaskLabels, TrainStep, Weighting,
+};
 use wgrad::models::{ModelOptions, model};
 use wgrad::nn::{Mode, Parameters};
 use wgrad::optim::{Optimizer, Sgd, SgdOptions};
@@ -32,7 +34,7 @@ fn learner(config: MultitaskConfig, labels: &[i32; IMAGES]) -> Result<Learner> {
     let gpu = gpu();
     let params = Parameters::new(&gpu, 3);
     let clock = Clock { steps: 30, steps_per_epoch: 3, ..Default::default() };
-    let task = Task { name: "side".into(), classes: 4, labels: labels.as_slice().into() };
+    let task = TaskLabels { name: "side".into(), classes: 4, labels: labels.as_slice().into() };
     let setting =
         MethodContext { clock: clock.clone(), classes: 4, input: InputShape::Image([16, 16, 1]), tasks: vec![task], ..Default::default() };
     let network = model("cnn_16_32_64", ModelOptions { channels: 1, size: Some([16, 16]), ..Default::default() })?;
@@ -45,7 +47,7 @@ fn of(weighting: Weighting) -> MultitaskConfig {
 }
 
 impl Learner {
-    fn step(&self, number: u64) -> Step {
+    fn step(&self, number: u64) -> TrainStep {
         self.clock.step.set(number);
         let (pixels, labels) = tiny::images(IMAGES);
         let pixels: Vec<f32> = pixels.into_iter().map(|v| f32::from(v) / 120.0 - 1.0).collect();
@@ -63,7 +65,7 @@ impl Learner {
     }
 
     /// Those of each task alone; the tape stays.
-    fn each(&self, step: &Step) -> [BTreeMap<String, Vec<f64>>; 2] {
+    fn each(&self, step: &TrainStep) -> [BTreeMap<String, Vec<f64>>; 2] {
         [0, 1].map(|task| self.named(&step.parts[task].1.backward_retain_graph().unwrap()))
     }
 
@@ -72,7 +74,7 @@ impl Learner {
     }
 }
 
-fn losses(step: &Step) -> [f64; 2] {
+fn losses(step: &TrainStep) -> [f64; 2] {
     [0, 1].map(|task| f64::from(step.parts[task].1.item().unwrap()))
 }
 
@@ -112,7 +114,7 @@ fn the_optimum_of_uncertainty_is_the_logarithm_of_the_loss() {
     let learner = learner(of(Weighting::Uncertainty), &LABELS).unwrap();
     let step = learner.step(0);
     let [first, second] = losses(&step);
-    let slope = |step: &Step| learner.named(&learner.method.gradients(step).unwrap()).remove("log_var").unwrap();
+    let slope = |step: &TrainStep| learner.named(&learner.method.gradients(step).unwrap()).remove("log_var").unwrap();
     close("at 0", &slope(&step), &[1.0 - first, 1.0 - second]);
     let log_var = learner.params.get("log_var").unwrap().detach().unwrap();
     log_var.write(&[first.ln() as f32, second.ln() as f32]).unwrap();
@@ -183,7 +185,7 @@ fn dynamic_averages_follow_the_means_of_epochs() {
             close("loss", &[step.loss.item().unwrap().into()], &[weights[0] * first + weights[1] * second]);
             sum = [sum[0] + first, sum[1] + second];
             sgd.step(&learner.method.gradients(&step).unwrap(), 0.02).unwrap();
-            learner.method.after_update().unwrap();
+            learner.method.after_update(&step).unwrap();
         }
         assert!(epoch < 2 || (weights[0] - 1.0).abs() > 1e-3, "{weights:?} tell nothing");
         means.push(sum.map(|sum| sum / 3.0));
@@ -215,7 +217,7 @@ fn weights_follow_the_norms_of_gradients() {
         });
         weights = moved.map(|w| 2.0 * w / (moved[0] + moved[1]));
         sgd.step(&found, 0.02).unwrap();
-        learner.method.after_update().unwrap();
+        learner.method.after_update(&step).unwrap();
         close("weights", &learner.state("weights"), &weights);
         close("initial", &learner.state("initial_losses"), &initial);
     }

@@ -7,7 +7,7 @@ use wgrad::capture::Capture;
 use wgrad::gpu::{Gpu, Scalar, ScalarCell};
 use wgrad::methods::{
     Autoencoder, AutoencoderConfig, Batch, Jigsaw, JigsawConfig, JigsawInput, Mae, MaeConfig, Method, MethodContext, MethodFactory,
-    Rotation, Step, Vae, VaeConfig, permutations, rotations,
+    Rotation, TrainStep, Vae, VaeConfig, permutations, rotations,
 };
 use wgrad::models::{Architecture, Backbone, PixelsConfig, SmallCnnConfig, VitConfig};
 use wgrad::nn::{Mode, Parameters, state_dict};
@@ -281,7 +281,7 @@ fn codes_are_normal_around_their_means() {
 /// Ten steps of AdamW on the same images, captured or anew: their losses, and weights and statistics.
 fn train<M: MethodFactory>(
     gpu: &Gpu,
-    mut capture: Capture<Step>,
+    mut capture: Capture<TrainStep>,
     architecture: &dyn Architecture,
     config: M::Config,
 ) -> (Vec<f32>, wgrad::io::Archive) {
@@ -302,8 +302,8 @@ fn train<M: MethodFactory>(
                 indices: places.clone(),
                 epoch: (&epoch).into(),
             })?;
-            optimizer.step(&step.loss.backward()?, 0.003)?;
-            method.after_update()?;
+            optimizer.step(&method.gradients(&step)?, 0.003)?;
+            method.after_update(&step)?;
             Ok(step)
         });
         let step = step.unwrap_or_else(|e| panic!("{}: {e}", method.name()));

@@ -2,7 +2,7 @@
 //! after the last. Short programs on the public API. The generator draws images that keep the inputs of ReLUs away from their edge. `WGRAD_TRAJECTORIES` names another folder.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::common::filled::{fill, integers, nhwc, unit};
 use crate::common::{gpus, reference_files};
@@ -12,12 +12,12 @@ use wgrad::gpu::Gpu;
 use wgrad::methods::{
     Batch, Byol, ByolConfig, Clock, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation, DistillationConfig,
     EmaTeacherConfig, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, MethodContext,
-    MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Task,
-    Teacher, Weighting,
+    MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig,
+    Supervised, SupervisedConfig, TaskLabels, Teacher, Weighting,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormOptions, Conv2dOptions};
-use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Linear, Mode, Module, Parameter, Parameters, Summary};
+use wgrad::nn::{BatchNorm, Conv2d, DepthwiseConv2d, Mode, Module, Parameter, Parameters, Summary};
 use wgrad::ops::activation::Activation;
 use wgrad::optim::{AdamOptions, AdamW, Ema, Lars, LarsOptions, Optimizer, OptimizerOptions, Schedule, Sgd, SgdOptions};
 use wgrad::tensor::{InputShape, Shape, Tensor};
@@ -25,11 +25,8 @@ use wgrad::tensor::{InputShape, Shape, Tensor};
 const BATCH: usize = 16;
 const STEPS: u64 = 10;
 
-/// The encoder of the generator, with whichever classifiers a method has.
-struct Net {
-    layers: Vec<(Box<dyn Module>, BatchNorm)>,
-    fc: Option<Linear>,
-}
+/// The encoder of the generator.
+struct Net(Vec<(Box<dyn Module>, BatchNorm)>);
 
 impl Module for Net {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
@@ -56,7 +53,7 @@ impl Backbone for Net {
 }
 
 impl Net {
-    fn new(params: &Parameters, heads: &[&str]) -> Net {
+    fn new(params: &Parameters) -> Net {
         let norm = |scope: &Parameters, channels| {
             BatchNorm::new(scope, "bn", channels, BatchNormOptions { activation: Activation::Relu, ..Default::default() }).unwrap()
         };
@@ -71,26 +68,17 @@ impl Net {
             let config = Conv2dOptions { kernel: 1, ..Default::default() };
             layers.push((Box::new(Conv2d::new(&pw, "conv", inputs, outputs, config).unwrap()), norm(&pw, outputs)));
         }
-        let has = |head: &str| heads.contains(&head);
-        Net { layers, fc: has("fc").then(|| Linear::new(params, "fc", 64, 10).unwrap()) }
+        Net(layers)
     }
 
     fn maps(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.layers.iter().fold(x.clone(), |x, (conv, bn)| bn.forward(&conv.forward(&x, mode).unwrap(), mode).unwrap())
-    }
-
-    fn features(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.maps(x, mode).global_avg_pool2d().unwrap()
-    }
-
-    fn logits(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.fc.as_ref().unwrap().forward(&self.features(x, mode), mode).unwrap()
+        self.0.iter().fold(x.clone(), |x, (conv, bn)| bn.forward(&conv.forward(&x, mode).unwrap(), mode).unwrap())
     }
 }
 
 /// What a method is told beyond images and labels.
 struct Told {
-    teachers: Vec<Rc<Teacher>>,
+    teachers: Vec<Arc<Teacher>>,
     /// Further labels by the name of their data, with the number of their classes.
     tasks: Vec<(&'static str, u64)>,
     /// The first so many labels of each batch are known.
@@ -101,6 +89,15 @@ impl Default for Told {
     fn default() -> Self {
         Self { teachers: Vec::new(), tasks: Vec::new(), labelled: BATCH }
     }
+}
+
+/// A method with what it is trained by.
+struct Learner<M> {
+    params: Parameters,
+    method: M,
+    clock: Clock,
+    /// Of all steps.
+    labels: Vec<i32>,
 }
 
 /// A method's file, and the data that it names.
@@ -130,41 +127,67 @@ impl Run<'_> {
         integers(&format!("{}{name}.{step}", self.prefix), BATCH, below)
     }
 
-    fn labels(&self, step: u64, name: &str, below: u64) -> Tensor {
-        Tensor::from_slice(self.gpu, &self.integers(step, name, below), [BATCH]).unwrap()
-    }
-
-    fn params(&self, prefix: &str, heads: &[&str]) -> (Parameters, Net) {
+    /// The library's method, as `config` sets it up, with the generator's initial values. The images of all steps are its data set, in their order.
+    fn learner<M: MethodFactory>(&self, config: M::Config, told: Told) -> Learner<M> {
         let params = Parameters::new(self.gpu, 0);
-        let net = Net::new(&params, heads);
-        fill(&params, prefix);
-        (params, net)
+        let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
+        let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
+        let known = |(at, label): (usize, i32)| if at % BATCH < told.labelled { label } else { HIDDEN };
+        let labels: Vec<i32> = table("labels", 10).into_iter().enumerate().map(known).collect();
+        let task = |(name, below): &(&str, u64)| TaskLabels {
+            name: name.to_string(),
+            classes: *below as usize,
+            labels: table(name, *below).into(),
+        };
+        let tasks = told.tasks.iter().map(task).collect();
+        let (classes, input, teachers) = (10, InputShape::Image([16, 16, 3]), told.teachers);
+        let context = MethodContext { clock: clock.clone(), classes, input, seed: 0, labels: labels.clone().into(), tasks, teachers };
+        let method = M::new(&params, &|params| Ok(Box::new(Net::new(params))), config, &context).unwrap();
+        fill(&params, "");
+        method.begin().unwrap();
+        Learner { params, method, clock, labels }
     }
 
-    fn sgd(&self, params: &Parameters) -> Sgd {
-        Sgd::new(params, SgdOptions { momentum: self.hp("momentum"), ..Default::default() }).unwrap()
+    /// As [`Self::learner`], of images and labels alone, trained by [`Self::follow`].
+    fn plain<M: MethodFactory>(&self, config: M::Config) -> Vec<String> {
+        self.follow(&self.learner::<M>(config, Told::default()))
     }
 
-    /// Runs the steps, compares losses and norms.
-    fn follow(
+    fn batch(&self, step: u64, views: usize, labels: &[i32]) -> Batch {
+        let views = (0..views).map(|view| self.images(step, view)).collect();
+        let indices: Vec<i32> = (step as i32 * BATCH as i32..).take(BATCH).collect();
+        let known: Vec<i32> = indices.iter().map(|image| labels[*image as usize]).collect();
+        let [labels, indices] = [known, indices].map(|values| Tensor::from_slice(self.gpu, &values, [BATCH]).unwrap());
+        Batch { views, labels, indices, epoch: 0.into() }
+    }
+
+    /// Trains with the file's SGD.
+    fn follow<M: Method>(&self, learner: &Learner<M>) -> Vec<String> {
+        let mut sgd = Sgd::new(&learner.params, SgdOptions { momentum: self.hp("momentum"), ..Default::default() }).unwrap();
+        self.follow_with(learner, &mut sgd, |_| self.hp("lr"), || {})
+    }
+
+    /// Trains as `Trainer` does, and compares losses and norms. `after` runs after each step.
+    fn follow_with<M: Method>(
         &self,
-        params: &Parameters,
+        Learner { params, method, clock, labels }: &Learner<M>,
         optimizer: &mut dyn Optimizer,
         rate: impl Fn(u64) -> f32,
-        mut loss_of: impl FnMut(u64) -> Tensor,
-        mut after: impl FnMut(u64),
+        after: impl Fn(),
     ) -> Vec<String> {
         let expected: Vec<f64> = self.doc["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
         let f32_error = |what: &str| self.doc["f32_error"][what].as_f64().unwrap();
         let mut wrong = Vec::new();
-        for step in 0..STEPS {
-            let loss = loss_of(step);
-            let (found, want) = (f64::from(loss.item().unwrap()), expected[step as usize]);
+        for number in 0..STEPS {
+            clock.step.set(number);
+            let step = method.loss(&self.batch(number, method.views(), labels)).unwrap();
+            let (found, want) = (f64::from(step.loss.item().unwrap()), expected[number as usize]);
             if (found - want).abs() > (20.0 * f32_error("losses")).max(1e-4) * want.abs().max(1e-3) {
-                wrong.push(format!("loss of step {step}: {found}, expected {want}"));
+                wrong.push(format!("loss of step {number}: {found}, expected {want}"));
             }
-            optimizer.step_with(&loss.backward().unwrap(), rate(step).into()).unwrap();
-            after(step);
+            optimizer.step_with(&method.gradients(&step).unwrap(), rate(number).into()).unwrap();
+            method.after_update(&step).unwrap();
+            after();
         }
         for (name, want) in self.doc["param_norm"].as_object().unwrap() {
             let parameter = params.get(name).unwrap_or_else(|| panic!("no parameter {name}"));
@@ -178,54 +201,16 @@ impl Run<'_> {
     }
 
     /// The teacher that never changes, made of the tensors whose names begin with `teacher.`.
-    fn expert(&self) -> Rc<Teacher> {
+    fn frozen_teacher(&self) -> Arc<Teacher> {
         let params = Parameters::new(self.gpu, 0);
-        let network = Network::new(&params, Box::new(Net::new(&params, &[])), Some(10)).unwrap();
+        let network = Network::new(&params, Box::new(Net::new(&params)), Some(10)).unwrap();
         fill(&params, "teacher.");
-        Rc::new(Teacher::new("teacher", params, network, (0..10).collect()))
-    }
-
-    /// As [`Self::told`], of images and labels alone.
-    fn method<M: MethodFactory>(&self, config: M::Config, begin: impl FnOnce(&M)) -> Vec<String> {
-        self.told(config, Told::default(), |method, _| begin(method))
-    }
-
-    /// A method of the library, as `config` sets it up; `begin` changes its state or parameters before the first step. The images of all steps are
-    /// its data set, in their order.
-    fn told<M: MethodFactory>(&self, config: M::Config, told: Told, begin: impl FnOnce(&M, &Parameters)) -> Vec<String> {
-        let params = Parameters::new(self.gpu, 0);
-        let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
-        let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
-        let known = |(at, label): (usize, i32)| if at % BATCH < told.labelled { label } else { HIDDEN };
-        let labels: Vec<i32> = table("labels", 10).into_iter().enumerate().map(known).collect();
-        let task =
-            |(name, below): &(&str, u64)| Task { name: name.to_string(), classes: *below as usize, labels: table(name, *below).into() };
-        let tasks = told.tasks.iter().map(task).collect();
-        let (classes, input, teachers) = (10, InputShape::Image([16, 16, 3]), told.teachers);
-        let setting = MethodContext { clock: clock.clone(), classes, input, seed: 0, labels: labels.clone().into(), tasks, teachers };
-        let method = M::new(&params, &|params| Ok(Box::new(Net::new(params, &[]))), config, &setting).unwrap();
-        fill(&params, "");
-        method.begin().unwrap();
-        begin(&method, &params);
-        let loss = |step: u64| {
-            clock.step.set(step);
-            let views = (0..method.views()).map(|view| self.images(step, view)).collect();
-            let indices: Vec<i32> = (step as i32 * BATCH as i32..).take(BATCH).collect();
-            let known: Vec<i32> = indices.iter().map(|image| labels[*image as usize]).collect();
-            let [labels, indices] = [known, indices].map(|values| Tensor::from_slice(self.gpu, &values, [BATCH]).unwrap());
-            method.loss(&Batch { views, labels, indices, epoch: 0.into() }).unwrap().loss
-        };
-        self.simple(&params, loss, |_| method.after_update().unwrap())
+        Arc::new(Teacher::new("teacher", params, network, (0..10).collect()))
     }
 
     /// The teacher of every file: its momentum stays as it is.
     fn teacher(&self) -> EmaTeacherConfig {
         EmaTeacherConfig { momentum: self.hp("ema"), momentum_end: self.hp("ema") }
-    }
-
-    fn simple(&self, params: &Parameters, loss_of: impl FnMut(u64) -> Tensor, after: impl FnMut(u64)) -> Vec<String> {
-        let rate = self.hp("lr");
-        self.follow(params, &mut self.sgd(params), |_| rate, loss_of, after)
     }
 }
 
@@ -234,30 +219,32 @@ fn norm(parameters: &[Parameter]) -> f64 {
 }
 
 fn supervised(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
+    let learner = run.learner::<Supervised>(SupervisedConfig { label_smoothing: run.hp("label_smoothing") }, Told::default());
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
-    let mut sgd = Sgd::new(&params, SgdOptions { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
-    let smoothing = run.hp("label_smoothing");
-    let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), smoothing).unwrap();
-    run.follow(&params, &mut sgd, |_| run.hp("lr"), loss, |_| {})
+    let mut sgd = Sgd::new(&learner.params, SgdOptions { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
+    run.follow_with(&learner, &mut sgd, |_| run.hp("lr"), || {})
+}
+
+/// Cross entropy without smoothing.
+fn classifier(run: &Run) -> Learner<Supervised> {
+    run.learner(SupervisedConfig { label_smoothing: 0.0 }, Told::default())
 }
 
 fn supervised_adamw(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
+    let learner = classifier(run);
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
-    let mut adamw = AdamW::new(&params, AdamOptions { common, ..Default::default() }).unwrap();
-    let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();
-    run.follow(&params, &mut adamw, |_| run.hp("lr"), loss, |_| {})
+    let mut adamw = AdamW::new(&learner.params, AdamOptions { common, ..Default::default() }).unwrap();
+    run.follow_with(&learner, &mut adamw, |_| run.hp("lr"), || {})
 }
 
 fn supervised_schedule(run: &Run) -> Vec<String> {
-    let (params, net) = run.params("", &["fc"]);
+    let learner = classifier(run);
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), clip_norm: Some(0.5), ..Default::default() };
-    let mut lars = Lars::new(&params, LarsOptions { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), common }).unwrap();
-    let average = Ema::new(&params).unwrap();
+    let mut lars =
+        Lars::new(&learner.params, LarsOptions { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), common }).unwrap();
+    let average = Ema::new(&learner.params).unwrap();
     let schedule = Schedule::Cosine { rate: 0.5, end: 0.0, steps: STEPS };
-    let loss = |s| net.logits(&run.images(s, 0), Mode::Train).cross_entropy(&run.labels(s, "labels", 10), 0.0).unwrap();
-    let mut wrong = run.follow(&params, &mut lars, |s| schedule.rate(s), loss, |_| average.update(run.hp("ema")).unwrap());
+    let mut wrong = run.follow_with(&learner, &mut lars, |step| schedule.rate(step), || average.update(run.hp("ema")).unwrap());
     let trained: Vec<Parameter> = average.parameters().all().into_iter().filter(|p| !p.slot().unwrap().name.contains("running_")).collect();
     let (found, want) = (norm(&trained), run.doc["ema_norm"].as_f64().unwrap());
     if (found - want).abs() > 1e-3 * want {
@@ -277,7 +264,7 @@ fn predictor() -> MlpConfig {
 }
 
 fn simclr(run: &Run) -> Vec<String> {
-    run.method::<SimClr>(SimClrConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
+    run.plain::<SimClr>(SimClrConfig { temperature: run.hp("temperature"), projector: projector() })
 }
 
 fn moco(run: &Run) -> Vec<String> {
@@ -290,20 +277,20 @@ fn moco(run: &Run) -> Vec<String> {
         shuffle: false,
         symmetric: false,
     };
-    run.method::<Moco>(config, |moco| {
-        let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
-        let filled = Tensor::from_slice(run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
-        let (_, queue) = moco.state().into_iter().find(|(name, _)| name == "queue").unwrap();
-        queue.copy_from(&filled).unwrap();
-    })
+    let learner = run.learner::<Moco>(config, Told::default());
+    let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
+    let filled = Tensor::from_slice(run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
+    let (_, queue) = learner.method.state().into_iter().find(|(name, _)| name == "queue").unwrap();
+    queue.copy_from(&filled).unwrap();
+    run.follow(&learner)
 }
 
 fn byol(run: &Run) -> Vec<String> {
-    run.method::<Byol>(ByolConfig { projector: projector(), predictor: predictor(), teacher: run.teacher() }, |_| {})
+    run.plain::<Byol>(ByolConfig { projector: projector(), predictor: predictor(), teacher: run.teacher() })
 }
 
 fn simsiam(run: &Run) -> Vec<String> {
-    run.method::<SimSiam>(SimSiamConfig { projector: projector(), predictor: predictor(), stop_gradient: true }, |_| {})
+    run.plain::<SimSiam>(SimSiamConfig { projector: projector(), predictor: predictor(), stop_gradient: true })
 }
 
 fn dino(run: &Run) -> Vec<String> {
@@ -316,39 +303,41 @@ fn dino(run: &Run) -> Vec<String> {
         teacher: run.teacher(),
         ..Default::default()
     };
-    run.method::<Dino>(config, |_| {})
+    run.plain::<Dino>(config)
 }
 
 fn supcon(run: &Run) -> Vec<String> {
-    run.method::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() }, |_| {})
+    run.plain::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() })
 }
 
-fn taught<M: MethodFactory>(run: &Run, config: M::Config) -> Vec<String> {
-    run.told::<M>(config, Told { teachers: vec![run.expert()], ..Told::default() }, |_, _| {})
+fn distilled<M: MethodFactory>(run: &Run, config: M::Config) -> Vec<String> {
+    run.follow(&run.learner::<M>(config, Told { teachers: vec![run.frozen_teacher()], ..Told::default() }))
 }
 
 fn distillation(run: &Run) -> Vec<String> {
-    taught::<Distillation>(run, DistillationConfig { temperature: run.hp("temperature"), soft_weight: run.hp("soft_weight") })
+    distilled::<Distillation>(run, DistillationConfig { temperature: run.hp("temperature"), soft_weight: run.hp("soft_weight") })
 }
 
 fn decoupled_distillation(run: &Run) -> Vec<String> {
     let (temperature, alpha, beta) = (run.hp("temperature"), run.hp("alpha"), run.hp("beta"));
-    taught::<DecoupledDistillation>(run, DecoupledDistillationConfig { temperature, alpha, beta, warm_up_epochs: 0 })
+    distilled::<DecoupledDistillation>(run, DecoupledDistillationConfig { temperature, alpha, beta, warm_up_epochs: 0 })
 }
 
 fn feature_distillation(run: &Run) -> Vec<String> {
-    taught::<FeatureDistillation>(run, FeatureDistillationConfig { variant: Hint::Fitnet, weight: 1.0 })
+    distilled::<FeatureDistillation>(run, FeatureDistillationConfig { variant: Hint::Fitnet, weight: 1.0 })
 }
 
 fn multitask(run: &Run) -> Vec<String> {
     let config = MultitaskConfig { weighting: Weighting::Uncertainty, ..Default::default() };
     let told = Told { tasks: vec![("rotation", 4)], ..Told::default() };
-    run.told::<Multitask>(config, told, |_, params| params.get("log_var").unwrap().detach().unwrap().write(&[0.0f32; 2]).unwrap())
+    let learner = run.learner::<Multitask>(config, told);
+    learner.params.get("log_var").unwrap().detach().unwrap().write(&[0.0f32; 2]).unwrap();
+    run.follow(&learner)
 }
 
 fn mean_teacher(run: &Run) -> Vec<String> {
     let config = MeanTeacherConfig { consistency: 1.0, ramp_up: 0.0, teacher: run.teacher() };
-    run.told::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }, |_, _| {})
+    run.follow(&run.learner::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }))
 }
 
 #[test]

@@ -135,10 +135,10 @@ fn a_mean_teacher_is_the_average_and_is_followed() {
                 .flat_map(|(z, t)| softmax(z).into_iter().zip(softmax(t)).map(|(a, b)| (a - b).powi(2)));
             known(&said[0], &LABELS) + 4.0 * mean(&squares.collect::<Vec<_>>())
         });
-        let loss = method.loss(&batch(&gpu, &[&views[0], &views[1]], &LABELS)).unwrap().loss;
-        sgd.step_with(&loss.backward().unwrap(), 0.5.into()).unwrap();
+        let found = method.loss(&batch(&gpu, &[&views[0], &views[1]], &LABELS)).unwrap();
+        sgd.step_with(&method.gradients(&found).unwrap(), 0.5.into()).unwrap();
         assert_eq!(values(&teacher).len(), expected.len());
-        method.after_update().unwrap();
+        method.after_update(&found).unwrap();
         let m = f64::from(momentum);
         expected.iter_mut().zip(values(&params)).for_each(|(average, value)| *average = m * *average + (1.0 - m) * value);
         let worst = values(&teacher).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);

@@ -2,7 +2,7 @@
 
 use crate::common::tiny;
 use wgrad::gpu::{Gpu, ScalarCell};
-use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, MethodContext, MethodFactory, Step, pairs};
+use wgrad::methods::{Batch, Clock, Dino, DinoConfig, EmaTeacherConfig, Method, MethodContext, MethodFactory, TrainStep, pairs};
 use wgrad::models::{HeadActivation, Mlp, MlpConfig, ModelOptions, Prototypes, model};
 use wgrad::nn::{Init, Kind, Mode, Module, Parameters};
 use wgrad::optim::{Optimizer, OptimizerOptions, Sgd, SgdOptions, clip_each_norm};
@@ -64,7 +64,7 @@ fn center(run: &Run) -> Vec<f32> {
 }
 
 /// Mean entropy of the rows of the teacher's probabilities.
-fn entropy(step: &Step) -> f32 {
+fn entropy(step: &TrainStep) -> f32 {
     let p = step.teacher.as_ref().unwrap();
     let rows = p.shape().dim(0) as f32;
     p.to_vec::<f32>().unwrap().iter().map(|p| if *p > 0.0 { -p * p.ln() } else { 0.0 }).sum::<f32>() / rows
@@ -112,8 +112,8 @@ fn the_center_follows_after_it_was_used() {
         rows.iter().enumerate().for_each(|(i, v)| mean[i % OUTPUTS] += v / 8.0);
     }
     for share in [0.1, 0.19, 0.271] {
-        run.method.loss(&batch).unwrap();
-        run.method.after_update().unwrap();
+        let step = run.method.loss(&batch).unwrap();
+        run.method.after_update(&step).unwrap();
         // Of the logits as they are, not divided by the temperature.
         let off = center(&run).iter().zip(&mean).map(|(c, m)| (c - share * m).abs()).fold(0.0, f32::max);
         assert!(off < 1e-6, "{share}: {off}");
@@ -145,8 +145,8 @@ fn one_output_for_all_has_no_entropy_until_it_is_centred() {
         let step = run.method.loss(&batch).unwrap();
         assert!(entropy(&step) < 1e-6 && step.loss.item().unwrap() < 1e-6, "{}", entropy(&step));
         for _ in 0..60 {
-            run.method.loss(&batch).unwrap();
-            run.method.after_update().unwrap();
+            let step = run.method.loss(&batch).unwrap();
+            run.method.after_update(&step).unwrap();
         }
         let found = entropy(&run.method.loss(&batch).unwrap());
         let expected = if centering { (OUTPUTS as f32).ln() } else { 0.0 };
@@ -161,19 +161,20 @@ fn sgd(params: &Parameters, common: OptimizerOptions) -> Sgd {
 #[test]
 fn a_step_moves_the_student_then_the_teacher_and_never_a_prototypes_length() {
     let gpu = crate::common::gpu();
-    let (run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16]));
+    let (mut run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16]));
     run.method.begin_epoch(1).unwrap();
     let [(_, teacher)] = run.method.averages()[..] else { panic!("one teacher") };
     let mut optimizer = sgd(&run.params, OptimizerOptions::default());
     for _ in 0..2 {
         let names: Vec<String> = run.params.slots().into_iter().map(|s| s.name).filter(|n| !n.contains("running_")).collect();
         let before: Vec<Vec<f32>> = names.iter().map(|name| values(teacher, name)).collect();
-        let gradients = run.method.loss(&batch).unwrap().loss.backward().unwrap();
+        let step = run.method.loss(&batch).unwrap();
+        let gradients = run.method.gradients(&step).unwrap();
         assert!(teacher.all().iter().all(|p| gradients.get(&p.tensor(Mode::Train).unwrap()).is_none()));
         assert!(gradients.get(&run.params.get("last_layer.weight_v").unwrap().tensor(Mode::Train).unwrap()).is_some());
         optimizer.step(&gradients, 0.5).unwrap();
         assert!(names.iter().zip(&before).all(|(name, old)| values(teacher, name) == *old), "it moves after the optimizer");
-        run.method.after_update().unwrap();
+        run.method.after_update(&step).unwrap();
         for (name, old) in names.iter().zip(&before) {
             let student = values(&run.params, name);
             let expected = old.iter().zip(&student).map(|(t, s)| 0.75 * t + 0.25 * s);
@@ -191,7 +192,7 @@ fn a_step_moves_the_student_then_the_teacher_and_never_a_prototypes_length() {
 #[test]
 fn prototypes_wait_for_the_second_epoch() {
     let gpu = crate::common::gpu();
-    let (run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16]));
+    let (mut run, batch) = (run(&gpu, config()), batch(&gpu, &[16, 16]));
     let mut optimizer = sgd(&run.params, OptimizerOptions { weight_decay: 0.1, ..Default::default() });
     for epoch in 0..3 {
         run.method.begin_epoch(epoch).unwrap();
@@ -202,7 +203,7 @@ fn prototypes_wait_for_the_second_epoch() {
     }
     // What somebody else froze stays frozen, whenever that was.
     for (epochs, when) in [(2..3, 2), (0..3, 0), (0..3, 1)] {
-        let other = self::run(&gpu, config());
+        let mut other = self::run(&gpu, config());
         for epoch in epochs {
             if epoch == when {
                 other.params.freeze("last_layer", true).unwrap();
@@ -222,7 +223,7 @@ fn the_teacher_warms_up_by_epochs() {
         .iter()
         .map(|step| {
             run.clock.step.set(*step);
-            run.method.figures()[1].1
+            run.method.metrics()[1].1
         })
         .collect();
     // np.linspace(0.04, 0.07, 4), two steps an epoch.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wgrad::data::{Dataset, Split};
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
-use wgrad::methods::Supervision;
+use wgrad::methods::{Queue, Supervision};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, Tensor};
 use wgrad::train::alarm::Collapse;
@@ -111,7 +111,7 @@ fn similarities_are_those_of_plain_loops() {
         [(rows, 5), (rows, 6), (keys, 7)].map(|(n, key)| normal(n * columns, key).iter().map(|v| v + 0.5).collect::<Vec<f32>>());
     let observed = Observed {
         embeddings: vec![matrix(&gpu, &a, columns), matrix(&gpu, &b, columns)],
-        queue: Some(matrix(&gpu, &queue, columns)),
+        queue: Some(Queue { keys: matrix(&gpu, &queue, columns), age: 4.0 }),
         ..Default::default()
     };
     let found = figures(observed, 0.0);
@@ -133,6 +133,7 @@ fn similarities_are_those_of_plain_loops() {
     close(found.positive_similarity, positive, 1e-5);
     close(found.negative_similarity, negative, 1e-5);
     close(found.queue_similarity, to_queue, 1e-5);
+    assert_eq!(found.queue_age, Some(4.0));
 }
 
 #[test]

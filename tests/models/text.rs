@@ -1,6 +1,5 @@
 //! Texts: the way of token numbers to the network, the encoder and its distillation against PyTorch's values, hidden tokens, and what students begin as.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::common::gpu;
@@ -155,17 +154,17 @@ fn encoder_and_distillation_are_pytorchs() {
     }
 }
 
-fn expert(gpu: &Gpu, config: &TextConfig, classes: usize, change: impl FnOnce(&Parameters)) -> Rc<Teacher> {
+fn expert(gpu: &Gpu, config: &TextConfig, classes: usize, change: impl FnOnce(&Parameters)) -> Arc<Teacher> {
     let params = Parameters::new(gpu, 9);
     let network = Network::new(&params, Box::new(TextEncoder::new(&params, config).unwrap()), Some(classes)).unwrap();
     change(&params);
-    Rc::new(Teacher::new("teacher", params, network, (0..classes).collect()))
+    Arc::new(Teacher::new("teacher", params, network, (0..classes).collect()))
 }
 
 fn student(
     params: &Parameters,
     config: TransformerDistillationConfig,
-    teacher: Rc<Teacher>,
+    teacher: Arc<Teacher>,
     classes: usize,
 ) -> wgrad::error::Result<TransformerDistillation> {
     let setting = MethodContext { classes, input: InputShape::Tokens(6), teachers: vec![teacher], ..MethodContext::default() };

@@ -14,6 +14,9 @@ use wgrad::data::{Dataset, Samples};
 use wgrad::error::{Error, Result};
 use wgrad::evaluate::evaluate;
 use wgrad::gpu::{Gpu, GpuOptions};
+use wgrad::methods::{Method, Teacher};
+use wgrad::models::Backbone;
+use wgrad::optim::Optimizer;
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
@@ -173,6 +176,34 @@ fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
             let mut rest = resumed(&run, &data);
             assert_equal_runs(&format!("{method} stopped at {stop_at}"), (&whole_run, &mut whole), (&run, &mut rest));
         }
+    }
+}
+
+/// It does not compile where one of these cannot be sent.
+#[test]
+fn what_trains_can_be_sent() {
+    fn is_send<T: Send>() {}
+    is_send::<Trainer>();
+    is_send::<Box<dyn Method>>();
+    is_send::<Box<dyn Backbone>>();
+    is_send::<Box<dyn Optimizer>>();
+    is_send::<Arc<Teacher>>();
+    is_send::<Checkpoint>();
+}
+
+/// Methods with a queue, with averages and their own epochs, and with a teacher.
+#[test]
+fn a_trainer_has_the_same_bits_on_another_thread() {
+    for method in ["moco", "dino", "distillation"].into_iter().filter(|name| wanted(name)) {
+        let data = data_of(method, 100);
+        let gpu = crate::common::gpu();
+        let mut here = trainer(&gpu, recipe(method), &data);
+        to_the_end(&mut here, None).unwrap();
+        let mut there = trainer(&gpu, recipe(method), &data);
+        // It begins here and goes on there.
+        there.run(None, Style::Silent, &mut |position| position.step == 3).unwrap();
+        let there = std::thread::spawn(move || to_the_end(&mut there, None).map(|_| there)).join().unwrap();
+        assert!(bits(&mut there.unwrap()) == bits(&mut here), "{method}");
     }
 }
 

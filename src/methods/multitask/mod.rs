@@ -6,9 +6,9 @@ mod weighting;
 use serde::{Deserialize, Serialize};
 
 pub use weighting::Weighting;
-use weighting::{Weigher, stack};
+use weighting::{Losses, Weigher, stack};
 
-use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Step, Supervision, TrainedNetwork};
+use super::{Batch, Build, HIDDEN, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
@@ -111,7 +111,7 @@ impl Method for Multitask {
         Self::CARD.name
     }
 
-    fn loss(&self, batch: &Batch) -> Result<Step> {
+    fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let options = CrossEntropyFuncOptions { label_smoothing: self.label_smoothing, ignore_index: Some(HIDDEN) };
         let [features, logits] = self.model.features_and_logits(images, Mode::Train)?;
@@ -122,16 +122,17 @@ impl Method for Multitask {
             let labels = labels.index_select(0, &batch.indices)?;
             parts.push((name.clone(), linear.forward(&features, Mode::Train)?.cross_entropy_with(&labels, &options)?));
         }
-        let loss = self.weigher.total(&stack(&parts)?)?;
-        Ok(Step { parts, ..Step::new(loss, []) })
+        let losses = stack(&parts)?;
+        let kept = Kept::new(Losses(losses.detach()));
+        Ok(TrainStep { parts, kept, ..TrainStep::new(self.weigher.total(&losses)?, []) })
     }
 
-    fn gradients(&self, step: &Step) -> Result<Gradients> {
+    fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
         self.weigher.gradients(step)
     }
 
-    fn after_update(&self) -> Result<()> {
-        self.weigher.after_update()
+    fn after_update(&self, step: &TrainStep) -> Result<()> {
+        self.weigher.after_update(step)
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

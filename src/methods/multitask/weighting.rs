@@ -1,14 +1,12 @@
 //! How the losses of several tasks become one loss, or their gradients one gradient.
 
-use std::cell::RefCell;
-
 use serde::{Deserialize, Serialize};
 
 use super::MultitaskConfig;
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Scalar};
-use crate::methods::{Clock, Step};
+use crate::methods::{Clock, TrainStep};
 use crate::nn::{Init, Kind, Mode, Parameter, Parameters};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::{DType, Tensor};
@@ -35,6 +33,9 @@ pub enum Weighting {
     Pcgrad,
 }
 
+/// The losses of a step's tasks `[K]`, without a gradient.
+pub(super) struct Losses(pub Tensor);
+
 /// The rule with its state.
 pub(super) struct Weigher {
     rule: Rule,
@@ -56,9 +57,6 @@ struct Gradnorm {
     weights: Tensor,
     /// The losses of the first step.
     initial: Tensor,
-    /// Those of this one.
-    losses: RefCell<Option<Tensor>>,
-    fresh: RefCell<Option<Tensor>>,
     identity: Tensor,
     first: Flags,
     alpha: f32,
@@ -72,7 +70,6 @@ struct Dwa {
     /// Means of the last epoch, and of that before it.
     last: Tensor,
     before: Tensor,
-    losses: RefCell<Option<Tensor>>,
     /// Whether an epoch ends with this step, and whether two are behind.
     flags: Flags,
     steps_per_epoch: u64,
@@ -128,8 +125,6 @@ impl Weigher {
             Weighting::Gradnorm => Rule::Gradnorm(Gradnorm {
                 weights: full(1.0)?,
                 initial: full(1.0)?,
-                losses: RefCell::default(),
-                fresh: RefCell::default(),
                 identity: identity()?,
                 first: Flags::new(gpu, clock, vec![Box::new(|step| step == 0)])?,
                 alpha: config.alpha,
@@ -143,7 +138,6 @@ impl Weigher {
                     sum: full(0.0)?,
                     last: full(1.0)?,
                     before: full(1.0)?,
-                    losses: RefCell::default(),
                     flags: Flags::new(gpu, clock, flags)?,
                     steps_per_epoch: epoch,
                     temperature: config.temperature,
@@ -160,17 +154,17 @@ impl Weigher {
             Rule::Fixed(weights) => losses.mul(weights)?,
             Rule::Uncertainty(log_var) => fuse([losses, &log_var.tensor(Mode::Train)?], |[l, s]| (-s.clone()).exp() * l + s)?,
             Rule::Gradnorm(rule) => rule.weighted(losses)?,
-            Rule::Dwa(rule) => losses.mul(&rule.weights(losses)?)?,
+            Rule::Dwa(rule) => losses.mul(&rule.weights()?)?,
             Rule::Pcgrad(_) => losses.clone(),
         };
         weighted.sum(&[0], false)
     }
 
     /// The gradients that the optimizer is given.
-    pub fn gradients(&self, step: &Step) -> Result<Gradients> {
+    pub fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
         match &self.rule {
             Rule::Fixed(_) | Rule::Uncertainty(_) | Rule::Dwa(_) => step.loss.backward(),
-            Rule::Gradnorm(rule) => rule.gradients(each(step)?, &self.watched(true)?),
+            Rule::Gradnorm(rule) => rule.gradients(each(step)?, step.kept.get()?, &self.watched(true)?),
             Rule::Pcgrad(identity) => {
                 let (parts, trunk) = (each(step)?, self.watched(false)?);
                 let shares = project(&Gradients::products(&parts, &trunk)?, identity)?;
@@ -189,10 +183,10 @@ impl Weigher {
         Ok(watched)
     }
 
-    pub fn after_update(&self) -> Result<()> {
+    /// Moves what the next steps weigh by.
+    pub fn after_update(&self, step: &TrainStep) -> Result<()> {
         match &self.rule {
-            Rule::Gradnorm(rule) => rule.fresh.take().map_or(Ok(()), |fresh| rule.weights.copy_from(&fresh)),
-            Rule::Dwa(rule) => rule.after_update(),
+            Rule::Dwa(rule) => rule.after_update(step.kept.get()?),
             _ => Ok(()),
         }
     }
@@ -224,7 +218,7 @@ fn fixed(weights: &[f32], tasks: usize) -> Result<Vec<f32>> {
 }
 
 /// The gradients of every task, from one forward pass.
-fn each(step: &Step) -> Result<Vec<Gradients>> {
+fn each(step: &TrainStep) -> Result<Vec<Gradients>> {
     let last = step.parts.len().saturating_sub(1);
     let one = |(at, (_, part)): (usize, &(String, Tensor))| if at < last { part.backward_retain_graph() } else { part.backward() };
     step.parts.iter().enumerate().map(one).collect()
@@ -236,21 +230,21 @@ impl Gradnorm {
         let now = losses.detach();
         let initial = fuse([&self.initial, &now, &self.first.get(0)?], |[initial, now, first]| &first * now + (1.0 - first) * initial)?;
         self.initial.copy_from(&initial)?;
-        self.losses.replace(Some(now));
         // Of their own, because the weights move before anyone could walk back from here.
         losses.mul(&self.weights.copy()?)
     }
 
-    fn gradients(&self, mut parts: Vec<Gradients>, last: &[Tensor]) -> Result<Gradients> {
+    /// The weighted sum of the tasks' gradients. The weights move by the norms of these, once the sum has been
+    /// taken.
+    fn gradients(&self, mut parts: Vec<Gradients>, Losses(losses): &Losses, last: &[Tensor]) -> Result<Gradients> {
         let norms = Gradients::products(&parts, last)?.mul(&self.identity)?.sum(&[1], false)?.sqrt()?;
-        if let Some(losses) = self.losses.take() {
-            self.fresh.replace(Some(self.moved(&norms, &losses)?));
-        }
+        let moved = self.moved(&norms, losses)?;
         let mut total = Gradients::default();
         for (part, at) in parts.iter_mut().zip(0..) {
             part.scale_by(&self.weights.slice(0, at, at + 1)?)?;
             total.accumulate(part)?;
         }
+        self.weights.copy_from(&moved)?;
         Ok(total)
     }
 
@@ -272,18 +266,16 @@ impl Gradnorm {
 }
 
 impl Dwa {
-    fn weights(&self, losses: &Tensor) -> Result<Tensor> {
+    fn weights(&self) -> Result<Tensor> {
         self.flags.write()?;
-        self.losses.replace(Some(losses.detach()));
         let ratio = fuse([&self.last, &self.before], |[last, before]| last / before.maximum(1e-12))?;
         let (soft, tasks) = (ratio.softmax_with_temperature(-1, self.temperature)?, ratio.numel() as f32);
         fuse([&soft, &self.flags.get(1)?], |[soft, begun]| &begun * (tasks * soft) + (1.0 - begun))
     }
 
-    fn after_update(&self) -> Result<()> {
-        let Some(losses) = self.losses.take() else { return Ok(()) };
+    fn after_update(&self, Losses(losses): &Losses) -> Result<()> {
         let (ends, share) = (self.flags.get(0)?, 1.0 / self.steps_per_epoch as f32);
-        let sum = self.sum.add(&losses)?;
+        let sum = self.sum.add(losses)?;
         let before = fuse([&self.before, &self.last, &ends], |[before, last, ends]| &ends * last + (1.0 - ends) * before)?;
         let last = fuse([&self.last, &sum, &ends], |[last, sum, ends]| &ends * (share * sum) + (1.0 - ends) * last)?;
         self.before.copy_from(&before)?;

@@ -1,0 +1,103 @@
+//! What goes into a training step, and what comes out of it.
+
+use std::any::{Any, type_name};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::Scalar;
+use crate::tensor::Tensor;
+
+/// What a step is given.
+pub struct Batch {
+    /// The views of each image, `[N, H, W, C]` each, in the order of the recipe's augmentations.
+    /// Their sizes may differ.
+    pub views: Vec<Tensor>,
+    /// i32 `[N]`, [`HIDDEN`](super::HIDDEN) where the label is not known. Methods without labels
+    /// ignore it.
+    pub labels: Tensor,
+    /// Each image's place in the data set, i32 `[N]`: a method draws its own random numbers by it.
+    pub indices: Tensor,
+    /// The epoch, for the same purpose.
+    pub epoch: Scalar<u32>,
+}
+
+impl Batch {
+    /// Exactly `N` views.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the method where there are more or less.
+    pub fn exactly<const N: usize>(&self, method: &str) -> Result<&[Tensor; N]> {
+        let wrong = |_| Error::argument(method, format!("it takes {N} views, {} were given", self.views.len()));
+        self.views.as_slice().try_into().map_err(wrong)
+    }
+}
+
+/// What [`Method::loss`](super::Method::loss) gives: the loss, what is worth watching, and what the
+/// method needs again later in the same step. A captured step holds it, so it is made of tensors.
+#[derive(Clone)]
+pub struct TrainStep {
+    /// A scalar.
+    pub loss: Tensor,
+    /// Embeddings of the first and the second view, `[N, D]`, not normalised; collapse is judged by
+    /// them. Empty where a method has none.
+    pub embeddings: Vec<Tensor>,
+    /// A teacher's probabilities `[M, K]`, for their entropy.
+    pub teacher: Option<Tensor>,
+    /// The queue of earlier keys that the loss contrasts with.
+    pub queue: Option<Queue>,
+    /// Scalars that the loss consists of, by name.
+    pub parts: Vec<(String, Tensor)>,
+    /// What the method's own `gradients` and `after_update` need.
+    pub kept: Kept,
+}
+
+impl TrainStep {
+    /// A loss with the embeddings to watch.
+    pub fn new(loss: Tensor, embeddings: impl Into<Vec<Tensor>>) -> Self {
+        let embeddings = embeddings.into().iter().map(Tensor::detach).collect();
+        Self { loss, embeddings, teacher: None, queue: None, parts: Vec::new(), kept: Kept::default() }
+    }
+}
+
+/// A queue of keys from earlier steps, to watch.
+#[derive(Clone)]
+pub struct Queue {
+    /// The keys, `[Q, D]`.
+    pub keys: Tensor,
+    /// How many steps ago the oldest key of a full queue entered it.
+    pub age: f64,
+}
+
+/// A value that a method hands from `loss` to `gradients` and `after_update` of the same step: a
+/// type of its own, with the tensors that it needs again. Clones share the value.
+///
+/// ```
+/// use wgrad::methods::Kept;
+///
+/// struct NewKeys(Vec<u8>);
+///
+/// let kept = Kept::new(NewKeys(vec![1, 2]));
+/// assert_eq!(kept.get::<NewKeys>()?.0, [1, 2]);
+/// assert!(Kept::default().get::<NewKeys>().is_err());
+/// # Ok::<(), wgrad::error::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Kept(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Kept {
+    /// Keeps `value`.
+    pub fn new(value: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(value)))
+    }
+
+    /// The value, by its type.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the step holds no such value: another method made it.
+    pub fn get<T: Any>(&self) -> Result<&T> {
+        self.0.as_deref().and_then(|value| value.downcast_ref()).ok_or_else(|| {
+            let message = format!("it holds no {}: pass the step that this method's own `loss` gave", type_name::<T>());
+            Error::argument("step", message)
+        })
+    }
+}
