@@ -36,7 +36,7 @@ impl Methods {
 fn list() -> String {
     let mut table = Table::of_words(&["method", "called", "learns from", "family", "year", "what it does"]);
     for entry in METHODS {
-        let MethodCard { name, title, text, supervision, family, year, .. } = entry.about;
+        let MethodCard { name, title, text, supervision, family, year, .. } = entry.card;
         table.row(&[name, title, &supervision.to_string(), family, &year.to_string(), text].map(String::from));
     }
     format!("{table}`wgrad methods NAME` shows one in full, `wgrad compare A B` lays several side by side\n")
@@ -48,9 +48,9 @@ fn options(entry: &Entry) -> Result<Options> {
 }
 
 fn card(entry: &Entry) -> Result<String> {
-    let MethodCard { name, title, text, supervision, family, year, authors, paper, .. } = entry.about;
+    let MethodCard { name, title, text, supervision, family, year, authors, paper, .. } = entry.card;
     let recipes = if entry.recipe.is_empty() { "the defaults".into() } else { entry.recipes().join(", ") };
-    let related: Vec<String> = entry.about.related.iter().zip(entry.related()).map(|(name, title)| format!("{title} ({name})")).collect();
+    let related: Vec<String> = entry.card.related.iter().zip(entry.related()).map(|(name, title)| format!("{title} ({name})")).collect();
     let lines = [
         ("learns from", supervision.to_string()),
         ("family", family.into()),

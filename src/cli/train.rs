@@ -33,7 +33,7 @@ pub(super) struct Train {
 }
 
 fn methods() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(METHODS.iter().map(|entry| PossibleValue::new(entry.name).help(entry.about.text)))
+    PossibleValuesParser::new(METHODS.iter().map(|entry| PossibleValue::new(entry.name).help(entry.card.text)))
 }
 
 #[derive(clap::Args)]

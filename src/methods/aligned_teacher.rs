@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::ops::loss::cross_entropy::CrossEntropyFuncOptions;
 use crate::tensor::Tensor;
 
+/// The scope of the layer that turns the student's features into the teacher's space.
+pub(super) const REGRESSOR: &str = "regressor";
+
 /// The only teacher of `method`.
 ///
 /// # Errors

@@ -101,6 +101,8 @@ impl MethodFactory for Autoencoder {
         related: &["vae", "mae"],
     };
 
+    const HEADS: &'static [&'static str] = &Codec::HEADS;
+
     type Config = AutoencoderConfig;
 
     fn new(params: &Parameters, build: Build, config: AutoencoderConfig, context: &MethodContext) -> Result<Self> {
@@ -133,7 +135,7 @@ impl Method for Autoencoder {
         TrainedNetwork::Encoder(&self.codec.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        Codec::HEADS.to_vec()
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 }

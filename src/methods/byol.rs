@@ -49,11 +49,13 @@ impl MethodFactory for Byol {
         related: &["simsiam", "moco_v3", "dino"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR, Embedder::PREDICTOR];
+
     type Config = ByolConfig;
 
     fn new(params: &Parameters, build: Build, config: ByolConfig, context: &MethodContext) -> Result<Self> {
         let network = Embedder::new(params, build, &config.projector)?;
-        let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
+        let predictor = Mlp::predict(&params.scope(Embedder::PREDICTOR), config.projector.outputs, &config.predictor)?;
         let target = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
         Ok(Self { network, predictor, target })
     }
@@ -89,8 +91,8 @@ impl Method for Byol {
         TrainedNetwork::Encoder(&self.network.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Embedder::HEAD, "pred"]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Method, MethodCard, Teacher};
+use super::{Method, MethodCard, Supervision, Teacher};
 use crate::error::Result;
 use crate::gpu::{Scalar, ScalarCell};
 use crate::models::Backbone;
@@ -72,8 +72,22 @@ pub trait MethodFactory: Method + Sized + 'static {
     /// Its card.
     const CARD: MethodCard;
 
-    /// Whether it asks teachers for logits: these are computed once where every epoch shows the same images.
-    const LOGITS: bool = true;
+    /// The scopes of its own heads, beside the network's classifier: all that [`Method::heads`] may
+    /// give. Weights of another task lose them when training begins from a file.
+    const HEADS: &'static [&'static str] = &[];
+
+    /// The smallest batch: most losses compare the images of a batch, or normalise over it.
+    const MIN_BATCH: usize = 2;
+
+    /// Whether it asks teachers for logits: these are computed once where every epoch shows the
+    /// same images.
+    const TEACHER_LOGITS: bool = true;
+
+    /// Whether it looks at labels, set up like this. Not where images or teachers are all that it
+    /// learns from.
+    fn uses_labels(_config: &Self::Config) -> bool {
+        Self::CARD.supervision != Supervision::SelfSupervised
+    }
 
     /// Makes networks and state in the scope `params`.
     ///

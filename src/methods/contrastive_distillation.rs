@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::{hard, only};
+use super::aligned_teacher::{REGRESSOR, hard, only};
 use super::queue::KeyQueue;
 use super::{Batch, Build, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_not_negative, require_positive};
@@ -58,7 +58,9 @@ impl MethodFactory for ContrastiveDistillation {
         related: &["feature_distillation", "embedding_distillation", "moco"],
     };
 
-    const LOGITS: bool = false;
+    const TEACHER_LOGITS: bool = false;
+
+    const HEADS: &'static [&'static str] = &[REGRESSOR];
 
     type Config = ContrastiveDistillationConfig;
 
@@ -68,7 +70,7 @@ impl MethodFactory for ContrastiveDistillation {
         let teacher = only(Self::CARD.name, context)?;
         let student = Classifier::new(params, build(params)?, context.classes)?;
         let width = teacher.network().backbone().features();
-        let regressor = Linear::new(params, "regressor", student.backbone.features(), width)?;
+        let regressor = Linear::new(params, REGRESSOR, student.backbone.features(), width)?;
         let queue = KeyQueue::new(params.gpu(), config.queue, width, context.seed)?;
         Ok(Self { student, teacher, regressor, queue, config })
     }
@@ -100,8 +102,8 @@ impl Method for ContrastiveDistillation {
         TrainedNetwork::Classifier(&self.student)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![self.student.backbone.head(), "regressor"]
+    fn heads(&self) -> Vec<&str> {
+        vec![self.student.backbone.head(), REGRESSOR]
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

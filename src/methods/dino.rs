@@ -135,6 +135,8 @@ impl MethodFactory for Dino {
         related: &["byol", "moco_v3"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR, Network::LAST];
+
     type Config = DinoConfig;
 
     fn new(params: &Parameters, build: Build, config: DinoConfig, context: &MethodContext) -> Result<Self> {
@@ -211,8 +213,8 @@ impl Method for Dino {
         TrainedNetwork::Encoder(&self.student.embedder.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        std::iter::once(Embedder::HEAD).chain(self.student.prototypes.as_ref().map(|_| Network::LAST)).collect()
+    fn heads(&self) -> Vec<&str> {
+        std::iter::once(Embedder::PROJECTOR).chain(self.student.prototypes.as_ref().map(|_| Network::LAST)).collect()
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

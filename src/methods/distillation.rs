@@ -48,6 +48,10 @@ impl MethodFactory for Distillation {
 
     type Config = DistillationConfig;
 
+    fn uses_labels(config: &DistillationConfig) -> bool {
+        config.soft_weight < 1.0
+    }
+
     fn new(params: &Parameters, build: Build, config: DistillationConfig, context: &MethodContext) -> Result<Self> {
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
         if !(0.0..=1.0).contains(&config.soft_weight) {

@@ -19,7 +19,9 @@ pub struct Embedder {
 
 impl Embedder {
     /// The scope of the projector.
-    pub const HEAD: &'static str = "proj";
+    pub const PROJECTOR: &'static str = "proj";
+    /// The scope of the predictor, where a method puts one behind it.
+    pub const PREDICTOR: &'static str = "pred";
 
     /// Makes both in the scope `params`.
     ///
@@ -27,7 +29,7 @@ impl Embedder {
     /// Out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, build: Build, projector: &MlpConfig) -> Result<Self> {
         let encoder = build(params)?;
-        let projector = Mlp::new(&params.scope(Self::HEAD), encoder.features(), projector)?;
+        let projector = Mlp::new(&params.scope(Self::PROJECTOR), encoder.features(), projector)?;
         Ok(Self { encoder, projector })
     }
 

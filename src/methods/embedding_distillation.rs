@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::only;
+use super::aligned_teacher::{REGRESSOR, only};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::Result;
 use crate::models::Backbone;
@@ -37,14 +37,20 @@ impl MethodFactory for EmbeddingDistillation {
         related: &["feature_distillation", "contrastive_distillation", "byol"],
     };
 
-    const LOGITS: bool = false;
+    const TEACHER_LOGITS: bool = false;
+
+    const HEADS: &'static [&'static str] = &[REGRESSOR];
 
     type Config = EmbeddingDistillationConfig;
+
+    fn uses_labels(_config: &EmbeddingDistillationConfig) -> bool {
+        false
+    }
 
     fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, context: &MethodContext) -> Result<Self> {
         let teacher = only(Self::CARD.name, context)?;
         let student = build(params)?;
-        let regressor = Linear::new(params, "regressor", student.features(), teacher.network().backbone().features())?;
+        let regressor = Linear::new(params, REGRESSOR, student.features(), teacher.network().backbone().features())?;
         Ok(Self { student, regressor, teacher })
     }
 }
@@ -65,7 +71,7 @@ impl Method for EmbeddingDistillation {
         TrainedNetwork::Encoder(&self.student)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec!["regressor"]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 }

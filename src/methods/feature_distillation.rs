@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::{hard, only};
+use super::aligned_teacher::{REGRESSOR, hard, only};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
@@ -83,7 +83,9 @@ impl MethodFactory for FeatureDistillation {
         related: &["distillation", "contrastive_distillation", "embedding_distillation"],
     };
 
-    const LOGITS: bool = false;
+    const TEACHER_LOGITS: bool = false;
+
+    const HEADS: &'static [&'static str] = &[REGRESSOR];
 
     type Config = FeatureDistillationConfig;
 
@@ -101,7 +103,7 @@ impl MethodFactory for FeatureDistillation {
             alike(&own, &taught)?;
         }
         let config = Conv2dOptions { kernel: 1, ..Default::default() };
-        let regressor = || Conv2d::new(params, "regressor", own.shape().last(), taught.shape().last(), config);
+        let regressor = || Conv2d::new(params, REGRESSOR, own.shape().last(), taught.shape().last(), config);
         let regressor = (variant == Hint::Fitnet).then(regressor).transpose()?;
         Ok(Self { student, teacher, regressor, variant, weight: if weight > 0.0 { weight } else { variant.weight() } })
     }
@@ -185,9 +187,9 @@ impl Method for FeatureDistillation {
         TrainedNetwork::Classifier(&self.student)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
+    fn heads(&self) -> Vec<&str> {
         let head = self.student.backbone.head();
-        if self.regressor.is_some() { vec![head, "regressor"] } else { vec![head] }
+        if self.regressor.is_some() { vec![head, REGRESSOR] } else { vec![head] }
     }
 }
 

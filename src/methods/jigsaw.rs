@@ -164,6 +164,8 @@ impl MethodFactory for Jigsaw {
         related: &["rotation"],
     };
 
+    const HEADS: &'static [&'static str] = &[Self::HEAD];
+
     type Config = JigsawConfig;
 
     fn new(params: &Parameters, build: Build, config: JigsawConfig, context: &MethodContext) -> Result<Self> {
@@ -205,7 +207,7 @@ impl Method for Jigsaw {
         TrainedNetwork::Encoder(&self.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Self::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 }

@@ -83,6 +83,8 @@ impl MethodFactory for Mae {
         related: &["autoencoder"],
     };
 
+    const HEADS: &'static [&'static str] = &[Self::HEAD];
+
     type Config = MaeConfig;
 
     fn new(params: &Parameters, build: Build, config: MaeConfig, context: &MethodContext) -> Result<Self> {
@@ -197,7 +199,7 @@ impl Method for Mae {
         TrainedNetwork::Encoder(&self.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Self::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 }

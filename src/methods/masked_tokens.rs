@@ -79,6 +79,8 @@ impl MethodFactory for MaskedTokens {
         related: &["mae", "transformer_distillation"],
     };
 
+    const HEADS: &'static [&'static str] = &[Self::HEAD];
+
     type Config = MaskedTokensConfig;
 
     fn new(params: &Parameters, build: Build, config: MaskedTokensConfig, context: &MethodContext) -> Result<Self> {
@@ -172,7 +174,7 @@ impl Method for MaskedTokens {
         TrainedNetwork::Encoder(&self.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Self::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 }

@@ -141,6 +141,10 @@ impl MethodFactory for Merge {
 
     type Config = MergeConfig;
 
+    fn uses_labels(_config: &MergeConfig) -> bool {
+        false
+    }
+
     fn new(params: &Parameters, build: Build, config: MergeConfig, context: &MethodContext) -> Result<Self> {
         let (gpu, teachers) = (params.gpu(), &context.teachers);
         for (key, value, least) in [("temperature", config.temperature, f32::MIN_POSITIVE), ("softness", config.softness, 0.0)] {

@@ -66,6 +66,8 @@ impl MethodFactory for Moco {
         related: &["simclr", "moco_v3"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR];
+
     type Config = MocoConfig;
 
     fn new(params: &Parameters, build: Build, config: MocoConfig, context: &MethodContext) -> Result<Self> {
@@ -129,8 +131,8 @@ impl Method for Moco {
         TrainedNetwork::Encoder(&self.network.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Embedder::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -56,12 +56,14 @@ impl MethodFactory for MocoV3 {
         related: &["moco", "byol"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR, Embedder::PREDICTOR];
+
     type Config = MocoV3Config;
 
     fn new(params: &Parameters, build: Build, config: MocoV3Config, context: &MethodContext) -> Result<Self> {
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
         let network = Embedder::new(params, build, &config.projector)?;
-        let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
+        let predictor = Mlp::predict(&params.scope(Embedder::PREDICTOR), config.projector.outputs, &config.predictor)?;
         let keys = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
         Ok(Self { network, predictor, keys, temperature: config.temperature })
     }
@@ -103,8 +105,8 @@ impl Method for MocoV3 {
         TrainedNetwork::Encoder(&self.network.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Embedder::HEAD, "pred"]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn averages(&self) -> Vec<(&'static str, &Parameters)> {

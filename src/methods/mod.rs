@@ -42,41 +42,57 @@ mod transformer_distillation;
 mod unlabelled;
 mod vae;
 
-pub use autoencoder::{Autoencoder, AutoencoderConfig};
-pub use byol::{Byol, ByolConfig};
+/// Every method: the module that its recipes are named after, and its type. `$then!` is given the list.
+macro_rules! every_method {
+    ($then:ident) => {
+        $then! {
+            supervised Supervised,
+            simclr SimClr,
+            moco Moco,
+            moco_v3 MocoV3,
+            byol Byol,
+            simsiam SimSiam,
+            dino Dino,
+            supcon SupCon,
+            rotation Rotation,
+            jigsaw Jigsaw,
+            mae Mae,
+            autoencoder Autoencoder,
+            vae Vae,
+            distillation Distillation,
+            decoupled_distillation DecoupledDistillation,
+            feature_distillation FeatureDistillation,
+            contrastive_distillation ContrastiveDistillation,
+            embedding_distillation EmbeddingDistillation,
+            mutual Mutual,
+            self_distillation SelfDistillation,
+            merge Merge,
+            pseudo_label PseudoLabel,
+            mean_teacher MeanTeacher,
+            fixmatch FixMatch,
+            partial_labels PartialLabels,
+            coarse_to_fine CoarseToFine,
+            multitask Multitask,
+            masked_tokens MaskedTokens,
+            transformer_distillation TransformerDistillation,
+        }
+    };
+}
+#[cfg(feature = "cli")]
+pub(crate) use every_method;
+
+/// What is public in a method's file is public here.
+macro_rules! publish {
+    ($($module:ident $method:ident,)*) => { $(pub use $module::*;)* };
+}
+every_method!(publish);
+
 pub use card::{MethodCard, Supervision};
-pub use coarse_to_fine::{CoarseToFine, CoarseToFineConfig, groups};
 pub use context::{Build, Clock, MethodContext, MethodFactory, TaskLabels};
-pub use contrastive_distillation::{ContrastiveDistillation, ContrastiveDistillationConfig};
-pub use decoupled_distillation::{DecoupledDistillation, DecoupledDistillationConfig, decoupled};
-pub use dino::{Dino, DinoConfig, pairs};
-pub use distillation::{Distillation, DistillationConfig};
 pub use embedder::{EmaTeacher, EmaTeacherConfig, Embedder};
-pub use embedding_distillation::{EmbeddingDistillation, EmbeddingDistillationConfig};
-pub use feature_distillation::{FeatureDistillation, FeatureDistillationConfig, Hint};
-pub use fixmatch::{FixMatch, FixMatchConfig};
-pub use jigsaw::{Jigsaw, JigsawConfig, JigsawInput, permutations};
-pub use mae::{Mae, MaeConfig};
-pub use masked_tokens::{Hidden, MaskedTokens, MaskedTokensConfig};
-pub use mean_teacher::{MeanTeacher, MeanTeacherConfig};
-pub use merge::{Choice, Gate, Merge, MergeConfig};
-pub use moco::{Moco, MocoConfig};
-pub use moco_v3::{MocoV3, MocoV3Config};
-pub use multitask::{Multitask, MultitaskConfig, Weighting};
-pub use mutual::{Mutual, MutualConfig};
-pub use partial_labels::{PartialLabels, PartialLabelsConfig, PartialLoss, candidates};
-pub use pseudo_label::{PseudoLabel, PseudoLabelConfig};
-pub use rotation::{Rotation, RotationConfig, rotations};
-pub use self_distillation::{SelfDistillation, SelfDistillationConfig};
-pub use simclr::{SimClr, SimClrConfig};
-pub use simsiam::{SimSiam, SimSiamConfig};
 pub use step::{Batch, Kept, Queue, TrainStep};
-pub use supcon::{SupCon, SupConConfig};
-pub use supervised::{Supervised, SupervisedConfig};
 pub use teacher::Teacher;
 pub use trained_network::TrainedNetwork;
-pub use transformer_distillation::{HiddenLoss, StudentInit, TransformerDistillation, TransformerDistillationConfig};
-pub use vae::{Vae, VaeConfig};
 
 use crate::autograd::Gradients;
 use crate::error::Result;

@@ -49,6 +49,8 @@ impl MethodFactory for Mutual {
         related: &["distillation", "self_distillation"],
     };
 
+    const HEADS: &'static [&'static str] = &[Self::PEER];
+
     type Config = MutualConfig;
 
     fn new(params: &Parameters, build: Build, config: MutualConfig, context: &MethodContext) -> Result<Self> {
@@ -78,7 +80,7 @@ impl Method for Mutual {
         TrainedNetwork::Classifier(&self.student)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
+    fn heads(&self) -> Vec<&str> {
         vec![self.student.backbone.head(), Self::PEER]
     }
 }

@@ -63,6 +63,8 @@ impl MethodFactory for Rotation {
         related: &["jigsaw"],
     };
 
+    const HEADS: &'static [&'static str] = &[Self::HEAD];
+
     type Config = RotationConfig;
 
     fn new(params: &Parameters, build: Build, config: RotationConfig, _: &MethodContext) -> Result<Self> {
@@ -90,7 +92,7 @@ impl Method for Rotation {
         TrainedNetwork::Encoder(&self.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Self::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 }

@@ -43,6 +43,8 @@ impl MethodFactory for SimClr {
         related: &["moco", "supcon", "byol"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR];
+
     type Config = SimClrConfig;
 
     fn new(params: &Parameters, build: Build, config: SimClrConfig, _: &MethodContext) -> Result<Self> {
@@ -70,8 +72,8 @@ impl Method for SimClr {
         TrainedNetwork::Encoder(&self.network.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Embedder::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn collapse_hint(&self) -> &'static str {

@@ -47,11 +47,13 @@ impl MethodFactory for SimSiam {
         related: &["byol", "simclr"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR, Embedder::PREDICTOR];
+
     type Config = SimSiamConfig;
 
     fn new(params: &Parameters, build: Build, config: SimSiamConfig, _: &MethodContext) -> Result<Self> {
         let network = Embedder::new(params, build, &config.projector)?;
-        let predictor = Mlp::predict(&params.scope("pred"), config.projector.outputs, &config.predictor)?;
+        let predictor = Mlp::predict(&params.scope(Embedder::PREDICTOR), config.projector.outputs, &config.predictor)?;
         Ok(Self { network, predictor, stop_gradient: config.stop_gradient })
     }
 }
@@ -80,8 +82,8 @@ impl Method for SimSiam {
         TrainedNetwork::Encoder(&self.network.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Embedder::HEAD, "pred"]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn collapse_hint(&self) -> &'static str {

@@ -44,6 +44,8 @@ impl MethodFactory for SupCon {
         related: &["simclr", "supervised"],
     };
 
+    const HEADS: &'static [&'static str] = &[Embedder::PROJECTOR];
+
     type Config = SupConConfig;
 
     fn new(params: &Parameters, build: Build, config: SupConConfig, _: &MethodContext) -> Result<Self> {
@@ -73,8 +75,8 @@ impl Method for SupCon {
         TrainedNetwork::Encoder(&self.network.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        vec![Embedder::HEAD]
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn collapse_hint(&self) -> &'static str {

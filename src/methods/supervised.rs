@@ -41,6 +41,8 @@ impl MethodFactory for Supervised {
         related: &["distillation", "supcon"],
     };
 
+    const MIN_BATCH: usize = 1;
+
     type Config = SupervisedConfig;
 
     fn new(params: &Parameters, build: Build, config: SupervisedConfig, context: &MethodContext) -> Result<Self> {

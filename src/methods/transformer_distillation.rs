@@ -95,7 +95,13 @@ impl MethodFactory for TransformerDistillation {
         related: &["masked_tokens", "distillation"],
     };
 
+    const HEADS: &'static [&'static str] = &[Self::HEAD];
+
     type Config = TransformerDistillationConfig;
+
+    fn uses_labels(config: &TransformerDistillationConfig) -> bool {
+        config.labels > 0.0
+    }
 
     fn new(params: &Parameters, build: Build, config: TransformerDistillationConfig, context: &MethodContext) -> Result<Self> {
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
@@ -251,7 +257,7 @@ impl Method for TransformerDistillation {
         TrainedNetwork::Classifier(&self.model)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
+    fn heads(&self) -> Vec<&str> {
         let head = self.model.backbone.head();
         if self.projection.is_some() { vec![head, Self::HEAD] } else { vec![head] }
     }

@@ -74,6 +74,8 @@ impl MethodFactory for Vae {
         related: &["autoencoder"],
     };
 
+    const HEADS: &'static [&'static str] = &Codec::HEADS;
+
     type Config = VaeConfig;
 
     fn new(params: &Parameters, build: Build, config: VaeConfig, context: &MethodContext) -> Result<Self> {
@@ -110,8 +112,8 @@ impl Method for Vae {
         TrainedNetwork::Encoder(&self.codec.encoder)
     }
 
-    fn heads(&self) -> Vec<&'static str> {
-        Codec::HEADS.to_vec()
+    fn heads(&self) -> Vec<&str> {
+        Self::HEADS.to_vec()
     }
 
     fn collapse_hint(&self) -> &'static str {

@@ -38,6 +38,9 @@ use crate::error::Result;
 use crate::nn::{Dropout, Init, Linear, LinearOptions, Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
+/// What timm calls the classifiers of these networks: all that [`Backbone::head`] may give.
+pub const HEADS: [&str; 3] = ["classifier", "fc", "head"];
+
 /// A network that turns images `[N, H, W, C]`, or token numbers of texts, i32 `[N, L]`, into features `[N, D]`.
 pub trait Backbone: Module {
     /// The number of features D.

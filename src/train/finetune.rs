@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use super::methods::METHODS;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::io::HostTensor;
-use crate::models::Model;
+use crate::models::{HEADS, Model};
 use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_dict};
 
-/// What networks and methods call the parts that only their own task needs.
-const HEADS: [&str; 8] = ["classifier", "fc", "head", "proj", "pred", "decoder", "pretext", "log_var"];
+/// The scopes that only their own task needs: classifiers of networks and heads of methods, each once.
+fn all_heads() -> Vec<&'static str> {
+    let mut all = HEADS.to_vec();
+    for head in METHODS.iter().flat_map(|entry| entry.heads) {
+        if !all.contains(head) {
+            all.push(head);
+        }
+    }
+    all
+}
 
 /// Fills the parameters of `network` and its `heads` from the recipe's weights, which are of
 /// another task. A head starts anew where the file has none, or a classifier for other classes, and
@@ -46,7 +55,7 @@ pub fn begin_from(params: &Parameters, recipe: &Recipe, network: &Model, heads: 
             }
         }
     }
-    for other in HEADS.iter().filter(|other| !heads.contains(other)) {
+    for other in all_heads().iter().filter(|other| !heads.contains(other)) {
         let before = archive.tensors.len();
         archive.tensors.retain(|name, _| !matches(other, name) || params.get(name).is_some());
         if archive.tensors.len() < before {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use toml::Table;
 
 use crate::error::{Error, Result};
-use crate::methods::{self, Build, Method, MethodCard, MethodContext, MethodFactory};
+use crate::methods::{self, Build, Method, MethodCard, MethodContext, MethodFactory, every_method};
 use crate::nn::Parameters;
 
 type Make = fn(&Parameters, Build, &Table, &MethodContext) -> Result<Box<dyn Method>>;
@@ -14,50 +14,54 @@ pub struct Entry {
     /// Its name.
     pub name: &'static str,
     /// Its card.
-    pub about: MethodCard,
+    pub card: MethodCard,
+    /// The scopes of its own heads, see [`MethodFactory::HEADS`].
+    pub heads: &'static [&'static str],
+    /// The smallest batch that it takes.
+    pub min_batch: usize,
     /// Whether it asks teachers for logits.
-    pub logits: bool,
-    /// The recipe that it begins with, in TOML: what a small network learns from small grey images on two cores in minutes.
+    pub teacher_logits: bool,
+    /// The recipe that it begins with, in TOML: what a small network learns from small grey images
+    /// on two cores in minutes.
     pub recipe: &'static str,
     complete: fn(&Table) -> Result<Table>,
+    uses_labels: fn(&Table) -> Result<bool>,
     make: Make,
 }
 
-/// All of them.
-pub const METHODS: &[Entry] = &[
-    entry::<methods::Supervised>(""),
-    entry::<methods::SimClr>(include_str!("../../recipes/simclr.toml")),
-    entry::<methods::Moco>(include_str!("../../recipes/moco.toml")),
-    entry::<methods::MocoV3>(include_str!("../../recipes/moco_v3.toml")),
-    entry::<methods::Byol>(include_str!("../../recipes/byol.toml")),
-    entry::<methods::SimSiam>(include_str!("../../recipes/simsiam.toml")),
-    entry::<methods::Dino>(include_str!("../../recipes/dino.toml")),
-    entry::<methods::SupCon>(include_str!("../../recipes/supcon.toml")),
-    entry::<methods::Rotation>(include_str!("../../recipes/rotation.toml")),
-    entry::<methods::Jigsaw>(include_str!("../../recipes/jigsaw.toml")),
-    entry::<methods::Mae>(include_str!("../../recipes/mae.toml")),
-    entry::<methods::Autoencoder>(include_str!("../../recipes/autoencoder.toml")),
-    entry::<methods::Vae>(include_str!("../../recipes/vae.toml")),
-    entry::<methods::Distillation>(include_str!("../../recipes/distillation.toml")),
-    entry::<methods::DecoupledDistillation>(include_str!("../../recipes/decoupled_distillation.toml")),
-    entry::<methods::FeatureDistillation>(include_str!("../../recipes/feature_distillation.toml")),
-    entry::<methods::ContrastiveDistillation>(include_str!("../../recipes/contrastive_distillation.toml")),
-    entry::<methods::EmbeddingDistillation>(include_str!("../../recipes/embedding_distillation.toml")),
-    entry::<methods::Mutual>(include_str!("../../recipes/mutual.toml")),
-    entry::<methods::SelfDistillation>(include_str!("../../recipes/self_distillation.toml")),
-    entry::<methods::Merge>(include_str!("../../recipes/merge.toml")),
-    entry::<methods::PseudoLabel>(include_str!("../../recipes/pseudo_label.toml")),
-    entry::<methods::MeanTeacher>(include_str!("../../recipes/mean_teacher.toml")),
-    entry::<methods::FixMatch>(include_str!("../../recipes/fixmatch.toml")),
-    entry::<methods::PartialLabels>(include_str!("../../recipes/partial_labels.toml")),
-    entry::<methods::CoarseToFine>(include_str!("../../recipes/coarse_to_fine.toml")),
-    entry::<methods::Multitask>(include_str!("../../recipes/multitask.toml")),
-    entry::<methods::MaskedTokens>(include_str!("../../recipes/masked_tokens.toml")),
-    entry::<methods::TransformerDistillation>(include_str!("../../recipes/transformer_distillation.toml")),
-];
+/// Supervised learning begins with the defaults of a recipe, and needs no file of its own.
+macro_rules! recipe {
+    (supervised) => {
+        ""
+    };
+    ($module:ident) => {
+        include_str!(concat!("../../recipes/", stringify!($module), ".toml"))
+    };
+}
+
+macro_rules! table {
+    ($($module:ident $method:ident,)*) => {
+        /// All of them.
+        pub const METHODS: &[Entry] = &[$(entry::<methods::$method>(recipe!($module)),)*];
+
+        #[cfg(test)]
+        const MODULES: &[&str] = &[$(stringify!($module),)*];
+    };
+}
+every_method!(table);
 
 const fn entry<M: MethodFactory>(recipe: &'static str) -> Entry {
-    Entry { name: M::CARD.name, about: M::CARD, logits: M::LOGITS, recipe, complete: complete::<M>, make: make::<M> }
+    Entry {
+        name: M::CARD.name,
+        card: M::CARD,
+        heads: M::HEADS,
+        min_batch: M::MIN_BATCH,
+        teacher_logits: M::TEACHER_LOGITS,
+        recipe,
+        complete: complete::<M>,
+        uses_labels: |options| Ok(M::uses_labels(&parse::<M>(options)?)),
+        make: make::<M>,
+    }
 }
 
 /// The method called `name`.
@@ -97,16 +101,16 @@ impl Entry {
 
     /// The titles of methods that are close to it.
     pub fn related(&self) -> Vec<&'static str> {
-        self.about
+        self.card
             .related
             .iter()
-            .map(|name| METHODS.iter().find(|entry| entry.name == *name).map_or(*name, |entry| entry.about.title))
+            .map(|name| METHODS.iter().find(|entry| entry.name == *name).map_or(*name, |entry| entry.card.title))
             .collect()
     }
 
     /// Its card.
     pub fn to_json(&self) -> Value {
-        let MethodCard { name, title, text, supervision, family, year, authors, paper, related } = self.about;
+        let MethodCard { name, title, text, supervision, family, year, authors, paper, related } = self.card;
         json!({
             "name": name, "title": title, "description": text, "supervision": supervision.to_string(), "family": family, "year": year,
             "authors": authors, "paper": paper, "related": related,
@@ -119,6 +123,14 @@ impl Entry {
     /// [`Error::Argument`] for a key that it does not have, or a value of the wrong type.
     pub fn complete(&self, options: &Table) -> Result<Table> {
         (self.complete)(options)
+    }
+
+    /// Whether it looks at labels with the settings `options`.
+    ///
+    /// # Errors
+    /// As [`Self::complete`].
+    pub fn uses_labels(&self, options: &Table) -> Result<bool> {
+        (self.uses_labels)(options)
     }
 
     /// The method with the settings `options`, in the scope `params`.
@@ -136,11 +148,12 @@ mod tests {
 
     #[test]
     fn every_card_is_complete() {
-        for entry in METHODS {
-            let MethodCard { name, title, text, supervision, family, year, authors, paper, related } = entry.about;
+        for (entry, module) in METHODS.iter().zip(MODULES) {
+            assert_eq!(entry.name, *module, "a method is called after its file");
+            let MethodCard { name, title, text, supervision, family, year, authors, paper, related } = entry.card;
             let words = [name, title, text, family, authors, paper];
             assert!(words.iter().all(|word| !word.is_empty() && word.trim() == *word), "{name}: {words:?}");
-            assert_eq!(METHODS.iter().filter(|other| other.name == name || other.about.title == title).count(), 1, "{name}, {title}");
+            assert_eq!(METHODS.iter().filter(|other| other.name == name || other.card.title == title).count(), 1, "{name}, {title}");
             assert!(!supervision.to_string().is_empty() && (1950..=2026).contains(&year), "{name}: {year}");
             // A title has several words; the year of a paper on arXiv is in its number.
             assert!(paper.split_whitespace().count() > 3, "{name}: {paper}");

@@ -18,7 +18,7 @@ use crate::tensor::InputShape;
 /// # Errors
 /// As [`networks`].
 pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Vec<Arc<Teacher>>> {
-    let logits = find(&recipe.method.name)?.logits;
+    let logits = find(&recipe.method.name)?.teacher_logits;
     let ready = |teacher| if logits { cached(teacher, recipe, dataset) } else { Ok(teacher) };
     networks(gpu, recipe, dataset)?.into_iter().map(|teacher| ready(teacher).map(Arc::new)).collect()
 }

@@ -135,10 +135,10 @@ fn a_linear_probe_separates_what_can_be_separated() {
 
 /// A recipe of a small network on the small images.
 fn recipe(method: &str) -> Recipe {
-    let model = if method == "mae" { "vit_mini_patch4_28" } else { "cnn_16_32_64" };
-    let tasks = if method == "multitask" { "tasks=side: 0+2, 1+3" } else { "tasks=" };
-    let settings = [&format!("model={model}"), "batch=16", "augmentation=grey_simclr", "seed=3", tasks];
-    Recipe::defaults(method).with(settings).unwrap()
+    let own = Recipe::defaults(method);
+    let model = if own.model.name.starts_with("vit_") { "vit_mini_patch4_28" } else { "cnn_16_32_64" };
+    let tasks = if own.data.tasks.is_empty() { "tasks=" } else { "tasks=side: 0+2, 1+3" };
+    own.with([&format!("model={model}"), "batch=16", "augmentation=grey_simclr", "seed=3", tasks]).unwrap()
 }
 
 /// Every parameter, statistic and counter.

@@ -15,7 +15,8 @@ use wgrad::error::{Error, Result};
 use wgrad::evaluate::evaluate;
 use wgrad::gpu::{Gpu, GpuOptions};
 use wgrad::methods::{Method, Teacher};
-use wgrad::models::Backbone;
+use wgrad::models::{Backbone, HEADS};
+use wgrad::nn::matches;
 use wgrad::optim::Optimizer;
 use wgrad::train::methods::METHODS;
 use wgrad::train::progress::Style;
@@ -42,16 +43,17 @@ fn data_of(method: &str, count: usize) -> Arc<Dataset> {
     Arc::new(Dataset::of("texts", samples, labels, names).unwrap())
 }
 
+/// Whether it learns from texts, by the network of its recipe.
 fn reads(method: &str) -> bool {
-    ["masked_tokens", "transformer_distillation"].contains(&method)
+    Recipe::defaults(method).model.name.starts_with("bert_")
 }
 
 /// 6 steps an epoch of `data_of(method, 100)`.
 fn recipe(method: &str) -> Recipe {
     let own = Recipe::defaults(method);
-    let model = match method {
-        "mae" => "vit_mini_patch4_28",
-        _ if reads(method) => "bert_l2_h16_v64",
+    let model = match own.model.name.split('_').next() {
+        Some("vit") => "vit_mini_patch4_28",
+        Some("bert") => "bert_l2_h16_v64",
         _ => "cnn_16_32_64",
     };
     // So few that an epoch has no fewer steps.
@@ -65,14 +67,15 @@ fn recipe(method: &str) -> Recipe {
         if reads(method) { "augmentation=none" } else { "augmentation=grey_simclr" },
         "learning_rate=0.1",
         "checkpoint_every=4",
-        if method == "multitask" { "tasks=side: 0+2, 1+3" } else { "tasks=" },
+        if own.data.tasks.is_empty() { "tasks=" } else { "tasks=side: 0+2, 1+3" },
         // Every part of the state takes part in one of the methods.
         if method == "supervised" { "ema=0.9" } else { "ema=0" },
         if method == "supervised" { "optimizer=sgd" } else { "optimizer=adamw" },
         &format!("labels_per_class={labels}"),
         &format!("labelled_batch={labelled}"),
     ];
-    let coarse = (method == "coarse_to_fine").then_some("coarse=0+2, 1+3");
+    // The recipe's groups are of other classes.
+    let coarse = own.method.settings.contains_key("coarse").then_some("coarse=0+2, 1+3");
     own.with(settings.into_iter().chain(coarse)).unwrap()
 }
 
@@ -189,6 +192,21 @@ fn what_trains_can_be_sent() {
     is_send::<Box<dyn Optimizer>>();
     is_send::<Arc<Teacher>>();
     is_send::<Checkpoint>();
+}
+
+/// What a file of weights loses, because only another task needs it, follows from these.
+#[test]
+fn every_methods_heads_are_known_without_making_it() {
+    let gpu = crate::common::gpu().dry().unwrap();
+    for entry in METHODS.iter().filter(|entry| wanted(entry.name)) {
+        let trainer = trainer(&gpu, recipe(entry.name), &data_of(entry.name, 100));
+        let known: Vec<&str> = HEADS.iter().chain(entry.heads).copied().chain(["side"]).collect();
+        let names: Vec<String> = trainer.params.slots().into_iter().map(|slot| slot.name).collect();
+        for head in trainer.method.heads() {
+            assert!(known.contains(&head), "{}: {head} is none of {known:?}", entry.name);
+            assert!(names.iter().any(|name| matches(head, name)), "{}: no parameter in {head}", entry.name);
+        }
+    }
 }
 
 /// Methods with a queue, with averages and their own epochs, and with a teacher.

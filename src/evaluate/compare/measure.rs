@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
 use crate::evaluate::probe::{self, ProbeOptions, linear_clean, mean_and_spread};
 use crate::gpu::Gpu;
-use crate::methods::{HIDDEN, Supervision};
+use crate::methods::HIDDEN;
 use crate::nn::{Mode, Module, Summary};
 use crate::report::{Environment, Sample};
 use crate::tensor::{InputShape, Tensor};
@@ -232,11 +232,7 @@ fn fewest(dataset: &Dataset) -> usize {
 
 /// How many labels `recipe` gives its method; `chosen` are its images where they are open already.
 fn labels(recipe: &Recipe, chosen: Option<&Arc<Dataset>>) -> Result<usize> {
-    // Where a teacher is all that is learnt from, labels are not looked at.
-    let weight = |key: &str| recipe.method.settings.get(key).and_then(toml::Value::as_float);
-    let unused = weight("soft_weight") == Some(1.0) || weight("labels") == Some(0.0);
-    let teacher_alone = unused || ["embedding_distillation", "merge"].contains(&recipe.method.name.as_str());
-    if find(&recipe.method.name)?.about.supervision == Supervision::SelfSupervised || teacher_alone {
+    if !find(&recipe.method.name)?.uses_labels(&recipe.method.settings)? {
         return Ok(0);
     }
     let dataset = chosen.map_or_else(|| recipe.chosen(Arc::new(recipe.open(Split::Train)?)), |chosen| Ok(chosen.clone()))?;

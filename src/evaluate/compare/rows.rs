@@ -64,18 +64,18 @@ impl Comparison {
             }
         };
         let known = |of: fn(&Column) -> String| move |column: &Column| Some(Cell::words(of(column)));
-        add("method", false, &known(|c| format!("{} ({})", c.subject.entry.about.title, c.subject.entry.name)));
-        add("learns from", false, &known(|c| c.subject.entry.about.supervision.to_string()));
-        add("family", false, &known(|c| c.subject.entry.about.family.into()));
-        add("year", false, &known(|c| c.subject.entry.about.year.to_string()));
-        add("originators", false, &known(|c| c.subject.entry.about.authors.into()));
-        add("paper", false, &known(|c| c.subject.entry.about.paper.into()));
+        add("method", false, &known(|c| format!("{} ({})", c.subject.entry.card.title, c.subject.entry.name)));
+        add("learns from", false, &known(|c| c.subject.entry.card.supervision.to_string()));
+        add("family", false, &known(|c| c.subject.entry.card.family.into()));
+        add("year", false, &known(|c| c.subject.entry.card.year.to_string()));
+        add("originators", false, &known(|c| c.subject.entry.card.authors.into()));
+        add("paper", false, &known(|c| c.subject.entry.card.paper.into()));
         add("related", false, &known(|c| c.subject.entry.related().join(", ")));
         let measured = |of: fn(&Measured) -> Option<Cell>| move |column: &Column| column.measured.as_ref().and_then(of);
         add("network", true, &measured(|m| Some(Cell::words(&m.network))));
         add("images", true, &measured(|m| Some(Cell::words(&m.data))));
         let labels = |c: &Column| {
-            let weak = c.subject.entry.about.supervision == Supervision::WeaklySupervised;
+            let weak = c.subject.entry.card.supervision == Supervision::WeaklySupervised;
             c.measured.as_ref().map(|m| exactly(m.labels as u64, if weak { ", weak ones" } else { "" }))
         };
         add("labels used", true, &labels);

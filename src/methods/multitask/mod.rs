@@ -75,6 +75,8 @@ impl MethodFactory for Multitask {
         related: &["supervised"],
     };
 
+    const HEADS: &'static [&'static str] = &[Weigher::LOG_VAR];
+
     type Config = MultitaskConfig;
 
     fn new(params: &Parameters, build: Build, config: MultitaskConfig, context: &MethodContext) -> Result<Self> {

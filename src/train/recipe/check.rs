@@ -40,8 +40,7 @@ impl Recipe {
         })?;
         numbers(&self.method.settings, "method.")?;
         within("epochs", *epochs, 1, 65_535)?;
-        // Without labels it takes two to be told apart.
-        within("batch", *batch, if entry.name == "supervised" { 1 } else { 2 }, 1 << 20)?;
+        within("batch", *batch, entry.min_batch, 1 << 20)?;
         within("ema", self.ema, 0.0, 1.0)?;
         within("checkpoint_every", self.checkpoint_every, 1, u64::MAX)?;
         within("data.label_noise", data.label_noise, 0.0, 1.0)?;
