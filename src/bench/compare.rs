@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::run::{Row, Run};
-use crate::report::Sample;
+use crate::report::TimeSummary;
 
 /// Less than this share of the time is no difference that anyone should act on.
 pub const LEAST_EFFECT: f64 = 0.03;
@@ -52,14 +52,14 @@ const INDEPENDENT: usize = 10;
 
 /// The standard error of the logarithm of a median that is to be compared with another process's. Times are positive and their noise multiplies
 /// them: on a logarithmic scale a few samples with one outlier say still that a thousand times is slower.
-fn error(sample: &Sample) -> f64 {
+fn error(sample: &TimeSummary) -> f64 {
     // Standard deviations of a normal distribution with this MAD, and with this range from p10 to p90.
     let deviation = (1.4826 * sample.mad / sample.median).max((sample.p90 / sample.p10).ln() / 2.563);
     1.2533 * deviation / (sample.count.clamp(1, INDEPENDENT) as f64).sqrt()
 }
 
 /// What two samples of the same workload say, and half of a 95 % interval of their ratio.
-pub fn verdict(before: &Sample, after: &Sample) -> (Verdict, f64) {
+pub fn verdict(before: &TimeSummary, after: &TimeSummary) -> (Verdict, f64) {
     let ratio = after.median / before.median;
     let spread = 2.0 * error(before).hypot(error(after));
     let (low, high) = (ratio * (-spread).exp(), ratio * spread.exp());

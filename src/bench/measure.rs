@@ -8,7 +8,7 @@ use super::workload::{Prepared, Workload};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterKind, Bind, Binding, Gpu, Program};
 use crate::ops::Cost;
-use crate::report::{Bound, Peaks, Sample};
+use crate::report::{Bound, Peaks, TimeSummary};
 use crate::tensor::{DType, Tensor};
 
 /// How a workload is measured.
@@ -99,7 +99,8 @@ fn repeat<T>(seconds: f64, mut one: impl FnMut() -> Result<T>, time: impl Fn(&T)
         let value = one()?;
         times.push(time(&value));
         found.push(value);
-        let enough = begun.elapsed().as_secs_f64() >= seconds || (times.len() >= 4 * LEAST && Sample::of_seconds(&times).is_stable(STABLE));
+        let enough =
+            begun.elapsed().as_secs_f64() >= seconds || (times.len() >= 4 * LEAST && TimeSummary::of_seconds(&times).is_stable(STABLE));
         if times.len() >= LEAST && enough {
             return Ok(found);
         }
@@ -107,7 +108,7 @@ fn repeat<T>(seconds: f64, mut one: impl FnMut() -> Result<T>, time: impl Fn(&T)
 }
 
 /// The device's time stamps, where every one of them makes sense: positive and within the wall's time.
-fn device_sample(program: &Program, seconds: f64, before: impl Fn() -> Result<()>) -> Result<Option<Sample>> {
+fn device_sample(program: &Program, seconds: f64, before: impl Fn() -> Result<()>) -> Result<Option<TimeSummary>> {
     let timings = repeat(
         seconds,
         || {
@@ -117,7 +118,7 @@ fn device_sample(program: &Program, seconds: f64, before: impl Fn() -> Result<()
         |t| t.device_seconds.unwrap_or(t.wall_seconds),
     )?;
     let stamps: Option<Vec<f64>> = timings.iter().map(|t| t.device_seconds.filter(|d| *d > 0.0 && *d <= t.wall_seconds)).collect();
-    Ok(stamps.map(|stamps| Sample::of_seconds(&stamps)))
+    Ok(stamps.map(|stamps| TimeSummary::of_seconds(&stamps)))
 }
 
 /// The kernels of a program with the constants of their variants, each once, in order.
@@ -163,22 +164,22 @@ pub fn measure(gpu: &Gpu, workload: &Workload, peaks: &Peaks, flush: &Flush, opt
     }
     let software = gpu.capabilities().kind == AdapterKind::Software;
     let runs = repeat(options.seconds, || iteration(gpu, &program, &results), |run| run.0)?;
-    row.wall_ms = Sample::of_seconds(&runs.iter().map(|run| run.0).collect::<Vec<_>>());
+    row.wall_ms = TimeSummary::of_seconds(&runs.iter().map(|run| run.0).collect::<Vec<_>>());
     // A driver may compile when a pipeline is made or when it first runs, so what the first run took longer counts.
     row.compile_ms = built_ms.max(first_ms - row.wall_ms.median);
-    row.cpu_ms = runs.iter().map(|run| run.1.filter(|_| software)).collect::<Option<Vec<_>>>().map(|busy| Sample::of_seconds(&busy));
+    row.cpu_ms = runs.iter().map(|run| run.1.filter(|_| software)).collect::<Option<Vec<_>>>().map(|busy| TimeSummary::of_seconds(&busy));
     if gpu.capabilities().timestamps {
         row.device_ms = device_sample(&program, options.seconds / 4.0, || Ok(()))?;
         row.tile = kernels(&program);
     }
     if options.cold {
-        let wall = || -> Result<Sample> {
+        let wall = || -> Result<TimeSummary> {
             let one = || {
                 flush.run(gpu)?;
                 iteration(gpu, &program, &results)
             };
             let runs = repeat(options.seconds / 4.0, one, |run| run.0)?;
-            Ok(Sample::of_seconds(&runs.iter().map(|run| run.0).collect::<Vec<_>>()))
+            Ok(TimeSummary::of_seconds(&runs.iter().map(|run| run.0).collect::<Vec<_>>()))
         };
         row.cold_ms = match row.device_ms {
             Some(_) => device_sample(&program, options.seconds / 4.0, || flush.run(gpu))?,

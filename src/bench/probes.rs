@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::{AdapterKind, Gpu, Kernel, Launch, kernel, rounds};
 use crate::ops::Cost;
 use crate::params;
-use crate::report::{Bound, Peaks, Sample};
+use crate::report::{Bound, Peaks, TimeSummary};
 use crate::tensor::{DType, Tensor};
 
 const FMA: Kernel = kernel!("bench/fma");
@@ -214,11 +214,11 @@ fn timed(gpu: &Gpu, work: impl Fn() -> Result<()>) -> Result<f64> {
 }
 
 /// Measurements until they agree within a percent, or `seconds` are over.
-fn repeated(seconds: f64, mut measure: impl FnMut() -> Result<f64>) -> Result<Sample> {
+fn repeated(seconds: f64, mut measure: impl FnMut() -> Result<f64>) -> Result<TimeSummary> {
     let (begun, mut times) = (Instant::now(), Vec::new());
     loop {
         times.push(measure()?);
-        let sample = Sample::of_seconds(&times);
+        let sample = TimeSummary::of_seconds(&times);
         if sample.count >= 5 && (begun.elapsed().as_secs_f64() >= seconds || (sample.count >= 20 && sample.is_stable(0.01))) {
             return Ok(sample);
         }
@@ -271,7 +271,7 @@ fn launching(gpu: &Gpu, seconds: f64, peaks: &mut Peaks) -> Result<[Row; 2]> {
         let steps = program.profile()?.into_iter().map(|i| i.end_seconds - i.begin_seconds).filter(|step| *step > 0.0);
         peaks.tick_nanoseconds = steps.reduce(f64::min).map(|step| step * 1e9);
     }
-    let row = |name: &str, shape: String, wall_ms: Sample, dispatches: usize, note: &str| Row {
+    let row = |name: &str, shape: String, wall_ms: TimeSummary, dispatches: usize, note: &str| Row {
         suite: "probes".into(),
         name: name.into(),
         group: "probes".into(),

@@ -7,7 +7,7 @@ use super::run::{Row, Run};
 use crate::error::Result;
 use crate::report::page::{page, safe};
 use crate::report::svg::{Axis, Svg, digits, tick};
-use crate::report::{Bound, Environment, Peaks, Sample};
+use crate::report::{Bound, Environment, Peaks, TimeSummary};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -168,7 +168,7 @@ fn bars(rows: &[(usize, &Row)]) -> String {
 fn table_row(row: &Row) -> Value {
     const LETTERS: usize = 200;
     let number = |value: Option<f64>| value.map_or("–".into(), digits);
-    let median = |sample: &Option<Sample>| number(sample.map(|s| s.median));
+    let median = |sample: &Option<TimeSummary>| number(sample.map(|s| s.median));
     let mib = |bytes: Option<u64>| bytes.map(|b| b as f64 / f64::from(1 << 20));
     let sample = row.time().0;
     context! {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_page_has_every_row_and_needs_nothing_else() {
-        let sample = Sample { median: 2.0, p10: 1.9, p90: 2.2, mad: 0.1, minimum: 1.8, count: 9 };
+        let sample = TimeSummary { median: 2.0, p10: 1.9, p90: 2.2, mad: 0.1, minimum: 1.8, count: 9 };
         let row = |name: &str, passed: bool| Row {
             suite: "peers".into(),
             name: name.into(),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Bound, Environment, Peaks, Sample, schedule_name};
+use crate::report::{Bound, Environment, Peaks, TimeSummary, schedule_name};
 
 /// One call of the benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,13 +48,13 @@ pub struct Row {
     /// Whether it is right.
     pub gate: Gate,
     /// By time stamps of the device; `None` where there are none or they make no sense.
-    pub device_ms: Option<Sample>,
+    pub device_ms: Option<TimeSummary>,
     /// From the call until one element of each result is on the host.
-    pub wall_ms: Sample,
+    pub wall_ms: TimeSummary,
     /// Processor time of this process, on software drivers.
-    pub cpu_ms: Option<Sample>,
+    pub cpu_ms: Option<TimeSummary>,
     /// As the time that the figures are taken from, with caches that hold other data.
-    pub cold_ms: Option<Sample>,
+    pub cold_ms: Option<TimeSummary>,
     /// Building what this row needed first: pipelines, or what the first run took longer, since drivers compile at either time.
     pub compile_ms: f64,
     /// The first call, with all that happens once.
@@ -93,7 +93,7 @@ pub struct Row {
 
 impl Row {
     /// The time that figures are taken from, and its name: the device's where there is one.
-    pub fn time(&self) -> (&Sample, &'static str) {
+    pub fn time(&self) -> (&TimeSummary, &'static str) {
         self.device_ms.as_ref().map_or((&self.wall_ms, "wall"), |device| (device, "device"))
     }
 

@@ -164,7 +164,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::run::Gate;
     use super::*;
-    use crate::report::Sample;
+    use crate::report::TimeSummary;
 
     #[test]
     fn sweeps_are_every_combination() {
@@ -189,7 +189,7 @@ mod tests {
     fn the_fastest_right_result_wins() {
         let row = |name: &str, ms: f64, gflops: f64, passed: bool| Row {
             name: name.into(),
-            wall_ms: Sample::of_seconds(&[ms * 1e-3]),
+            wall_ms: TimeSummary::of_seconds(&[ms * 1e-3]),
             gflops: Some(gflops),
             gate: Gate { passed: Some(passed), ..Default::default() },
             ..Default::default()

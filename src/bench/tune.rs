@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::workload::{Prepared, Workload};
 use crate::error::Result;
 use crate::gpu::{Consulted, Gpu, GpuOptions, Program, Tuning};
-use crate::report::Sample;
+use crate::report::TimeSummary;
 use crate::tensor::{DType, Tensor};
 
 /// A choice must be faster by this share, beyond what noise explains.
@@ -219,7 +219,7 @@ fn race(candidates: &[Candidate], seconds: f64) -> Result<Vec<(u32, f64, f64)>> 
         .zip(logs)
         .map(|(candidate, logs)| {
             // A sample is in milliseconds of what is given in seconds.
-            let sample = Sample::of_seconds(&logs);
+            let sample = TimeSummary::of_seconds(&logs);
             (candidate.choice, sample.median * 1e-3, sample.error_of_median() * 1e-3)
         })
         .collect())

@@ -22,7 +22,7 @@ use crate::gpu::{Gpu, GpuOptions};
 use crate::io::atomic::{read, write_atomically};
 use crate::io::console::tell;
 use crate::ops::Cost;
-use crate::report::{Environment, Peaks, Sample};
+use crate::report::{Environment, Peaks, TimeSummary};
 
 /// Time kernels, hold them against what this adapter can do at best, and check them first
 ///
@@ -294,7 +294,7 @@ fn steps(run: &Run) -> String {
 
 fn cells(row: &Row) -> [String; 18] {
     let (time, clock) = row.time();
-    let sample = |s: Option<Sample>| s.map_or("-".into(), |s| milliseconds(s.median));
+    let sample = |s: Option<TimeSummary>| s.map_or("-".into(), |s| milliseconds(s.median));
     [
         if row.winner { format!("{} *", row.name) } else { row.name.clone() },
         match row.gate.passed {

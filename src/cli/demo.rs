@@ -16,7 +16,7 @@ use super::signals::Stop;
 use crate::data::{Dataset, Split, Views, open};
 use crate::error::{Error, Result};
 use crate::evaluate::compare::{Subject, measure};
-use crate::evaluate::probe::{ProbeOptions, Subject as Probed, probe};
+use crate::evaluate::probe::{ProbeOptions, ProbeSubject, probe};
 use crate::gpu::Gpu;
 use crate::io::atomic::{lock_folder, make_folder, write_atomically};
 use crate::io::console::tell;
@@ -85,7 +85,7 @@ impl Demo {
         let options = ProbeOptions { labels: vec![LABELS], seed: self.seed, ..Default::default() };
         tell(format!("\n2. Probe: what {LABELS} labels a class make of its features, {} draws", options.draws));
         let Trainer { method, params, recipe, .. } = &simclr;
-        let subject = Probed { encoder: method.encoder(), params, recipe, train: &train, test: &test };
+        let subject = ProbeSubject { encoder: method.encoder(), params, recipe, train: &train, test: &test };
         let probed = probe(&gpu, &subject, &options, &mut |_| ())?;
         tell(probe_table(&probed));
 

@@ -11,7 +11,7 @@ use super::output::say;
 use super::table::Table;
 use crate::data::{ClassGroup, Dataset, Split};
 use crate::error::{Error, Result};
-use crate::evaluate::probe::{Neighbours, ProbeOptions, Protocol, Report, Source, Subject, mean_and_spread, probe};
+use crate::evaluate::probe::{Neighbours, ProbeOptions, ProbeSubject, Protocol, Report, Source, mean_and_spread, probe};
 use crate::io::console::tell;
 use crate::train::LoadedRun;
 
@@ -82,7 +82,7 @@ impl Probe {
             finetune: self.finetune,
         };
         let encoder = loaded.network.backbone();
-        let subject = Subject { encoder, params: &loaded.params, recipe: &loaded.recipe, train: &train, test: &test };
+        let subject = ProbeSubject { encoder, params: &loaded.params, recipe: &loaded.recipe, train: &train, test: &test };
         let found = probe(&gpu, &subject, &options, &mut |row| {
             // The only one that is worth waiting for.
             if row.protocol == Protocol::Finetune {

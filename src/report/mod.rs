@@ -12,4 +12,4 @@ pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_byte
 pub use environment::Environment;
 pub(crate) use environment::schedule_name;
 pub use peaks::{Bound, Peaks};
-pub use statistics::Sample;
+pub use statistics::TimeSummary;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Repeated measurements of one thing, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Sample {
+pub struct TimeSummary {
     /// Half of them took less.
     pub median: f64,
     /// A tenth of them took less.
@@ -33,13 +33,13 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-impl Sample {
+impl TimeSummary {
     /// Of measurements in seconds.
     pub fn of_seconds(seconds: &[f64]) -> Self {
         let values = sorted(seconds.iter().map(|s| s * 1e3));
         let median = quantile(&values, 0.5);
         let distances = sorted(values.iter().map(|v| (v - median).abs()));
-        Sample {
+        TimeSummary {
             median,
             p10: quantile(&values, 0.1),
             p90: quantile(&values, 0.9),
@@ -67,17 +67,17 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_definition() {
-        let sample = Sample::of_seconds(&[0.005, 0.001, 0.002, 0.004, 0.003]);
+        let sample = TimeSummary::of_seconds(&[0.005, 0.001, 0.002, 0.004, 0.003]);
         assert_eq!((sample.median, sample.minimum, sample.count), (3.0, 1.0, 5));
         assert!((sample.p10 - 1.4).abs() < 1e-9 && (sample.p90 - 4.6).abs() < 1e-9, "{sample:?}");
         assert!((sample.mad - 1.0).abs() < 1e-9, "{sample:?}");
-        assert!((Sample::of_seconds(&[0.001, 0.002]).median - 1.5).abs() < 1e-9);
+        assert!((TimeSummary::of_seconds(&[0.001, 0.002]).median - 1.5).abs() < 1e-9);
     }
 
     #[test]
     fn stable_needs_agreement_and_number() {
-        assert!(!Sample::of_seconds(&[0.001; 4]).is_stable(0.01));
-        assert!(Sample::of_seconds(&[0.001; 5]).is_stable(0.01));
-        assert!(!Sample::of_seconds(&[0.001, 0.002, 0.003, 0.004, 0.005]).is_stable(0.01));
+        assert!(!TimeSummary::of_seconds(&[0.001; 4]).is_stable(0.01));
+        assert!(TimeSummary::of_seconds(&[0.001; 5]).is_stable(0.01));
+        assert!(!TimeSummary::of_seconds(&[0.001, 0.002, 0.003, 0.004, 0.005]).is_stable(0.01));
     }
 }

@@ -12,7 +12,7 @@ use wgrad::bench::run::{Row, Run};
 use wgrad::bench::{SUITES, ladder, measure as measuring, peers, probes, workloads};
 use wgrad::gpu::Gpu;
 use wgrad::ops::Cost;
-use wgrad::report::{Bound, Peaks, Sample};
+use wgrad::report::{Bound, Peaks, TimeSummary};
 
 /// As few measurements as possible: none is looked at here.
 const OPTIONS: Options = Options { seconds: 0.0, cold: false, gate: true };
@@ -133,8 +133,8 @@ fn steps_of_the_ladder_pass_their_gates_and_gain() {
     }
 }
 
-fn sample(values: &[f64]) -> Sample {
-    Sample::of_seconds(&values.iter().map(|v| v * 1e-3).collect::<Vec<_>>())
+fn sample(values: &[f64]) -> TimeSummary {
+    TimeSummary::of_seconds(&values.iter().map(|v| v * 1e-3).collect::<Vec<_>>())
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::common::tiny::dataset;
 use serde_json::Value;
 use wgrad::data::Dataset;
 use wgrad::evaluate::probe::{
-    Features, Neighbours, ProbeOptions, Protocol, Report, Source, Subject, features, finetune, geometry, linear, mean_and_spread, probe,
-    retrieval,
+    Features, Neighbours, ProbeOptions, ProbeSubject, Protocol, Report, Source, features, finetune, geometry, linear, mean_and_spread,
+    probe, retrieval,
 };
 use wgrad::gpu::Gpu;
 use wgrad::nn::{Parameters, state_dict};
@@ -151,7 +151,7 @@ fn probed(gpu: &Gpu, recipe: &Recipe, data: &[Arc<Dataset>; 2], options: &ProbeO
     let params = Parameters::new(gpu, recipe.seed);
     let encoder = recipe.encoder(&params, train)?;
     let before = state(&params);
-    let subject = Subject { encoder: &encoder, params: &params, recipe, train, test };
+    let subject = ProbeSubject { encoder: &encoder, params: &params, recipe, train, test };
     let found = probe(gpu, &subject, options, &mut |_| ())?;
     assert_eq!(state(&params), before, "{} is changed by being probed", recipe.method.name);
     Ok(found)

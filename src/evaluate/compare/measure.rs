@@ -14,7 +14,7 @@ use crate::evaluate::probe::{self, ProbeOptions, linear_clean, mean_and_spread};
 use crate::gpu::Gpu;
 use crate::methods::HIDDEN;
 use crate::nn::{Mode, Module, Summary};
-use crate::report::{Environment, Sample};
+use crate::report::{Environment, TimeSummary};
 use crate::tensor::{InputShape, Tensor};
 use crate::train::methods::find;
 use crate::train::run::Usage;
@@ -64,9 +64,9 @@ pub struct Measured {
     /// Of the file of weights, which has a method's own heads in it, too.
     pub bytes: u64,
     /// Milliseconds from one image on the device to its result on the host.
-    pub latency: Sample,
+    pub latency: TimeSummary,
     /// The same of [`BATCH`] images.
-    pub batch: Sample,
+    pub batch: TimeSummary,
     /// What training took, the mean over runs; `None` where a run does not keep it.
     pub spent: Option<Usage>,
     /// Labels that the method was given.
@@ -126,7 +126,7 @@ pub fn measure(gpu: &Gpu, subjects: Vec<Subject>, data: Option<&PathBuf>, seen: 
     }
     for (at, clock) in timed {
         if let Some(measured) = columns.get_mut(at).and_then(|column| column.measured.as_mut()) {
-            let [one, many] = clock.seconds.map(|seconds| Sample::of_seconds(&seconds));
+            let [one, many] = clock.seconds.map(|seconds| TimeSummary::of_seconds(&seconds));
             (measured.latency, measured.batch) = (one, many);
         }
     }
@@ -163,7 +163,7 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         let share = evaluate(gpu, &network, &test, &clean)?.accuracy();
         (Judged::Classifier, (share, (share * (1.0 - share) / test.len().max(1) as f64).sqrt()))
     } else {
-        let subject = probe::Subject { encoder: network.backbone(), params: &params, recipe: &recipe, train: &train, test: &test };
+        let subject = probe::ProbeSubject { encoder: network.backbone(), params: &params, recipe: &recipe, train: &train, test: &test };
         let augmentation = recipe.augmentation.views.first()?.to_string();
         let options = ProbeOptions { seed: recipe.seed, augmentation, ..Default::default() };
         let labels = LABELS.min(fewest(&train));
@@ -196,8 +196,8 @@ fn judge(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<(Measured, Tim
         parameters: params.count(),
         multiply_adds: summary.macs(),
         bytes,
-        latency: Sample::default(),
-        batch: Sample::default(),
+        latency: TimeSummary::default(),
+        batch: TimeSummary::default(),
         spent: directory.usage()?,
         labels: labels(&recipe, Some(&train))?,
         teachers: recipe.teachers.iter().map(|run| (short(run), labels_of(run))).collect(),

@@ -146,7 +146,7 @@ fn teachers(m: &Measured) -> Option<Cell> {
 mod tests {
     use super::super::Subject;
     use super::*;
-    use crate::report::Sample;
+    use crate::report::TimeSummary;
 
     #[test]
     fn thousands_have_commas() {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn rows_differ_by_more_than_their_spread() {
-        let sample = |median| Sample { median, p10: median - 0.1, p90: median + 0.1, ..Default::default() };
+        let sample = |median| TimeSummary { median, p10: median - 0.1, p90: median + 0.1, ..Default::default() };
         let one = Measured {
             network: "cnn".into(),
             data: "d".into(),

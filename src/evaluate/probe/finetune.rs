@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::linear::{batches, share_right};
 use super::report::Source;
-use super::{RANDOM, Subject};
+use super::{ProbeSubject, RANDOM};
 use crate::capture::Capture;
 use crate::data::{Augmentation, Dataset, HostBatch, PackedBatch};
 use crate::error::Result;
@@ -37,7 +37,7 @@ pub const RATE: f32 = 1e-3;
 /// What runs of fine-tuning share.
 pub struct Tuner<'a> {
     gpu: &'a Gpu,
-    subject: &'a Subject<'a>,
+    subject: &'a ProbeSubject<'a>,
     augmentation: &'a Augmentation,
     test_view: u32,
     rate: f32,
@@ -67,7 +67,7 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// A lost device.
-    pub fn new(gpu: &'a Gpu, subject: &'a Subject, (augmentation, test_view): (&'a Augmentation, u32), rate: f32) -> Result<Self> {
+    pub fn new(gpu: &'a Gpu, subject: &'a ProbeSubject, (augmentation, test_view): (&'a Augmentation, u32), rate: f32) -> Result<Self> {
         let mut weights = state_dict::to_archive(subject.params)?;
         // The encoder's alone: what stands behind it is made anew.
         let own = Parameters::new(gpu, 0);
@@ -83,7 +83,7 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// Those of the network; out of memory.
     pub fn accuracy(&self, images: &Arc<Dataset>, source: Source, seed: u32) -> Result<f64> {
-        let Subject { recipe, train, test, .. } = *self.subject;
+        let ProbeSubject { recipe, train, test, .. } = *self.subject;
         let params = Parameters::new(self.gpu, recipe.seed.wrapping_add(RANDOM).wrapping_add(seed));
         let encoder = recipe.encoder(&params, train)?;
         if source == Source::Trained {

@@ -67,7 +67,7 @@ impl Default for ProbeOptions {
 
 /// An encoder, and what it was trained with.
 #[derive(Clone, Copy)]
-pub struct Subject<'a> {
+pub struct ProbeSubject<'a> {
     /// Images to features.
     pub encoder: &'a dyn Module,
     /// The run's parameters, which fine-tuning begins from.
@@ -84,8 +84,8 @@ pub struct Subject<'a> {
 ///
 /// # Errors
 /// A class with fewer labelled images than asked for; an unknown augmentation; those of the device.
-pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dyn FnMut(&Row)) -> Result<Report> {
-    let Subject { recipe, train, test, .. } = *subject;
+pub fn probe(gpu: &Gpu, subject: &ProbeSubject, options: &ProbeOptions, seen: &mut dyn FnMut(&Row)) -> Result<Report> {
+    let ProbeSubject { recipe, train, test, .. } = *subject;
     let labelled = options.labels.iter().map(|n| Ok((*n, options.labelled(train, *n)?))).collect::<Result<Vec<_>>>()?;
     let augmentation = recipe.preprocessing(&options.augmentation, options.seed, train)?;
     let clean = recipe.preprocessing("none", 0, train)?;
@@ -151,8 +151,8 @@ pub fn probe(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, seen: &mut dy
 ///
 /// # Errors
 /// As [`probe`].
-pub fn linear_clean(gpu: &Gpu, subject: &Subject, options: &ProbeOptions, labels: usize) -> Result<Vec<f64>> {
-    let Subject { encoder, recipe, train, test, .. } = *subject;
+pub fn linear_clean(gpu: &Gpu, subject: &ProbeSubject, options: &ProbeOptions, labels: usize) -> Result<Vec<f64>> {
+    let ProbeSubject { encoder, recipe, train, test, .. } = *subject;
     let augmentation = recipe.preprocessing(&options.augmentation, options.seed, train)?;
     let clean = encode(gpu, encoder, test, &recipe.preprocessing("none", 0, train)?, 0)?;
     let one = |images: &Arc<Dataset>| {
