@@ -1,4 +1,4 @@
-"""Small files of torch.save for tests/weights.rs: tests/reference/weights/*.pth
+"""Small files of torch.save for tests/models/weights: tests/reference/weights/*.pth
 
     state_dict.pth   every type that weights have, views that share a storage, a transposed one, a parameter
     legacy.pth       the same in the format from before PyTorch 1.6
