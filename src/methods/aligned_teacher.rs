@@ -14,7 +14,7 @@ pub(super) const REGRESSOR: &str = "regressor";
 ///
 /// # Errors
 /// [`Error::Argument`] where there is none, or more.
-pub(super) fn only(method: &str, context: &MethodContext) -> Result<Arc<Teacher>> {
+pub(super) fn only_teacher(method: &str, context: &MethodContext) -> Result<Arc<Teacher>> {
     match context.teachers.as_slice() {
         [teacher] => Ok(teacher.clone()),
         others => {
@@ -27,7 +27,8 @@ pub(super) fn only(method: &str, context: &MethodContext) -> Result<Arc<Teacher>
 /// A teacher that knows all of the student's classes.
 pub(super) struct AlignedTeacher {
     teacher: Arc<Teacher>,
-    /// The teacher's place of each of the student's classes, i32 `[C]`; none where they stand in the same order.
+    /// The teacher's place of each of the student's classes, i32 `[C]`; none where they stand in
+    /// the same order.
     order: Option<Tensor>,
 }
 
@@ -35,9 +36,10 @@ impl AlignedTeacher {
     /// The only teacher of `method`.
     ///
     /// # Errors
-    /// As [`only`]; [`Error::Argument`] where it does not know every class, or has no classifier.
+    /// As [`only_teacher`]; [`Error::Argument`] where it does not know every class, or has no
+    /// classifier.
     pub fn new(method: &str, context: &MethodContext) -> Result<Self> {
-        let teacher = only(method, context)?;
+        let teacher = only_teacher(method, context)?;
         let place = |class| {
             teacher.classes().iter().position(|own| *own == class).map(|place| place as i32).ok_or_else(|| {
                 let knows = if teacher.classes().is_empty() { "has no classifier" } else { "does not know every class" };
@@ -64,6 +66,6 @@ impl AlignedTeacher {
 ///
 /// # Errors
 /// Those of the operator.
-pub(super) fn hard(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+pub(super) fn known_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     logits.cross_entropy_with(labels, &CrossEntropyFuncOptions { ignore_index: Some(HIDDEN), ..Default::default() })
 }

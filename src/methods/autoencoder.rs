@@ -1,5 +1,5 @@
-//! Autoencoders: an image through a code of few numbers and back. The plain one, on request denoising (Vincent et al. 2008): it is given a
-//! noisy image and gives back the clean one.
+//! Autoencoders: an image through a code of few numbers and back. The plain one, on request
+//! denoising (Vincent et al. 2008): it is given a noisy image and gives back the clean one.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,8 @@ use crate::tensor::{DType, Tensor};
 pub struct AutoencoderConfig {
     /// Numbers of a code.
     pub latent: usize,
-    /// Standard deviation of the noise that is added to what the encoder sees, in units of the normalised image; 0 for none.
+    /// Standard deviation of the noise that is added to what the encoder sees, in units of the
+    /// normalised image; 0 for none.
     pub noise: f32,
     /// Codes to images.
     pub decoder: ImageDecoderConfig,
@@ -29,8 +30,9 @@ impl Default for AutoencoderConfig {
     }
 }
 
-/// An encoder, a linear layer (`latent`) from its maps to codes, and a decoder (`decoder`). The code is made from the maps and not from their
-/// means, the features: these hold too little of where things are.
+/// An encoder, a linear layer (`latent`) from its maps to codes, and a decoder (`decoder`). The
+/// code is made from the maps and not from their means, the features: these hold too little of
+/// where things are.
 pub(super) struct Codec {
     pub(super) encoder: Box<dyn Backbone>,
     latent: Linear,
@@ -71,9 +73,10 @@ impl Codec {
     }
 }
 
-/// What is encoded, and what is to come out: the same view, or, of two, the first and the second. An image without augmentation as the second
-/// makes it an augmented autoencoder (Sundermeyer et al. 2018, arXiv:1902.01275): the code then holds what augmentation leaves as it is.
-pub(super) fn given_and_wanted(batch: &Batch, method: &str) -> Result<(Tensor, Tensor)> {
+/// What is encoded, and what is to come out: the same view, or, of two, the first and the second.
+/// An image without augmentation as the second makes it an augmented autoencoder (Sundermeyer et
+/// al. 2018, arXiv:1902.01275): the code then holds what augmentation leaves as it is.
+pub(super) fn input_and_target(batch: &Batch, method: &str) -> Result<(Tensor, Tensor)> {
     match batch.views.as_slice() {
         [images] => Ok((images.clone(), images.clone())),
         [given, wanted] if given.shape() == wanted.shape() => Ok((given.clone(), wanted.clone())),
@@ -120,7 +123,7 @@ impl Method for Autoencoder {
     }
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
-        let (mut given, wanted) = given_and_wanted(batch, self.name())?;
+        let (mut given, wanted) = input_and_target(batch, self.name())?;
         if self.noise > 0.0 {
             let draws = Draws { epoch: batch.epoch.clone(), ..self.draws.clone() };
             let values = given.numel() / given.shape().dim(0).max(1);

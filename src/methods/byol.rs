@@ -1,5 +1,6 @@
-//! BYOL (Grill et al. 2020, arXiv:2006.07733): each view predicts what an average of the network makes of the other. The loss is
-//! DeepMind's: mean over the batch of `2 - 2 cos`, both directions added, in 0..=8. (lightly's is a quarter of it: learning rates do not carry over.)
+//! BYOL (Grill et al. 2020, arXiv:2006.07733): each view predicts what an average of the network
+//! makes of the other. The loss is DeepMind's: mean over the batch of `2 - 2 cos`, both directions
+//! added, in 0..=8. (lightly's is a quarter of it: learning rates do not carry over.)
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ impl Default for ByolConfig {
     }
 }
 
-/// The target runs on batch statistics of its own, follows after the optimizer's update, and has no predictor.
+/// The target runs on batch statistics of its own, follows after the optimizer's update, and has no
+/// predictor.
 pub struct Byol {
     network: Embedder,
     predictor: Mlp,

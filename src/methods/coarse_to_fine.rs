@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::hard;
+use super::aligned_teacher::known_cross_entropy;
 use super::partial_labels::{among, offsets};
 use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative};
@@ -125,7 +125,7 @@ impl Method for CoarseToFine {
         let logits = self.model.forward(images, Mode::Train)?;
         let offsets = self.offsets.index_select(0, &self.coarse.index_select(0, &batch.indices)?)?;
         let coarse = among(&logits, &offsets)?;
-        let fine = hard(&logits, &self.fine.index_select(0, &batch.indices)?)?;
+        let fine = known_cross_entropy(&logits, &self.fine.index_select(0, &batch.indices)?)?;
         let loss = fine.add(&coarse.mul_scalar(self.coarse_weight)?)?;
         let parts = vec![("fine".into(), fine.detach()), ("coarse".into(), coarse.detach())];
         Ok(TrainStep { parts, ..TrainStep::new(loss, []) })

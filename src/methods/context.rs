@@ -45,7 +45,8 @@ pub struct MethodContext {
     pub input: InputShape,
     /// Decides what the method draws on its own.
     pub seed: u32,
-    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.
+    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN)
+    /// where it is not known.
     pub labels: Arc<[i32]>,
     /// What else is known of the images, beyond their class.
     pub tasks: Vec<TaskLabels>,
@@ -60,7 +61,8 @@ pub struct TaskLabels {
     pub name: String,
     /// How many classes it has.
     pub classes: usize,
-    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN) where it is not known.
+    /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN)
+    /// where it is not known.
     pub labels: Arc<[i32]>,
 }
 
@@ -92,6 +94,7 @@ pub trait MethodFactory: Method + Sized + 'static {
     /// Makes networks and state in the scope `params`.
     ///
     /// # Errors
-    /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of memory; a name that is taken with another shape.
+    /// [`Error::Argument`](crate::error::Error::Argument) for settings without a meaning; out of
+    /// memory; a name that is taken with another shape.
     fn new(params: &Parameters, build: Build, config: Self::Config, context: &MethodContext) -> Result<Self>;
 }

@@ -1,13 +1,15 @@
-//! Contrastive representation distillation (Tian, Krishnan and Isola 2019, arXiv:1910.10699) in its InfoNCE form: the student's embedding of an image
-//! should be nearer to the teacher's features of it than to those of the images before it, which a queue holds. It differs from the authors' code,
-//! which draws 16384 negatives of other classes from a memory of all images, estimates by NCE, learns projections of both networks and adds the other
-//! direction: here negatives are of any class, the teacher's features are projected by nobody, and only the student has a `regressor`.
+//! Contrastive representation distillation (Tian, Krishnan and Isola 2019, arXiv:1910.10699) in its
+//! InfoNCE form: the student's embedding of an image should be nearer to the teacher's features of
+//! it than to those of the images before it, which a queue holds. It differs from the authors'
+//! code, which draws 16384 negatives of other classes from a memory of all images, estimates by
+//! NCE, learns projections of both networks and adds the other direction: here negatives are of any
+//! class, the teacher's features are projected by nobody, and only the student has a `regressor`.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::{REGRESSOR, hard, only};
+use super::aligned_teacher::{REGRESSOR, known_cross_entropy, only_teacher};
 use super::queue::KeyQueue;
 use super::{Batch, Build, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_not_negative, require_positive};
@@ -67,7 +69,7 @@ impl MethodFactory for ContrastiveDistillation {
     fn new(params: &Parameters, build: Build, config: ContrastiveDistillationConfig, context: &MethodContext) -> Result<Self> {
         require_positive(Self::CARD.name, "temperature", config.temperature)?;
         require_not_negative(Self::CARD.name, "weight", config.weight)?;
-        let teacher = only(Self::CARD.name, context)?;
+        let teacher = only_teacher(Self::CARD.name, context)?;
         let student = Classifier::new(params, build(params)?, context.classes)?;
         let width = teacher.network().backbone().features();
         let regressor = Linear::new(params, REGRESSOR, student.backbone.features(), width)?;
@@ -87,7 +89,7 @@ impl Method for ContrastiveDistillation {
         let wanted = self.teacher.features(images)?.l2_normalize(-1, 1e-12)?;
         let embedding = self.regressor.forward(&features, Mode::Train)?;
         let contrast = embedding.info_nce_queue(&wanted, &self.queue.keys, self.config.temperature)?;
-        let hard = hard(&logits, &batch.labels)?;
+        let hard = known_cross_entropy(&logits, &batch.labels)?;
         let loss = hard.add(&contrast.mul_scalar(self.config.weight)?)?;
         let parts = vec![("hard".into(), hard), ("contrast".into(), contrast)];
         Ok(TrainStep { parts, kept: Kept::new(NewKeys(wanted)), ..TrainStep::new(loss, []) })

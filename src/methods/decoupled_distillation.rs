@@ -1,7 +1,9 @@
-//! Decoupled knowledge distillation (Zhao et al. 2022, arXiv:2203.08679): what the teacher says of the true class against all others (TCKD), and
-//! of the others among themselves (NCKD), weighed apart; plain distillation is TCKD + (1 - p_t) NCKD. The loss is `CE + T^2 (alpha TCKD + beta
-//! NCKD)`, means over the batch. The binary distribution comes from logsumexp differences, and the others are gathered: the authors' code takes the
-//! logarithm of a sum of probabilities, which underflows, and masks the true class by -1000.
+//! Decoupled knowledge distillation (Zhao et al. 2022, arXiv:2203.08679): what the teacher says of
+//! the true class against all others (TCKD), and of the others among themselves (NCKD), weighed
+//! apart; plain distillation is TCKD + (1 - p_t) NCKD. The loss is `CE + T^2 (alpha TCKD + beta
+//! NCKD)`, means over the batch. The binary distribution comes from logsumexp differences, and the
+//! others are gathered: the authors' code takes the logarithm of a sum of probabilities, which
+//! underflows, and masks the true class by -1000.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +41,8 @@ pub struct DecoupledDistillation {
     teacher: AlignedTeacher,
     /// The classes other than each, i32 `[C, C - 1]`.
     others: Tensor,
-    /// The share of its weight that the teacher's part has at present, and where the device finds it.
+    /// The share of its weight that the teacher's part has at present, and where the device finds
+    /// it.
     rise: Scalar,
     risen: Tensor,
     config: DecoupledDistillationConfig,
@@ -84,8 +87,8 @@ impl MethodFactory for DecoupledDistillation {
     }
 }
 
-/// TCKD and NCKD with the factor T^2, of `student` and `teacher` logits `[N, C]` for `labels` `[N]`; `others` `[C, C - 1]` are the classes other than
-/// each.
+/// TCKD and NCKD with the factor T^2, of `student` and `teacher` logits `[N, C]` for `labels`
+/// `[N]`; `others` `[C, C - 1]` are the classes other than each.
 ///
 /// # Errors
 /// Those of the operators.

@@ -1,6 +1,8 @@
-//! DINO (Caron et al. 2021, arXiv:2104.14294): a student matches the sharpened, centred outputs of its own average on other views. The teacher
-//! sees the first two views, which are the global ones; the student sees all, each on its own (batch norm sees one view at a time, where the
-//! authors' code joins views of one size); a view is not matched with itself. The loss is the mean over these pairs.
+//! DINO (Caron et al. 2021, arXiv:2104.14294): a student matches the sharpened, centred outputs of
+//! its own average on other views. The teacher sees the first two views, which are the global ones;
+//! the student sees all, each on its own (batch norm sees one view at a time, where the authors'
+//! code joins views of one size); a view is not matched with itself. The loss is the mean over
+//! these pairs.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +20,12 @@ use crate::tensor::{DType, Tensor};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DinoConfig {
-    /// Features to what the prototypes see (3 layers, 2048 hidden, 256 outputs, `init_std` 0.02; no batch norm on transformers. On a small
-    /// convolutional network it is needed: its features are nearly alike at first).
+    /// Features to what the prototypes see (3 layers, 2048 hidden, 256 outputs, `init_std` 0.02; no
+    /// batch norm on transformers. On a small convolutional network it is needed: its features are
+    /// nearly alike at first).
     pub projector: MlpConfig,
-    /// Outputs (65536); 0 for none: the projector's outputs are matched as they are, not normalised.
+    /// Outputs (65536); 0 for none: the projector's outputs are matched as they are, not
+    /// normalised.
     pub prototypes: usize,
     /// Prototypes are of length 1; else their lengths are trained (`norm_last_layer`).
     pub normalize_last_layer: bool,
@@ -63,7 +67,8 @@ impl Default for DinoConfig {
 }
 
 impl DinoConfig {
-    /// The teacher's temperature at each step: the authors' `linspace` over the epochs of the warm-up, then constant.
+    /// The teacher's temperature at each step: the authors' `linspace` over the epochs of the
+    /// warm-up, then constant.
     pub fn temperature(&self, clock: &Clock) -> Scalar {
         let Self { teacher_temperature: end, teacher_temperature_start: start, teacher_warm_up_epochs: epochs, .. } = *self;
         let steps = clock.steps_per_epoch.max(1);
@@ -118,7 +123,7 @@ pub struct Dino {
     center: Tensor,
     temperature: Scalar,
     /// Whether the prototypes stay as they are.
-    waiting: bool,
+    prototypes_frozen: bool,
     config: DinoConfig,
 }
 
@@ -149,7 +154,7 @@ impl MethodFactory for Dino {
         let outputs = if config.prototypes > 0 { config.prototypes } else { config.projector.outputs };
         let center = Tensor::zeros(params.gpu(), [outputs], DType::F32)?;
         let temperature = config.temperature(&context.clock);
-        Ok(Self { params: params.clone(), student, teacher, center, temperature, waiting: false, config })
+        Ok(Self { params: params.clone(), student, teacher, center, temperature, prototypes_frozen: false, config })
     }
 }
 
@@ -166,8 +171,9 @@ impl Method for Dino {
         let [first, second, ..] = batch.views.as_slice() else {
             return Err(Error::argument(self.name(), format!("it takes two views or more, {} were given", batch.views.len())));
         };
-        // The prototypes wait without a gradient, as in the authors' code; what is frozen is the user's matter.
-        let prototypes = if self.waiting { Mode::Eval } else { Mode::Train };
+        // The prototypes wait without a gradient, as in the authors' code; what is frozen is the
+        // user's matter.
+        let prototypes = if self.prototypes_frozen { Mode::Eval } else { Mode::Train };
         let students = batch.views.iter().map(|view| self.student.run(view, prototypes)).collect::<Result<Vec<_>>>()?;
         let teachers = [self.teacher.network.run(first, Mode::Eval)?.1, self.teacher.network.run(second, Mode::Eval)?.1];
         let mut terms = Vec::new();
@@ -202,8 +208,8 @@ impl Method for Dino {
     }
 
     fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
-        let wait = epoch < self.config.freeze_last_layer_epochs;
-        if wait != std::mem::replace(&mut self.waiting, wait) {
+        let frozen = epoch < self.config.freeze_last_layer_epochs;
+        if frozen != std::mem::replace(&mut self.prototypes_frozen, frozen) {
             self.params.gpu().invalidate_programs();
         }
         Ok(())

@@ -1,10 +1,12 @@
-//! Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv:1503.02531): `(1 - soft_weight) CE + soft_weight T^2 KL(teacher || student)`, both of
-//! them means over the batch. The divergence has the factor T^2 and is a sum over classes (`batchmean`); torchdistill and RepDistiller have the
-//! same, timm's default is T = 1. Hidden labels do not count: at a soft weight of 1, or where no label is known, the teacher alone speaks.
+//! Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv:1503.02531): `(1 - soft_weight) CE
+//! + soft_weight T^2 KL(teacher || student)`, both of them means over the batch. The divergence has
+//! the factor T^2 and is a sum over classes (`batchmean`); torchdistill and RepDistiller have the
+//! same, timm's default is T = 1. Hidden labels do not count: at a soft weight of 1, or where no
+//! label is known, the teacher alone speaks.
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::{AlignedTeacher, hard};
+use super::aligned_teacher::{AlignedTeacher, known_cross_entropy};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_positive};
 use crate::models::{Backbone, Classifier};
@@ -76,7 +78,7 @@ impl Method for Distillation {
         if soft_weight == 1.0 {
             return Ok(TrainStep::new(weighted, []));
         }
-        let hard = hard(&logits, &batch.labels)?;
+        let hard = known_cross_entropy(&logits, &batch.labels)?;
         let loss = weighted.add(&hard.mul_scalar(1.0 - soft_weight)?)?;
         Ok(TrainStep { parts: vec![("soft".into(), soft), ("hard".into(), hard)], ..TrainStep::new(loss, []) })
     }

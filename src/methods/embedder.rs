@@ -41,8 +41,9 @@ impl Embedder {
         self.projector.forward(&self.encoder.forward(images, mode)?, mode)
     }
 
-    /// As [`Self::embed`] in training, in `groups` parts of the batch whose batch norms see nothing of each other: what several devices would
-    /// do (MoCo's `SplitBatchNorm`; running statistics are moved once a part). Parts are runs of rows, or, `dealt`, rows dealt out like cards.
+    /// As [`Self::embed`] in training, in `groups` parts of the batch whose batch norms see nothing
+    /// of each other: what several devices would do (MoCo's `SplitBatchNorm`; running statistics
+    /// are moved once a part). Parts are runs of rows, or, `dealt`, rows dealt out like cards.
     ///
     /// # Errors
     /// [`Error::Argument`] where the parts are not equal.
@@ -82,7 +83,8 @@ impl Embedder {
 pub struct EmaTeacherConfig {
     /// The share that it keeps of itself at the first step.
     pub momentum: f32,
-    /// That at the last, along half a cosine (BYOL, Grill et al. 2020); the same number for a constant one.
+    /// That at the last, along half a cosine (BYOL, Grill et al. 2020); the same number for a
+    /// constant one.
     pub momentum_end: f32,
 }
 
@@ -92,8 +94,8 @@ impl Default for EmaTeacherConfig {
     }
 }
 
-/// A moving average of a network's parameters, with the network made of them. Batch norm sees the teacher's own batches; its running
-/// statistics are its own.
+/// A moving average of a network's parameters, with the network made of them. Batch norm sees the
+/// teacher's own batches; its running statistics are its own.
 pub struct EmaTeacher<N = Embedder> {
     /// What it is made of: nothing in it can be watched, so it receives no gradient.
     pub network: N,

@@ -1,12 +1,13 @@
-//! Self-supervised distillation by regression (SimReg; Navaneet et al. 2022, arXiv:2201.05131): a student's features, behind a linear `regressor`,
-//! become a teacher's, which may have learnt without labels. The loss is the mean squared error of rows of length 1, 2 - 2 cos, mean over the batch;
-//! the paper finds regressors of several layers better. No label is looked at.
+//! Self-supervised distillation by regression (SimReg; Navaneet et al. 2022, arXiv:2201.05131): a
+//! student's features, behind a linear `regressor`, become a teacher's, which may have learnt
+//! without labels. The loss is the mean squared error of rows of length 1, 2 - 2 cos, mean over the
+//! batch; the paper finds regressors of several layers better. No label is looked at.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::{REGRESSOR, only};
+use super::aligned_teacher::{REGRESSOR, only_teacher};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::Result;
 use crate::models::Backbone;
@@ -48,7 +49,7 @@ impl MethodFactory for EmbeddingDistillation {
     }
 
     fn new(params: &Parameters, build: Build, _: EmbeddingDistillationConfig, context: &MethodContext) -> Result<Self> {
-        let teacher = only(Self::CARD.name, context)?;
+        let teacher = only_teacher(Self::CARD.name, context)?;
         let student = build(params)?;
         let regressor = Linear::new(params, REGRESSOR, student.features(), teacher.network().backbone().features())?;
         Ok(Self { student, regressor, teacher })

@@ -1,15 +1,18 @@
-//! Distillation of what lies before the logits, with cross entropy for the labels that are known. Variants, each as in RepDistiller, whose weights are
-//! the defaults: `fitnet` (Romero et al. 2014, arXiv:1412.6550), mean squared error of maps behind a 1x1 convolution without batch norm (a linear
-//! regressor, trained with the rest and not in a stage of its own); `attention_transfer` (Zagoruyko and Komodakis 2016, arXiv:1612.03928), the mean over
-//! channels of squared maps, each image's of length 1; `similarity_preserving` (Tung and Mori 2019, arXiv:1907.09682), the rows of the batch's Gram
-//! matrix, of length 1; `relational` (Park et al. 2019, arXiv:1904.05068), smooth L1 of distances between features, divided by their mean, plus twice
-//! that of angles. All losses are means over elements. Maps of two sizes are brought to the smaller one by average pooling.
+//! Distillation of what lies before the logits, with cross entropy for the labels that are known.
+//! Variants, each as in RepDistiller, whose weights are the defaults: `fitnet` (Romero et al. 2014,
+//! arXiv:1412.6550), mean squared error of maps behind a 1x1 convolution without batch norm (a
+//! linear regressor, trained with the rest and not in a stage of its own); `attention_transfer`
+//! (Zagoruyko and Komodakis 2016, arXiv:1612.03928), the mean over channels of squared maps, each
+//! image's of length 1; `similarity_preserving` (Tung and Mori 2019, arXiv:1907.09682), the rows of
+//! the batch's Gram matrix, of length 1; `relational` (Park et al. 2019, arXiv:1904.05068), smooth
+//! L1 of distances between features, divided by their mean, plus twice that of angles. All losses
+//! are means over elements. Maps of two sizes are brought to the smaller one by average pooling.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::{REGRESSOR, hard, only};
+use super::aligned_teacher::{REGRESSOR, known_cross_entropy, only_teacher};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, Teacher, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::models::{Backbone, Classifier};
@@ -50,7 +53,8 @@ impl Hint {
 pub struct FeatureDistillationConfig {
     /// `fitnet`, `attention_transfer`, `similarity_preserving` or `relational`.
     pub variant: Hint,
-    /// The weight of the teacher's part beside the labels'; 0 for the variant's usual one: 100, 1000, 3000, 25.
+    /// The weight of the teacher's part beside the labels'; 0 for the variant's usual one: 100,
+    /// 1000, 3000, 25.
     pub weight: f32,
 }
 
@@ -94,7 +98,7 @@ impl MethodFactory for FeatureDistillation {
         if !(weight.is_finite() && weight >= 0.0) {
             return Err(Error::argument("weight", format!("expected 0 or more, found {weight}")));
         }
-        let teacher = only(Self::CARD.name, context)?;
+        let teacher = only_teacher(Self::CARD.name, context)?;
         let student = Classifier::new(params, build(params)?, context.classes)?;
         let [h, w, c] = context.input.image(Self::CARD.name)?;
         let image = Tensor::zeros(params.gpu(), [1, h, w, c], DType::F32)?;
@@ -141,7 +145,8 @@ fn similarity(maps: &Tensor) -> Result<Tensor> {
     rows.matmul_nt(&rows)?.l2_normalize(-1, 1e-12)
 }
 
-/// Distances between features `[N, D]`, divided by their mean: `[N, N]`; and the cosines between the ways from each to two others: `[N, N, N]`.
+/// Distances between features `[N, D]`, divided by their mean: `[N, N]`; and the cosines between
+/// the ways from each to two others: `[N, N, N]`.
 fn relations(features: &Tensor) -> Result<[Tensor; 2]> {
     let [n, d] = [features.shape().dim(0), features.shape().dim(1)];
     let ways = features.reshape(&[1, n, d])?.sub(&features.reshape(&[n, 1, d])?)?;
@@ -178,7 +183,7 @@ impl Method for FeatureDistillation {
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let [maps, logits] = self.student.maps_and_logits(images, Mode::Train)?;
-        let (hard, hint) = (hard(&logits, &batch.labels)?, self.hint(&maps, images)?);
+        let (hard, hint) = (known_cross_entropy(&logits, &batch.labels)?, self.hint(&maps, images)?);
         let loss = hard.add(&hint.mul_scalar(self.weight)?)?;
         Ok(TrainStep { parts: vec![("hard".into(), hard), ("hint".into(), hint)], ..TrainStep::new(loss, []) })
     }

@@ -1,14 +1,17 @@
-//! FixMatch (Sohn et al. 2020, arXiv:2001.07685): what the network is sure of on a weak view is the label of a strong view. The loss is the mean
-//! cross entropy of the weak views whose label is known, plus the weight times the mean over all images of the strong views' cross entropy against
-//! the weak view's answer, which counts 0 where that is less sure than the threshold. Images with labels are among these, as in the paper, whose
-//! unlabelled set holds them, too. The recipe's `labelled_batch` and `batch` give the paper's mu: (batch - labelled_batch) / labelled_batch.
+//! FixMatch (Sohn et al. 2020, arXiv:2001.07685): what the network is sure of on a weak view is the
+//! label of a strong view. The loss is the mean cross entropy of the weak views whose label is
+//! known, plus the weight times the mean over all images of the strong views' cross entropy against
+//! the weak view's answer, which counts 0 where that is less sure than the threshold. Images with
+//! labels are among these, as in the paper, whose unlabelled set holds them, too. The recipe's
+//! `labelled_batch` and `batch` give the paper's mu: (batch - labelled_batch) / labelled_batch.
 //!
-//! All views go through the network in one pass, so batch norm sees weak and strong ones together, as in the authors' code.
+//! All views go through the network in one pass, so batch norm sees weak and strong ones together,
+//! as in the authors' code.
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::hard;
-use super::unlabelled::Answers;
+use super::aligned_teacher::known_cross_entropy;
+use super::unlabelled::PseudoLabels;
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
@@ -34,7 +37,7 @@ impl Default for FixMatchConfig {
 /// A classifier that teaches itself on what it is sure of.
 pub struct FixMatch {
     model: Classifier<Box<dyn Backbone>>,
-    answers: Answers,
+    targets: PseudoLabels,
     weight: f32,
 }
 
@@ -56,8 +59,8 @@ impl MethodFactory for FixMatch {
     fn new(params: &Parameters, build: Build, config: FixMatchConfig, context: &MethodContext) -> Result<Self> {
         require_not_negative(Self::CARD.name, "weight", config.weight)?;
         let model = Classifier::new(params, build(params)?, context.classes)?;
-        let answers = Answers::new(params.gpu(), context.classes, config.threshold)?;
-        Ok(Self { model, answers, weight: config.weight })
+        let targets = PseudoLabels::new(params.gpu(), context.classes, config.threshold)?;
+        Ok(Self { model, targets, weight: config.weight })
     }
 }
 
@@ -75,8 +78,8 @@ impl Method for FixMatch {
         let n = weak.shape().dim(0);
         let logits = self.model.forward(&Tensor::concat(&[weak, strong], 0)?, Mode::Train)?;
         let (weak, strong) = (logits.slice(0, 0, n)?, logits.slice(0, n, 2 * n)?);
-        let labelled = hard(&weak, &batch.labels)?;
-        let targets = self.answers.of(&weak)?;
+        let labelled = known_cross_entropy(&weak, &batch.labels)?;
+        let targets = self.targets.of(&weak)?;
         let unlabelled = strong.soft_cross_entropy(&targets)?;
         let loss = labelled.add(&unlabelled.mul_scalar(self.weight)?)?;
         let sure = targets.sum(&[1], false)?.mean(&[0], false)?;

@@ -1,5 +1,5 @@
-//! Jigsaw puzzles (Noroozi and Favaro 2016, arXiv:1603.09246): the tiles of an image are shuffled, and the network says by which of some
-//! permutations.
+//! Jigsaw puzzles (Noroozi and Favaro 2016, arXiv:1603.09246): the tiles of an image are shuffled,
+//! and the network says by which of some permutations.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,8 @@ use crate::tensor::random::{Purpose, Stream};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JigsawInput {
-    /// Each tile on its own; the head takes all tiles' features (the paper's context-free network). It needs an encoder of any image size.
+    /// Each tile on its own; the head takes all tiles' features (the paper's context-free network).
+    /// It needs an encoder of any image size.
     Tiles,
     /// The shuffled image as a whole.
     #[default]
@@ -28,9 +29,11 @@ pub enum JigsawInput {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JigsawConfig {
-    /// Tiles along each side. Pixels that they do not cover evenly are cut off at the right and at the bottom.
+    /// Tiles along each side. Pixels that they do not cover evenly are cut off at the right and at
+    /// the bottom.
     pub grid: usize,
-    /// Pixels between tiles, which keep edges from telling what is whose neighbour. A tile is the middle of its cell (the paper's lies at random).
+    /// Pixels between tiles, which keep edges from telling what is whose neighbour. A tile is the
+    /// middle of its cell (the paper's lies at random).
     pub gap: usize,
     /// Permutations to tell apart.
     pub permutations: usize,
@@ -59,8 +62,8 @@ pub struct Jigsaw {
     config: JigsawConfig,
 }
 
-/// `count` permutations of `tiles` that differ in many places: from some random ones, each time the one that is farthest (by Hamming distance)
-/// from the nearest of those chosen before.
+/// `count` permutations of `tiles` that differ in many places: from some random ones, each time the
+/// one that is farthest (by Hamming distance) from the nearest of those chosen before.
 ///
 /// # Errors
 /// [`Error::Argument`] where there are not so many.

@@ -1,5 +1,5 @@
-//! Masked autoencoder (He et al. 2021, arXiv:2111.06377): most patches are hidden, the encoder sees the others only, and a light decoder says
-//! what the hidden ones hold.
+//! Masked autoencoder (He et al. 2021, arXiv:2111.06377): most patches are hidden, the encoder sees
+//! the others only, and a light decoder says what the hidden ones hold.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,8 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaeConfig {
-    /// The share of patches that are hidden; of what is left, the encoder sees the whole number below.
+    /// The share of patches that are hidden; of what is left, the encoder sees the whole number
+    /// below.
     pub mask_ratio: f32,
     /// Each patch of the target gets mean 0 and variance 1, by its own (unbiased) variance + 1e-6.
     pub normalize_target: bool,
@@ -36,8 +37,9 @@ impl Default for MaeConfig {
 
 /// The loss is the mean squared error of hidden patches alone.
 ///
-/// Tokens are never put back in their order, because neither blocks nor the loss care: the decoder takes what is seen before what is hidden,
-/// each with its position (fixed sines and cosines, as the authors'). The encoder's positions are the network's own, learnt ones.
+/// Tokens are never put back in their order, because neither blocks nor the loss care: the decoder
+/// takes what is seen before what is hidden, each with its position (fixed sines and cosines, as
+/// the authors'). The encoder's positions are the network's own, learnt ones.
 pub struct Mae {
     encoder: Box<dyn Backbone>,
     embed: Linear,
@@ -60,8 +62,9 @@ pub(super) fn pick(rows: &Tensor, places: &Tensor) -> Result<Tensor> {
     rows.gather(1, &places.reshape(&[n, k, 1])?.expand(&[n, k, d])?)
 }
 
-/// Positions in a grid as sines and cosines: a quarter of the features each for sines and cosines of column and row, at wavelengths from 2 pi
-/// to 10,000 times that (the authors' `get_2d_sincos_pos_embed`).
+/// Positions in a grid as sines and cosines: a quarter of the features each for sines and cosines
+/// of column and row, at wavelengths from 2 pi to 10,000 times that (the authors'
+/// `get_2d_sincos_pos_embed`).
 fn sines(rows: usize, columns: usize, features: usize) -> Vec<f32> {
     let quarter = features / 4;
     let wave = |place: usize, i: usize| place as f64 / 10_000f64.powf(i as f64 / quarter as f64);
@@ -135,8 +138,8 @@ fn vit(encoder: &dyn Backbone) -> Result<&Vit> {
 impl Mae {
     const HEAD: &'static str = "decoder";
 
-    /// Which patches of each image are seen, i32 `[N, K]`, and which are hidden, `[N, L - K]`: the order of random numbers that follow from
-    /// seed, epoch and place in the data set.
+    /// Which patches of each image are seen, i32 `[N, K]`, and which are hidden, `[N, L - K]`: the
+    /// order of random numbers that follow from seed, epoch and place in the data set.
     ///
     /// # Errors
     /// Those of the operators.
@@ -161,8 +164,9 @@ impl Mae {
         fuse([&patches, &mean, &var], |[x, mean, var]| (x - mean) / (var + 1e-6).sqrt())
     }
 
-    /// What the hidden patches are said to be, from those that are seen, and the mean of the encoder's seen tokens
-    /// `[N, D]`: the class token is not what the loss trains, and may well be the same for all images.
+    /// What the hidden patches are said to be, from those that are seen, and the mean of the
+    /// encoder's seen tokens `[N, D]`: the class token is not what the loss trains, and may well be
+    /// the same for all images.
     ///
     /// # Errors
     /// Those of the operators.

@@ -1,7 +1,9 @@
-//! Masked language modelling (Devlin et al. 2018, arXiv:1810.04805): some tokens of each text are hidden, and the encoder says what they were.
+//! Masked language modelling (Devlin et al. 2018, arXiv:1810.04805): some tokens of each text are
+//! hidden, and the encoder says what they were.
 //!
-//! The variant is the authors' own: of each text's ordinary tokens 15 %, at least one, are chosen anew each epoch; of these 80 % become `[MASK]`,
-//! 10 % any other piece, 10 % stay. The head sees the chosen places only; its last layer is the table of embeddings, with a bias. Special tokens
+//! The variant is the authors' own: of each text's ordinary tokens 15 %, at least one, are chosen
+//! anew each epoch; of these 80 % become `[MASK]`, 10 % any other piece, 10 % stay. The head sees
+//! the chosen places only; its last layer is the table of embeddings, with a bias. Special tokens
 //! are never chosen. The loss is the mean over all chosen tokens of a batch.
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,8 @@ pub struct MaskedTokensConfig {
     pub random: f32,
     /// The number of `[MASK]`.
     pub mask_token: u16,
-    /// How many numbers, from 0 on, are no ordinary tokens: `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`.
+    /// How many numbers, from 0 on, are no ordinary tokens: `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`,
+    /// `[MASK]`.
     pub special_tokens: u16,
 }
 
@@ -116,7 +119,8 @@ impl MethodFactory for MaskedTokens {
 impl MaskedTokens {
     const HEAD: &'static str = "decoder";
 
-    /// Hides tokens, i32 `[N, L]`, of the texts at the places `indices` of the data set, by random numbers that follow from seed, epoch and place.
+    /// Hides tokens, i32 `[N, L]`, of the texts at the places `indices` of the data set, by random
+    /// numbers that follow from seed, epoch and place.
     ///
     /// # Errors
     /// Those of the operators.

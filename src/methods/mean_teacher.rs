@@ -1,15 +1,18 @@
-//! Mean teacher (Tarvainen and Valpola 2017, arXiv:1703.01780): the network and its moving average should say the same of two views of an image.
-//! The loss is the mean cross entropy of the rows whose label is known, plus the weight times the squared error of the two softmaxes, its mean
-//! over all rows and classes (the authors' `softmax_mse_loss`), those with labels included. The weight rises as exp(-5 (1 - t)^2).
+//! Mean teacher (Tarvainen and Valpola 2017, arXiv:1703.01780): the network and its moving average
+//! should say the same of two views of an image. The loss is the mean cross entropy of the rows
+//! whose label is known, plus the weight times the squared error of the two softmaxes, its mean
+//! over all rows and classes (the authors' `softmax_mse_loss`), those with labels included. The
+//! weight rises as exp(-5 (1 - t)^2).
 //!
-//! The student sees the first view of all images in one pass, the teacher the second, each on the batch statistics of its own pass; the
-//! average moves after the optimizer's update. What a run keeps is the student: set the recipe's `ema` to the same momentum to keep the average,
-//! as the paper does.
+//! The student sees the first view of all images in one pass, the teacher the second, each on the
+//! batch statistics of its own pass; the average moves after the optimizer's update. What a run
+//! keeps is the student: set the recipe's `ema` to the same momentum to keep the average, as the
+//! paper does.
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::hard;
-use super::unlabelled::{Weight, share};
+use super::aligned_teacher::known_cross_entropy;
+use super::unlabelled::{ScheduledWeight, share};
 use super::{
     Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork,
 };
@@ -47,7 +50,7 @@ impl MeanTeacherConfig {
 pub struct MeanTeacher {
     model: Classifier<Box<dyn Backbone>>,
     teacher: EmaTeacher<Classifier<Box<dyn Backbone>>>,
-    weight: Weight,
+    weight: ScheduledWeight,
 }
 
 impl MethodFactory for MeanTeacher {
@@ -72,7 +75,7 @@ impl MethodFactory for MeanTeacher {
         let model = classifier(params)?;
         let teacher = EmaTeacher::new(params, config.teacher, &context.clock, classifier)?;
         let steps = context.clock.steps.max(1) as f32;
-        let weight = Weight::new(params.gpu(), context.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
+        let weight = ScheduledWeight::new(params.gpu(), context.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
         Ok(Self { model, teacher, weight })
     }
 }
@@ -90,7 +93,7 @@ impl Method for MeanTeacher {
         let [first, second] = batch.exactly(self.name())?;
         let logits = self.model.forward(first, Mode::Train)?;
         let said = self.teacher.network.forward(second, Mode::Train)?.softmax(-1)?;
-        let labelled = hard(&logits, &batch.labels)?;
+        let labelled = known_cross_entropy(&logits, &batch.labels)?;
         let consistency = logits.softmax(-1)?.mse_loss(&said)?;
         let loss = labelled.add(&self.weight.times(&consistency)?)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("consistency".into(), consistency.detach())];
@@ -114,6 +117,6 @@ impl Method for MeanTeacher {
     }
 
     fn metrics(&self) -> Vec<(&'static str, f64)> {
-        vec![("consistency_weight", self.weight.now()), ("teacher_momentum", self.teacher.momentum())]
+        vec![("consistency_weight", self.weight.value()), ("teacher_momentum", self.teacher.momentum())]
     }
 }

@@ -1,14 +1,19 @@
-//! Several teachers merged: each knows some of the classes, and one student learns them all from images without true labels.
+//! Several teachers merged: each knows some of the classes, and one student learns them all from
+//! images without true labels.
 //!
-//! `naive` is unified heterogeneous knowledge distillation (Vongkulbhisal, Vinayavekhin and Visentini-Scarzanella 2019, arXiv:1904.06062,
-//! equation 5): the sum over teachers of the cross entropy between what it says and what the student says among its classes. Among disjoint
-//! teachers that leaves open which of them an image belongs to: the gradient of each teacher's logits sums to 0. The other two say it.
-//! `domain`: each image comes with a tag, the teachers that know its class; their mean, with 0 for all other classes, is what the student should
-//! say. The tag is all that is taken of labels. `gate`: nothing is known, and the teacher answers that is surest of itself, by energy (Liu et al.
-//! 2020, arXiv:2010.03759, at temperature 1) or by its largest probability (Hendrycks and Gimpel 2017, arXiv:1610.02136).
+//! `naive` is unified heterogeneous knowledge distillation (Vongkulbhisal, Vinayavekhin and
+//! Visentini-Scarzanella 2019, arXiv:1904.06062, equation 5): the sum over teachers of the cross
+//! entropy between what it says and what the student says among its classes. Among disjoint
+//! teachers that leaves open which of them an image belongs to: the gradient of each teacher's
+//! logits sums to 0. The other two say it. `domain`: each image comes with a tag, the teachers that
+//! know its class; their mean, with 0 for all other classes, is what the student should say. The
+//! tag is all that is taken of labels. `gate`: nothing is known, and the teacher answers that is
+//! surest of itself, by energy (Liu et al. 2020, arXiv:2010.03759, at temperature 1) or by its
+//! largest probability (Hendrycks and Gimpel 2017, arXiv:1610.02136).
 //!
-//! All are cross entropies, means over the batch, at `temperature` T of teacher and student, times T^2. `wgrad eval` says of a merged student how
-//! well it, and either gate, tell the teachers' domains apart.
+//! All are cross entropies, means over the batch, at `temperature` T of teacher and student, times
+//! T^2. `wgrad eval` says of a merged student how well it, and either gate, tell the teachers'
+//! domains apart.
 
 use std::sync::Arc;
 
@@ -69,7 +74,8 @@ pub struct MergeConfig {
     pub temperature: f32,
     /// What the gate goes by.
     pub gate: Gate,
-    /// Divides the gate's scores, of which the softmax over teachers is each one's weight; 0: the surest alone answers.
+    /// Divides the gate's scores, of which the softmax over teachers is each one's weight; 0: the
+    /// surest alone answers.
     pub softness: f32,
 }
 
@@ -93,10 +99,11 @@ pub struct Merge {
     model: Classifier<Box<dyn Backbone>>,
     config: MergeConfig,
     members: Vec<Member>,
-    /// Each teacher's weight for each image of the data set, `[images, teachers]`: where images have a tag.
+    /// Each teacher's weight for each image of the data set, `[images, teachers]`: where images
+    /// have a tag.
     tags: Option<Tensor>,
     /// One-hot, `[teachers, teachers]`.
-    surest: Tensor,
+    one_hot: Tensor,
 }
 
 fn wrong(message: impl Into<String>) -> Error {
@@ -116,7 +123,8 @@ fn member(gpu: &Gpu, teacher: &Arc<Teacher>, classes: usize) -> Result<Member> {
     Ok(Member { teacher: teacher.clone(), places: one_hot(gpu, classes, 0)?.index_select(0, &numbers)?, classes: numbers })
 }
 
-/// Each image's weights of the teachers that know its class, which add up to 1; all 0 where its label is hidden.
+/// Each image's weights of the teachers that know its class, which add up to 1; all 0 where its
+/// label is hidden.
 fn tags(teachers: &[Arc<Teacher>], labels: &[i32]) -> Vec<f32> {
     let row = |label: &i32| {
         let knows: Vec<bool> = teachers.iter().map(|teacher| teacher.classes().iter().any(|class| *class as i32 == *label)).collect();
@@ -162,7 +170,7 @@ impl MethodFactory for Merge {
         let model = Classifier::new(params, build(params)?, context.classes)?;
         let tags = (config.choice == Choice::Domain).then(|| tags(teachers, &context.labels));
         let tags = tags.map(|tags| Tensor::from_slice(gpu, &tags, [context.labels.len(), teachers.len()])).transpose()?;
-        Ok(Self { model, config, members, tags, surest: one_hot(gpu, teachers.len(), 0)? })
+        Ok(Self { model, config, members, tags, one_hot: one_hot(gpu, teachers.len(), 0)? })
     }
 }
 
@@ -176,7 +184,8 @@ impl Merge {
         sum(losses)
     }
 
-    /// The cross entropy among all classes, with what the teachers say by their `weights` `[N, teachers]`.
+    /// The cross entropy among all classes, with what the teachers say by their `weights` `[N,
+    /// teachers]`.
     fn weighted(&self, logits: &Tensor, said: &[Tensor], weights: &Tensor) -> Result<Tensor> {
         let target = |(at, (member, said)): (usize, (&Member, &Tensor))| {
             said.softmax_with_temperature(1, self.config.temperature)?.mul(&weights.slice(1, at, at + 1)?)?.matmul(&member.places)
@@ -186,13 +195,13 @@ impl Merge {
     }
 
     /// How much each teacher is believed by how sure it is, `[N, teachers]`.
-    fn believed(&self, said: &[Tensor]) -> Result<Tensor> {
+    fn gate_weights(&self, said: &[Tensor]) -> Result<Tensor> {
         let scores = said.iter().map(|said| self.config.gate.score(said)).collect::<Result<Vec<_>>>()?;
         let scores = Tensor::concat(&scores.iter().collect::<Vec<_>>(), 1)?;
         if self.config.softness > 0.0 {
             scores.softmax_with_temperature(1, self.config.softness)
         } else {
-            self.surest.embedding(&scores.argmax(1)?)
+            self.one_hot.embedding(&scores.argmax(1)?)
         }
     }
 }
@@ -216,7 +225,7 @@ impl Method for Merge {
         let loss = match (self.config.choice, &self.tags) {
             (Choice::Naive, _) => self.naive(&logits, &said)?,
             (Choice::Domain, Some(tags)) => self.weighted(&logits, &said, &tags.index_select(0, &batch.indices)?)?,
-            _ => self.weighted(&logits, &said, &self.believed(&said)?)?,
+            _ => self.weighted(&logits, &said, &self.gate_weights(&said)?)?,
         };
         Ok(TrainStep::new(loss.mul_scalar(temperature * temperature)?, []))
     }

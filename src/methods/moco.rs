@@ -1,5 +1,7 @@
-//! MoCo v2 (He et al. 2019, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297): keys of a slowly moving network, and a queue of earlier keys
-//! as negatives. Order as in the authors' code: queries, the key network's update, keys, loss against the queue as it was, then the keys enter it.
+//! MoCo v2 (He et al. 2019, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297): keys of a slowly
+//! moving network, and a queue of earlier keys as negatives. Order as in the authors' code:
+//! queries, the key network's update, keys, loss against the queue as it was, then the keys enter
+//! it.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +27,8 @@ pub struct MocoConfig {
     pub teacher: EmaTeacherConfig,
     /// Keys in the queue.
     pub queue: usize,
-    /// Parts of a batch that batch norms see apart, as several devices would: within one batch, statistics give away which key belongs to
-    /// which query.
+    /// Parts of a batch that batch norms see apart, as several devices would: within one batch,
+    /// statistics give away which key belongs to which query.
     pub batch_norm_splits: usize,
     /// Keys are dealt to the parts in another order than queries (ShuffleBN).
     pub shuffle: bool,
@@ -84,7 +86,8 @@ impl Moco {
     fn contrast(&self, queries: &Tensor, keys: &Tensor) -> Result<[Tensor; 3]> {
         let MocoConfig { batch_norm_splits: splits, shuffle, .. } = self.config;
         let q = self.network.embed_split(queries, splits, false)?;
-        // The order of a batch is random already, so one way of dealing is enough to bring the images of a query's part to all parts.
+        // The order of a batch is random already, so one way of dealing is enough to bring the
+        // images of a query's part to all parts.
         let k = self.keys.network.embed_split(keys, splits, shuffle)?.l2_normalize(-1, 1e-12)?;
         let loss = q.info_nce_queue(&k, &self.queue.keys, self.config.temperature)?;
         Ok([loss, q, k])

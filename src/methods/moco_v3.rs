@@ -1,5 +1,6 @@
-//! MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057): no queue; the keys of the batch are the negatives, and a predictor stands behind the
-//! queries. The loss of each direction is cross entropy times `2 temperature`, both added.
+//! MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057): no queue; the keys of the batch are the
+//! negatives, and a predictor stands behind the queries. The loss of each direction is cross
+//! entropy times `2 temperature`, both added.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,8 @@ impl MethodFactory for MocoV3 {
 }
 
 impl MocoV3 {
-    /// Cross entropy with the query's own key as the class, times `2 temperature`: mean of `logsumexp - own`.
+    /// Cross entropy with the query's own key as the class, times `2 temperature`: mean of
+    /// `logsumexp - own`.
     fn contrast(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let all = q.similarity_matrix(k, self.temperature)?.logsumexp(&[1], false)?;
         let own = q.cosine_similarity(k, 1e-8)?.mul_scalar(1.0 / self.temperature)?;

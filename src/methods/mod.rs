@@ -1,7 +1,9 @@
-//! How a model is trained: a step's loss, what happens after the update, and the state to keep. `train` drives them.
+//! How a model is trained: a step's loss, what happens after the update, and the state to keep.
+//! `train` drives them.
 //!
-//! A method is a file of about a page: a configuration, the networks, the loss, and what is updated after the step. All of them
-//! are made by one call ([`MethodFactory::new`]) from a home of parameters, a function that builds the encoder, and a [`MethodContext`].
+//! A method is a file of about a page: a configuration, the networks, the loss, and what is updated
+//! after the step. All of them are made by one call ([`MethodFactory::new`]) from a home of
+//! parameters, a function that builds the encoder, and a [`MethodContext`].
 
 mod aligned_teacher;
 mod autoencoder;
@@ -42,7 +44,8 @@ mod transformer_distillation;
 mod unlabelled;
 mod vae;
 
-/// Every method: the module that its recipes are named after, and its type. `$then!` is given the list.
+/// Every method: the module that its recipes are named after, and its type. `$then!` is given the
+/// list.
 macro_rules! every_method {
     ($then:ident) => {
         $then! {
@@ -101,8 +104,9 @@ use crate::nn::Parameters;
 pub use crate::ops::loss::HIDDEN;
 use crate::tensor::Tensor;
 
-/// One learning method. [`Self::loss`] and [`Self::after_update`] are recorded and replayed: they neither upload nor read, and numbers
-/// that vary in them are live [`Scalar`](crate::gpu::Scalar)s of the [`Clock`].
+/// One learning method. [`Self::loss`] and [`Self::after_update`] are recorded and replayed: they
+/// neither upload nor read, and numbers that vary in them are live [`Scalar`](crate::gpu::Scalar)s
+/// of the [`Clock`].
 pub trait Method: Send {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
@@ -118,7 +122,8 @@ pub trait Method: Send {
     /// Those of the model's operators; other views than it takes.
     fn loss(&self, batch: &Batch) -> Result<TrainStep>;
 
-    /// The gradients that the optimizer is given, of a step's loss: of several losses a method may combine its own.
+    /// The gradients that the optimizer is given, of a step's loss: of several losses a method may
+    /// combine its own.
     ///
     /// # Errors
     /// Those of going backwards.
@@ -134,7 +139,8 @@ pub trait Method: Send {
         Ok(())
     }
 
-    /// Runs once, when the parameters have the values that the run begins with: teachers become copies.
+    /// Runs once, when the parameters have the values that the run begins with: teachers become
+    /// copies.
     ///
     /// # Errors
     /// A lost device.

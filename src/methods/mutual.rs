@@ -1,9 +1,11 @@
-//! Deep mutual learning (Zhang et al. 2018, arXiv:1706.00384): two students learn from the labels and from each other, `CE + KL(other || own)` each,
-//! at temperature 1. Both are updated at once, where the paper's code takes turns; a student does not move the other's answers. The first is kept.
+//! Deep mutual learning (Zhang et al. 2018, arXiv:1706.00384): two students learn from the labels
+//! and from each other, `CE + KL(other || own)` each, at temperature 1. Both are updated at once,
+//! where the paper's code takes turns; a student does not move the other's answers. The first is
+//! kept.
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::hard;
+use super::aligned_teacher::known_cross_entropy;
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_not_negative, require_positive};
 use crate::models::{Backbone, Classifier};
@@ -70,7 +72,7 @@ impl Method for Mutual {
         let [images] = batch.exactly(self.name())?;
         let MutualConfig { temperature, weight } = self.config;
         let (own, other) = (self.student.forward(images, Mode::Train)?, self.peer.forward(images, Mode::Train)?);
-        let hard = hard(&own, &batch.labels)?.add(&hard(&other, &batch.labels)?)?;
+        let hard = known_cross_entropy(&own, &batch.labels)?.add(&known_cross_entropy(&other, &batch.labels)?)?;
         let soft = own.distillation_kl(&other.detach(), temperature)?.add(&other.distillation_kl(&own.detach(), temperature)?)?;
         let loss = hard.add(&soft.mul_scalar(weight)?)?;
         Ok(TrainStep { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..TrainStep::new(loss, []) })

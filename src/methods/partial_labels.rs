@@ -1,7 +1,9 @@
-//! Partial labels: of each image it is only known that its class is among some candidates. The truth is one of them; each other class joins with
-//! the probability `ambiguity`, drawn from the seed. The losses are those of Feng et al. 2020 (arXiv:2007.08929): `cc`, classifier-consistent, is
-//! the mean of -log of the summed probability of the candidates, whose gradient is also that of PRODEN (Lv et al. 2020, arXiv:2002.08053) with
-//! weights of the present step; `average` is the mean over the candidates of their cross entropies, the baseline.
+//! Partial labels: of each image it is only known that its class is among some candidates. The
+//! truth is one of them; each other class joins with the probability `ambiguity`, drawn from the
+//! seed. The losses are those of Feng et al. 2020 (arXiv:2007.08929): `cc`, classifier-consistent,
+//! is the mean of -log of the summed probability of the candidates, whose gradient is also that of
+//! PRODEN (Lv et al. 2020, arXiv:2002.08053) with weights of the present step; `average` is the
+//! mean over the candidates of their cross entropies, the baseline.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +45,8 @@ impl Default for PartialLabelsConfig {
     }
 }
 
-/// Whether each of `classes` is a candidate for each image, `[images, classes]` row by row: the true one, and each other with the probability
-/// `ambiguity`. All are, where the label is hidden.
+/// Whether each of `classes` is a candidate for each image, `[images, classes]` row by row: the
+/// true one, and each other with the probability `ambiguity`. All are, where the label is hidden.
 pub fn candidates(labels: &[i32], classes: usize, ambiguity: f32, seed: u32) -> Vec<bool> {
     let image = |(place, label): (u32, &i32)| {
         let mut stream = Stream::keyed(seed, Purpose::Split.numbered((1 << 16) + 1), place);
@@ -59,7 +61,8 @@ pub(super) fn offsets(candidates: &[bool]) -> Vec<f32> {
     candidates.iter().map(|candidate| if *candidate { 0.0 } else { OUT }).collect()
 }
 
-/// The mean of -log of the summed probability of the candidates, by logits `[N, C]` and [`offsets`] `[N, C]`.
+/// The mean of -log of the summed probability of the candidates, by logits `[N, C]` and [`offsets`]
+/// `[N, C]`.
 pub(super) fn among(logits: &Tensor, offsets: &Tensor) -> Result<Tensor> {
     logits.logsumexp(&[1], false)?.sub(&logits.add(offsets)?.logsumexp(&[1], false)?)?.mean(&[0], false)
 }
@@ -68,7 +71,8 @@ pub(super) fn among(logits: &Tensor, offsets: &Tensor) -> Result<Tensor> {
 pub struct PartialLabels {
     model: Classifier<Box<dyn Backbone>>,
     loss: PartialLoss,
-    /// Of every image of the data set `[images, C]`: [`offsets`] of the candidates, or each candidate's part.
+    /// Of every image of the data set `[images, C]`: [`offsets`] of the candidates, or each
+    /// candidate's part.
     table: Tensor,
 }
 

@@ -1,13 +1,14 @@
-//! Pseudo-labels (Lee 2013): what the network itself thinks is likeliest is the label of an image without one. The loss is the paper's equation
-//! 15: mean cross entropy of the images with labels, plus alpha(t) times that of the others, each against the network's answer of this very
-//! step. Lee counts t in absolute epochs (100 to 600, alpha 3 at the end); here it is the part of the run.
+//! Pseudo-labels (Lee 2013): what the network itself thinks is likeliest is the label of an image
+//! without one. The loss is the paper's equation 15: mean cross entropy of the images with labels,
+//! plus alpha(t) times that of the others, each against the network's answer of this very step. Lee
+//! counts t in absolute epochs (100 to 600, alpha 3 at the end); here it is the part of the run.
 //!
 //! Images with and without labels go through the network in one pass, so batch norm sees both.
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::hard;
-use super::unlabelled::{Answers, Weight, hidden, share};
+use super::aligned_teacher::known_cross_entropy;
+use super::unlabelled::{PseudoLabels, ScheduledWeight, share, unlabelled_rows};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result, require_not_negative};
 use crate::models::{Backbone, Classifier};
@@ -23,7 +24,8 @@ pub struct PseudoLabelConfig {
     pub from: f32,
     /// The part from which on it is whole; it rises in a straight line in between.
     pub to: f32,
-    /// Answers with a smaller probability are not learnt from; the paper has no such threshold: 0.
+    /// PseudoLabels with a smaller probability are not learnt from; the paper has no such
+    /// threshold: 0.
     pub threshold: f32,
 }
 
@@ -44,8 +46,8 @@ impl PseudoLabelConfig {
 /// A classifier that believes itself more and more.
 pub struct PseudoLabel {
     model: Classifier<Box<dyn Backbone>>,
-    answers: Answers,
-    weight: Weight,
+    targets: PseudoLabels,
+    weight: ScheduledWeight,
 }
 
 impl MethodFactory for PseudoLabel {
@@ -70,10 +72,10 @@ impl MethodFactory for PseudoLabel {
             return Err(Error::argument("from", format!("expected at most `to`, {to}, found {from}")));
         }
         let model = Classifier::new(params, build(params)?, context.classes)?;
-        let answers = Answers::new(params.gpu(), context.classes, config.threshold)?;
+        let targets = PseudoLabels::new(params.gpu(), context.classes, config.threshold)?;
         let steps = context.clock.steps.max(1) as f32;
-        let weight = Weight::new(params.gpu(), context.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
-        Ok(Self { model, answers, weight })
+        let weight = ScheduledWeight::new(params.gpu(), context.clock.step.scalar().map(move |step| config.at(step as f32 / steps)))?;
+        Ok(Self { model, targets, weight })
     }
 }
 
@@ -85,11 +87,12 @@ impl Method for PseudoLabel {
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
         let logits = self.model.forward(images, Mode::Train)?;
-        let labelled = hard(&logits, &batch.labels)?;
-        let hidden = hidden(&batch.labels)?;
-        let targets = self.answers.of(&logits)?.mul(&hidden)?;
-        // The operator's mean is over all rows; that of those without labels is wanted. Where there are none, it is 0.
-        let rows = hidden.mean(&[0, 1], false)?.clamp(f32::EPSILON, 1.0)?;
+        let labelled = known_cross_entropy(&logits, &batch.labels)?;
+        let unlabelled = unlabelled_rows(&batch.labels)?;
+        let targets = self.targets.of(&logits)?.mul(&unlabelled)?;
+        // The operator's mean is over all rows; that of those without labels is wanted. Where there
+        // are none, it is 0.
+        let rows = unlabelled.mean(&[0, 1], false)?.clamp(f32::EPSILON, 1.0)?;
         let unlabelled = logits.soft_cross_entropy(&targets)?.div(&rows)?;
         let loss = labelled.add(&self.weight.times(&unlabelled)?)?;
         let parts = vec![("labelled".into(), labelled.detach()), ("unlabelled".into(), unlabelled.detach())];
@@ -101,6 +104,6 @@ impl Method for PseudoLabel {
     }
 
     fn metrics(&self) -> Vec<(&'static str, f64)> {
-        vec![("unlabelled_weight", self.weight.now())]
+        vec![("unlabelled_weight", self.weight.value())]
     }
 }

@@ -1,5 +1,5 @@
-//! RotNet (Gidaris et al. 2018, arXiv:1803.07728): each image in its four rotations, and the network says which is which. It can only know
-//! by what is in the image.
+//! RotNet (Gidaris et al. 2018, arXiv:1803.07728): each image in its four rotations, and the
+//! network says which is which. It can only know by what is in the image.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,8 @@ const TURNS: usize = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RotationConfig {
-    /// Features to the four rotations, which are its `outputs` whatever it says of them; one layer is a linear classifier.
+    /// Features to the four rotations, which are its `outputs` whatever it says of them; one layer
+    /// is a linear classifier.
     pub head: MlpConfig,
 }
 
@@ -26,7 +27,8 @@ impl Default for RotationConfig {
     }
 }
 
-/// The loss is the cross entropy of all four rotations of every image: a batch of N images is one of 4 N, as in the paper.
+/// The loss is the cross entropy of all four rotations of every image: a batch of N images is one
+/// of 4 N, as in the paper.
 pub struct Rotation {
     encoder: Box<dyn Backbone>,
     head: Mlp,
@@ -38,7 +40,8 @@ impl Rotation {
     const HEAD: &'static str = "rotation";
 }
 
-/// Square images `[N, S, S, C]` turned counterclockwise by 0, 90, 180 and 270 degrees, one after another: `[4 N, S, S, C]`.
+/// Square images `[N, S, S, C]` turned counterclockwise by 0, 90, 180 and 270 degrees, one after
+/// another: `[4 N, S, S, C]`.
 ///
 /// # Errors
 /// [`Error::Shape`] where they are no squares; out of memory.

@@ -1,10 +1,12 @@
-//! Self-distillation by an average of one's own weights: the teacher is the student's moving average (Tarvainen and Valpola 2017, arXiv:1703.01780), and
-//! its softened logits for the same view are learnt beside the labels: `CE + soft_weight T^2 KL(teacher || student)`. Teachers over time in
-//! general: "temporal self-distillation". The average moves behind the optimizer's update; its batch norms see the batch.
+//! Self-distillation by an average of one's own weights: the teacher is the student's moving
+//! average (Tarvainen and Valpola 2017, arXiv:1703.01780), and its softened logits for the same
+//! view are learnt beside the labels: `CE + soft_weight T^2 KL(teacher || student)`. Teachers over
+//! time in general: "temporal self-distillation". The average moves behind the optimizer's update;
+//! its batch norms see the batch.
 
 use serde::{Deserialize, Serialize};
 
-use super::aligned_teacher::hard;
+use super::aligned_teacher::known_cross_entropy;
 use super::{
     Batch, Build, EmaTeacher, EmaTeacherConfig, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork,
 };
@@ -71,7 +73,7 @@ impl Method for SelfDistillation {
         let SelfDistillationConfig { temperature, soft_weight, .. } = self.config;
         let logits = self.student.forward(images, Mode::Train)?;
         let soft = logits.distillation_kl(&self.teacher.network.forward(images, Mode::Train)?, temperature)?;
-        let hard = hard(&logits, &batch.labels)?;
+        let hard = known_cross_entropy(&logits, &batch.labels)?;
         let loss = hard.add(&soft.mul_scalar(soft_weight)?)?;
         Ok(TrainStep { parts: vec![("hard".into(), hard), ("soft".into(), soft)], ..TrainStep::new(loss, []) })
     }

@@ -1,5 +1,6 @@
-//! SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image attract, all others repel, by NT-Xent over a projector. The loss is the
-//! paper's mean over 2N anchors, half of what the authors' TensorFlow code returns.
+//! SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image attract, all others repel, by
+//! NT-Xent over a projector. The loss is the paper's mean over 2N anchors, half of what the
+//! authors' TensorFlow code returns.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! SimSiam (Chen and He 2020, arXiv:2011.10566): each view predicts the other, which stands still. Neither negatives nor an average: the
-//! stop-gradient alone keeps it from collapsing.
+//! SimSiam (Chen and He 2020, arXiv:2011.10566): each view predicts the other, which stands still.
+//! Neither negatives nor an average: the stop-gradient alone keeps it from collapsing.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! SupCon (Khosla et al. 2020, arXiv:2004.11362): all views of a class attract. The loss is the paper's L_out: outside the logarithm, mean over
-//! each anchor's positives, mean over 2N anchors.
+//! SupCon (Khosla et al. 2020, arXiv:2004.11362): all views of a class attract. The loss is the
+//! paper's L_out: outside the logarithm, mean over each anchor's positives, mean over 2N anchors.
 
 use serde::{Deserialize, Serialize};
 

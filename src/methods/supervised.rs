@@ -1,4 +1,5 @@
-//! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016); images whose labels are hidden do not count.
+//! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016); images whose
+//! labels are hidden do not count.
 
 use serde::{Deserialize, Serialize};
 

@@ -27,12 +27,14 @@ impl std::fmt::Debug for Teacher {
 }
 
 impl Teacher {
-    /// The network made in `params`. `classes` are the student's classes that its logits stand for, in their order; an encoder has none.
+    /// The network made in `params`. `classes` are the student's classes that its logits stand for,
+    /// in their order; an encoder has none.
     pub fn new(name: impl Into<String>, params: Parameters, network: Network, classes: Vec<usize>) -> Self {
         Self { name: name.into(), params, network, classes, renormalize: None, cached: None }
     }
 
-    /// Images are multiplied by `scale` and raised by `shift`, channel by channel, before it sees them: it was normalised by other statistics.
+    /// Images are multiplied by `scale` and raised by `shift`, channel by channel, before it sees
+    /// them: it was normalised by other statistics.
     ///
     /// # Errors
     /// Out of memory.
@@ -43,7 +45,8 @@ impl Teacher {
         Ok(Self { renormalize, ..self })
     }
 
-    /// What it says of every image of the data set is known already: `logits` `[images, K]`. It is then never run.
+    /// What it says of every image of the data set is known already: `logits` `[images, K]`. It is
+    /// then never run.
     ///
     /// # Errors
     /// [`Error::Argument`] where they are not of its classes.
@@ -97,7 +100,8 @@ impl Teacher {
         Ok(format!("{:016x}", fnv(text.as_bytes())))
     }
 
-    /// What images are multiplied by and raised by, channel by channel; none where it takes them as they are.
+    /// What images are multiplied by and raised by, channel by channel; none where it takes them as
+    /// they are.
     ///
     /// # Errors
     /// A lost device.
@@ -106,14 +110,15 @@ impl Teacher {
         Ok(Some([scale.to_vec()?, shift.to_vec()?]))
     }
 
-    fn see(&self, images: &Tensor) -> Result<Tensor> {
+    fn renormalized_images(&self, images: &Tensor) -> Result<Tensor> {
         match &self.renormalize {
             Some([scale, shift]) => fuse([images, scale, shift], |[x, scale, shift]| x * scale + shift),
             None => Ok(images.clone()),
         }
     }
 
-    /// Its logits `[N, K]` of `images` `[N, H, W, C]`, which have the places `indices` in the data set.
+    /// Its logits `[N, K]` of `images` `[N, H, W, C]`, which have the places `indices` in the data
+    /// set.
     ///
     /// # Errors
     /// [`Error::Argument`] where it is an encoder without a classifier; those of its operators.
@@ -125,7 +130,7 @@ impl Teacher {
             let message = "it is an encoder without a classifier; train one, or learn its features";
             return Err(Error::argument(format!("teacher {}", self.name), message));
         }
-        self.network.forward(&self.see(images)?, Mode::Eval)
+        self.network.forward(&self.renormalized_images(images)?, Mode::Eval)
     }
 
     /// Its features `[N, D]` of `images`.
@@ -133,7 +138,7 @@ impl Teacher {
     /// # Errors
     /// Those of its operators.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
-        self.network.backbone().forward(&self.see(images)?, Mode::Eval)
+        self.network.backbone().forward(&self.renormalized_images(images)?, Mode::Eval)
     }
 
     /// Its maps `[N, h, w, K]` of `images`.
@@ -141,6 +146,6 @@ impl Teacher {
     /// # Errors
     /// Those of its operators.
     pub fn maps(&self, images: &Tensor) -> Result<Tensor> {
-        self.network.backbone().forward_features(&self.see(images)?, Mode::Eval)
+        self.network.backbone().forward_features(&self.renormalized_images(images)?, Mode::Eval)
     }
 }

@@ -1,10 +1,13 @@
-//! A small encoder of texts learns from a large one: DistilBERT (Sanh et al. 2019, arXiv:1910.01108) and TinyBERT (Jiao et al. 2019,
-//! arXiv:1909.10351) in one, each of whose losses has a weight.
+//! A small encoder of texts learns from a large one: DistilBERT (Sanh et al. 2019,
+//! arXiv:1910.01108) and TinyBERT (Jiao et al. 2019, arXiv:1909.10351) in one, each of whose losses
+//! has a weight.
 //!
-//! Student layer m of M learns from teacher layer m N / M of N, layer 0 being the embeddings. The variants: `logits` is T^2 KL, mean over texts;
-//! `hidden` is DistilBERT's 1 - cosine of the last layers, mean over tokens, or TinyBERT's squared error of every layer, summed over layers,
-//! behind one learnt projection that all layers and the embeddings share; `attention` is TinyBERT's squared error of scores before the softmax,
-//! summed over layers. Squared errors are means over all elements, of which those of padding are 0 (TinyBERT zeroes hidden keys alone).
+//! Student layer m of M learns from teacher layer m N / M of N, layer 0 being the embeddings. The
+//! variants: `logits` is T^2 KL, mean over texts; `hidden` is DistilBERT's 1 - cosine of the last
+//! layers, mean over tokens, or TinyBERT's squared error of every layer, summed over layers, behind
+//! one learnt projection that all layers and the embeddings share; `attention` is TinyBERT's
+//! squared error of scores before the softmax, summed over layers. Squared errors are means over
+//! all elements, of which those of padding are 0 (TinyBERT zeroes hidden keys alone).
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -32,7 +35,8 @@ pub enum HiddenLoss {
 /// What the student begins as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum StudentInit {
-    /// The teacher's embeddings and, of N layers for M, layer m N / M (from 0) as layer m: of 4 for 2 every second (DistilBERT).
+    /// The teacher's embeddings and, of N layers for M, layer m N / M (from 0) as layer m: of 4 for
+    /// 2 every second (DistilBERT).
     #[default]
     #[serde(rename = "every second")]
     EverySecond,
@@ -41,7 +45,8 @@ pub enum StudentInit {
     Own,
 }
 
-/// How a transformer is distilled; the defaults are DistilBERT's, with labels where it has masked tokens.
+/// How a transformer is distilled; the defaults are DistilBERT's, with labels where it has masked
+/// tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransformerDistillationConfig {
@@ -154,7 +159,8 @@ impl TransformerDistillation {
         self.projection.as_ref().map_or(Ok(hidden.clone()), |projection| projection.forward(hidden, Mode::Train))
     }
 
-    /// The sum of squared errors of the student's layers, each against the teacher's layer that it learns from.
+    /// The sum of squared errors of the student's layers, each against the teacher's layer that it
+    /// learns from.
     fn layers(own: &[Tensor], other: &[Tensor], mask: &Tensor, project: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let teacher = |m: usize| (m * other.len() / own.len().max(1)).checked_sub(1).and_then(|place| other.get(place));
         let pairs = (1..).zip(own).filter_map(|(m, own)| Some((own, teacher(m)?)));
@@ -192,7 +198,8 @@ impl TransformerDistillation {
         own.distillation_kl(&classifier.classify(&other.features()?, Mode::Eval)?, self.config.temperature)
     }
 
-    /// The teacher's name of what the student's parameter `name` begins as, for networks of so many layers.
+    /// The teacher's name of what the student's parameter `name` begins as, for networks of so many
+    /// layers.
     fn source(name: &str, [own, other]: [usize; 2]) -> Option<String> {
         let Some(rest) = name.strip_prefix("transformer.layer.") else { return name.starts_with("embeddings.").then(|| name.into()) };
         let (layer, rest) = rest.split_once('.')?;
@@ -213,7 +220,7 @@ impl Method for TransformerDistillation {
         let own = student.encode(texts, scores, Mode::Train)?;
         let other = teacher.encode(texts, scores, Mode::Eval)?;
         let logits = self.model.classify(&own.features()?, Mode::Train)?;
-        let labels = || aligned_teacher::hard(&logits, &batch.labels);
+        let labels = || aligned_teacher::known_cross_entropy(&logits, &batch.labels);
         let config = &self.config;
         let terms: [Term; 5] = [
             ("logits", config.logits, &|| self.logits(&logits, &other)),

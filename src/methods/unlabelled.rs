@@ -5,7 +5,7 @@ use crate::gpu::{Gpu, Scalar};
 use crate::tensor::{DType, Tensor};
 
 /// 1 for rows whose label is hidden, 0 for the others: f32 `[N, 1]`.
-pub(super) fn hidden(labels: &Tensor) -> Result<Tensor> {
+pub(super) fn unlabelled_rows(labels: &Tensor) -> Result<Tensor> {
     // HIDDEN is -1, all others are 0 and more.
     labels.cast(DType::F32)?.neg()?.relu()?.reshape(&[labels.numel() as isize, 1])
 }
@@ -22,36 +22,38 @@ pub(super) fn one_hot(gpu: &Gpu, classes: usize, more: usize) -> Result<Tensor> 
     Tensor::from_slice(gpu, &values, [rows, classes])
 }
 
-/// What a network answers, as targets.
-pub(super) struct Answers {
+/// Targets from a network's own predictions.
+pub(super) struct PseudoLabels {
     threshold: Tensor,
     /// `[C + 1, C]`
     rows: Tensor,
 }
 
-impl Answers {
+impl PseudoLabels {
     /// Those of which it is surer than, or as sure as, `threshold`.
     pub(super) fn new(gpu: &Gpu, classes: usize, threshold: f32) -> Result<Self> {
         let threshold = Tensor::from_slice(gpu, &[share("threshold", threshold)?], [1, 1])?;
         Ok(Self { threshold, rows: one_hot(gpu, classes, 1)? })
     }
 
-    /// One-hot rows `[N, C]` of the likeliest classes, without a gradient; rows of zeros where none is likely enough.
+    /// One-hot rows `[N, C]` of the likeliest classes, without a gradient; rows of zeros where none
+    /// is likely enough.
     pub(super) fn of(&self, logits: &Tensor) -> Result<Tensor> {
         let likely = logits.detach().softmax(-1)?;
-        // The threshold as one more class: where it wins, the row is of zeros. Of equals the first wins.
+        // The threshold as one more class: where it wins, the row is of zeros. Of equals the first
+        // wins.
         let threshold = self.threshold.expand(&[likely.shape().dim(0), 1])?;
         self.rows.embedding(&Tensor::concat(&[&likely, &threshold], 1)?.argmax(-1)?)
     }
 }
 
 /// A weight of a loss that varies over a run.
-pub(super) struct Weight {
+pub(super) struct ScheduledWeight {
     value: Scalar,
     tensor: Tensor,
 }
 
-impl Weight {
+impl ScheduledWeight {
     pub(super) fn new(gpu: &Gpu, value: Scalar) -> Result<Self> {
         Ok(Self { value, tensor: Tensor::scalar(gpu, 0.0)? })
     }
@@ -63,7 +65,7 @@ impl Weight {
     }
 
     /// The present value.
-    pub(super) fn now(&self) -> f64 {
+    pub(super) fn value(&self) -> f64 {
         self.value.get().into()
     }
 }

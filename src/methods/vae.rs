@@ -1,8 +1,9 @@
-//! Variational autoencoder (Kingma and Welling 2013, arXiv:1312.6114), with a factor for its prior (Higgins et al. 2017).
+//! Variational autoencoder (Kingma and Welling 2013, arXiv:1312.6114), with a factor for its prior
+//! (Higgins et al. 2017).
 
 use serde::{Deserialize, Serialize};
 
-use super::autoencoder::{Codec, given_and_wanted};
+use super::autoencoder::{Codec, input_and_target};
 use super::{Batch, Build, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
@@ -30,9 +31,10 @@ impl Default for VaeConfig {
     }
 }
 
-/// The loss is `(sum of (x - y)^2 / 2 over an image's values + beta * KL, summed over its latents) / values`, the mean over the batch: the
-/// negative evidence bound of a normal likelihood of variance 1, without its constant, a pixel. Both sums are divided by the same number, so
-/// beta means what it does in the papers.
+/// The loss is `(sum of (x - y)^2 / 2 over an image's values + beta * KL, summed over its latents)
+/// / values`, the mean over the batch: the negative evidence bound of a normal likelihood of
+/// variance 1, without its constant, a pixel. Both sums are divided by the same number, so beta
+/// means what it does in the papers.
 pub struct Vae {
     codec: Codec,
     latent: usize,
@@ -41,8 +43,8 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// The KL divergence of normal distributions from the standard one, `sum of (mu^2 + e^v - v - 1) / 2` over latents, of means and log variances
-    /// `[N, D]`: the mean over the batch.
+    /// The KL divergence of normal distributions from the standard one, `sum of (mu^2 + e^v - v -
+    /// 1) / 2` over latents, of means and log variances `[N, D]`: the mean over the batch.
     ///
     /// # Errors
     /// Those of the operators.
@@ -51,7 +53,8 @@ impl Vae {
         each.sum(&[1], false)?.mean(&[0], false)
     }
 
-    /// Codes of these distributions, `mu + e^(v / 2) * noise`: noise follows from seed, epoch and place in the data set.
+    /// Codes of these distributions, `mu + e^(v / 2) * noise`: noise follows from seed, epoch and
+    /// place in the data set.
     ///
     /// # Errors
     /// Those of the operators.
@@ -99,7 +102,7 @@ impl Method for Vae {
     }
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
-        let (given, wanted) = given_and_wanted(batch, self.name())?;
+        let (given, wanted) = input_and_target(batch, self.name())?;
         let codes = self.codec.encode(&given)?;
         let (mu, log_variance) = (codes.slice(1, 0, self.latent)?, codes.slice(1, self.latent, 2 * self.latent)?);
         let error = self.codec.decode(&self.sample(&mu, &log_variance, &batch.indices, &batch.epoch)?)?.mse_loss(&wanted)?;

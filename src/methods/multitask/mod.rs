@@ -1,5 +1,6 @@
-//! Multitask learning by hard sharing (Caruana 1997): one trunk, a classifier of the data set's own classes, and a linear head for each task more.
-//! An image whose label a task does not know takes no part in that task's loss, which is the mean over the others of the batch.
+//! Multitask learning by hard sharing (Caruana 1997): one trunk, a classifier of the data set's own
+//! classes, and a linear head for each task more. An image whose label a task does not know takes
+//! no part in that task's loss, which is the mean over the others of the batch.
 
 mod weighting;
 
@@ -22,7 +23,8 @@ use crate::tensor::Tensor;
 pub struct MultitaskConfig {
     /// How the tasks' losses become one.
     pub weighting: Weighting,
-    /// What `fixed` multiplies the losses by, the data set's own classes first; all 1 where it is empty.
+    /// What `fixed` multiplies the losses by, the data set's own classes first; all 1 where it is
+    /// empty.
     pub task_weights: Vec<f32>,
     /// Probability spread evenly over all classes of a task.
     pub label_smoothing: f32,

@@ -20,16 +20,21 @@ const LEAST_WEIGHT: f32 = 0.01;
 pub enum Weighting {
     /// The sum of `w L`, by given weights.
     Fixed,
-    /// The sum of `exp(-s) L + s` by trained s (`log_var`), 0 at the start (Kendall, Gal and Cipolla 2018). Others have half of it, `L / (2 exp(s)) +
-    /// s / 2`, and begin at -0.5; either has its optimum where `exp(s)` is the loss.
+    /// The sum of `exp(-s) L + s` by trained s (`log_var`), 0 at the start (Kendall, Gal and
+    /// Cipolla 2018). Others have half of it, `L / (2 exp(s)) + s / 2`, and begin at -0.5; either
+    /// has its optimum where `exp(s)` is the loss.
     Uncertainty,
-    /// GradNorm (Chen et al. 2018): weights follow the norms of each task's gradient of the last shared layer's weight, so that a task that is behind
-    /// (by its loss over its first one) has a larger one. A plain gradient step a step (the authors' have Adam), at least 0.01, then scaled to sum K.
+    /// GradNorm (Chen et al. 2018): weights follow the norms of each task's gradient of the last
+    /// shared layer's weight, so that a task that is behind (by its loss over its first one) has a
+    /// larger one. A plain gradient step a step (the authors' have Adam), at least 0.01, then
+    /// scaled to sum K.
     Gradnorm,
-    /// Dynamic weight average (Liu, Johns and Davison 2019): K times the softmax of the ratios of the last two epochs' mean losses; 1 in the first two.
+    /// Dynamic weight average (Liu, Johns and Davison 2019): K times the softmax of the ratios of
+    /// the last two epochs' mean losses; 1 in the first two.
     Dwa,
-    /// PCGrad (Yu et al. 2020): from a task's gradient of the trunk goes what points against another's, one after another in the order of the tasks
-    /// (the authors draw an order for each task and step; of two tasks there is but one). Heads learn from their own task.
+    /// PCGrad (Yu et al. 2020): from a task's gradient of the trunk goes what points against
+    /// another's, one after another in the order of the tasks (the authors draw an order for each
+    /// task and step; of two tasks there is but one). Heads learn from their own task.
     Pcgrad,
 }
 
@@ -234,8 +239,8 @@ impl Gradnorm {
         losses.mul(&self.weights.copy()?)
     }
 
-    /// The weighted sum of the tasks' gradients. The weights move by the norms of these, once the sum has been
-    /// taken.
+    /// The weighted sum of the tasks' gradients. The weights move by the norms of these, once the
+    /// sum has been taken.
     fn gradients(&self, mut parts: Vec<Gradients>, Losses(losses): &Losses, last: &[Tensor]) -> Result<Gradients> {
         let norms = Gradients::products(&parts, last)?.mul(&self.identity)?.sum(&[1], false)?.sqrt()?;
         let moved = self.moved(&norms, losses)?;
@@ -248,7 +253,8 @@ impl Gradnorm {
         Ok(total)
     }
 
-    /// The weights after a step down the sum of `|w norm - mean(w norm) r^alpha|`, whose second term counts as constant.
+    /// The weights after a step down the sum of `|w norm - mean(w norm) r^alpha|`, whose second
+    /// term counts as constant.
     fn moved(&self, norms: &Tensor, losses: &Tensor) -> Result<Tensor> {
         let (alpha, rate) = (self.alpha, self.rate);
         let weighted = self.weights.mul(norms)?;
@@ -284,7 +290,8 @@ impl Dwa {
     }
 }
 
-/// PCGrad from the inner products `[K, K]` of the tasks' gradients alone: row i says of how much of each of them task i's consists afterwards.
+/// PCGrad from the inner products `[K, K]` of the tasks' gradients alone: row i says of how much of
+/// each of them task i's consists afterwards.
 fn project(products: &Tensor, identity: &Tensor) -> Result<Tensor> {
     let tasks = products.shape().dim(0);
     (0..tasks).try_fold(identity.clone(), |shares, other| {
