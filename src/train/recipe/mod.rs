@@ -121,8 +121,8 @@ impl Recipe {
     /// method takes those of `supervised`, and is refused by [`Self::check`].
     pub fn defaults(method: &str) -> Self {
         let own = find(method).and_then(|entry| {
-            let mut base = Self::default();
-            base.method = MethodTable { name: method.into(), settings: entry.complete(&Table::new())? };
+            let own = MethodTable { name: method.into(), settings: entry.complete(&Table::new())? };
+            let base = Self { method: own, ..Self::default() };
             Document::parse(entry.recipe, method)?.over(&base)
         });
         own.unwrap_or_else(|_| {
