@@ -1,8 +1,8 @@
-//! Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv:1503.02531): `(1 - soft_weight) CE
-//! + soft_weight T^2 KL(teacher || student)`, both of them means over the batch. The divergence has
-//! the factor T^2 and is a sum over classes (`batchmean`); torchdistill and RepDistiller have the
-//! same, timm's default is T = 1. Hidden labels do not count: at a soft weight of 1, or where no
-//! label is known, the teacher alone speaks.
+//! Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv:1503.02531):
+//! `(1 - soft_weight) CE + soft_weight T^2 KL(teacher || student)`, both of them means over the
+//! batch. The divergence has the factor T^2 and is a sum over classes (`batchmean`); torchdistill
+//! and RepDistiller have the same, timm's default is T = 1. Hidden labels do not count: at a soft
+//! weight of 1, or where no label is known, the teacher alone speaks.
 
 use serde::{Deserialize, Serialize};
 

@@ -18,7 +18,7 @@ pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Vec<Arc<Teache
         let classes: Vec<usize> = (number..dataset.classes()).step_by(runs.len()).collect();
         let backbone = recipe.encoder(&params, dataset).unwrap();
         let network = Network::new(&params, backbone, Some(classes.len())).unwrap();
-        Arc::new(Teacher::new(&run.display().to_string(), params, network, classes))
+        Arc::new(Teacher::new(run.display().to_string(), params, network, classes))
     };
     runs.iter().enumerate().map(teacher).collect()
 }

@@ -142,7 +142,8 @@ fn models_compute_what_timm_computes() {
 fn regularisation_is_off_in_evaluation() {
     let gpu = gpu();
     let vit = VitConfig { size: [16, 24], patch: 8, features: 24, depth: 3, ..VitConfig::named("tiny", 8, 16).unwrap() };
-    let architectures: [fn(f32, VitConfig) -> Arc<dyn Architecture>; 3] = [
+    type Make = fn(f32, VitConfig) -> Arc<dyn Architecture>;
+    let architectures: [Make; 3] = [
         |rate, _| {
             model("resnet26", ModelOptions { width: 0.125, drop_rate: rate, drop_path: rate, ..Default::default() }).unwrap().architecture
         },
