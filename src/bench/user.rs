@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn errors_are_relative_and_nothing_hides_in_nan() {
         assert_eq!(relative_error(&[1.0, 2.0], &[1.0, 2.0]), 0.0);
-        assert!((relative_error(&[1.01, 100.0], &[1.0, 100.0]) - 0.01).abs() < 1e-9);
+        approx::assert_abs_diff_eq!(relative_error(&[1.01, 100.0], &[1.0, 100.0]), 0.01, epsilon = 1e-9);
         assert_eq!(relative_error(&[1e-9, 1.0], &[0.0, 1.0]), 1e-9 / 1e-3);
         assert_eq!(relative_error(&[f64::NAN], &[1.0]), f64::INFINITY);
     }

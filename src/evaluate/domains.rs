@@ -149,7 +149,7 @@ mod tests {
                 }
             })
         });
-        assert!((auroc(&a, &b) - pairs.sum::<f64>() / 20.0).abs() < 1e-15);
+        approx::assert_abs_diff_eq!(auroc(&a, &b), pairs.sum::<f64>() / 20.0, epsilon = 1e-15);
     }
 
     #[test]

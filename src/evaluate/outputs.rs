@@ -185,10 +185,10 @@ mod tests {
         found.add(&[2.0, 0.0, 0.0, 1.0], &[0, 0]).unwrap();
         found.add(&[3.0, 3.0], &[1]).unwrap();
         assert_eq!(found.confusion, vec![vec![1, 1], vec![1, 0]]);
-        assert!((found.accuracy() - 1.0 / 3.0).abs() < 1e-12);
+        approx::assert_abs_diff_eq!(found.accuracy(), 1.0 / 3.0, epsilon = 1e-12);
         let expected = (0.126_928 + 1.313_262 + std::f64::consts::LN_2) / 3.0;
         found.add(&[0.0, 9.0], &[-1]).unwrap();
-        assert!((found.loss() - expected).abs() < 1e-5, "{}", found.loss());
+        approx::assert_abs_diff_eq!(found.loss(), expected, epsilon = 1e-5);
         assert_eq!((found.images(), found.top_5(), found.mistakes()), (3, 1.0, vec![(0, 1, 1), (1, 0, 1)]));
     }
 
@@ -197,7 +197,7 @@ mod tests {
         let mut found = Evaluation::new(7);
         let row = [6.0, 5.0, 4.0, 3.0, 2.0, 2.0, 0.0];
         found.add(&[row; 3].concat(), &[4, 5, 0]).unwrap();
-        assert!((found.top_5() - 2.0 / 3.0).abs() < 1e-12);
+        approx::assert_abs_diff_eq!(found.top_5(), 2.0 / 3.0, epsilon = 1e-12);
         assert_eq!(found.mistakes(), [(4, 0, 1), (5, 0, 1)]);
     }
 

@@ -223,7 +223,7 @@ mod tests {
             assert!(found.iter().zip(&rates).all(|(a, b)| (a - b).abs() < 1e-7), "{schedule:?}: {found:?}, expected {rates:?}");
         }
         let long = Schedule::Step { rate: 0.5, gamma: 0.999, step_size: 1 };
-        assert!((long.rate(5000) - 0.003_360_772_5).abs() < 1e-8, "{}", long.rate(5000));
+        approx::assert_abs_diff_eq!(long.rate(5000), 0.003_360_772_5, epsilon = 1e-8);
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
     fn the_other_schedules_pass_through_their_ends() {
         let cosine = Schedule::Cosine { rate: 0.5, end: 0.1, steps: 10 };
         assert_eq!((cosine.rate(0), cosine.rate(10)), (0.5, 0.1));
-        assert!((cosine.rate(5) - 0.3).abs() < 1e-7);
+        approx::assert_abs_diff_eq!(cosine.rate(5), 0.3, epsilon = 1e-7);
         let stairs = Schedule::Step { rate: 1.0, gamma: 0.5, step_size: 3 };
         assert_eq!([0, 2, 3, 6].map(|s| stairs.rate(s)), [1.0, 1.0, 0.5, 0.25]);
         let constant = Schedule::Constant { rate: 2.0 };

@@ -244,7 +244,7 @@ mod tests {
         let mut stream = Stream::new(0, Purpose::Test);
         let mean = (0..100_000).map(|_| f64::from(stream.uniform())).sum::<f64>() / 1e5;
         // The standard error of the mean is 0.2887 / sqrt(1e5) = 0.0009.
-        assert!((mean - 0.5).abs() < 0.004, "{mean}");
+        approx::assert_abs_diff_eq!(mean, 0.5, epsilon = 0.004);
     }
 
     #[test]
@@ -270,9 +270,9 @@ mod tests {
         let moment = |k: i32| numbers.iter().map(|x| x.powi(k)).sum::<f64>() / 1e5;
         // Standard errors: 0.0032, 0.0045, 0.012, 0.031.
         assert!(moment(1).abs() < 0.015, "{}", moment(1));
-        assert!((moment(2) - 1.0).abs() < 0.02, "{}", moment(2));
+        approx::assert_abs_diff_eq!(moment(2), 1.0, epsilon = 0.02);
         assert!(moment(3).abs() < 0.06, "{}", moment(3));
-        assert!((moment(4) - 3.0).abs() < 0.15, "{}", moment(4));
+        approx::assert_abs_diff_eq!(moment(4), 3.0, epsilon = 0.15);
         let pairs: f64 = numbers.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / 1e5;
         assert!(pairs.abs() < 0.015, "neighbours correlate: {pairs}");
         assert!(numbers.iter().all(|x| x.is_finite()));

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn eigenvalues_are_those_of_known_matrices() {
         assert_eq!(eigenvalues(vec![]), Vec::<f64>::new());
-        assert!((eigenvalues(vec![vec![3.0]])[0] - 3.0).abs() < 1e-11);
+        approx::assert_abs_diff_eq!(eigenvalues(vec![vec![3.0]])[0], 3.0, epsilon = 1e-11);
         assert_eq!(eigenvalues(vec![vec![0.0; 3]; 3]), [0.0; 3]);
         // 2 on the diagonal, -1 beside it: 2 - 2 cos(k pi / (n + 1)).
         let n = 33;
@@ -107,7 +107,7 @@ mod tests {
         let found = eigenvalues((0..n).map(|i| (0..n).map(|j| element(i, j)).collect()).collect());
         assert_eq!(found.len(), n);
         for (value, expected) in found.iter().zip(&values) {
-            assert!((value - expected).abs() < 1e-9, "{value}, {expected}");
+            approx::assert_abs_diff_eq!(value, expected, epsilon = 1e-9);
         }
     }
 }

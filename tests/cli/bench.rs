@@ -202,12 +202,12 @@ fn rates_follow_from_time_cost_and_peaks() {
     };
     let compute = rated(5e8, 1e6, 1);
     assert_eq!((compute.bound, compute.gflops, compute.intensity), (Bound::Compute, Some(50.0), Some(500.0)));
-    assert!((compute.percent_of_peak.unwrap() - 50.0).abs() < 1e-9);
+    approx::assert_abs_diff_eq!(compute.percent_of_peak.unwrap(), 50.0, epsilon = 1e-9);
     // What a cache holds is held against copying inside it.
     let near = rated(0.0, 1e7, 1);
     assert_eq!(near.bound, Bound::Memory);
-    assert!((near.percent_of_peak.unwrap() - 5.0).abs() < 1e-9, "{near:?}");
-    assert!((rated(0.0, 5e7, 1).percent_of_peak.unwrap() - 50.0).abs() < 1e-9);
+    approx::assert_abs_diff_eq!(near.percent_of_peak.unwrap(), 5.0, epsilon = 1e-9);
+    approx::assert_abs_diff_eq!(rated(0.0, 5e7, 1).percent_of_peak.unwrap(), 50.0, epsilon = 1e-9);
     assert_eq!(rated(1e3, 1e3, 10).bound, Bound::Launch);
     assert_eq!(rated(0.0, 0.0, 10).bound, Bound::Unknown);
 }
@@ -292,7 +292,7 @@ fn a_kernel_from_a_file_is_measured_and_compared() {
     assert_eq!(wrong.status.code(), Some(1));
     let gate = &lines(&wrong)[0]["gate"];
     assert_eq!(gate["passed"], false);
-    assert!((gate["max_error"].as_f64().unwrap() - 1e-3).abs() < 1e-5, "{gate}");
+    approx::assert_abs_diff_eq!(gate["max_error"].as_f64().unwrap(), 1e-3, epsilon = 1e-5);
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("wrong is WRONG"));
 
     for (arguments, words) in [

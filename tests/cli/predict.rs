@@ -231,9 +231,9 @@ fn folders_of_classes_are_judged_as_their_pictures_are() {
         confusion[*class][best] += 1;
     }
     assert_eq!(found["images"], 9);
-    assert!((found["accuracy"].as_f64().unwrap() - right as f64 / 9.0).abs() < 1e-12);
-    assert!((found["top_5"].as_f64().unwrap() - five as f64 / 9.0).abs() < 1e-12);
-    assert!((found["loss"].as_f64().unwrap() - loss).abs() < 1e-4, "{} {loss}", found["loss"]);
+    approx::assert_abs_diff_eq!(found["accuracy"].as_f64().unwrap(), right as f64 / 9.0, epsilon = 1e-12);
+    approx::assert_abs_diff_eq!(found["top_5"].as_f64().unwrap(), five as f64 / 9.0, epsilon = 1e-12);
+    approx::assert_abs_diff_eq!(found["loss"].as_f64().unwrap(), loss, epsilon = 1e-4);
     assert_eq!(found["confusion"], serde_json::json!(confusion));
     assert!(found["matched"].as_str().unwrap().contains("3 folders matched with 30 classes by name"));
     let csv = fs::read_to_string(csv).unwrap();

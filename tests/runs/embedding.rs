@@ -53,7 +53,7 @@ fn clusters_of_blobs_are_the_blobs() {
         assert_eq!(normalized_mutual_information(&found.labels, &labels).unwrap(), 1.0, "{schedule}");
         // Noise of variance 1 in 6 features; five means took their share.
         let expected = 6.0 * (155.0 - 5.0);
-        assert!((found.inertia / expected - 1.0).abs() < 0.15, "{} {expected}", found.inertia);
+        approx::assert_abs_diff_eq!(found.inertia / expected, 1.0, epsilon = 0.15);
         let again = kmeans(&x, &options).unwrap();
         assert_eq!((&again.labels, again.inertia), (&found.labels, found.inertia));
         assert_eq!(again.cluster_centers.to_vec::<f32>().unwrap(), found.cluster_centers.to_vec::<f32>().unwrap());
@@ -63,7 +63,7 @@ fn clusters_of_blobs_are_the_blobs() {
             let own: Vec<&[f32]> = rows.chunks(6).zip(&found.labels).filter(|(_, l)| **l == cluster as i32).map(|(row, _)| row).collect();
             for (feature, value) in center.iter().enumerate() {
                 let mean = own.iter().map(|row| f64::from(row[feature])).sum::<f64>() / own.len() as f64;
-                assert!((mean - f64::from(*value)).abs() < 1e-4, "{mean} {value}");
+                approx::assert_abs_diff_eq!(mean, f64::from(*value), epsilon = 1e-4);
             }
         }
         // As many clusters as rows leave nothing.
@@ -184,7 +184,7 @@ fn joint_probabilities_are_scikit_learns() {
     let between = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
     let distances: Vec<f32> = rows.iter().flat_map(|a| rows.iter().map(|b| between(a, b)).collect::<Vec<_>>()).collect();
     let p = Tensor::from_slice(&gpu, &distances, [300, 300]).unwrap().joint_probabilities(20.0).unwrap().to_vec::<f32>().unwrap();
-    assert!((p.iter().map(|v| f64::from(*v)).sum::<f64>() - 1.0).abs() < 1e-5);
+    approx::assert_abs_diff_eq!(p.iter().map(|v| f64::from(*v)).sum::<f64>(), 1.0, epsilon = 1e-5);
     let expected = numbers(&archive, "tsne.p");
     let found = p.chunks(300).step_by(7).flatten();
     // scikit-learn stops its bisection at an entropy within 1e-5.

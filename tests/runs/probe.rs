@@ -106,7 +106,7 @@ fn alignment_and_uniformity_have_their_closed_forms() {
     let gpu = crate::common::gpu();
     let views = noise(50, 8, 1);
     assert_eq!(geometry::alignment(&gpu, &views, &views).unwrap(), 0.0);
-    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
+    let near = |found: f64, expected: f64| approx::assert_abs_diff_eq!(found, expected, epsilon = 1e-5);
     // Length does not count; opposite, square, equal.
     let first = Features::new(vec![2.0, 0.0, 0.0, 3.0, 1.0, 1.0], 3);
     let second = Features::new(vec![-1.0, 0.0, 5.0, 0.0, 0.5, 0.5], 3);

@@ -409,7 +409,7 @@ fn a_profile_has_every_kernel_of_the_step_and_what_the_host_did() {
         assert!(spans[2].begin_seconds <= step[0].begin_seconds && step[step.len() - 1].end_seconds <= spans[4].end_seconds + 1e-9);
     }
     let kernels = profile.kernels(&Default::default());
-    assert!((kernels.iter().map(|k| k.share).sum::<f64>() - 1.0).abs() < 1e-6);
+    approx::assert_abs_diff_eq!(kernels.iter().map(|k| k.share).sum::<f64>(), 1.0, epsilon = 1e-6);
     assert_eq!(kernels.iter().map(|k| k.calls).sum::<f64>(), first.len() as f64);
 }
 

@@ -34,13 +34,13 @@ mod tests {
     #[test]
     fn closed_cases() {
         let nmi = |a: &[i32], b: &[i32]| normalized_mutual_information(a, b).unwrap();
-        assert!((nmi(&[0, 0, 1, 1, 2], &[5, 5, -1, -1, 0]) - 1.0).abs() < 1e-12);
+        approx::assert_abs_diff_eq!(nmi(&[0, 0, 1, 1, 2], &[5, 5, -1, -1, 0]), 1.0, epsilon = 1e-12);
         assert!(nmi(&[0, 0, 1, 1], &[0, 1, 0, 1]).abs() < 1e-12);
         assert_eq!((nmi(&[3, 3], &[1, 1]), nmi(&[0, 1], &[1, 1])), (1.0, 0.0));
         // One class split in two: I = ln 2 of entropies ln 2 and (3/2) ln 2.
-        assert!((nmi(&[0, 0, 1, 1], &[0, 0, 1, 2]) - 0.8).abs() < 1e-12);
+        approx::assert_abs_diff_eq!(nmi(&[0, 0, 1, 1], &[0, 0, 1, 2]), 0.8, epsilon = 1e-12);
         // scikit-learn's value.
-        assert!((nmi(&[0, 0, 0, 1, 1, 2], &[0, 1, 0, 1, 1, 0]) - 0.439_869_501).abs() < 1e-8);
+        approx::assert_abs_diff_eq!(nmi(&[0, 0, 0, 1, 1, 2], &[0, 1, 0, 1, 1, 0]), 0.439_869_501, epsilon = 1e-8);
         assert!(normalized_mutual_information(&[0], &[]).unwrap_err().to_string().contains("1 and 0 labels"));
     }
 }

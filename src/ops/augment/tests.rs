@@ -72,7 +72,7 @@ fn crops_have_the_areas_and_ratios_asked_for() {
     }
     // Centres lie in the middle on average.
     let centre = mean(records.iter().map(|r| r[0] + r[2].abs() / 2.0));
-    assert!((centre - 32.0).abs() < 0.6, "{centre}");
+    approx::assert_abs_diff_eq!(centre, 32.0, epsilon = 0.6);
 }
 
 /// Pearson's statistic of equal bins of `low..high`; values beyond count to the last bins.

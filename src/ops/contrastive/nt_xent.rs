@@ -192,7 +192,7 @@ mod tests {
                 let (z1, z2) = (embedding(&gpu, n, d, 1), embedding(&gpu, n, d, 2));
                 let fused = z1.nt_xent(&z2, 0.2).unwrap();
                 let unfused = super::super::nt_xent_unfused(&z1, &z2, 0.2).unwrap();
-                assert!((fused.item().unwrap() - unfused.item().unwrap()).abs() < 1e-5);
+                approx::assert_abs_diff_eq!(fused.item().unwrap(), unfused.item().unwrap(), epsilon = 1e-5);
                 let (a, b) = (fused.backward().unwrap(), unfused.backward().unwrap());
                 for z in [&z1, &z2] {
                     assert!(largest_difference(a.get(z).unwrap(), b.get(z).unwrap()) < 1e-6);
@@ -207,7 +207,7 @@ mod tests {
     fn equal_embeddings_lose_the_logarithm_of_their_number() {
         let gpu = Gpu::with(GpuOptions::from_env().unwrap()).unwrap();
         let z = Tensor::full(&gpu, [16, 8], 0.3, DType::F32).unwrap();
-        assert!((z.nt_xent(&z, 0.5).unwrap().item().unwrap() - 31.0f32.ln()).abs() < 1e-5);
+        approx::assert_abs_diff_eq!(z.nt_xent(&z, 0.5).unwrap().item().unwrap(), 31.0f32.ln(), epsilon = 1e-5);
     }
 
     #[test]

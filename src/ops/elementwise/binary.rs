@@ -269,7 +269,7 @@ mod tests {
         let b = Tensor::from_slice(&gpu, &[2.0f32, 3.0, 0.0, 2.0, -1.0], [5]).unwrap();
         let y = a.pow(&b).unwrap().to_vec::<f32>().unwrap();
         for (found, expected) in y.iter().zip([4.0f32, -8.0, 1.0, 0.0, -1.0 / 3.0]) {
-            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            approx::assert_abs_diff_eq!(*found, expected, epsilon = 1e-5);
         }
     }
 

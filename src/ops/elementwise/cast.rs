@@ -157,12 +157,12 @@ mod tests {
         // A sum over f16 storage accumulates in f32, and its gradient is f16 until it passes the cast.
         let sum = half.mul(&half).unwrap().cast(DType::F32).unwrap().sum(&[], false).unwrap();
         let exact: f32 = expected.iter().map(|v| v.to_f32() * v.to_f32()).sum();
-        assert!((sum.item().unwrap() - exact).abs() < 3e-3);
+        approx::assert_abs_diff_eq!(sum.item().unwrap(), exact, epsilon = 3e-3);
         let gradients = sum.backward().unwrap();
         let gradient = gradients.get(&x).unwrap();
         assert_eq!(gradient.dtype(), DType::F32);
         for (found, value) in gradient.to_vec::<f32>().unwrap().iter().zip(&expected) {
-            assert!((found - 2.0 * value.to_f32()).abs() < 2e-3, "{found} {value}");
+            approx::assert_abs_diff_eq!(*found, 2.0 * value.to_f32(), epsilon = 2e-3);
         }
     }
 }
