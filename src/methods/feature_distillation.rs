@@ -227,14 +227,14 @@ mod tests {
         let ([distances, angles], [moved, turned]) = (relations(&features).unwrap(), relations(&moved).unwrap());
         assert!(away(&distances, &moved) < 1e-4 && away(&angles, &turned) < 1e-3);
         let mean = distances.sum(&[], false).unwrap().item().unwrap() / 20.0;
-        assert!((mean - 1.0).abs() < 1e-5, "{mean}");
+        approx::assert_abs_diff_eq!(mean, 1.0, epsilon = 1e-5);
         // Cosines of a triangle: between the ways from image 0 to 1 and to 2.
         let f: Vec<f32> = features.to_vec().unwrap();
         let way = |a: usize, b: usize| -> Vec<f32> { (0..6).map(|d| f[b * 6 + d] - f[a * 6 + d]).collect() };
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
         let (a, b) = (way(0, 1), way(0, 2));
         let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
-        assert!((angles.to_vec::<f32>().unwrap()[7] - cosine).abs() < 1e-5);
+        approx::assert_abs_diff_eq!(angles.to_vec::<f32>().unwrap()[7], cosine, epsilon = 1e-5);
     }
 
     #[test]

@@ -70,8 +70,8 @@ mod tests {
         let sample = TimeSummary::of_seconds(&[0.005, 0.001, 0.002, 0.004, 0.003]);
         assert_eq!((sample.median, sample.minimum, sample.count), (3.0, 1.0, 5));
         assert!((sample.p10 - 1.4).abs() < 1e-9 && (sample.p90 - 4.6).abs() < 1e-9, "{sample:?}");
-        assert!((sample.mad - 1.0).abs() < 1e-9, "{sample:?}");
-        assert!((TimeSummary::of_seconds(&[0.001, 0.002]).median - 1.5).abs() < 1e-9);
+        approx::assert_abs_diff_eq!(sample.mad, 1.0, epsilon = 1e-9);
+        approx::assert_abs_diff_eq!(TimeSummary::of_seconds(&[0.001, 0.002]).median, 1.5, epsilon = 1e-9);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Captured programs: every operator's sample gives the same bits when it is run again on other numbers as when it is called; what a program
 //! holds, what it refuses, what it measures.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::common::{gpu, gpus};
@@ -46,6 +47,7 @@ fn rewrite(tensors: &[Tensor], arrays: &[Array]) {
 
 #[test]
 fn every_operator_replays_as_it_runs() {
+    let mut unlisted = BTreeSet::new();
     for (schedule, gpu) in gpus() {
         let mut count = 0;
         for entry in registry() {
@@ -59,6 +61,15 @@ fn every_operator_replays_as_it_runs() {
                 let inputs = upload(&gpu, &first);
                 let what = format!("{} sample {number} on {schedule}", entry.name);
                 let (outputs, program) = gpu.capture(|| results(&operator, &inputs)).unwrap_or_else(|e| panic!("{what}: {e}"));
+                // The list of the registry is whole, but for what the tape and the device do.
+                let listed = entry.shaders();
+                for (kernel, _) in program.kernels() {
+                    let file = kernel.split(':').next().unwrap();
+                    let below = file.starts_with("autograd/") || file.starts_with("gpu/");
+                    if !below && !listed.contains(&file) {
+                        unlisted.insert(format!("{} launches {file}", entry.name));
+                    }
+                }
                 rewrite(&inputs, &second);
                 program.replay().unwrap();
                 assert_eq!(bits(&outputs), expected, "{what}");
@@ -68,6 +79,7 @@ fn every_operator_replays_as_it_runs() {
         println!("{count} samples replayed on {schedule}");
         assert!(count > 200);
     }
+    assert!(unlisted.is_empty(), "entries do not name all kernels: {unlisted:?}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn without_its_factor_the_gradient_falls_with_the_square_of_the_temperature() {
     let [student, teacher] = logits(&gpu);
     let plain = |temperature: f32| norm(&divergence(&student, &teacher, temperature).1) / f64::from(temperature).powi(2);
     let fall = plain(100.0) / plain(400.0);
-    assert!((fall / 16.0 - 1.0).abs() < 0.02, "{fall}");
+    approx::assert_abs_diff_eq!(fall / 16.0, 1.0, epsilon = 0.02);
     // With it, the gradient becomes that of half the squared distance of centred logits, a mean over rows and classes.
     let centred = |x: &Tensor| -> Vec<f32> {
         let values: Vec<f32> = x.to_vec().unwrap();

@@ -214,7 +214,7 @@ fn the_masked_loss_is_of_hidden_patches_alone() {
         let var = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 8.0;
         for (i, value) in values.iter().enumerate() {
             let expected = (value - mean) / (var + 1e-6).sqrt();
-            assert!((f64::from(target[(12 + number) * 9 + i]) - expected).abs() < 1e-4);
+            approx::assert_abs_diff_eq!(f64::from(target[(12 + number) * 9 + i]), expected, epsilon = 1e-4);
         }
     }
     // The token API is the network: all patches encoded give the class token that the network gives.
@@ -252,9 +252,9 @@ fn the_divergence_of_the_prior_is_nothing() {
     };
     assert_eq!(of(&[0.0; 6], &[0.0; 6]), 0.0);
     // (mu^2 + e^v - v - 1) / 2, summed over three latents, the mean of two images.
-    assert!((of(&[2.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[0.0; 6]) - 1.0).abs() < 1e-6);
+    approx::assert_abs_diff_eq!(of(&[2.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[0.0; 6]), 1.0, epsilon = 1e-6);
     let one = (1f32.exp() - 2.0) / 2.0;
-    assert!((of(&[0.0; 6], &[1.0; 6]) - 3.0 * one).abs() < 1e-5);
+    approx::assert_abs_diff_eq!(of(&[0.0; 6], &[1.0; 6]), 3.0 * one, epsilon = 1e-5);
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn an_autoencoder_gives_back_the_second_view() {
     let x = images(&gpu, &[3, 4]);
     assert_eq!(loss(vec![x.clone()]), loss(vec![x.clone(), x.clone()]));
     let [less, none, more] = [-1.0, 0.0, 1.0].map(|c| loss(vec![x.clone(), Tensor::full(&gpu, x.shape(), c, DType::F32).unwrap()]));
-    assert!((0.5 * (less + more) - none - 1.0).abs() < 1e-4, "{less} {none} {more}");
+    approx::assert_abs_diff_eq!(0.5 * (less + more) - none, 1.0, epsilon = 1e-4);
 }
 
 /// Maps and features: what is pooled is what the network gives.

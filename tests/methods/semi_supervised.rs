@@ -60,13 +60,13 @@ fn pseudo_labels_are_the_networks_own() {
 fn ramps_begin_and_end_where_they_should() {
     let config = PseudoLabelConfig { weight: 3.0, from: 0.1, to: 0.6, threshold: 0.0 };
     for (part, weight) in [(0.0, 0.0), (0.1, 0.0), (0.35, 1.5), (0.6, 3.0), (1.0, 3.0)] {
-        assert!((config.at(part) - weight).abs() < 1e-6, "{part}");
+        approx::assert_abs_diff_eq!(config.at(part), weight, epsilon = 1e-6);
     }
     let at_once = PseudoLabelConfig { from: 0.0, to: 0.0, ..config };
     assert_eq!([at_once.at(0.0), at_once.at(1.0)], [3.0, 3.0]);
     let config = MeanTeacherConfig { consistency: 8.0, ramp_up: 0.5, ..Default::default() };
     for (part, weight) in [(0.0, 8.0 * (-5.0f32).exp()), (0.25, 8.0 * (-1.25f32).exp()), (0.5, 8.0), (1.0, 8.0)] {
-        assert!((config.at(part) - weight).abs() < 1e-6, "{part}");
+        approx::assert_abs_diff_eq!(config.at(part), weight, epsilon = 1e-6);
     }
     assert_eq!(MeanTeacherConfig { ramp_up: 0.0, ..config }.at(0.0), 8.0);
 }

@@ -128,7 +128,7 @@ fn equal_outputs_cost_ln_k() {
     run.method.begin().unwrap();
     let step = run.method.loss(&batch).unwrap();
     for found in [step.loss.item().unwrap(), entropy(&step)] {
-        assert!((found - (OUTPUTS as f32).ln()).abs() < 1e-5, "{found}");
+        approx::assert_abs_diff_eq!(found, (OUTPUTS as f32).ln(), epsilon = 1e-5);
     }
 }
 

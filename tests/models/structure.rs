@@ -44,7 +44,7 @@ fn blocks_are_dropped_the_more_the_deeper_they_are() {
     let rates: Vec<f32> = config.stages.iter().flatten().map(|block| block.drop_path).collect();
     assert_eq!(rates.len(), 55);
     assert_eq!(rates[0], 0.0);
-    assert!((rates[54] - 0.2 * 54.0 / 55.0).abs() < 1e-7);
+    approx::assert_abs_diff_eq!(rates[54], 0.2 * 54.0 / 55.0, epsilon = 1e-7);
 }
 
 /// Random images that are the same for the same arguments.

@@ -344,7 +344,7 @@ mod tests {
             let shares = project(&g.matmul_nt(&g).unwrap(), &identity).unwrap();
             let found = shares.matmul(&g).unwrap().to_f64().unwrap();
             for (found, expected) in found.iter().zip(pcgrad(&rows).iter().flatten()) {
-                assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
+                approx::assert_abs_diff_eq!(found, expected, epsilon = 1e-5);
             }
             if tasks == 2 {
                 let found: Vec<&[f64]> = found.chunks(6).collect();

@@ -9,6 +9,7 @@ use super::{
 use crate::error::{Result, require_share, require_within};
 use crate::gpu::{Scalar, rounds};
 use crate::ops::entry::{Entry, kernels};
+use crate::ops::layout::strided;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
 use crate::ops::{Array, Attributes, Cost, Edges, Operator, apply_one, exactly};
 use crate::params;
@@ -303,7 +304,7 @@ fn center_entry() -> Entry {
         module: module_path!(),
         inputs: &["images"],
         outputs: &["y"],
-        kernels: &[KERNELS],
+        kernels: &[KERNELS, strided::KERNELS],
         build: Box::new(|attributes: &Attributes| {
             let size = [attributes.size("height")?, attributes.size("width")?];
             Ok(Box::new(CenterResize { size, fraction: attributes.number_or("fraction", 1.0)? as f32 }))

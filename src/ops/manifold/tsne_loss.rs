@@ -4,6 +4,7 @@ use super::joint_probabilities::distances;
 use super::{square, width};
 use crate::error::{Error, Result, require_positive};
 use crate::gpu::{Launch, Schedule, rounds};
+use crate::ops::elementwise::pointwise;
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Backward, Cost, Edges, Operator, Saves, apply, exactly, require_f32};
@@ -136,7 +137,7 @@ pub(super) fn entry() -> Entry {
         module: module_path!(),
         inputs: &["y", "q"],
         outputs: &["loss"],
-        kernels: &[KERNELS],
+        kernels: &[KERNELS, pointwise::KERNELS],
         build: Box::new(|a| Ok(Box::new(TsneLoss { exaggeration: a.number_or("exaggeration", 1.0)? as f32 }))),
         samples: Box::new(samples),
         bad: Box::new(bad),
