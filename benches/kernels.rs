@@ -1,8 +1,10 @@
-//! Kernels: `cargo bench --bench kernels [FILTER]`, each once by `cargo bench --bench kernels -- --test`.
+//! Kernels: `cargo bench --bench kernels [FILTER]`, each once by
+//! `cargo bench --bench kernels -- --test`.
 //!
-//! The workloads of `wgrad bench`: those that other libraries were measured on, and every operator on its largest sample. A time includes
-//! submitting and waiting for the device; compiling falls into the warm-up. `WGRAD_BENCH=cpu` takes the processor's time of all threads, which says
-//! more on a software driver and a shared machine.
+//! The workloads of `wgrad bench`: those that other libraries were measured on, and every operator
+//! on its largest sample. A time includes submitting and waiting for the device; compiling falls
+//! into the warm-up. `WGRAD_BENCH=cpu` takes the processor's time of all threads, which says more
+//! on a software driver and a shared machine.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};

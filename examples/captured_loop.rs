@@ -1,4 +1,5 @@
-//! A network and a training loop of one's own, recorded once and replayed: needs nothing but the engine.
+//! A network and a training loop of one's own, recorded once and replayed: needs nothing but the
+//! engine.
 //!
 //!     cargo run --release --no-default-features --example captured_loop
 

@@ -1,4 +1,5 @@
-//! An operator of one's own: its WGSL, its gradient, a check of both, and its time. `cargo run --release --example custom_op`
+//! An operator of one's own: its WGSL, its gradient, a check of both, and its time.
+//! `cargo run --release --example custom_op`
 use wgrad::error::Result;
 use wgrad::gpu::{Gpu, Kernel, Launch};
 use wgrad::ops::gradcheck::gradcheck_sample;
@@ -6,7 +7,8 @@ use wgrad::ops::sample::{Sample, normal};
 use wgrad::ops::{Array, Backward, Operator, Saves, apply_one, exactly};
 use wgrad::tensor::{DType, Spec, Tensor};
 
-/// Two kernels in one text. `input` and `output` declare the bindings with `load_x`, `store_y` beside them, `params` the numbers.
+/// Two kernels in one text. `input` and `output` declare the bindings with `load_x`, `store_y`
+/// beside them, `params` the numbers.
 const SWISH: &str = r#"
 {% include "grid.wgsl" %}
 {{ input(0, "x") }} {% if GRADIENT %} {{ input(1, "dy") }} {{ output(2, "dx") }} {% else %} {{ output(1, "y") }} {% endif %}

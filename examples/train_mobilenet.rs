@@ -1,4 +1,5 @@
-//! A MobileNet learns to name clothes: one epoch over the bundled photographs. `cargo run --release --example train_mobilenet`
+//! A MobileNet learns to name clothes: one epoch over the bundled photographs.
+//! `cargo run --release --example train_mobilenet`
 use std::path::Path;
 use std::sync::Arc;
 

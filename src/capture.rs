@@ -85,12 +85,14 @@ struct Captured<T> {
     program: Program,
 }
 
-/// A step that is run as it is at first (what is made on the way, say an optimizer's state, then exists), recorded the second time, and from
-/// then on replayed: the host does no shape work, no allocation and no tape any more. The bits are those of the step itself.
+/// A step that is run as it is at first (what is made on the way, say an optimizer's state, then
+/// exists), recorded the second time, and from then on replayed: the host does no shape work, no
+/// allocation and no tape any more. The bits are those of the step itself.
 ///
-/// Inputs of another shape are another program; frozen parameters and changed learning-rate multipliers are noticed. Everything else that
-/// the step takes from outside is what it was when it was recorded: numbers that vary are [`Scalar`](crate::gpu::Scalar)s, tensors that
-/// vary are inputs.
+/// Inputs of another shape are another program; frozen parameters and changed learning-rate
+/// multipliers are noticed. Everything else that the step takes from outside is what it was when it
+/// was recorded: numbers that vary are [`Scalar`](crate::gpu::Scalar)s, tensors that vary are
+/// inputs.
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
@@ -122,15 +124,16 @@ struct Captured<T> {
 pub struct Capture<T> {
     gpu: Gpu,
     captured: Vec<Captured<T>>,
-    /// What has been run once, and when: a parameter that is frozen since is something that a step must do once more (an optimizer's
-    /// tables follow) before it can be recorded.
+    /// What has been run once, and when: a parameter that is frozen since is something that a step
+    /// must do once more (an optimizer's tables follow) before it can be recorded.
     seen: Vec<Vec<Spec>>,
     generation: u64,
     eager: bool,
 }
 
 impl<T: Clone> Capture<T> {
-    /// Nothing recorded yet. Where the device traces non-finite numbers, which it reads after each operator, steps are never recorded.
+    /// Nothing recorded yet. Where the device traces non-finite numbers, which it reads after each
+    /// operator, steps are never recorded.
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             gpu: gpu.clone(),
@@ -146,12 +149,12 @@ impl<T: Clone> Capture<T> {
         Self { eager: true, ..Self::new(gpu) }
     }
 
-    /// One step on `inputs`. What it returns belongs to the program: the next run overwrites it, so read it (or begin to, by
-    /// [`Tensor::read_later`]) before.
+    /// One step on `inputs`. What it returns belongs to the program: the next run overwrites it, so
+    /// read it (or begin to, by [`Tensor::read_later`]) before.
     ///
     /// # Errors
-    /// Those of `work`, which may neither upload nor read back; [`Error::Argument`] for inputs whose integers leave the range that the
-    /// program's operators were told.
+    /// Those of `work`, which may neither upload nor read back; [`Error::Argument`] for inputs
+    /// whose integers leave the range that the program's operators were told.
     pub fn run<I: Inputs>(&mut self, inputs: &I, work: impl FnOnce(&I) -> Result<T>) -> Result<T> {
         if self.stage(inputs)?
             && let Some(captured) = self.captured.last()
@@ -187,8 +190,8 @@ impl<T: Clone> Capture<T> {
         Ok(output)
     }
 
-    /// Copies `inputs` to where the program that was recorded for their kind takes them, so that [`Self::program`] does a step with them;
-    /// false where none was recorded yet.
+    /// Copies `inputs` to where the program that was recorded for their kind takes them, so that
+    /// [`Self::program`] does a step with them; false where none was recorded yet.
     ///
     /// # Errors
     /// A lost device or an earlier driver error.

@@ -1,7 +1,9 @@
-//! A hand-written GPU compute engine: WGSL kernels under a small autograd tape that trains vision models.
+//! A hand-written GPU compute engine: WGSL kernels under a small autograd tape that trains vision
+//! models.
 //!
-//! Every number on the training path is computed by a shader in `shaders/`, on any GPU that Vulkan, Metal or DX12 reaches, or on a
-//! software driver where there is none. Images are NHWC; names of operators, layers and arguments are PyTorch's.
+//! Every number on the training path is computed by a shader in `shaders/`, on any GPU that Vulkan,
+//! Metal or DX12 reaches, or on a software driver where there is none. Images are NHWC; names of
+//! operators, layers and arguments are PyTorch's.
 //!
 //! ```
 //! use wgrad::prelude::*;
@@ -43,12 +45,14 @@
 //! | [`io`] | files: archives of tensors, atomic writing, layouts of weights |
 //! | [`error`] | the one error type |
 //!
-//! A folder uses what stands below it in this order and never what stands above: cli, bench, evaluate, train, methods, models,
-//! nn with optim, data, report and io, capture, ops, autograd, tensor, gpu, error.
+//! A folder uses what stands below it in this order and never what stands above: cli, bench,
+//! evaluate, train, methods, models, nn with optim, data, report and io, capture, ops, autograd,
+//! tensor, gpu, error.
 //!
 //! # Features
 //!
-//! `cli` (default) brings `data`, `train`, `evaluate`, `report`, `bench`, the command line and their dependencies. Without it this is the engine alone.
+//! `cli` (default) brings `data`, `train`, `evaluate`, `report`, `bench`, the command line and
+//! their dependencies. Without it this is the engine alone.
 // wgpu's types nest deeper than rustdoc's default limit.
 #![recursion_limit = "256"]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 impl Tensor {
-    /// The gradients of this one-element tensor with respect to every watched tensor that it was computed from.
-    /// Saved tensors are released on the way, so the tape can be walked once.
+    /// The gradients of this one-element tensor with respect to every watched tensor that it was
+    /// computed from. Saved tensors are released on the way, so the tape can be walked once.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
@@ -28,14 +28,14 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Autograd`] where nothing was watched, the tape has been walked already, or a saved tensor was changed in
-    /// place; [`Error::Shape`] where this tensor has more than one element.
+    /// [`Error::Autograd`] where nothing was watched, the tape has been walked already, or a saved
+    /// tensor was changed in place; [`Error::Shape`] where this tensor has more than one element.
     pub fn backward(&self) -> Result<Gradients> {
         self.walk(None, false)
     }
 
-    /// As [`Self::backward`], keeping the tape so that it can be walked again (several losses over one forward pass: use
-    /// this for all but the last).
+    /// As [`Self::backward`], keeping the tape so that it can be walked again (several losses over
+    /// one forward pass: use this for all but the last).
     ///
     /// # Errors
     /// As [`Self::backward`].
@@ -46,12 +46,14 @@ impl Tensor {
     /// As [`Self::backward`], for a tensor of any shape: the gradients of `sum(self * cotangent)`.
     ///
     /// # Errors
-    /// As [`Self::backward`]; an error where `cotangent` has another shape or type, or lives on another device.
+    /// As [`Self::backward`]; an error where `cotangent` has another shape or type, or lives on
+    /// another device.
     pub fn backward_from(&self, cotangent: &Tensor) -> Result<Gradients> {
         self.walk(Some(cotangent), false)
     }
 
-    /// As [`Self::backward_from`], keeping what the tape saved, for another output of the same step.
+    /// As [`Self::backward_from`], keeping what the tape saved, for another output of the same
+    /// step.
     ///
     /// # Errors
     /// As [`Self::backward_from`].
@@ -124,7 +126,8 @@ fn spent(node: &Node) -> Error {
     )
 }
 
-/// Adds a gradient to what has arrived at an output of a node. Terms are added in the order of the walk, so sums repeat.
+/// Adds a gradient to what has arrived at an output of a node. Terms are added in the order of the
+/// walk, so sums repeat.
 fn arrive(arrived: &mut HashMap<usize, Vec<Option<Tensor>>>, edge: &Edge, gradient: Tensor) -> Result<()> {
     let count = edge.node.output_specs.len();
     let slots = arrived.entry(key(&edge.node)).or_insert_with(|| vec![None; count]);
@@ -137,7 +140,8 @@ fn arrive(arrived: &mut HashMap<usize, Vec<Option<Tensor>>>, edge: &Edge, gradie
     Ok(())
 }
 
-/// Every node that the root was computed from, inputs before what uses them; popping from the end walks backward.
+/// Every node that the root was computed from, inputs before what uses them; popping from the end
+/// walks backward.
 fn topological(root: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
     enum Visit {
         Enter(Arc<Node>),

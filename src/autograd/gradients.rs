@@ -32,7 +32,8 @@ impl Gradients {
         }
     }
 
-    /// The gradient with respect to `watched`, any handle of it; `None` where the loss does not depend on it.
+    /// The gradient with respect to `watched`, any handle of it; `None` where the loss does not
+    /// depend on it.
     pub fn get(&self, watched: &Tensor) -> Option<&Tensor> {
         self.by_key(leaf_key(watched)?)
     }
@@ -66,7 +67,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Replaces every gradient by its image under `f`: clipping, noise, whatever a recipe does to gradients one by one.
+    /// Replaces every gradient by its image under `f`: clipping, noise, whatever a recipe does to
+    /// gradients one by one.
     ///
     /// # Errors
     /// Those of `f`; [`Error::Autograd`] where an image has another shape or type.
@@ -81,8 +83,9 @@ impl Gradients {
         Ok(())
     }
 
-    /// The inner products `[K, K]` of the gradients that `parts`, of K losses, have of `over`, which count as one vector a loss. What is not watched
-    /// or has no gradient in one of them is passed over; the sums are in the order of `over`, so that they repeat.
+    /// The inner products `[K, K]` of the gradients that `parts`, of K losses, have of `over`,
+    /// which count as one vector a loss. What is not watched or has no gradient in one of them is
+    /// passed over; the sums are in the order of `over`, so that they repeat.
     ///
     /// # Errors
     /// [`Error::Autograd`] where nothing is left; out of memory.
@@ -102,7 +105,8 @@ impl Gradients {
         sum.ok_or_else(|| Error::autograd("products", "the losses have no gradients in common: what they share is frozen"))
     }
 
-    /// The gradients that `parts`, of K losses, have of `over`, times `weights` `[K]`, and added; those of everything else are added as they are.
+    /// The gradients that `parts`, of K losses, have of `over`, times `weights` `[K]`, and added;
+    /// those of everything else are added as they are.
     ///
     /// # Errors
     /// [`Error::Shape`] where weights are not as many; out of memory.

@@ -1,7 +1,8 @@
-//! The tape: what was computed from what, gradients, versions of buffers, and the search for the first non-finite value.
-//! It knows no operator; `ops::apply` records each as a `Function`.
+//! The tape: what was computed from what, gradients, versions of buffers, and the search for the
+//! first non-finite value. It knows no operator; `ops::apply` records each as a `Function`.
 //!
-//! There is no global tape and no mode switch: a tensor that came from a watched one carries the node that made it.
+//! There is no global tape and no mode switch: a tensor that came from a watched one carries the
+//! node that made it.
 
 mod backward;
 mod gradients;

@@ -22,7 +22,8 @@ pub(crate) trait Function: Send + Sync {
     fn backward(&self, step: &Backward) -> Result<Vec<Option<Tensor>>>;
 }
 
-/// What an operator's backward step is given: saved tensors, upstream gradients, and which gradients are wanted.
+/// What an operator's backward step is given: saved tensors, upstream gradients, and which
+/// gradients are wanted.
 pub struct Backward {
     pub(super) operator: String,
     pub(super) inputs: Vec<Option<Tensor>>,
@@ -105,7 +106,8 @@ impl Backward {
         (&self.input_specs, &self.output_specs)
     }
 
-    /// The same step for some of the `of` rows of every output and of the inputs that `carried` names; the other inputs stay whole.
+    /// The same step for some of the `of` rows of every output and of the inputs that `carried`
+    /// names; the other inputs stay whole.
     pub(crate) fn rows(&self, carried: &[usize], rows: &Range<usize>, of: usize) -> Result<Backward> {
         let part = |tensor: &Option<Tensor>| tensor.as_ref().map(|t| t.rows(rows, of)).transpose();
         let all = |tensors: &[Option<Tensor>]| tensors.iter().map(part).collect::<Result<Vec<_>>>();

@@ -1,5 +1,6 @@
-//! Which operator was the first to produce a NaN or an infinity? Tracing looks at every output as it is made, which makes
-//! every operator wait for the device: switch it on (`GpuOptions::trace_non_finite`) to search, not to train.
+//! Which operator was the first to produce a NaN or an infinity? Tracing looks at every output as
+//! it is made, which makes every operator wait for the device: switch it on
+//! (`GpuOptions::trace_non_finite`) to search, not to train.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel, rounds};

@@ -88,7 +88,8 @@ impl Bound {
     }
 }
 
-/// The parameters that a shader declares, of `1024,0.5` in their order or of `n=1024,scale=0.5` in any.
+/// The parameters that a shader declares, of `1024,0.5` in their order or of `n=1024,scale=0.5` in
+/// any.
 ///
 /// # Errors
 /// [`Error::Argument`] listing what is declared, where names or numbers are not those.

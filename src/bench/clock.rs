@@ -1,7 +1,7 @@
 //! Clocks.
 
-/// Processor time of all threads of this process, seconds. On a software driver and a shared machine it says more than the wall clock. `None`
-/// where the system does not tell.
+/// Processor time of all threads of this process, seconds. On a software driver and a shared
+/// machine it says more than the wall clock. `None` where the system does not tell.
 pub fn processor_seconds() -> Option<f64> {
     #[cfg(unix)]
     {

@@ -47,13 +47,16 @@ pub struct Comparison {
     pub verdict: Verdict,
 }
 
-/// More measurements in one process than this do not make its median surer: they share the machine's mood.
+/// More measurements in one process than this do not make its median surer: they share the
+/// machine's mood.
 const INDEPENDENT: usize = 10;
 
-/// The standard error of the logarithm of a median that is to be compared with another process's. Times are positive and their noise multiplies
-/// them: on a logarithmic scale a few samples with one outlier say still that a thousand times is slower.
+/// The standard error of the logarithm of a median that is to be compared with another process's.
+/// Times are positive and their noise multiplies them: on a logarithmic scale a few samples with
+/// one outlier say still that a thousand times is slower.
 fn error(sample: &TimeSummary) -> f64 {
-    // Standard deviations of a normal distribution with this MAD, and with this range from p10 to p90.
+    // Standard deviations of a normal distribution with this MAD, and with this range from p10 to
+    // p90.
     let deviation = (1.4826 * sample.mad / sample.median).max((sample.p90 / sample.p10).ln() / 2.563);
     1.2533 * deviation / (sample.count.clamp(1, INDEPENDENT) as f64).sqrt()
 }

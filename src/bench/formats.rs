@@ -18,7 +18,8 @@ struct Line<'a> {
     row: &'a Row,
 }
 
-/// One line of JSON: `workload`, `ms`, `check`, `min_ms`, `spread_ms` (p90 - p10), `iterations`, and the fields of [`Row`].
+/// One line of JSON: `workload`, `ms`, `check`, `min_ms`, `spread_ms` (p90 - p10), `iterations`,
+/// and the fields of [`Row`].
 ///
 /// # Errors
 /// Never in practice: numbers and text always are JSON.

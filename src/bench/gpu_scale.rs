@@ -1,4 +1,5 @@
-//! The suite `gpu`: workloads sized for a data-centre card, by the names that the PyTorch program has them under.
+//! The suite `gpu`: workloads sized for a data-centre card, by the names that the PyTorch program
+//! has them under.
 
 use super::peers::{Convolution, TrainingStep, batch_norm, labels, matmul, nt_xent, softmax, tensor};
 use super::run::Gate;
@@ -26,7 +27,8 @@ fn step(
         let model = make(&params, classes)?;
         let x = tensor(gpu, 11, [batch, 3, side, side], Layout::Convolution)?;
         let step = TrainingStep { params, model, x, labels: labels(gpu, batch, classes)?, last };
-        // The other library starts from other weights, so only this is known: a loss of untrained weights is about that of guessing.
+        // The other library starts from other weights, so only this is known: a loss of untrained
+        // weights is about that of guessing.
         step.prepare(move |step| {
             let loss = f64::from(step.loss()?.item()?);
             let guess = (classes as f64).ln();
@@ -48,7 +50,8 @@ fn named(params: &Parameters, name: &str, stem_stride: Option<usize>, classes: u
     Ok(Box::new(model(name, ModelOptions { stem_stride, ..Default::default() })?.classifier(params, classes)?))
 }
 
-/// AdamW over `n` parameters: value, gradient and two states are read, all but the gradient written.
+/// AdamW over `n` parameters: value, gradient and two states are read, all but the gradient
+/// written.
 fn adamw(name: &str, n: usize) -> Workload {
     Workload::new(SUITE, name, "optimizers", format!("{n} parameters"), move |gpu| {
         let params = Parameters::new(gpu, 0);

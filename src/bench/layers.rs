@@ -1,4 +1,5 @@
-//! The suite `layers`: the layers of real networks, forward and with gradients. A layer that a network repeats is measured once.
+//! The suite `layers`: the layers of real networks, forward and with gradients. A layer that a
+//! network repeats is measured once.
 
 use std::sync::Arc;
 
@@ -190,7 +191,8 @@ fn linear(name: String, [n, inputs, outputs]: [usize; 3], both: bool) -> Workloa
     })
 }
 
-/// The layers of MobileNetV1 at 32 and 224, ResNet-18 and EfficientNet-B0, with batches that a software driver can bear where it is one.
+/// The layers of MobileNetV1 at 32 and 224, ResNet-18 and EfficientNet-B0, with batches that a
+/// software driver can bear where it is one.
 pub fn workloads(capabilities: &Capabilities) -> Vec<Workload> {
     let (small, large) = if capabilities.kind == AdapterKind::Software { (8, 1) } else { (128, 32) };
     let networks = [
@@ -239,7 +241,8 @@ mod tests {
         layers.iter().map(of).sum()
     }
 
-    /// Multiply-adds an image: torchvision's tables for 224 (EfficientNet-B0 0.386 G, ResNet-18 1.814 G); MobileNetV1's paper, 569 M.
+    /// Multiply-adds an image: torchvision's tables for 224 (EfficientNet-B0 0.386 G, ResNet-18
+    /// 1.814 G); MobileNetV1's paper, 569 M.
     #[test]
     fn networks_have_the_layers_of_the_papers() {
         assert_eq!(macs(&mobilenet(1, 224)) / 1_000_000, 568);

@@ -1,4 +1,5 @@
-//! Measuring one workload: first run, gate, then many runs of the captured program, with caches warm and with caches cold.
+//! Measuring one workload: first run, gate, then many runs of the captured program, with caches
+//! warm and with caches cold.
 
 use std::time::Instant;
 
@@ -83,7 +84,8 @@ fn first_elements(gpu: &Gpu, results: &[Tensor]) -> Result<Vec<f64>> {
         .collect()
 }
 
-/// One iteration, from the call until one element of each result is on the host: seconds, and the processor's.
+/// One iteration, from the call until one element of each result is on the host: seconds, and the
+/// processor's.
 fn iteration(gpu: &Gpu, program: &Program, results: &[Tensor]) -> Result<(f64, Option<f64>)> {
     let (begun, busy) = (Instant::now(), processor_seconds());
     program.replay()?;
@@ -107,7 +109,8 @@ fn repeat<T>(seconds: f64, mut one: impl FnMut() -> Result<T>, time: impl Fn(&T)
     }
 }
 
-/// The device's time stamps, where every one of them makes sense: positive and within the wall's time.
+/// The device's time stamps, where every one of them makes sense: positive and within the wall's
+/// time.
 fn device_sample(program: &Program, seconds: f64, before: impl Fn() -> Result<()>) -> Result<Option<TimeSummary>> {
     let timings = repeat(
         seconds,
@@ -165,7 +168,8 @@ pub fn measure(gpu: &Gpu, workload: &Workload, peaks: &Peaks, flush: &Flush, opt
     let software = gpu.capabilities().kind == AdapterKind::Software;
     let runs = repeat(options.seconds, || iteration(gpu, &program, &results), |run| run.0)?;
     row.wall_ms = TimeSummary::of_seconds(&runs.iter().map(|run| run.0).collect::<Vec<_>>());
-    // A driver may compile when a pipeline is made or when it first runs, so what the first run took longer counts.
+    // A driver may compile when a pipeline is made or when it first runs, so what the first run
+    // took longer counts.
     row.compile_ms = built_ms.max(first_ms - row.wall_ms.median);
     row.cpu_ms = runs.iter().map(|run| run.1.filter(|_| software)).collect::<Option<Vec<_>>>().map(|busy| TimeSummary::of_seconds(&busy));
     if gpu.capabilities().timestamps {

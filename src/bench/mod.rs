@@ -1,6 +1,8 @@
-//! The kernel benchmark: how fast, how far from what this adapter can do, by which schedule, and is it still right?
+//! The kernel benchmark: how fast, how far from what this adapter can do, by which schedule, and is
+//! it still right?
 //!
-//! A [`workload::Workload`] is measured by [`measure::measure`] into a [`run::Row`]; the [`probes`] say what the adapter can do at best.
+//! A [`workload::Workload`] is measured by [`measure::measure`] into a [`run::Row`]; the [`probes`]
+//! say what the adapter can do at best.
 
 pub mod arguments;
 pub mod clock;

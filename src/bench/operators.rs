@@ -1,5 +1,5 @@
-//! The suite `registry`: every operator on the largest of its samples, forward and, where it has any, with gradients. Samples are small, so the
-//! figures show what a launch costs.
+//! The suite `registry`: every operator on the largest of its samples, forward and, where it has
+//! any, with gradients. Samples are small, so the figures show what a launch costs.
 
 use std::sync::Arc;
 

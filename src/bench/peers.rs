@@ -1,7 +1,8 @@
 //! The workloads that other libraries were measured on, by the same names and on the same inputs.
 //!
-//! Inputs are made by a hash of seed and index in the order of PyTorch's layouts (images NCHW, weights OIHW) and then laid out as the engine
-//! has them, so element 0 of a result is the same element.
+//! Inputs are made by a hash of seed and index in the order of PyTorch's layouts (images NCHW,
+//! weights OIHW) and then laid out as the engine has them, so element 0 of a result is the same
+//! element.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ const SUITE: &str = "peers";
 /// What a reader of the figures must know: the other program does a little more.
 pub const UPSTREAM: &str = "burn's fwdbwd includes a product and a sum that supply the upstream gradient; here it is given";
 
-/// `n` numbers in [-1, 1): the PCG hash (Jarzynski and Olano 2020) of index and seed, as in the other programs.
+/// `n` numbers in [-1, 1): the PCG hash (Jarzynski and Olano 2020) of index and seed, as in the
+/// other programs.
 pub fn uniform(seed: u32, n: usize) -> Vec<f32> {
     let key = seed.wrapping_mul(0x9E37_79B9);
     (0..n as u32)
@@ -43,7 +45,8 @@ pub fn uniform(seed: u32, n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Above so many elements a tensor repeats itself: its values do not matter any more, and the host need not hash for minutes.
+/// Above so many elements a tensor repeats itself: its values do not matter any more, and the host
+/// need not hash for minutes.
 const MOST_HASHED: usize = 1 << 24;
 
 /// The numbers of a tensor that lies in a file as `layout` says.
@@ -214,7 +217,8 @@ pub fn batch_norm(suite: &'static str, name: String, [n, c, h, w]: [usize; 4], a
     })
 }
 
-/// A training step: forward, backward and SGD with momentum. The results are the classifier's weight and the loss.
+/// A training step: forward, backward and SGD with momentum. The results are the classifier's
+/// weight and the loss.
 pub struct TrainingStep {
     /// Its parameters.
     pub params: Parameters,
@@ -236,7 +240,8 @@ impl TrainingStep {
         let weight = this.params.get(this.last).ok_or_else(|| Error::argument(this.last, "the network has no such parameter"))?;
         let mut summary = crate::nn::Summary::default();
         this.model.summarize(this.x.shape(), &mut summary)?;
-        // Each layer's output is written and read forwards, and again with its gradient backwards; parameters, gradients and state once.
+        // Each layer's output is written and read forwards, and again with its gradient backwards;
+        // parameters, gradients and state once.
         let bytes = 5.0 * summary.activation_bytes() as f64 + 20.0 * summary.parameters() as f64;
         let cost = Cost { flops: 6.0 * summary.macs() as f64, bytes };
         let own = this.clone();
@@ -257,8 +262,8 @@ impl TrainingStep {
     }
 }
 
-/// Weights as the other programs have them: uniform within `sqrt(6 / fan in)`, the classifier's within `sqrt(1 / fan in)`, one seed after another;
-/// biases 0, scales 1.
+/// Weights as the other programs have them: uniform within `sqrt(6 / fan in)`, the classifier's
+/// within `sqrt(1 / fan in)`, one seed after another; biases 0, scales 1.
 pub fn fill(params: &Parameters, first_seed: u32) -> Result<()> {
     let mut seed = first_seed;
     for parameter in params.all() {
@@ -286,7 +291,8 @@ pub fn labels(gpu: &Gpu, images: usize, classes: usize) -> Result<Tensor> {
 /// The loss of the first step as burn 0.22.1 prints it (`burn-peer wgpu =mobilenet_step`).
 const MOBILENET_LOSS: f64 = 2.3364964;
 
-/// The training step of MobileNetV1 of width 0.25 with a stem of stride 1 and ReLU, 32 images of 32 x 32.
+/// The training step of MobileNetV1 of width 0.25 with a stem of stride 1 and ReLU, 32 images of 32
+/// x 32.
 fn mobilenet_step() -> Workload {
     Workload::new(SUITE, "mobilenet_step", "mobilenet_v1", "width 0.25, [32, 32, 32, 3], SGD with momentum", |gpu| {
         let params = Parameters::new(gpu, 0);

@@ -1,5 +1,5 @@
-//! What this adapter can do at best: kernels that do one thing only (`shaders/bench`). Each is checked before it is timed, by what it must have
-//! computed if no step was skipped.
+//! What this adapter can do at best: kernels that do one thing only (`shaders/bench`). Each is
+//! checked before it is timed, by what it must have computed if no step was skipped.
 
 use std::time::Instant;
 
@@ -162,7 +162,8 @@ fn loads(gpu: &Gpu) -> Result<Probe<'_>> {
 fn far_copy(gpu: &Gpu) -> Result<Probe<'_>> {
     let caps = gpu.capabilities();
     let most = caps.max_binding_bytes.min(caps.max_buffer_bytes).min(FAR_BYTES as u64) as usize;
-    // A software driver copies in the processor's memory, whose caches are smaller than a data-centre GPU's.
+    // A software driver copies in the processor's memory, whose caches are smaller than a
+    // data-centre GPU's.
     copy(gpu, "copy", if caps.kind == AdapterKind::Software { most.min(FAR_BYTES / 2) } else { most })
 }
 

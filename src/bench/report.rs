@@ -1,4 +1,5 @@
-//! A run as one HTML file that needs nothing else: environment, roofline, bars, table. For a screen, a picture and paper.
+//! A run as one HTML file that needs nothing else: environment, roofline, bars, table. For a
+//! screen, a picture and paper.
 
 use minijinja::{Value, context};
 
@@ -11,7 +12,8 @@ use crate::report::{Bound, Environment, Peaks, TimeSummary};
 
 const STYLE: &str = include_str!("report.css");
 
-/// Colours of groups, told apart by those who see few colours, too (after Okabe and Ito 2008); the last is for all others.
+/// Colours of groups, told apart by those who see few colours, too (after Okabe and Ito 2008); the
+/// last is for all others.
 const PALETTE: [&str; 9] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56a0d3", "#7b4ab3", "#3f4a5a", "#9aa3af"];
 
 /// The page of `run`.
@@ -98,7 +100,8 @@ fn peaks(p: &Peaks) -> Vec<(&'static str, String)> {
     list
 }
 
-/// What a row's rate is counted in: bytes where memory bounds it or it has no arithmetic, else operations.
+/// What a row's rate is counted in: bytes where memory bounds it or it has no arithmetic, else
+/// operations.
 fn rate(row: &Row) -> Option<(f64, &'static str)> {
     let (flops, bytes) = (row.gflops.filter(|g| *g > 0.0).map(|g| (g, "GFLOP/s")), row.gbs.map(|g| (g, "GB/s")));
     if row.bound == Bound::Memory { bytes.or(flops) } else { flops.or(bytes) }

@@ -1,4 +1,5 @@
-//! The roofline plot (Williams, Waterman and Patterson 2009): operations a second over operations a byte, under the measured peaks.
+//! The roofline plot (Williams, Waterman and Patterson 2009): operations a second over operations a
+//! byte, under the measured peaks.
 
 use super::run::Row;
 use crate::report::Peaks;
@@ -56,7 +57,8 @@ pub(super) fn roofline(rows: &[(usize, &Row)], peaks: &Peaks) -> Option<String> 
     let low = intensities.iter().copied().fold(f64::INFINITY, f64::min).min(1.0);
     let high = intensities.iter().copied().fold(0.0, f64::max).max(10.0 * low);
     let x = Axis { low: low / 2.0, high: high * 3.0, from: 70.0, to: WIDTH - 20.0 };
-    // A row that only moves data stands at the left edge, as far below the slanted roof there as its GB/s are below the copy's.
+    // A row that only moves data stands at the left edge, as far below the slanted roof there as
+    // its GB/s are below the copy's.
     let height = |intensity: Option<f64>, rate: f64| if intensity.is_some() { rate } else { rate * x.low };
     let least = placed.iter().map(|p| height(p.2, p.3)).fold(f64::INFINITY, f64::min);
     let most = placed.iter().map(|p| height(p.2, p.3)).fold(top, f64::max);
@@ -132,7 +134,8 @@ fn grid(svg: &mut Svg, x: &Axis, y: &Axis) {
     svg.turned("axis-name middle", (18.0, (y.from + y.to) / 2.0), -90.0, "GFLOP/s");
 }
 
-/// Draws the roofs and finds places for their names where there are fewest points: (anchor, degrees, name).
+/// Draws the roofs and finds places for their names where there are fewest points: (anchor,
+/// degrees, name).
 fn roofs(
     svg: &mut Svg,
     (x, y): (&Axis, &Axis),
@@ -165,7 +168,8 @@ fn roofs(
         let length = (to.0 - from.0).hypot(to.1 - from.1).max(1.0);
         let (ux, uy) = ((to.0 - from.0) / length, (to.1 - from.1) / length);
         let w = width(text, LETTERS);
-        // Above the line or below it, at one of some distances from its end: (anchor, areas that the name covers).
+        // Above the line or below it, at one of some distances from its end: (anchor, areas that
+        // the name covers).
         let places = (0..14).map(|i| {
             let side = if i % 2 == 0 { -6.0 } else { 15.0 };
             let along = (length - w - 8.0) * (1.0 - f64::from(i / 2) / 7.0);
@@ -190,7 +194,8 @@ fn roofs(
     names
 }
 
-/// Finds a free place near each point for its label and draws the lines that lead there; the crowded points choose first.
+/// Finds a free place near each point for its label and draws the lines that lead there; the
+/// crowded points choose first.
 fn labels(svg: &mut Svg, points: &[Point], taken: &mut Vec<Area>) -> Vec<Option<(Area, String)>> {
     let frame = Area { x: 74.0, y: 4.0, w: WIDTH - 78.0, h: HEIGHT - 66.0 };
     let both = |p: &Point| points.iter().any(|q| q.row.name == p.row.name && q.row.schedule != p.row.schedule);

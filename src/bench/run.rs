@@ -1,5 +1,5 @@
-//! What a benchmark leaves behind: rows of measurements, the peaks that they are held against, and where both come from. The table, JSON, CSV,
-//! HTML and comparisons are all made from this.
+//! What a benchmark leaves behind: rows of measurements, the peaks that they are held against, and
+//! where both come from. The table, JSON, CSV, HTML and comparisons are all made from this.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,8 @@ pub struct Row {
     pub cpu_ms: Option<TimeSummary>,
     /// As the time that the figures are taken from, with caches that hold other data.
     pub cold_ms: Option<TimeSummary>,
-    /// Building what this row needed first: pipelines, or what the first run took longer, since drivers compile at either time.
+    /// Building what this row needed first: pipelines, or what the first run took longer, since
+    /// drivers compile at either time.
     pub compile_ms: f64,
     /// The first call, with all that happens once.
     pub first_ms: f64,

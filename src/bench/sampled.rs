@@ -1,5 +1,5 @@
-//! Gates of large convolutions and products: elements of the very results that are timed, computed in float64 one by one. A matrix product is a
-//! convolution of one image of M x 1 pixels.
+//! Gates of large convolutions and products: elements of the very results that are timed, computed
+//! in float64 one by one. A matrix product is a convolution of one image of M x 1 pixels.
 
 use super::run::Gate;
 use super::workload::gate_of;
@@ -87,7 +87,8 @@ fn compare(what: &str, found: &[f64], terms: &Terms, stream: &mut Stream) -> Res
             magnitude += term * term;
         });
         let got = found.get(at).copied().unwrap_or(f64::NAN);
-        // Of n random terms, their root of squares is what the sum is like, so cancellation does not count as an error.
+        // Of n random terms, their root of squares is what the sum is like, so cancellation does
+        // not count as an error.
         let ratio = (got - sum).abs() / (1e-5 + 1e-4 * magnitude.sqrt());
         if ratio > 1.0 || ratio.is_nan() {
             return Err(Error::argument(what, format!("element {at} is {got:.7e}, expected {sum:.7e}")));
@@ -158,7 +159,8 @@ mod tests {
     use super::*;
     use crate::gpu::Gpu;
 
-    /// Products of small whole numbers, so that every right element is exact, and then one that is off in its last element.
+    /// Products of small whole numbers, so that every right element is exact, and then one that is
+    /// off in its last element.
     #[test]
     fn one_wrong_element_fails_the_gate() {
         let gpu = Gpu::new().unwrap();

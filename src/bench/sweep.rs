@@ -1,4 +1,5 @@
-//! Sweeps: a workload with parameters on every combination of their values, and the schedule that wins.
+//! Sweeps: a workload with parameters on every combination of their values, and the schedule that
+//! wins.
 
 use std::collections::BTreeMap;
 
@@ -142,7 +143,8 @@ impl Sweep {
     }
 }
 
-/// What rows compete for: the same work's shortest time between schedules, the highest rate between sizes.
+/// What rows compete for: the same work's shortest time between schedules, the highest rate between
+/// sizes.
 pub fn mark_winners(rows: &mut [Row], between_schedules: bool) {
     let key = |row: &Row| if between_schedules { row.name.clone() } else { row.name.split('[').next().unwrap_or_default().to_string() };
     let score = |row: &Row| if between_schedules { -row.time().0.median } else { row.gflops.or(row.gbs).unwrap_or(0.0) };

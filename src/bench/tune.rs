@@ -1,7 +1,9 @@
-//! Measuring what kernels leave to measurement: each knob that some workloads ask for, with everything else as it is.
+//! Measuring what kernels leave to measurement: each knob that some workloads ask for, with
+//! everything else as it is.
 //!
-//! A choice must give the default's results before it is timed, and is entered only where it is clearly faster: all choices are timed in
-//! turn, round by round, so that whatever else the machine does hits all of them, and twice, on devices and buffers made anew.
+//! A choice must give the default's results before it is timed, and is entered only where it is
+//! clearly faster: all choices are timed in turn, round by round, so that whatever else the machine
+//! does hits all of them, and twice, on devices and buffers made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,8 +46,9 @@ struct Candidate {
     _results: Vec<Tensor>,
 }
 
-/// Measures every knob that `workloads` ask for on the adapter of `options` and enters into `table` what is clearly better than the
-/// default; `seconds` is the time for one workload of one knob. `report` hears of each decision.
+/// Measures every knob that `workloads` ask for on the adapter of `options` and enters into `table`
+/// what is clearly better than the default; `seconds` is the time for one workload of one knob.
+/// `report` hears of each decision.
 ///
 /// # Errors
 /// Those of making and running the workloads with the kernels' defaults.
@@ -82,7 +85,8 @@ pub fn tune(
         let mut used = BTreeSet::new();
         let mut repetitions = Vec::new();
         for _ in 0..REPETITIONS {
-            // Logarithms of the choices' times as shares of the default's, and their errors, of each workload.
+            // Logarithms of the choices' times as shares of the default's, and their errors, of
+            // each workload.
             let mut shares: BTreeMap<u32, Vec<(f64, f64)>> = BTreeMap::new();
             for index in users.iter().copied() {
                 let Some(workload) = workloads.get(index) else { continue };
@@ -125,7 +129,8 @@ pub fn tune(
             .filter(|choice| !refused.contains_key(choice))
             .filter_map(|choice| {
                 let means = repetitions.iter().filter_map(|shares| mean(shares.get(choice)?));
-                // New devices and buffers lie elsewhere in memory: what counts is the least favourable repetition.
+                // New devices and buffers lie elsewhere in memory: what counts is the least
+                // favourable repetition.
                 means.max_by(|a, b| upper(*a).total_cmp(&upper(*b))).map(|(ratio, error)| (*choice, ratio, error))
             })
             .collect();
@@ -189,7 +194,8 @@ fn agree(workload: &str, expected: &[Vec<f64>], found: &[Vec<f64>], dtype: DType
     Ok(())
 }
 
-/// Times the candidates in turn; the logarithm of each one's share of the first one's time, and its error.
+/// Times the candidates in turn; the logarithm of each one's share of the first one's time, and its
+/// error.
 fn race(candidates: &[Candidate], seconds: f64) -> Result<Vec<(u32, f64, f64)>> {
     let Some((first, others)) = candidates.split_first().filter(|(_, others)| !others.is_empty()) else { return Ok(Vec::new()) };
     let mut logs = vec![Vec::new(); others.len()];
@@ -251,7 +257,8 @@ mod tests {
         assert_eq!(agree("w", &expected, &[vec![1001.0, 0.001]], DType::F16), Ok(()));
     }
 
-    /// A choice that is wrong, and one that does not run, are never timed; both knobs of a workload are found, the schedule first.
+    /// A choice that is wrong, and one that does not run, are never timed; both knobs of a workload
+    /// are found, the schedule first.
     #[test]
     fn wrong_choices_are_refused_and_the_table_stays() {
         const WRONG: Knob = Knob { name: "test.wrong", choices: &[3, 7, 9] };

@@ -1,4 +1,5 @@
-//! A kernel from a file: WGSL as it is, or a template as wgrad's own are. It is built with bounds checks.
+//! A kernel from a file: WGSL as it is, or a template as wgrad's own are. It is built with bounds
+//! checks.
 
 use std::path::Path;
 
@@ -29,8 +30,8 @@ pub struct User {
     pub grid: [u32; 3],
 }
 
-/// The text of a shader whose parameters are a uniform buffer, as wgrad passes parameters: a struct that begins with the number of workgroups, in
-/// immediates where there are any.
+/// The text of a shader whose parameters are a uniform buffer, as wgrad passes parameters: a struct
+/// that begins with the number of workgroups, in immediates where there are any.
 fn with_params(text: &str, immediates: bool) -> String {
     const UNIFORM: &str = "var<uniform>";
     let Some((before, after)) = text.split_once(UNIFORM) else { return text.to_string() };
@@ -160,7 +161,8 @@ fn gate(gpu: &Gpu, own: &User, other: Option<&User>, tolerance: f64) -> Result<G
     Ok(Gate { passed: Some(worst <= tolerance), max_error: Some(worst), against })
 }
 
-/// The largest error, relative to the element expected, but to no less than a thousandth of the largest: zero is not expected exactly.
+/// The largest error, relative to the element expected, but to no less than a thousandth of the
+/// largest: zero is not expected exactly.
 fn relative_error(found: &[f64], expected: &[f64]) -> f64 {
     let largest = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     let floor = (largest * 1e-3).max(f64::MIN_POSITIVE);

@@ -1,4 +1,5 @@
-//! What is measured: a workload makes its tensors on a device and records one iteration whenever it is asked to.
+//! What is measured: a workload makes its tensors on a device and records one iteration whenever it
+//! is asked to.
 
 use std::sync::Arc;
 
@@ -29,8 +30,8 @@ pub struct Workload {
 
 /// A workload whose tensors are on the device.
 pub struct Prepared {
-    /// Records one iteration, gradients anew; the results are waited for by one element of each. The first element of the last is the check
-    /// value.
+    /// Records one iteration, gradients anew; the results are waited for by one element of each.
+    /// The first element of the last is the check value.
     pub step: Box<dyn FnMut() -> Result<Vec<Tensor>>>,
     /// Compares a result with what it must be.
     pub gate: Box<dyn Fn() -> Result<Gate>>,
@@ -52,7 +53,8 @@ impl Workload {
         Self { suite, name: name.into(), group: group.into(), shape: shape.into(), make: Box::new(make) }
     }
 
-    /// Whether one of `filters` names it: `=NAME` exactly, else by the beginning of its name. No filter wants everything.
+    /// Whether one of `filters` names it: `=NAME` exactly, else by the beginning of its name. No
+    /// filter wants everything.
     pub fn is_wanted(&self, filters: &[String]) -> bool {
         wanted(&self.name, filters)
     }
@@ -72,7 +74,8 @@ pub enum Direction {
     Both,
 }
 
-/// An operator on given tensors. `wanted` are the inputs whose gradients are waited for, in order; the last is the check value's.
+/// An operator on given tensors. `wanted` are the inputs whose gradients are waited for, in order;
+/// the last is the check value's.
 pub fn operator(
     operator: Arc<dyn Operator>,
     inputs: Vec<Tensor>,
@@ -103,8 +106,9 @@ pub fn operator(
     Ok(Prepared { step: Box::new(step), gate: Box::new(gate), cost, dtype })
 }
 
-/// Forward and gradients: three times the operations (a product has two gradients, each as costly as itself), and the bytes of forward, of the
-/// cotangent and whatever is saved, and of the gradients.
+/// Forward and gradients: three times the operations (a product has two gradients, each as costly
+/// as itself), and the bytes of forward, of the cotangent and whatever is saved, and of the
+/// gradients.
 fn both(operator: &dyn Operator, inputs: &[Spec], outputs: &[Spec], forward: Cost) -> Cost {
     let (saves, differentiable) = (operator.saves(), operator.differentiable());
     let bytes = |specs: &[Spec], which: &[usize]| which.iter().filter_map(|i| specs.get(*i)).map(Spec::bytes).sum::<u64>() as f64;
@@ -112,7 +116,8 @@ fn both(operator: &dyn Operator, inputs: &[Spec], outputs: &[Spec], forward: Cos
     Cost { flops: 3.0 * forward.flops, bytes: forward.bytes + backward }
 }
 
-/// The gate of a smaller twin: the operator with the same attributes on inputs that its float64 reference can afford.
+/// The gate of a smaller twin: the operator with the same attributes on inputs that its float64
+/// reference can afford.
 pub fn twin(gpu: &Gpu, what: &str, make: impl Fn() -> Sample + 'static) -> impl Fn() -> Result<Gate> + 'static {
     let (gpu, against) =
         (gpu.clone(), format!("float64 reference, forward and gradients, on a smaller twin {what}; as a fraction of the tolerance"));

@@ -26,7 +26,8 @@ use crate::report::{Environment, Peaks, TimeSummary};
 
 /// Time kernels, hold them against what this adapter can do at best, and check them first
 ///
-/// A workload is named by the beginning of its name, or exactly as `=NAME`. A file of WGSL is measured with --bind, --params and --grid:
+/// A workload is named by the beginning of its name, or exactly as `=NAME`. A file of WGSL is
+/// measured with --bind, --params and --grid:
 ///
 ///   wgrad bench scale.wgsl --bind x=f32[1024,1024]:random --bind y=f32[1024,1024]:zero --params 1048576,0.5 --grid 16384 --bytes 8*1024*1024
 #[derive(clap::Args)]
@@ -44,7 +45,8 @@ pub(super) struct Bench {
     /// Do not measure with cold caches
     #[arg(long)]
     hot: bool,
-    /// Try all of these: schedule=software,gpu, or a size of matmul, conv, depthwise, softmax, batchnorm or ntxent: n=128,256
+    /// Try all of these: schedule=software,gpu, or a size of matmul, conv, depthwise, softmax,
+    /// batchnorm or ntxent: n=128,256
     #[arg(long, value_name = "NAME=VALUES")]
     sweep: Vec<String>,
     /// Print the workloads' names and measure nothing
@@ -62,7 +64,8 @@ pub(super) struct Bench {
     /// Write everything that was measured to this file, for --compare
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Say what became faster or slower since the run in this file; exit code 1 where anything is slower
+    /// Say what became faster or slower since the run in this file; exit code 1 where anything is
+    /// slower
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     #[command(flatten)]
@@ -324,7 +327,8 @@ fn cells(row: &Row) -> [String; 18] {
 /// More rows than this have no notes of their own below the table.
 const MOST_NOTES: usize = 20;
 
-/// What stands below the table: what was launched, what it was compared with, and what a reader must know.
+/// What stands below the table: what was launched, what it was compared with, and what a reader
+/// must know.
 fn notes(run: &Run) -> String {
     let mut text = String::new();
     let all = run.rows.len() <= MOST_NOTES;

@@ -23,13 +23,15 @@ pub(super) struct ModelArguments {
     /// Classes of the network [default: as many as the weights have]
     #[arg(long, value_name = "N", requires = "model")]
     num_classes: Option<usize>,
-    /// Names of the classes: a text of one a line, or a JSON list [default: ImageNet's for 1000 classes, else numbers]
+    /// Names of the classes: a text of one a line, or a JSON list
+    /// [default: ImageNet's for 1000 classes, else numbers]
     #[arg(long, value_name = "FILE", requires = "model")]
     labels: Option<PathBuf>,
     /// Pixels of the square that the network is given, where it is not the weights' own
     #[arg(long, value_name = "N", requires = "model")]
     resolution: Option<usize>,
-    /// The part of the resized picture's shorter side that is kept, where it is not the weights' own
+    /// The part of the resized picture's shorter side that is kept, where it is not the weights'
+    /// own
     #[arg(long, value_name = "SHARE", requires = "model")]
     crop: Option<f64>,
     /// bilinear or bicubic, where it is not the weights' own

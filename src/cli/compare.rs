@@ -11,15 +11,18 @@ use crate::evaluate::compare::{BATCH, Column, Comparison, Row, Subject, measure}
 use crate::io::atomic::write_atomically;
 use crate::io::console::{clean, tell};
 
-/// Columns of characters that a table fills, those of the properties' names, and of a cell at least.
+/// Columns of characters that a table fills, those of the properties' names, and of a cell at
+/// least.
 const WIDTH: usize = 132;
 const NAMES: usize = 24;
 const NARROWEST: usize = 16;
 
-/// Lay methods or finished runs side by side: what is known of each, and what is measured of runs (docs/compare.md)
+/// Lay methods or finished runs side by side: what is known of each, and what is measured of runs
+/// (docs/compare.md)
 #[derive(clap::Args)]
 pub(super) struct Compare {
-    /// Methods by name and runs by directory; several seeds of one recipe are one column with commas between: runs/a-0,runs/a-1
+    /// Methods by name and runs by directory; several seeds of one recipe are one column with
+    /// commas between: runs/a-0,runs/a-1
     #[arg(value_name = "METHOD|RUN", required = true, num_args = 2..)]
     subjects: Vec<String>,
     /// The runs' data set where it is not where they found it
@@ -51,7 +54,8 @@ impl Compare {
     }
 }
 
-/// The table: a column each, a property a row. Rows that differ have a mark, and are bold on a terminal.
+/// The table: a column each, a property a row. Rows that differ have a mark, and are bold on a
+/// terminal.
 pub(super) fn text(comparison: &Comparison) -> String {
     let bold = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let most = ((WIDTH - NAMES) / comparison.columns.len().max(1)).saturating_sub(2).max(NARROWEST);
@@ -86,7 +90,8 @@ pub(super) fn text(comparison: &Comparison) -> String {
     text
 }
 
-/// Lines of at most `most` characters, broken between words, or else within one, best behind a slash or comma.
+/// Lines of at most `most` characters, broken between words, or else within one, best behind a
+/// slash or comma.
 fn wrapped(text: &str, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

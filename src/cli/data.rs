@@ -24,7 +24,8 @@ pub(super) struct Data {
     /// Height and width that pictures of many sizes are brought to
     #[arg(long, value_name = "PIXELS", default_value_t = ImageOptions::default().size)]
     size: usize,
-    /// Write a contact sheet: a preset's draws of several epochs, or the views of a list such as `byol_a, byol_b`
+    /// Write a contact sheet: a preset's draws of several epochs, or the views of a list such as
+    /// `byol_a, byol_b`
     #[arg(long, value_name = "PRESETS")]
     preview: Option<String>,
     /// Its PNG file

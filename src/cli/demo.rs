@@ -1,4 +1,5 @@
-//! `wgrad demo`: from images without labels to a small network and a table in minutes, on real photographs of clothes.
+//! `wgrad demo`: from images without labels to a small network and a table in minutes, on real
+//! photographs of clothes.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ use crate::report::Environment;
 use crate::train::progress::Style;
 use crate::train::{Recipe, RunDirectory, Trainer};
 
-/// Pre-train without labels, probe, teach with a few labels, distil into a small MobileNet on images without labels, and compare
+/// Pre-train without labels, probe, teach with a few labels, distil into a small MobileNet on
+/// images without labels, and compare
 #[derive(clap::Args)]
 pub(super) struct Demo {
     /// Where everything is kept; an earlier demo there is replaced

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::gpu::{Capabilities, Gpu, GpuOptions, Tuning};
 
-/// The device that the environment asks for, with what `wgrad tune` measured on it, unless `WGRAD_TUNING` says otherwise.
+/// The device that the environment asks for, with what `wgrad tune` measured on it, unless
+/// `WGRAD_TUNING` says otherwise.
 ///
 /// # Errors
 /// Those of [`Gpu::new`]; a tuning table that is damaged.
@@ -24,7 +25,8 @@ pub(super) fn open() -> Result<Gpu> {
     Gpu::with(GpuOptions { tuning: Some(Arc::new(table)), ..options })
 }
 
-/// Where the tuning table of an adapter is kept, in the user's cache folder; `None` where there is no such folder.
+/// Where the tuning table of an adapter is kept, in the user's cache folder; `None` where there is
+/// no such folder.
 pub(super) fn tuning_file(caps: &Capabilities) -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = if cfg!(windows) {

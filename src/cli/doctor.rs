@@ -16,7 +16,8 @@ use crate::ops::sample::Sample;
 use crate::ops::{Operator, apply_shared};
 use crate::report::Environment;
 
-/// Check every operator on the chosen adapter against its float64 reference, also with NaN and infinities, and that bits repeat
+/// Check every operator on the chosen adapter against its float64 reference, also with NaN and
+/// infinities, and that bits repeat
 #[derive(clap::Args)]
 pub(super) struct Doctor {
     /// Only operators whose name starts with this

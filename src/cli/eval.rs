@@ -27,27 +27,30 @@ const WHOLE: usize = 20;
 /// Pairs of classes that are shown else.
 const PAIRS: usize = 15;
 
-/// Evaluate a run's classifier on its test images, or a model by name with weights from a file on a folder of images
+/// Evaluate a run's classifier on its test images, or a model by name with weights from a file on a
+/// folder of images
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("named").arg("model").requires("data")))]
 pub(super) struct Eval {
     /// The run's directory
     #[arg(default_value = "runs/latest", conflicts_with = "model")]
     run: PathBuf,
-    /// Of a model: a folder of images for each class, or of test/ or val/ with these. Of a run: its data set where it has moved
+    /// Of a model: a folder of images for each class, or of test/ or val/ with these. Of a run: its
+    /// data set where it has moved
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Of a run: only so many test images of each class, always the same
     #[arg(long, value_name = "N", conflicts_with = "model")]
     per_class: Option<usize>,
-    /// Of a run that merged several teachers: say how well it, and how sure they are, tell which of them an image belongs to
+    /// Of a run that merged several teachers: say how well it, and how sure they are, tell which of
+    /// them an image belongs to
     #[arg(long, conflicts_with = "model")]
     domains: bool,
     /// Of a run: add a number to the logit of a class; may be repeated
     #[arg(long, value_name = "CLASS=VALUE", conflicts_with = "model")]
     bias: Vec<String>,
-    /// Of a run: raise the logit of a class until it is predicted for this share of the training images, of those of omitted classes, too;
-    /// no label is looked at. May be repeated
+    /// Of a run: raise the logit of a class until it is predicted for this share of the training
+    /// images, of those of omitted classes, too; no label is looked at. May be repeated
     #[arg(long, value_name = "CLASS=SHARE", conflicts_with = "model")]
     share: Vec<String>,
     #[command(flatten)]
@@ -138,7 +141,8 @@ impl Eval {
         Ok(Judged { found, labels, parameters, matched: None, damaged: 0, domains, tasks, bias })
     }
 
-    /// What is added to each class's logit: what the command line says, and what gives classes their share of the training images.
+    /// What is added to each class's logit: what the command line says, and what gives classes
+    /// their share of the training images.
     fn biases(&self, gpu: &Gpu, finished: &LoadedRun, test: &Dataset) -> Result<Vec<f32>> {
         let LoadedRun { recipe, network, train, .. } = finished;
         let mut bias = vec![0.0; test.classes()];
@@ -206,7 +210,8 @@ fn assignment(text: &str, dataset: &Dataset) -> Result<(usize, f32)> {
     Ok((dataset.class(class.trim())?, value))
 }
 
-/// What is said of an evaluation: figures, and the confusion of few classes or the most frequent mistakes among many.
+/// What is said of an evaluation: figures, and the confusion of few classes or the most frequent
+/// mistakes among many.
 fn text(judged: &Judged) -> String {
     let Judged { found, labels, parameters, matched, damaged, domains, tasks, bias } = judged;
     let names = labels.names();

@@ -45,7 +45,8 @@ Environment:
 
 Exit codes: 0 done, 1 failed, 2 misused; 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP (training has written a checkpoint and can be resumed).";
 
-/// Trains vision models through hand-written WGSL kernels on any GPU that Vulkan, Metal or DX12 reaches.
+/// Trains vision models through hand-written WGSL kernels on any GPU that Vulkan, Metal or DX12
+/// reaches.
 #[derive(Parser)]
 #[command(name = "wgrad", version, about, after_help = ENVIRONMENT)]
 pub struct Arguments {

@@ -20,8 +20,8 @@ pub(super) struct Ops {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print the shaders of OPERATOR in this language: all variants that its samples need, of both schedules. SPIR-V modules follow
-    /// one another, each begins with its magic number
+    /// Print the shaders of OPERATOR in this language: all variants that its samples need, of both
+    /// schedules. SPIR-V modules follow one another, each begins with its magic number
     #[arg(long, value_name = "LANGUAGE", requires = "operator", conflicts_with = "json", value_parser = ["wgsl", "spirv", "msl", "hlsl", "glsl"])]
     emit: Option<String>,
     /// Write a file for each shader into this folder instead
@@ -81,7 +81,8 @@ fn emit(entry: &Entry, language: &str, folder: Option<&Path>) -> Result<ExitCode
     for schedule in Schedule::ALL {
         let gpu = Gpu::with(GpuOptions { schedule: Some(schedule), ..GpuOptions::from_env()? })?;
         for sample in (entry.samples)() {
-            // Only the shaders that the samples build are wanted; `wgrad doctor` judges the results.
+            // Only the shaders that the samples build are wanted; `wgrad doctor` judges the
+            // results.
             if let Err(error) = gradcheck_sample(&gpu, sample, 1) {
                 log::warn!("{}: {error}", entry.name);
             }

@@ -10,7 +10,8 @@ use crate::io::console::clean;
 /// What a shell reports of a program that wrote to a closed pipe: 128 + SIGPIPE.
 const BROKEN_PIPE: i32 = 141;
 
-/// Writes bytes to stdout. Where its reader has gone (`wgrad ops | head`), there is no one left to work for: the program ends.
+/// Writes bytes to stdout. Where its reader has gone (`wgrad ops | head`), there is no one left to
+/// work for: the program ends.
 ///
 /// # Errors
 /// [`Error::Io`]: a full disk.

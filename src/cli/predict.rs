@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::evaluate::stream_outputs;
 use crate::train::progress::Count;
 
-/// Classify pictures (PNG, JPEG, WebP) with a run's classifier, or a model by name with weights from a file
+/// Classify pictures (PNG, JPEG, WebP) with a run's classifier, or a model by name with weights
+/// from a file
 #[derive(clap::Args)]
 pub(super) struct Predict {
     /// The pictures, and folders of them

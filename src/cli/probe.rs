@@ -15,8 +15,8 @@ use crate::evaluate::probe::{Neighbours, ProbeOptions, ProbeSubject, Protocol, R
 use crate::io::console::tell;
 use crate::train::LoadedRun;
 
-/// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request, fine-tuning, beside a random encoder and raw
-/// pixels (docs/evaluation.md)
+/// Judge a run's encoder by linear classifiers, nearest neighbours, retrieval and, on request,
+/// fine-tuning, beside a random encoder and raw pixels (docs/evaluation.md)
 #[derive(clap::Args)]
 pub(super) struct Probe {
     /// The run's directory
@@ -25,11 +25,12 @@ pub(super) struct Probe {
     /// The run's data set where it is not where the run found it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Probe on another data set than the run's, images of the same colours; they are normalised as the run's are
+    /// Probe on another data set than the run's, images of the same colours; they are normalised as
+    /// the run's are
     #[arg(long, value_name = "DIR")]
     on: Option<PathBuf>,
-    /// Probe on these classes, by number or name (`6+7, Bag`: two, of which the first is two of the data set's; `*` for all): those that the
-    /// run has not seen
+    /// Probe on these classes, by number or name (`6+7, Bag`: two, of which the first is two of the
+    /// data set's; `*` for all): those that the run has not seen
     #[arg(long, value_name = "LIST")]
     classes: Option<String>,
     /// Labelled images of each class, with commas between; `all` for all that there are
@@ -44,10 +45,12 @@ pub(super) struct Probe {
     /// The views' augmentation preset; the run's own (the first of several) when not given
     #[arg(long, value_name = "PRESET")]
     augmentation: Option<String>,
-    /// Neighbours that vote and the temperature of their weights: dino (20:0.07), moco (200:0.1) or K:T
+    /// Neighbours that vote and the temperature of their weights: dino (20:0.07), moco (200:0.1) or
+    /// K:T
     #[arg(long, value_name = "K:T", default_value = "dino")]
     neighbours: Neighbours,
-    /// Fine-tune the whole network, too, from the run's weights and from scratch, by this learning rate [default: 0.003]; this takes minutes
+    /// Fine-tune the whole network, too, from the run's weights and from scratch, by this learning
+    /// rate [default: 0.003]; this takes minutes
     #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "0.003", value_parser = rate)]
     finetune: Option<f32>,
     /// Print JSON

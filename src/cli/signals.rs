@@ -17,8 +17,8 @@ const ENDED: i32 = 128;
 pub(super) struct Stop(Arc<AtomicI32>);
 
 impl Stop {
-    /// Listens from now on: to Ctrl-C, to SIGTERM, by which services, containers and clusters end a program, and to SIGHUP, which comes when
-    /// the terminal goes (not under nohup).
+    /// Listens from now on: to Ctrl-C, to SIGTERM, by which services, containers and clusters end a
+    /// program, and to SIGHUP, which comes when the terminal goes (not under nohup).
     pub(super) fn on_signals() -> Result<Self> {
         let stop = Self::default();
         listen(stop.clone()).map_err(|e| Error::argument("signals", e.to_string()))?;
@@ -40,7 +40,8 @@ impl Stop {
         } else if signal == INTERRUPT {
             std::process::exit(ENDED + signal);
         }
-        // The others come twice for one cause: from the terminal and from its shell, or to a process and to its group.
+        // The others come twice for one cause: from the terminal and from its shell, or to a
+        // process and to its group.
     }
 }
 

@@ -14,7 +14,8 @@ use crate::io::console::tell;
 
 /// Measure the schedules and tiles of kernels, and keep for later runs what is clearly faster here
 ///
-/// Results of all choices are compared before any is timed. What other workloads found before is kept.
+/// Results of all choices are compared before any is timed. What other workloads found before is
+/// kept.
 #[derive(clap::Args)]
 pub(super) struct Tune {
     /// Workloads, as `wgrad bench` names them

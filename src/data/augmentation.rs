@@ -1,4 +1,5 @@
-//! Augmentation pipelines: what is done to the images of a batch, step by step, and the published recipes by name.
+//! Augmentation pipelines: what is done to the images of a batch, step by step, and the published
+//! recipes by name.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,8 @@ pub enum AugmentStep {
         #[serde(default)]
         interpolation: Interpolation,
     },
-    /// Padding by reflection, then a random crop of the old size: [`ReflectCrop`](crate::ops::augment::ReflectCrop).
+    /// Padding by reflection, then a random crop of the old size:
+    /// [`ReflectCrop`](crate::ops::augment::ReflectCrop).
     ReflectCrop {
         /// Pixels of padding on each side.
         pad: usize,
@@ -62,7 +64,8 @@ pub enum AugmentStep {
         hue: f32,
         /// The chance of jitter.
         p: f32,
-        /// The chance of becoming grey after it: as a step [`AugmentStep::Grayscale`] would, in the same pass.
+        /// The chance of becoming grey after it: as a step [`AugmentStep::Grayscale`] would, in the
+        /// same pass.
         #[serde(default)]
         grayscale: f32,
     },
@@ -149,8 +152,9 @@ impl AugmentStep {
 
 /// A pipeline: its steps in order, and the seed that they draw from.
 ///
-/// What an image becomes depends on the seed, the epoch, the view, its place in the data set and the steps: not on its batch.
-/// Each step draws its own numbers by its place in the list, so the same step twice does two things.
+/// What an image becomes depends on the seed, the epoch, the view, its place in the data set and
+/// the steps: not on its batch. Each step draws its own numbers by its place in the list, so the
+/// same step twice does two things.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
@@ -178,11 +182,12 @@ impl Augmentation {
         self
     }
 
-    /// One view of a batch: images `[N, h, w, C]`, or texts `[N, L]`, which only a pipeline without steps takes.
+    /// One view of a batch: images `[N, h, w, C]`, or texts `[N, L]`, which only a pipeline without
+    /// steps takes.
     ///
     /// # Errors
-    /// Those of the steps' operators: numbers outside their limits, images that a step does not take, an epoch of 65536 or more,
-    /// a view of 256 or more.
+    /// Those of the steps' operators: numbers outside their limits, images that a step does not
+    /// take, an epoch of 65536 or more, a view of 256 or more.
     pub fn apply(&self, batch: &DeviceBatch, epoch: impl Into<Scalar<u32>>, view: u32) -> Result<Tensor> {
         let epoch = epoch.into();
         let mut images = batch.inputs.detach();

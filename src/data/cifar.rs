@@ -1,7 +1,9 @@
-//! CIFAR-10 and CIFAR-100, the binary version (Krizhevsky, "Learning multiple layers of features from tiny images", 2009).
+//! CIFAR-10 and CIFAR-100, the binary version (Krizhevsky, "Learning multiple layers of features
+//! from tiny images", 2009).
 //!
-//! A file is a row of records. A record of CIFAR-10 is a label and 1,024 red, 1,024 green and 1,024 blue values, row by row;
-//! one of CIFAR-100 has a coarse and a fine label first. Files may be compressed with gzip.
+//! A file is a row of records. A record of CIFAR-10 is a label and 1,024 red, 1,024 green and 1,024
+//! blue values, row by row; one of CIFAR-100 has a coarse and a fine label first. Files may be
+//! compressed with gzip.
 
 use std::path::Path;
 
@@ -57,7 +59,8 @@ const CIFAR100: Cifar = Cifar { name: "cifar100", train: &["train.bin"], test: &
 /// Reads CIFAR-10: `data_batch_{1..5}.bin[.gz]` or `test_batch.bin[.gz]`.
 ///
 /// # Errors
-/// When a file is missing, is no whole number of records, or holds a label of 10 or more; they name the file.
+/// When a file is missing, is no whole number of records, or holds a label of 10 or more; they name
+/// the file.
 pub fn read_cifar10(folder: &Path, split: Split) -> Result<Dataset> {
     CIFAR10.read(folder, split)
 }
@@ -65,7 +68,8 @@ pub fn read_cifar10(folder: &Path, split: Split) -> Result<Dataset> {
 /// Reads CIFAR-100 with its fine labels: `train.bin[.gz]` or `test.bin[.gz]`.
 ///
 /// # Errors
-/// When the file is missing, is no whole number of records, or holds a label of 100 or more; they name the file.
+/// When the file is missing, is no whole number of records, or holds a label of 100 or more; they
+/// name the file.
 pub fn read_cifar100(folder: &Path, split: Split) -> Result<Dataset> {
     CIFAR100.read(folder, split)
 }
@@ -137,7 +141,8 @@ pub(super) mod tests {
     use super::*;
     use crate::tensor::random::{Purpose, Stream};
 
-    /// A record whose red, green and blue values are `r`, `g` and `b` but for the first pixel, which is 1, 2, 3.
+    /// A record whose red, green and blue values are `r`, `g` and `b` but for the first pixel,
+    /// which is 1, 2, 3.
     fn record(labels: &[u8], [r, g, b]: [u8; 3]) -> Vec<u8> {
         let mut bytes = labels.to_vec();
         for (first, value) in [(1, r), (2, g), (3, b)] {

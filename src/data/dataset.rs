@@ -25,8 +25,9 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// Labelled images of one size, or texts of one length: at least one, and every label has a class ([`Dataset::new`] checks that) or is
-/// [hidden](Self::hide). What is said of images holds of texts, too, where it is not of pixels.
+/// Labelled images of one size, or texts of one length: at least one, and every label has a class
+/// ([`Dataset::new`] checks that) or is [hidden](Self::hide). What is said of images holds of
+/// texts, too, where it is not of pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
@@ -43,15 +44,18 @@ pub struct Dataset {
 pub struct ChannelStatistics {
     /// One mean a channel.
     pub mean: Vec<f32>,
-    /// One standard deviation a channel; 1 for a channel that is constant, so that dividing by it is safe.
+    /// One standard deviation a channel; 1 for a channel that is constant, so that dividing by it
+    /// is safe.
     pub std: Vec<f32>,
 }
 
 impl Dataset {
-    /// A data set of `labels.len()` images of `size`, height, width and channels; `pixels` in NHWC order.
+    /// A data set of `labels.len()` images of `size`, height, width and channels; `pixels` in NHWC
+    /// order.
     ///
     /// # Errors
-    /// Naming the data set: when it is empty, when sizes and counts do not match, or when a label has no class name.
+    /// Naming the data set: when it is empty, when sizes and counts do not match, or when a label
+    /// has no class name.
     pub fn new(name: impl Into<String>, size: [usize; 3], pixels: Vec<u8>, labels: Vec<i32>, class_names: Vec<String>) -> Result<Self> {
         Self::of(name, Samples::Images { size, pixels }, labels, class_names)
     }
@@ -209,9 +213,11 @@ impl Dataset {
         Ok(Self { name, samples, labels, class_names, tasks, statistics: self.statistics.clone() })
     }
 
-    /// The indices of `per_class` random images of every class, and those of all others, both ascending.
+    /// The indices of `per_class` random images of every class, and those of all others, both
+    /// ascending.
     ///
-    /// With the same seed, a larger `per_class` only adds images: so runs with 10 and 100 labels a class are nested.
+    /// With the same seed, a larger `per_class` only adds images: so runs with 10 and 100 labels a
+    /// class are nested.
     ///
     /// # Errors
     /// When `per_class` is 0, or a class has fewer images.
@@ -248,7 +254,8 @@ impl Dataset {
     /// `per_class` random images of every class, and all others: see [`Dataset::split_indices`].
     ///
     /// # Errors
-    /// When `per_class` is 0, a class has fewer images, or no image would be left for the second part.
+    /// When `per_class` is 0, a class has fewer images, or no image would be left for the second
+    /// part.
     pub fn split(&self, per_class: usize, seed: u32) -> Result<(Self, Self)> {
         let (first, rest) = self.split_indices(per_class, seed)?;
         if rest.is_empty() {
@@ -257,14 +264,15 @@ impl Dataset {
         Ok((self.subset(&first)?, self.subset(&rest)?))
     }
 
-    /// The same images, to be normalised by the statistics of `other`: for a network that has learnt from those.
+    /// The same images, to be normalised by the statistics of `other`: for a network that has
+    /// learnt from those.
     #[must_use]
     pub fn normalized_as(self, other: &Self) -> Self {
         Self { statistics: Some(other.statistics()), ..self }
     }
 
-    /// Mean and standard deviation of each channel over all images, in exact integer sums, or what [`Self::normalized_as`] says. Texts have no
-    /// channels.
+    /// Mean and standard deviation of each channel over all images, in exact integer sums, or what
+    /// [`Self::normalized_as`] says. Texts have no channels.
     pub fn statistics(&self) -> ChannelStatistics {
         if let Some(statistics) = &self.statistics {
             return statistics.clone();

@@ -1,7 +1,8 @@
 //! One PNG, JPEG or WebP file as it is, 8 bits a channel.
 //!
-//! Files come from anywhere. What a header promises is compared with a limit before anything is allocated for it, parts that no pixel needs (texts,
-//! colour profiles) are not unpacked, and a file that ends early is an error, never a picture with a grey lower half.
+//! Files come from anywhere. What a header promises is compared with a limit before anything is
+//! allocated for it, parts that no pixel needs (texts, colour profiles) are not unpacked, and a
+//! file that ends early is an error, never a picture with a grey lower half.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -64,7 +65,8 @@ impl Limit {
 /// The picture in a file, turned as it says.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] naming the file, for one that is no picture, damaged, ends early, or exceeds the limit.
+/// [`Error::Io`]; [`Error::Data`] naming the file, for one that is no picture, damaged, ends early,
+/// or exceeds the limit.
 pub(super) fn read(path: &Path, limit: Limit) -> Result<DynamicImage> {
     let wrong = |found: String| Error::data(path.display().to_string(), format!("expected a PNG, JPEG or WebP image, found: {found}"));
     let mut bytes = Vec::new();
@@ -112,7 +114,8 @@ fn png(bytes: &[u8], limit: Limit) -> Decoded {
 }
 
 fn jpeg(bytes: &[u8], limit: Limit) -> Decoded {
-    // The decoder fills with grey what it cannot read, unless it is strict, and takes the end of a file for the end of the image.
+    // The decoder fills with grey what it cannot read, unless it is strict, and takes the end of a
+    // file for the end of the image.
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(|error| error.to_string())?;
@@ -135,13 +138,15 @@ fn jpeg(bytes: &[u8], limit: Limit) -> Decoded {
     Ok((picture((width as u32, height as u32), channels, pixels)?, orientation))
 }
 
-/// Whether the segments of a JPEG file lead to the mark of the image's end. What stands between two marks without a length is compressed data.
+/// Whether the segments of a JPEG file lead to the mark of the image's end. What stands between two
+/// marks without a length is compressed data.
 fn has_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
         match rest {
             [0xff, 0xd9, ..] => return true,
-            // A zero follows an 0xff that is data. Fill bytes, restarts and the start have no length.
+            // A zero follows an 0xff that is data. Fill bytes, restarts and the start have no
+            // length.
             [0xff, 0xff, tail @ ..] => rest = rest.get(1..).unwrap_or(tail),
             [0xff, 0x00 | 0x01 | 0xd0..=0xd8, tail @ ..] => rest = tail,
             [0xff, _, high, low, ..] => rest = rest.get(2 + usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default(),
@@ -167,8 +172,8 @@ fn webp(bytes: &[u8], limit: Limit) -> Decoded {
     Ok((picture((width, height), channels, pixels)?, orientation))
 }
 
-/// Whether the parts of a WebP file are there, as large as they say; a picture in them is measured before it is decoded, since the whole's size may be
-/// another.
+/// Whether the parts of a WebP file are there, as large as they say; a picture in them is measured
+/// before it is decoded, since the whole's size may be another.
 fn webp_parts(mut parts: &[u8], limit: Limit, outside: bool) -> Result<(), String> {
     while let Some(([kind @ .., a, b, c, d], rest)) = parts.split_first_chunk::<8>() {
         let size = u32::from_le_bytes([*a, *b, *c, *d]) as usize;

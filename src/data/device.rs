@@ -29,7 +29,8 @@ impl DeviceBatch {
     }
 }
 
-/// A batch as it travels: of images a byte for each value of a pixel, four to a word; of texts a word for each token. What a captured step takes.
+/// A batch as it travels: of images a byte for each value of a pixel, four to a word; of texts a
+/// word for each token. What a captured step takes.
 #[derive(Clone)]
 pub struct PackedBatch {
     /// The words, i32.
@@ -67,7 +68,8 @@ impl PackedBatch {
         }
         Ok(Self {
             words: batch.samples.upload(gpu)?,
-            // Of all classes, not only those of this batch: a step that was captured with one batch takes the next.
+            // Of all classes, not only those of this batch: a step that was captured with one batch
+            // takes the next.
             labels: Tensor::from_slice(gpu, &batch.labels, [n])?.with_range(Some((least, last.max(0))))?,
             indices: Tensor::from_slice(gpu, bytemuck::cast_slice::<u32, i32>(&batch.indices), [batch.indices.len()])?.with_range(None)?,
             shape: batch.samples.shape(),
@@ -75,7 +77,8 @@ impl PackedBatch {
         })
     }
 
-    /// The same with colour images as 4 channels, the last of them zeros: augmentation and the first convolution then read a pixel at once.
+    /// The same with colour images as 4 channels, the last of them zeros: augmentation and the
+    /// first convolution then read a pixel at once.
     #[must_use]
     pub fn padded(self) -> Self {
         Self { padded: true, ..self }
@@ -84,7 +87,8 @@ impl PackedBatch {
     /// The batch as tensors.
     ///
     /// # Errors
-    /// When there are not as many pixels or tokens as the labels ask for; grey images that are [`padded`](Self::padded); out of memory.
+    /// When there are not as many pixels or tokens as the labels ask for; grey images that are
+    /// [`padded`](Self::padded); out of memory.
     pub fn unpack(&self) -> Result<DeviceBatch> {
         let n = self.labels.numel();
         let inputs = match self.shape {

@@ -23,17 +23,19 @@ pub type LabelledFile = (PathBuf, i32);
 /// A class: its name, and its image files in order.
 type Class = (String, Vec<PathBuf>);
 
-/// Reads all images of `folder/<class>/*.{png,jpg,jpeg,webp}`. Classes and files are taken in the order of their names; hidden and
-/// other files are passed over.
+/// Reads all images of `folder/<class>/*.{png,jpg,jpeg,webp}`. Classes and files are taken in the
+/// order of their names; hidden and other files are passed over.
 ///
 /// # Errors
-/// When there is no class folder, one holds no image, or an image cannot be read; they name the folder or file.
+/// When there is no class folder, one holds no image, or an image cannot be read; they name the
+/// folder or file.
 pub fn read_image_folder(folder: &Path, options: ImageOptions) -> Result<Dataset> {
     decode_all(folder.display().to_string(), list_classes(folder)?, options)
 }
 
-/// The classes of an image folder by name, and its images with the place of their class: those of `folder/test/<class>/*` (or `val`,
-/// ...) where there is such a folder, else of `folder/<class>/*`.
+/// The classes of an image folder by name, and its images with the place of their class: those of
+/// `folder/test/<class>/*` (or `val`, ...) where there is such a folder, else of
+/// `folder/<class>/*`.
 ///
 /// # Errors
 /// As [`read_image_folder`], of what can be seen without opening an image.
@@ -44,7 +46,8 @@ pub fn list_image_folder(folder: &Path) -> Result<(Vec<String>, Vec<LabelledFile
     Ok((names, labelled.collect()))
 }
 
-/// All images of a folder and the folders in it, by name; hidden ones, and folders that are links, are passed over.
+/// All images of a folder and the folders in it, by name; hidden ones, and folders that are links,
+/// are passed over.
 ///
 /// # Errors
 /// [`Error::Io`] where a folder cannot be read.
@@ -70,10 +73,11 @@ fn recognise(folder: &Path) -> bool {
             .is_ok_and(|classes| classes.iter().any(|class| list(class, is_image).is_ok_and(|files| !files.is_empty())))
 }
 
-/// Reads one split: `folder/train/<class>/*` and `folder/test/<class>/*` (or `val`, ...), which must have the same classes.
+/// Reads one split: `folder/train/<class>/*` and `folder/test/<class>/*` (or `val`, ...), which
+/// must have the same classes.
 ///
-/// Where there are only class folders, one image in five of each class is held out for [`Split::Test`]; which ones depends on
-/// the class's place and number of images alone.
+/// Where there are only class folders, one image in five of each class is held out for
+/// [`Split::Test`]; which ones depends on the class's place and number of images alone.
 ///
 /// # Errors
 /// As [`read_image_folder`], and when the splits have different classes.
@@ -160,7 +164,8 @@ fn list_classes(folder: &Path) -> Result<Vec<Class>> {
     Ok(classes)
 }
 
-/// What `folder` holds of one kind, sorted by name; hidden names (`.DS_Store`, `._photo.jpg`) are left out.
+/// What `folder` holds of one kind, sorted by name; hidden names (`.DS_Store`, `._photo.jpg`) are
+/// left out.
 fn list(folder: &Path, kind: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let failed = |error: std::io::Error| Error::io(folder, &error);
     let mut paths = Vec::new();

@@ -1,7 +1,8 @@
 //! Reading a data file that may be compressed, without trusting it.
 //!
-//! A header or a gzip stream can promise more than there is, or than fits in memory. Nothing here allocates for a promise:
-//! buffers grow with the bytes that really arrive, and stop at the size that the caller expects.
+//! A header or a gzip stream can promise more than there is, or than fits in memory. Nothing here
+//! allocates for a promise: buffers grow with the bytes that really arrive, and stop at the size
+//! that the caller expects.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
@@ -14,8 +15,8 @@ use crate::error::{Error, Result};
 /// The first two bytes of a gzip stream. No IDX or CIFAR file starts with them.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// A file being read from front to back. Compression is recognised by content, not by name: browsers and archive tools
-/// unpack `.gz` files and keep the name.
+/// A file being read from front to back. Compression is recognised by content, not by name:
+/// browsers and archive tools unpack `.gz` files and keep the name.
 pub(super) struct DataFile {
     path: PathBuf,
     reader: Box<dyn Read>,
@@ -44,7 +45,8 @@ impl DataFile {
         bytes.try_into().map_err(|_| self.error(format!("truncated: expected {N} bytes of {what}, found {found}")))
     }
 
-    /// All that is left, which must be exactly `expected` bytes; `what` says where that number comes from.
+    /// All that is left, which must be exactly `expected` bytes; `what` says where that number
+    /// comes from.
     pub(super) fn exactly(&mut self, expected: u64, what: &str) -> Result<Vec<u8>> {
         // One byte more than expected is enough to know that there is too much.
         let bytes = self.at_most(expected.saturating_add(1))?;
@@ -55,7 +57,8 @@ impl DataFile {
         }
     }
 
-    /// All that is left, or an error when it exceeds `most` bytes; `what` says what could be that large.
+    /// All that is left, or an error when it exceeds `most` bytes; `what` says what could be that
+    /// large.
     pub(super) fn up_to(&mut self, most: u64, what: &str) -> Result<Vec<u8>> {
         let bytes = self.at_most(most.saturating_add(1))?;
         if bytes.len() as u64 > most {
@@ -69,7 +72,8 @@ impl DataFile {
         let mut bytes = Vec::new();
         match self.reader.by_ref().take(most).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
-            // What the decompressor says about the contents; the rest comes from the operating system.
+            // What the decompressor says about the contents; the rest comes from the operating
+            // system.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof) => {
                 Err(self.error(format!("expected a whole gzip file, found a damaged one: {error}")))
             }

@@ -1,7 +1,9 @@
-//! IDX, the format of MNIST, Fashion-MNIST, KMNIST and EMNIST (LeCun, Cortes, Burges, "The MNIST database").
+//! IDX, the format of MNIST, Fashion-MNIST, KMNIST and EMNIST (LeCun, Cortes, Burges, "The MNIST
+//! database").
 //!
-//! Two zero bytes, the element type (8: unsigned byte), the rank, then one big-endian u32 a dimension, then the elements.
-//! Images have rank 3 (count, rows, columns), labels have rank 1. Files may be compressed with gzip.
+//! Two zero bytes, the element type (8: unsigned byte), the rank, then one big-endian u32 a
+//! dimension, then the elements. Images have rank 3 (count, rows, columns), labels have rank 1.
+//! Files may be compressed with gzip.
 
 use std::path::Path;
 
@@ -14,7 +16,8 @@ use crate::error::{Error, Result};
 pub const FASHION_MNIST_CLASSES: [&str; 10] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
-/// The largest file that is read, uncompressed: many times the images of EMNIST, the largest of the family.
+/// The largest file that is read, uncompressed: many times the images of EMNIST, the largest of the
+/// family.
 const LARGEST_FILE: u64 = 4 << 30;
 
 /// The images of an IDX file.
@@ -87,8 +90,8 @@ fn recognise(folder: &Path) -> bool {
 
 /// Reads a folder of `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`.
 ///
-/// A folder whose name contains `fashion` gets Fashion-MNIST's class names. In any other, classes are called by their
-/// numbers, up to the largest label of both splits.
+/// A folder whose name contains `fashion` gets Fashion-MNIST's class names. In any other, classes
+/// are called by their numbers, up to the largest label of both splits.
 ///
 /// # Errors
 /// When a file is missing, damaged, or does not match the other; they name the file.
@@ -123,7 +126,8 @@ pub fn read_idx_folder(folder: &Path, split: Split) -> Result<Dataset> {
     Dataset::new(format!("{name} ({split})"), size, images.pixels, labels, class_names)
 }
 
-/// What a folder is called, even where the path is `.`; the parent's name where it is `raw`, as in torchvision's layout.
+/// What a folder is called, even where the path is `.`; the parent's name where it is `raw`, as in
+/// torchvision's layout.
 fn folder_name(folder: &Path) -> String {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let named = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());

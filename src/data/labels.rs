@@ -82,8 +82,9 @@ impl Labels {
         self.names.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
-    /// The class that each of `folders` means: by name (in any case, with `_` for spaces) or WordNet's number, else by the number that
-    /// it is called, else by order, where there are as many folders as classes.
+    /// The class that each of `folders` means: by name (in any case, with `_` for spaces) or
+    /// WordNet's number, else by the number that it is called, else by order, where there are as
+    /// many folders as classes.
     ///
     /// # Errors
     /// [`Error::Data`] naming a folder that is no class, and both counts.

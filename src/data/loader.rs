@@ -24,8 +24,9 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Leave out the last batch of an epoch where it is not full.
     pub drop_last: bool,
-    /// The first so many images of each batch are some whose labels are known, and the others are not: an epoch is then all of these, and those
-    /// with labels come again and again. 0: all images alike.
+    /// The first so many images of each batch are some whose labels are known, and the others are
+    /// not: an epoch is then all of these, and those with labels come again and again. 0: all
+    /// images alike.
     pub labelled: usize,
 }
 
@@ -45,7 +46,8 @@ pub struct HostBatch {
 }
 
 impl HostBatch {
-    /// Those at `indices` of `dataset`, whose labels are known; an index that does not exist is passed over.
+    /// Those at `indices` of `dataset`, whose labels are known; an index that does not exist is
+    /// passed over.
     pub fn of(dataset: &Dataset, indices: &[usize]) -> Self {
         let indices = indices.iter().copied().filter(|index| *index < dataset.len());
         Self {
@@ -74,8 +76,9 @@ impl Loader {
     /// A loader of `dataset`.
     ///
     /// # Errors
-    /// When the batch size is 0, or exceeds the data set and incomplete batches are dropped: there would be no batch. When batches of images
-    /// with and without labels are asked for, and there are none of one kind, or no room for the other.
+    /// When the batch size is 0, or exceeds the data set and incomplete batches are dropped: there
+    /// would be no batch. When batches of images with and without labels are asked for, and there
+    /// are none of one kind, or no room for the other.
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
         let hidden = !dataset.is_labelled();
         let parts = (options.labelled > 0).then(|| parts(&dataset));
@@ -149,8 +152,9 @@ impl Loader {
         }
     }
 
-    /// Batches that begin with images of `known` and go on with those of `others`: the latter in a new order each epoch, the former by rounds,
-    /// each in a new order, that go on from epoch to epoch.
+    /// Batches that begin with images of `known` and go on with those of `others`: the latter in a
+    /// new order each epoch, the former by rounds, each in a new order, that go on from epoch to
+    /// epoch.
     fn mixed(&self, epoch: u32, known: &[u32], others: &[u32]) -> Vec<u32> {
         let (each, seed) = (self.options.labelled, self.options.seed);
         let rest = self.options.batch_size.saturating_sub(each).max(1);
@@ -171,8 +175,8 @@ impl Loader {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of an epoch from `first_batch` on, the same as [`Loader::epoch`] gives after so many: for resuming. Past the
-    /// end, the only item is an error.
+    /// The batches of an epoch from `first_batch` on, the same as [`Loader::epoch`] gives after so
+    /// many: for resuming. Past the end, the only item is an error.
     pub fn epoch_from(&self, epoch: u32, first_batch: usize) -> Epoch {
         let subject = || format!("loader of {}", self.dataset.name());
         let batches = self.batches();
@@ -262,7 +266,8 @@ impl Drop for Epoch {
         // First the receiver: a thread that waits for room in the channel then wakes up and ends.
         self.receiver = None;
         if let Some(worker) = self.worker.take() {
-            // A panic there has shown as a missing batch; there is nothing more to do about it here.
+            // A panic there has shown as a missing batch; there is nothing more to do about it
+            // here.
             let _ = worker.join();
         }
     }
@@ -355,7 +360,8 @@ mod tests {
         first.sort_unstable();
         first.dedup();
         assert_eq!(first.len(), 42);
-        // What is left over is a batch, too, where it is not dropped: 7 full ones, and 5 images beside their 2.
+        // What is left over is a batch, too, where it is not dropped: 7 full ones, and 5 images
+        // beside their 2.
         let whole = Loader::new(hidden.clone(), LoaderOptions { drop_last: false, ..options }).unwrap();
         let found = batches(whole.epoch(1));
         assert_eq!((whole.batches(), found.len()), (8, 8));

@@ -1,5 +1,5 @@
-//! Reading labelled images and texts from disk and serving them in batches. Reading runs on the CPU; what
-//! is done to the images then runs on the device.
+//! Reading labelled images and texts from disk and serving them in batches. Reading runs on the
+//! CPU; what is done to the images then runs on the device.
 //!
 //! | | |
 //! |---|---|

@@ -8,8 +8,8 @@ use super::picture::ImageOptions;
 use super::tasks::read_tasks;
 use crate::error::{Error, Result};
 
-/// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a folder of photographs get
-/// the size of `ImageOptions::default()`; [`open_with`] says otherwise.
+/// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a
+/// folder of photographs get the size of `ImageOptions::default()`; [`open_with`] says otherwise.
 ///
 /// # Errors
 /// When the folder holds none of the formats (the error lists them), or its files are damaged.
@@ -17,8 +17,9 @@ pub fn open(path: &Path, split: Split) -> Result<Dataset> {
     open_with(path, split, ImageOptions::default())
 }
 
-/// As [`open`], with the size and colour of images that come in many sizes. The other formats have a size of their own. `train_tasks.csv` and
-/// `test_tasks.csv` in the folder are what else is known of the images: see [`Dataset::tasks`].
+/// As [`open`], with the size and colour of images that come in many sizes. The other formats have
+/// a size of their own. `train_tasks.csv` and `test_tasks.csv` in the folder are what else is known
+/// of the images: see [`Dataset::tasks`].
 ///
 /// # Errors
 /// As [`open`].

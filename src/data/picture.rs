@@ -1,7 +1,8 @@
 //! One picture file, as pixels of the size that is wanted.
 //!
-//! The shorter side is scaled and the centre is cut out, as timm and torchvision do, to the same bytes; only what is kept is ever scaled,
-//! so a thin picture never becomes a huge one. Colours are Pillow's `convert("RGB")`: transparency is left out, 16 bits lose the lower 8.
+//! The shorter side is scaled and the centre is cut out, as timm and torchvision do, to the same
+//! bytes; only what is kept is ever scaled, so a thin picture never becomes a huge one. Colours are
+//! Pillow's `convert("RGB")`: transparency is left out, 16 bits lose the lower 8.
 
 use std::path::Path;
 
@@ -56,7 +57,8 @@ impl ImageOptions {
         Ok(self.size * self.size * self.channels())
     }
 
-    /// How the sides of a picture are scaled and cut: timm's `scale_size`, torchvision's `Resize` and `CenterCrop`.
+    /// How the sides of a picture are scaled and cut: timm's `scale_size`, torchvision's `Resize`
+    /// and `CenterCrop`.
     pub(super) fn axes(self, width: usize, height: usize) -> [Axis; 2] {
         let scaled = (self.size as f64 / self.crop).floor();
         let shorter = width.min(height) as f64;

@@ -4,14 +4,15 @@ use super::augmentation::{AugmentStep, Augmentation};
 use crate::error::{Error, Result};
 use crate::ops::augment::{Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
 
-/// One published view: a random crop with a flip, jitter with grey, blur, solarize, in this order. Where a source flips later, that is the
-/// same: no other step tells left from right.
+/// One published view: a random crop with a flip, jitter with grey, blur, solarize, in this order.
+/// Where a source flips later, that is the same: no other step tells left from right.
 #[derive(Clone, Copy)]
 struct Preset {
     name: &'static str,
     scale: [f32; 2],
     interpolation: Interpolation,
-    /// Of the sides of the other views: 96 of 224 pixels, 3/7, for DINO's local ones; rounded up to a multiple of 4, as patches need.
+    /// Of the sides of the other views: 96 of 224 pixels, 3/7, for DINO's local ones; rounded up to
+    /// a multiple of 4, as patches need.
     local: bool,
     style: JitterStyle,
     /// Brightness, contrast, saturation, hue; with chance 0.8.
@@ -47,7 +48,8 @@ const PYTORCH: Preset = Preset {
     solarize: 0.0,
 };
 
-/// google-research/simclr, `data_util.py`: `color_jitter_rand`, impl `simclrv2`; `batch_random_blur`.
+/// google-research/simclr, `data_util.py`: `color_jitter_rand`, impl `simclrv2`;
+/// `batch_random_blur`.
 const SIMCLR: Preset = Preset {
     interpolation: Interpolation::Bicubic,
     style: JitterStyle::Simclr,
@@ -56,27 +58,32 @@ const SIMCLR: Preset = Preset {
     ..PYTORCH
 };
 
-/// deepmind-research/byol, `utils/augmentations.py` and `utils/dataset.py`; Grill et al. 2020, table 6.
+/// deepmind-research/byol, `utils/augmentations.py` and `utils/dataset.py`; Grill et al. 2020,
+/// table 6.
 const BYOL: Preset = Preset { style: JitterStyle::Byol, jitter: [0.4, 0.4, 0.2, 0.1], ..SIMCLR };
 
-/// vturrisi/solo-learn, `scripts/pretrain/cifar/augmentations/*.yaml` and `CifarTransform` of `solo/data/pretrain_dataloader.py`.
+/// vturrisi/solo-learn, `scripts/pretrain/cifar/augmentations/*.yaml` and `CifarTransform` of
+/// `solo/data/pretrain_dataloader.py`.
 const SOLO: Preset = Preset { interpolation: Interpolation::Bicubic, ..PYTORCH };
 
 /// facebookresearch/dino, `DataAugmentationDINO` of `main_dino.py`.
 const DINO: Preset = Preset { scale: [0.4, 1.0], interpolation: Interpolation::Bicubic, ..PYTORCH };
 
-/// Our own, for small grey images: neither saturation nor hue to jitter, and a kernel that leaves something of 28 pixels.
+/// Our own, for small grey images: neither saturation nor hue to jitter, and a kernel that leaves
+/// something of 28 pixels.
 const GREY: Preset = Preset { scale: [0.3, 1.0], jitter: [0.4, 0.4, 0.0, 0.0], grey: 0.0, kernel: Kernel::Tenth(Edge::Reflect), ..PYTORCH };
 
 const VIEWS: [Preset; 22] = [
     Preset { name: "simclr", blur: 0.5, ..SIMCLR },
     // README.md: `--use_blur=False --color_jitter_strength=0.5`.
     Preset { name: "simclr_cifar", jitter: [0.4, 0.4, 0.4, 0.1], ..SIMCLR },
-    // lightly-ai/lightly, `transforms/simclr_transform.py`; what SimCLR's appendix A gives for PyTorch.
+    // lightly-ai/lightly, `transforms/simclr_transform.py`; what SimCLR's appendix A gives for
+    // PyTorch.
     Preset { name: "simclr_lightly", jitter: [0.8, 0.8, 0.8, 0.2], blur: 0.5, ..PYTORCH },
     // facebookresearch/moco, `main_moco.py --aug-plus`.
     Preset { name: "moco_v2", scale: [0.2, 1.0], jitter: [0.4, 0.4, 0.4, 0.1], blur: 0.5, ..PYTORCH },
-    // facebookresearch/moco, `colab/moco_cifar10_demo.ipynb`; lightly's SimCLR on CIFAR (`cj_strength=0.5, gaussian_blur=0`) is the same.
+    // facebookresearch/moco, `colab/moco_cifar10_demo.ipynb`; lightly's SimCLR on CIFAR
+    // (`cj_strength=0.5, gaussian_blur=0`) is the same.
     Preset { name: "moco_cifar", jitter: [0.4, 0.4, 0.4, 0.1], ..PYTORCH },
     Preset { name: "byol_a", blur: 1.0, ..BYOL },
     Preset { name: "byol_b", blur: 0.1, solarize: 0.2, ..BYOL },
@@ -141,7 +148,8 @@ impl Augmentation {
         names
     };
 
-    /// A published recipe, for images of `[height, width]`, in 0..1 and without normalising: see [`Self::normalized`].
+    /// A published recipe, for images of `[height, width]`, in 0..1 and without normalising: see
+    /// [`Self::normalized`].
     ///
     /// | name | source | crop | jitter (chance 0.8) | grey | blur | solarize |
     /// |---|---|---|---|---|---|---|
@@ -164,20 +172,26 @@ impl Augmentation {
     /// | `grey_dino_global_1`, `grey_dino_global_2` | ours | 0.4-1 | 0.4, 0.4 | | 1, 0.1; H/10 | 0, 0.2 |
     /// | `grey_dino_local` | ours | 0.15-0.4 to 3/7 of the sides | 0.4, 0.4 | | 0.5, H/10 | |
     ///
-    /// Where two numbers stand with a comma between, they are those of the two views. All but `none` mirror half of the images. Crops have
-    /// aspect ratios from 3 : 4 to 4 : 3 and are bilinear with antialiasing unless the table says otherwise; jitter is torchvision's unless
-    /// it is [SimCLR's or BYOL's](JitterStyle); blur has sigma from 0.1 to 2 pixels and is Pillow's unless its kernel is given, a tenth of
-    /// the height (at least 3), with what lies outside. Pixels are pixels: what was made for 224 of them is strong on 32.
+    /// Where two numbers stand with a comma between, they are those of the two views. All but
+    /// `none` mirror half of the images. Crops have aspect ratios from 3 : 4 to 4 : 3 and are
+    /// bilinear with antialiasing unless the table says otherwise; jitter is torchvision's unless
+    /// it is [SimCLR's or BYOL's](JitterStyle); blur has sigma from 0.1 to 2 pixels and is Pillow's
+    /// unless its kernel is given, a tenth of the height (at least 3), with what lies outside.
+    /// Pixels are pixels: what was made for 224 of them is strong on 32.
     ///
-    /// What differs from the sources: all is done on floats, where Pillow rounds to bytes after each step; Pillow's blur is three boxes
-    /// that approximate the Gaussian; boxes are torchvision's everywhere, where TensorFlow tries 100 of them with uniform aspect ratio and
-    /// BYOL cuts them off at the image; TensorFlow's bicubic does not antialias, and SimCLR's counts from corners of pixels.
+    /// What differs from the sources: all is done on floats, where Pillow rounds to bytes after
+    /// each step; Pillow's blur is three boxes that approximate the Gaussian; boxes are
+    /// torchvision's everywhere, where TensorFlow tries 100 of them with uniform aspect ratio and
+    /// BYOL cuts them off at the image; TensorFlow's bicubic does not antialias, and SimCLR's
+    /// counts from corners of pixels.
     ///
     /// [google-research/simclr]: https://github.com/google-research/simclr/blob/master/data_util.py
     /// [lightly]: https://github.com/lightly-ai/lightly/tree/master/lightly/transforms
     /// [facebookresearch/moco]: https://github.com/facebookresearch/moco/blob/main/main_moco.py
-    /// [deepmind-research/byol]: https://github.com/google-deepmind/deepmind-research/blob/master/byol/utils/augmentations.py
-    /// [solo-learn]: https://github.com/vturrisi/solo-learn/tree/main/scripts/pretrain/cifar/augmentations
+    /// [deepmind-research/byol]:
+    /// https://github.com/google-deepmind/deepmind-research/blob/master/byol/utils/augmentations.py
+    /// [solo-learn]:
+    /// https://github.com/vturrisi/solo-learn/tree/main/scripts/pretrain/cifar/augmentations
     /// [facebookresearch/dino]: https://github.com/facebookresearch/dino/blob/main/main_dino.py
     ///
     /// # Errors

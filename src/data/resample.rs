@@ -1,7 +1,9 @@
-//! Scaling a picture as Pillow does, to the same bytes, since that is what networks were trained and judged with.
+//! Scaling a picture as Pillow does, to the same bytes, since that is what networks were trained
+//! and judged with.
 //!
-//! Facts from Pillow's `Resample.c`: a filter is widened by the factor that it shrinks by; weights of a pixel add up to 1 in
-//! float64, are then rounded to 22 bits behind the point; rows are scaled first, and rounded to bytes before columns are.
+//! Facts from Pillow's `Resample.c`: a filter is widened by the factor that it shrinks by; weights
+//! of a pixel add up to 1 in float64, are then rounded to 22 bits behind the point; rows are scaled
+//! first, and rounded to bytes before columns are.
 
 use crate::io::Interpolation;
 
@@ -28,7 +30,8 @@ impl Interpolation {
     }
 }
 
-/// One axis of a picture: scaled from `from` to `to` pixels, of which `count` are wanted from `first` on.
+/// One axis of a picture: scaled from `from` to `to` pixels, of which `count` are wanted from
+/// `first` on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Axis {
     pub from: usize,
@@ -62,8 +65,8 @@ impl Axis {
     }
 }
 
-/// The wanted part of a picture of `horizontal.from` by `vertical.from` pixels of `C` bytes, scaled. Nothing outside of that part
-/// is computed, so a thin picture's length does not matter.
+/// The wanted part of a picture of `horizontal.from` by `vertical.from` pixels of `C` bytes,
+/// scaled. Nothing outside of that part is computed, so a thin picture's length does not matter.
 pub(super) fn resample<const C: usize>(pixels: &[u8], horizontal: Axis, vertical: Axis, filter: Interpolation) -> Vec<u8> {
     let (columns, rows) = (horizontal.taps(filter), vertical.taps(filter));
     let above = rows.first().map_or(0, |row| row.first);
@@ -103,7 +106,8 @@ mod tests {
     use super::super::picture::ImageOptions;
     use super::*;
 
-    /// What Pillow 13.0 and torchvision 0.29 make of the same 13x9 pixels: `CenterCrop(size)(Resize(int(size / crop), ...)(picture))`.
+    /// What Pillow 13.0 and torchvision 0.29 make of the same 13x9 pixels:
+    /// `CenterCrop(size)(Resize(int(size / crop), ...)(picture))`.
     #[test]
     fn pictures_are_scaled_to_pillows_bytes() {
         let (width, height) = (13, 9);

@@ -1,4 +1,5 @@
-//! Pictures that are read while others are being worked on: no more than a few batches of them lie in memory.
+//! Pictures that are read while others are being worked on: no more than a few batches of them lie
+//! in memory.
 
 use std::sync::mpsc::sync_channel;
 
@@ -21,11 +22,12 @@ pub struct PictureBatch {
     pub damaged: Vec<Error>,
 }
 
-/// Reads `files`, each with its label of `classes`, on other threads, and hands them to `each` in their order, `batch_size` at a time.
+/// Reads `files`, each with its label of `classes`, on other threads, and hands them to `each` in
+/// their order, `batch_size` at a time.
 ///
 /// # Errors
-/// [`Error::Argument`] for options that mean nothing or a batch of 0; the first error of `each`, after which no more is read. A damaged
-/// picture is none: [`PictureBatch::damaged`].
+/// [`Error::Argument`] for options that mean nothing or a batch of 0; the first error of `each`,
+/// after which no more is read. A damaged picture is none: [`PictureBatch::damaged`].
 pub fn stream_pictures(
     files: &[LabelledFile],
     classes: usize,

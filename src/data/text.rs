@@ -1,7 +1,9 @@
-//! Questions with classes, as token numbers: Li and Roth's set, TREC (2002, "Learning Question Classifiers").
+//! Questions with classes, as token numbers: Li and Roth's set, TREC (2002, "Learning Question
+//! Classifiers").
 //!
-//! A line is `COARSE:fine question`, in Latin-1; the coarse classes are learnt. The last 500 lines are the test split. A vocabulary `vocab.txt`
-//! lies beside it ([`WordPiece`]; `scripts/build_vocabulary.py` makes one).
+//! A line is `COARSE:fine question`, in Latin-1; the coarse classes are learnt. The last 500 lines
+//! are the test split. A vocabulary `vocab.txt` lies beside it ([`WordPiece`];
+//! `scripts/build_vocabulary.py` makes one).
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! WordPiece (Schuster and Nakajima 2012), as BERT uses it (Devlin et al. 2018): lower case, words and punctuation apart, and each word as the
-//! longest pieces of a vocabulary, from its front; a piece inside a word begins with `##`.
+//! WordPiece (Schuster and Nakajima 2012), as BERT uses it (Devlin et al. 2018): lower case, words
+//! and punctuation apart, and each word as the longest pieces of a vocabulary, from its front; a
+//! piece inside a word begins with `##`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -34,7 +35,8 @@ impl WordPiece {
     /// The vocabulary of these pieces, one a line; `source` is its name in errors.
     ///
     /// # Errors
-    /// Where it does not begin with [`Self::SPECIAL`], a piece comes twice, or there are more than 65,536.
+    /// Where it does not begin with [`Self::SPECIAL`], a piece comes twice, or there are more than
+    /// 65,536.
     pub fn new(vocabulary: &str, source: &str) -> Result<Self> {
         let wrong = |message: String| Err(Error::data(source, message));
         let pieces: Vec<String> = vocabulary.lines().map(|line| line.trim().to_string()).collect();
@@ -75,7 +77,8 @@ impl WordPiece {
         self.pieces.get(usize::from(number)).map(String::as_str)
     }
 
-    /// The pieces of a text, by number, without `[CLS]` and `[SEP]`. A word that the vocabulary has no pieces for is `[UNK]`.
+    /// The pieces of a text, by number, without `[CLS]` and `[SEP]`. A word that the vocabulary has
+    /// no pieces for is `[UNK]`.
     pub fn tokens(&self, text: &str) -> Vec<u16> {
         words(text).iter().flat_map(|word| self.cut(word)).collect()
     }

@@ -1,5 +1,5 @@
-//! What is added to a class's logit behind the training: where a class was never shown, say, its bias was learnt too low (Hinton, Vinyals and Dean
-//! 2015, section 3).
+//! What is added to a class's logit behind the training: where a class was never shown, say, its
+//! bias was learnt too low (Hinton, Vinyals and Dean 2015, section 3).
 
 use crate::error::{Error, Result};
 
@@ -10,10 +10,12 @@ pub fn add_bias(logits: &mut [f32], bias: &[f32]) {
     }
 }
 
-/// The bias with which `class` is the largest of `classes` logits in the `share` of all rows. No label is looked at.
+/// The bias with which `class` is the largest of `classes` logits in the `share` of all rows. No
+/// label is looked at.
 ///
 /// # Errors
-/// [`Error::Argument`] for a share that is not between 0 and 1, and where there are no rows or fewer than two classes.
+/// [`Error::Argument`] for a share that is not between 0 and 1, and where there are no rows or
+/// fewer than two classes.
 pub fn bias_for_share(logits: &[f32], classes: usize, class: usize, share: f64) -> Result<f32> {
     if !(share > 0.0 && share < 1.0) {
         return Err(Error::argument("share", format!("expected more than 0 and less than 1, found {share}")));

@@ -1,4 +1,5 @@
-//! Which of several teachers an image belongs to: how well their student tells, and how well the teachers' own sureness does.
+//! Which of several teachers an image belongs to: how well their student tells, and how well the
+//! teachers' own sureness does.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ const BATCH: usize = 250;
 /// What is known of an image's domain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Domains {
-    /// The part of images for which the student predicts a class of a teacher that knows the true one.
+    /// The part of images for which the student predicts a class of a teacher that knows the true
+    /// one.
     pub student: f64,
     /// By energy.
     pub energy: GateScore,
@@ -28,13 +30,14 @@ pub struct Domains {
 pub struct GateScore {
     /// The part of images whose surest teacher knows the true class.
     pub accuracy: f64,
-    /// The area under the receiver operating characteristic of each teacher's lead over the surest other one, for images whose class it knows
-    /// against all others; its mean over teachers.
+    /// The area under the receiver operating characteristic of each teacher's lead over the surest
+    /// other one, for images whose class it knows against all others; its mean over teachers.
     pub auroc: f64,
 }
 
-/// The probability that a score of `positive` is larger than one of `negative`, where equal ones count half: the area under the receiver
-/// operating characteristic. NaN where there is nothing to compare, or a score is NaN.
+/// The probability that a score of `positive` is larger than one of `negative`, where equal ones
+/// count half: the area under the receiver operating characteristic. NaN where there is nothing to
+/// compare, or a score is NaN.
 pub fn auroc(positive: &[f64], negative: &[f64]) -> f64 {
     if positive.iter().chain(negative).any(|score| score.is_nan()) {
         return f64::NAN;
@@ -70,12 +73,12 @@ pub fn gate_score(scores: &[Vec<f64>], knows: &[Vec<bool>]) -> GateScore {
     GateScore { accuracy: right as f64 / images.max(1) as f64, auroc: areas.iter().sum::<f64>() / areas.len() as f64 }
 }
 
-/// Of a student that `recipe` merged from its teachers: of the images of `test`, with the student's confusion `[true class][predicted class]`.
-/// `train` is what it learnt from.
+/// Of a student that `recipe` merged from its teachers: of the images of `test`, with the student's
+/// confusion `[true class][predicted class]`. `train` is what it learnt from.
 ///
 /// # Errors
-/// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them; scores
-/// that are not finite.
+/// [`Error::Argument`] for a recipe with less than two teachers; those of opening and running them;
+/// scores that are not finite.
 pub fn domains(gpu: &Gpu, recipe: &Recipe, train: &Dataset, test: &Arc<Dataset>, confusion: &[Vec<usize>]) -> Result<Domains> {
     let teachers = networks(gpu, recipe, train)?;
     if teachers.len() < 2 {

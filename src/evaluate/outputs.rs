@@ -83,8 +83,8 @@ impl Evaluation {
     }
 }
 
-/// The output of `model` for every image of `dataset`, in its order, `width` values an image, after `preprocessing` with the draws of
-/// `view`.
+/// The output of `model` for every image of `dataset`, in its order, `width` values an image, after
+/// `preprocessing` with the draws of `view`.
 ///
 /// # Errors
 /// Those of the model and of the data; as [`require_finite_rows`].
@@ -127,10 +127,12 @@ pub fn evaluate(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preproces
     Ok(found)
 }
 
-/// Runs `model` on pictures as they are read: hands each batch with its rows of outputs to `each`, in the order of `files`.
+/// Runs `model` on pictures as they are read: hands each batch with its rows of outputs to `each`,
+/// in the order of `files`.
 ///
 /// # Errors
-/// As [`stream_pictures`]; those of the model; as [`require_finite_rows`], naming the first picture; the first of `each`.
+/// As [`stream_pictures`]; those of the model; as [`require_finite_rows`], naming the first
+/// picture; the first of `each`.
 pub fn stream_outputs(
     gpu: &Gpu,
     model: &dyn Module,

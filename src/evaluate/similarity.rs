@@ -1,4 +1,5 @@
-//! How alike an encoder finds images: the cosines between two views of each of some test images, in the order of their classes.
+//! How alike an encoder finds images: the cosines between two views of each of some test images, in
+//! the order of their classes.
 
 use std::sync::Arc;
 
@@ -26,11 +27,12 @@ pub struct Similarities {
     pub other_class: f64,
 }
 
-/// Compares `per_class` images of each class of `test`, drawn by the recipe's seed and made into views as in training; `train` is what the
-/// encoder was trained on.
+/// Compares `per_class` images of each class of `test`, drawn by the recipe's seed and made into
+/// views as in training; `train` is what the encoder was trained on.
 ///
 /// # Errors
-/// A class with fewer images; an augmentation that makes a single view; features that are not finite; those of the device.
+/// A class with fewer images; an augmentation that makes a single view; features that are not
+/// finite; those of the device.
 pub fn similarities(
     gpu: &Gpu,
     encoder: &dyn Backbone,

@@ -13,7 +13,8 @@ use crate::tensor::Tensor;
 use crate::train::loaded_run::LoadedRun;
 use crate::train::run::RunDirectory;
 
-/// The heads of the tasks that the run in the directory `run`, which is `finished`, has learnt beside its classes; made in its parameters.
+/// The heads of the tasks that the run in the directory `run`, which is `finished`, has learnt
+/// beside its classes; made in its parameters.
 ///
 /// # Errors
 /// Files that do not fit.

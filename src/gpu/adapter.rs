@@ -1,7 +1,7 @@
 //! Choosing an adapter and making a device of it.
 //!
-//! Only the back ends that wgrad trains on are touched (Vulkan, Metal, DX12): asking for OpenGL makes some systems complain
-//! on stderr about a missing display.
+//! Only the back ends that wgrad trains on are touched (Vulkan, Metal, DX12): asking for OpenGL
+//! makes some systems complain on stderr about a missing display.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ pub(crate) const IMMEDIATE_BYTES: u32 = 128;
 /// How to make a [`Gpu`](super::Gpu). [`GpuOptions::from_env`] is the default.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GpuOptions {
-    /// An adapter by index (as `wgrad info` lists them), by part of its name, or by back end. The best one when `None`.
+    /// An adapter by index (as `wgrad info` lists them), by part of its name, or by back end. The
+    /// best one when `None`.
     pub adapter: Option<String>,
     /// Ask for WebGPU's default limits and no optional feature: what a browser may give.
     pub webgpu_limits: bool,
@@ -30,13 +31,15 @@ pub struct GpuOptions {
     pub schedule: Option<Schedule>,
     /// Most device memory that the pool may hold, bytes.
     pub memory_budget_bytes: Option<u64>,
-    /// Largest storage binding, bytes, where it is to be less than the adapter's: operators run in pieces sooner. For tests.
+    /// Largest storage binding, bytes, where it is to be less than the adapter's: operators run in
+    /// pieces sooner. For tests.
     pub largest_binding_bytes: Option<u64>,
     /// Build the crate's own shaders with bounds checks (text from outside always has them).
     pub checked: bool,
     /// Fill every buffer with NaN before it is used, and surround it with sentinels: for tests.
     pub poison: bool,
-    /// Look at every operator's output and gradient, and fail at the first that is not finite. Slow.
+    /// Look at every operator's output and gradient, and fail at the first that is not finite.
+    /// Slow.
     pub trace_non_finite: bool,
     /// Longest wait for recorded work before it counts as a loop without an end; 600 s when `None`.
     pub timeout_seconds: Option<u64>,
@@ -45,8 +48,9 @@ pub struct GpuOptions {
 }
 
 impl GpuOptions {
-    /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`, `WGRAD_SCHEDULE=software|gpu`,
-    /// `WGRAD_MEMORY_MIB`, `WGRAD_BINDING_KIB`, `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
+    /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`,
+    /// `WGRAD_SCHEDULE=software|gpu`, `WGRAD_MEMORY_MIB`, `WGRAD_BINDING_KIB`, `WGRAD_CHECKED=1`,
+    /// `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
     /// `WGRAD_TUNING=FILE|random:SEED|off`.
     ///
     /// # Errors
@@ -101,16 +105,17 @@ fn kind(device_type: wgpu::DeviceType) -> AdapterKind {
     }
 }
 
-/// Mesa's device-select layer asks a Wayland server which GPU it prefers, and complains on stderr where there is no session.
-/// wgrad chooses by itself, so the layer is told to stay out.
+/// Mesa's device-select layer asks a Wayland server which GPU it prefers, and complains on stderr
+/// where there is no session. wgrad chooses by itself, so the layer is told to stay out.
 #[cfg(target_os = "linux")]
 fn quiet_device_select() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     let set = |name| std::env::var_os(name).is_some();
     ONCE.call_once(|| {
         if !set("XDG_RUNTIME_DIR") && !set("NODEVICE_SELECT") {
-            // SAFETY: done once, before this program's first Vulkan instance; Rust's own readers of the environment are locked out
-            // meanwhile. A C library that reads it on another thread at this moment would have to be running without a session, too.
+            // SAFETY: done once, before this program's first Vulkan instance; Rust's own readers of
+            // the environment are locked out meanwhile. A C library that reads it on another thread
+            // at this moment would have to be running without a session, too.
             #[allow(unsafe_code)]
             unsafe {
                 std::env::set_var("NODEVICE_SELECT", "1");
@@ -122,7 +127,8 @@ fn quiet_device_select() {
 #[cfg(not(target_os = "linux"))]
 fn quiet_device_select() {}
 
-/// All adapters, the preferred first: discrete, integrated, virtual, other, software. The order within a kind is the driver's.
+/// All adapters, the preferred first: discrete, integrated, virtual, other, software. The order
+/// within a kind is the driver's.
 async fn enumerate() -> Vec<wgpu::Adapter> {
     quiet_device_select();
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -236,7 +242,8 @@ pub(super) async fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Qu
         label: Some("wgrad"),
         required_features: features,
         required_limits: wgpu::Limits { max_storage_buffers_per_shader_stage: buffers, ..limits },
-        // The pool above asks for few, large buffers; big driver blocks would only be held for nothing.
+        // The pool above asks for few, large buffers; big driver blocks would only be held for
+        // nothing.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     });

@@ -51,7 +51,8 @@ pub trait Bind {
     /// The range to bind.
     fn binding(&self) -> Binding;
 
-    /// How many equal parts it can be worked on in, one after another: what a smaller batch has fewer of.
+    /// How many equal parts it can be worked on in, one after another: what a smaller batch has
+    /// fewer of.
     fn rows(&self) -> usize {
         1
     }

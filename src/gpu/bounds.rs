@@ -1,5 +1,6 @@
-//! What text from outside may ask for. Parsers, naga's writers and drivers walk deep text by recursion, and drivers take any size of memory at its
-//! word, so what is deeper or larger is refused before they see it.
+//! What text from outside may ask for. Parsers, naga's writers and drivers walk deep text by
+//! recursion, and drivers take any size of memory at its word, so what is deeper or larger is
+//! refused before they see it.
 
 use naga::valid::ModuleInfo;
 
@@ -15,7 +16,8 @@ const DEPTH: usize = 4000;
 const ELSES: usize = 500;
 /// Most bytes of variables, or of one value, of an invocation.
 const PRIVATE_BYTES: u64 = 64 << 10;
-/// Most statements and expressions of an entry point, where each call is a copy of its function, as drivers make it.
+/// Most statements and expressions of an entry point, where each call is a copy of its function, as
+/// drivers make it.
 const INLINED: u64 = 4_000_000;
 const CALLS: u64 = 256;
 /// Most arrays and structs in each other.
@@ -35,8 +37,8 @@ pub(super) fn check_size(kernel: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` on a thread whose stack is large enough for the deepest text that [`check_depth`] lets pass.
-/// A browser has no threads to make; its own stack is what there is.
+/// Does `work` on a thread whose stack is large enough for the deepest text that [`check_depth`]
+/// lets pass. A browser has no threads to make; its own stack is what there is.
 pub(super) fn on_large_stack<T: Send>(kernel: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     if cfg!(target_arch = "wasm32") {
         return work();
@@ -48,7 +50,8 @@ pub(super) fn on_large_stack<T: Send>(kernel: &str, work: impl FnOnce() -> Resul
     })
 }
 
-/// What a text says, and its faults. Text from `outside` is validated for a device with these features; for trusted text that is left to wgpu.
+/// What a text says, and its faults. Text from `outside` is validated for a device with these
+/// features; for trusted text that is left to wgpu.
 pub(super) fn read(text: &str, outside: Option<wgpu::Features>) -> Result<(naga::Module, Option<ModuleInfo>), Fault> {
     // naga does not know the line that browsers demand. What stands behind it stays where it is.
     let text = text.replace("enable subgroups;", "                 ");
@@ -108,7 +111,8 @@ impl Depth {
     }
 }
 
-/// Refuses expressions and chains of `else if` that lie in each other too deeply: an upper bound, by the characters.
+/// Refuses expressions and chains of `else if` that lie in each other too deeply: an upper bound,
+/// by the characters.
 pub(super) fn check_depth(text: &str) -> Result<(), Fault> {
     let mut depth = Depth { operators: vec![0], sum: 0, elses: vec![0], chain: 0 };
     let mut rest = text.char_indices().peekable();

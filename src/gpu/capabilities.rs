@@ -31,7 +31,8 @@ impl fmt::Display for Schedule {
 impl FromStr for Schedule {
     type Err = Error;
 
-    /// Reads `software` and `gpu`, and their older names `cpu` and `simd`, which saved benchmarks and runs hold.
+    /// Reads `software` and `gpu`, and their older names `cpu` and `simd`, which saved benchmarks
+    /// and runs hold.
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "software" | "cpu" => Ok(Schedule::Software),
@@ -67,11 +68,13 @@ pub struct Capabilities {
     pub driver: String,
     /// What kind of hardware it is.
     pub kind: AdapterKind,
-    /// Kernel parameters travel as immediates (push constants) rather than through a uniform buffer.
+    /// Kernel parameters travel as immediates (push constants) rather than through a uniform
+    /// buffer.
     pub immediates: bool,
     /// Subgroup operations may be used.
     pub subgroups: bool,
-    /// Lanes of a subgroup, smallest and largest that the driver may choose. 0 without [`Self::subgroups`].
+    /// Lanes of a subgroup, smallest and largest that the driver may choose. 0 without
+    /// [`Self::subgroups`].
     pub subgroup_size: (u32, u32),
     /// 16-bit floats may be stored.
     pub f16: bool,
@@ -95,19 +98,22 @@ pub struct Capabilities {
     pub webgpu_limits: bool,
 }
 
-/// llvmpipe leaves the loops of an invocation after 65,535 rounds in all, without a word (Mesa's `LP_MAX_TGSI_LOOP_ITERATIONS`).
+/// llvmpipe leaves the loops of an invocation after 65,535 rounds in all, without a word (Mesa's
+/// `LP_MAX_TGSI_LOOP_ITERATIONS`).
 pub(super) const SOFTWARE_ROUNDS: usize = 65_535;
 
 /// What a choice between kernels allows, which leaves room for the rounds in which loops are left.
 const ROUGH_ROUNDS: usize = 60_000;
 
 impl Capabilities {
-    /// Whether one invocation may run about `rounds` rounds of loops. Where it may not, kernels share the walk among lanes or dispatches.
+    /// Whether one invocation may run about `rounds` rounds of loops. Where it may not, kernels
+    /// share the walk among lanes or dispatches.
     pub fn may_walk(&self, rounds: usize) -> bool {
         self.kind != AdapterKind::Software || rounds <= ROUGH_ROUNDS
     }
 
-    /// Whether one invocation may run exactly `rounds` rounds, counted as by [`rounds`](super::rounds).
+    /// Whether one invocation may run exactly `rounds` rounds, counted as by
+    /// [`rounds`](super::rounds).
     pub fn may_walk_exactly(&self, rounds: usize) -> bool {
         self.kind != AdapterKind::Software || rounds < SOFTWARE_ROUNDS
     }
@@ -117,7 +123,8 @@ impl Capabilities {
         if self.kind == AdapterKind::Software { ROUGH_ROUNDS } else { usize::MAX }
     }
 
-    /// Refuses a walk of exactly `rounds` rounds, counted as by [`rounds`](super::rounds), that a driver would cut short.
+    /// Refuses a walk of exactly `rounds` rounds, counted as by [`rounds`](super::rounds), that a
+    /// driver would cut short.
     ///
     /// # Errors
     /// [`Error::Limit`] naming operator, rounds, adapter and remedy.
@@ -131,7 +138,8 @@ impl Capabilities {
         Err(Error::Limit { operator: operator.into(), message, adapter: self.name.clone() })
     }
 
-    /// Lanes of a subgroup where the `software` schedule may rely on exactly one width: software drivers do not vary it.
+    /// Lanes of a subgroup where the `software` schedule may rely on exactly one width: software
+    /// drivers do not vary it.
     pub fn fixed_subgroup(&self) -> Option<u32> {
         let (min, max) = self.subgroup_size;
         (self.subgroups && min == max && min >= 4).then_some(min)

@@ -5,10 +5,12 @@ use super::{Gpu, GpuOptions, Inner};
 use crate::error::{Error, Result};
 
 impl Gpu {
-    /// A device like this one (its capabilities, schedule and tuning) that only counts: tensors have no memory, kernels are neither built
-    /// nor run, copies and uploads do nothing, initial values are not computed. What runs on it leaves in [`Self::memory`] the very
-    /// numbers that it would leave on this device, a training step with captures and all, in no time and without any memory. It has no
-    /// budget, and does not trace numbers that are not finite; waiting for a value is an error, as there is none.
+    /// A device like this one (its capabilities, schedule and tuning) that only counts: tensors
+    /// have no memory, kernels are neither built nor run, copies and uploads do nothing, initial
+    /// values are not computed. What runs on it leaves in [`Self::memory`] the very numbers that it
+    /// would leave on this device, a training step with captures and all, in no time and without
+    /// any memory. It has no budget, and does not trace numbers that are not finite; waiting for a
+    /// value is an error, as there is none.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {

@@ -1,5 +1,6 @@
-//! Faults of shader text, by the line that their author wrote: what naga reads may be the expansion of a template, with text that is included
-//! and text that is repeated. So a text with a fault is expanded once more with a comment before each line that says whose it is.
+//! Faults of shader text, by the line that their author wrote: what naga reads may be the expansion
+//! of a template, with text that is included and text that is repeated. So a text with a fault is
+//! expanded once more with a comment before each line that says whose it is.
 
 use std::error::Error as _;
 use std::ops::Range;
@@ -87,7 +88,8 @@ pub(super) fn tags(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// `text` with marks before its lines. Those that begin inside of a template's tag stay as they are.
+/// `text` with marks before its lines. Those that begin inside of a template's tag stay as they
+/// are.
 pub(super) fn mark(text: &str, file: usize) -> String {
     let mut marked = String::with_capacity(2 * text.len());
     let mut tags = tags(text).into_iter().peekable();
@@ -134,7 +136,8 @@ impl Fault {
         &self.message
     }
 
-    /// The message with its places, found by the marks of `marked`, in which this fault was found, in `files` (name and text).
+    /// The message with its places, found by the marks of `marked`, in which this fault was found,
+    /// in `files` (name and text).
     pub(super) fn located(&self, marked: &str, files: &[(&str, &str)]) -> String {
         let mut message = self.message.clone();
         for (range, label) in &self.places {

@@ -1,7 +1,8 @@
 //! Whether a device still works, and waiting for it.
 //!
-//! Its first failure stays: a command that the driver refused takes the commands beside it along, so nothing computed from then on can be
-//! trusted. Every later call fails with the same error, on every thread, until a new [`Gpu`](super::Gpu) is made.
+//! Its first failure stays: a command that the driver refused takes the commands beside it along,
+//! so nothing computed from then on can be trusted. Every later call fails with the same error, on
+//! every thread, until a new [`Gpu`](super::Gpu) is made.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -50,8 +51,8 @@ impl Health {
         self.hangs.load(Ordering::Acquire)
     }
 
-    /// Waits for a submission, or for all. The device is lost where it takes longer than the limit. In a
-    /// browser, which ends endless kernels by itself, this returns at once.
+    /// Waits for a submission, or for all. The device is lost where it takes longer than the limit.
+    /// In a browser, which ends endless kernels by itself, this returns at once.
     pub(crate) fn wait(&self, device: &wgpu::Device, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.check()?;
         match device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.limit) }) {
@@ -71,14 +72,15 @@ impl Health {
     }
 }
 
-/// Does `work`, which makes something of the device, and returns what the driver has against it: a failure that harms nothing else.
+/// Does `work`, which makes something of the device, and returns what the driver has against it: a
+/// failure that harms nothing else.
 pub(crate) fn guarded<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
     // A browser tells it later, and to whoever listens to the device, as it does with any command.
     if cfg!(target_arch = "wasm32") {
         return Ok(work());
     }
-    // Scopes belong to a thread in wgpu: pushed and popped here, in one function, the last first. What they caught is known by then,
-    // so nobody waits.
+    // Scopes belong to a thread in wgpu: pushed and popped here, in one function, the last first.
+    // What they caught is known by then, so nobody waits.
     let filters = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation];
     let scopes = filters.map(|filter| device.push_error_scope(filter));
     let made = work();

@@ -49,7 +49,8 @@ impl Kernel {
         Self { hash: fnv(text.as_bytes()), name: Cow::Owned(name), text: Cow::Owned(text), trusted: false, own: false }
     }
 
-    /// A kernel of this crate: its indices are guarded by hand, and tests run it with bounds checks, too.
+    /// A kernel of this crate: its indices are guarded by hand, and tests run it with bounds
+    /// checks, too.
     pub(crate) const fn embedded(name: &'static str, text: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), hash: fnv(text.as_bytes()), trusted: true, own: true }
     }
@@ -57,7 +58,8 @@ impl Kernel {
     /// A kernel from outside, built without bounds checks.
     ///
     /// # Safety
-    /// No invocation may read or write outside its bindings, for any parameters that it is launched with.
+    /// No invocation may read or write outside its bindings, for any parameters that it is launched
+    /// with.
     #[allow(unsafe_code)]
     pub const unsafe fn trusted(name: &'static str, text: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), text: Cow::Borrowed(text), hash: fnv(text.as_bytes()), trusted: true, own: false }

@@ -109,16 +109,19 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// Says how many rounds of loops one invocation runs at most: all its loops together, nested ones multiplied out, each with the round in
-    /// which it is left ([`rounds`](super::rounds)). Software drivers leave the loops of an invocation after 65,535 rounds, without a word,
-    /// so a launch that walks further is refused there. The crate's own kernels must say it where they have a loop; others are counted while
-    /// they run on a software driver, and reaching the limit is an error of the device.
+    /// Says how many rounds of loops one invocation runs at most: all its loops together, nested
+    /// ones multiplied out, each with the round in which it is left ([`rounds`](super::rounds)).
+    /// Software drivers leave the loops of an invocation after 65,535 rounds, without a word, so a
+    /// launch that walks further is refused there. The crate's own kernels must say it where they
+    /// have a loop; others are counted while they run on a software driver, and reaching the limit
+    /// is an error of the device.
     pub fn walk(mut self, rounds: usize) -> Self {
         self.walk = Some(rounds);
         self
     }
 
-    /// Says how many floating-point operations the launch does, for profiles; a multiply-add counts as two.
+    /// Says how many floating-point operations the launch does, for profiles; a multiply-add counts
+    /// as two.
     pub fn flops(mut self, flops: f64) -> Self {
         self.flops = flops;
         self
@@ -134,18 +137,20 @@ impl<'a> Launch<'a> {
         self.record(&pipeline, count.div_ceil(size.max(1) as usize))
     }
 
-    /// Records the kernel with `count` workgroups, folded over two axes where there are more than an adapter's limit.
-    /// Nothing is recorded for 0.
+    /// Records the kernel with `count` workgroups, folded over two axes where there are more than
+    /// an adapter's limit. Nothing is recorded for 0.
     ///
     /// # Errors
-    /// Text that does not build; bindings or parameters unlike those that the text declares; a binding or a grid beyond the
-    /// adapter's limits; a walk that is too long, or not declared by one of the crate's own kernels; a lost device.
+    /// Text that does not build; bindings or parameters unlike those that the text declares; a
+    /// binding or a grid beyond the adapter's limits; a walk that is too long, or not declared by
+    /// one of the crate's own kernels; a lost device.
     pub fn groups(self, count: usize) -> Result<()> {
         let Some(pipeline) = self.pipeline()? else { return self.count() };
         self.record(&pipeline, count)
     }
 
-    /// Records the kernel with `grid` workgroups along x, y and z, for kernels that do not fold theirs.
+    /// Records the kernel with `grid` workgroups along x, y and z, for kernels that do not fold
+    /// theirs.
     ///
     /// # Errors
     /// As [`Self::groups`].
@@ -161,10 +166,12 @@ impl<'a> Launch<'a> {
         self.record_grid(&pipeline, grid, grid.iter().map(|size| *size as usize).product())
     }
 
-    /// What the text declares, whatever has been bound so far. The entry point is the one named, or the only one.
+    /// What the text declares, whatever has been bound so far. The entry point is the one named, or
+    /// the only one.
     ///
     /// # Errors
-    /// Text that does not build; an entry point that is not there, or none named where there are several.
+    /// Text that does not build; an entry point that is not there, or none named where there are
+    /// several.
     pub fn interface(&self) -> Result<Interface> {
         self.gpu.check()?;
         let reflection = self.gpu.kernels().reflection(self.gpu.device(), self.kernel, &self.defines)?;
@@ -189,7 +196,8 @@ impl<'a> Launch<'a> {
         (!self.gpu.is_dry()).then(built).transpose()
     }
 
-    /// What is left of a launch on a dry device: limits that are known without the kernel's text, and what a program would use.
+    /// What is left of a launch on a dry device: limits that are known without the kernel's text,
+    /// and what a program would use.
     fn count(&self) -> Result<()> {
         (0..self.bindings.len()).try_for_each(|index| self.check_size(&format!("binding {index}"), index))?;
         self.check_walk(false)?;
@@ -220,7 +228,8 @@ impl<'a> Launch<'a> {
     fn record_grid(&self, pipeline: &Arc<Pipeline>, grid: [u32; 3], groups: usize) -> Result<()> {
         self.check_walk(pipeline.loops)?;
         let caps = self.gpu.capabilities();
-        // Drivers drop what lies outside a binding, so tests bind the sentinels, too: a stray write must meet them.
+        // Drivers drop what lies outside a binding, so tests bind the sentinels, too: a stray write
+        // must meet them.
         let slack = if self.gpu.options().poison { SENTINEL_BYTES } else { 0 };
         let bound = |b: &Binding| {
             let bytes = b.size();
@@ -308,8 +317,9 @@ impl<'a> Launch<'a> {
         self.check_memory(|index| declared.get(index).map_or_else(String::new, |info| info.name.clone()))
     }
 
-    /// Refuses memory of another device, and memory that one binding writes and another uses as well. WebGPU forbids to read and write one buffer in
-    /// a dispatch, whatever the ranges, and to write a range twice: which invocation would come first, nobody knows.
+    /// Refuses memory of another device, and memory that one binding writes and another uses as
+    /// well. WebGPU forbids to read and write one buffer in a dispatch, whatever the ranges, and to
+    /// write a range twice: which invocation would come first, nobody knows.
     fn check_memory(&self, name: impl Fn(usize) -> String) -> Result<()> {
         for (index, (bound, writes)) in self.bindings.iter().enumerate() {
             if !self.gpu.owns(bound) {

@@ -1,5 +1,5 @@
-//! All that knows wgpu: choosing an adapter, buffers and their pool, building shaders, recording and submitting, reading
-//! back. Nothing above this folder names a wgpu type.
+//! All that knows wgpu: choosing an adapter, buffers and their pool, building shaders, recording
+//! and submitting, reading back. Nothing above this folder names a wgpu type.
 
 mod adapter;
 mod binding;
@@ -56,7 +56,8 @@ use recorder::{Command, Dispatch, Recorder};
 use waiting::block_on;
 use walks::{Counting, Walks};
 
-/// What NaN looks like in poisoned memory, for floats a quiet NaN with a payload that no computation produces.
+/// What NaN looks like in poisoned memory, for floats a quiet NaN with a payload that no
+/// computation produces.
 pub const POISON: u32 = 0x7fc0_dead;
 
 const FILL: Kernel = kernel!("gpu/fill");
@@ -81,18 +82,20 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The last handle of a queue waits for its work. Where that may never end, the driver's part of the device is left to the end of
-        // the process.
+        // The last handle of a queue waits for its work. Where that may never end, the driver's
+        // part of the device is left to the end of the process.
         if self.health.hangs() {
             std::mem::forget((self.device.clone(), self.queue.clone()));
         }
     }
 }
 
-/// A device, its memory and its queue. Clones are handles of the same device, usable from any thread.
+/// A device, its memory and its queue. Clones are handles of the same device, usable from any
+/// thread.
 ///
-/// A command that the driver refuses, a loss, or a kernel that does not end ([`GpuOptions::timeout_seconds`]) ends its use: every later call
-/// fails with the first error, because numbers may be missing. Make a new one.
+/// A command that the driver refuses, a loss, or a kernel that does not end
+/// ([`GpuOptions::timeout_seconds`]) ends its use: every later call fails with the first error,
+/// because numbers may be missing. Make a new one.
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
@@ -111,7 +114,8 @@ impl PartialEq for Gpu {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A poisoned lock says that another thread panicked; the lists behind it are whole between calls.
+    // A poisoned lock says that another thread panicked; the lists behind it are whole between
+    // calls.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -244,7 +248,8 @@ impl Gpu {
         self.inner.kernels.shaders()
     }
 
-    /// Seconds spent building shaders and pipelines so far. Some drivers translate a kernel only when it first runs.
+    /// Seconds spent building shaders and pipelines so far. Some drivers translate a kernel only
+    /// when it first runs.
     pub fn compile_seconds(&self) -> f64 {
         self.inner.kernels.seconds()
     }
@@ -341,7 +346,8 @@ impl Gpu {
         self.recorder().upload(&self.inner.device, &self.inner.queue, &binding.buffer.raw, binding.offset, data)
     }
 
-    /// Copies bytes between two different buffers, in recording order. Offsets and `bytes` are rounded to 4 by the caller.
+    /// Copies bytes between two different buffers, in recording order. Offsets and `bytes` are
+    /// rounded to 4 by the caller.
     pub(crate) fn copy(&self, source: &Binding, target: &Binding, bytes: u64) -> Result<()> {
         self.check()?;
         if bytes > 0 {

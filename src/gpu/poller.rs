@@ -1,5 +1,6 @@
-//! Polling a device for futures, natively: wgpu calls nobody back by itself. A thread is started with the
-//! first wait, and ends when nothing is waited for. It keeps the time limit, and a failure wakes everyone.
+//! Polling a device for futures, natively: wgpu calls nobody back by itself. A thread is started
+//! with the first wait, and ends when nothing is waited for. It keeps the time limit, and a failure
+//! wakes everyone.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! Device buffers in size classes, recycled as soon as their handle is dropped.
 //!
-//! Recycling needs no waiting: everything that happens to a buffer happens in recording order, so whoever gets it next
-//! records its commands after the last use.
+//! Recycling needs no waiting: everything that happens to a buffer happens in recording order, so
+//! whoever gets it next records its commands after the last use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 /// Smallest buffer. Also the alignment of a binding inside a larger buffer.
 pub(crate) const ALIGNMENT: u64 = 256;
 
-/// In [`GpuOptions::poison`](super::GpuOptions) mode this many bytes follow every buffer's contents, for sentinels.
+/// In [`GpuOptions::poison`](super::GpuOptions) mode this many bytes follow every buffer's
+/// contents, for sentinels.
 pub(crate) const SENTINEL_BYTES: u64 = 256;
 
 /// What the pool holds, in bytes.
@@ -145,7 +146,8 @@ impl Drop for Buffer {
     }
 }
 
-/// The size class of a request: eight classes for each power of two, so at most an eighth is wasted.
+/// The size class of a request: eight classes for each power of two, so at most an eighth is
+/// wasted.
 fn class(bytes: u64) -> u64 {
     let bytes = bytes.max(ALIGNMENT);
     let step = (bytes.next_power_of_two() / 16).max(ALIGNMENT);

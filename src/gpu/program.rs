@@ -1,8 +1,10 @@
-//! Programs: what some work recorded, kept to be run again without any of the host's work that led to it: shape rules, allocation, bind
-//! groups. A run encodes a flat list of (pipeline, bind group, parameters, grid).
+//! Programs: what some work recorded, kept to be run again without any of the host's work that led
+//! to it: shape rules, allocation, bind groups. A run encodes a flat list of (pipeline, bind group,
+//! parameters, grid).
 //!
-//! A program has memory of its own: what its work allocated comes from a private part of the pool, so that nothing else is ever in it
-//! between two runs. What it uses from outside (weights, optimizer state, inputs) it keeps alive.
+//! A program has memory of its own: what its work allocated comes from a private part of the pool,
+//! so that nothing else is ever in it between two runs. What it uses from outside (weights,
+//! optimizer state, inputs) it keeps alive.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use crate::error::{Error, Result};
 /// How long a program took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timing {
-    /// By the device's time stamps, from before the first command to behind the last; `None` where there are none, or where they cannot be right.
+    /// By the device's time stamps, from before the first command to behind the last; `None` where
+    /// there are none, or where they cannot be right.
     pub device_seconds: Option<f64>,
     /// By the host's clock, from the call until the device had finished.
     pub wall_seconds: f64,
@@ -50,7 +53,8 @@ pub struct Interval {
 /// The memory that a program needs, in bytes, by the list of its commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Liveness {
-    /// The most that its own tensors hold at once, without padding, each from its first to its last use: no allocator can do with less.
+    /// The most that its own tensors hold at once, without padding, each from its first to its last
+    /// use: no allocator can do with less.
     pub bound: u64,
     /// What it really holds for them.
     pub held: u64,
@@ -88,8 +92,9 @@ impl Drop for Ending<'_> {
 impl Gpu {
     /// Runs `work` and keeps what it recorded on this thread as a program.
     ///
-    /// Tensors that `work` allocates belong to the program: every run overwrites them. Uploads and host reads cannot be part of a program,
-    /// so they are errors inside `work`; what varies between runs is a [`Scalar`], or lies in a tensor made before.
+    /// Tensors that `work` allocates belong to the program: every run overwrites them. Uploads and
+    /// host reads cannot be part of a program, so they are errors inside `work`; what varies
+    /// between runs is a [`Scalar`], or lies in a tensor made before.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
@@ -106,7 +111,8 @@ impl Gpu {
     /// ```
     ///
     /// # Errors
-    /// Those of `work`; an earlier driver error; [`Error::Argument`] where a capture is under way already.
+    /// Those of `work`; an earlier driver error; [`Error::Argument`] where a capture is under way
+    /// already.
     pub fn capture<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Program)> {
         self.check()?;
         let private = self.inner.pool.private();
@@ -135,8 +141,8 @@ impl Gpu {
         self.recorder().recording().is_some()
     }
 
-    /// Does `effect` now and, where a program is being captured, at this point of each of its runs: for what the host counts. It must not
-    /// use the device.
+    /// Does `effect` now and, where a program is being captured, at this point of each of its runs:
+    /// for what the host counts. It must not use the device.
     pub fn each_run(&self, effect: impl Fn() + Send + Sync + 'static) {
         effect();
         if let Some(recording) = self.recorder().recording() {
@@ -155,7 +161,8 @@ impl Gpu {
         pinned
     }
 
-    /// Says that programs captured so far do not do any more what their work would do now: a parameter was frozen, say.
+    /// Says that programs captured so far do not do any more what their work would do now: a
+    /// parameter was frozen, say.
     pub fn invalidate_programs(&self) {
         self.inner.generation.fetch_add(1, Ordering::AcqRel);
     }
@@ -209,7 +216,8 @@ impl Program {
         self.list().count()
     }
 
-    /// The kernels that one run launches, in order: `family/file:entry`, and the constants of the variant.
+    /// The kernels that one run launches, in order: `family/file:entry`, and the constants of the
+    /// variant.
     pub fn kernels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.list().map(|dispatch| (&*dispatch.pipeline.label, &*dispatch.pipeline.variant))
     }
@@ -254,7 +262,8 @@ impl Program {
         self.gpu.capabilities().timestamps.then(|| self.gpu.device().create_query_set(&descriptor))
     }
 
-    /// Runs it once with a time stamp between any two dispatches, and waits. Kernels that would overlap follow each other here.
+    /// Runs it once with a time stamp between any two dispatches, and waits. Kernels that would
+    /// overlap follow each other here.
     ///
     /// # Errors
     /// [`Error::Limit`] where the adapter has no time stamps; as [`Self::replay`].
@@ -331,7 +340,8 @@ impl Gpu {
     }
 }
 
-/// The most bytes that tensors of the program's own hold at once, each from its first to its last use.
+/// The most bytes that tensors of the program's own hold at once, each from its first to its last
+/// use.
 fn bound(uses: &[Vec<Use>]) -> u64 {
     struct Life {
         last: usize,

@@ -1,5 +1,5 @@
-//! Reading back. Each read is a copy into a mappable buffer, recorded in order; what waits for it waits
-//! for the submission that carries it, and for nothing recorded later.
+//! Reading back. Each read is a copy into a mappable buffer, recorded in order; what waits for it
+//! waits for the submission that carries it, and for nothing recorded later.
 
 use std::pin::Pin;
 
@@ -20,8 +20,9 @@ struct Copied {
 
 type Decode<T> = Box<dyn FnOnce(Vec<u8>) -> Result<T> + Send>;
 
-/// A value on its way to the host: copied when this was made, and waited for by [`wait`](Self::wait), which
-/// blocks, or by `.await`, which does not. It may be dropped at any time.
+/// A value on its way to the host: copied when this was made, and waited for by
+/// [`wait`](Self::wait), which blocks, or by `.await`, which does not. It may be dropped at any
+/// time.
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
@@ -94,7 +95,8 @@ impl<T: 'static> Pending<T> {
     /// The value, waiting for the device where it is not there yet.
     ///
     /// # Errors
-    /// A lost device; a kernel that did not end within the time limit; an earlier driver error; a dry device.
+    /// A lost device; a kernel that did not end within the time limit; an earlier driver error; a
+    /// dry device.
     pub fn wait(self) -> Result<T> {
         block_on(self.read(Polled::Here))
     }

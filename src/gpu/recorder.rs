@@ -1,7 +1,8 @@
 //! The list of commands that have been recorded and not yet submitted.
 //!
-//! Uploads travel as a copy inside the encoder: `Queue::write_buffer` lands before every unsubmitted command, so it is only
-//! used on buffers that no unsubmitted command touches (staging, and the ring of parameters, both rewritten after a submit).
+//! Uploads travel as a copy inside the encoder: `Queue::write_buffer` lands before every
+//! unsubmitted command, so it is only used on buffers that no unsubmitted command touches (staging,
+//! and the ring of parameters, both rewritten after a submit).
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -18,7 +19,8 @@ use crate::error::Result;
 
 /// Dispatches of one submission at most: few submissions a step, by count and never by the clock.
 pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
-/// The same for a program that is run again, where the device need not be kept busy while the host encodes.
+/// The same for a program that is run again, where the device need not be kept busy while the host
+/// encodes.
 const DISPATCHES_PER_REPLAY: usize = 1024;
 const SLOT: u64 = 256;
 /// Uploads wait in as much memory at most, or in that of a single one, before they are submitted.
@@ -68,7 +70,8 @@ pub(crate) enum Command {
     },
     /// A time stamp behind everything before it.
     Stamp(wgpu::QuerySet, u32),
-    /// Something that the host does at this point of a program whenever it is run; never in the list of what is to be submitted.
+    /// Something that the host does at this point of a program whenever it is run; never in the
+    /// list of what is to be submitted.
     Effect(Arc<dyn Fn() + Send + Sync>),
 }
 
@@ -156,8 +159,9 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// `uniform_layout` is given where parameters travel through a uniform buffer. A software driver takes a submission only when the one
-    /// before it is done, and would block without a limit (`one_by_one`); encoding still overlaps with running.
+    /// `uniform_layout` is given where parameters travel through a uniform buffer. A software
+    /// driver takes a submission only when the one before it is done, and would block without a
+    /// limit (`one_by_one`); encoding still overlaps with running.
     pub(crate) fn new(
         device: &wgpu::Device,
         health: Arc<Health>,
@@ -262,14 +266,15 @@ impl Recorder {
         let commands: Vec<&Command> = recorded.iter().chain(program).collect();
         self.submit(device, queue, &commands);
         self.pending_dispatches = 0;
-        // A later write to a staging buffer is ordered after the submission that read it. What these uploads did not need is given up:
-        // initial values are followed by batches.
+        // A later write to a staging buffer is ordered after the submission that read it. What
+        // these uploads did not need is given up: initial values are followed by batches.
         if !self.staging_used.is_empty() {
             self.staging_free = std::mem::take(&mut self.staging_used);
         }
     }
 
-    /// Encodes `commands` and submits them, in parts where they are many. Neighbouring dispatches share a pass.
+    /// Encodes `commands` and submits them, in parts where they are many. Neighbouring dispatches
+    /// share a pass.
     fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, commands: &[&Command]) {
         let most = if self.uniform.is_some() { DISPATCHES_PER_SUBMIT } else { DISPATCHES_PER_REPLAY };
         let mut rest = commands;

@@ -20,7 +20,8 @@ pub(crate) struct BindingInfo {
     pub name: String,
     pub writable: bool,
     pub element: Element,
-    /// The least that must be bound: one element of an array without a length, all of anything else.
+    /// The least that must be bound: one element of an array without a length, all of anything
+    /// else.
     pub bytes: u64,
 }
 

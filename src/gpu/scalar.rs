@@ -1,6 +1,8 @@
-//! Numbers that kernels take as parameters. A captured program submits the same commands again and again; a number that may differ between
-//! runs (learning rate, epoch, temperature) is a [`Scalar`] that is looked up before each. Commands are encoded anew for every run anyway
-//! (WebGPU has no command buffer that may be submitted twice), so this costs no buffer, no upload and no change of a kernel.
+//! Numbers that kernels take as parameters. A captured program submits the same commands again and
+//! again; a number that may differ between runs (learning rate, epoch, temperature) is a [`Scalar`]
+//! that is looked up before each. Commands are encoded anew for every run anyway (WebGPU has no
+//! command buffer that may be submitted twice), so this costs no buffer, no upload and no change of
+//! a kernel.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

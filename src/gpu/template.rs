@@ -1,5 +1,5 @@
-//! From the text in `shaders/` to WGSL: templates in Jinja's syntax (minijinja), so that an inner loop can be unrolled and
-//! a storage type chosen without writing a kernel twice.
+//! From the text in `shaders/` to WGSL: templates in Jinja's syntax (minijinja), so that an inner
+//! loop can be unrolled and a storage type chosen without writing a kernel twice.
 //!
 //! A kernel declares its bindings by three functions that hide the storage type and the target:
 //!
@@ -9,7 +9,8 @@
 //! - `{{ params("n: u32, eps: f32") }}` declares `p`, whose first member, `groups`, is the number of workgroups wanted: grids
 //!   are linear and may be folded, so a kernel starts with `let group = group_index(wid, nwg); if (group >= p.groups) { return; }`.
 //!
-//! Native targets get parameters as immediates; browsers have none, get a uniform buffer, and demand `enable` lines.
+//! Native targets get parameters as immediates; browsers have none, get a uniform buffer, and
+//! demand `enable` lines.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -88,7 +89,8 @@ fn binding(state: &State, index: u32, name: &str, access: &str, options: Kwargs)
         text += &format!("fn load4_{name}(i: u32) -> vec4<{value}> {{ return vec4<{value}>({name}[i]); }}\n");
     }
     if access == "read_write" {
-        // No scalar store into a vec4 array: WGSL lets an implementation rewrite the whole vector, which would be a race.
+        // No scalar store into a vec4 array: WGSL lets an implementation rewrite the whole vector,
+        // which would be a race.
         text += &match width {
             4 => format!("fn store4_{name}(i: u32, v: vec4<{value}>) {{ {name}[i] = vec4<{ty}>(v); }}\n"),
             _ => format!("fn store_{name}(i: u32, v: {value}) {{ {name}[i] = {ty}(v); }}\n"),
@@ -132,7 +134,8 @@ impl Write for Expansion {
     }
 }
 
-/// Instructions that a template from outside may take: fewer where each can write much, so that what it keeps in memory has a limit, too.
+/// Instructions that a template from outside may take: fewer where each can write much, so that
+/// what it keeps in memory has a limit, too.
 fn fuel(text: &str) -> u64 {
     let (mut literal, mut end) = (4096, 0);
     for tag in tags(text) {
@@ -219,7 +222,8 @@ impl Templates {
         context.entry("T".into()).or_insert_with(|| Value::from("f32"));
         // T, or the type of one input that is stored otherwise.
         let half = context.values().any(|value| value.as_str() == Some("f16"));
-        // Jinja's delimiters cannot be told from text that never used them, so outside text without any is left as it is.
+        // Jinja's delimiters cannot be told from text that never used them, so outside text without
+        // any is left as it is.
         let body = if text.contains("{{") || text.contains("{%") {
             let template = environment.template_from_named_str(name, text).map_err(|e| Error::shader(name, reason(&e)))?;
             let mut expansion = Expansion::default();

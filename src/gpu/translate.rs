@@ -1,4 +1,5 @@
-//! What a shader becomes on each back end, by naga, with the options that wgpu sets: for tests and for `wgrad ops --emit`.
+//! What a shader becomes on each back end, by naga, with the options that wgpu sets: for tests and
+//! for `wgrad ops --emit`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

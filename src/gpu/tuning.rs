@@ -1,7 +1,8 @@
 //! Choices that a kernel leaves to measurement, and the table of what was measured on an adapter.
 //!
-//! A table decides bits, so it is an option of the device ([`GpuOptions::tuning`](super::GpuOptions)): it does not change while the
-//! device lives, and the library never looks for one by itself. `wgrad tune` writes tables.
+//! A table decides bits, so it is an option of the device
+//! ([`GpuOptions::tuning`](super::GpuOptions)): it does not change while the device lives, and the
+//! library never looks for one by itself. `wgrad tune` writes tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +13,12 @@ use std::sync::Mutex;
 use super::{Gpu, Schedule, lock};
 use crate::error::{Error, Result};
 
-/// What the first line of a table's file begins with; the number is raised when older files can no longer be read.
+/// What the first line of a table's file begins with; the number is raised when older files can no
+/// longer be read.
 const HEAD: &str = "wgrad tuning 1";
 
-/// A choice that a kernel leaves to measurement. Every choice gives right results, whatever the shape: a kernel that cannot take one
-/// there falls back by itself.
+/// A choice that a kernel leaves to measurement. Every choice gives right results, whatever the
+/// shape: a kernel that cannot take one there falls back by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Knob {
     /// Kernel and what is chosen: `linear/gemm.rows`. Without spaces.
@@ -31,7 +33,8 @@ impl Knob {
         Self { name, choices: &[0, 1] }
     }
 
-    /// The bucket of a size: its base-2 logarithm, rounded down, so that a table has an entry for each doubling.
+    /// The bucket of a size: its base-2 logarithm, rounded down, so that a table has an entry for
+    /// each doubling.
     pub fn bucket(size: usize) -> u32 {
         size.checked_ilog2().unwrap_or(0)
     }
@@ -52,7 +55,8 @@ pub struct Consulted {
 #[derive(Default)]
 pub(super) struct Consultations(Mutex<BTreeMap<(&'static str, u32), Consulted>>);
 
-/// Choices by knob and bucket. As text: a head line that names adapter and driver, then a line an entry: knob, bucket, choice.
+/// Choices by knob and bucket. As text: a head line that names adapter and driver, then a line an
+/// entry: knob, bucket, choice.
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
@@ -82,7 +86,8 @@ impl Tuning {
         Self { adapter: field(adapter), driver: field(driver), ..Self::default() }
     }
 
-    /// A table that chooses by chance, always in the same way for a seed: tests show with it that every choice is right.
+    /// A table that chooses by chance, always in the same way for a seed: tests show with it that
+    /// every choice is right.
     pub fn random(seed: u64) -> Self {
         Self { random: Some(seed), ..Self::new("random", &seed.to_string()) }
     }
@@ -177,8 +182,8 @@ impl Tuning {
         choice.filter(|choice| knob.choices.contains(choice))
     }
 
-    /// What stands for the choices where bits are compared: 16 hexadecimal digits, or `none` without any. Tables of other adapters
-    /// that choose the same have the same.
+    /// What stands for the choices where bits are compared: 16 hexadecimal digits, or `none`
+    /// without any. Tables of other adapters that choose the same have the same.
     pub fn hash(&self) -> String {
         let mut text = self.random.map_or(String::new(), |seed| format!("random {seed}\n"));
         text.extend(self.entries().map(|(knob, bucket, choice)| format!("{knob} {bucket} {choice}\n")));
@@ -186,7 +191,8 @@ impl Tuning {
     }
 }
 
-/// FNV-1a with 64 bits: the same everywhere and for ever, which the standard library's hash does not promise.
+/// FNV-1a with 64 bits: the same everywhere and for ever, which the standard library's hash does
+/// not promise.
 pub(crate) const fn fnv(bytes: &[u8]) -> u64 {
     const_fnv1a_hash::fnv1a_hash_64(bytes, None)
 }
@@ -207,15 +213,16 @@ impl FromStr for Tuning {
 }
 
 impl Gpu {
-    /// What the tuning table chooses for `knob` and sizes of `bucket`; `default`, which depends on shapes and capabilities alone, where
-    /// it says nothing.
+    /// What the tuning table chooses for `knob` and sizes of `bucket`; `default`, which depends on
+    /// shapes and capabilities alone, where it says nothing.
     pub fn tuned(&self, knob: &Knob, bucket: u32, default: u32) -> u32 {
         lock(&self.inner.consulted.0).entry((knob.name, bucket)).or_insert(Consulted { knob: *knob, bucket, default });
         self.options().tuning.as_ref().and_then(|table| table.choose(knob, bucket)).unwrap_or(default)
     }
 
-    /// The schedule of a family of kernels: the one that [`GpuOptions::schedule`](super::GpuOptions) forces; else the tuning table's
-    /// entry of the knob `name` (`linear/gemm.schedule`); else the adapter's own.
+    /// The schedule of a family of kernels: the one that
+    /// [`GpuOptions::schedule`](super::GpuOptions) forces; else the tuning table's entry of the
+    /// knob `name` (`linear/gemm.schedule`); else the adapter's own.
     pub fn schedule(&self, name: &'static str, bucket: u32) -> Schedule {
         let own = self.capabilities().schedule;
         if self.options().schedule.is_some() {
@@ -227,12 +234,14 @@ impl Gpu {
         }
     }
 
-    /// Every knob that kernels asked for on this device since the last call, sorted by name and bucket.
+    /// Every knob that kernels asked for on this device since the last call, sorted by name and
+    /// bucket.
     pub fn take_consulted(&self) -> Vec<Consulted> {
         std::mem::take(&mut *lock(&self.inner.consulted.0)).into_values().collect()
     }
 
-    /// The hash of the tuning table in use, `none` without one: with adapter, driver and options it decides the bits.
+    /// The hash of the tuning table in use, `none` without one: with adapter, driver and options it
+    /// decides the bits.
     pub fn tuning_hash(&self) -> String {
         self.options().tuning.as_ref().map_or("none".into(), |table| table.hash())
     }

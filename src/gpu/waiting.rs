@@ -1,6 +1,6 @@
 //! Waiting for the device. wgpu calls back only while somebody polls the device. A call that blocks
-//! polls on its own thread; for futures a thread of the device does it, which lives while one waits.
-//! In a browser nobody need: the event loop calls back.
+//! polls on its own thread; for futures a thread of the device does it, which lives while one
+//! waits. In a browser nobody need: the event loop calls back.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -114,8 +114,8 @@ impl Answer {
 }
 
 impl Gpu {
-    /// `answer`, which comes when `submission`, or by `None` everything submitted, is done; or the failure
-    /// of the device, as which a wait beyond the time limit counts.
+    /// `answer`, which comes when `submission`, or by `None` everything submitted, is done; or the
+    /// failure of the device, as which a wait beyond the time limit counts.
     pub(super) async fn answered(&self, answer: &Arc<Answer>, submission: Option<wgpu::SubmissionIndex>, polled: Polled) -> Result<()> {
         let health = &self.inner.health;
         health.notify(answer);
@@ -146,7 +146,8 @@ impl Gpu {
     /// Submits what has been recorded and waits until the device has finished it.
     ///
     /// # Errors
-    /// As [`Self::flush`]; a kernel that does not end within `WGRAD_TIMEOUT_SECONDS` (600 when not set).
+    /// As [`Self::flush`]; a kernel that does not end within `WGRAD_TIMEOUT_SECONDS` (600 when not
+    /// set).
     pub fn synchronize(&self) -> Result<()> {
         block_on(self.finished(Polled::Here))
     }

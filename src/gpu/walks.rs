@@ -1,6 +1,7 @@
-//! Rounds of loops: software drivers leave an invocation's loops after so many, without a word. The crate's own kernels declare theirs
-//! ([`Launch::walk`](super::Launch::walk)); those from outside are counted there, and in tests all are. Text that counts has a private
-//! counter that every round of a loop raises, and reports it to a word of its own where the entry point returns.
+//! Rounds of loops: software drivers leave an invocation's loops after so many, without a word. The
+//! crate's own kernels declare theirs ([`Launch::walk`](super::Launch::walk)); those from outside
+//! are counted there, and in tests all are. Text that counts has a private counter that every round
+//! of a loop raises, and reports it to a word of its own where the entry point returns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use super::waiting::{Answer, Polled, unmapped};
 use super::{Gpu, lock};
 use crate::error::{Error, Result};
 
-/// Rounds of a loop whose body runs `times` times and has `inside` rounds of loops itself: each time costs a round, and so does leaving.
+/// Rounds of a loop whose body runs `times` times and has `inside` rounds of loops itself: each
+/// time costs a round, and so does leaving.
 pub fn rounds(times: usize, inside: usize) -> usize {
     inside.saturating_add(1).saturating_mul(times).saturating_add(1)
 }
@@ -57,7 +59,8 @@ struct Variables {
     word: Handle<GlobalVariable>,
 }
 
-/// Makes every loop count its rounds, and every entry point report them to a word at the first binding of `group`.
+/// Makes every loop count its rounds, and every entry point report them to a word at the first
+/// binding of `group`.
 pub(super) fn instrument(module: &mut Module, group: u32) {
     let unsigned = naga::TypeInner::Scalar(naga::Scalar::U32);
     let unsigned = module.types.insert(naga::Type { name: None, inner: unsigned }, Span::UNDEFINED);
@@ -147,7 +150,8 @@ fn reporting(block: Block, function: &mut Function, variables: Variables) -> Blo
     whole
 }
 
-/// `if (counter > word) { atomicMax(&word, counter) }`: most invocations walk equally far, so few of them write.
+/// `if (counter > word) { atomicMax(&word, counter) }`: most invocations walk equally far, so few
+/// of them write.
 fn report(function: &mut Function, Variables { counter, word }: Variables) -> Block {
     let mut add = |e| function.expressions.append(e, Span::UNDEFINED);
     let from = add(Expression::GlobalVariable(counter));

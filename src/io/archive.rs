@@ -21,7 +21,8 @@ pub enum HostTensor {
     I32(Shape, Vec<i32>),
     /// 64-bit integers: PyTorch's counters.
     I64(Shape, Vec<i64>),
-    /// Another type, by its name: listed, so that one that a model does not need is in nobody's way, but its contents are not read.
+    /// Another type, by its name: listed, so that one that a model does not need is in nobody's
+    /// way, but its contents are not read.
     Other(Shape, String),
 }
 
@@ -88,16 +89,18 @@ impl Archive {
         write_atomically(path, &sealed)
     }
 
-    /// Reads a safetensors file. All floats are read as F32, integers below 64 bits and booleans as I32.
+    /// Reads a safetensors file. All floats are read as F32, integers below 64 bits and booleans as
+    /// I32.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Data`] naming what is wrong where it is truncated, corrupt, or none, or where it has a
-    /// checksum that is not that of its contents.
+    /// [`Error::Io`] where it cannot be read; [`Error::Data`] naming what is wrong where it is
+    /// truncated, corrupt, or none, or where it has a checksum that is not that of its contents.
     pub fn load(path: &Path) -> Result<Self> {
         Self::load_checked(path).map(|(archive, _)| archive)
     }
 
-    /// As [`Self::load`], and whether the file has a checksum: those of earlier versions and of other programs have none.
+    /// As [`Self::load`], and whether the file has a checksum: those of earlier versions and of
+    /// other programs have none.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -181,7 +184,8 @@ mod tests {
         assert_eq!(header.metadata().as_ref().unwrap().len(), 21);
         assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor("w").unwrap().shape(), [3]);
         assert_eq!(Archive::load_checked(&path).unwrap(), (archive.clone(), true));
-        // A file of another program has none; one that another program wrote anew has one that no longer fits.
+        // A file of another program has none; one that another program wrote anew has one that no
+        // longer fits.
         let view = safetensors::tensor::TensorView::new(Dtype::U8, vec![2], &[1, 2]).unwrap();
         std::fs::write(&path, safetensors::serialize([("w", view)], None).unwrap()).unwrap();
         assert!(!Archive::load_checked(&path).unwrap().1);

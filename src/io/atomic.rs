@@ -1,5 +1,5 @@
-//! The one place that writes files: a file is either the old one or the new one, whatever happens in between, and what is no file is not
-//! replaced by one.
+//! The one place that writes files: a file is either the old one or the new one, whatever happens
+//! in between, and what is no file is not replaced by one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Error as IoError, ErrorKind, Write};
@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes `bytes` to `path`. A file is replaced by way of a temporary one beside it, which is removed again where writing fails; its
-/// permissions stay, and other names of it (hard links) keep what it held. A link is followed. A device, a pipe or a standard stream is
-/// written into.
+/// Writes `bytes` to `path`. A file is replaced by way of a temporary one beside it, which is
+/// removed again where writing fails; its permissions stay, and other names of it (hard links) keep
+/// what it held. A link is followed. A device, a pipe or a standard stream is written into.
 ///
 /// # Errors
-/// [`Error::Io`] naming the path: no such folder, a folder of that name, no permission, a full disk.
+/// [`Error::Io`] naming the path: no such folder, a folder of that name, no permission, a full
+/// disk.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes).map_err(|error| Error::io(path, &error))
 }
@@ -27,7 +28,8 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if target.is_dir() {
         return Err(IoError::new(ErrorKind::IsADirectory, "is a folder; give the name of a file"));
     }
-    // Opened before it is replaced: what may not be written may not be replaced either, and what was opened cannot become another.
+    // Opened before it is replaced: what may not be written may not be replaced either, and what
+    // was opened cannot become another.
     match OpenOptions::new().write(true).open(&target) {
         Ok(file) if is_stream(&target, &file)? => (&file).write_all(bytes),
         Ok(file) => replace(&target, bytes, Some(&file)),
@@ -48,7 +50,8 @@ const LINKS: usize = 40;
 fn followed(path: &Path) -> std::io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..LINKS {
-        // Below these lie links by which a process reaches what it has open, which need not have a name any more.
+        // Below these lie links by which a process reaches what it has open, which need not have a
+        // name any more.
         let open = path.starts_with("/proc") || path.starts_with("/dev/fd");
         if open || !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
             return Ok(path);
@@ -119,13 +122,15 @@ pub fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| Error::io(path, &error))
 }
 
-/// Whether `path` is a temporary file of [`write_atomically`], which only a killed process leaves behind.
+/// Whether `path` is a temporary file of [`write_atomically`], which only a killed process leaves
+/// behind.
 pub fn is_partial(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) && path.extension().is_some_and(|e| e == "partial")
 }
 
-/// Holds `folder` for this process alone, until the file that is returned is dropped or the process ends, however it does; `None` where
-/// someone else holds it. What is locked is the folder itself, or where the system or the disk does not do that, a file `.lock` in it.
+/// Holds `folder` for this process alone, until the file that is returned is dropped or the process
+/// ends, however it does; `None` where someone else holds it. What is locked is the folder itself,
+/// or where the system or the disk does not do that, a file `.lock` in it.
 ///
 /// # Errors
 /// [`Error::Io`] naming the folder.

@@ -1,5 +1,6 @@
-//! A checksum in a safetensors file, over all of it: length, header and tensors. It is the first of the file's texts, so that it lies at one
-//! place, and is the CRC-32 of the file with zeros in its stead.
+//! A checksum in a safetensors file, over all of it: length, header and tensors. It is the first of
+//! the file's texts, so that it lies at one place, and is the CRC-32 of the file with zeros in its
+//! stead.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ const ZEROS: &str = "00000000";
 /// Where the checksum lies.
 const PLACE: usize = LENGTH + BEGIN.len();
 const END: usize = PLACE + ZEROS.len();
-/// A beginning that differs in no more bits than these is a damaged one. That of another file differs in many more.
+/// A beginning that differs in no more bits than these is a damaged one. That of another file
+/// differs in many more.
 const DAMAGED_BITS: u32 = 8;
 
 /// A safetensors file without texts, with `texts` and a checksum.

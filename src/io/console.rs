@@ -3,8 +3,9 @@
 use std::fmt::Display;
 use std::io::Write;
 
-/// Text as a terminal may be given it: control characters but the ends of lines and tabs, and those that turn the direction of writing, appear
-/// as `\u001b`. Names of files and classes may hold any, and a terminal obeys them.
+/// Text as a terminal may be given it: control characters but the ends of lines and tabs, and those
+/// that turn the direction of writing, appear as `\u001b`. Names of files and classes may hold any,
+/// and a terminal obeys them.
 pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for c in text.chars() {
@@ -19,7 +20,8 @@ pub fn clean(text: &str) -> String {
     cleaned
 }
 
-/// Writes a line to stderr. Where no one reads it (a closed pipe, a full disk, a terminal that is gone), work goes on.
+/// Writes a line to stderr. Where no one reads it (a closed pipe, a full disk, a terminal that is
+/// gone), work goes on.
 pub fn tell(line: impl Display) {
     // In one piece, so that lines of several threads stay lines.
     let _ = std::io::stderr().write_all(format!("{}\n", clean(line.to_string().trim_end_matches('\n'))).as_bytes());

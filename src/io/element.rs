@@ -64,7 +64,8 @@ impl Element {
     }
 }
 
-/// How many elements a shape has, where that can be counted; also what its other axes have beside one of size 0.
+/// How many elements a shape has, where that can be counted; also what its other axes have beside
+/// one of size 0.
 pub(super) fn elements(shape: &[usize]) -> Option<usize> {
     let others = shape.iter().map(|size| *size.max(&1)).try_fold(1usize, usize::checked_mul)?;
     Some(if shape.contains(&0) { 0 } else { others })

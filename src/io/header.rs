@@ -1,6 +1,8 @@
-//! The header of a safetensors file: a length, JSON that says where each tensor lies, then the tensors without gaps.
+//! The header of a safetensors file: a length, JSON that says where each tensor lies, then the
+//! tensors without gaps.
 //!
-//! The crate `safetensors` checks as much, but seldom says which tensor is wrong, and lets the last of two that have one name win.
+//! The crate `safetensors` checks as much, but seldom says which tensor is wrong, and lets the last
+//! of two that have one name win.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,8 +57,8 @@ impl<'de> Visitor<'de> for Entries {
 /// A tensor as the file has it: its name, shape and type, and its bytes.
 pub(super) type Stored<'a> = (String, TensorInfo, &'a [u8]);
 
-/// The tensors of a file in the order of their bytes, and its text; or what is wrong with it. Nothing is allocated for what it only
-/// promises.
+/// The tensors of a file in the order of their bytes, and its text; or what is wrong with it.
+/// Nothing is allocated for what it only promises.
 pub(super) fn read(file: &[u8]) -> Result<(Vec<Stored<'_>>, BTreeMap<String, String>), String> {
     let Some((length, rest)) = file.split_first_chunk::<LENGTH>() else {
         return Err(format!("is no complete safetensors file: {} bytes", file.len()));

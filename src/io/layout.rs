@@ -34,7 +34,8 @@ impl Layout {
     /// The shape in the engine of a tensor with this shape in a file.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the rank, or a depthwise weight's second axis, is not what the kind says.
+    /// [`Error::Shape`] where the rank, or a depthwise weight's second axis, is not what the kind
+    /// says.
     pub fn engine_shape(self, file: &Shape) -> Result<Shape> {
         let Some(permutation) = self.permutation() else { return Ok(file.clone()) };
         if file.rank() != 4 || (self == Layout::Depthwise && file.dim(1) != 1) {

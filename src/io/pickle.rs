@@ -1,8 +1,9 @@
-//! Python's pickle as far as dictionaries of tensors need it. Nothing is ever called or imported: a call is kept as what it is, and one of
-//! anything but [`GLOBALS`] is an error. The opcodes are described in Python's `Lib/pickletools.py`.
+//! Python's pickle as far as dictionaries of tensors need it. Nothing is ever called or imported: a
+//! call is kept as what it is, and one of anything but [`GLOBALS`] is an error. The opcodes are
+//! described in Python's `Lib/pickletools.py`.
 //!
-//! Objects refer to each other by number, so that a hostile file can nest them as deep as it likes: nothing here recurses, and each
-//! byte makes one object at most.
+//! Objects refer to each other by number, so that a hostile file can nest them as deep as it likes:
+//! nothing here recurses, and each byte makes one object at most.
 
 use std::collections::HashMap;
 
@@ -203,7 +204,8 @@ impl<'a> Machine<'a> {
             }
             b')' | b']' => Object::Sequence(Vec::new()),
             b'}' => Object::Dict(Vec::new()),
-            // `i` also calls what it names, and comes to nothing as all of these that are not in the list.
+            // `i` also calls what it names, and comes to nothing as all of these that are not in
+            // the list.
             b'c' | b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
                 global(&String::from_utf8_lossy(module), &String::from_utf8_lossy(name))?

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use super::Archive;
 
-/// Of DataParallel and its like; of torch.compile; of Lightning's modules and many a trainer. A network of ours has no such part.
+/// Of DataParallel and its like; of torch.compile; of Lightning's modules and many a trainer. A
+/// network of ours has no such part.
 const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "net."];
 /// torch.compile leaves its mark inside of names, too, where a part was compiled.
 const COMPILED: &str = "_orig_mod.";
 /// What torch.optim.swa_utils.AveragedModel keeps beside the network.
 const AVERAGED: &str = "n_averaged";
 
-/// The same tensors without the known prefixes that all names have, in any order and number; or what is wrong.
+/// The same tensors without the known prefixes that all names have, in any order and number; or
+/// what is wrong.
 pub(super) fn without(archive: Archive) -> Result<Archive, String> {
     let Archive { mut tensors, text } = archive;
     let wrapped = |name: &String| name.starts_with("module.");
@@ -31,7 +33,8 @@ pub(super) fn without(archive: Archive) -> Result<Archive, String> {
     Ok(Archive { tensors: plain, text })
 }
 
-/// The longest beginning of whole words that all `names` have; empty where there is none, and of no names.
+/// The longest beginning of whole words that all `names` have; empty where there is none, and of no
+/// names.
 pub(crate) fn shared<'a>(mut names: impl Iterator<Item = &'a String>) -> &'a str {
     let Some(first) = names.next() else { return "" };
     let scope = |name: &'a str| name.rfind('.').map_or("", |dot| name.get(..=dot).unwrap_or(""));

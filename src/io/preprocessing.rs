@@ -1,13 +1,16 @@
-//! What weights expect of pictures: published beside them, and as much a part of a model as its layers.
+//! What weights expect of pictures: published beside them, and as much a part of a model as its
+//! layers.
 
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 pub use crate::ops::augment::Interpolation;
 
-/// How a picture becomes a square of a size: timm's `resize`, `crop_pct`, `crop_mode`, `interpolation`, `mean` and `std`.
+/// How a picture becomes a square of a size: timm's `resize`, `crop_pct`, `crop_mode`,
+/// `interpolation`, `mean` and `std`.
 ///
-/// The shorter side is scaled to `resolution / crop`, the centre is cut out, and values of 0..1 become `(x - mean) / std`.
+/// The shorter side is scaled to `resolution / crop`, the centre is cut out, and values of 0..1
+/// become `(x - mean) / std`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
 pub struct Preprocessing {

@@ -1,8 +1,9 @@
 //! PyTorch's own files of plain tensors, read and never run.
 //!
-//! Since 1.6, torch.save writes a zip file: `data.pkl`, a pickle of the dictionary, whose tensors are views of storages, and a file
-//! `data/KEY` for each storage. Before that it wrote four pickles (a mark, a version, the machine, the dictionary), a fifth with the
-//! storages' keys, and then each storage behind its count of elements (`torch/serialization.py`, `_legacy_save`).
+//! Since 1.6, torch.save writes a zip file: `data.pkl`, a pickle of the dictionary, whose tensors
+//! are views of storages, and a file `data/KEY` for each storage. Before that it wrote four pickles
+//! (a mark, a version, the machine, the dictionary), a fifth with the storages' keys, and then each
+//! storage behind its count of elements (`torch/serialization.py`, `_legacy_save`).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,8 +17,9 @@ pub(super) const ZIP: &[u8] = b"PK";
 /// How every older file starts: a pickle of the number 0x1950a86a20f9469cfc6c.
 pub(super) const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-/// Entries that hold the weights in the checkpoints of training programs: as `timm.models.load_state_dict` looks for them, then those of PyTorch's
-/// tutorials. One may lie in another.
+/// Entries that hold the weights in the checkpoints of training programs: as
+/// `timm.models.load_state_dict` looks for them, then those of PyTorch's tutorials. One may lie in
+/// another.
 const WRAPPERS: [&str; 6] = ["state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net"];
 const MOST_WRAPPERS: usize = 4;
 
@@ -89,7 +91,8 @@ struct Storage<'a> {
 }
 
 impl<'a> Storage<'a> {
-    /// Of ("storage", type, key, device, elements); a sixth part, a view of a storage, is None in all files since PyTorch 0.4.
+    /// Of ("storage", type, key, device, elements); a sixth part, a view of a storage, is None in
+    /// all files since PyTorch 0.4.
     fn of(pickle: &Pickle<'a>, name: Id) -> Result<Self, String> {
         let unknown = || "has a tensor whose storage is described in an unknown way".to_string();
         let Object::Sequence(parts) = pickle.get(name) else { return Err(unknown()) };
@@ -138,7 +141,8 @@ fn tensors(pickle: &Pickle, storages: &Storages, bytes: usize) -> Result<Archive
         if storage.elements.checked_mul(storage.element.bytes()) != Some(stored.len()) {
             return Err(wrong(format!("should have a storage of {} elements, it has {} bytes", storage.elements, stored.len())));
         }
-        // Views of one storage are copied. More elements than the file has bytes are no weights but an attack.
+        // Views of one storage are copied. More elements than the file has bytes are no weights but
+        // an attack.
         left = left.checked_sub(view.elements()).ok_or_else(|| wrong("shows the same elements too often".into()))?;
         if found.insert(name.to_string(), storage.element.read(stored, &view)).is_some() {
             return Err(wrong("is there twice".into()));

@@ -1,11 +1,13 @@
 //! The entries of a zip file as torch.save writes it: stored, not compressed.
 //!
-//! The crate `zip` would bring in four more crates to read compressed, encrypted and streamed entries, none of which PyTorch writes.
-//! Layout: PKWARE's APPNOTE 6.3.10, sections 4.3.6 to 4.3.16. Only the central directory at the end is trusted to list entries.
+//! The crate `zip` would bring in four more crates to read compressed, encrypted and streamed
+//! entries, none of which PyTorch writes. Layout: PKWARE's APPNOTE 6.3.10, sections 4.3.6 to
+//! 4.3.16. Only the central directory at the end is trusted to list entries.
 
 use std::collections::BTreeMap;
 
-/// Bytes of the end record without its comment, of zip64's locator before it, and of the two fixed headers of an entry.
+/// Bytes of the end record without its comment, of zip64's locator before it, and of the two fixed
+/// headers of an entry.
 const END: usize = 22;
 const LOCATOR: usize = 20;
 const CENTRAL: usize = 46;
@@ -42,7 +44,8 @@ fn directory(file: &[u8]) -> Option<(usize, &[u8])> {
     Some((start, file.get(start..start.checked_add(size)?)?))
 }
 
-/// The contents of every entry by name, or what is wrong with the file. Everything is a slice of it.
+/// The contents of every entry by name, or what is wrong with the file. Everything is a slice of
+/// it.
 pub(super) fn entries(file: &[u8]) -> Result<BTreeMap<&str, &[u8]>, String> {
     let Some((start, mut directory)) = directory(file) else {
         return Err("is no complete zip file: its list of contents is missing or lies outside of it".into());

@@ -17,9 +17,11 @@ pub struct ModelOptions {
     pub channels: usize,
     /// Multiplies the network's own width (of a ResNet: the channels of its stages).
     pub width: f64,
-    /// Stride of the first convolution; `None` is the network's own. 1 suits images of 32 x 32 and less.
+    /// Stride of the first convolution; `None` is the network's own. 1 suits images of 32 x 32 and
+    /// less.
     pub stem_stride: Option<usize>,
-    /// Height and width of the images, where the network depends on them; `None` is its own resolution.
+    /// Height and width of the images, where the network depends on them; `None` is its own
+    /// resolution.
     pub size: Option<[usize; 2]>,
     /// Tokens of the longest text, where it reads texts; `None` is its own.
     pub length: Option<usize>,
@@ -75,7 +77,8 @@ impl Model {
         Self { resolution, architecture: Arc::new(architecture) }
     }
 
-    /// Its configuration, where it is of this family: to change a copy and make another network of it.
+    /// Its configuration, where it is of this family: to change a copy and make another network of
+    /// it.
     pub fn config<C: Architecture>(&self) -> Option<&C> {
         let architecture: &dyn Any = &*self.architecture;
         architecture.downcast_ref()

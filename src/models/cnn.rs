@@ -1,4 +1,5 @@
-//! A small plain network for small images: three times convolution 3x3, batch norm, ReLU; the first two halve the image.
+//! A small plain network for small images: three times convolution 3x3, batch norm, ReLU; the first
+//! two halve the image.
 
 use super::registry::Family;
 use super::{Architecture, Backbone, Model, ModelOptions};

@@ -1,4 +1,5 @@
-//! What an autoencoder's code becomes an image by: a linear layer to small maps, then maps of twice the side and a convolution, again and again.
+//! What an autoencoder's code becomes an image by: a linear layer to small maps, then maps of twice
+//! the side and a convolution, again and again.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,8 @@ impl Default for ImageDecoderConfig {
 
 /// Codes `[N, D]` to images `[N, H, W, C]` of any values.
 ///
-/// Nearest pixels and a convolution instead of a transposed one, whose uneven overlaps make chequerboards (Odena et al. 2016).
+/// Nearest pixels and a convolution instead of a transposed one, whose uneven overlaps make
+/// chequerboards (Odena et al. 2016).
 pub struct ImageDecoder {
     first: Linear,
     /// Sides of maps, and the layer that makes them.

@@ -1,4 +1,5 @@
-//! Heads of self-supervised methods: small networks on features, numbered as PyTorch numbers a `Sequential`.
+//! Heads of self-supervised methods: small networks on features, numbered as PyTorch numbers a
+//! `Sequential`.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,8 @@ pub struct MlpConfig {
     pub bias: bool,
     /// What stands between them.
     pub activation: HeadActivation,
-    /// Weights start normal with this standard deviation and biases as 0 (DINO's 0.02); 0 for PyTorch's initial values.
+    /// Weights start normal with this standard deviation and biases as 0 (DINO's 0.02); 0 for
+    /// PyTorch's initial values.
     pub init_std: f32,
 }
 
@@ -91,10 +93,12 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Makes the layers in the scope `params`, by their numbers: `0`, batch norm `1`, an activation without a name, and so on.
+    /// Makes the layers in the scope `params`, by their numbers: `0`, batch norm `1`, an activation
+    /// without a name, and so on.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a head without layers or units; out of memory; a name that is taken with another shape.
+    /// [`Error::Argument`] for a head without layers or units; out of memory; a name that is taken
+    /// with another shape.
     pub fn new(params: &Parameters, inputs: usize, config: &MlpConfig) -> Result<Self> {
         require_not_negative(params.name(), "init_std", config.init_std)?;
         let MlpConfig { layers: count, hidden, outputs, norm, last_norm, bias, activation, init_std } = *config;

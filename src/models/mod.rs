@@ -41,13 +41,14 @@ use crate::tensor::{Shape, Tensor};
 /// What timm calls the classifiers of these networks: all that [`Backbone::head`] may give.
 pub const HEADS: [&str; 3] = ["classifier", "fc", "head"];
 
-/// A network that turns images `[N, H, W, C]`, or token numbers of texts, i32 `[N, L]`, into features `[N, D]`.
+/// A network that turns images `[N, H, W, C]`, or token numbers of texts, i32 `[N, L]`, into
+/// features `[N, D]`.
 pub trait Backbone: Module {
     /// The number of features D.
     fn features(&self) -> usize;
 
-    /// Images `[N, H, W, C]` to the maps `[N, h, w, K]` that features are pooled from (timm's name). A network that has none gives its
-    /// features as maps of one pixel.
+    /// Images `[N, H, W, C]` to the maps `[N, h, w, K]` that features are pooled from (timm's
+    /// name). A network that has none gives its features as maps of one pixel.
     ///
     /// # Errors
     /// Those of its operators.
@@ -56,7 +57,8 @@ pub trait Backbone: Module {
         features.reshape(&[features.shape().dim(0), 1, 1, self.features()])
     }
 
-    /// The maps of [`Self::forward_features`] and the features of [`Module::forward`], from one pass.
+    /// The maps of [`Self::forward_features`] and the features of [`Module::forward`], from one
+    /// pass.
     ///
     /// # Errors
     /// Those of its operators.
@@ -86,8 +88,8 @@ pub trait Backbone: Module {
         "classifier"
     }
 
-    /// How timm begins that classifier's weight, with a bias of 0; `None` is PyTorch's default for both. Of mobile networks: uniform within
-    /// 1 / sqrt(classes).
+    /// How timm begins that classifier's weight, with a bias of 0; `None` is PyTorch's default for
+    /// both. Of mobile networks: uniform within 1 / sqrt(classes).
     fn head_init(&self, classes: usize) -> Option<Init> {
         Some(Init::Uniform { bound: 1.0 / (classes.max(1) as f32).sqrt() })
     }

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::nn::{Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
-/// Images `[N, H, W, C]` to logits `[N, classes]` where there is a classifier, else to features `[N, D]`.
+/// Images `[N, H, W, C]` to logits `[N, classes]` where there is a classifier, else to features
+/// `[N, D]`.
 pub enum Network {
     /// Without a classifier.
     Encoder(Box<dyn Backbone>),

@@ -1,5 +1,5 @@
-//! No network at all: an image's own values as its features. With a classifier this is logistic regression, the baseline that every
-//! encoder must beat.
+//! No network at all: an image's own values as its features. With a classifier this is logistic
+//! regression, the baseline that every encoder must beat.
 
 use super::registry::Family;
 use super::{Architecture, Backbone, Model, ModelOptions};

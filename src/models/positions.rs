@@ -1,4 +1,5 @@
-//! Position embeddings of one grid of patches, for another: images of another size, or the smaller crops of a multi-crop method.
+//! Position embeddings of one grid of patches, for another: images of another size, or the smaller
+//! crops of a multi-crop method.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-/// The weights `[to, from]` of bicubic interpolation along one axis, as PyTorch's `interpolate(mode="bicubic", align_corners=False)` without
-/// antialiasing computes it: Keys' kernel with a = -0.75 around the output's centre, the outermost values repeated.
+/// The weights `[to, from]` of bicubic interpolation along one axis, as PyTorch's
+/// `interpolate(mode="bicubic", align_corners=False)` without antialiasing computes it: Keys'
+/// kernel with a = -0.75 around the output's centre, the outermost values repeated.
 fn bicubic(from: usize, to: usize) -> Vec<Vec<f64>> {
     const A: f64 = -0.75;
     let kernel = |x: f64| match x.abs() {
@@ -28,7 +30,8 @@ fn bicubic(from: usize, to: usize) -> Vec<Vec<f64>> {
     (0..to).map(row).collect()
 }
 
-/// Matrices that turn the embeddings of one grid into another's, made once each: a captured step must not upload.
+/// Matrices that turn the embeddings of one grid into another's, made once each: a captured step
+/// must not upload.
 pub(super) struct Positions {
     grid: [usize; 2],
     matrices: Mutex<HashMap<[usize; 2], Tensor>>,
@@ -40,7 +43,8 @@ impl Positions {
         Self { grid, matrices: Mutex::default() }
     }
 
-    /// `learnt` `[1, 1 + rows * columns, D]`, whose first is the class token's and stays, for another `grid`.
+    /// `learnt` `[1, 1 + rows * columns, D]`, whose first is the class token's and stays, for
+    /// another `grid`.
     pub fn resized(&self, learnt: &Tensor, grid: [usize; 2]) -> Result<Tensor> {
         if grid == self.grid {
             return Ok(learnt.clone());
@@ -73,7 +77,8 @@ mod tests {
     use super::*;
     use crate::gpu::Gpu;
 
-    /// What PyTorch 2.15 makes of `arange(12).reshape(1, 1, 3, 4) ** 2` at 2 x 5, and of 2 x 2 values at 3 x 1, in float64.
+    /// What PyTorch 2.15 makes of `arange(12).reshape(1, 1, 3, 4) ** 2` at 2 x 5, and of 2 x 2
+    /// values at 3 x 1, in float64.
     #[test]
     fn embeddings_are_resized_as_pytorch_does() {
         let gpu = Gpu::new().unwrap();

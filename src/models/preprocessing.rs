@@ -13,8 +13,9 @@ pub(super) const IMAGENET: Statistics = Preprocessing::IMAGENET;
 pub(super) const HALF: Statistics = Preprocessing::INCEPTION;
 pub(super) const NONE: Statistics = ([0.0; 3], [1.0; 3]);
 
-/// A model, the tags of its published weights, and what they expect: timm 1.0's `default_cfgs` (`input_size`, `crop_pct`, `crop_mode`,
-/// `interpolation`, `mean`, `std`). A model's first tag is the one that timm takes where none is given. The rows stand with the families.
+/// A model, the tags of its published weights, and what they expect: timm 1.0's `default_cfgs`
+/// (`input_size`, `crop_pct`, `crop_mode`, `interpolation`, `mean`, `std`). A model's first tag is
+/// the one that timm takes where none is given. The rows stand with the families.
 pub(super) struct Published(&'static str, &'static str, Preprocessing);
 
 pub(super) const fn published(
@@ -37,11 +38,13 @@ fn rows() -> impl Iterator<Item = &'static Published> {
     FAMILIES.iter().flat_map(|family| family.published)
 }
 
-/// What the weights called `name` (`efficientnet_b0.ra4_e3600_r224_in1k`) expect of pictures; of a name without a tag, those that timm
-/// takes for it. Models without published weights get their own resolution and what is most usual.
+/// What the weights called `name` (`efficientnet_b0.ra4_e3600_r224_in1k`) expect of pictures; of a
+/// name without a tag, those that timm takes for it. Models without published weights get their own
+/// resolution and what is most usual.
 ///
 /// # Errors
-/// [`Error::Argument`] for a model that there is not, or a tag that its weights do not have, with those that they have.
+/// [`Error::Argument`] for a model that there is not, or a tag that its weights do not have, with
+/// those that they have.
 pub fn preprocessing(name: &str) -> Result<Preprocessing> {
     let (structure, tag) = split_tag(name);
     let rows = || rows().filter(|Published(name, ..)| *name == structure);

@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::nn::{Init, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
-/// Features `[N, D]` brought to length 1, times `[K, D]` prototypes: `y_k = g_k <x / |x|, v_k / |v_k|>` (weight normalisation, Salimans and
-/// Kingma 2016), without a bias.
+/// Features `[N, D]` brought to length 1, times `[K, D]` prototypes:
+/// `y_k = g_k <x / |x|, v_k / |v_k|>` (weight normalisation, Salimans and Kingma 2016), without a
+/// bias.
 pub struct Prototypes {
     name: String,
     /// v, `[K, D]`.
@@ -15,8 +16,8 @@ pub struct Prototypes {
 }
 
 impl Prototypes {
-    /// Makes `weight_g`, which starts as 1 and stays so where it is `fixed` (DINO's `norm_last_layer`), and `weight_v`, with PyTorch's initial
-    /// values, as in the authors' code.
+    /// Makes `weight_g`, which starts as 1 and stays so where it is `fixed` (DINO's
+    /// `norm_last_layer`), and `weight_v`, with PyTorch's initial values, as in the authors' code.
     ///
     /// # Errors
     /// Out of memory; a name that is taken with another shape.

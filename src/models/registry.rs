@@ -25,11 +25,12 @@ pub fn model_names() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().flat_map(|family| family.names).copied()
 }
 
-/// The network called `name`; timm's names where timm has them. A tag behind a dot (`resnet18.a1_in1k`) names weights, not structure, and is
-/// passed over.
+/// The network called `name`; timm's names where timm has them. A tag behind a dot
+/// (`resnet18.a1_in1k`) names weights, not structure, and is passed over.
 ///
 /// # Errors
-/// [`Error::Argument`] listing all names where this is none of them, or naming an option that the network does not have.
+/// [`Error::Argument`] listing all names where this is none of them, or naming an option that the
+/// network does not have.
 pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     let (structure, _) = split_tag(name);
     FAMILIES.iter().find_map(|family| (family.parse)(structure, &options)).unwrap_or_else(|| {
@@ -38,7 +39,8 @@ pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     })
 }
 
-/// A network's name and the tag of its weights, which is empty where there is none. Of a number the dot is a point (`efficientnet_phi1.5`).
+/// A network's name and the tag of its weights, which is empty where there is none. Of a number the
+/// dot is a point (`efficientnet_phi1.5`).
 pub(super) fn split_tag(name: &str) -> (&str, &str) {
     let dots = name.match_indices('.').map(|(at, _)| name.split_at(at));
     let tagged = dots.map(|(structure, tag)| (structure, &tag[1..])).find(|(_, tag)| !tag.starts_with(|c: char| c.is_ascii_digit()));

@@ -1,5 +1,5 @@
-//! ResNets (He et al. 2015, arXiv:1512.03385), with the stride in the 3x3 convolution as PyTorch and timm have it; their names and initial
-//! values.
+//! ResNets (He et al. 2015, arXiv:1512.03385), with the stride in the 3x3 convolution as PyTorch
+//! and timm have it; their names and initial values.
 
 use std::sync::Arc;
 
@@ -26,13 +26,15 @@ pub struct ResNetConfig {
     pub blocks: [usize; 4],
     /// Blocks of 1x1, 3x3 and 1x1 to four times the channels, instead of two 3x3.
     pub bottleneck: bool,
-    /// For images of 32 x 32 and less: begins with a 3x3 of stride 1, instead of a 7x7 of stride 2 and a pooling.
+    /// For images of 32 x 32 and less: begins with a 3x3 of stride 1, instead of a 7x7 of stride 2
+    /// and a pooling.
     pub small: bool,
     /// Added to the variance in batch norm.
     pub eps: f32,
     /// Weight of the new batch in running statistics.
     pub momentum: f32,
-    /// The scale of each block's last batch norm starts at 0, so that all blocks begin as identities (Goyal et al. 2017, arXiv:1706.02677).
+    /// The scale of each block's last batch norm starts at 0, so that all blocks begin as
+    /// identities (Goyal et al. 2017, arXiv:1706.02677).
     pub zero_init_last: bool,
     /// Dropout before a classifier.
     pub drop_rate: f32,
@@ -110,7 +112,8 @@ impl Architecture for ResNetConfig {
 }
 
 impl ResNetConfig {
-    /// The network with so many convolutions and linear layers on its way: 18, 26, 34, 50, 101 or 152; `None` for another number.
+    /// The network with so many convolutions and linear layers on its way: 18, 26, 34, 50, 101 or
+    /// 152; `None` for another number.
     pub fn deep(depth: usize) -> Option<Self> {
         let (bottleneck, blocks) = match depth {
             18 => (false, [2, 2, 2, 2]),

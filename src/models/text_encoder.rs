@@ -1,6 +1,7 @@
-//! Encoders of token sequences: BERT (Devlin et al. 2018, arXiv:1810.04805) as DistilBERT (Sanh et al. 2019, arXiv:1910.01108) simplifies it,
-//! without token types and pooler; norms stand behind the layers. Names and initial values are DistilBERT's. Features are the mean over tokens,
-//! which small networks learn sooner from few texts than the first token's.
+//! Encoders of token sequences: BERT (Devlin et al. 2018, arXiv:1810.04805) as DistilBERT (Sanh et
+//! al. 2019, arXiv:1910.01108) simplifies it, without token types and pooler; norms stand behind
+//! the layers. Names and initial values are DistilBERT's. Features are the mean over tokens, which
+//! small networks learn sooner from few texts than the first token's.
 
 use super::registry::Family;
 use super::vit::{check_depth, no_convolutions};
@@ -119,7 +120,8 @@ impl Block {
         })
     }
 
-    /// Tokens `[N, L, D]` of texts whose padding `ids` `[N, L]` marks by 0; adds the scores `[N, heads, L, L]` where there is room for them.
+    /// Tokens `[N, L, D]` of texts whose padding `ids` `[N, L]` marks by 0; adds the scores
+    /// `[N, heads, L, L]` where there is room for them.
     fn run(&self, x: &Tensor, ids: &Tensor, scores: Option<&mut Vec<Tensor>>, mode: Mode) -> Result<Tensor> {
         let wrong = || Error::shape("text_encoder", format!("tokens {} must be [N, L, D]", x.shape()));
         let [n, l, d] = x.shape().array::<3>().ok_or_else(wrong)?;
@@ -148,7 +150,8 @@ impl Block {
 pub struct Encoding {
     /// The embeddings, then what each block makes of them: `[N, L, D]` each.
     pub hidden: Vec<Tensor>,
-    /// Where they were asked for, each block's `q k^T / sqrt(d)`, `[N, heads, L, L]`, before mask and softmax.
+    /// Where they were asked for, each block's `q k^T / sqrt(d)`, `[N, heads, L, L]`, before mask
+    /// and softmax.
     pub scores: Vec<Tensor>,
     /// 1 where there is a token, 0 where there is padding: `[N, L, 1]`.
     pub mask: Tensor,
@@ -181,14 +184,16 @@ pub trait TokenEncoder {
     /// The table of token embeddings `[vocabulary, D]`.
     fn words(&self) -> &Parameter;
 
-    /// Token numbers, i32 `[N, L]`, through all blocks; with `scores`, also what attention is made of.
+    /// Token numbers, i32 `[N, L]`, through all blocks; with `scores`, also what attention is made
+    /// of.
     ///
     /// # Errors
     /// Texts that are too long; out of memory. A number beyond the vocabulary gives NaN.
     fn encode(&self, tokens: &Tensor, scores: bool, mode: Mode) -> Result<Encoding>;
 }
 
-/// The network without its classifier: token numbers of texts, i32 `[N, L]`, to features `[N, D]`. Number 0 is padding, which changes nothing.
+/// The network without its classifier: token numbers of texts, i32 `[N, L]`, to features `[N, D]`.
+/// Number 0 is padding, which changes nothing.
 pub struct TextEncoder {
     words: Parameter,
     positions: Parameter,
@@ -203,7 +208,8 @@ impl TextEncoder {
     /// Makes the network in the scope `params`.
     ///
     /// # Errors
-    /// [`Error::Argument`] where heads do not divide the features; out of memory; a name that is taken with another shape.
+    /// [`Error::Argument`] where heads do not divide the features; out of memory; a name that is
+    /// taken with another shape.
     pub fn new(params: &Parameters, config: &TextConfig) -> Result<Self> {
         require_share("bert", "drop_rate", config.drop_rate)?;
         config.check()?;

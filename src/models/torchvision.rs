@@ -1,5 +1,6 @@
-//! torchvision's networks are timm's by other names, and some with other batch norms. Its names of tensors become timm's and back; `tv_` before
-//! one of its networks' names is that network with its batch norms.
+//! torchvision's networks are timm's by other names, and some with other batch norms. Its names of
+//! tensors become timm's and back; `tv_` before one of its networks' names is that network with its
+//! batch norms.
 
 use super::mobilenet::{Head, Kind, MobileNetConfig};
 use super::preprocessing::{HALF, IMAGENET, Published, published};
@@ -11,7 +12,8 @@ use crate::io::{Archive, HostTensor};
 use crate::ops::activation::Activation;
 use crate::tensor::Shape;
 
-/// torchvision's name, timm's of the same structure, and batch norm's eps and momentum (torchvision 0.29, `models/*.py`).
+/// torchvision's name, timm's of the same structure, and batch norm's eps and momentum (torchvision
+/// 0.29, `models/*.py`).
 const NETWORKS: &[(&str, &str, f32, f32)] = &[
     ("mobilenet_v2", "mobilenetv2_100", 1e-5, 0.1),
     ("mobilenet_v3_large", "mobilenetv3_large_100", 1e-3, 0.01),

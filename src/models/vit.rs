@@ -1,5 +1,6 @@
-//! Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929): patches as tokens, a class token that is read out, learned positions,
-//! norms before the layers. Names and initial values are timm's.
+//! Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929): patches as tokens, a class
+//! token that is read out, learned positions, norms before the layers. Names and initial values are
+//! timm's.
 
 use super::positions::Positions;
 use super::preprocessing::{HALF, IMAGENET, Published, published};
@@ -18,7 +19,8 @@ use crate::tensor::{Shape, Tensor};
 pub struct VitConfig {
     /// Channels of the images.
     pub channels: usize,
-    /// Height and width of the images: the position embeddings are made for them, and interpolated for others.
+    /// Height and width of the images: the position embeddings are made for them, and interpolated
+    /// for others.
     pub size: [usize; 2],
     /// Side of a patch.
     pub patch: usize,
@@ -104,7 +106,8 @@ impl Architecture for VitConfig {
 }
 
 impl VitConfig {
-    /// The network called `tiny`, `small`, `base` or `large`, or our own `mini` for small images, for square images; `None` for another name.
+    /// The network called `tiny`, `small`, `base` or `large`, or our own `mini` for small images,
+    /// for square images; `None` for another name.
     pub fn named(name: &str, patch: usize, resolution: usize) -> Option<Self> {
         let (features, depth, heads) = match name {
             "mini" => (64, 3, 4),
@@ -139,7 +142,8 @@ pub(crate) fn check_depth(subject: &str, depth: usize) -> Result<()> {
     if depth <= MOST { Ok(()) } else { Err(Error::argument(subject, format!("expected at most {MOST} blocks, found {depth}"))) }
 }
 
-/// Of linear weights and position embeddings. timm's `trunc_normal_` cuts at an absolute 2, a hundred standard deviations: that is no cut.
+/// Of linear weights and position embeddings. timm's `trunc_normal_` cuts at an absolute 2, a
+/// hundred standard deviations: that is no cut.
 const INIT: Init = Init::Normal { std: 0.02 };
 
 fn linear(params: &Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
@@ -203,7 +207,8 @@ impl Module for Block {
     }
 }
 
-/// The network without its classifier: images `[N, H, W, C]` to the class token's features `[N, D]`.
+/// The network without its classifier: images `[N, H, W, C]` to the class token's features
+/// `[N, D]`.
 pub struct Vit {
     class: Parameter,
     positions: Parameter,
@@ -219,8 +224,8 @@ impl Vit {
     /// Makes the network in the scope `params`.
     ///
     /// # Errors
-    /// [`Error::Argument`] where patches do not cut the images or heads the features evenly; out of memory; a name that is taken with
-    /// another shape.
+    /// [`Error::Argument`] where patches do not cut the images or heads the features evenly; out of
+    /// memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, config: &VitConfig) -> Result<Self> {
         require_share("vit", "drop_rate", config.drop_rate)?;
         require_share("vit", "drop_path", config.drop_path)?;
@@ -245,7 +250,8 @@ impl Vit {
         &self.config
     }
 
-    /// Images `[N, H, W, C]` as tokens `[N, L, D]`, one a patch, row by row, with their positions added.
+    /// Images `[N, H, W, C]` as tokens `[N, L, D]`, one a patch, row by row, with their positions
+    /// added.
     ///
     /// # Errors
     /// Images that patches do not cut; out of memory.
@@ -257,7 +263,8 @@ impl Vit {
         maps.reshape(&[n as isize, -1, d as isize])?.add(&positions.slice(1, 1, 1 + grid.iter().product::<usize>())?)
     }
 
-    /// Any of an image's tokens `[N, L, D]`, with the class token before them, through all blocks and the norm: `[N, 1 + L, D]`.
+    /// Any of an image's tokens `[N, L, D]`, with the class token before them, through all blocks
+    /// and the norm: `[N, 1 + L, D]`.
     ///
     /// # Errors
     /// Those of the operators.

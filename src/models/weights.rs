@@ -12,12 +12,12 @@ use crate::io::{Archive, open_weights};
 const OF: &str = "model";
 
 impl Model {
-    /// Reads a file of weights for this network, which was asked for as `name`: safetensors or `.pth`, with timm's names or torchvision's, which
-    /// become timm's.
+    /// Reads a file of weights for this network, which was asked for as `name`: safetensors or
+    /// `.pth`, with timm's names or torchvision's, which become timm's.
     ///
     /// # Errors
-    /// As [`open_weights`]; [`Error::Data`] where the file says that its weights are another network's. Its tensors' names may be the same, and
-    /// only padding or batch norm differ.
+    /// As [`open_weights`]; [`Error::Data`] where the file says that its weights are another
+    /// network's. Its tensors' names may be the same, and only padding or batch norm differ.
     pub fn open_weights(&self, name: &str, path: &Path) -> Result<Archive> {
         let archive = open_weights(path)?;
         let structure = |name: &str| split_tag(name).0.to_string();

@@ -1,4 +1,5 @@
-//! Which parameters are trained, and how fast: freezing, groups with rates of their own, rates that fall from layer to layer.
+//! Which parameters are trained, and how fast: freezing, groups with rates of their own, rates that
+//! fall from layer to layer.
 
 use std::collections::HashMap;
 
@@ -23,8 +24,9 @@ impl ParameterGroup {
     }
 }
 
-/// Whether `pattern` means the parameter `name`: its whole name, or a scope that it lies in, with `*` for any text. `blocks.1` means all of
-/// that block and nothing of `blocks.10`; `*.bias` all biases; `*.bn1` the first norm of each block.
+/// Whether `pattern` means the parameter `name`: its whole name, or a scope that it lies in, with
+/// `*` for any text. `blocks.1` means all of that block and nothing of `blocks.10`; `*.bias` all
+/// biases; `*.bn1` the first norm of each block.
 ///
 /// ```
 /// use wgrad::nn::matches;
@@ -42,10 +44,12 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 }
 
 impl Parameters {
-    /// Freezes (or thaws) all that `pattern` means, running statistics as well; how many it were. What is frozen keeps its value and its
-    /// optimizer's state, and no gradient is computed for it. A batch norm whose running statistics are frozen normalises by them in
-    /// training, too, and a scope that is frozen altogether has no stochastic depth: so a frozen part of a network computes what it
-    /// computes in [`Mode::Eval`](super::Mode), and where nothing before it is trained it keeps nothing for the backward pass.
+    /// Freezes (or thaws) all that `pattern` means, running statistics as well; how many it were.
+    /// What is frozen keeps its value and its optimizer's state, and no gradient is computed for
+    /// it. A batch norm whose running statistics are frozen normalises by them in training, too,
+    /// and a scope that is frozen altogether has no stochastic depth: so a frozen part of a network
+    /// computes what it computes in [`Mode::Eval`](super::Mode), and where nothing before it is
+    /// trained it keeps nothing for the backward pass.
     ///
     /// # Errors
     /// [`Error::Argument`] with some of the names that there are where the pattern means none.
@@ -53,7 +57,8 @@ impl Parameters {
         self.edit_matching(pattern, |slot| slot.frozen = frozen)
     }
 
-    /// Gives every parameter the products of the multipliers of the groups that it is in, 1 where it is in none. Earlier groups are gone.
+    /// Gives every parameter the products of the multipliers of the groups that it is in, 1 where
+    /// it is in none. Earlier groups are gone.
     ///
     /// # Errors
     /// As [`Self::freeze`]; a multiplier that is negative or not finite.
@@ -73,8 +78,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// Freezes all layers (see [`layer_decay`]) but the `trained` ones nearest to the `heads`, which stay as they are, and thaws these; how many
-    /// layers there are.
+    /// Freezes all layers (see [`layer_decay`]) but the `trained` ones nearest to the `heads`,
+    /// which stay as they are, and thaws these; how many layers there are.
     pub fn freeze_layers(&self, heads: &[&str], trained: usize) -> usize {
         let names: Vec<String> = self.slots().into_iter().map(|slot| slot.name).collect();
         let (depths, count) = layers(&names, heads);
@@ -111,10 +116,11 @@ impl Parameters {
     }
 }
 
-/// Learning rates that fall by `factor` from layer to layer, from the `heads` down to the stem (BEiT, Bao et al. 2021; timm's
-/// `layer_decay`): a group for each of the `names`, which are in the order of the state. A layer is a block (`blocks.5`, `blocks.2.0`,
-/// `layer2.0`: numbers behind the first part of a name); all before the first block is one, too; what comes between the last
-/// block and the head goes with that block.
+/// Learning rates that fall by `factor` from layer to layer, from the `heads` down to the stem
+/// (BEiT, Bao et al. 2021; timm's `layer_decay`): a group for each of the `names`, which are in the
+/// order of the state. A layer is a block (`blocks.5`, `blocks.2.0`, `layer2.0`: numbers behind the
+/// first part of a name); all before the first block is one, too; what comes between the last block
+/// and the head goes with that block.
 pub fn layer_decay(names: &[String], heads: &[&str], factor: f32) -> Vec<ParameterGroup> {
     let (depths, last) = layers(names, heads);
     let group = |(name, depth): (&String, Option<usize>)| {

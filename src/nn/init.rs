@@ -27,12 +27,14 @@ pub enum Init {
 }
 
 impl Init {
-    /// PyTorch's default for linear and convolution weights and biases: uniform within 1 / sqrt(fan_in).
+    /// PyTorch's default for linear and convolution weights and biases: uniform within 1 /
+    /// sqrt(fan_in).
     pub fn fan_in(fan_in: usize) -> Self {
         Init::Uniform { bound: 1.0 / (fan_in.max(1) as f32).sqrt() }
     }
 
-    /// He et al. 2015 on the outgoing side, normal: timm's for convolutions of mobile networks and ResNets.
+    /// He et al. 2015 on the outgoing side, normal: timm's for convolutions of mobile networks and
+    /// ResNets.
     pub fn kaiming_fan_out(fan_out: usize) -> Self {
         Init::Normal { std: (2.0 / fan_out.max(1) as f32).sqrt() }
     }

@@ -1,7 +1,8 @@
 //! Layers over one home of named parameters.
 //!
-//! A layer is made inside a scope of [`Parameters`], is called with a [`Mode`], and knows how its output shape follows from
-//! its input's ([`Module::summarize`]), so that a model's cost is known before it runs.
+//! A layer is made inside a scope of [`Parameters`], is called with a [`Mode`], and knows how its
+//! output shape follows from its input's ([`Module::summarize`]), so that a model's cost is known
+//! before it runs.
 
 pub mod groups;
 pub mod init;
@@ -39,14 +40,16 @@ pub trait Module: Send + Sync {
     /// Those of its operators.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
 
-    /// The shape of the output for an input of shape `input`, without running; adds each layer's size and cost to `summary`.
+    /// The shape of the output for an input of shape `input`, without running; adds each layer's
+    /// size and cost to `summary`.
     ///
     /// # Errors
     /// A shape that it cannot take.
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape>;
 
-    /// Multiplies every batch norm into the convolution before it: [`Mode::Eval`] then runs fewer kernels and gives the same answers up
-    /// to rounding. What is trained or loaded afterwards needs another call. Does nothing for a layer that has no such pair.
+    /// Multiplies every batch norm into the convolution before it: [`Mode::Eval`] then runs fewer
+    /// kernels and gives the same answers up to rounding. What is trained or loaded afterwards
+    /// needs another call. Does nothing for a layer that has no such pair.
     ///
     /// # Errors
     /// Out of memory; a lost device.

@@ -13,7 +13,8 @@ use crate::tensor::Shape;
 /// What loading found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoadReport {
-    /// Tensors of the model that the file lacks. Counters are never missing, they stay as they are: files from before PyTorch 0.4.1 have none.
+    /// Tensors of the model that the file lacks. Counters are never missing, they stay as they are:
+    /// files from before PyTorch 0.4.1 have none.
     pub missing: Vec<String>,
     /// Tensors of the file that the model lacks.
     pub extra: Vec<String>,
@@ -45,8 +46,8 @@ pub fn state(params: &Parameters) -> Result<Vec<(String, Shape)>> {
     Ok(list)
 }
 
-/// Every parameter and statistic on its way to the host. All reads are recorded before the first is waited for: one submission and
-/// not one for each parameter.
+/// Every parameter and statistic on its way to the host. All reads are recorded before the first is
+/// waited for: one submission and not one for each parameter.
 fn read_later(params: &Parameters) -> Result<Vec<(ParameterSlot, Pending<Vec<f32>>)>> {
     let read = |parameter: Parameter| Ok((parameter.slot()?, parameter.detach()?.to_vec_later()?));
     params.all().into_iter().map(read).collect()
@@ -69,7 +70,8 @@ fn counters(params: &Parameters) -> Archive {
     archive
 }
 
-/// Reads every parameter, statistic and counter to the host, in PyTorch's layouts. Waits for the device.
+/// Reads every parameter, statistic and counter to the host, in PyTorch's layouts. Waits for the
+/// device.
 ///
 /// # Errors
 /// A lost device.
@@ -177,7 +179,8 @@ impl Plan {
     }
 }
 
-/// Tensors that hold NaN or infinity: no network gives an answer with them, but many a kernel gives something that looks like one.
+/// Tensors that hold NaN or infinity: no network gives an answer with them, but many a kernel gives
+/// something that looks like one.
 #[derive(Default)]
 pub(crate) struct NotFinite {
     tensors: usize,
@@ -226,22 +229,24 @@ fn differ_in_classes(a: &Shape, b: &Shape) -> bool {
     matches!((a.split_first(), b.split_first()), (Some((_, a)), Some((_, b))) if a == b)
 }
 
-/// Fills the model from a file's tensors, of which some may be missing, and some more. Nothing is changed where one does not fit.
+/// Fills the model from a file's tensors, of which some may be missing, and some more. Nothing is
+/// changed where one does not fit.
 ///
 /// # Errors
-/// [`Error::Data`] naming every tensor of another shape or type, with both, and those that are missing or extra; or the first that hold NaN or
-/// infinity.
+/// [`Error::Data`] naming every tensor of another shape or type, with both, and those that are
+/// missing or extra; or the first that hold NaN or infinity.
 pub fn from_archive(params: &Parameters, archive: &Archive, source: &str) -> Result<LoadReport> {
     let plan = Plan::new(params, archive, &[])?;
     if plan.wrong.is_empty() { plan.apply(params, source) } else { Err(plan.error(params, archive, source)) }
 }
 
-/// Fills the model from a file's tensors, which must be all that the model has, and no more. Those named in `head` may differ in the first
-/// axis, which counts classes: they keep their initial values, and the report names them as replaced.
+/// Fills the model from a file's tensors, which must be all that the model has, and no more. Those
+/// named in `head` may differ in the first axis, which counts classes: they keep their initial
+/// values, and the report names them as replaced.
 ///
 /// # Errors
-/// [`Error::Data`] naming every tensor that is missing, extra, or of another shape or type, with both; or the first that hold NaN or infinity.
-/// Nothing was changed then.
+/// [`Error::Data`] naming every tensor that is missing, extra, or of another shape or type, with
+/// both; or the first that hold NaN or infinity. Nothing was changed then.
 pub fn fill(params: &Parameters, archive: &Archive, source: &str, head: &[&str]) -> Result<LoadReport> {
     let plan = Plan::new(params, archive, head)?;
     let fits = plan.wrong.is_empty() && plan.report.missing.is_empty() && plan.report.extra.is_empty();

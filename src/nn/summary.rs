@@ -47,7 +47,8 @@ impl Summary {
         self.rows.iter().map(|r| r.macs).sum()
     }
 
-    /// Bytes of all layers' outputs in f32: what a training step keeps for its backward pass, about.
+    /// Bytes of all layers' outputs in f32: what a training step keeps for its backward pass,
+    /// about.
     pub fn activation_bytes(&self) -> u64 {
         self.rows.iter().map(Row::activation_bytes).sum()
     }

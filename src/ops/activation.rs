@@ -1,4 +1,5 @@
-//! Activations that kernels apply to a value they are about to store: batch norm's, and those of convolution epilogues.
+//! Activations that kernels apply to a value they are about to store: batch norm's, and those of
+//! convolution epilogues.
 
 use crate::error::{Error, Result};
 use crate::ops::apply_one;
@@ -59,8 +60,9 @@ impl Activation {
         }
     }
 
-    /// WGSL of its value at `z`, which has the kernel's type `V`: `f32` or a vector (`alias V = vec4<f32>;`), and the functions
-    /// of `shaders/include/nan.wgsl` for it, with the suffix `_v`.
+    /// WGSL of its value at `z`, which has the kernel's type `V`: `f32` or a vector
+    /// (`alias V = vec4<f32>;`), and the functions of `shaders/include/nan.wgsl` for it, with the
+    /// suffix `_v`.
     pub fn forward(self) -> &'static str {
         match self {
             Self::None => "z",

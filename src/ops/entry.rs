@@ -5,7 +5,8 @@ use super::{Attributes, Operator};
 use crate::error::Result;
 use crate::gpu::Kernel;
 
-/// Declares kernels embedded from `shaders/`, each by its path below that folder, and `KERNELS`, the list of them.
+/// Declares kernels embedded from `shaders/`, each by its path below that folder, and `KERNELS`,
+/// the list of them.
 macro_rules! kernels {
     ($($name:ident = $path:literal),+ $(,)?) => {
         $(pub(crate) static $name: $crate::gpu::Kernel = $crate::gpu::kernel!($path);)+

@@ -1,4 +1,5 @@
-//! The public gradient check: does a kernel compute what its reference says, and is its gradient the reference's derivative?
+//! The public gradient check: does a kernel compute what its reference says, and is its gradient
+//! the reference's derivative?
 
 use super::{Array, Operator, Tolerance, apply_shared};
 use crate::error::{Error, Result};
@@ -25,18 +26,22 @@ impl Report {
     }
 }
 
-/// What rounding may leave of terms that cancel, as a share of the largest of them ([`Operator::summed`]): four roundings of f32.
+/// What rounding may leave of terms that cancel, as a share of the largest of them
+/// ([`Operator::summed`]): four roundings of f32.
 pub const ROUNDING: f64 = 2.4e-7;
-/// What rounding in float64 may leave of a difference of two values of a function, as a share of the terms of these: a few roundings.
+/// What rounding in float64 may leave of a difference of two values of a function, as a share of
+/// the terms of these: a few roundings.
 const ROUNDING_64: f64 = 2e-15;
 /// The step of central differences, times the value or 1.
 const STEP: f64 = 1e-5;
 
-/// Compares an array with the one expected: errors may be as large as the tolerance says, relative to the largest expected element and to the
-/// element itself, and `floor` beside, what rounding leaves of terms that cancel.
+/// Compares an array with the one expected: errors may be as large as the tolerance says, relative
+/// to the largest expected element and to the element itself, and `floor` beside, what rounding
+/// leaves of terms that cancel.
 ///
 /// # Errors
-/// [`Error::Argument`] naming the element that is furthest off, by how much, against what; [`Error::Shape`] for another shape.
+/// [`Error::Argument`] naming the element that is furthest off, by how much, against what;
+/// [`Error::Shape`] for another shape.
 pub fn compare(what: &str, found: &Array, expected: &Array, floor: f64, tolerance: Tolerance) -> Result<Report> {
     if found.shape != expected.shape {
         return Err(Error::shape(what, format!("has shape {}, expected {}", found.shape, expected.shape)));
@@ -75,7 +80,8 @@ fn compare_values(what: &str, found: &[f64], expected: &[f64], floor: f64, toler
     }
 }
 
-/// The derivative of `sum(cotangent * f(inputs))` with respect to chosen elements of one input, by central differences.
+/// The derivative of `sum(cotangent * f(inputs))` with respect to chosen elements of one input, by
+/// central differences.
 ///
 /// # Errors
 /// Those of `f`.
@@ -113,7 +119,8 @@ pub fn central_differences(
     Ok(gradient)
 }
 
-/// Checks the forward result of `operator` and the gradient of each differentiable input against its float64 reference.
+/// Checks the forward result of `operator` and the gradient of each differentiable input against
+/// its float64 reference.
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
@@ -131,7 +138,8 @@ pub fn central_differences(
 /// ```
 ///
 /// # Errors
-/// [`Error::Argument`] naming operator, tensor and element where one is off; whatever the operator itself reports.
+/// [`Error::Argument`] naming operator, tensor and element where one is off; whatever the operator
+/// itself reports.
 pub fn gradcheck(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array]) -> Result<Report> {
     gradcheck_aliased(gpu, operator, inputs, &[])
 }
@@ -218,7 +226,8 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
     Ok(report)
 }
 
-/// A fixed choice of elements that covers the ends and, by a step that is no power of two, the middle.
+/// A fixed choice of elements that covers the ends and, by a step that is no power of two, the
+/// middle.
 fn chosen(elements: usize) -> Vec<usize> {
     if elements <= CHECKED {
         return (0..elements).collect();

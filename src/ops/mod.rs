@@ -1,8 +1,11 @@
-//! Operators: the trait that each implements, its samples and checks, and the registry that lists them all.
+//! Operators: the trait that each implements, its samples and checks, and the registry that lists
+//! them all.
 //!
-//! One operator is one place: `<family>/<op>.rs` holds its shape rule, launches, float64 reference, samples, bad inputs, tolerance
-//! and cost, and a line in its family's `mod.rs` makes it known to the tests, the benchmark and the command line. A heavy operator is a
-//! folder: `mod` is what a user and the tape see, `launch` how it is run (kernels, grids, tuning), `spec` what it must give.
+//! One operator is one place: `<family>/<op>.rs` holds its shape rule, launches, float64 reference,
+//! samples, bad inputs, tolerance and cost, and a line in its family's `mod.rs` makes it known to
+//! the tests, the benchmark and the command line. A heavy operator is a folder: `mod` is what a
+//! user and the tape see, `launch` how it is run (kernels, grids, tuning), `spec` what it must
+//! give.
 
 pub mod activation;
 pub mod array;
@@ -68,7 +71,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Reading every input and writing every output once, at `flops_per_output` operations an output element.
+    /// Reading every input and writing every output once, at `flops_per_output` operations an
+    /// output element.
     pub fn streaming(inputs: &[Spec], outputs: &[Spec], flops_per_output: f64) -> Self {
         let bytes: u64 = inputs.iter().chain(outputs).map(Spec::bytes).sum();
         let elements: usize = outputs.iter().map(|s| s.shape.numel()).sum();
@@ -78,8 +82,8 @@ impl Cost {
 
 /// A differentiable function of tensors whose forward and backward are kernels.
 ///
-/// [`apply`] checks the inputs by [`Self::infer`], runs [`Self::forward`] and, where an input is watched, puts
-/// [`Self::backward`] on the tape.
+/// [`apply`] checks the inputs by [`Self::infer`], runs [`Self::forward`] and, where an input is
+/// watched, puts [`Self::backward`] on the tape.
 pub trait Operator: Send + Sync + 'static {
     /// PyTorch's name of it.
     fn name(&self) -> &str;
@@ -90,7 +94,8 @@ pub trait Operator: Send + Sync + 'static {
     /// Names the operator, the shapes and the rule that was broken.
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>>;
 
-    /// Launches the kernels; `outputs` is what [`Self::infer`] said. Every element of every output must be written.
+    /// Launches the kernels; `outputs` is what [`Self::infer`] said. Every element of every output
+    /// must be written.
     ///
     /// # Errors
     /// Those of launching.
@@ -109,13 +114,14 @@ pub trait Operator: Send + Sync + 'static {
         Saves::default()
     }
 
-    /// The inputs that a gradient is computed for; the others (targets, indices, masks, statistics) are constants.
+    /// The inputs that a gradient is computed for; the others (targets, indices, masks, statistics)
+    /// are constants.
     fn differentiable(&self) -> Vec<usize> {
         Vec::new()
     }
 
-    /// How many of the outputs, the first ones, gradients flow back through. Those behind them are constants to whoever reads them: statistics,
-    /// say, that the backward pass needs.
+    /// How many of the outputs, the first ones, gradients flow back through. Those behind them are
+    /// constants to whoever reads them: statistics, say, that the backward pass needs.
     fn results(&self) -> usize {
         usize::MAX
     }
@@ -130,32 +136,38 @@ pub trait Operator: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The inputs that lie in rows as the outputs do: where the first output has `n` indices along axis 0, each of these inputs and every
-    /// output consist of `n` equal parts, and a part of the outputs depends on the same part of these inputs alone, and on the other inputs
-    /// wholly. Where a tensor is larger than a binding, the operator then runs on pieces of it. Empty where there is no such axis.
+    /// The inputs that lie in rows as the outputs do: where the first output has `n` indices along
+    /// axis 0, each of these inputs and every output consist of `n` equal parts, and a part of the
+    /// outputs depends on the same part of these inputs alone, and on the other inputs wholly.
+    /// Where a tensor is larger than a binding, the operator then runs on pieces of it. Empty where
+    /// there is no such axis.
     fn rows(&self, _inputs: &[Spec], _outputs: &[Spec]) -> Vec<usize> {
         Vec::new()
     }
 
-    /// How many leading axes of the outputs are alike, so that [`Self::rows`] holds of several of them as one, too: where axis 0 alone is too
-    /// short for pieces that can be bound, as it is for one large image, they are merged into it.
+    /// How many leading axes of the outputs are alike, so that [`Self::rows`] holds of several of
+    /// them as one, too: where axis 0 alone is too short for pieces that can be bound, as it is for
+    /// one large image, they are merged into it.
     fn leading(&self, _inputs: &[Spec], _outputs: &[Spec]) -> usize {
         1
     }
 
-    /// The operator for these rows, where they need another than this one (it counts rows, or names their number).
+    /// The operator for these rows, where they need another than this one (it counts rows, or names
+    /// their number).
     fn piece(&self, _rows: &Range<usize>) -> Option<Box<dyn Operator>> {
         None
     }
 
-    /// The specification: plain loops in float64. Inputs that the operator mutates are appended to the outputs, in order.
+    /// The specification: plain loops in float64. Inputs that the operator mutates are appended to
+    /// the outputs, in order.
     ///
     /// # Errors
     /// Where there is none.
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>>;
 
-    /// The gradients by the reference. By default central differences of [`Self::reference`], which float64 makes exact to
-    /// about nine digits: so the derivative that is checked follows from the forward definition alone.
+    /// The gradients by the reference. By default central differences of [`Self::reference`], which
+    /// float64 makes exact to about nine digits: so the derivative that is checked follows from the
+    /// forward definition alone.
     ///
     /// # Errors
     /// As [`Self::reference`].
@@ -168,9 +180,11 @@ pub trait Operator: Send + Sync + 'static {
         Tolerance::default()
     }
 
-    /// The largest magnitude of the terms that an element of the outputs is a sum of (`None`), or one of an input's gradient for each unit of
-    /// the cotangent (`Some`), where these terms may cancel: the kernels' rounding errors are relative to it, however small the sum. 0 where
-    /// results are not smaller than what they are made of. An error of a few roundings of it ([`gradcheck::ROUNDING`]) passes as none.
+    /// The largest magnitude of the terms that an element of the outputs is a sum of (`None`), or
+    /// one of an input's gradient for each unit of the cotangent (`Some`), where these terms may
+    /// cancel: the kernels' rounding errors are relative to it, however small the sum. 0 where
+    /// results are not smaller than what they are made of. An error of a few roundings of it
+    /// ([`gradcheck::ROUNDING`]) passes as none.
     fn summed(&self, _inputs: &[Array], _gradient_of: Option<usize>) -> f64 {
         0.0
     }
@@ -196,7 +210,8 @@ impl Function for Recorded {
 /// Runs an operator and records it where an input is watched.
 ///
 /// # Errors
-/// The operator's shape rule; tensors of different devices; an input that is changed in place and given twice; whatever its kernels report.
+/// The operator's shape rule; tensors of different devices; an input that is changed in place and
+/// given twice; whatever its kernels report.
 pub fn apply(operator: impl Operator, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     apply_shared(Arc::new(operator), inputs)
 }
@@ -233,8 +248,8 @@ pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<V
     Ok(recorded.into_iter().enumerate().map(|(index, output)| if index < results { output } else { output.detach() }).collect())
 }
 
-/// Refuses an input that is changed in place and given as another input as well: what the other one reads would depend on which kernel, or
-/// which invocation, comes first.
+/// Refuses an input that is changed in place and given as another input as well: what the other one
+/// reads would depend on which kernel, or which invocation, comes first.
 fn check_aliases(operator: &dyn Operator, inputs: &[&Tensor]) -> Result<()> {
     for changed in operator.mutates() {
         let Some(memory) = inputs.get(changed).map(|t| t.binding()) else { continue };
@@ -294,7 +309,8 @@ pub(crate) fn axes_before(inputs: &[Spec], dim: isize) -> usize {
     inputs.first().and_then(|x| x.shape.axis("rows", dim).ok()).unwrap_or(0)
 }
 
-/// The rows of an operator that works along `axes` of its inputs, which are all alike: all inputs, unless axis 0 is one of them.
+/// The rows of an operator that works along `axes` of its inputs, which are all alike: all inputs,
+/// unless axis 0 is one of them.
 pub(crate) fn rows_beside(inputs: &[Spec], axes: impl IntoIterator<Item = usize>) -> Vec<usize> {
     if axes.into_iter().any(|axis| axis == 0) { Vec::new() } else { (0..inputs.len()).collect() }
 }
@@ -304,7 +320,8 @@ pub(crate) fn images(operator: &str, x: &Spec) -> Result<[usize; 4]> {
     x.shape.array().ok_or_else(|| Error::shape(operator, format!("x must be images [N, H, W, C], found shape {}", x.shape)))
 }
 
-/// Checks that an input is a float tensor of storage type f32 (losses, statistics and parameters always are).
+/// Checks that an input is a float tensor of storage type f32 (losses, statistics and parameters
+/// always are).
 ///
 /// # Errors
 /// [`Error::Dtype`] naming the input.

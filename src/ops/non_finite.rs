@@ -1,4 +1,5 @@
-//! The check that no operator swallows NaN or loses an infinity: what its reference makes of one, its kernels must make, too.
+//! The check that no operator swallows NaN or loses an infinity: what its reference makes of one,
+//! its kernels must make, too.
 
 use super::entry::Entry;
 use super::gradcheck::{ROUNDING, compare};
@@ -21,7 +22,8 @@ const SLOPES: usize = 6;
 pub enum Edges {
     /// NaN and both infinities.
     All,
-    /// The same, where results may be NaN that are none in the reference: padding, which is 0, is multiplied by it or not, as in PyTorch.
+    /// The same, where results may be NaN that are none in the reference: padding, which is 0, is
+    /// multiplied by it or not, as in PyTorch.
     Spread,
     /// NaN: infinities have no meaning in a picture, a distance or a probability.
     Nan,
@@ -44,13 +46,16 @@ fn chosen(samples: Vec<Sample>) -> Vec<Sample> {
     small.into_iter().enumerate().filter(|(index, _)| wanted.contains(index)).map(|(_, sample)| sample).collect()
 }
 
-/// Puts NaN and both infinities into each float input of some of an operator's samples in turn, and NaN into the gradient of its first output.
+/// Puts NaN and both infinities into each float input of some of an operator's samples in turn, and
+/// NaN into the gradient of its first output.
 ///
-/// Results that have a name must be NaN where the float64 reference is, infinite where it is or where f32 ends, and else within the operator's tolerance. Of the
-/// gradients, those that depend on the element that is NaN must be NaN.
+/// Results that have a name must be NaN where the float64 reference is, infinite where it is or
+/// where f32 ends, and else within the operator's tolerance. Of the gradients, those that depend on
+/// the element that is NaN must be NaN.
 ///
 /// # Errors
-/// [`Error::Argument`] naming operator, value and element where one is off; whatever the operator itself reports.
+/// [`Error::Argument`] naming operator, value and element where one is off; whatever the operator
+/// itself reports.
 pub fn check(gpu: &Gpu, entry: &Entry, seed: u32) -> Result<()> {
     chosen((entry.samples)()).into_iter().try_for_each(|sample| check_sample(gpu, sample, entry.outputs.len(), seed))
 }

@@ -142,7 +142,8 @@ impl Bad {
         Self { operator: Box::new(operator), inputs: inputs.into(), expect }
     }
 
-    /// What `make` makes of each of [`HOSTILE_SIZES`] must refuse `inputs` with a message that contains `expect`.
+    /// What `make` makes of each of [`HOSTILE_SIZES`] must refuse `inputs` with a message that
+    /// contains `expect`.
     pub fn sizes<O: Operator>(make: impl Fn(usize) -> O, inputs: impl Into<Vec<Input>>, expect: &'static str) -> Vec<Self> {
         let inputs = inputs.into();
         HOSTILE_SIZES.iter().map(|size| Self::new(make(*size), inputs.clone(), expect)).collect()

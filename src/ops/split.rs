@@ -1,7 +1,9 @@
-//! Operators on tensors that are larger than a binding: they run on pieces of rows ([`Operator::rows`]), one after another, and the results
-//! are laid together. Gradients of what all rows share are added up in the order of the pieces. Where axis 0 is too short for pieces, as it
-//! is for one large image, the axes behind it that are alike ([`Operator::leading`]) are merged into it: the pieces are bands of the image.
-//! Batch norm, whose statistics need all rows, walks pieces by itself.
+//! Operators on tensors that are larger than a binding: they run on pieces of rows
+//! ([`Operator::rows`]), one after another, and the results are laid together. Gradients of what
+//! all rows share are added up in the order of the pieces. Where axis 0 is too short for pieces, as
+//! it is for one large image, the axes behind it that are alike ([`Operator::leading`]) are merged
+//! into it: the pieces are bands of the image. Batch norm, whose statistics need all rows, walks
+//! pieces by itself.
 
 use std::ops::Range;
 
@@ -55,8 +57,8 @@ impl Cut {
     }
 }
 
-/// Inputs and outputs with the first `axes` axes of the outputs as one; an input has them all, as broadcasting aligns it, or keeps its shape.
-/// `None` where that is another operation.
+/// Inputs and outputs with the first `axes` axes of the outputs as one; an input has them all, as
+/// broadcasting aligns it, or keeps its shape. `None` where that is another operation.
 fn merged(operator: &dyn Operator, inputs: &[Spec], outputs: &[Spec], axes: usize) -> Option<(Vec<Spec>, Vec<Spec>)> {
     if axes == 1 {
         return Some((inputs.to_vec(), outputs.to_vec()));

@@ -1,11 +1,13 @@
-//! Clipping of each gradient on its own. Clipping by the global norm is part of every step: [`OptimizerOptions::clip_norm`](super::OptimizerOptions).
+//! Clipping of each gradient on its own. Clipping by the global norm is part of every step:
+//! [`OptimizerOptions::clip_norm`](super::OptimizerOptions).
 
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::DType;
 
-/// Scales every gradient whose norm exceeds `max_norm` down to it, each tensor by itself: g min(1, max_norm / (|g| + 1e-6)).
+/// Scales every gradient whose norm exceeds `max_norm` down to it, each tensor by itself: g min(1,
+/// max_norm / (|g| + 1e-6)).
 ///
 /// # Errors
 /// [`Error::Argument`] where `max_norm` is not positive; out of memory or a lost device.

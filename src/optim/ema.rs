@@ -8,8 +8,9 @@ use crate::ops::optimizer::Scalars;
 use crate::ops::optimizer::ema_update::EmaUpdate;
 use crate::tensor::{DType, Tensor};
 
-/// The average of a home of parameters, a dispatch a chunk. Running statistics are averaged by the same rule and counts of batches are taken over,
-/// as in timm's `ModelEmaV3`, so that the average is ready for evaluation; those of a [`Self::teacher`] are left to it.
+/// The average of a home of parameters, a dispatch a chunk. Running statistics are averaged by the
+/// same rule and counts of batches are taken over, as in timm's `ModelEmaV3`, so that the average
+/// is ready for evaluation; those of a [`Self::teacher`] are left to it.
 pub struct Ema {
     source: Parameters,
     average: Parameters,
@@ -27,8 +28,8 @@ impl Ema {
         Ok(Self { source: source.clone(), average: source.snapshot()?, statistics: true, scalars })
     }
 
-    /// As [`Self::new`], of the trained values alone: for a network that runs in training mode on batches of its own, whose running statistics
-    /// follow these.
+    /// As [`Self::new`], of the trained values alone: for a network that runs in training mode on
+    /// batches of its own, whose running statistics follow these.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -63,7 +64,8 @@ impl Ema {
     /// `average = momentum * average + (1 - momentum) * source`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a momentum outside 0..=1, or where parameters were added to the source since the average was made; a lost device.
+    /// [`Error::Argument`] for a momentum outside 0..=1, or where parameters were added to the
+    /// source since the average was made; a lost device.
     pub fn update(&self, momentum: impl Into<Scalar>) -> Result<()> {
         let (sources, averages) = self.check()?;
         let momentum = momentum.into();

@@ -1,5 +1,5 @@
-//! What all optimizers share: gradients gathered into slabs of the parameters' layout, the tables that describe the slots to the kernels,
-//! and the optimizer's own state.
+//! What all optimizers share: gradients gathered into slabs of the parameters' layout, the tables
+//! that describe the slots to the kernels, and the optimizer's own state.
 
 use super::OptimizerOptions;
 use crate::autograd::Gradients;
@@ -37,7 +37,8 @@ pub(super) struct Slabs {
     slots: Vec<ParameterSlot>,
     keys: Vec<usize>,
     chunks: Vec<Chunk>,
-    /// A table a chunk, for each set of slots that a step changes. What was captured keeps the tables of its own set: they are never written again.
+    /// A table a chunk, for each set of slots that a step changes. What was captured keeps the
+    /// tables of its own set: they are never written again.
     tables: Vec<(Vec<bool>, Vec<Tensor>)>,
     scalars: Tensor,
     skipped: Tensor,
@@ -63,7 +64,8 @@ impl Slabs {
             skipped: Tensor::zeros(gpu, [1], DType::I32)?,
             control: None,
         };
-        // All that training keeps is there before its first step, which so needs as much memory as the others.
+        // All that training keeps is there before its first step, which so needs as much memory as
+        // the others.
         slabs.refresh()?;
         slabs.tables_of(&vec![true; slabs.slots.len()])?;
         Ok(slabs)
@@ -170,7 +172,8 @@ impl Slabs {
         Ok(tables)
     }
 
-    /// Copies the gradients into the slabs, whose tables it gives. Copies within one pass cost less than a kernel for each.
+    /// Copies the gradients into the slabs, whose tables it gives. Copies within one pass cost less
+    /// than a kernel for each.
     fn gather(&mut self, gradients: &Gradients) -> Result<Vec<Tensor>> {
         let present: Vec<bool> = self.keys.iter().map(|key| gradients.by_key(*key).is_some()).collect();
         if !present.contains(&true) {

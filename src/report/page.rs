@@ -4,8 +4,8 @@ use minijinja::{AutoEscape, Environment, Value};
 
 use crate::error::{Error, Result};
 
-/// The page that `template` makes of the values in `context`. It fills the block `body` of `page.html`, which asks for `title`, `style`,
-/// `wgrad`, `command` and perhaps `date`.
+/// The page that `template` makes of the values in `context`. It fills the block `body` of
+/// `page.html`, which asks for `title`, `style`, `wgrad`, `command` and perhaps `date`.
 ///
 /// # Errors
 /// [`Error::Argument`] for a template that asks for what is not there.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Peaks {
     /// Multiply-adds in registers, GFLOP/s.
     pub fma_gflops: Option<f64>,
-    /// Multiply-adds whose operands come from a tile in the nearest memory, GFLOP/s: the roof of a matrix product.
+    /// Multiply-adds whose operands come from a tile in the nearest memory, GFLOP/s: the roof of a
+    /// matrix product.
     pub loads_gflops: Option<f64>,
     /// Copying far more than the caches hold: bytes read and bytes written, GB/s.
     pub copy_gbs: Option<f64>,
@@ -19,7 +20,8 @@ pub struct Peaks {
     pub dispatch_microseconds: Option<f64>,
     /// Submitting one empty dispatch and waiting for it, microseconds.
     pub submit_microseconds: Option<f64>,
-    /// The smallest step between two time stamps that was seen, nanoseconds: no interval is known better than this.
+    /// The smallest step between two time stamps that was seen, nanoseconds: no interval is known
+    /// better than this.
     pub tick_nanoseconds: Option<f64>,
 }
 

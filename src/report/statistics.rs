@@ -19,7 +19,8 @@ pub struct TimeSummary {
     pub count: usize,
 }
 
-/// The value that a share `q` of the sorted `values` lies below, interpolated between neighbours; NaN of none.
+/// The value that a share `q` of the sorted `values` lies below, interpolated between neighbours;
+/// NaN of none.
 fn quantile(values: &[f64], q: f64) -> f64 {
     let at = q * values.len().saturating_sub(1) as f64;
     let get = |i: usize| values.get(i).or(values.last()).copied().unwrap_or(f64::NAN);
@@ -49,7 +50,8 @@ impl TimeSummary {
         }
     }
 
-    /// The standard error of the median, as if the values were normal: 1.4826 MAD is then their standard deviation.
+    /// The standard error of the median, as if the values were normal: 1.4826 MAD is then their
+    /// standard deviation.
     pub fn error_of_median(&self) -> f64 {
         1.2533 * 1.4826 * self.mad / (self.count.max(1) as f64).sqrt()
     }

@@ -29,7 +29,8 @@ impl DType {
         self != DType::I32
     }
 
-    /// How a kernel stores it: `Launch::storage(tensor.dtype().storage())` lets a kernel follow its tensor.
+    /// How a kernel stores it: `Launch::storage(tensor.dtype().storage())` lets a kernel follow its
+    /// tensor.
     pub fn storage(self) -> Storage {
         match self {
             DType::F32 => Storage::F32,

@@ -1,4 +1,5 @@
-//! Tensors: contiguous, row-major, on the device. One type for everything; a parameter is a watched tensor.
+//! Tensors: contiguous, row-major, on the device. One type for everything; a parameter is a watched
+//! tensor.
 
 mod dtype;
 mod input;
@@ -97,7 +98,8 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] where `data` has not exactly the shape's number of elements; as [`Self::empty`].
+    /// [`Error::Shape`] where `data` has not exactly the shape's number of elements; as
+    /// [`Self::empty`].
     pub fn from_slice<E: Element>(gpu: &Gpu, data: &[E], shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.numel() != data.len() {
@@ -190,7 +192,8 @@ impl Tensor {
         self.shape().numel()
     }
 
-    /// The same contents under another shape of as many elements, without a tape. The operator is `reshape`.
+    /// The same contents under another shape of as many elements, without a tape. The operator is
+    /// `reshape`.
     pub(crate) fn view(&self, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
         if shape.numel() != self.numel() {
@@ -200,8 +203,8 @@ impl Tensor {
         Ok(Self::assemble(self.gpu(), self.inner.binding.clone(), spec, self.inner.version.clone()))
     }
 
-    /// `elements` of the contents from element `start` as a tensor of their own that shares memory (and version `version`).
-    /// `start * 4` must be a multiple of 256.
+    /// `elements` of the contents from element `start` as a tensor of their own that shares memory
+    /// (and version `version`). `start * 4` must be a multiple of 256.
     pub(crate) fn slot(&self, start: usize, shape: impl Into<Shape>, version: Arc<AtomicU64>) -> Tensor {
         let spec = Spec::new(shape, self.dtype());
         let whole = &self.inner.binding;
@@ -251,8 +254,8 @@ impl Tensor {
     /// Replaces the contents by `data`, in recording order.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `data` does not fit; [`Error::Argument`] where integers leave the range that operators were told
-    /// when the tensor was made (make a new one).
+    /// [`Error::Shape`] where `data` does not fit; [`Error::Argument`] where integers leave the
+    /// range that operators were told when the tensor was made (make a new one).
     pub fn write<E: Element>(&self, data: &[E]) -> Result<()> {
         if E::DTYPE != self.dtype() || data.len() != self.numel() {
             return Err(Error::shape("write", format!("{} {} elements do not fit into {}", data.len(), E::DTYPE, self.spec())));
@@ -262,7 +265,8 @@ impl Tensor {
         self.gpu().upload(&self.inner.binding, bytemuck::cast_slice(data))
     }
 
-    /// Replaces the contents, up to 8 numbers, by `values` as they are at each run of a captured program.
+    /// Replaces the contents, up to 8 numbers, by `values` as they are at each run of a captured
+    /// program.
     ///
     /// # Errors
     /// [`Error::Shape`] where `values` do not fit; [`Error::Dtype`] where the tensor is not f32.
@@ -277,8 +281,9 @@ impl Tensor {
         Launch::new(self.gpu(), &NUMBERS, "numbers").write(self).params(&[params![values.len()], numbers.as_slice()].concat()).groups(1)
     }
 
-    /// The same contents, of which operators are told that they lie in `range`, or, by `None`, nothing: a wider range than that of
-    /// the numbers at hand, where others will be written over them.
+    /// The same contents, of which operators are told that they lie in `range`, or, by `None`,
+    /// nothing: a wider range than that of the numbers at hand, where others will be written over
+    /// them.
     ///
     /// # Errors
     /// [`Error::Argument`] where the known range does not lie in it.
@@ -301,7 +306,8 @@ impl Tensor {
         }
     }
 
-    /// Replaces the contents by those of `source`, which has the same shape and type; nothing happens where it is this very tensor.
+    /// Replaces the contents by those of `source`, which has the same shape and type; nothing
+    /// happens where it is this very tensor.
     ///
     /// # Errors
     /// [`Error::Shape`] where the two differ; [`Error::Argument`] where they live on two devices.
@@ -319,7 +325,8 @@ impl Tensor {
         self.check_range("copy_from", source.spec().range)?;
         let (from, to) = (&source.inner.binding, &self.inner.binding);
         if from.buffer.id() == to.buffer.id() {
-            // No device copies within a buffer; two parameters of one slab go through a third place.
+            // No device copies within a buffer; two parameters of one slab go through a third
+            // place.
             return if from.offset == to.offset { Ok(()) } else { self.copy_from(&source.copy()?) };
         }
         self.bump_version();
@@ -345,8 +352,9 @@ impl Tensor {
         self.gpu().read_later(&self.inner.binding)
     }
 
-    /// Whether no kernel has written behind the contents (rounded up to 16 bytes) of a tensor with a buffer of its own: in
-    /// [`GpuOptions::poison`](crate::gpu::GpuOptions) mode sentinels follow each. For tests; waits for the device.
+    /// Whether no kernel has written behind the contents (rounded up to 16 bytes) of a tensor with
+    /// a buffer of its own: in [`GpuOptions::poison`](crate::gpu::GpuOptions) mode sentinels follow
+    /// each. For tests; waits for the device.
     ///
     /// # Errors
     /// [`Error::Argument`] in any other mode; as [`Self::to_vec`].
@@ -387,7 +395,8 @@ impl Tensor {
     /// The contents, in row-major order. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::Dtype`] where `E` is not the element type; a lost device or an earlier driver error.
+    /// [`Error::Dtype`] where `E` is not the element type; a lost device or an earlier driver
+    /// error.
     pub fn to_vec<E: Element>(&self) -> Result<Vec<E>> {
         self.to_vec_later()?.wait()
     }

@@ -1,9 +1,10 @@
-//! Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
-//! easy as 1, 2, 3", SC 2011).
+//! Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw,
+//! "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 //!
-//! A counter-based generator is a function: the same key and counter always give the same bits, and no state is shared. So
-//! the order of data, initial values, augmentation and dropout do not depend on threads, batch size or schedule, and a run
-//! can be resumed anywhere. `shaders/include/random.wgsl` has the same function for kernels, bit for bit.
+//! A counter-based generator is a function: the same key and counter always give the same bits, and
+//! no state is shared. So the order of data, initial values, augmentation and dropout do not depend
+//! on threads, batch size or schedule, and a run can be resumed anywhere.
+//! `shaders/include/random.wgsl` has the same function for kernels, bit for bit.
 //!
 //! A key is (seed, purpose): two uses with one seed never see the same numbers. See [`Purpose`].
 
@@ -13,8 +14,9 @@ use crate::gpu::Gpu;
 
 /// What random numbers are drawn for: the second word of the key.
 ///
-/// Purposes lie 2^24 apart, so each has room for numbered keys of its own: see [`Purpose::numbered`].
-/// Changing a value changes every run with a given seed, so they are never reused or moved.
+/// Purposes lie 2^24 apart, so each has room for numbered keys of its own: see
+/// [`Purpose::numbered`]. Changing a value changes every run with a given seed, so they are never
+/// reused or moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Purpose {
@@ -26,7 +28,8 @@ pub enum Purpose {
     Augment = 0x0300_0000,
     /// Dropout and stochastic depth; numbered by layer.
     Dropout = 0x0400_0000,
-    /// What a method draws for an image: masks of patches, permutations of tiles, noise; numbered by step and block of numbers.
+    /// What a method draws for an image: masks of patches, permutations of tiles, noise; numbered
+    /// by step and block of numbers.
     Mask = 0x0500_0000,
     /// Dividing a data set into parts; numbered by class.
     Split = 0x0600_0000,
@@ -44,7 +47,8 @@ impl Purpose {
         self as u32
     }
 
-    /// The key of one layer, parameter or class. Numbers of 2^24 and more would run into the next purpose; nothing has so many.
+    /// The key of one layer, parameter or class. Numbers of 2^24 and more would run into the next
+    /// purpose; nothing has so many.
     pub const fn numbered(self, number: u32) -> u32 {
         (self as u32).wrapping_add(number)
     }
@@ -90,7 +94,8 @@ pub const fn uniform_from_bits(bits: u32) -> f32 {
 
 /// A sequence of random numbers: the counter counts up.
 ///
-/// Two streams with equal arguments give equal numbers; streams that differ in seed, key or sequence are independent.
+/// Two streams with equal arguments give equal numbers; streams that differ in seed, key or
+/// sequence are independent.
 #[derive(Debug, Clone)]
 pub struct Stream {
     key: [u32; 2],
@@ -107,8 +112,8 @@ impl Stream {
         Self::keyed(seed, purpose.key(), 0)
     }
 
-    /// One of many streams of a seed: `key` comes from [`Purpose::key`] or [`Purpose::numbered`], `sequence` is for instance
-    /// an epoch. A sequence holds 2^33 words; the next then follows.
+    /// One of many streams of a seed: `key` comes from [`Purpose::key`] or [`Purpose::numbered`],
+    /// `sequence` is for instance an epoch. A sequence holds 2^33 words; the next then follows.
     pub const fn keyed(seed: u32, key: u32, sequence: u32) -> Self {
         let counter = (sequence as u64) << 32;
         Self { key: [seed, key], counter, spare: None, spare_normal: None }
@@ -133,8 +138,8 @@ impl Stream {
 
     /// An integer in `0..n`, each equally likely; 0 where `n` is 0.
     ///
-    /// Lemire, "Fast random integer generation in an interval" (2019): the high word of a product, where the few low words
-    /// that would favour some results are drawn again.
+    /// Lemire, "Fast random integer generation in an interval" (2019): the high word of a product,
+    /// where the few low words that would favour some results are drawn again.
     pub fn below(&mut self, n: u32) -> u32 {
         if n == 0 {
             return 0;
@@ -151,8 +156,8 @@ impl Stream {
 
     /// A standard normal number, by Box and Muller's transform.
     ///
-    /// Computed in f64 and rounded once. Logarithm, sine and cosine are the platform's, so the last bit may differ between
-    /// platforms; the integers behind it do not.
+    /// Computed in f64 and rounded once. Logarithm, sine and cosine are the platform's, so the last
+    /// bit may differ between platforms; the integers behind it do not.
     pub fn normal(&mut self) -> f32 {
         if let Some(number) = self.spare_normal.take() {
             return number;
@@ -258,7 +263,8 @@ mod tests {
         }
         // The standard deviation of a count is sqrt(70000 * 6) / 7 = 93.
         assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 450), "{counts:?}");
-        // Without rejection, multiples of 3 would come in 1 of 2 draws below 3 * 2^30. The standard deviation is 82.
+        // Without rejection, multiples of 3 would come in 1 of 2 draws below 3 * 2^30. The standard
+        // deviation is 82.
         let multiples = (0..30_000).filter(|_| stream.below(3 << 30).is_multiple_of(3)).count();
         assert!(multiples.abs_diff(10_000) < 400, "{multiples}");
     }

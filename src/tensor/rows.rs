@@ -6,8 +6,9 @@ use super::{Spec, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{ALIGNMENT, Binding, Gpu};
 
-/// How many rows of so many bytes each (one number a tensor) fit into `most` bytes, and the step in which pieces are counted so that they
-/// begin where a binding may, or at least a copy. `None` where not even one step fits.
+/// How many rows of so many bytes each (one number a tensor) fit into `most` bytes, and the step in
+/// which pieces are counted so that they begin where a binding may, or at least a copy. `None`
+/// where not even one step fits.
 pub(crate) fn fitting(row_bytes: &[u64], most: u64) -> Option<(usize, usize)> {
     let largest = row_bytes.iter().copied().max()?.max(1);
     let fit = most / largest;
@@ -26,7 +27,8 @@ impl Spec {
     /// Refuses a tensor that `gpu` cannot hold, before anything of its size is made on the host.
     ///
     /// # Errors
-    /// As [`Self::check_size`]; [`Error::OutOfMemory`] naming `operator`, the bytes, the largest buffer and the remedy.
+    /// As [`Self::check_size`]; [`Error::OutOfMemory`] naming `operator`, the bytes, the largest
+    /// buffer and the remedy.
     pub(crate) fn check_room(&self, operator: &str, gpu: &Gpu) -> Result<()> {
         self.check_size(operator)?;
         let (bytes, most, rows) = (self.bytes(), gpu.capabilities().max_buffer_bytes, self.shape.first().copied().unwrap_or(1).max(1));
@@ -45,7 +47,8 @@ impl Spec {
         )))
     }
 
-    /// Of `count` of the `of` equal rows that a tensor consists of: fewer along axis 0, or, where rows are something else, a matrix.
+    /// Of `count` of the `of` equal rows that a tensor consists of: fewer along axis 0, or, where
+    /// rows are something else, a matrix.
     pub(crate) fn rows(&self, count: usize, of: usize) -> Spec {
         let of = of.max(1);
         let shape = match self.shape.first() {
@@ -62,7 +65,8 @@ impl Tensor {
         self.spec().bytes() <= self.gpu().capabilities().max_binding_bytes
     }
 
-    /// The ranges of elements that can be bound one after another: all of them at once, unless there are very many.
+    /// The ranges of elements that can be bound one after another: all of them at once, unless
+    /// there are very many.
     pub(crate) fn bindable(&self) -> impl Iterator<Item = Range<usize>> {
         let (all, most) = (self.numel(), self.gpu().capabilities().max_binding_bytes);
         let fit = if self.is_bindable() { None } else { fitting(&[self.dtype().bytes()], most) };
@@ -78,7 +82,8 @@ impl Tensor {
         Self::assemble(self.gpu(), binding, spec, self.inner.version.clone())
     }
 
-    /// Refuses what cannot be copied because it begins or, where something lies `behind` that must stay, ends within a word: some rows of f16.
+    /// Refuses what cannot be copied because it begins or, where something lies `behind` that must
+    /// stay, ends within a word: some rows of f16.
     fn in_words(&self, behind: bool) -> Result<()> {
         let end = if behind { self.inner.binding.bytes } else { 0 };
         if (self.inner.binding.offset | end).is_multiple_of(4) {
@@ -91,7 +96,8 @@ impl Tensor {
         self.inner.binding.offset.is_multiple_of(ALIGNMENT)
     }
 
-    /// Rows of the `of` equal ones that the contents consist of, to be read: a view where a binding may begin there, else a copy.
+    /// Rows of the `of` equal ones that the contents consist of, to be read: a view where a binding
+    /// may begin there, else a copy.
     pub(crate) fn rows(&self, rows: &Range<usize>, of: usize) -> Result<Tensor> {
         if rows.len() == of {
             return Ok(self.clone());
@@ -118,8 +124,8 @@ impl Tensor {
     }
 }
 
-/// Has `write` write these rows of `tensors`: in place where a binding may begin there. Pieces must be written in order, because a kernel may
-/// reach up to 16 bytes into what lies behind.
+/// Has `write` write these rows of `tensors`: in place where a binding may begin there. Pieces must
+/// be written in order, because a kernel may reach up to 16 bytes into what lies behind.
 pub(crate) fn write_rows(tensors: &[&Tensor], rows: &Range<usize>, of: usize, write: impl FnOnce(&[Tensor]) -> Result<()>) -> Result<()> {
     if rows.len() == of {
         return write(&tensors.iter().map(|t| (*t).clone()).collect::<Vec<_>>());

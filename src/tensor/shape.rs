@@ -6,12 +6,13 @@ use std::ops::Deref;
 use super::DType;
 use crate::error::{Error, Result};
 
-/// The largest product of a shape's axes, those of size 0 left out: so products and sums of a few of them cannot wrap. A browser counts in
-/// 32 bits, and its largest buffer holds far fewer.
+/// The largest product of a shape's axes, those of size 0 left out: so products and sums of a few
+/// of them cannot wrap. A browser counts in 32 bits, and its largest buffer holds far fewer.
 const MOST_ELEMENTS: usize = 1 << if usize::BITS < 64 { 28 } else { 48 };
 
-/// The largest size that an operator is told of (padding, stride, dilation, a window's side) and that an image may have with its padding:
-/// kernels add such numbers in 32 bits, and the host multiplies two of them in 64.
+/// The largest size that an operator is told of (padding, stride, dilation, a window's side) and
+/// that an image may have with its padding: kernels add such numbers in 32 bits, and the host
+/// multiplies two of them in 64.
 const MOST: usize = (1 << 30) - 1;
 
 /// Refuses sizes from outside that nothing may be reckoned with.
@@ -30,7 +31,8 @@ pub(crate) fn check_sizes(operator: &str, what: &str, sizes: impl IntoIterator<I
 pub struct Shape(Vec<usize>);
 
 impl Shape {
-    /// How many elements a tensor of this shape has; 1 for a scalar. More than can be counted are [`usize::MAX`]: no tensor has so many.
+    /// How many elements a tensor of this shape has; 1 for a scalar. More than can be counted are
+    /// [`usize::MAX`]: no tensor has so many.
     pub fn numel(&self) -> usize {
         self.0.iter().fold(1, |n: usize, size| n.saturating_mul(*size))
     }
@@ -161,7 +163,8 @@ pub struct Spec {
     pub shape: Shape,
     /// The element type.
     pub dtype: DType,
-    /// Smallest and largest value of an integer tensor that came from the host; unknown for computed ones.
+    /// Smallest and largest value of an integer tensor that came from the host; unknown for
+    /// computed ones.
     pub range: Option<(i32, i32)>,
 }
 
@@ -186,7 +189,8 @@ impl Spec {
         (self.shape.numel() as u64).saturating_mul(self.dtype.bytes())
     }
 
-    /// Refuses what no tensor can be: 2^32 elements or more, or axes whose product is beyond counting although one of them is 0.
+    /// Refuses what no tensor can be: 2^32 elements or more, or axes whose product is beyond
+    /// counting although one of them is 0.
     ///
     /// # Errors
     /// [`Error::Shape`] naming `operator` and the shape.
@@ -198,11 +202,12 @@ impl Spec {
         Err(Error::shape(operator, format!("shape {} has 2^32 elements or more, and a tensor has fewer", self.shape)))
     }
 
-    /// Checks that this is an index tensor whose known values lie in `0..below`; `also` is one more value that is allowed
-    /// (an ignored label).
+    /// Checks that this is an index tensor whose known values lie in `0..below`; `also` is one more
+    /// value that is allowed (an ignored label).
     ///
     /// # Errors
-    /// [`Error::Dtype`] for floats, [`Error::Argument`] naming the value found and the range expected.
+    /// [`Error::Dtype`] for floats, [`Error::Argument`] naming the value found and the range
+    /// expected.
     pub fn check_indices(&self, operator: &str, what: &str, below: usize, also: Option<i32>) -> Result<()> {
         if self.dtype != DType::I32 {
             return Err(Error::dtype(operator, format!("{what} must be i32, found {}", self.dtype)));

@@ -1,27 +1,31 @@
-//! When what is watched means that a run has collapsed: which kind, how sure, and what is likely to be wrong. Judged by figures alone, never
-//! by what a recipe says, and only where they last.
+//! When what is watched means that a run has collapsed: which kind, how sure, and what is likely to
+//! be wrong. Judged by figures alone, never by what a recipe says, and only where they last.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::watch::Diagnostics;
 
-/// Steps before embeddings and teachers are judged: networks begin with embeddings that all point much the same way.
+/// Steps before embeddings and teachers are judged: networks begin with embeddings that all point
+/// much the same way.
 const WARM_UP: u64 = 100;
 /// Looks in a row that must agree.
 const LOOKS: u32 = 5;
 /// [`Diagnostics::std`] below which directions are one.
 const LEAST_STD: f64 = 0.1;
-/// [`Diagnostics::effective_rank`] below which embeddings lie in a line, though batch norm may keep their deviation up (SimSiam without
-/// stop-gradient: about 2); where there are few features, a quarter of what there could be.
+/// [`Diagnostics::effective_rank`] below which embeddings lie in a line, though batch norm may keep
+/// their deviation up (SimSiam without stop-gradient: about 2); where there are few features, a
+/// quarter of what there could be.
 const LEAST_RANK: f64 = 2.5;
-/// The share of ln K from which a teacher's entropy is that of one that knows nothing, if the loss is as near.
+/// The share of ln K from which a teacher's entropy is that of one that knows nothing, if the loss
+/// is as near.
 const UNIFORM: f64 = 0.99;
-/// [`Diagnostics::teacher_usage`] below which a teacher says much the same of all images: of 256 outputs it uses three. Without centring DINO has
+/// [`Diagnostics::teacher_usage`] below which a teacher says much the same of all images: of 256
+/// outputs it uses three. Without centring DINO has
 /// 0.11 on the bundled images, with it 0.57 and more.
 const LEAST_USAGE: f64 = 0.2;
-/// [`Diagnostics::queue_drift`] above which queries tell keys by their age alone. Healthy runs have up to 0.85 while a queue is
-/// young, and less later; without momentum it is 0.94 to 1.
+/// [`Diagnostics::queue_drift`] above which queries tell keys by their age alone. Healthy runs have
+/// up to 0.85 while a queue is young, and less later; without momentum it is 0.94 to 1.
 const MOST_DRIFT: f64 = 0.92;
 
 /// How a run can collapse.
@@ -34,8 +38,9 @@ pub enum Collapse {
     UniformTeacher,
     /// The teacher gives all images the same class, or a few.
     ConstantTeacher,
-    /// Keys in the queue are not comparable with those of today: embeddings are a moving point, and queries tell keys by their age, not by what
-    /// is in the image. It is what becomes of MoCo without momentum, and soon of its embeddings, too, because one point satisfies it.
+    /// Keys in the queue are not comparable with those of today: embeddings are a moving point, and
+    /// queries tell keys by their age, not by what is in the image. It is what becomes of MoCo
+    /// without momentum, and soon of its embeddings, too, because one point satisfies it.
     InconsistentQueue,
 }
 
@@ -115,7 +120,8 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Judges the figures after `step`. `collapse_hint` is what a method thinks is likely to be wrong.
+    /// Judges the figures after `step`. `collapse_hint` is what a method thinks is likely to be
+    /// wrong.
     pub fn judge(&mut self, step: u64, figures: &Diagnostics, collapse_hint: &str) -> Vec<Event> {
         let age = figures.queue_age.unwrap_or(0.0);
         let mut events = Vec::new();

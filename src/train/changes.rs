@@ -1,5 +1,5 @@
-//! What a run's numbers depend on beside the step it has come to: where it runs, its images, its recipe. It is written down with every
-//! checkpoint, and compared when the run goes on.
+//! What a run's numbers depend on beside the step it has come to: where it runs, its images, its
+//! recipe. It is written down with every checkpoint, and compared when the run goes on.
 
 use std::fmt::Write;
 
@@ -14,8 +14,8 @@ use crate::gpu::{Gpu, Schedule, fnv};
 const BAR: &str = " | ";
 /// What the parts of [`adapter_line`] are.
 const ADAPTER: [&str; 4] = ["adapter", "driver", "schedule", "version"];
-/// Keys of a recipe that do not decide what is computed, or whose contents are compared by themselves: where things lie, and how often they
-/// are written.
+/// Keys of a recipe that do not decide what is computed, or whose contents are compared by
+/// themselves: where things lie, and how often they are written.
 const FREE: [&str; 5] = ["data.path", "teachers", "finetune.weights", "checkpoint_every", "stop_on_collapse"];
 
 /// Adapter, driver, schedule and version in one line.
@@ -31,7 +31,8 @@ pub(super) fn limits_line(gpu: &Gpu) -> String {
     format!("{} B a binding, {} B a buffer, {} invocations{web}", caps.max_binding_bytes, caps.max_buffer_bytes, caps.max_invocations)
 }
 
-/// What lines of what [`adapter_line`] and others have said say differently: `the run's driver was "a", here it is "b"`.
+/// What lines of what [`adapter_line`] and others have said say differently:
+/// `the run's driver was "a", here it is "b"`.
 pub(super) fn difference(adapter: [&str; 2], others: &[(&str, [&str; 2])]) -> Option<String> {
     let [then, now] = adapter.map(|line| line.split(BAR));
     let parts = ADAPTER.into_iter().zip(then.zip(now)).map(|(what, (then, now))| (what, [then, now]));
@@ -44,7 +45,8 @@ pub(super) fn difference(adapter: [&str; 2], others: &[(&str, [&str; 2])]) -> Op
         .then(|| format!("the run goes on elsewhere: {}; its bits will differ from an uninterrupted run's", words.join(", ")))
 }
 
-/// The images that are learnt from: how many, of what size, and hashes of all that they are and of what is known of them.
+/// The images that are learnt from: how many, of what size, and hashes of all that they are and of
+/// what is known of them.
 pub(super) fn data_line(recipe: &Recipe, dataset: &Dataset) -> String {
     let mut tasks = String::new();
     for task in dataset.tasks(&recipe.data.tasks).unwrap_or_default() {
@@ -83,7 +85,8 @@ pub(super) fn check_data(source: &str, then: &str, now: &str) -> Result<()> {
     Err(Error::data(source, message))
 }
 
-/// Refuses a recipe that was edited since the run began, but for what does not decide what is computed.
+/// Refuses a recipe that was edited since the run began, but for what does not decide what is
+/// computed.
 ///
 /// # Errors
 /// [`Error::Data`] of `source`, naming the keys.

@@ -71,7 +71,8 @@ pub struct State<'a> {
 pub struct Checkpoint {
     /// Where the run stands.
     pub position: Position,
-    /// The losses of the epoch under way, so that its mean is the same whether or not the run was interrupted.
+    /// The losses of the epoch under way, so that its mean is the same whether or not the run was
+    /// interrupted.
     pub epoch_loss: EpochLoss,
     /// What has been seen of a collapse.
     pub alarm: Alarm,
@@ -138,7 +139,8 @@ impl Checkpoint {
     /// Puts the state of a run back on the device.
     ///
     /// # Errors
-    /// [`Error::Data`] naming a tensor that is missing or does not fit, or images or a teacher that are not those that the run began with.
+    /// [`Error::Data`] naming a tensor that is missing or does not fit, or images or a teacher that
+    /// are not those that the run began with.
     pub fn restore(&self, state: State) -> Result<()> {
         let State { params, ema, optimizer, method, teachers, data } = state;
         self.data.as_ref().map_or(Ok(()), |then| check_data(&self.source, then, data))?;
@@ -192,7 +194,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Goes on by `recipe`, which errors call `source`: the one beside the run, where what was edited in it does not decide what is computed.
+    /// Goes on by `recipe`, which errors call `source`: the one beside the run, where what was
+    /// edited in it does not decide what is computed.
     ///
     /// # Errors
     /// [`Error::Data`] naming what else was edited.
@@ -202,7 +205,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// What makes the bits of a run that goes on here differ from those of an uninterrupted one; `None` where they will be the same.
+    /// What makes the bits of a run that goes on here differ from those of an uninterrupted one;
+    /// `None` where they will be the same.
     pub fn difference(&self, gpu: &Gpu) -> Option<String> {
         let (adapter, tuning_table, limits) = (adapter_line(gpu), gpu.tuning_hash(), limits_line(gpu));
         let others =
@@ -241,7 +245,8 @@ impl Checkpoint {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] where it is damaged, by its checksum too, no checkpoint, or of another format.
+    /// [`Error::Io`]; [`Error::Data`] where it is damaged, by its checksum too, no checkpoint, or
+    /// of another format.
     pub fn load(path: &Path) -> Result<Self> {
         let (mut archive, checked) = Archive::load_checked(path)?;
         let source = path.display().to_string();

@@ -1,5 +1,6 @@
-//! What a network needs of a device's memory, known beforehand: the work itself is run on a dry device ([`Gpu::dry`]), so there is no formula
-//! that layers, schedules or optimizers could fall out of step with.
+//! What a network needs of a device's memory, known beforehand: the work itself is run on a dry
+//! device ([`Gpu::dry`]), so there is no formula that layers, schedules or optimizers could fall
+//! out of step with.
 
 use super::Trainer;
 use crate::capture::Capture;
@@ -35,7 +36,8 @@ impl Estimate {
 /// and captured ones behind it.
 ///
 /// # Errors
-/// Those of `build` and of a step: shapes that do not fit, an unknown optimizer, a limit of the adapter.
+/// Those of `build` and of a step: shapes that do not fit, an unknown optimizer, a limit of the
+/// adapter.
 pub fn training_memory<M: Module>(
     gpu: &Gpu,
     build: impl FnOnce(&Parameters) -> Result<M>,
@@ -64,7 +66,8 @@ pub fn training_memory<M: Module>(
     Ok(Estimate::of(&gpu, parameters, states))
 }
 
-/// The memory of the model that `build` makes answering for batches of `input` ([`InputShape::batch`](crate::tensor::InputShape::batch), on the device), its parameters compact
+/// The memory of the model that `build` makes answering for batches of `input`
+/// ([`InputShape::batch`](crate::tensor::InputShape::batch), on the device), its parameters compact
 /// ([`Parameters::compact`]).
 ///
 /// # Errors

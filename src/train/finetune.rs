@@ -9,7 +9,8 @@ use crate::io::HostTensor;
 use crate::models::{HEADS, Model};
 use crate::nn::{ParameterGroup, Parameters, Role, layer_decay, matches, state_dict};
 
-/// The scopes that only their own task needs: classifiers of networks and heads of methods, each once.
+/// The scopes that only their own task needs: classifiers of networks and heads of methods, each
+/// once.
 fn all_heads() -> Vec<&'static str> {
     let mut all = HEADS.to_vec();
     for head in METHODS.iter().flat_map(|entry| entry.heads) {

@@ -1,4 +1,5 @@
-//! What the images of a recipe go through before its network: the same in training, evaluation and prediction.
+//! What the images of a recipe go through before its network: the same in training, evaluation and
+//! prediction.
 
 use std::sync::Arc;
 
@@ -9,12 +10,13 @@ use crate::io::Preprocessing;
 use crate::models;
 use crate::tensor::InputShape;
 
-/// Where the numbers to normalise by may come from: `auto` is `data` for a network that begins anew, and what its weights expect for another.
-/// Texts are not normalised.
+/// Where the numbers to normalise by may come from: `auto` is `data` for a network that begins
+/// anew, and what its weights expect for another. Texts are not normalised.
 pub const NORMALIZATIONS: [&str; 4] = ["auto", "data", "imagenet", "inception"];
 
 impl Recipe {
-    /// One split of the recipe's data. Pictures, which come in many sizes, are read at its resolution.
+    /// One split of the recipe's data. Pictures, which come in many sizes, are read at its
+    /// resolution.
     ///
     /// # Errors
     /// As [`open_with`].
@@ -27,8 +29,8 @@ impl Recipe {
         if self.data.classes.is_empty() { Ok(dataset) } else { dataset.regrouped(&self.data.classes) }
     }
 
-    /// The images to learn from, with their true labels: all of `dataset`, or as many of each class as the recipe says, by its seed, but those of
-    /// classes to omit.
+    /// The images to learn from, with their true labels: all of `dataset`, or as many of each class
+    /// as the recipe says, by its seed, but those of classes to omit.
     ///
     /// # Errors
     /// A class with fewer images; one that does not exist.
@@ -38,7 +40,8 @@ impl Recipe {
         if self.data.omit.is_empty() { Ok(dataset) } else { dataset.without(&self.data.omit).map(Arc::new) }
     }
 
-    /// The images to learn from, with the labels that are learnt from: some may be wrong or hidden, as the recipe says.
+    /// The images to learn from, with the labels that are learnt from: some may be wrong or hidden,
+    /// as the recipe says.
     ///
     /// # Errors
     /// As [`Self::chosen`].
@@ -61,11 +64,12 @@ impl Recipe {
         InputShape::Image([height, width, if self.data.rgb { channels.max(3) } else { channels }])
     }
 
-    /// The augmentation preset `name` for images of `dataset`, brought to the recipe's resolution, colours and normalisation; `dataset` is
-    /// what was learnt from.
+    /// The augmentation preset `name` for images of `dataset`, brought to the recipe's resolution,
+    /// colours and normalisation; `dataset` is what was learnt from.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an unknown preset or normalisation, or one of images where texts have none.
+    /// [`Error::Argument`] for an unknown preset or normalisation, or one of images where texts
+    /// have none.
     pub fn preprocessing(&self, name: &str, seed: u32, dataset: &Dataset) -> Result<Augmentation> {
         let (InputShape::Image([height, width, channels]), InputShape::Image(own)) = (self.input(dataset), dataset.input()) else {
             let augmentation = Augmentation::preset(name, seed, [1; 2])?;
@@ -87,8 +91,9 @@ impl Recipe {
         Ok(augmentation.normalized(&self.statistics(dataset)?))
     }
 
-    /// What makes each view of an image of `dataset`, by the presets that the recipe names: [`Views::names`](crate::data::Views::names); `views` are
-    /// those of the method where one name serves for all.
+    /// What makes each view of an image of `dataset`, by the presets that the recipe names:
+    /// [`Views::names`](crate::data::Views::names); `views` are those of the method where one name
+    /// serves for all.
     ///
     /// # Errors
     /// As [`Self::preprocessing`].

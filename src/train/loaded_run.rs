@@ -25,11 +25,12 @@ pub struct LoadedRun {
 }
 
 impl LoadedRun {
-    /// Opens the run in the directory `run`. Its training images give the classes and the statistics to normalise with; `data` says where they are
-    /// when they have moved.
+    /// Opens the run in the directory `run`. Its training images give the classes and the
+    /// statistics to normalise with; `data` says where they are when they have moved.
     ///
     /// # Errors
-    /// [`Error::Data`] where there is no run, it is not finished, or its files do not fit; those of opening its data.
+    /// [`Error::Data`] where there is no run, it is not finished, or its files do not fit; those of
+    /// opening its data.
     pub fn open(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Self> {
         let (run, mut recipe) = RunDirectory::open(run)?;
         if !run.weights().exists() {

@@ -93,7 +93,8 @@ fn make<M: MethodFactory>(params: &Parameters, build: Build, options: &Table, co
 }
 
 impl Entry {
-    /// The files of its recipes: for two cores, a consumer GPU and a large one. The defaults need none.
+    /// The files of its recipes: for two cores, a consumer GPU and a large one. The defaults need
+    /// none.
     pub fn recipes(&self) -> Vec<String> {
         let folders = if self.recipe.is_empty() { &[][..] } else { &["", "gpu/", "datacentre/"] };
         folders.iter().map(|folder| format!("recipes/{folder}{}.toml", self.name)).collect()

@@ -1,4 +1,5 @@
-//! Where the time of a training step goes: every kernel between two time stamps of the device, and what the host does meanwhile.
+//! Where the time of a training step goes: every kernel between two time stamps of the device, and
+//! what the host does meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::gpu::Interval;
 use crate::report::{Bound, Environment, Peaks};
 
-/// Steps before anything is timed: the first makes what it needs, the second is recorded, the third is the first that is replayed.
+/// Steps before anything is timed: the first makes what it needs, the second is recorded, the third
+/// is the first that is replayed.
 const WARM_UPS: usize = 3;
 /// Plain steps that the profiled ones are compared with.
 const PLAIN: usize = 5;
@@ -65,11 +67,13 @@ pub struct KernelTime {
 }
 
 impl Trainer {
-    /// Runs some warm steps, then `steps` with a time stamp between any two kernels. The weights are changed.
+    /// Runs some warm steps, then `steps` with a time stamp between any two kernels. The weights
+    /// are changed.
     ///
     /// # Errors
-    /// [`Error::Limit`] where the adapter has no time stamps; [`Error::Argument`] for a data set without a whole batch, and where steps are
-    /// not recorded because non-finite numbers are traced; those of a step.
+    /// [`Error::Limit`] where the adapter has no time stamps; [`Error::Argument`] for a data set
+    /// without a whole batch, and where steps are not recorded because non-finite numbers are
+    /// traced; those of a step.
     pub fn profile(&mut self, steps: usize) -> Result<Profile> {
         let gpu = self.params.gpu().clone();
         if !gpu.capabilities().timestamps {
@@ -109,7 +113,8 @@ impl Trainer {
                 let [begin_seconds, end_seconds] = *pair else { continue };
                 host.push(Span { name, begin_seconds, end_seconds });
             }
-            // The two clocks have no common zero: the device begins when it is given the work, and has ended before the host knows it.
+            // The two clocks have no common zero: the device begins when it is given the work, and
+            // has ended before the host knows it.
             let length = intervals.last().map_or(0.0, |last| last.end_seconds);
             let start = encoded.min(ended - length).max(uploaded);
             device.extend(intervals.into_iter().map(|interval| Interval {
@@ -130,7 +135,8 @@ impl Profile {
         self.device.iter().map(|i| i.end_seconds - i.begin_seconds).sum::<f64>() / self.steps.max(1) as f64
     }
 
-    /// Trace events for Perfetto (<https://ui.perfetto.dev>) and Chrome: a track of the device, with an event a dispatch, and one of the host.
+    /// Trace events for Perfetto (<https://ui.perfetto.dev>) and Chrome: a track of the device,
+    /// with an event a dispatch, and one of the host.
     pub fn trace(&self) -> Value {
         const HOST: u32 = 1;
         const DEVICE: u32 = 2;

@@ -1,4 +1,5 @@
-//! What a run shows while it goes: a bar with rate and remaining time on a terminal, plain lines otherwise, JSON on request.
+//! What a run shows while it goes: a bar with rate and remaining time on a terminal, plain lines
+//! otherwise, JSON on request.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
@@ -26,7 +27,8 @@ pub enum Style {
 
 /// Plain lines come at most this often.
 const LINES: Duration = Duration::from_secs(5);
-/// The rate is that of the last so many steps: the first ones compile kernels, and would be held against all that follow.
+/// The rate is that of the last so many steps: the first ones compile kernels, and would be held
+/// against all that follow.
 const RATE_STEPS: usize = 50;
 
 /// The progress of one run.
@@ -102,7 +104,8 @@ impl Progress {
         say(self.bar.as_ref(), line);
     }
 
-    /// Prints JSON where it is asked for. Training is worth more than its reader: where stdout can no longer be written, it goes on.
+    /// Prints JSON where it is asked for. Training is worth more than its reader: where stdout can
+    /// no longer be written, it goes on.
     fn print(&mut self, line: &Value) {
         if self.style != Style::Json || self.unheard.is_some() {
             return;
@@ -153,7 +156,8 @@ fn bar(label: &str, length: u64) -> Option<ProgressBar> {
     })
 }
 
-/// How much of a known amount of work is done: a bar on a terminal, a plain line now and then otherwise.
+/// How much of a known amount of work is done: a bar on a terminal, a plain line now and then
+/// otherwise.
 pub struct Count {
     bar: Option<ProgressBar>,
     label: String,

@@ -1,4 +1,5 @@
-//! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `outcome.json`, `checkpoints/`.
+//! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `outcome.json`,
+//! `checkpoints/`.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -33,15 +34,18 @@ pub struct Usage {
     pub steps: u64,
     /// Images that went through them.
     pub images: u64,
-    /// Seconds, with all that is not a step: reading images, compiling kernels, writing checkpoints.
+    /// Seconds, with all that is not a step: reading images, compiling kernels, writing
+    /// checkpoints.
     pub seconds: f64,
 }
 
 impl RunDirectory {
-    /// A new run's directory, held until the value is dropped. Where one was begun and never got as far as a checkpoint, it is begun again.
+    /// A new run's directory, held until the value is dropped. Where one was begun and never got as
+    /// far as a checkpoint, it is begun again.
     ///
     /// # Errors
-    /// [`Error::Argument`] where it holds a run already, or another process works there; [`Error::Io`], and then nothing of it is left.
+    /// [`Error::Argument`] where it holds a run already, or another process works there;
+    /// [`Error::Io`], and then nothing of it is left.
     pub fn create(path: &Path, recipe: &Recipe, gpu: &Gpu) -> Result<Self> {
         let existed = path.exists();
         make_folder(path)?;
@@ -79,7 +83,8 @@ impl RunDirectory {
     /// An existing run and its recipe, to be read.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Data`] where there is none; [`Error::Data`] where the recipe is damaged.
+    /// [`Error::Io`], [`Error::Data`] where there is none; [`Error::Data`] where the recipe is
+    /// damaged.
     pub fn open(path: &Path) -> Result<(Self, Recipe)> {
         let run = Self::of(path);
         if path.is_dir() && !run.recipe_path().exists() {
@@ -104,7 +109,8 @@ impl RunDirectory {
         Ok(Self { lock: Some(self.hold()?), ..self })
     }
 
-    /// Keeps other processes out until what is returned is dropped; however this process ends, it lets go.
+    /// Keeps other processes out until what is returned is dropped; however this process ends, it
+    /// lets go.
     ///
     /// # Errors
     /// [`Error::Argument`] where another one is in.
@@ -153,7 +159,8 @@ impl RunDirectory {
     pub fn keep_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
         let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
         if self.last_is_good.get() {
-            // A second name, so that at no time there is none; a copy where the disk knows no such thing.
+            // A second name, so that at no time there is none; a copy where the disk knows no such
+            // thing.
             let _ = fs::remove_file(&previous);
             let _ = fs::hard_link(&last, &previous).or_else(|_| fs::copy(&last, &previous).map(drop));
         }
@@ -162,7 +169,8 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// The newest checkpoint that can be read, `None` where there is none yet, and what is to be said of it.
+    /// The newest checkpoint that can be read, `None` where there is none yet, and what is to be
+    /// said of it.
     ///
     /// # Errors
     /// Those of [`Checkpoint::load`] where no checkpoint can be read.
@@ -232,8 +240,8 @@ impl RunDirectory {
         append_line(&self.metrics_path(), &metrics.to_string())
     }
 
-    /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written again, and half-written files
-    /// that a killed process left.
+    /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written
+    /// again, and half-written files that a killed process left.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -256,7 +264,8 @@ impl RunDirectory {
         write_atomically(&path, kept.as_bytes())
     }
 
-    /// Enters into the run's environment that it went on after `step` on `gpu`, and what makes the bits differ from then on, if anything.
+    /// Enters into the run's environment that it went on after `step` on `gpu`, and what makes the
+    /// bits differ from then on, if anything.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] where the environment is damaged.

@@ -1,7 +1,9 @@
-//! Eigenvalues of small symmetric matrices, on the host in float64: Householder's reflections to a tridiagonal matrix, then bisection by
-//! Sturm's count of the eigenvalues below a number (Golub and Van Loan, sections 8.3 and 8.4). No eigenvectors.
+//! Eigenvalues of small symmetric matrices, on the host in float64: Householder's reflections to a
+//! tridiagonal matrix, then bisection by Sturm's count of the eigenvalues below a number (Golub and
+//! Van Loan, sections 8.3 and 8.4). No eigenvectors.
 
-/// The eigenvalues of a symmetric matrix, given row by row, in ascending order; each to within 1e-12 of the largest magnitude.
+/// The eigenvalues of a symmetric matrix, given row by row, in ascending order; each to within
+/// 1e-12 of the largest magnitude.
 pub fn eigenvalues(rows: Vec<Vec<f64>>) -> Vec<f64> {
     let (diagonal, beside) = tridiagonal(rows);
     // Gershgorin's circles hold them all.
@@ -47,8 +49,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The diagonal and what stands beside it of a tridiagonal matrix with the same eigenvalues. Each round takes off the last row and column,
-/// by a reflection that leaves a single number beside the diagonal.
+/// The diagonal and what stands beside it of a tridiagonal matrix with the same eigenvalues. Each
+/// round takes off the last row and column, by a reflection that leaves a single number beside the
+/// diagonal.
 fn tridiagonal(mut rows: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>) {
     let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
     while let Some(mut v) = rows.pop() {
@@ -94,7 +97,8 @@ mod tests {
         assert!(eigenvalues(vec![vec![f64::NAN, 0.0], vec![0.0, 1.0]]).iter().all(|v| v.is_nan()));
     }
 
-    /// A reflected diagonal, so that every element of the matrix is in use; eigenvalues come twice, negative, and 0.
+    /// A reflected diagonal, so that every element of the matrix is in use; eigenvalues come twice,
+    /// negative, and 0.
     #[test]
     fn eigenvalues_survive_a_change_of_basis() {
         let n = 65usize;

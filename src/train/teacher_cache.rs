@@ -1,5 +1,6 @@
-//! What a teacher says of a whole data set, said once: where every epoch shows the same images, its logits are computed before the first and kept
-//! beside it, so that an epoch of distillation costs no more than a plain one.
+//! What a teacher says of a whole data set, said once: where every epoch shows the same images, its
+//! logits are computed before the first and kept beside it, so that an epoch of distillation costs
+//! no more than a plain one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use crate::tensor::Tensor;
 /// Images at once.
 const BATCH: usize = 250;
 
-/// `teacher` with its logits for all of `dataset`, where it has a classifier and the recipe shows every image as it is. They are read from
-/// `TEACHER/cache` where they are there, else computed and written; a folder that cannot be written is only logged.
+/// `teacher` with its logits for all of `dataset`, where it has a classifier and the recipe shows
+/// every image as it is. They are read from `TEACHER/cache` where they are there, else computed and
+/// written; a folder that cannot be written is only logged.
 ///
 /// # Errors
 /// Those of its operators; out of memory; logits that are not finite.

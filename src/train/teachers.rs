@@ -13,7 +13,8 @@ use crate::gpu::Gpu;
 use crate::methods::Teacher;
 use crate::tensor::InputShape;
 
-/// The networks of the recipe's teachers, to learn from images of `dataset`: with their logits of all of these where no epoch shows others.
+/// The networks of the recipe's teachers, to learn from images of `dataset`: with their logits of
+/// all of these where no epoch shows others.
 ///
 /// # Errors
 /// As [`networks`].
@@ -23,10 +24,12 @@ pub fn teachers(gpu: &Gpu, recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Ve
     networks(gpu, recipe, dataset)?.into_iter().map(|teacher| ready(teacher).map(Arc::new)).collect()
 }
 
-/// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's own network sees them.
+/// The networks of the recipe's teachers, for any images like those of `dataset`, as the recipe's
+/// own network sees them.
 ///
 /// # Errors
-/// A run that is not there or not finished; one for other images; a class of a teacher's that `dataset` does not have.
+/// A run that is not there or not finished; one for other images; a class of a teacher's that
+/// `dataset` does not have.
 pub fn networks(gpu: &Gpu, recipe: &Recipe, dataset: &Dataset) -> Result<Vec<Teacher>> {
     recipe.teachers.iter().map(|run| teacher(gpu, run, recipe, dataset)).collect()
 }
@@ -52,7 +55,8 @@ fn teacher(gpu: &Gpu, run: &Path, recipe: &Recipe, dataset: &Dataset) -> Result<
     if own == given {
         return Ok(teacher);
     }
-    // (x * given.std + given.mean - own.mean) / own.std, where grey images have one channel, and statistics of three.
+    // (x * given.std + given.mean - own.mean) / own.std, where grey images have one channel, and
+    // statistics of three.
     let of = |f: fn([f32; 4]) -> f32| -> Vec<f32> {
         let pairs = given.std.iter().zip(&own.std).zip(given.mean.iter().zip(&own.mean)).take(channels);
         pairs.map(|((given_std, own_std), (given_mean, own_mean))| f([*given_std, *own_std, *given_mean, *own_mean])).collect()

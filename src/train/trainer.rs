@@ -1,4 +1,5 @@
-//! The loop: a recipe becomes a model, a method, an optimizer and a stream of batches, and is run to its end.
+//! The loop: a recipe becomes a model, a method, an optimizer and a stream of batches, and is run
+//! to its end.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -96,7 +97,8 @@ impl Trainer {
     /// A run from its start: from the recipe's weights, where it names a file.
     ///
     /// # Errors
-    /// A recipe that names what does not exist; weights of another network; a data set smaller than a batch; out of memory.
+    /// A recipe that names what does not exist; weights of another network; a data set smaller than
+    /// a batch; out of memory.
     pub fn new(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>) -> Result<Self> {
         Self::build(gpu, recipe, dataset, None, true)
     }
@@ -172,7 +174,8 @@ impl Trainer {
         })
     }
 
-    /// A run that goes on from a checkpoint, which holds all weights: the recipe's file is not looked at again.
+    /// A run that goes on from a checkpoint, which holds all weights: the recipe's file is not
+    /// looked at again.
     ///
     /// # Errors
     /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
@@ -240,7 +243,8 @@ impl Trainer {
     pub fn save_weights(&self, path: &Path) -> Result<()> {
         let mut archive = state_dict::to_archive(&self.params)?;
         if let Some(ema) = &self.ema {
-            // The file has the network's own running statistics (timm's `exclude_buffers`): they are averages already.
+            // The file has the network's own running statistics (timm's `exclude_buffers`): they
+            // are averages already.
             let averaged = state_dict::to_archive(ema.parameters())?.tensors;
             let values: BTreeSet<String> =
                 self.params.slots().into_iter().filter(|s| matches!(s.role, Role::Value(_))).map(|s| s.name).collect();
@@ -249,8 +253,8 @@ impl Trainer {
         archive.save(path)
     }
 
-    /// Runs to the end, or until `stop`, which is asked after every step, says so; writes metrics and checkpoints where there is a
-    /// directory.
+    /// Runs to the end, or until `stop`, which is asked after every step, says so; writes metrics
+    /// and checkpoints where there is a directory.
     ///
     /// # Errors
     /// [`Error::NonFinite`] where the loss is not finite; those of the device and of writing files.
@@ -332,7 +336,8 @@ impl Trainer {
         self.method.begin_epoch(epoch)
     }
 
-    /// Seconds of the first step, which compiles kernels, and of one of `count` steps after it; the weights are changed.
+    /// Seconds of the first step, which compiles kernels, and of one of `count` steps after it; the
+    /// weights are changed.
     ///
     /// # Errors
     /// Those of a step.
@@ -464,8 +469,8 @@ impl Trainer {
         )
     }
 
-    /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds is finite and no metrics are missing
-    /// when it is gone on from.
+    /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds
+    /// is finite and no metrics are missing when it is gone on from.
     fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         self.collect(0, progress, Some(directory))?;

@@ -1,5 +1,6 @@
-//! What is seen of a run: how far embeddings are from having collapsed, and the gradient's norm. A look is a few operators on what a step
-//! has left behind, and copies to the host that are read with the step's loss; steps that are not looked at cost nothing.
+//! What is seen of a run: how far embeddings are from having collapsed, and the gradient's norm. A
+//! look is a few operators on what a step has left behind, and copies to the host that are read
+//! with the step's loss; steps that are not looked at cost nothing.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,8 @@ use crate::gpu::Pending;
 use crate::methods::Queue;
 use crate::tensor::{DType, Tensor};
 
-/// Rows of a batch that the effective rank is found of, where there are more features: the host's work grows with the cube.
+/// Rows of a batch that the effective rank is found of, where there are more features: the host's
+/// work grows with the cube.
 const RANK_ROWS: usize = 256;
 
 /// The difference of cosines from which on its parts say something.
@@ -37,12 +39,14 @@ pub struct Observed {
 pub struct Diagnostics {
     /// The norm of all gradients, before clipping.
     pub gradient_norm: Option<f64>,
-    /// The standard deviation of each feature of the normalised first embeddings over the batch, its mean over the features times sqrt(D)
-    /// (Chen and He 2021, figure 2): 1 for directions spread evenly over the sphere, 0 where all are one.
+    /// The standard deviation of each feature of the normalised first embeddings over the batch,
+    /// its mean over the features times sqrt(D) (Chen and He 2021, figure 2): 1 for directions
+    /// spread evenly over the sphere, 0 where all are one.
     pub std: Option<f64>,
-    /// exp of the entropy of the singular values of the first embeddings, which are divided by their sum: RankMe (Garrido et al. 2023,
-    /// arXiv:2210.02885), but of rows that are normalised and centred, so that a direction that all have in common counts for nothing. 0
-    /// where there is no other. Of the first 256 rows where both sides are longer.
+    /// exp of the entropy of the singular values of the first embeddings, which are divided by
+    /// their sum: RankMe (Garrido et al. 2023, arXiv:2210.02885), but of rows that are normalised
+    /// and centred, so that a direction that all have in common counts for nothing. 0 where there
+    /// is no other. Of the first 256 rows where both sides are longer.
     pub effective_rank: Option<f64>,
     /// The most that it could be: the smaller side.
     pub full_rank: Option<usize>,
@@ -52,8 +56,9 @@ pub struct Diagnostics {
     pub negative_similarity: Option<f64>,
     /// The mean cosine of first embeddings and the queue's keys.
     pub queue_similarity: Option<f64>,
-    /// The part of what makes a key nearer than the queue's that all keys of the batch have, because they are of today: (negative - queue) /
-    /// (positive - queue). 0 where a key's age does not matter, 1 where nothing else does; none where all are alike.
+    /// The part of what makes a key nearer than the queue's that all keys of the batch have,
+    /// because they are of today: (negative - queue) / (positive - queue). 0 where a key's age does
+    /// not matter, 1 where nothing else does; none where all are alike.
     pub queue_drift: Option<f64>,
     /// How many steps ago the oldest key of a full queue entered it.
     pub queue_age: Option<f64>,
@@ -61,10 +66,11 @@ pub struct Diagnostics {
     pub teacher_entropy: Option<f64>,
     /// As part of ln K, the entropy of a teacher that says nothing.
     pub teacher_entropy_share: Option<f64>,
-    /// The entropy of the teacher's mean row, as part of ln K: 0 where it says the same of all images.
+    /// The entropy of the teacher's mean row, as part of ln K: 0 where it says the same of all
+    /// images.
     pub teacher_usage: Option<f64>,
-    /// The mean Kullback-Leibler divergence of the student from the teacher: the loss less the teacher's entropy, where the loss is their
-    /// cross entropy.
+    /// The mean Kullback-Leibler divergence of the student from the teacher: the loss less the
+    /// teacher's entropy, where the loss is their cross entropy.
     pub teacher_divergence: Option<f64>,
     /// What the loss consists of, by name.
     pub parts: Vec<(String, f64)>,
@@ -101,7 +107,8 @@ fn entropy(probabilities: &[f64]) -> f64 {
     -probabilities.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
 }
 
-/// The product of the shorter side with itself: its eigenvalues are the squares of the singular values.
+/// The product of the shorter side with itself: its eigenvalues are the squares of the singular
+/// values.
 fn gram(x: &Tensor) -> Result<Tensor> {
     let (rows, features) = (x.shape().dim(0), x.shape().last());
     if features <= rows.min(RANK_ROWS) {
@@ -115,7 +122,8 @@ fn gram(x: &Tensor) -> Result<Tensor> {
 fn effective_rank(gram: &[f64], rows: usize) -> (f64, usize) {
     let side = gram.len().isqrt();
     let values = eigenvalues(gram.chunks_exact(side.max(1)).map(<[f64]>::to_vec).collect());
-    // Products in f32 are this inexact, and so are rows of length 1 less their mean: less of an eigenvalue than this is none.
+    // Products in f32 are this inexact, and so are rows of length 1 less their mean: less of an
+    // eigenvalue than this is none.
     let noise = (side as f64 * f64::from(f32::EPSILON) * values.last().copied().unwrap_or(0.0)).max(rows as f64 * LEAST_VARIANCE);
     let singular: Vec<f64> = values.into_iter().map(|v| if v <= noise { 0.0 } else { v.sqrt() }).collect();
     let sum: f64 = singular.iter().sum();
@@ -223,7 +231,8 @@ impl Diagnostics {
         counted.chain(parts).map(|(name, value)| (name, json!(rounded(value)))).collect()
     }
 
-    /// A few words for the progress line, with two spaces before each; empty where there is nothing to say.
+    /// A few words for the progress line, with two spaces before each; empty where there is nothing
+    /// to say.
     pub fn to_line(&self) -> String {
         let own = self.named().filter(|(_, short, _)| !short.is_empty()).map(|(_, short, value)| format!("  {short} {value:.3}"));
         own.chain(self.parts.iter().map(|(name, value)| format!("  {name} {value:.3}"))).collect()

@@ -1,4 +1,5 @@
-//! The benchmark: its probes, workloads, gates and output. Nothing here depends on how long something takes.
+//! The benchmark: its probes, workloads, gates and output. Nothing here depends on how long
+//! something takes.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -149,7 +150,8 @@ fn verdicts_know_noise_and_the_least_effect() {
         // Certain, and too little to matter.
         (around(10.0, 0.001), around(10.25, 0.001), Verdict::Same),
         (around(10.0, 0.001), around(10.4, 0.001), Verdict::Slower),
-        // Five measurements of which one was interrupted for long: no doubt of three orders of magnitude, much doubt of a factor of three.
+        // Five measurements of which one was interrupted for long: no doubt of three orders of
+        // magnitude, much doubt of a factor of three.
         (sample(&[1.0, 1.1, 1.2, 1.5, 30.0]), sample(&[1e3, 1.1e3, 1.2e3, 1.5e3, 3e4]), Verdict::Slower),
         (sample(&[1e3, 1.1e3, 1.2e3, 1.5e3, 3e4]), sample(&[1.0, 1.1, 1.2, 1.5, 30.0]), Verdict::Faster),
         (sample(&[1.0, 1.1, 1.2, 1.5, 30.0]), sample(&[3.0, 3.3, 3.6, 4.5, 90.0]), Verdict::Unsure),

@@ -1,4 +1,5 @@
-//! The built program, as its users run it: results on stdout, words on stderr, exit codes, bad input.
+//! The built program, as its users run it: results on stdout, words on stderr, exit codes, bad
+//! input.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,7 +132,8 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     // A finished run has nothing left to do.
     done(&["train", "simclr", "--resume", "--out", text(&out)]);
 
-    // Features that are not finite are no features: of finite weights that overflow, and of weights that are none.
+    // Features that are not finite are no features: of finite weights that overflow, and of weights
+    // that are none.
     let (weights, words) = (out.join("weights.safetensors"), &["NaN or infinity"]);
     for (value, words) in
         [(3e38, &["the network's outputs", "NaN or infinity"][..]), (f32::NAN, &["weights.safetensors", "\"bn3.weight\" (64 of 64"])]
@@ -149,7 +151,8 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     refused(wgrad().args(["train", "simclr", "--resume", "--out", text(&out)]), words);
 }
 
-/// A PNG file of one row of zeros, with a header of `side` pixels a side, one bit each, and these parts after it.
+/// A PNG file of one row of zeros, with a header of `side` pixels a side, one bit each, and these
+/// parts after it.
 #[cfg(target_os = "linux")]
 fn png(side: u32, parts: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     let header = [&side.to_be_bytes()[..], &side.to_be_bytes(), &[1, 0, 0, 0, 0]].concat();
@@ -169,7 +172,8 @@ fn deflated(zeros: usize) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Small files that unpack to much: they are refused, or read without what they promise, by a program that may have 600 MB.
+/// Small files that unpack to much: they are refused, or read without what they promise, by a
+/// program that may have 600 MB.
 #[cfg(target_os = "linux")]
 #[test]
 fn picture_bombs_need_no_memory() {

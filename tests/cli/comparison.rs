@@ -21,7 +21,8 @@ fn methods_are_listed_and_laid_side_by_side() {
     }
     refused(wgrad().args(["methods", "mocco"]), &["there is no \"mocco\"; did you mean \"moco\"? There are supervised, simclr"]);
 
-    // Methods alone need no device; what is the same of both has no mark, and there is no colour in a pipe.
+    // Methods alone need no device; what is the same of both has no mark, and there is no colour in
+    // a pipe.
     let both = run(wgrad().args(["compare", "simclr", "moco"]).env("WGRAD_ADAPTER", "voodoo 2"));
     assert_eq!((both.code, both.err.as_str()), (Some(0), ""));
     for words in ["* method", "  family ", "* paper", "arXiv:2002.05709"] {

@@ -1,4 +1,5 @@
-//! The documents name what is there: files that they link to, paths, commands with their options, and the tutorial's kernel.
+//! The documents name what is there: files that they link to, paths, commands with their options,
+//! and the tutorial's kernel.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,8 @@ fn commands_have_the_options_that_are_given() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The text that the first tutorial shows is the file that its programs read, and the command that times it runs.
+/// The text that the first tutorial shows is the file that its programs read, and the command that
+/// times it runs.
 #[test]
 fn the_tutorial_shows_and_times_its_kernel() {
     let folder = root().join("docs/tutorial");

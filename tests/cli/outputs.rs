@@ -1,4 +1,5 @@
-//! The built program where its output is no ordinary file, where no one reads what it says, and where names are orders to a terminal.
+//! The built program where its output is no ordinary file, where no one reads what it says, and
+//! where names are orders to a terminal.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, symlink};

@@ -1,4 +1,5 @@
-//! `wgrad predict` and `wgrad eval` with a model by name and weights from a file, as their users run them.
+//! `wgrad predict` and `wgrad eval` with a model by name and weights from a file, as their users
+//! run them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! `filled.py` of the reference folder in Rust: tensors that any language can make from their names.
+//! `filled.py` of the reference folder in Rust: tensors that any language can make from their
+//! names.
 
 use wgrad::io::{Archive, HostTensor};
 use wgrad::nn::{Parameters, state_dict};

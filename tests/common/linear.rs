@@ -1,4 +1,5 @@
-//! Methods on logistic regression, whose losses can be written out in float64: the images' own values are the features.
+//! Methods on logistic regression, whose losses can be written out in float64: the images' own
+//! values are the features.
 
 use wgrad::gpu::Gpu;
 use wgrad::methods::{Batch, Method, MethodContext, MethodFactory};
@@ -87,7 +88,8 @@ pub fn bias_gradient(params: &Parameters, method: &dyn Method, batch: &Batch) ->
     gradients.get(&bias).unwrap().to_f64().unwrap()
 }
 
-/// The loss and the gradient of the bias are those of `expected`, of the student's logits on the first view, or, of several, on each.
+/// The loss and the gradient of the bias are those of `expected`, of the student's logits on the
+/// first view, or, of several, on each.
 pub fn check(
     what: &str,
     gpu: &Gpu,

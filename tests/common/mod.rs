@@ -17,13 +17,14 @@ use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::ops::{Array, Attributes, attributes::Value};
 use wgrad::tensor::{DType, Shape};
 
-/// Whether an operator, a method or a case of this name is to be tried: all are, or those whose name begins with one of `WGRAD_ONLY`'s words,
-/// commas between.
+/// Whether an operator, a method or a case of this name is to be tried: all are, or those whose
+/// name begins with one of `WGRAD_ONLY`'s words, commas between.
 pub fn wanted(name: &str) -> bool {
     std::env::var("WGRAD_ONLY").map_or(true, |only| only.split(',').any(|word| name.starts_with(word)))
 }
 
-/// Options from the environment with poisoned memory: every test runs on buffers that were full of NaN.
+/// Options from the environment with poisoned memory: every test runs on buffers that were full of
+/// NaN.
 pub fn options() -> GpuOptions {
     GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }
 }
@@ -50,7 +51,8 @@ pub fn on_each_schedule<T: Send>(work: impl Fn(Schedule, &Gpu) -> Vec<T> + Sync)
     })
 }
 
-/// A device of each schedule, and two whose tuning tables choose by chance: whatever kernels leave to measurement must be right.
+/// A device of each schedule, and two whose tuning tables choose by chance: whatever kernels leave
+/// to measurement must be right.
 pub fn tuned_gpus() -> Vec<(String, Gpu)> {
     let random = |seed: u64| {
         let tuning = Some(Arc::new(Tuning::random(seed)));
@@ -65,7 +67,8 @@ pub fn folder(variable: &str, name: &str) -> PathBuf {
     std::env::var(variable).map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name), PathBuf::from)
 }
 
-/// The reference files of a folder that [`folder`] finds, in order, but for those that are not [`wanted`].
+/// The reference files of a folder that [`folder`] finds, in order, but for those that are not
+/// [`wanted`].
 pub fn reference_files(variable: &str, name: &str, extension: &str) -> Vec<PathBuf> {
     let folder = folder(variable, name);
     let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -82,7 +85,8 @@ pub struct Case {
     pub operator: String,
     pub attributes: Attributes,
     pub tensors: BTreeMap<String, Array>,
-    /// PyTorch's own error in float32 of outputs and gradients, where the case is about precision: see [`relative_error`].
+    /// PyTorch's own error in float32 of outputs and gradients, where the case is about precision:
+    /// see [`relative_error`].
     pub float32: BTreeMap<String, f64>,
 }
 

@@ -7,7 +7,8 @@ use wgrad::ops::sample::{Input, Sample};
 use wgrad::ops::{Operator, apply_shared};
 use wgrad::tensor::Tensor;
 
-/// Every tensor that a sample makes or changes: outputs, changed inputs, gradients, each with its name.
+/// Every tensor that a sample makes or changes: outputs, changed inputs, gradients, each with its
+/// name.
 pub fn run(gpu: &Gpu, sample: Sample) -> Vec<(String, Tensor)> {
     let arrays = sample.arrays(1);
     let operator: Arc<dyn Operator> = Arc::from(sample.operator);

@@ -1,4 +1,5 @@
-//! Small grey images that a network can tell apart: a bright quarter on noise, one class for each quarter.
+//! Small grey images that a network can tell apart: a bright quarter on noise, one class for each
+//! quarter.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Memory that is given twice, or belongs to another device: refused where it is given, by name, so that nothing reaches the driver.
+//! Memory that is given twice, or belongs to another device: refused where it is given, by name, so
+//! that nothing reaches the driver.
 
 use std::sync::Arc;
 

@@ -91,7 +91,8 @@ fn a_saved_tensor_written_by_the_host_or_a_copy_is_refused() {
     says(&loss.backward().unwrap_err(), &["changed in place"]);
 }
 
-/// Batch norm keeps what it needs of the running statistics, so that moving them changes no gradient.
+/// Batch norm keeps what it needs of the running statistics, so that moving them changes no
+/// gradient.
 #[test]
 fn running_statistics_that_move_between_forward_and_backward_change_no_gradient() {
     let gpu = gpu();
@@ -239,7 +240,8 @@ fn memory_is_freed_as_backward_passes() {
     let (recorded, walked, high) = run();
     let activation = 400_000;
     assert!(recorded > 20 * activation, "the test records too little: {recorded} bytes");
-    // What is left is the gradient and a few scalars; on the way there were never more than two tensors above what was recorded.
+    // What is left is the gradient and a few scalars; on the way there were never more than two
+    // tensors above what was recorded.
     assert!(walked < 2 * activation, "{walked} bytes are in use behind backward");
     assert!(high < recorded + 4 * activation, "{high} bytes at the most, {recorded} recorded");
     let allocations = gpu.memory().allocations;
@@ -278,7 +280,8 @@ fn tensors_of_two_devices_do_not_mix() {
     says(&error, &["different devices"]);
 }
 
-/// An operator from outside the crate, `y = x^3`; the factor of its derivative is 3 where it is right.
+/// An operator from outside the crate, `y = x^3`; the factor of its derivative is 3 where it is
+/// right.
 struct Cube {
     factor: f32,
 }
@@ -369,7 +372,8 @@ fn an_operator_from_outside_is_checked_and_trained_through() {
     assert!(apply(Cube { factor: 3.0 }, &[&x, &x]).unwrap_err().to_string().contains("cube: it takes 1 inputs, 2 were given"));
 }
 
-/// A backward that asks for what it did not save, and one whose gradient has another shape, are told so.
+/// A backward that asks for what it did not save, and one whose gradient has another shape, are
+/// told so.
 #[test]
 fn a_careless_operator_is_told_what_is_wrong() {
     struct Careless {

@@ -1,4 +1,5 @@
-//! Captured steps against the same steps run anew: dropout, averages, frozen parameters, inputs of several shapes and ranges.
+//! Captured steps against the same steps run anew: dropout, averages, frozen parameters, inputs of
+//! several shapes and ranges.
 
 use crate::common::gpu;
 use wgrad::capture::{Capture, Inputs};
@@ -85,7 +86,8 @@ fn other_shapes_ranges_and_frozen_parameters_are_noticed() {
     let gpu = gpu();
     let mut anew = Run::new(&gpu, Capture::eager(&gpu));
     let mut replayed = Run::new(&gpu, Capture::new(&gpu));
-    // Six shapes are more than are kept; labels of the second half reach further than the program was told.
+    // Six shapes are more than are kept; labels of the second half reach further than the program
+    // was told.
     let steps =
         [(12, 3), (12, 3), (12, 3), (7, 3), (7, 3), (12, 3), (12, 5), (12, 5), (12, 5), (3, 5), (4, 5), (5, 5), (6, 5), (12, 5), (7, 3)];
     for (number, (n, classes)) in (0..).zip(steps) {

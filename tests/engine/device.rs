@@ -28,7 +28,8 @@ fn launch_double(x: &Tensor, y: &Tensor) -> wgrad::error::Result<()> {
     Launch::new(x.gpu(), &double(), "run").read(x).write(y).params(params![x.numel()]).groups(x.numel())
 }
 
-/// Upload, launch, drop, upload into the recycled buffer, launch, one submission: both results are right.
+/// Upload, launch, drop, upload into the recycled buffer, launch, one submission: both results are
+/// right.
 #[test]
 fn recycled_buffers_keep_recording_order() {
     let gpu = Gpu::with(GpuOptions { poison: false, ..options() }).unwrap();
@@ -204,8 +205,8 @@ fn default_limits_of_a_browser_are_enough() {
     assert_eq!(y.to_vec::<f32>().unwrap(), vec![2.0; 300]);
 }
 
-/// The kernel runs in a process of its own: nothing can stop a loop on a software driver. That process goes on after the timeout, drops
-/// everything, and ends by itself.
+/// The kernel runs in a process of its own: nothing can stop a loop on a software driver. That
+/// process goes on after the timeout, drops everything, and ends by itself.
 #[test]
 fn a_kernel_that_does_not_end_is_a_typed_error_and_blocks_nothing() {
     const CHILD: &str = "WGRAD_TEST_ENDLESS";

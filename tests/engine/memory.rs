@@ -1,5 +1,5 @@
-//! Memory: nothing is written behind a tensor, nothing is read that was not written, bounds checks change nothing, and NT-Xent's
-//! memory grows with the batch, not with its square.
+//! Memory: nothing is written behind a tensor, nothing is read that was not written, bounds checks
+//! change nothing, and NT-Xent's memory grows with the batch, not with its square.
 
 use std::time::Instant;
 
@@ -14,7 +14,8 @@ use wgrad::ops::{Array, Tolerance};
 use wgrad::params;
 use wgrad::tensor::{DType, Tensor};
 
-/// How far results may be apart: what rounding may leave of terms that cancel, and the operator's tolerance.
+/// How far results may be apart: what rounding may leave of terms that cancel, and the operator's
+/// tolerance.
 fn allowed(sample: &Sample) -> (f64, Tolerance) {
     let (operator, inputs) = (&sample.operator, sample.arrays(1));
     let largest =
@@ -26,7 +27,8 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     tensor.read_later().unwrap().wait().unwrap()
 }
 
-/// Every sample of the registry on one schedule: in poisoned memory, in plain memory, and with bounds checks.
+/// Every sample of the registry on one schedule: in poisoned memory, in plain memory, and with
+/// bounds checks.
 fn every_sample(schedule: Schedule) {
     let device = |poison, checked| Gpu::with(GpuOptions { schedule: Some(schedule), poison, checked, ..options() }).unwrap();
     let (poisoned, plain, checked) = (device(true, false), device(false, false), device(true, true));
@@ -119,7 +121,8 @@ fn embeddings(gpu: &Gpu, n: usize, features: usize) -> [Tensor; 2] {
     })
 }
 
-/// The most memory in use in NT-Xent's forward and backward pass over `rows` rows (both views) of 128 features, and the seconds.
+/// The most memory in use in NT-Xent's forward and backward pass over `rows` rows (both views) of
+/// 128 features, and the seconds.
 fn nt_xent(rows: usize) -> (u64, f64) {
     let gpu = gpu();
     let start = Instant::now();

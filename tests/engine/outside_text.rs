@@ -1,5 +1,5 @@
-//! Shader text from outside, which may be anything: what is too deep, too large or endless is refused before a compiler sees it, and faults are
-//! found at the lines that their author wrote.
+//! Shader text from outside, which may be anything: what is too deep, too large or endless is
+//! refused before a compiler sees it, and faults are found at the lines that their author wrote.
 
 use crate::common::gpu;
 use wgrad::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! Captured programs: every operator's sample gives the same bits when it is run again on other numbers as when it is called; what a program
-//! holds, what it refuses, what it measures.
+//! Captured programs: every operator's sample gives the same bits when it is run again on other
+//! numbers as when it is called; what a program holds, what it refuses, what it measures.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ fn every_operator_replays_as_it_runs() {
         let mut count = 0;
         for entry in registry() {
             for (number, sample) in (entry.samples)().into_iter().enumerate() {
-                // Integers of other seeds may lie outside the range that the shape rule was told, so floats alone change.
+                // Integers of other seeds may lie outside the range that the shape rule was told,
+                // so floats alone change.
                 let (first, other) = (sample.arrays(0), sample.arrays(1));
                 let second: Vec<Array> = first.iter().zip(other).map(|(a, b)| if a.dtype == DType::I32 { a.clone() } else { b }).collect();
                 let Sample { operator, .. } = sample;

@@ -1,4 +1,5 @@
-//! Settings without a meaning are refused where they are given, by name; what PyTorch takes and means something is taken.
+//! Settings without a meaning are refused where they are given, by name; what PyTorch takes and
+//! means something is taken.
 
 use crate::common::gpu;
 use wgrad::error::Result;
@@ -15,7 +16,8 @@ use wgrad::train::methods::METHODS;
 const NAN: f32 = f32::NAN;
 const INF: f32 = f32::INFINITY;
 
-/// Every value of `wrong` must be refused in words that name the setting, every one of `right` taken.
+/// Every value of `wrong` must be refused in words that name the setting, every one of `right`
+/// taken.
 fn check(setting: &str, wrong: &[f32], right: &[f32], make: impl Fn(f32) -> Result<()>) {
     for value in wrong {
         match make(*value) {

@@ -1,4 +1,5 @@
-//! Sizes that nobody means: every operator and layer that is told a size answers an error, and neither wraps nor panics nor takes memory.
+//! Sizes that nobody means: every operator and layer that is told a size answers an error, and
+//! neither wraps nor panics nor takes memory.
 
 use wgrad::error::{Error, Result};
 use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch};
@@ -195,8 +196,9 @@ fn makers(gpu: &Gpu) -> Vec<Row<'_>> {
     ]
 }
 
-/// Every call with every number is an error of ours, of few words, and nothing was allocated for it. Overflow checks are on where tests run,
-/// so a sum that wraps panics here, and casts are checked by what follows from them.
+/// Every call with every number is an error of ours, of few words, and nothing was allocated for
+/// it. Overflow checks are on where tests run, so a sum that wraps panics here, and casts are
+/// checked by what follows from them.
 #[test]
 fn hostile_sizes_are_errors() {
     // A budget catches what a driver would give.
@@ -236,7 +238,8 @@ fn parameters_are_not_cut_off() {
     }
 }
 
-/// A stride beyond the image is one window, and so is its gradient: phases without pixels are not walked.
+/// A stride beyond the image is one window, and so is its gradient: phases without pixels are not
+/// walked.
 #[test]
 fn strides_beyond_the_image_are_one_window() {
     for (schedule, gpu) in crate::common::gpus() {

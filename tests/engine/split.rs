@@ -40,7 +40,8 @@ fn of_many_images() -> Vec<(&'static str, Sample)> {
     ]
 }
 
-/// Bytes of the largest tensor that a sample would have to bind whole, where it says that it may run in pieces.
+/// Bytes of the largest tensor that a sample would have to bind whole, where it says that it may
+/// run in pieces.
 fn largest(sample: &Sample) -> Option<u64> {
     let inputs: Vec<Spec> = sample.arrays(1).iter().map(|a| Spec::new(a.shape.clone(), a.dtype)).collect();
     let outputs = sample.operator.infer(&inputs).ok()?;
@@ -52,7 +53,8 @@ fn largest(sample: &Sample) -> Option<u64> {
     carried.iter().map(|s| s.bytes()).max().filter(|_| several)
 }
 
-/// Every operator that may run in pieces does so on some of its samples, and agrees with its reference there, forward and backward.
+/// Every operator that may run in pieces does so on some of its samples, and agrees with its
+/// reference there, forward and backward.
 fn every_operator(schedule: Schedule) {
     let all = std::env::var("WGRAD_ONLY").is_err();
     let devices: Vec<(u64, Gpu)> =
@@ -98,14 +100,16 @@ fn operators_in_pieces_match_their_reference_on_schedule_gpu() {
     every_operator(Schedule::Gpu);
 }
 
-/// What some training steps leave: their losses, the gradients of the last, weights and running statistics.
+/// What some training steps leave: their losses, the gradients of the last, weights and running
+/// statistics.
 #[derive(PartialEq)]
 struct Outcome {
     losses: Vec<f32>,
     tensors: Vec<(String, Vec<f32>)>,
 }
 
-/// Training steps of a network from bytes: unpacked, normalised, forward, backward, update; recorded and replayed, or run anew.
+/// Training steps of a network from bytes: unpacked, normalised, forward, backward, update;
+/// recorded and replayed, or run anew.
 fn train(gpu: &Gpu, network: &Model, [n, side]: [usize; 2], steps: usize, captured: bool) -> Outcome {
     let params = Parameters::new(gpu, 1);
     let network = network.classifier(&params, 10).unwrap();
@@ -146,7 +150,8 @@ fn smooth(name: &str, options: ModelOptions) -> Model {
     Model::new(found.resolution, config.clone().with_activation(Activation::Silu))
 }
 
-/// A training step in pieces is the step itself, batch norm's statistics and all gradients included; its bits repeat, and are those of a replay.
+/// A training step in pieces is the step itself, batch norm's statistics and all gradients
+/// included; its bits repeat, and are those of a replay.
 fn training(network: &Model) {
     let sizes = [24, 32];
     for schedule in Schedule::ALL {
@@ -272,7 +277,8 @@ fn large_images_are_worked_on_in_bands() {
     }
 }
 
-/// The real thing: activations of 205 MB. `cargo test --test engine large_batches -- --ignored --nocapture`; WGRAD_MODEL and WGRAD_BATCH for others.
+/// The real thing: activations of 205 MB. `cargo test --test engine large_batches -- --ignored
+/// --nocapture`; WGRAD_MODEL and WGRAD_BATCH for others.
 #[test]
 #[ignore = "takes minutes and gigabytes"]
 fn large_batches() {

@@ -36,7 +36,8 @@ impl Wake for Counting {
     }
 }
 
-/// Polls `futures` whenever one of them was woken, and never else: their outputs, and how often that was.
+/// Polls `futures` whenever one of them was woken, and never else: their outputs, and how often
+/// that was.
 fn drive<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send>>>) -> (Vec<T>, usize) {
     let counting = Counting::new();
     let waker = Waker::from(counting.clone());
@@ -87,7 +88,8 @@ fn several_reads_arrive_in_any_order_of_waiting() {
             gpu.flush().unwrap();
         }
     }
-    // One is waited for by a thread that blocks meanwhile, one by nobody; the others from the last to the first.
+    // One is waited for by a thread that blocks meanwhile, one by nobody; the others from the last
+    // to the first.
     let blocked = reads.remove(2);
     drop(reads.remove(0));
     let thread = std::thread::spawn(move || blocked.wait());

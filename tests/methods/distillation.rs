@@ -1,4 +1,5 @@
-//! Distillation: laws of its losses, teachers that never change, logits that are computed once, and what is refused.
+//! Distillation: laws of its losses, teachers that never change, logits that are computed once, and
+//! what is refused.
 
 use crate::common::tiny;
 use std::fs;
@@ -82,7 +83,8 @@ fn without_its_factor_the_gradient_falls_with_the_square_of_the_temperature() {
     let plain = |temperature: f32| norm(&divergence(&student, &teacher, temperature).1) / f64::from(temperature).powi(2);
     let fall = plain(100.0) / plain(400.0);
     approx::assert_abs_diff_eq!(fall / 16.0, 1.0, epsilon = 0.02);
-    // With it, the gradient becomes that of half the squared distance of centred logits, a mean over rows and classes.
+    // With it, the gradient becomes that of half the squared distance of centred logits, a mean
+    // over rows and classes.
     let centred = |x: &Tensor| -> Vec<f32> {
         let values: Vec<f32> = x.to_vec().unwrap();
         values.chunks(CLASSES).flat_map(|row| row.iter().map(|v| v - row.iter().sum::<f32>() / CLASSES as f32)).collect()

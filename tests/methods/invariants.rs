@@ -1,4 +1,5 @@
-//! What must hold for self-supervised methods whatever the data: losses at known points, queues, averages, teachers.
+//! What must hold for self-supervised methods whatever the data: losses at known points, queues,
+//! averages, teachers.
 
 use std::f64::consts::LN_2;
 
@@ -173,7 +174,8 @@ fn keys_enter_the_queue_behind_the_loss_and_leave_it_in_their_order() {
     assert!(message.contains("queue: 20 keys must be a multiple of the 8"), "{message}");
 }
 
-/// Parts of a batch, shuffled or not, see each other's statistics no more, and every key comes back to its own row.
+/// Parts of a batch, shuffled or not, see each other's statistics no more, and every key comes back
+/// to its own row.
 #[test]
 fn split_batch_norms_see_only_their_part() {
     let gpu = gpu();
@@ -185,7 +187,8 @@ fn split_batch_norms_see_only_their_part() {
         found.embeddings[1].to_vec::<f32>().unwrap()
     };
     let shuffled = keys(2, true);
-    // Dealt out, rows 0, 2, 4 and 6 lie in one part: the same as if they had been given first, unshuffled.
+    // Dealt out, rows 0, 2, 4 and 6 lie in one part: the same as if they had been given first,
+    // unshuffled.
     let order = [0, 2, 4, 6, 1, 3, 5, 7];
     let index = Tensor::from_slice(driven.params.gpu(), &order.map(|i| i as i32), [BATCH]).unwrap();
     let dealt = Batch { views: batch.views.iter().map(|v| v.index_select(0, &index).unwrap()).collect(), ..driven.batch(0) };
@@ -253,7 +256,8 @@ fn momentum_goes_from_its_first_value_to_its_last() {
     }
 }
 
-/// The teacher moves in one place alone, by exactly the recursion, and nothing in it receives a gradient; its batch norms run on its own batches.
+/// The teacher moves in one place alone, by exactly the recursion, and nothing in it receives a
+/// gradient; its batch norms run on its own batches.
 fn follows<M: MethodFactory>(mut driven: Driven<M>, in_the_loss: bool, momentum: impl Fn(u64) -> f32) {
     let name = driven.method.name();
     for step in 0..3 {

@@ -1,4 +1,5 @@
-//! Several teachers and one student: the losses in float64, what they leave open, and that classes have no order.
+//! Several teachers and one student: the losses in float64, what they leave open, and that classes
+//! have no order.
 
 use std::sync::Arc;
 
@@ -47,7 +48,8 @@ fn entropy(z: &[f64], target: &[f64]) -> f64 {
     -log_softmax(z).iter().zip(target).map(|(l, p)| l * p).sum::<f64>()
 }
 
-/// The loss of one image, of the student's logits and each teacher's, by the weights of the teachers; without them, the naive one.
+/// The loss of one image, of the student's logits and each teacher's, by the weights of the
+/// teachers; without them, the naive one.
 fn loss(z: &[f64], said: &[Vec<f64>], classes: [&[usize]; 2], weights: Option<[f64; 2]>, temperature: f64) -> f64 {
     let z = scaled(z, 1.0 / temperature);
     let soft = said.iter().map(|said| softmax(&scaled(said, 1.0 / temperature)));

@@ -1,4 +1,5 @@
-//! Several tasks on one trunk: weighted losses and gradients against plain formulas, masks, and the same bits after an interruption.
+//! Several tasks on one trunk: weighted losses and gradients against plain formulas, masks, and the
+//! same bits after an interruption.
 
 use crate::common::tiny;
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! Pretext tasks and autoencoders: what is drawn is what the papers say, losses see what they should, and captured steps are the steps.
+//! Pretext tasks and autoencoders: what is drawn is what the papers say, losses see what they
+//! should, and captured steps are the steps.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +34,8 @@ fn make<M: MethodFactory>(params: &Parameters, architecture: &dyn Architecture, 
         .unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Images with something to learn: a ramp whose direction and steepness are the image's own, with a little noise.
+/// Images with something to learn: a ramp whose direction and steepness are the image's own, with a
+/// little noise.
 fn images(gpu: &Gpu, places: &[i32]) -> Tensor {
     let [h, w, c] = IMAGE;
     let image = |place: &i32| {
@@ -83,7 +85,8 @@ fn rotations_are_rotations() {
     assert!(error.contains("squares"), "{error}");
 }
 
-/// Four images that know their rotation by themselves: a network that cannot learn anything is told the labels through its input.
+/// Four images that know their rotation by themselves: a network that cannot learn anything is told
+/// the labels through its input.
 #[test]
 fn labels_of_rotations_are_in_their_order() {
     let gpu = gpu();
@@ -147,7 +150,8 @@ fn tiles_put_back_are_the_image() {
         if gap == 0 {
             assert_eq!(floats(&whole), floats(&x.slice(1, 0, cut).unwrap().slice(2, 0, cut).unwrap()));
         }
-        // The same place in the data set draws the same, wherever it is in the batch; another epoch draws anew.
+        // The same place in the data set draws the same, wherever it is in the batch; another epoch
+        // draws anew.
         let other = |places: &[i32], epoch: u32| method.puzzle(&indices(&gpu, places), &epoch.into()).unwrap().0.to_vec::<i32>().unwrap();
         let drawn: Vec<i32> = labels.to_vec().unwrap();
         assert_eq!(other(&[1, 9, 3, 0, 7], 2), drawn.iter().rev().copied().collect::<Vec<_>>());
@@ -217,7 +221,8 @@ fn the_masked_loss_is_of_hidden_patches_alone() {
             approx::assert_abs_diff_eq!(f64::from(target[(12 + number) * 9 + i]), expected, epsilon = 1e-4);
         }
     }
-    // The token API is the network: all patches encoded give the class token that the network gives.
+    // The token API is the network: all patches encoded give the class token that the network
+    // gives.
     let encoder = method.encoder().vit().unwrap();
     let whole = encoder.encode(&encoder.embed(&x, Mode::Eval).unwrap(), Mode::Eval).unwrap();
     let class = floats(&whole.slice(1, 0, 1).unwrap());
@@ -278,7 +283,8 @@ fn codes_are_normal_around_their_means() {
     assert!(scaled.iter().zip(&noise).all(|(a, b)| (a - (3.0 + 2.0 * b)).abs() < 1e-4));
 }
 
-/// Ten steps of AdamW on the same images, captured or anew: their losses, and weights and statistics.
+/// Ten steps of AdamW on the same images, captured or anew: their losses, and weights and
+/// statistics.
 fn train<M: MethodFactory>(
     gpu: &Gpu,
     mut capture: Capture<TrainStep>,
@@ -372,7 +378,8 @@ fn one_image_is_enough_for_each_method_and_more_views_than_it_takes_are_too_many
     check(&make::<Vae>(&params(), &cnn(), Default::default()), 3, "two of the same size, 3 were given");
 }
 
-/// Of two views the first, x, is encoded to f, and the second wanted: with c everywhere in it the loss is the mean of (f - c)^2.
+/// Of two views the first, x, is encoded to f, and the second wanted: with c everywhere in it the
+/// loss is the mean of (f - c)^2.
 #[test]
 fn an_autoencoder_gives_back_the_second_view() {
     let gpu = gpu();

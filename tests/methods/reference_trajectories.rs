@@ -1,5 +1,7 @@
-//! The first ten steps of every learning method against PyTorch, on both schedules: losses of each step, and the norm of every parameter
-//! after the last. Short programs on the public API. The generator draws images that keep the inputs of ReLUs away from their edge. `WGRAD_TRAJECTORIES` names another folder.
+//! The first ten steps of every learning method against PyTorch, on both schedules: losses of each
+//! step, and the norm of every parameter after the last. Short programs on the public API. The
+//! generator draws images that keep the inputs of ReLUs away from their edge. `WGRAD_TRAJECTORIES`
+//! names another folder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,7 +129,8 @@ impl Run<'_> {
         integers(&format!("{}{name}.{step}", self.prefix), BATCH, below)
     }
 
-    /// The library's method, as `config` sets it up, with the generator's initial values. The images of all steps are its data set, in their order.
+    /// The library's method, as `config` sets it up, with the generator's initial values. The
+    /// images of all steps are its data set, in their order.
     fn learner<M: MethodFactory>(&self, config: M::Config, told: Told) -> Learner<M> {
         let params = Parameters::new(self.gpu, 0);
         let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };

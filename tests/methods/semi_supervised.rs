@@ -1,4 +1,5 @@
-//! Learning from few and from weak labels: losses and gradients against formulas in float64, thresholds, masks, ramps, averages, candidates.
+//! Learning from few and from weak labels: losses and gradients against formulas in float64,
+//! thresholds, masks, ramps, averages, candidates.
 
 use crate::common::gpu;
 use crate::common::linear;
@@ -27,7 +28,8 @@ fn setting(step: u64, steps: u64) -> MethodContext {
     }
 }
 
-/// Cross entropies of `rows` against the likeliest class of `answers`, 0 where that has less than `threshold`.
+/// Cross entropies of `rows` against the likeliest class of `answers`, 0 where that has less than
+/// `threshold`.
 fn believed(rows: &Rows, answers: &Rows, threshold: f64) -> Vec<f64> {
     let one = |(z, answer): (&Vec<f64>, &Vec<f64>)| {
         let class = argmax(answer);

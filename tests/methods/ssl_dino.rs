@@ -1,4 +1,5 @@
-//! DINO: what its loss is where the answer is known, what moves at a step and what stays, and clipping and decay as its authors have them.
+//! DINO: what its loss is where the answer is known, what moves at a step and what stays, and
+//! clipping and decay as its authors have them.
 
 use crate::common::tiny;
 use wgrad::gpu::{Gpu, ScalarCell};
@@ -308,7 +309,8 @@ fn weight_decay_follows_its_schedule_and_changes_nothing_where_it_is_constant() 
     }
 }
 
-/// Every key that DINO adds takes part: crops of two sizes, frozen prototypes for an epoch, schedules of rate, decay, momentum and temperature.
+/// Every key that DINO adds takes part: crops of two sizes, frozen prototypes for an epoch,
+/// schedules of rate, decay, momentum and temperature.
 #[test]
 fn a_run_goes_on_to_the_same_bits_with_its_center_and_teacher() {
     let data = tiny::dataset(64);

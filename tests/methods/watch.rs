@@ -1,5 +1,5 @@
-//! Watching a run: figures of embeddings whose figures are known, the gradient's norm, and the alarm: every negative control sets it off, no
-//! healthy run does.
+//! Watching a run: figures of embeddings whose figures are known, the gradient's norm, and the
+//! alarm: every negative control sets it off, no healthy run does.
 
 use std::fs;
 use std::sync::{Arc, OnceLock};
@@ -73,7 +73,8 @@ fn isotropic_embeddings_have_the_deviation_of_the_sphere() {
 #[test]
 fn a_planted_rank_is_found_however_long_the_sides_are() {
     let gpu = crate::common::gpu();
-    // More rows than features, more features than rows, and both sides longer than what is looked at.
+    // More rows than features, more features than rows, and both sides longer than what is looked
+    // at.
     for (rows, columns) in [(512, 64), (48, 300), (600, 333)] {
         for rank in [1usize, 3, 20] {
             let [left, right] = [(rows, 3), (columns, 4)].map(|(n, key)| orthonormal(&normal(n * rank, key), rank));
@@ -226,7 +227,8 @@ fn more_healthy_runs_are_left_alone() {
 
 #[test]
 fn simsiam_without_stop_gradient_sets_the_alarm_off() {
-    // The recipe's last batch norm would keep every feature's deviation, and the embeddings would lose their rank alone, and slowly.
+    // The recipe's last batch norm would keep every feature's deviation, and the embeddings would
+    // lose their rank alone, and slowly.
     let Watched { result, said, lines, .. } = watched("simsiam", &["stop_gradient=false", "projector.last_norm=none"]);
     // It is said, and the run goes on.
     assert!(result.unwrap().finished);
@@ -255,7 +257,8 @@ fn dino_without_centring_sets_the_alarm_off() {
     assert!(message.contains("centering"), "{message}");
 }
 
-/// The norm that metrics show is that of the gradients before they are clipped, also of steps that are replayed.
+/// The norm that metrics show is that of the gradients before they are clipped, also of steps that
+/// are replayed.
 #[test]
 fn the_gradients_norm_is_shown() {
     let folder = tempfile::tempdir().unwrap();

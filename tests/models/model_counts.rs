@@ -1,5 +1,6 @@
-//! What networks count: parameters, multiply-adds, batch norms and stages, exactly. The figures are those of timm 1.0.31 and torchvision 0.29
-//! (multiply-adds of convolutions and linear layers of one image, by hooks), which round to those of the papers.
+//! What networks count: parameters, multiply-adds, batch norms and stages, exactly. The figures are
+//! those of timm 1.0.31 and torchvision 0.29 (multiply-adds of convolutions and linear layers of
+//! one image, by hooks), which round to those of the papers.
 
 use crate::common::gpu;
 use wgrad::gpu::Gpu;
@@ -104,7 +105,8 @@ fn small_images_count_as_calculated() {
     }
 }
 
-/// Howard et al. 2017, table 4: MobileNetV1 with full convolutions has 29.3 M parameters and 4866 M multiply-adds.
+/// Howard et al. 2017, table 4: MobileNetV1 with full convolutions has 29.3 M parameters and 4866 M
+/// multiply-adds.
 #[test]
 fn mobilenet_with_full_convolutions() {
     let stages: [&[&str]; 5] = [&["cn_c64"], &["cn_r2_s2_c128"], &["cn_r2_s2_c256"], &["cn_r6_s2_c512"], &["cn_r2_s2_c1024"]];

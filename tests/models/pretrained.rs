@@ -1,5 +1,7 @@
-//! The published ImageNet weights of EfficientNet-Lite0 against PyTorch's answers (`tests/reference/lite0`). They are not part of the repository:
-//! `python3 scripts/fetch_weights.py efficientnet_lite0` and `.. photos` fetch them, then `cargo test --test models pretrained -- --ignored`.
+//! The published ImageNet weights of EfficientNet-Lite0 against PyTorch's answers
+//! (`tests/reference/lite0`). They are not part of the repository:
+//! `python3 scripts/fetch_weights.py efficientnet_lite0` and `.. photos` fetch them, then
+//! `cargo test --test models pretrained -- --ignored`.
 
 use std::path::PathBuf;
 use std::process::Command;

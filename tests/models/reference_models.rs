@@ -1,4 +1,5 @@
-//! Whole models on both schedules against timm's and torchvision's values: `tests/reference/models` (or the folder that `WGRAD_MODELS` names).
+//! Whole models on both schedules against timm's and torchvision's values: `tests/reference/models`
+//! (or the folder that `WGRAD_MODELS` names).
 
 use std::sync::Arc;
 
@@ -137,7 +138,8 @@ fn models_compute_what_timm_computes() {
     assert!(failures.is_empty() && passed > 0, "{}", failures.join("\n"));
 }
 
-/// Dropout and stochastic depth change training and nothing else; every parameter is reached. The transformer's images are not square.
+/// Dropout and stochastic depth change training and nothing else; every parameter is reached. The
+/// transformer's images are not square.
 #[test]
 fn regularisation_is_off_in_evaluation() {
     let gpu = gpu();

@@ -31,7 +31,8 @@ fn one_coefficient_scales_efficientnet() {
     let [phi, b0] = ["efficientnet_phi0", "efficientnet_b0"].map(|name| model(name, ModelOptions::default()).unwrap());
     assert_eq!((phi.resolution, phi.config::<MobileNetConfig>()), (b0.resolution, b0.config()));
     let scaled = model("efficientnet_phi2.5", ModelOptions::default()).unwrap();
-    // 224 * 1.15^2.5 = 317.6; repeats times 1.2^2.5 = 1.577, rounded up; channels times 1.1^2.5 = 1.269.
+    // 224 * 1.15^2.5 = 317.6; repeats times 1.2^2.5 = 1.577, rounded up; channels times 1.1^2.5 =
+    // 1.269.
     assert_eq!(scaled.resolution, 318);
     let config = mobile("efficientnet_phi2.5", ModelOptions::default());
     assert_eq!(blocks(&config), [2, 4, 4, 5, 5, 7, 2]);

@@ -1,4 +1,5 @@
-//! Texts: the way of token numbers to the network, the encoder and its distillation against PyTorch's values, hidden tokens, and what students begin as.
+//! Texts: the way of token numbers to the network, the encoder and its distillation against
+//! PyTorch's values, hidden tokens, and what students begin as.
 
 use std::sync::Arc;
 
@@ -143,7 +144,8 @@ fn encoder_and_distillation_are_pytorchs() {
             let gradients = student.gradients(&step).unwrap();
             for (name, expected) in case["norms"].as_object().unwrap() {
                 let watched = params.get(name).unwrap().tensor(Mode::Train).unwrap();
-                // The key's bias moves all scores of a query alike: without a loss on scores its gradient is 0.
+                // The key's bias moves all scores of a query alike: without a loss on scores its
+                // gradient is 0.
                 if name.ends_with("k_lin.bias") && cosine || expected.as_f64().unwrap() == 0.0 {
                     continue;
                 }
@@ -223,7 +225,8 @@ fn hidden_tokens_have_the_shares_and_are_no_special_ones() {
         Ok(Box::new(TextEncoder::new(params, &config)?))
     };
     let method = MaskedTokens::new(&Parameters::new(&gpu, 0), &build, MaskedTokensConfig::default(), &setting).unwrap();
-    // Texts of every length: [CLS], ordinary tokens with an [UNK] among them, [SEP], padding; the last has nothing to hide.
+    // Texts of every length: [CLS], ordinary tokens with an [UNK] among them, [SEP], padding; the
+    // last has nothing to hide.
     let text = |i: usize| -> Vec<u16> {
         let inside = (0..i % 37).map(|k| if k == 5 { WordPiece::UNKNOWN } else { 5 + ((i * 31 + k * 7) % 495) as u16 });
         let mut text: Vec<u16> = [WordPiece::BEGIN].into_iter().chain(inside).chain([WordPiece::END]).collect();

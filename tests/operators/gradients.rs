@@ -1,4 +1,5 @@
-//! The registry's own promises: samples against the float64 reference (forward and gradients), bad inputs, repeated bits.
+//! The registry's own promises: samples against the float64 reference (forward and gradients), bad
+//! inputs, repeated bits.
 
 use std::sync::Arc;
 
@@ -61,7 +62,8 @@ fn bad_inputs_are_refused_with_the_right_words() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A convolution that brings statistics along and a batch norm that takes them do what the two do by themselves, on large tiles, too.
+/// A convolution that brings statistics along and a batch norm that takes them do what the two do
+/// by themselves, on large tiles, too.
 #[test]
 fn statistics_of_a_convolution_are_those_of_its_result() {
     // 1794 pixels and 132 channels: tiles have edges, and the last slab has two pixels.

@@ -1,8 +1,11 @@
-//! f16 storage: kernels read and write halves, and compute in f32. So results differ from f32 storage by rounding alone.
+//! f16 storage: kernels read and write halves, and compute in f32. So results differ from f32
+//! storage by rounding alone.
 //!
-//! Each test runs an operator twice on the same values (exact in f16): stored as f16 and stored as f32. What is stored as f16 is
-//! rounded once, by at most 2^-11 of its value; a gradient may pass two rounded tensors on its way (the output that a mask or a product
-//! is recomputed from, and itself). 2^-10 of the largest value covers both; what is accumulated in f32 and stored as f32 gets no more.
+//! Each test runs an operator twice on the same values (exact in f16): stored as f16 and stored as
+//! f32. What is stored as f16 is rounded once, by at most 2^-11 of its value; a gradient may pass
+//! two rounded tensors on its way (the output that a mask or a product is recomputed from, and
+//! itself). 2^-10 of the largest value covers both; what is accumulated in f32 and stored as f32
+//! gets no more.
 
 use std::sync::Arc;
 
@@ -38,7 +41,8 @@ fn vector(gpu: &Gpu, elements: usize, from: f32) -> Result<Tensor> {
     Tensor::from_slice(gpu, &(0..elements).map(|i| from + i as f32 / 64.0).collect::<Vec<_>>(), [elements])
 }
 
-/// Compares what `run` gives in both storages, on every schedule; without f16 the error that must appear instead.
+/// Compares what `run` gives in both storages, on every schedule; without f16 the error that must
+/// appear instead.
 fn rounds_only(operator: &str, run: impl Fn(&Gpu, DType) -> Result<Vec<(&'static str, Tensor)>>) {
     for (schedule, gpu) in gpus() {
         if !gpu.capabilities().f16 {
@@ -153,7 +157,8 @@ fn the_gradient_of_a_half_loss_begins_as_half() {
     });
 }
 
-/// Every operator, with one of its float inputs stored as f16 and the others as f32: it is right, backward too, or refuses the types in words.
+/// Every operator, with one of its float inputs stored as f16 and the others as f32: it is right,
+/// backward too, or refuses the types in words.
 #[test]
 fn mixed_types_are_right_or_refused() {
     let (mut refusals, mut right, mut failures) = (0, 0, Vec::new());

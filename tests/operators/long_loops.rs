@@ -1,5 +1,6 @@
-//! llvmpipe leaves every shader loop after 65,535 rounds, without a word. No kernel may walk further than that in one loop, so each is
-//! run on lengths beyond it, on values whose results are known.
+//! llvmpipe leaves every shader loop after 65,535 rounds, without a word. No kernel may walk
+//! further than that in one loop, so each is run on lengths beyond it, on values whose results are
+//! known.
 
 use crate::common::gpus;
 use wgrad::gpu::Gpu;

@@ -1,4 +1,5 @@
-//! No operator swallows NaN or loses an infinity: samples of all of them, with such values in each input, on both schedules.
+//! No operator swallows NaN or loses an infinity: samples of all of them, with such values in each
+//! input, on both schedules.
 
 use crate::common::{gpus, on_each_schedule, wanted};
 use wgrad::ops::entry::Entry;
@@ -16,7 +17,8 @@ fn nan_and_infinities_come_through_every_operator() {
     assert!(failures.is_empty(), "{} operators failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The closed form, which PyTorch's float64 misses here: it multiplies by the deviation's inverse before it subtracts the mean.
+/// The closed form, which PyTorch's float64 misses here: it multiplies by the deviation's inverse
+/// before it subtracts the mean.
 #[test]
 fn a_large_constant_is_normalised_to_the_bias() {
     for (schedule, gpu) in gpus() {

@@ -1,4 +1,5 @@
-//! Optimizers at the edges: gradients whose squares f32 cannot hold, steps of different parameters in turn, gradients of somebody else.
+//! Optimizers at the edges: gradients whose squares f32 cannot hold, steps of different parameters
+//! in turn, gradients of somebody else.
 
 use crate::common::gpus;
 use wgrad::autograd::Gradients;
@@ -73,7 +74,8 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             lars.step(&gradients(&all, value), 0.25).unwrap();
             all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
         }
-        // The norm itself is beyond f32: it is shown as infinite, and the step is what it should be.
+        // The norm itself is beyond f32: it is shown as infinite, and the step is what it should
+        // be.
         let (params, all) = home(&gpu, &[10_000], 0.0);
         let config = SgdOptions { common: OptimizerOptions { clip_norm: Some(100.0), ..Default::default() }, ..Default::default() };
         let mut sgd = Sgd::new(&params, config).unwrap();
@@ -127,7 +129,8 @@ fn captured_steps_change_their_own_parameters_alone() {
     }
 }
 
-/// A scheduled weight decay takes the place of the fixed one in steps that were captured before, too.
+/// A scheduled weight decay takes the place of the fixed one in steps that were captured before,
+/// too.
 #[test]
 fn a_schedule_of_decay_outdates_what_was_captured() {
     let gpu = crate::common::gpu();

@@ -1,7 +1,9 @@
-//! Random shapes and attributes of the main operators against their float64 references, forward and gradients, on both schedules.
-//! The seeds are fixed, so every run tries the same; more cases by `WGRAD_CASES` (a factor).
+//! Random shapes and attributes of the main operators against their float64 references, forward and
+//! gradients, on both schedules. The seeds are fixed, so every run tries the same; more cases by
+//! `WGRAD_CASES` (a factor).
 //!
-//! And sizes that small samples do not reach: more workgroups than fit along one axis of a grid, and tensors above 128 MiB.
+//! And sizes that small samples do not reach: more workgroups than fit along one axis of a grid,
+//! and tensors above 128 MiB.
 
 use std::sync::{Arc, LazyLock};
 
@@ -236,7 +238,8 @@ fn pooling() {
 fn batch_norms() {
     let names = select(vec!["batch_norm_train", "batch_norm_eval"]);
     let activations = select(vec!["none", "relu", "silu", "hardswish"]);
-    // Five rows or more: with two the deviation may be next to 0, and its inverse amplifies rounding.
+    // Five rows or more: with two the deviation may be next to 0, and its inverse amplifies
+    // rounding.
     let shapes = (size(33).prop_map(|n| n.max(5)), prop::collection::vec(size(9), 0..=2), size(65))
         .prop_map(|(n, lead, c)| [&[n], lead.as_slice(), &[c]].concat())
         .prop_filter("small enough", |shape| shape.iter().product::<usize>() <= 4000);
@@ -329,8 +332,9 @@ fn close(found: &[f32], expected: impl Iterator<Item = f64>) {
     assert_eq!(count, found.len());
 }
 
-/// Grids have at most 65,535 workgroups along an axis on every adapter today, and kernels have 64 to 256 invocations each: these
-/// sizes need more of them, whether a row is taken by an invocation (4.3 million rows) or by a workgroup (70,001 rows).
+/// Grids have at most 65,535 workgroups along an axis on every adapter today, and kernels have 64
+/// to 256 invocations each: these sizes need more of them, whether a row is taken by an invocation
+/// (4.3 million rows) or by a workgroup (70,001 rows).
 #[test]
 fn more_workgroups_than_one_axis_of_a_grid_holds() {
     for (schedule, gpu) in GPUS.iter() {
@@ -347,7 +351,8 @@ fn more_workgroups_than_one_axis_of_a_grid_holds() {
             let y = x.softmax(-1).unwrap();
             let denominators: Vec<f64> = (0..rows).map(|r| row(r).map(f64::exp).sum()).collect();
             close(&y.to_vec().unwrap(), (0..rows).flat_map(|r| row(r).map(move |v| (v, r))).map(|(v, r)| v.exp() / denominators[r]));
-            // Backward: the rows of a softmax sum to 1, so the gradient of their sum is 0; of the plain sum it is 1.
+            // Backward: the rows of a softmax sum to 1, so the gradient of their sum is 0; of the
+            // plain sum it is 1.
             let gradients = y.sum(&[], false).unwrap().backward_retain_graph().unwrap();
             close(&gradients.get(&x).unwrap().to_vec().unwrap(), (0..rows * columns).map(|_| 0.0));
             let gradients = sums.sum(&[], false).unwrap().backward().unwrap();
@@ -356,7 +361,8 @@ fn more_workgroups_than_one_axis_of_a_grid_holds() {
     }
 }
 
-/// A tensor just above 128 MiB, the largest binding of WebGPU's default limits and of llvmpipe: computed with in pieces there.
+/// A tensor just above 128 MiB, the largest binding of WebGPU's default limits and of llvmpipe:
+/// computed with in pieces there.
 #[test]
 fn tensors_above_128_mib() {
     let (_, gpu) = &GPUS[0];

@@ -1,5 +1,6 @@
-//! Every case of `tests/reference/ops` (or of the folder that `WGRAD_REFERENCE` names) on both schedules and with tuning tables of random
-//! choices: forward and gradients against PyTorch's float64 values.
+//! Every case of `tests/reference/ops` (or of the folder that `WGRAD_REFERENCE` names) on both
+//! schedules and with tuning tables of random choices: forward and gradients against PyTorch's
+//! float64 values.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ const TIMES_FLOAT32: f64 = 3.0;
 /// An ulp of 1: errors below it are none.
 const ULP: f64 = 1.2e-7;
 
-/// Compares an output or a gradient with the one expected and, in a case about precision, its error with PyTorch's in float32.
+/// Compares an output or a gradient with the one expected and, in a case about precision, its error
+/// with PyTorch's in float32.
 fn judge(case: &Case, name: &str, found: &Array, expected: &Array, floor: f64, tolerance: Tolerance) -> Result<(), String> {
     compare(name, found, expected, floor, tolerance).map_err(|e| e.to_string())?;
     let Some(theirs) = case.float32.get(name) else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! Clusters, principal components and t-SNE: closed cases, planted structure, and scikit-learn's results (`tests/reference/embedding`).
+//! Clusters, principal components and t-SNE: closed cases, planted structure, and scikit-learn's
+//! results (`tests/reference/embedding`).
 
 use std::path::Path;
 
@@ -29,7 +30,8 @@ fn upload(gpu: &Gpu, archive: &Archive) -> Tensor {
     Tensor::from_slice(gpu, &numbers(archive, "x"), archive.tensors["x"].shape().clone()).unwrap()
 }
 
-/// `each` points around each of `count` corners, far from zero and from each other, and whose they are.
+/// `each` points around each of `count` corners, far from zero and from each other, and whose they
+/// are.
 fn blobs(gpu: &Gpu, count: usize, each: usize) -> (Tensor, Vec<i32>) {
     let mut stream = Stream::new(5, Purpose::Test);
     let labels: Vec<i32> = (0..count * each).map(|i| (i % count) as i32).collect();
@@ -113,7 +115,8 @@ fn components_of_digits_are_scikit_learns() {
     }
 }
 
-/// Points on a plane in five features, and nothing else: two components have all of the variance and span the plane.
+/// Points on a plane in five features, and nothing else: two components have all of the variance
+/// and span the plane.
 #[test]
 fn a_planted_plane_is_found() {
     let gpu = gpu();
@@ -128,7 +131,8 @@ fn a_planted_plane_is_found() {
     let found = pca(&Tensor::from_slice(&gpu, &rows, [100, 5]).unwrap(), 2).unwrap();
     assert!(found.explained_variance_ratio.iter().sum::<f64>() > 1.0 - 1e-5);
     let components = found.components.to_vec::<f32>().unwrap();
-    // Samples of u and v are not quite independent: the components lie in the plane, a little turned.
+    // Samples of u and v are not quite independent: the components lie in the plane, a little
+    // turned.
     for row in components.chunks(5) {
         let along: f32 = [a, b].iter().map(|axis| row.iter().zip(axis).map(|(x, y)| x * y).sum::<f32>().powi(2)).sum();
         assert!((along - 1.0).abs() < 1e-5, "{row:?}");
@@ -136,7 +140,8 @@ fn a_planted_plane_is_found() {
     assert!(components[2] > 0.75, "{components:?}");
 }
 
-/// The part of the 5 nearest neighbours of each point that were near before (Venna and Kaski 2001): 1 where all were.
+/// The part of the 5 nearest neighbours of each point that were near before (Venna and Kaski 2001):
+/// 1 where all were.
 fn trustworthiness(rows: &[f32], width: usize, points: &[f32]) -> f64 {
     let n = points.len() / 2;
     let order = |values: &[f32], width: usize, i: usize| {
@@ -168,7 +173,8 @@ fn a_map_of_digits_is_as_good_as_scikit_learns() {
         println!("{schedule}: divergence {:.4}, scikit-learn {expected:.4}; trustworthiness {trust:.4}, {trusted:.4}", found.kl_divergence);
         assert!((found.kl_divergence / expected - 1.0).abs() < 0.05, "{schedule}");
         assert!(trust > trusted - 0.005, "{schedule}");
-        // Once attraction is no longer exaggerated, the divergence falls, and the last steps no longer change much.
+        // Once attraction is no longer exaggerated, the divergence falls, and the last steps no
+        // longer change much.
         let late: Vec<f64> = found.history.iter().filter(|(step, _)| *step > 250).map(|(_, d)| *d).collect();
         assert!(late.windows(2).all(|pair| pair[1] < pair[0] * 1.001) && late[0] < found.history[4].1, "{:?}", found.history);
         assert_eq!(found.history.last(), Some(&(500, found.kl_divergence)));

@@ -1,4 +1,5 @@
-//! Memory known beforehand: what a dry device counts is what the same work needs on a device that does it.
+//! Memory known beforehand: what a dry device counts is what the same work needs on a device that
+//! does it.
 
 use crate::common::options;
 use wgrad::capture::Capture;
@@ -21,7 +22,8 @@ fn mobilenet(params: &Parameters) -> Result<impl Module + use<>> {
     model("mobilenetv1_025", ModelOptions::default())?.classifier(params, CLASSES)
 }
 
-/// Training steps as a user writes them, as they are and then captured, and what the memory was after each.
+/// Training steps as a user writes them, as they are and then captured, and what the memory was
+/// after each.
 fn train(gpu: &Gpu, optimizer: &str) -> Vec<MemoryUse> {
     let params = Parameters::new(gpu, 0);
     let model = mobilenet(&params).unwrap();
@@ -107,8 +109,8 @@ fn a_dry_device_has_the_limits_of_its_adapter() {
     assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
 }
 
-/// An optimizer gives back what is kept for parameters to come, and has its state before the first step; values stay, also those of
-/// an optimizer that was made before more parameters were.
+/// An optimizer gives back what is kept for parameters to come, and has its state before the first
+/// step; values stay, also those of an optimizer that was made before more parameters were.
 #[test]
 fn parameters_are_compact_once_there_is_an_optimizer() {
     let gpu = Gpu::with(GpuOptions { poison: false, ..options() }).unwrap();
@@ -122,7 +124,8 @@ fn parameters_are_compact_once_there_is_an_optimizer() {
     let states = sgd.state().unwrap();
     states[0].1.write(&vec![2.0f32; states[0].1.numel()]).unwrap();
     assert_eq!(before, values());
-    // 70,000 values, gradients and momenta where there was room for 131,072 values; tables, and class sizes, are less than a tenth.
+    // 70,000 values, gradients and momenta where there was room for 131,072 values; tables, and
+    // class sizes, are less than a tenth.
     assert!(gpu.memory().in_use < 3 * 4 * 77_000 && loose.held > 4 * (131_072 + 40_000), "{loose:?}, {:?}", gpu.memory());
     make("c", 70_000);
     assert_eq!(sgd.state().unwrap()[0].1.numel(), 262_144);

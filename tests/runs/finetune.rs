@@ -1,4 +1,5 @@
-//! Fine-tuning: what is frozen does not move by a bit, groups have rates of their own, weights of one task begin another.
+//! Fine-tuning: what is frozen does not move by a bit, groups have rates of their own, weights of
+//! one task begin another.
 
 use crate::common::tiny;
 use std::fs;

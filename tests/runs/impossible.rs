@@ -1,5 +1,6 @@
-//! Sizes that nothing can have: every number of a recipe, and every layer and network, is refused by name before the host or the device is asked for
-//! memory. A dry device counts instead of computing.
+//! Sizes that nothing can have: every number of a recipe, and every layer and network, is refused
+//! by name before the host or the device is asked for memory. A dry device counts instead of
+//! computing.
 
 use crate::common::teachers;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -82,7 +82,8 @@ mod unix {
         assert!(!out.join("weights.safetensors").exists());
 
         let spent = |run: &Path| -> Value { serde_json::from_slice(&fs::read(run.join("outcome.json")).unwrap()).unwrap() };
-        // As if it had taken a million seconds so far: what a run has taken is summed over its resumptions.
+        // As if it had taken a million seconds so far: what a run has taken is summed over its
+        // resumptions.
         let mut before = spent(&out);
         assert!(before["steps"].as_u64() > Some(step), "{before}");
         before["seconds"] = 1e6.into();
@@ -145,7 +146,8 @@ mod unix {
             child = spawn(&mut resume());
         }
         assert_eq!(child.0.wait().unwrap().code(), Some(0));
-        // The interval of checkpoints is all that the recipes differ in, so all but that is the same.
+        // The interval of checkpoints is all that the recipes differ in, so all but that is the
+        // same.
         assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(whole.join("weights.safetensors")).unwrap());
     }
 
@@ -181,7 +183,8 @@ mod unix {
         refused(&mut resume, &["the data have changed since the run began: labels"]);
     }
 
-    /// A limit on the size of files, with its signal ignored, stops writing amid a file as a full disk does.
+    /// A limit on the size of files, with its signal ignored, stops writing amid a file as a full
+    /// disk does.
     #[test]
     fn a_full_disk_is_a_typed_error_and_leaves_no_part_of_a_file() {
         let folder = folder();

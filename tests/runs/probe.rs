@@ -1,4 +1,5 @@
-//! Probes: known features give known figures, an encoder is not touched by being judged, and what cannot be judged is named.
+//! Probes: known features give known figures, an encoder is not touched by being judged, and what
+//! cannot be judged is named.
 
 use crate::common::tiny;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Training runs: the same bits every time and after every interruption, constant memory, typed errors, learning.
+//! Training runs: the same bits every time and after every interruption, constant memory, typed
+//! errors, learning.
 
 use crate::common::tiny;
 use std::collections::BTreeMap;
@@ -168,7 +169,8 @@ fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let recipe = recipe(method);
         let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
-        // The first step, amid an epoch, at a checkpoint's own step, at an epoch's last batch, and before the last step.
+        // The first step, amid an epoch, at a checkpoint's own step, at an epoch's last batch, and
+        // before the last step.
         for stop_at in [1, 4, 6, 11, 17] {
             let gpu = crate::common::gpu();
             let run = RunDirectory::create(&folder.path().join(stop_at.to_string()), &recipe, &gpu).unwrap();
@@ -251,7 +253,8 @@ fn a_device_lost_amid_a_run_is_a_typed_error_and_a_new_one_goes_on() {
 fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
     for method in methods() {
         let data = data_of(method, 100);
-        // What traces non-finite numbers reads after every operator, so its steps are never replayed.
+        // What traces non-finite numbers reads after every operator, so its steps are never
+        // replayed.
         let [replayed, anew] = [false, true].map(|trace_non_finite| {
             let gpu = Gpu::with(GpuOptions { trace_non_finite, ..crate::common::options() }).unwrap();
             let mut trainer = trainer(&gpu, recipe(method), &data);
@@ -283,11 +286,13 @@ fn two_hundred_steps_take_no_more_memory_than_a_few() {
         // Of images some of which have labels, an epoch has 25 steps, else 20.
         let epoch = seen.len() / 10;
         assert!([20, 25].contains(&epoch), "{method}: {}", seen.len());
-        // The first look at what is watched is that of step 20; in the second epoch DINO's last layer is no longer frozen, and the step is recorded anew.
+        // The first look at what is watched is that of step 20; in the second epoch DINO's last
+        // layer is no longer frozen, and the step is recorded anew.
         for (step, (memory, _)) in seen.iter().enumerate().skip(45) {
             assert_eq!(*memory, seen[45].0, "{method}: step {}", step + 1);
         }
-        // Behind an epoch and every 50 steps a checkpoint reads parameters, their averages and the method's state, one after another.
+        // Behind an epoch and every 50 steps a checkpoint reads parameters, their averages and the
+        // method's state, one after another.
         let checkpoint = |step: usize| step.is_multiple_of(epoch) || step.is_multiple_of(50);
         for (step, pair) in seen.windows(2).enumerate().map(|(i, pair)| (i + 1, pair)) {
             let submits = pair[1].1 - pair[0].1;
@@ -340,7 +345,8 @@ fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step_and_what_to_do() {
 
 #[test]
 fn a_run_that_learns_nothing_because_every_step_is_skipped_ends() {
-    // Decay times rate is far above 2: the weights grow until gradients overflow, while the loss stays finite.
+    // Decay times rate is far above 2: the weights grow until gradients overflow, while the loss
+    // stays finite.
     let recipe = recipe("supervised").with(["learning_rate=1e6", "schedule=constant", "ema=0", "epochs=100"]).unwrap();
     let mut trainer = Trainer::new(&crate::common::gpu(), recipe, dataset(100)).unwrap();
     not_finite(to_the_end(&mut trainer, None), &["no gradient of epoch ", "step ", "lower the learning rate (1000000)"]);

@@ -1,5 +1,6 @@
-//! Every shader variant that the operators' samples build, in both texts: naga reads the native one and writes SPIR-V, MSL, HLSL and
-//! GLSL of it, and reads the browser one; `tint` and `spirv-val` have their say where they are installed.
+//! Every shader variant that the operators' samples build, in both texts: naga reads the native one
+//! and writes SPIR-V, MSL, HLSL and GLSL of it, and reads the browser one; `tint` and `spirv-val`
+//! have their say where they are installed.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -53,7 +54,8 @@ fn half_precision(gpu: &Gpu) {
     backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormFuncOptions::default(), None).unwrap());
 }
 
-/// Whether a tool is there, and not another of its name (Debian's tint is a game): its help has the word.
+/// Whether a tool is there, and not another of its name (Debian's tint is a game): its help has the
+/// word.
 fn installed(tool: &str, word: &str) -> bool {
     let help = Command::new(tool).arg("--help").output();
     help.is_ok_and(|help| String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).to_lowercase().contains(word))

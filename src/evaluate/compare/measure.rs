@@ -33,7 +33,8 @@ const ROUNDS: usize = 15;
 pub enum Judged {
     /// A classifier: the standard error of a share of so many test images.
     Classifier,
-    /// A linear classifier on an encoder's features, of so many labels a class: the standard deviation over so many draws of them.
+    /// A linear classifier on an encoder's features, of so many labels a class: the standard
+    /// deviation over so many draws of them.
     Probe {
         /// Labels of each class.
         labels: usize,
@@ -49,7 +50,8 @@ pub struct Measured {
     pub network: String,
     /// The data set, with its images' size.
     pub data: String,
-    /// The share of test images that are given the right class, and its spread: over runs where there are several, else as `judged` says.
+    /// The share of test images that are given the right class, and its spread: over runs where
+    /// there are several, else as `judged` says.
     pub accuracy: (f64, f64),
     /// What was judged.
     pub judged: Judged,
@@ -71,7 +73,8 @@ pub struct Measured {
     pub spent: Option<Usage>,
     /// Labels that the method was given.
     pub labels: usize,
-    /// The networks that taught it, and the labels that these were given, where they are still there.
+    /// The networks that taught it, and the labels that these were given, where they are still
+    /// there.
     pub teachers: Vec<(String, Option<usize>)>,
     /// The weights that it began from.
     pub weights: Option<String>,
@@ -98,7 +101,8 @@ impl Measured {
     }
 }
 
-/// Compares `subjects`. `data` says where the runs' images are when they have moved; `seen` is told what is measured next.
+/// Compares `subjects`. `data` says where the runs' images are when they have moved; `seen` is told
+/// what is measured next.
 ///
 /// # Errors
 /// A run that is not finished; those of the device and of files.

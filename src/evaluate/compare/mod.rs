@@ -1,4 +1,5 @@
-//! Methods and finished runs side by side: what is known of each, and what is measured of runs (docs/compare.md).
+//! Methods and finished runs side by side: what is known of each, and what is measured of runs
+//! (docs/compare.md).
 
 mod measure;
 mod page;
@@ -30,7 +31,8 @@ impl Subject {
     /// A method by its name, or runs by their directories with commas between.
     ///
     /// # Errors
-    /// [`Error::Argument`] for what is neither, with the methods that there are; as [`Self::of_runs`].
+    /// [`Error::Argument`] for what is neither, with the methods that there are; as
+    /// [`Self::of_runs`].
     pub fn find(text: &str) -> Result<Self> {
         let runs: Vec<PathBuf> = text.split(',').map(PathBuf::from).collect();
         if let Some(entry) = METHODS.iter().find(|entry| entry.name == text) {

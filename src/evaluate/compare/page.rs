@@ -1,4 +1,5 @@
-//! A comparison as one HTML file that needs nothing else: pictures and the table. For a screen, light or dark, and paper.
+//! A comparison as one HTML file that needs nothing else: pictures and the table. For a screen,
+//! light or dark, and paper.
 
 use minijinja::{Value, context};
 
@@ -84,7 +85,8 @@ fn limits(found: &[(String, &Measured)]) -> (f64, f64) {
     (least.max(0.0), most.min(1.0))
 }
 
-/// A line each, from 0: the length is what counts. The numbers are those of the other pictures' points.
+/// A line each, from 0: the length is what counts. The numbers are those of the other pictures'
+/// points.
 fn bars(found: &[(String, &Measured)]) -> String {
     const LINE: f64 = 30.0;
     let left = 12.0 + found.iter().map(|(name, _)| width(&numbered(0, name), 12.0)).fold(0.0, f64::max);

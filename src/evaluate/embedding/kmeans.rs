@@ -64,8 +64,9 @@ pub fn kmeans(x: &Tensor, options: &KMeansOptions) -> Result<KMeans> {
     Ok(best)
 }
 
-/// Rows [K, D] far from each other: each is drawn in proportion to its squared distance to the nearest before it. The largest of
-/// log(weight) + Gumbel noise is such a draw, so nothing is read back.
+/// Rows [K, D] far from each other: each is drawn in proportion to its squared distance to the
+/// nearest before it. The largest of log(weight) + Gumbel noise is such a draw, so nothing is read
+/// back.
 fn seeds(rows: &Rows, options: &KMeansOptions, choice: u32) -> Result<Tensor> {
     let mut stream = Stream::keyed(options.seed, Purpose::Cluster.key(), choice);
     let mut nearest = Tensor::full(rows.rows.gpu(), [rows.count()], 1.0, DType::F32)?;
@@ -95,7 +96,8 @@ fn lloyd(rows: &Rows, options: &KMeansOptions, choice: u32) -> Result<KMeans> {
     let mut labels = Vec::new();
     let mut iterations = 0;
     loop {
-        // The nearest centre c of x has the largest 2 x.c - c.c, and a squared distance of x.x less that.
+        // The nearest centre c of x has the largest 2 x.c - c.c, and a squared distance of x.x less
+        // that.
         let squares = centers.square()?.sum(&[1], false)?.reshape(&[1, -1])?;
         let scores = fuse([&rows.rows.matmul_nt(&centers)?, &squares], |[xc, cc]| xc * 2.0 - cc)?;
         let nearest = scores.argmax(1)?;

@@ -8,7 +8,8 @@
 //! | `tsne` | a plane on which neighbours are neighbours |
 //! | `picture` | points on a plane as a picture |
 //!
-//! Features are rows of f32 [N, D]. All of it runs on the device, but for counting labels and drawing.
+//! Features are rows of f32 [N, D]. All of it runs on the device, but for counting labels and
+//! drawing.
 
 pub mod kmeans;
 pub mod nmi;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 
-/// The mutual information of two labellings by the arithmetic mean of their entropies, scikit-learn's default: 1 where they are the same
-/// partition under whatever names, 0 where one says nothing about the other. Two of a single class each are the same.
+/// The mutual information of two labellings by the arithmetic mean of their entropies,
+/// scikit-learn's default: 1 where they are the same partition under whatever names, 0 where one
+/// says nothing about the other. Two of a single class each are the same.
 ///
 /// # Errors
 /// Labellings of different lengths, or of nothing.

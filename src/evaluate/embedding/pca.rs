@@ -6,7 +6,8 @@ use crate::ops::elementwise::fuse::fuse;
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
 
-/// Most steps of the iteration; where two variances are within a per cent of each other, so many leave a mix of their components.
+/// Most steps of the iteration; where two variances are within a per cent of each other, so many
+/// leave a mix of their components.
 const STEPS: usize = 1000;
 /// Directions stand when a step turns them by less, in radians, squared.
 const TURN: f32 = 1e-12;
@@ -24,7 +25,8 @@ pub struct Pca {
     pub explained_variance_ratio: Vec<f64>,
 }
 
-/// The `n_components` first principal components of the rows of `x` [N, D]. The covariance is never made: a step is two products with the rows.
+/// The `n_components` first principal components of the rows of `x` [N, D]. The covariance is never
+/// made: a step is two products with the rows.
 ///
 /// # Errors
 /// Other than f32 [N, D] with N > 1, what is not finite, no components or more than N or D.
@@ -58,7 +60,8 @@ pub fn pca(x: &Tensor, n_components: usize) -> Result<Pca> {
     })
 }
 
-/// Rows [K, D] made unit and orthogonal, one after another (Gram and Schmidt, twice, which is enough in floating point).
+/// Rows [K, D] made unit and orthogonal, one after another (Gram and Schmidt, twice, which is
+/// enough in floating point).
 fn orthonormal(rows: &Tensor) -> Result<Tensor> {
     let mut done = rows.slice(0, 0, 1)?.l2_normalize(1, 1e-30)?;
     for i in 1..rows.shape().dim(0) {

@@ -13,11 +13,13 @@ const MARGIN: usize = 24;
 /// Classes in the legend; a picture has room for so many.
 const LEGEND: usize = 60;
 
-/// A picture of points (x, y), coloured by `labels`, with a legend of `names`. With `images`, in the points' order, those that cover no
-/// earlier one are drawn themselves, framed in their class's colour.
+/// A picture of points (x, y), coloured by `labels`, with a legend of `names`. With `images`, in
+/// the points' order, those that cover no earlier one are drawn themselves, framed in their class's
+/// colour.
 ///
 /// # Errors
-/// [`Error::Argument`] where points and labels, or images, are not as many, or a point is not finite.
+/// [`Error::Argument`] where points and labels, or images, are not as many, or a point is not
+/// finite.
 pub fn scatter(points: &[[f32; 2]], labels: &[i32], names: &[String], images: Option<&Dataset>) -> Result<Canvas> {
     let count = images.map_or(labels.len(), Dataset::len);
     if points.len() != labels.len() || count != labels.len() {

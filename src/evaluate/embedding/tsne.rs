@@ -1,4 +1,5 @@
-//! t-SNE (van der Maaten and Hinton 2008), exact: every pair of points in every step, as scikit-learn's `method="exact"`.
+//! t-SNE (van der Maaten and Hinton 2008), exact: every pair of points in every step, as
+//! scikit-learn's `method="exact"`.
 
 use super::Rows;
 use super::pca::pca;
@@ -13,8 +14,8 @@ const EXAGGERATION: f32 = 12.0;
 /// Steps between two looks at the divergence.
 const LOOK: usize = 50;
 
-/// How features are laid out; scikit-learn's names and defaults, PCA's first two coordinates to begin with, and its learning rate
-/// max(N / 48, 50).
+/// How features are laid out; scikit-learn's names and defaults, PCA's first two coordinates to
+/// begin with, and its learning rate max(N / 48, 50).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TsneOptions {
     /// About the number of neighbours that a point has.
@@ -40,12 +41,12 @@ pub struct Tsne {
     pub history: Vec<(usize, f64)>,
 }
 
-/// Lays out the rows of `x` [N, D] on a plane. Steps are steepest descent with momentum (0.5, and 0.8 after the exaggeration) and gains
-/// (Jacobs 1988). The same features give the same bits.
+/// Lays out the rows of `x` [N, D] on a plane. Steps are steepest descent with momentum (0.5, and
+/// 0.8 after the exaggeration) and gains (Jacobs 1988). The same features give the same bits.
 ///
 /// # Errors
-/// Other than f32 [N, D] with N > 1, what is not finite, a perplexity below 1 or above N - 1, no steps; more rows than a binding holds
-/// their distances.
+/// Other than f32 [N, D] with N > 1, what is not finite, a perplexity below 1 or above N - 1, no
+/// steps; more rows than a binding holds their distances.
 pub fn tsne(x: &Tensor, options: &TsneOptions) -> Result<Tsne> {
     let rows = Rows::new("t-SNE", x)?;
     check(&rows, options)?;
@@ -60,7 +61,8 @@ pub fn tsne(x: &Tensor, options: &TsneOptions) -> Result<Tsne> {
         let mut update = Tensor::full(y.gpu(), y.shape(), 0.0, DType::F32)?;
         for step in steps {
             let (_, gradient) = y.tsne_loss(&q, exaggeration)?;
-            // A gain grows by 0.2 where gradient and last update point apart, and else shrinks by a fifth.
+            // A gain grows by 0.2 where gradient and last update point apart, and else shrinks by a
+            // fifth.
             gains = fuse([&update, &gradient, &gains], |[update, gradient, gain]| {
                 let apart = (update * gradient * -1e30).relu().minimum(1.0);
                 (gain.clone() * 0.8 + apart * (gain * 0.2 + 0.2)).maximum(0.01)

@@ -79,7 +79,8 @@ impl Features {
         Ok(outputs)
     }
 
-    /// Calls `each` with the place of every row and its cosines to all rows of `others`, in their order.
+    /// Calls `each` with the place of every row and its cosines to all rows of `others`, in their
+    /// order.
     ///
     /// # Errors
     /// Rows of another width; out of memory; a cosine that is not finite.
@@ -101,7 +102,8 @@ impl Features {
     }
 }
 
-/// Brings features to mean 0 and deviation 1 on the labelled images: those of an untrained network point nearly all in one direction.
+/// Brings features to mean 0 and deviation 1 on the labelled images: those of an untrained network
+/// point nearly all in one direction.
 pub struct Standardizer {
     mean: Vec<f32>,
     scale: Vec<f32>,

@@ -1,10 +1,13 @@
-//! Fine-tuning: the whole network with a linear head, from the run's weights and from scratch, on few labels.
+//! Fine-tuning: the whole network with a linear head, from the run's weights and from scratch, on
+//! few labels.
 //!
-//! One protocol for every number of labels: batches of 64 views, each image in as many new views of the probe's augmentation as its turn comes
-//! (so ten images are a full batch, too); AdamW with weight decay 0.05 on weights, gradients clipped to 1. The head, which begins with zeros, learns
-//! alone in 100 steps at up to 0.02: a random head's gradients would spoil good features (Kumar et al. 2022, arXiv:2202.10054). Then all learn, one
-//! cycle up to the rate in 200 steps, or in 5 passes where that is more; one rate for all layers; batch norm by the batch, judged by its running
-//! statistics.
+//! One protocol for every number of labels: batches of 64 views, each image in as many new views of
+//! the probe's augmentation as its turn comes (so ten images are a full batch, too); AdamW with
+//! weight decay 0.05 on weights, gradients clipped to 1. The head, which begins with zeros, learns
+//! alone in 100 steps at up to 0.02: a random head's gradients would spoil good features (Kumar et
+//! al. 2022, arXiv:2202.10054). Then all learn, one cycle up to the rate in 200 steps, or in 5
+//! passes where that is more; one rate for all layers; batch norm by the batch, judged by its
+//! running statistics.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,8 +65,8 @@ impl Module for Tuned {
 }
 
 impl<'a> Tuner<'a> {
-    /// Reads the weights to begin from; they stay as they are. `test_view` is the view that test images are judged in, `rate` the highest
-    /// learning rate.
+    /// Reads the weights to begin from; they stay as they are. `test_view` is the view that test
+    /// images are judged in, `rate` the highest learning rate.
     ///
     /// # Errors
     /// A lost device.
@@ -77,8 +80,9 @@ impl<'a> Tuner<'a> {
         Ok(Self { gpu, subject, augmentation, test_view, rate, weights })
     }
 
-    /// The accuracy on augmented test images after learning from `images`: beginning with the run's weights, or of [`Source::Random`] with new
-    /// ones. `seed` decides these, and order and views of the images.
+    /// The accuracy on augmented test images after learning from `images`: beginning with the run's
+    /// weights, or of [`Source::Random`] with new ones. `seed` decides these, and order and views
+    /// of the images.
     ///
     /// # Errors
     /// Those of the network; out of memory.

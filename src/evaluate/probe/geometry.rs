@@ -1,4 +1,5 @@
-//! Alignment and uniformity of features on the sphere (Wang and Isola 2020, arXiv:2005.10242): smaller is better, for both.
+//! Alignment and uniformity of features on the sphere (Wang and Isola 2020, arXiv:2005.10242):
+//! smaller is better, for both.
 
 use super::features::Features;
 use crate::error::{Result, require_finite_rows};
@@ -7,8 +8,8 @@ use crate::gpu::Gpu;
 /// Sharpness of the kernel of uniformity: the paper's.
 const T: f64 = 2.0;
 
-/// The mean of |a/|a| - b/|b||^2 over the rows a of `first` and b of `second` at the same place, from 0 for equal directions to 4 for opposite
-/// ones.
+/// The mean of |a/|a| - b/|b||^2 over the rows a of `first` and b of `second` at the same place,
+/// from 0 for equal directions to 4 for opposite ones.
 ///
 /// # Errors
 /// Features of different shapes; out of memory; features that are not finite.
@@ -20,8 +21,8 @@ pub fn alignment(gpu: &Gpu, first: &Features, second: &Features) -> Result<f64> 
     Ok(f64::from(sum) / first.len().max(1) as f64)
 }
 
-/// The logarithm of the mean of exp(-2 |a/|a| - b/|b||^2) over all pairs of rows: 0 where all point in one direction, and less the more evenly
-/// they are spread.
+/// The logarithm of the mean of exp(-2 |a/|a| - b/|b||^2) over all pairs of rows: 0 where all point
+/// in one direction, and less the more evenly they are spread.
 ///
 /// # Errors
 /// Out of memory.

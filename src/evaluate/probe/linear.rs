@@ -1,4 +1,5 @@
-//! The linear probe: a linear classifier on frozen features, by AdamW along half a cosine. Few rows are learnt all at once, many in batches.
+//! The linear probe: a linear classifier on frozen features, by AdamW along half a cosine. Few rows
+//! are learnt all at once, many in batches.
 
 use crate::capture::Capture;
 use crate::error::Result;
@@ -71,7 +72,8 @@ pub(super) fn share_right(logits: &[f32], labels: &[i32]) -> f64 {
     right as f64 / labels.len().max(1) as f64
 }
 
-/// Places below `count` without end, `size` at once: all of them in a random order, then in another.
+/// Places below `count` without end, `size` at once: all of them in a random order, then in
+/// another.
 pub(super) fn batches(count: usize, size: usize, seed: u32) -> impl Iterator<Item = Vec<usize>> {
     let mut places = (0..).flat_map(move |pass| Stream::keyed(seed, Purpose::Shuffle.key(), pass).permutation(count as u32));
     std::iter::from_fn(move || Some(places.by_ref().take(size).map(|i| i as usize).collect()))

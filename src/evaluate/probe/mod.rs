@@ -1,10 +1,11 @@
-//! What an encoder has learnt, asked in several ways (docs/evaluation.md), always beside a randomly initialised encoder of the same kind
-//! and raw pixels, by one protocol each.
+//! What an encoder has learnt, asked in several ways (docs/evaluation.md), always beside a randomly
+//! initialised encoder of the same kind and raw pixels, by one protocol each.
 //!
-//! A draw takes some labelled images of each class. Features of several augmented views of each are what classifiers see; they are
-//! judged on one augmented view of every test image (and, without a gate, on clean images, where raw pixels do well already). The three
-//! sources of features share the draws and the views, so their differences are paired. What a row holds does not depend on the other rows
-//! that are asked for.
+//! A draw takes some labelled images of each class. Features of several augmented views of each are
+//! what classifiers see; they are judged on one augmented view of every test image (and, without a
+//! gate, on clean images, where raw pixels do well already). The three sources of features share
+//! the draws and the views, so their differences are paired. What a row holds does not depend on
+//! the other rows that are asked for.
 
 pub mod features;
 pub mod finetune;
@@ -42,7 +43,8 @@ const RANDOM: u32 = 0x5eed;
 /// How encoders are probed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProbeOptions {
-    /// Labelled images of each class, one row of results each; 0 for all that there are, which makes a single draw.
+    /// Labelled images of each class, one row of results each; 0 for all that there are, which
+    /// makes a single draw.
     pub labels: Vec<usize>,
     /// Independent choices of them, and of the images of retrieval.
     pub draws: u32,
@@ -54,7 +56,8 @@ pub struct ProbeOptions {
     pub augmentation: String,
     /// How nearest neighbours vote.
     pub neighbours: Neighbours,
-    /// The highest learning rate to fine-tune the whole network by, too, which takes much longer than all else; `None` not to do it.
+    /// The highest learning rate to fine-tune the whole network by, too, which takes much longer
+    /// than all else; `None` not to do it.
     pub finetune: Option<f32>,
 }
 
@@ -80,7 +83,8 @@ pub struct ProbeSubject<'a> {
     pub test: &'a Arc<Dataset>,
 }
 
-/// Probes an encoder beside a random one and raw pixels; `seen` is called with each row of the report as it is ready.
+/// Probes an encoder beside a random one and raw pixels; `seen` is called with each row of the
+/// report as it is ready.
 ///
 /// # Errors
 /// A class with fewer labelled images than asked for; an unknown augmentation; those of the device.
@@ -146,8 +150,8 @@ pub fn probe(gpu: &Gpu, subject: &ProbeSubject, options: &ProbeOptions, seen: &m
     Ok(report)
 }
 
-/// The accuracy on clean test images of a linear classifier on the encoder's features, draw by draw: of all that [`probe`] finds, the row
-/// [`Protocol::LinearClean`] of `labels` images a class.
+/// The accuracy on clean test images of a linear classifier on the encoder's features, draw by
+/// draw: of all that [`probe`] finds, the row [`Protocol::LinearClean`] of `labels` images a class.
 ///
 /// # Errors
 /// As [`probe`].

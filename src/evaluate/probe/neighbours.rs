@@ -1,4 +1,5 @@
-//! Nearest neighbours: a vote of the labelled rows that are closest by cosine, weighted by exp(cosine / T) (Wu et al. 2018, arXiv:1805.01978).
+//! Nearest neighbours: a vote of the labelled rows that are closest by cosine, weighted by
+//! exp(cosine / T) (Wu et al. 2018, arXiv:1805.01978).
 
 use std::str::FromStr;
 
@@ -22,8 +23,8 @@ impl Neighbours {
     /// Those of MoCo's CIFAR notebook, and of Wu et al.: for many labels.
     pub const MOCO: Self = Self { k: 200, temperature: 0.1 };
 
-    /// The part of `judged` rows whose label gets most of the votes of the `labelled` ones. Of equally close rows the first count, of classes
-    /// with equal votes the first wins.
+    /// The part of `judged` rows whose label gets most of the votes of the `labelled` ones. Of
+    /// equally close rows the first count, of classes with equal votes the first wins.
     ///
     /// # Errors
     /// Rows of different widths; out of memory.
@@ -52,7 +53,8 @@ impl Neighbours {
     }
 }
 
-/// The `k` largest values and their places, or all where there are fewer: the largest first, and of equal ones the first.
+/// The `k` largest values and their places, or all where there are fewer: the largest first, and of
+/// equal ones the first.
 fn nearest(values: &[f32], k: usize) -> Vec<(f32, usize)> {
     let order = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     let mut rest: Vec<(f32, usize)> = values.iter().copied().zip(0..).collect();

@@ -13,7 +13,8 @@ pub enum Protocol {
     Neighbours,
     /// A linear classifier, on clean test images.
     LinearClean,
-    /// The whole network trained on, on augmented test images; of [`Source::Random`]: trained from scratch.
+    /// The whole network trained on, on augmented test images; of [`Source::Random`]: trained from
+    /// scratch.
     Finetune,
     /// The other view of the same image is the closest.
     InstanceRetrieval,
@@ -122,13 +123,15 @@ impl Report {
         row.map(|row| row.draws.as_slice())
     }
 
-    /// What the trained encoder is ahead of another source, draw by draw: draws and views are the same.
+    /// What the trained encoder is ahead of another source, draw by draw: draws and views are the
+    /// same.
     pub fn ahead(&self, protocol: Protocol, labels: Option<usize>, of: Source) -> Option<Vec<f64>> {
         let (trained, other) = (self.draws(protocol, labels, Source::Trained)?, self.draws(protocol, labels, of)?);
         Some(trained.iter().zip(other).map(|(a, b)| a - b).collect())
     }
 
-    /// How many times as often as another source's the trained encoder's retrieval of instances is right.
+    /// How many times as often as another source's the trained encoder's retrieval of instances is
+    /// right.
     pub fn retrieval_ratio(&self, of: Source) -> Option<f64> {
         let mean = |source| self.draws(Protocol::InstanceRetrieval, None, source).map(|draws| mean_and_spread(draws).0);
         Some(mean(Source::Trained)? / mean(of)?)

@@ -14,8 +14,8 @@ pub struct Retrieval {
     pub class: f64,
 }
 
-/// Looks for each row of `first` among all of `second`, which holds the other view of the same images, of these classes. Of equally close rows
-/// the first counts as found.
+/// Looks for each row of `first` among all of `second`, which holds the other view of the same
+/// images, of these classes. Of equally close rows the first counts as found.
 ///
 /// # Errors
 /// Rows of different widths; out of memory.

@@ -16,7 +16,8 @@ pub enum Kind {
     DepthwiseSeparable,
     /// depthwise, activation, pointwise, activation; never skipped: MobileNetV1
     DepthwiseSeparableActivated,
-    /// pointwise, activation, depthwise, activation, squeeze, pointwise: MobileNetV2 and later (Sandler et al. 2018)
+    /// pointwise, activation, depthwise, activation, squeeze, pointwise: MobileNetV2 and later
+    /// (Sandler et al. 2018)
     InvertedResidual,
     /// dense, activation, pointwise: EfficientNetV2's fused blocks
     FusedResidual,
@@ -66,7 +67,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Makes the block for images of `inputs` channels in the scope `params`; `number` counts the network's blocks.
+    /// Makes the block for images of `inputs` channels in the scope `params`; `number` counts the
+    /// network's blocks.
     pub fn new(params: &Parameters, inputs: usize, config: BlockConfig, style: Style, number: u32) -> Result<Self> {
         let BlockConfig { kind, kernel, stride, expanded, outputs, squeezed, rule, activation, skip, drop_path } = config;
         require_share(params.name(), "drop_path", drop_path)?;

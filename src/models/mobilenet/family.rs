@@ -72,8 +72,9 @@ fn hundredths(text: &str) -> Option<f64> {
     (text.len() == 3).then(|| text.parse::<u16>().ok()).flatten().map(|n| f64::from(n) / 100.0)
 }
 
-/// EfficientNet's rule with one coefficient: depth 1.2^phi, width 1.1^phi, resolution 224 * 1.15^phi (equation 3 of the paper). The named
-/// networks B1 to B7 are its authors' roundings of it.
+/// EfficientNet's rule with one coefficient: depth 1.2^phi, width 1.1^phi, resolution 224 *
+/// 1.15^phi (equation 3 of the paper). The named networks B1 to B7 are its authors' roundings of
+/// it.
 fn compound(phi: f64) -> (f64, f64, usize) {
     (1.1f64.powf(phi), 1.2f64.powf(phi), (224.0 * 1.15f64.powf(phi)).round() as usize)
 }

@@ -1,5 +1,5 @@
-//! One network for the whole mobile family: a stem, stages of blocks, and a head. MobileNets and EfficientNets are tables for it
-//! ([`tables`]); names and initial values are timm's.
+//! One network for the whole mobile family: a stem, stages of blocks, and a head. MobileNets and
+//! EfficientNets are tables for it ([`tables`]); names and initial values are timm's.
 
 pub mod block;
 mod family;
@@ -39,7 +39,8 @@ pub enum Head {
 pub struct Style {
     /// Stem, head and blocks that do not say otherwise.
     pub activation: Activation,
-    /// TensorFlow's padding, which is asymmetric at stride 2, instead of kernel / 2 on every side. The same shapes, other numbers.
+    /// TensorFlow's padding, which is asymmetric at stride 2, instead of kernel / 2 on every side.
+    /// The same shapes, other numbers.
     pub same_padding: bool,
     /// Added to the variance in batch norm.
     pub eps: f32,
@@ -72,8 +73,8 @@ impl Style {
     }
 }
 
-/// How a mobile network is made. The functions of the families ([`Self::v1`], [`Self::efficientnet`] and so on) fill it; every field may be
-/// changed afterwards.
+/// How a mobile network is made. The functions of the families ([`Self::v1`],
+/// [`Self::efficientnet`] and so on) fill it; every field may be changed afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MobileNetConfig {
     /// Channels of the images.
@@ -101,7 +102,8 @@ impl MobileNetConfig {
         self
     }
 
-    /// Sets stochastic depth: block i of n is dropped with probability `rate * i / n`, a sample at a time, where it can be skipped.
+    /// Sets stochastic depth: block i of n is dropped with probability `rate * i / n`, a sample at
+    /// a time, where it can be skipped.
     #[must_use]
     pub fn with_drop_path(mut self, rate: f32) -> Self {
         let count = self.stages.iter().flatten().count().max(1) as f32;

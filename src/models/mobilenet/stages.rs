@@ -1,15 +1,18 @@
-//! The tables of mobile networks, written as timm writes them: one list of words a stage, one word a row of the paper's table.
+//! The tables of mobile networks, written as timm writes them: one list of words a stage, one word
+//! a row of the paper's table.
 //!
-//! `ir_r2_k3_s2_e6_c24_se0.25` is: inverted residual, 2 repeats, kernel 3, stride 2 in the first, expansion 6, 24 channels, squeeze to a quarter.
-//! Kinds: `ds` depthwise separable, `dsa` the same with an activation behind and no skip (MobileNetV1), `ir` inverted residual, `er` the same with
-//! its expansion and depthwise convolution fused (EfficientNetV2), `cn` a plain convolution. `nre` stands for ReLU instead of the network's
-//! activation, `skip` lets a plain convolution be skipped.
+//! `ir_r2_k3_s2_e6_c24_se0.25` is: inverted residual, 2 repeats, kernel 3, stride 2 in the first,
+//! expansion 6, 24 channels, squeeze to a quarter. Kinds: `ds` depthwise separable, `dsa` the same
+//! with an activation behind and no skip (MobileNetV1), `ir` inverted residual, `er` the same with
+//! its expansion and depthwise convolution fused (EfficientNetV2), `cn` a plain convolution. `nre`
+//! stands for ReLU instead of the network's activation, `skip` lets a plain convolution be skipped.
 
 use super::block::{BlockConfig, Kind};
 use crate::error::{Error, Result};
 use crate::ops::activation::Activation;
 
-/// Channels rounded to a multiple of 8, but by no more than a tenth downwards (the rule of all mobile networks).
+/// Channels rounded to a multiple of 8, but by no more than a tenth downwards (the rule of all
+/// mobile networks).
 pub fn round_channels(channels: f64) -> usize {
     let rounded = (((channels + 4.0) / 8.0) as usize).saturating_mul(8).max(8);
     if (rounded as f64) < 0.9 * channels { rounded.saturating_add(8) } else { rounded }

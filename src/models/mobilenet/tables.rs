@@ -92,7 +92,8 @@ const V2_L: [&[&str]; 7] = [
     &["ir_r7_e6_c640_se0.25"],
 ];
 
-/// Width, depth and resolution of B0 to B7, rounded by their authors (tensorflow/tpu, efficientnet_builder.py).
+/// Width, depth and resolution of B0 to B7, rounded by their authors (tensorflow/tpu,
+/// efficientnet_builder.py).
 pub const EFFICIENTNET: [(f64, f64, usize); 8] = [
     (1.0, 1.0, 224),
     (1.0, 1.1, 240),
@@ -108,7 +109,8 @@ pub const EFFICIENTNET: [(f64, f64, usize); 8] = [
 pub const EFFICIENTNET_LITE: [(f64, f64, usize); 5] = [(1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 280), (1.4, 1.8, 300)];
 
 impl MobileNetConfig {
-    /// A network of your own from a table in the notation of [`stages`](super::stages), with so many channels in its stem and its head (0: none).
+    /// A network of your own from a table in the notation of [`stages`](super::stages), with so
+    /// many channels in its stem and its head (0: none).
     ///
     /// # Errors
     /// [`Error::Argument`] naming a word that cannot be read, or a width or depth outside 0.01 to 100.
@@ -135,7 +137,8 @@ impl MobileNetConfig {
         })
     }
 
-    /// MobileNetV1 with ReLU6, as its authors' code and timm have it; their paper says ReLU. `width` is the paper's alpha.
+    /// MobileNetV1 with ReLU6, as its authors' code and timm have it; their paper says ReLU.
+    /// `width` is the paper's alpha.
     ///
     /// # Errors
     /// As [`Self::from_stages`].
@@ -144,7 +147,8 @@ impl MobileNetConfig {
         Self::from_stages(&V1, [scaling.channels(32), 0], scaling, Activation::Relu6, SqueezeRule::Inputs)
     }
 
-    /// MobileNetV2. Its head has at least 1280 channels. `depth` is 1 in the paper; timm's `110d` and `120d` scale it and keep the ends.
+    /// MobileNetV2. Its head has at least 1280 channels. `depth` is 1 in the paper; timm's `110d`
+    /// and `120d` scale it and keep the ends.
     ///
     /// # Errors
     /// As [`Self::from_stages`].
@@ -167,7 +171,8 @@ impl MobileNetConfig {
         Ok(Self { head: Head::PoolFirst(head), ..config })
     }
 
-    /// EfficientNet-B0 with its channels and repeats scaled. [`EFFICIENTNET`] has the factors of B0 to B7.
+    /// EfficientNet-B0 with its channels and repeats scaled. [`EFFICIENTNET`] has the factors of B0
+    /// to B7.
     ///
     /// # Errors
     /// As [`Self::from_stages`].
@@ -176,7 +181,8 @@ impl MobileNetConfig {
         Self::from_stages(&B0, [scaling.channels(32), scaling.channels(1280)], scaling, Activation::Silu, SqueezeRule::Inputs)
     }
 
-    /// EfficientNet-Lite0 with its channels and repeats scaled, but for its ends. [`EFFICIENTNET_LITE`] has the factors of lite0 to lite4.
+    /// EfficientNet-Lite0 with its channels and repeats scaled, but for its ends.
+    /// [`EFFICIENTNET_LITE`] has the factors of lite0 to lite4.
     ///
     /// # Errors
     /// As [`Self::from_stages`].

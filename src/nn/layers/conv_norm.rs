@@ -16,8 +16,8 @@ struct Folded {
     bias: Tensor,
 }
 
-/// `activation(norm(conv(x)) + residual)` of images `[N, H, W, C]`. The two parts keep names of their own, which differ from network to
-/// network.
+/// `activation(norm(conv(x)) + residual)` of images `[N, H, W, C]`. The two parts keep names of
+/// their own, which differ from network to network.
 pub struct ConvNorm {
     convolution: Convolution,
     norm: BatchNorm,
@@ -133,7 +133,8 @@ mod tests {
                 ConvNorm::new(&params, ["conv", "norm"], [4, 4], options, BatchNormOptions::default())
             };
             let mut layer = make.unwrap();
-            // Each vector of four: biases, scales, shifts, means and variances are no round numbers.
+            // Each vector of four: biases, scales, shifts, means and variances are no round
+            // numbers.
             for (i, parameter) in params.all().into_iter().enumerate().filter(|(_, p)| p.slot().unwrap().shape.numel() == 4) {
                 parameter.detach().unwrap().write(&[0.7, 1.3, 0.4, 2.1].map(|v| v + 0.1 * i as f32)).unwrap();
             }

@@ -30,8 +30,9 @@ impl Default for BatchNormOptions {
     }
 }
 
-/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation fused. Where its running statistics are
-/// frozen ([`Parameters::freeze`]) it normalises by them in [`Mode::Train`], too, and keeps them.
+/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), with its activation
+/// fused. Where its running statistics are frozen ([`Parameters::freeze`]) it normalises by them in
+/// [`Mode::Train`], too, and keeps them.
 pub struct BatchNorm {
     name: String,
     weight: Parameter,
@@ -47,8 +48,8 @@ impl BatchNorm {
     /// Makes the layer: `weight`, `bias`, `running_mean`, `running_var`, `num_batches_tracked`.
     ///
     /// # Errors
-    /// [`Error::Argument`](crate::error::Error::Argument) for a negative eps or a momentum outside 0..=1; out of memory; a name that is taken with
-    /// another shape.
+    /// [`Error::Argument`](crate::error::Error::Argument) for a negative eps or a momentum outside
+    /// 0..=1; out of memory; a name that is taken with another shape.
     pub fn new(params: &Parameters, name: &str, channels: usize, options: BatchNormOptions) -> Result<Self> {
         let scope = params.scope(name);
         require_not_negative(scope.name(), "eps", options.eps)?;
@@ -73,8 +74,8 @@ impl BatchNorm {
         self.run(x, None, residual, mode)
     }
 
-    /// As `forward_residual` of what `convolution` makes of `x`: in training, where that pays (large maps on GPUs), the convolution brings
-    /// the statistics along.
+    /// As `forward_residual` of what `convolution` makes of `x`: in training, where that pays
+    /// (large maps on GPUs), the convolution brings the statistics along.
     ///
     /// # Errors
     /// Those of both operators.

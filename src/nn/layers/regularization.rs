@@ -1,5 +1,6 @@
-//! Dropout and stochastic depth: active in training mode only, and not in a scope whose parameters are all frozen. The masks follow from
-//! (seed, layer number, step), are recomputed in the backward pass and never stored.
+//! Dropout and stochastic depth: active in training mode only, and not in a scope whose parameters
+//! are all frozen. The masks follow from (seed, layer number, step), are recomputed in the backward
+//! pass and never stored.
 
 use crate::error::{Result, require_share};
 use crate::nn::{Mode, Module, Parameters, Summary};
@@ -15,7 +16,8 @@ macro_rules! regularizer {
         }
 
         impl $name {
-            /// A layer of the scope `params`; `layer` numbers those of a network, so that no two share a mask.
+            /// A layer of the scope `params`; `layer` numbers those of a network, so that no two
+            /// share a mask.
             pub fn new(params: &Parameters, probability: f32, layer: u32) -> Self {
                 Self { params: params.clone(), probability, layer }
             }
@@ -38,7 +40,8 @@ macro_rules! regularizer {
 }
 
 regularizer! {
-    /// Sets elements to zero with the given probability and scales the others up (Srivastava et al. 2014).
+    /// Sets elements to zero with the given probability and scales the others up (Srivastava et al.
+    /// 2014).
     Dropout, dropout
 }
 

@@ -12,7 +12,8 @@ pub(super) struct Chunk {
     pub(super) used: usize,
 }
 
-/// A place for `elements` more in the last chunk, or in a new one: the chunk's index and the first element.
+/// A place for `elements` more in the last chunk, or in a new one: the chunk's index and the first
+/// element.
 pub(super) fn reserve(gpu: &Gpu, chunks: &mut Vec<Chunk>, elements: usize, limit: usize, name: &str) -> Result<(usize, usize)> {
     if chunks.last().is_none_or(|c| c.used + elements > limit) {
         chunks.push(Chunk { tensor: Tensor::zeros(gpu, [elements], DType::F32)?, used: 0 });

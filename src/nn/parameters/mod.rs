@@ -1,8 +1,8 @@
 //! One home for all weights of a run.
 //!
-//! Every trainable value lives in one buffer, every running statistic in another, at slots aligned to 64 elements, so that an
-//! optimizer, an average or a target network walks them all in one dispatch. A buffer that would outgrow the largest
-//! binding is continued in another.
+//! Every trainable value lives in one buffer, every running statistic in another, at slots aligned
+//! to 64 elements, so that an optimizer, an average or a target network walks them all in one
+//! dispatch. A buffer that would outgrow the largest binding is continued in another.
 
 mod chunk;
 mod parameter;
@@ -73,7 +73,8 @@ fn lock(home: &Home) -> MutexGuard<'_, State> {
 }
 
 impl Parameters {
-    /// An empty home. Initial values follow from `seed` and each parameter's name, not from the order of creation.
+    /// An empty home. Initial values follow from `seed` and each parameter's name, not from the
+    /// order of creation.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
@@ -136,10 +137,12 @@ impl Parameters {
         self.home.step.store(step, Ordering::Relaxed);
     }
 
-    /// A trained parameter of this scope; the one that exists already where the name is taken with the same shape.
+    /// A trained parameter of this scope; the one that exists already where the name is taken with
+    /// the same shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the name is taken with another shape; [`Error::Argument`] for a start that is not finite; out of memory.
+    /// [`Error::Shape`] where the name is taken with another shape; [`Error::Argument`] for a start
+    /// that is not finite; out of memory.
     pub fn parameter(&self, name: &str, shape: impl Into<Shape>, kind: Kind, init: Init) -> Result<Parameter> {
         self.create(name, shape.into(), Role::Value(kind), init)
     }

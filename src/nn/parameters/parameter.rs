@@ -27,8 +27,8 @@ impl Counter {
 }
 
 impl Parameter {
-    /// The contents as a layer in this mode sees them: watched in training and frozen mode, unless the parameter itself is
-    /// frozen, a statistic, or part of a snapshot.
+    /// The contents as a layer in this mode sees them: watched in training and frozen mode, unless
+    /// the parameter itself is frozen, a statistic, or part of a snapshot.
     ///
     /// # Errors
     /// [`Error::Argument`] where the home has no such slot.

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::tensor::{DType, Spec, Tensor};
 
 impl Parameters {
-    /// Gives back the memory that is kept for parameters to come, which is up to as much again. Optimizers and snapshots do this when they
-    /// are made: what they keep has this layout.
+    /// Gives back the memory that is kept for parameters to come, which is up to as much again.
+    /// Optimizers and snapshots do this when they are made: what they keep has this layout.
     ///
     /// # Errors
     /// Out of memory.
@@ -30,8 +30,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// A copy whose values cannot be watched: build the same model from it for a teacher or a target network. Its layout is
-    /// this one's, so an average moves it in one dispatch.
+    /// A copy whose values cannot be watched: build the same model from it for a teacher or a
+    /// target network. Its layout is this one's, so an average moves it in one dispatch.
     ///
     /// # Errors
     /// Out of memory.

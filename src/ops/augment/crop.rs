@@ -1,4 +1,5 @@
-//! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in the centre.
+//! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in
+//! the centre.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +34,10 @@ pub enum Interpolation {
 
 /// A random box of each image, resized to `size`, perhaps mirrored.
 ///
-/// The box has an area of `scale` times the image's, uniform, and an aspect ratio (width / height) uniform in its logarithm.
-/// Ten boxes are tried; where none fits, it is the largest one of an allowed ratio in the centre.
-/// Where rounding a box's side to a pixel is a near tie, adapters may differ by that pixel; otherwise only in the last bits.
+/// The box has an area of `scale` times the image's, uniform, and an aspect ratio (width / height)
+/// uniform in its logarithm. Ten boxes are tried; where none fits, it is the largest one of an
+/// allowed ratio in the centre. Where rounding a box's side to a pixel is a near tie, adapters may
+/// differ by that pixel; otherwise only in the last bits.
 ///
 /// `draws` `[N, 4]`: left, top, width, height in pixels; a negative width means mirrored.
 #[derive(Debug, Clone, PartialEq)]
@@ -334,15 +336,18 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// A random box of each of the images `[N, H, W, C]`, resized to `[N, size, C]`: see [`RandomResizedCrop`].
+    /// A random box of each of the images `[N, H, W, C]`, resized to `[N, size, C]`: see
+    /// [`RandomResizedCrop`].
     ///
     /// # Errors
-    /// Anything but f32 images with an i32 index each; ranges that are empty or outside their limits.
+    /// Anything but f32 images with an i32 index each; ranges that are empty or outside their
+    /// limits.
     pub fn random_resized_crop(&self, indices: &Tensor, crop: RandomResizedCrop) -> Result<Tensor> {
         images_of(crop, self, indices)
     }
 
-    /// The square of side `fraction * min(H, W)` in the centre of images `[N, H, W, C]`, resized to `[N, size, C]`.
+    /// The square of side `fraction * min(H, W)` in the centre of images `[N, H, W, C]`, resized to
+    /// `[N, size, C]`.
     ///
     /// # Errors
     /// Anything but f32 images of 1, 3 or 4 channels; a fraction outside 0..=1; an empty size.
@@ -356,7 +361,8 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, GpuOptions};
 
-    /// torchvision 0.29's and Pillow 13's results, which agree to 2e-7, of the box of 3 x 5 pixels at (1, 0) of an image of 4 x 5.
+    /// torchvision 0.29's and Pillow 13's results, which agree to 2e-7, of the box of 3 x 5 pixels
+    /// at (1, 0) of an image of 4 x 5.
     #[test]
     fn equal_boxes_give_what_torchvision_and_pillow_give() {
         let gpu = Gpu::with(GpuOptions::from_env().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! A square of the image becomes 0 (DeVries and Taylor, "Improved regularization of convolutional neural networks with
-//! cutout", 2017).
+//! A square of the image becomes 0 (DeVries and Taylor, "Improved regularization of convolutional
+//! neural networks with cutout", 2017).
 
 use super::{Draws, bad_drawn, below, check_drawn, check_side, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Result, require_share};
@@ -12,9 +12,11 @@ use crate::tensor::{Spec, Tensor};
 
 kernels!(CUTOUT = "augment/cutout");
 
-/// A square around a random pixel becomes 0; it may reach beyond the edges. After normalising, 0 is the mean colour.
+/// A square around a random pixel becomes 0; it may reach beyond the edges. After normalising, 0 is
+/// the mean colour.
 ///
-/// `draws` `[N, 4]`: first column and row, one past the last column and row; zeros for an image that stays whole.
+/// `draws` `[N, 4]`: first column and row, one past the last column and row; zeros for an image
+/// that stays whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cutout {
     /// The square's side in pixels.
@@ -98,7 +100,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Images `[N, H, W, C]` with a square of `size` pixels set to 0 at a random place with chance `p`: see [`Cutout`].
+    /// Images `[N, H, W, C]` with a square of `size` pixels set to 0 at a random place with chance
+    /// `p`: see [`Cutout`].
     ///
     /// # Errors
     /// Anything but f32 images with an i32 index each; a chance outside 0..=1; a size of 0.

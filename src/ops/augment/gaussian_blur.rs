@@ -17,7 +17,8 @@ kernels!(GAUSSIAN_BLUR = "augment/gaussian_blur");
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// The image mirrored, its edge not repeated: torchvision's tensors. Half a kernel is then less than either side.
+    /// The image mirrored, its edge not repeated: torchvision's tensors. Half a kernel is then less
+    /// than either side.
     #[default]
     Reflect,
     /// The nearest pixel: Pillow.
@@ -28,7 +29,8 @@ pub enum Edge {
 
 /// Blur by a Gaussian whose standard deviation is uniform in `sigma`.
 ///
-/// `draws` `[N, 4]`: sigma, `q = exp(-1 / (2 sigma^2))`, 1 / sum of the weights, 0; for an image that stays sharp 0, 0, 1, 0.
+/// `draws` `[N, 4]`: sigma, `q = exp(-1 / (2 sigma^2))`, 1 / sum of the weights, 0; for an image
+/// that stays sharp 0, 0, 1, 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GaussianBlur {
     /// Pixels of the kernel along an axis, odd.
@@ -197,10 +199,12 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Images `[N, H, W, C]`, some of them blurred by a Gaussian of random width: see [`GaussianBlur`].
+    /// Images `[N, H, W, C]`, some of them blurred by a Gaussian of random width: see
+    /// [`GaussianBlur`].
     ///
     /// # Errors
-    /// Anything but f32 images with an i32 index each; an even kernel or one too large to reflect; a bad range.
+    /// Anything but f32 images with an i32 index each; an even kernel or one too large to reflect;
+    /// a bad range.
     pub fn gaussian_blur(&self, indices: &Tensor, blur: GaussianBlur) -> Result<Tensor> {
         images_of(blur, self, indices)
     }

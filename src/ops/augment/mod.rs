@@ -1,10 +1,12 @@
 //! Image augmentation: operators without a backward, replayable from a seed.
 //!
-//! An image's random numbers are a function of the seed, the epoch, its place in the data set, the view and the step of the
-//! pipeline: never of the batch that it is in. Each random operator returns two tensors: the images, and `draws`, what was drawn
-//! for each image (its crop box, its colour factors), so that a choice can be looked at, tested and reused.
+//! An image's random numbers are a function of the seed, the epoch, its place in the data set, the
+//! view and the step of the pipeline: never of the batch that it is in. Each random operator
+//! returns two tensors: the images, and `draws`, what was drawn for each image (its crop box, its
+//! colour factors), so that a choice can be looked at, tested and reused.
 //!
-//! Images are f32 `[N, H, W, C]` with values in 0..1 and 1, 3 or 4 channels; the fourth is padding behind red, green and blue.
+//! Images are f32 `[N, H, W, C]` with values in 0..1 and 1, 3 or 4 channels; the fourth is padding
+//! behind red, green and blue.
 
 mod color;
 mod crop;
@@ -67,7 +69,8 @@ impl Draws {
         (Purpose::Augment.numbered(self.step), self.epoch.map(move |epoch| epoch << 16 | view << 8))
     }
 
-    /// 64 random bits for the image at place `index` of the data set; `block`, below 256, counts what one step draws.
+    /// 64 random bits for the image at place `index` of the data set; `block`, below 256, counts
+    /// what one step draws.
     ///
     /// Threefry-2x32-20 with the key (seed, `Augment` + step) and the counter (index, epoch * 2^16 + view * 2^8 + block).
     pub fn bits(&self, index: u32, block: u32) -> [u32; 2] {
@@ -75,7 +78,8 @@ impl Draws {
         threefry2x32([self.seed, key], [index, counter.get().wrapping_add(block)])
     }
 
-    /// Runs a kernel's stage `draw`: a record of `width` floats for each image, drawn in so many rounds.
+    /// Runs a kernel's stage `draw`: a record of `width` floats for each image, drawn in so many
+    /// rounds.
     fn launch(&self, kernel: &Kernel, indices: &Tensor, width: usize, params: &[Param], walk: usize) -> Result<Tensor> {
         let n = indices.numel();
         let records = Tensor::empty(indices.gpu(), [n, width], DType::F32)?;

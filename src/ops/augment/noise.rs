@@ -1,4 +1,5 @@
-//! Random numbers for each image of a batch, by its place in the data set: what masks, permutations and latent noise are drawn from.
+//! Random numbers for each image of a batch, by its place in the data set: what masks, permutations
+//! and latent noise are drawn from.
 
 use super::{Draws, sample_draws};
 use crate::error::{Error, Result};
@@ -23,8 +24,9 @@ pub enum Distribution {
 
 /// `length` numbers for each of N indices: `[N]` to `[N, length]`.
 ///
-/// They follow from the seed, the epoch, the index, the view and the step: never from the batch. Their keys are [`Purpose::Mask`]'s, so they have
-/// nothing in common with what augmentation draws; the step is below 256.
+/// They follow from the seed, the epoch, the index, the view and the step: never from the batch.
+/// Their keys are [`Purpose::Mask`]'s, so they have nothing in common with what augmentation draws;
+/// the step is below 256.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Noise {
     /// Numbers an image.
@@ -36,7 +38,8 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// The first word of the key's second half, and of the counter's: a step has 2^16 keys of 256 blocks of two numbers.
+    /// The first word of the key's second half, and of the counter's: a step has 2^16 keys of 256
+    /// blocks of two numbers.
     fn key_and_counter(&self) -> (u32, Scalar<u32>) {
         let Draws { epoch, view, step, .. } = &self.draws;
         let view = *view;
@@ -162,15 +165,18 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// `length` uniform numbers in 0..1 for each of these places in a data set, i32 `[N]`: f32 `[N, length]`. See [`Noise`].
+    /// `length` uniform numbers in 0..1 for each of these places in a data set, i32 `[N]`: f32
+    /// `[N, length]`. See [`Noise`].
     ///
     /// # Errors
-    /// Anything but i32 of one axis; a length of 0; draws beyond their limits, or a step of 256 or more; out of memory.
+    /// Anything but i32 of one axis; a length of 0; draws beyond their limits, or a step of 256 or
+    /// more; out of memory.
     pub fn uniform_noise(&self, length: usize, draws: Draws) -> Result<Tensor> {
         apply_one(Noise { length, distribution: Distribution::Uniform, draws }, &[self])
     }
 
-    /// `length` standard normal numbers for each of these places in a data set, i32 `[N]`: f32 `[N, length]`. See [`Noise`].
+    /// `length` standard normal numbers for each of these places in a data set, i32 `[N]`: f32
+    /// `[N, length]`. See [`Noise`].
     ///
     /// # Errors
     /// As [`Self::uniform_noise`].

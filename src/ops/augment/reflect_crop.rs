@@ -1,4 +1,5 @@
-//! Crops of images padded by reflection, and horizontal flips: the image moved by whole pixels, perhaps mirrored.
+//! Crops of images padded by reflection, and horizontal flips: the image moved by whole pixels,
+//! perhaps mirrored.
 
 use super::{Draws, bad_drawn, below, check_drawn, images_of, sample_draws, sample_inputs, samples_of, stage, unit};
 use crate::error::{Error, Result, require_share};
@@ -11,7 +12,8 @@ use crate::tensor::{Spec, Tensor};
 
 kernels!(REFLECT_CROP = "augment/reflect_crop");
 
-/// Padding by reflection (the edge is not repeated), a crop of the old size at a random place, then perhaps a flip.
+/// Padding by reflection (the edge is not repeated), a crop of the old size at a random place, then
+/// perhaps a flip.
 ///
 /// With a padding of 0 it is torchvision's RandomHorizontalFlip.
 /// `draws` `[N, 4]`: horizontal and vertical shift in `-pad..=pad`, 1 where mirrored, 0.
@@ -116,11 +118,12 @@ impl Tensor {
         images_of(ReflectCrop { pad: 0, flip: p, draws }, self, indices)
     }
 
-    /// Images `[N, H, W, C]` padded by reflection, cropped at a random place and mirrored with chance `flip`: see
-    /// [`ReflectCrop`].
+    /// Images `[N, H, W, C]` padded by reflection, cropped at a random place and mirrored with
+    /// chance `flip`: see [`ReflectCrop`].
     ///
     /// # Errors
-    /// Anything but f32 images with an i32 index each; a padding as large as the image; a chance outside 0..=1.
+    /// Anything but f32 images with an i32 index each; a padding as large as the image; a chance
+    /// outside 0..=1.
     pub fn reflect_crop(&self, indices: &Tensor, pad: usize, flip: f32, draws: Draws) -> Result<Tensor> {
         images_of(ReflectCrop { pad, flip, draws }, self, indices)
     }

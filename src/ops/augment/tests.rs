@@ -56,7 +56,8 @@ fn crops_have_the_areas_and_ratios_asked_for() {
     };
     let records = drawn(crop, 64);
     assert!(likely(records.iter().filter(|r| r[2] < 0.0).count(), 0.5));
-    // At most 0.6 of the area at 4 : 3 always fits, so areas are uniform; rounding a side shifts one by up to 2 %.
+    // At most 0.6 of the area at 4 : 3 always fits, so areas are uniform; rounding a side shifts
+    // one by up to 2 %.
     let areas: Vec<f64> = records.iter().map(|r| (r[2] * r[3]).abs() / 4096.0).collect();
     assert!(areas.iter().all(|a| (0.19..0.62).contains(a)));
     for quarter in 0..4 {
@@ -133,7 +134,8 @@ fn equal_widths_blur_as_torchvision_and_pillow_do() {
     ];
     let found = blur(5, Edge::Reflect);
     assert!(found.iter().zip(torchvision).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
-    // A constant stays one where edges are repeated, and grows darker towards the edge where nothing is outside.
+    // A constant stays one where edges are repeated, and grows darker towards the edge where
+    // nothing is outside.
     let dark = blur(5, Edge::Zeros);
     assert!(dark.iter().sum::<f32>() < 0.9 * found.iter().sum::<f32>() && dark[0] < 0.6 * blur(13, Edge::Replicate)[0]);
 }

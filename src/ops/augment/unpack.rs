@@ -13,7 +13,8 @@ use crate::tensor::{DType, Spec, Tensor};
 
 kernels!(UNPACK = "augment/unpack");
 
-/// `words` `[ceil(N H W C / 4)]` of bytes, lowest byte first, to images `[N, H, W, channels]`: byte / 255.
+/// `words` `[ceil(N H W C / 4)]` of bytes, lowest byte first, to images `[N, H, W, channels]`: byte
+/// / 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpack {
     /// `[N, H, W, C]` of the bytes.
@@ -137,10 +138,12 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Images `[N, H, W, channels]` in 0..1 from `words` of packed bytes of `shape` `[N, H, W, C]`: see [`Unpack`].
+    /// Images `[N, H, W, channels]` in 0..1 from `words` of packed bytes of `shape` `[N, H, W, C]`:
+    /// see [`Unpack`].
     ///
     /// # Errors
-    /// Words that are not i32 or too many or few; 3 channels into anything but 3 or 4, or 1 into anything but 1.
+    /// Words that are not i32 or too many or few; 3 channels into anything but 3 or 4, or 1 into
+    /// anything but 1.
     pub fn unpack(&self, shape: [usize; 4], channels: usize) -> Result<Tensor> {
         apply_one(Unpack { shape, channels }, &[self])
     }

@@ -14,7 +14,8 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "byol_loss";
 kernels!(KERNEL = "contrastive/byol_loss");
 
-/// The mean over rows of 2 - 2 cos(`prediction`, `target`), both [N, D]; the target gets no gradient.
+/// The mean over rows of 2 - 2 cos(`prediction`, `target`), both [N, D]; the target gets no
+/// gradient.
 #[derive(Debug, Clone)]
 pub struct ByolLoss;
 
@@ -135,8 +136,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// BYOL's loss of these predictions [N, D] against `target` [N, D]: the mean over rows of 2 - 2 cos (Grill et al. 2020). The target gets
-    /// no gradient.
+    /// BYOL's loss of these predictions [N, D] against `target` [N, D]: the mean over rows of 2 - 2
+    /// cos (Grill et al. 2020). The target gets no gradient.
     ///
     /// # Errors
     /// Unequal shapes, no rows, integers; out of memory.

@@ -13,7 +13,8 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "center_update";
 kernels!(KERNEL = "contrastive/center_update");
 
-/// `center` `[D]` becomes momentum * center + (1 - momentum) * mean over the rows of `teacher` [N, D].
+/// `center` `[D]` becomes momentum * center + (1 - momentum) * mean over the rows of `teacher`
+/// [N, D].
 #[derive(Debug, Clone)]
 pub struct CenterUpdate {
     /// What is kept of the old centre, 0 to 1.
@@ -41,7 +42,8 @@ impl Operator for CenterUpdate {
         let [center, teacher] = *exactly(NAME, inputs)?;
         let (rows, d) = (teacher.shape().dim(0), center.numel());
         let share = (1.0 - self.momentum) / rows as f32;
-        // A thread adds the rows of a column, unless they are too many for one: then their sum is the only row.
+        // A thread adds the rows of a column, unless they are too many for one: then their sum is
+        // the only row.
         let sums = if center.gpu().capabilities().may_walk_exactly(rounds(rows, 0)) { None } else { Some(column_sum(teacher)?) };
         let (teacher, n) = sums.as_ref().map_or((teacher, rows), |sums| (sums, 1));
         Launch::new(center.gpu(), &KERNEL, "center_update")

@@ -1,4 +1,5 @@
-//! DINO's loss: the cross entropy of a sharpened, centred teacher and a student (Caron et al. 2021).
+//! DINO's loss: the cross entropy of a sharpened, centred teacher and a student (Caron et al.
+//! 2021).
 
 use super::pairs::{check_batch, check_rows, check_temperature, dot, log_sum_exp, row_lanes, scalar, specs};
 use crate::error::{Error, Result};
@@ -13,8 +14,9 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "dino_loss";
 kernels!(KERNEL = "contrastive/dino_loss");
 
-/// The mean over rows of -sum softmax((`teacher` - `center`) / teacher_temperature) log softmax(`student` / student_temperature), for
-/// `student` and `teacher` [N, D] and `center` `[D]`. The gradient is the student's alone.
+/// The mean over rows of -sum softmax((`teacher` - `center`) / teacher_temperature) log
+/// softmax(`student` / student_temperature), for `student` and `teacher` [N, D] and `center` `[D]`.
+/// The gradient is the student's alone.
 #[derive(Debug, Clone)]
 pub struct DinoLoss {
     /// Divides the student's logits.
@@ -166,8 +168,10 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// DINO's loss of these student logits [N, D] against `teacher` [N, D] with `center` `[D]` (Caron et al. 2021): the mean over rows of
-    /// `-sum softmax((teacher - center) / teacher_temperature) log softmax(student / student_temperature)`. Only the student gets a gradient.
+    /// DINO's loss of these student logits [N, D] against `teacher` [N, D] with `center` `[D]`
+    /// (Caron et al. 2021): the mean over rows of `-sum softmax((teacher - center) /
+    /// teacher_temperature) log softmax(student / student_temperature)`. Only the student gets a
+    /// gradient.
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, temperatures that are not positive; out of memory.

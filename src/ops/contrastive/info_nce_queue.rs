@@ -1,4 +1,5 @@
-//! InfoNCE against a queue of negatives (He et al. 2020, MoCo), fused as NT-Xent is: large [N, 1 + M] logits are never stored.
+//! InfoNCE against a queue of negatives (He et al. 2020, MoCo), fused as NT-Xent is: large
+//! [N, 1 + M] logits are never stored.
 
 use super::pairs::{
     self, Kind, Pairs, Rows, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
@@ -13,10 +14,12 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "info_nce_queue";
 
-/// The loss of queries `q` [N, D] with their keys `k` [N, D] and the `queue` of negatives [M, D], all normalised here: the mean over
-/// queries of -log softmax([q.k, q.queue] / temperature) at the key. The gradient is q's alone.
+/// The loss of queries `q` [N, D] with their keys `k` [N, D] and the `queue` of negatives [M, D],
+/// all normalised here: the mean over queries of -log softmax([q.k, q.queue] / temperature) at the
+/// key. The gradient is q's alone.
 ///
-/// The keys are columns beside the queue's, each of which one query sees: N^2 D extra multiply-adds, few beside M N D.
+/// The keys are columns beside the queue's, each of which one query sees: N^2 D extra
+/// multiply-adds, few beside M N D.
 #[derive(Debug, Clone)]
 pub struct InfoNceQueue {
     /// Divides the cosines.
@@ -90,7 +93,8 @@ impl Operator for InfoNceQueue {
 
     fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
         let t = f64::from(self.temperature.get());
-        // (d - <d, u> u) / |x|, where d is a mean over rows of differences of rows of length 1, over the temperature.
+        // (d - <d, u> u) / |x|, where d is a mean over rows of differences of rows of length 1,
+        // over the temperature.
         let of = |x: &Array| 4.0 / (t * x.shape.dim(0) as f64 * x.shortest_row());
         gradient_of.and_then(|input| inputs.get(input)).map_or(0.0, of)
     }
@@ -146,8 +150,9 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The InfoNCE loss (He et al. 2020) of these queries [N, D] with their keys `k` [N, D] against the negatives of `queue` [M, D]; all are
-    /// normalised here, and the gradient is the queries' alone.
+    /// The InfoNCE loss (He et al. 2020) of these queries [N, D] with their keys `k` [N, D] against
+    /// the negatives of `queue` [M, D]; all are normalised here, and the gradient is the queries'
+    /// alone.
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, a temperature that is not positive; out of memory.

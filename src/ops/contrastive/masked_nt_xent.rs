@@ -1,4 +1,5 @@
-//! NT-Xent by its matrix of similarities: the unfused twin that `nt_xent` is tested against, and easier to read.
+//! NT-Xent by its matrix of similarities: the unfused twin that `nt_xent` is tested against, and
+//! easier to read.
 
 use super::pairs::{log_sum_exp, scalar, specs};
 use crate::error::{Error, Result};
@@ -13,8 +14,9 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "masked_nt_xent";
 kernels!(KERNEL = "contrastive/masked_nt_xent");
 
-/// NT-Xent from similarities divided by the temperature, all [N, N]: `s11` and `s22` within each view, `s12` between them. The diagonals of
-/// `s11` and `s22` (a row with itself) are left out of the softmax.
+/// NT-Xent from similarities divided by the temperature, all [N, N]: `s11` and `s22` within each
+/// view, `s12` between them. The diagonals of `s11` and `s22` (a row with itself) are left out of
+/// the softmax.
 #[derive(Debug, Clone)]
 pub struct MaskedNtXent;
 
@@ -129,7 +131,8 @@ pub(super) fn entry() -> Entry {
     }
 }
 
-/// [`Tensor::nt_xent`] by the stored matrix of similarities: the same loss and gradients in memory that grows with the batch's square.
+/// [`Tensor::nt_xent`] by the stored matrix of similarities: the same loss and gradients in memory
+/// that grows with the batch's square.
 ///
 /// # Errors
 /// As [`Tensor::nt_xent`].

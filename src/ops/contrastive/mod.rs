@@ -1,4 +1,5 @@
-//! Contrastive similarity: NT-Xent fused and by its matrix, InfoNCE with a queue, supervised contrast, BYOL, DINO, and their states.
+//! Contrastive similarity: NT-Xent fused and by its matrix, InfoNCE with a queue, supervised
+//! contrast, BYOL, DINO, and their states.
 
 pub mod byol_loss;
 pub mod center_update;

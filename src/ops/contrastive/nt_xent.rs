@@ -1,4 +1,5 @@
-//! NT-Xent (Chen et al. 2020, SimCLR, equation 1) in memory that grows with the batch: `pairs` says how.
+//! NT-Xent (Chen et al. 2020, SimCLR, equation 1) in memory that grows with the batch: `pairs` says
+//! how.
 
 use super::pairs::{
     self, Kind, Pairs, Rows, check_batch, check_rows, check_temperature, dot, input_gradients, log_sum_exp, loss_specs, rows_specs,
@@ -13,8 +14,8 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "nt_xent";
 
-/// The loss of 2N views, `z1` and `z2` [N, D]: the mean over all rows i of -log softmax(similarity / temperature) at the other view of i,
-/// over all rows but i.
+/// The loss of 2N views, `z1` and `z2` [N, D]: the mean over all rows i of -log softmax(similarity
+/// / temperature) at the other view of i, over all rows but i.
 #[derive(Debug, Clone)]
 pub struct NtXent {
     /// Divides the cosines.
@@ -87,7 +88,8 @@ impl Operator for NtXent {
 
     fn summed(&self, inputs: &[Array], gradient_of: Option<usize>) -> f64 {
         let t = f64::from(self.temperature.get());
-        // (d - <d, u> u) / |x|, where d is a mean over rows of differences of rows of length 1, over the temperature.
+        // (d - <d, u> u) / |x|, where d is a mean over rows of differences of rows of length 1,
+        // over the temperature.
         let of = |x: &Array| 4.0 / (t * x.shape.dim(0) as f64 * x.shortest_row());
         gradient_of.and_then(|input| inputs.get(input)).map_or(0.0, of)
     }
@@ -95,7 +97,8 @@ impl Operator for NtXent {
     fn cost(&self, inputs: &[Spec], _outputs: &[Spec]) -> Cost {
         let (n, d) = inputs.first().map_or((0.0, 0.0), |z| (z.shape.dim(0) as f64, z.shape.last() as f64));
         let bytes: u64 = inputs.iter().map(Spec::bytes).sum();
-        // A multiply-add for each of 2N x 2N pairs and D features, and about 8 operations for each pair's place in the softmax.
+        // A multiply-add for each of 2N x 2N pairs and D features, and about 8 operations for each
+        // pair's place in the softmax.
         Cost { flops: 4.0 * n * n * (2.0 * d + 8.0), bytes: bytes as f64 + 4.0 }
     }
 }
@@ -140,9 +143,10 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The NT-Xent loss of two views' embeddings `self` and `z2`, both [N, D] and normalised here (Chen et al. 2020): the mean over the 2N
-    /// rows of `-log(e^(s_ip / temperature) / sum over k != i of e^(s_ik / temperature))`, p the other view of i. A 2N x 2N matrix of
-    /// more than 8 MiB is never stored.
+    /// The NT-Xent loss of two views' embeddings `self` and `z2`, both [N, D] and normalised here
+    /// (Chen et al. 2020): the mean over the 2N rows of `-log(e^(s_ip / temperature) / sum over k
+    /// != i of e^(s_ik / temperature))`, p the other view of i. A 2N x 2N matrix of more than 8 MiB
+    /// is never stored.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {

@@ -17,7 +17,8 @@ kernels!(KERNEL = "contrastive/queue_write");
 pub enum Start {
     /// To this row of the queue.
     Row(usize),
-    /// To the row that a third input, an i32 `[1]`, names; it is advanced on the device, so the write can be replayed.
+    /// To the row that a third input, an i32 `[1]`, names; it is advanced on the device, so the
+    /// write can be replayed.
     Cursor,
 }
 
@@ -161,7 +162,8 @@ impl Tensor {
         apply(QueueWrite { start: Start::Row(start) }, &[self, rows]).map(drop)
     }
 
-    /// As [`Self::queue_write`], from the row that `cursor`, an i32 `[1]`, holds; the cursor moves on by B, on the device.
+    /// As [`Self::queue_write`], from the row that `cursor`, an i32 `[1]`, holds; the cursor moves
+    /// on by B, on the device.
     ///
     /// # Errors
     /// As [`Self::queue_write`].

@@ -1,4 +1,5 @@
-//! The matrix of cosines between the rows of two matrices, divided by a temperature: the unfused path of the contrastive losses.
+//! The matrix of cosines between the rows of two matrices, divided by a temperature: the unfused
+//! path of the contrastive losses.
 
 use super::pairs::{self, GAP, Kind, Pairs, Rows, check_rows, check_temperature, dot, rows_specs, saved_rows, specs, unit_rows, weighted};
 use crate::error::Result;
@@ -138,7 +139,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The cosines between each row of `self` [N, D] and each of `b` [M, D], divided by `temperature`: [N, M], f32.
+    /// The cosines between each row of `self` [N, D] and each of `b` [M, D], divided by
+    /// `temperature`: [N, M], f32.
     ///
     /// # Errors
     /// Unequal numbers of features, integers, a temperature that is not positive; out of memory.

@@ -13,9 +13,10 @@ use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "supcon_loss";
 
-/// The loss of `embeddings` [R, D] with `labels` i32 `[R]`: the mean over anchors of the mean over their positives (same label, not
-/// themselves) of -log softmax(similarity / temperature), the anchor left out. Anchors without a positive add nothing and are not counted;
-/// 0 where there is no other. Labels are only compared, so any number will do.
+/// The loss of `embeddings` [R, D] with `labels` i32 `[R]`: the mean over anchors of the mean over
+/// their positives (same label, not themselves) of -log softmax(similarity / temperature), the
+/// anchor left out. Anchors without a positive add nothing and are not counted; 0 where there is no
+/// other. Labels are only compared, so any number will do.
 #[derive(Debug, Clone)]
 pub struct SupconLoss {
     /// Divides the cosines.
@@ -146,9 +147,10 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The supervised contrastive loss (Khosla et al. 2020, L_out) of these embeddings [R, D], normalised here, with `labels` i32 `[R]`: the
-    /// mean over anchors of the mean over their positives of -log softmax(similarity / temperature). Anchors without a positive add
-    /// nothing and are not counted.
+    /// The supervised contrastive loss (Khosla et al. 2020, L_out) of these embeddings [R, D],
+    /// normalised here, with `labels` i32 `[R]`: the mean over anchors of the mean over their
+    /// positives of -log softmax(similarity / temperature). Anchors without a positive add nothing
+    /// and are not counted.
     ///
     /// # Errors
     /// Shapes that do not fit, no rows, a temperature that is not positive; out of memory.

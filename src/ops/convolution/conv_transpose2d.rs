@@ -21,7 +21,8 @@ pub struct ConvTranspose2dFuncOptions {
     pub stride: [usize; 2],
     /// Top, bottom, left, right: pixels cut off the output.
     pub padding: [usize; 4],
-    /// Rows and columns added at the bottom and right of the output; less than the stride or the dilation.
+    /// Rows and columns added at the bottom and right of the output; less than the stride or the
+    /// dilation.
     pub output_padding: [usize; 2],
     /// Output pixels between two taps of the kernel.
     pub dilation: [usize; 2],
@@ -35,7 +36,8 @@ impl Default for ConvTranspose2dFuncOptions {
     }
 }
 
-/// `y[n, i * stride + r * dilation - padding, .., k] += x[n, i, j, c] * weight[c, r, s, k]`, plus `bias[k]`
+/// `y[n, i * stride + r * dilation - padding, .., k] += x[n, i, j, c] * weight[c, r, s, k]`, plus
+/// `bias[k]`
 #[derive(Debug, Clone)]
 pub struct ConvTranspose2d {
     options: ConvTranspose2dFuncOptions,
@@ -256,8 +258,9 @@ impl Tensor {
     /// `[N, OH, OW, C_out]` with `OH = (H - 1) * stride + dilation * (kh - 1) + 1 + output_padding - top - bottom`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a stride, dilation or number of groups of 0, an output padding that is neither less than the stride nor than
-    /// the dilation, padding that leaves nothing; a weight or bias that is not f32; out of memory.
+    /// Shapes that do not fit, a stride, dilation or number of groups of 0, an output padding that
+    /// is neither less than the stride nor than the dilation, padding that leaves nothing; a weight
+    /// or bias that is not f32; out of memory.
     pub fn conv_transpose2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &ConvTranspose2dFuncOptions) -> Result<Tensor> {
         apply_one(ConvTranspose2d::new(*options), &listed(self, weight, bias))
     }

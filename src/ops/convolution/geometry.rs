@@ -1,4 +1,5 @@
-//! Sizes of a convolution, and the rules for stride, padding and dilation that all convolutions share.
+//! Sizes of a convolution, and the rules for stride, padding and dilation that all convolutions
+//! share.
 
 use crate::error::{Error, Result};
 use crate::ops::{Attributes, require_f32, require_float};
@@ -9,7 +10,8 @@ use crate::tensor::{Spec, Tensor, check_sizes};
 pub enum Padding {
     /// Top, bottom, left, right.
     Explicit([usize; 4]),
-    /// As TensorFlow's SAME: an output of `ceil(size / stride)`, with an odd row or column at the bottom or right.
+    /// As TensorFlow's SAME: an output of `ceil(size / stride)`, with an odd row or column at the
+    /// bottom or right.
     Same,
 }
 
@@ -111,8 +113,8 @@ impl Geometry {
     }
 }
 
-/// Which source pixel a target pixel's tap meets, along both axes: `(target * step + start + tap * dilation) / up`, where that is whole and
-/// inside the source.
+/// Which source pixel a target pixel's tap meets, along both axes:
+/// `(target * step + start + tap * dilation) / up`, where that is whole and inside the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taps {
     pub source: [usize; 2],

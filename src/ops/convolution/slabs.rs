@@ -1,4 +1,5 @@
-//! Sums over the pixels of all images, as the gradients to weights are: slabs of pixels are summed apart, then added in order.
+//! Sums over the pixels of all images, as the gradients to weights are: slabs of pixels are summed
+//! apart, then added in order.
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Launch, rounds};
@@ -18,7 +19,8 @@ pub(super) struct Slabs {
 }
 
 impl Slabs {
-    /// About `wanted` slabs of at least `least` pixels, whose partial sums of `floats` each stay within [`PARTIALS`] and a binding.
+    /// About `wanted` slabs of at least `least` pixels, whose partial sums of `floats` each stay
+    /// within [`PARTIALS`] and a binding.
     pub fn new(gpu: &Gpu, pixels: usize, wanted: usize, least: usize, floats: usize) -> Self {
         let partials = PARTIALS.min((gpu.capabilities().max_binding_bytes / 4) as usize);
         let most = (pixels / least).min(partials / floats.max(1)).max(1);
@@ -26,7 +28,8 @@ impl Slabs {
         Self { count: pixels.div_ceil(each).max(1), pixels: each }
     }
 
-    /// The same, or more, where the walk over one would be too long: each of its pixels costs `cost` rounds, `step` of them together.
+    /// The same, or more, where the walk over one would be too long: each of its pixels costs
+    /// `cost` rounds, `step` of them together.
     pub fn short(self, gpu: &Gpu, pixels: usize, cost: usize, step: usize) -> Self {
         if gpu.capabilities().may_walk_exactly(rounds(self.pixels.div_ceil(step), cost - 1)) {
             return self;
@@ -36,7 +39,8 @@ impl Slabs {
     }
 }
 
-/// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of `shape`.
+/// Adds slabs of partial sums [slabs, groups * rows, columns rounded up to 4] into a tensor of
+/// `shape`.
 pub(super) fn reduce(
     partial: &Tensor,
     shape: Shape,

@@ -1,5 +1,5 @@
-//! `a + b`, `a - b`, `a * b`, `a / b` and `-a` of tensors and numbers. As every operator they may fail,
-//! so each gives a `Result`: `((&a + &b)? * 0.5)?`.
+//! `a + b`, `a - b`, `a * b`, `a / b` and `-a` of tensors and numbers. As every operator they may
+//! fail, so each gives a `Result`: `((&a + &b)? * 0.5)?`.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -11,8 +11,8 @@ fn scalar(number: f32, like: &Tensor) -> Result<Tensor> {
     Tensor::full(like.gpu(), [], number, like.dtype())
 }
 
-/// One binary operator: of two tensors, of a tensor and a number, of a number and a tensor; tensors by
-/// reference or by value.
+/// One binary operator: of two tensors, of a tensor and a number, of a number and a tensor; tensors
+/// by reference or by value.
 macro_rules! binary {
     ($trait:ident, $method:ident, |$a:ident, $b:ident| $tensors:expr, |$x:ident, $right:ident| $with_number:expr,
      |$left:ident, $y:ident| $of_number:expr) => {

@@ -1,5 +1,5 @@
-//! Pairs `y = f(a, b)` that broadcast by NumPy's rule, a row of a table each: the WGSL of `f`, of its two partial derivatives times the
-//! upstream gradient `dy`, and `f` in float64.
+//! Pairs `y = f(a, b)` that broadcast by NumPy's rule, a row of a table each: the WGSL of `f`, of
+//! its two partial derivatives times the upstream gradient `dy`, and `f` in float64.
 
 use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
@@ -30,7 +30,8 @@ const fn pair(name: &'static str, forward: &'static str, derivatives: [&'static 
     Definition { name, forward, derivatives, reference, domains: [None, None] }
 }
 
-/// All pairs. Ties of `maximum` and `minimum` give half of the gradient to each side, as in PyTorch.
+/// All pairs. Ties of `maximum` and `minimum` give half of the gradient to each side, as in
+/// PyTorch.
 pub(super) const PAIRS: &[Definition] = &[
     pair("add", "a + b", ["dy", "dy"], |a, b| a + b),
     pair("sub", "a - b", ["dy", "-dy"], |a, b| a - b),
@@ -164,7 +165,8 @@ pub(super) fn broadcast_at(array: &Array, index: &[usize]) -> f64 {
     array.at(&own)
 }
 
-/// Shapes that broadcast in every way: equal, a vector, a scalar, axes in the middle and on both sides.
+/// Shapes that broadcast in every way: equal, a vector, a scalar, axes in the middle and on both
+/// sides.
 pub(super) const SHAPES: &[[&[usize]; 2]] = &[
     [&[], &[]],
     [&[0], &[1]],
@@ -188,7 +190,8 @@ fn samples(definition: &Definition) -> Vec<Sample> {
     let [left, right] = definition.domains;
     let operator = || Binary { definition: *definition };
     let mut samples: Vec<Sample> = SHAPES.iter().map(|[a, b]| Sample::new(operator(), [input(left, a), input(right, b)])).collect();
-    // Where both inputs are one tensor it must lie in both domains; a tie has no derivative that differences could find.
+    // Where both inputs are one tensor it must lie in both domains; a tie has no derivative that
+    // differences could find.
     if !matches!(definition.name, "maximum" | "minimum") {
         samples.push(Sample::new(operator(), [uniform([3, 5], 0.5, 2.0), Input::Same(0)]));
     }

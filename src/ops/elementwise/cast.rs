@@ -1,4 +1,5 @@
-//! `cast`: the same values as another element type, with a gradient between floats; integers are the nearest ones.
+//! `cast`: the same values as another element type, with a gradient between floats; integers are
+//! the nearest ones.
 
 use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
@@ -8,7 +9,8 @@ use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, broadcast_rows, every_axis, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
-/// A conversion; into f16 and i32 it rounds to the nearest value, of two equally near ones to the even one.
+/// A conversion; into f16 and i32 it rounds to the nearest value, of two equally near ones to the
+/// even one.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
     dtype: DType,
@@ -116,8 +118,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The same values as f32, f16 or i32 (rounded to the nearest, ties to even); a tensor of that type already is not copied. Gradients of
-    /// floats are cast back; integers have none.
+    /// The same values as f32, f16 or i32 (rounded to the nearest, ties to even); a tensor of that
+    /// type already is not copied. Gradients of floats are cast back; integers have none.
     ///
     /// # Errors
     /// f16 on an adapter that cannot store it; out of memory.
@@ -154,7 +156,8 @@ mod tests {
         assert!(close(&half.softmax(0).unwrap(), 1.0));
         assert!(close(&half.dropout(0.0, 1, 2, 3).unwrap(), total));
         assert!(close(&half.topk(1, 0).unwrap().0, expected.last().unwrap().to_f32()));
-        // A sum over f16 storage accumulates in f32, and its gradient is f16 until it passes the cast.
+        // A sum over f16 storage accumulates in f32, and its gradient is f16 until it passes the
+        // cast.
         let sum = half.mul(&half).unwrap().cast(DType::F32).unwrap().sum(&[], false).unwrap();
         let exact: f32 = expected.iter().map(|v| v.to_f32() * v.to_f32()).sum();
         approx::assert_abs_diff_eq!(sum.item().unwrap(), exact, epsilon = 3e-3);

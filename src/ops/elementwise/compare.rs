@@ -1,5 +1,6 @@
-//! Conditions for `where`: comparisons of pairs that broadcast, or of a tensor with a number, and questions about each element; a row of a
-//! table each. They follow IEEE 754 by the bits, because WGSL lets a compiler assume that there is no NaN.
+//! Conditions for `where`: comparisons of pairs that broadcast, or of a tensor with a number, and
+//! questions about each element; a row of a table each. They follow IEEE 754 by the bits, because
+//! WGSL lets a compiler assume that there is no NaN.
 
 use super::binary::{SHAPES, broadcast_at};
 use super::pointwise::{self, Pointwise};
@@ -213,8 +214,8 @@ macro_rules! comparisons {
     ($($name:ident, $scalar:ident: $doc:literal),* $(,)?) => {
         impl Tensor {
             $(#[doc = $doc]
-            /// 1 where it holds, else 0, as i32: a condition of [`Self::where_`]. Nothing is equal to NaN, or less or greater. The shapes
-            /// broadcast by NumPy's rule.
+            /// 1 where it holds, else 0, as i32: a condition of [`Self::where_`]. Nothing is equal
+            /// to NaN, or less or greater. The shapes broadcast by NumPy's rule.
             ///
             /// # Errors
             /// Shapes that do not broadcast; two element types; out of memory.

@@ -1,5 +1,5 @@
-//! Dropout (Srivastava et al. 2014) and stochastic depth (`drop_path`; Huang et al. 2016). Masks are recomputed from the counter in
-//! backward, never stored.
+//! Dropout (Srivastava et al. 2014) and stochastic depth (`drop_path`; Huang et al. 2016). Masks
+//! are recomputed from the counter in backward, never stored.
 
 use std::ops::Range;
 
@@ -39,7 +39,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops each element with probability `p`. The mask follows from `seed`, the layer's number and the training step.
+    /// Drops each element with probability `p`. The mask follows from `seed`, the layer's number
+    /// and the training step.
     pub fn elements(p: f32, seed: u32, layer: u32, step: impl Into<Scalar<u32>>) -> Self {
         Self { unit: Unit::Element, p, seed, layer, step: step.into(), first: 0 }
     }
@@ -192,8 +193,8 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// Each element is 0 with probability `p`, else divided by `1 - p`. The mask follows from the run's `seed`, the number of the layer and
-    /// the training step, on every adapter alike.
+    /// Each element is 0 with probability `p`, else divided by `1 - p`. The mask follows from the
+    /// run's `seed`, the number of the layer and the training step, on every adapter alike.
     ///
     /// # Errors
     /// `p` outside 0..=1; a layer of 2^24 or more; integers; out of memory.
@@ -202,7 +203,8 @@ impl Tensor {
         apply_one(Dropout::elements(p, seed, layer, self.gpu().pin(&step.into())), &[self])
     }
 
-    /// Stochastic depth: each row (index of axis 0) is 0 as a whole with probability `p`, else divided by `1 - p`.
+    /// Stochastic depth: each row (index of axis 0) is 0 as a whole with probability `p`, else
+    /// divided by `1 - p`.
     ///
     /// # Errors
     /// As [`Self::dropout`]; a scalar.

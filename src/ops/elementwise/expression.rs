@@ -1,4 +1,5 @@
-//! Expressions of several tensors, built with Rust's operators: what [`fuse`](super::fuse::fuse) makes one kernel of.
+//! Expressions of several tensors, built with Rust's operators: what [`fuse`](super::fuse::fuse)
+//! makes one kernel of.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -20,7 +21,8 @@ enum Step {
     Pair(String, usize, usize),
 }
 
-/// `(x * y + 1.0).relu()`: maps ([`MAPS`](super::map::MAPS)) and pairs of inputs and numbers. Equal parts are computed once.
+/// `(x * y + 1.0).relu()`: maps ([`MAPS`](super::map::MAPS)) and pairs of inputs and numbers. Equal
+/// parts are computed once.
 #[derive(Debug, Clone)]
 pub struct Expression {
     steps: Vec<Step>,
@@ -34,8 +36,8 @@ impl Expression {
         Self { steps: vec![Step::Input(index)], value: 0 }
     }
 
-    /// The expression that `text` gives in reverse Polish notation: `x0 x1 mul 1 add relu`, with inputs `x0`, `x1`, .., numbers, and names of
-    /// maps and pairs.
+    /// The expression that `text` gives in reverse Polish notation: `x0 x1 mul 1 add relu`, with
+    /// inputs `x0`, `x1`, .., numbers, and names of maps and pairs.
     ///
     /// # Errors
     /// [`Error::Argument`] where a name is unknown or operands are missing or left.
@@ -67,7 +69,8 @@ impl Expression {
     }
 
     fn push(&mut self, step: Step) -> usize {
-        // Numbers are never merged: two that are equal today may differ tomorrow, which must not need another kernel.
+        // Numbers are never merged: two that are equal today may differ tomorrow, which must not
+        // need another kernel.
         let known = self.steps.iter().position(|s| *s == step && !matches!(s, Step::Number(_)));
         known.unwrap_or_else(|| {
             self.steps.push(step);
@@ -75,7 +78,8 @@ impl Expression {
         })
     }
 
-    /// The map called `name` of this: `x.map("softplus")`. One that does not exist, or has constants, is an error of [`fuse`](super::fuse::fuse).
+    /// The map called `name` of this: `x.map("softplus")`. One that does not exist, or has
+    /// constants, is an error of [`fuse`](super::fuse::fuse).
     #[must_use]
     pub fn map(mut self, name: &str) -> Self {
         self.value = self.push(Step::Map(name.into(), self.value));
@@ -191,7 +195,8 @@ impl Expression {
         self.text(vec![self.name(self.value)], Vec::new())
     }
 
-    /// The kernel of `dy` times its derivatives by `inputs`: the chain rule, from the result back to them.
+    /// The kernel of `dy` times its derivatives by `inputs`: the chain rule, from the result back
+    /// to them.
     pub(super) fn backward(&self, inputs: &[usize]) -> Text {
         let mut slopes: Vec<Option<String>> = vec![None; self.steps.len()];
         if let Some(slot) = slopes.get_mut(self.value) {

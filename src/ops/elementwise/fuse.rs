@@ -26,7 +26,8 @@ impl Fused {
     /// The operator of `inputs` tensors.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the expression names maps or pairs that do not exist, or has more or fewer inputs.
+    /// [`Error::Argument`] where the expression names maps or pairs that do not exist, or has more
+    /// or fewer inputs.
     pub fn new(expression: Expression, inputs: usize) -> Result<Self> {
         expression.check()?;
         if inputs == 0 || inputs > BUFFERS - 2 {
@@ -121,8 +122,8 @@ impl Operator for Fused {
     }
 }
 
-/// `f` of tensors that broadcast by NumPy's rule, as one kernel; all gradients are one, too. Numbers are parameters, so that another number needs
-/// no other kernel.
+/// `f` of tensors that broadcast by NumPy's rule, as one kernel; all gradients are one, too.
+/// Numbers are parameters, so that another number needs no other kernel.
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
@@ -141,7 +142,8 @@ impl Operator for Fused {
 /// ```
 ///
 /// # Errors
-/// Shapes that do not broadcast; two element types; integers; more than six tensors; a map or pair that does not exist; out of memory.
+/// Shapes that do not broadcast; two element types; integers; more than six tensors; a map or pair
+/// that does not exist; out of memory.
 pub fn fuse<const N: usize>(tensors: [&Tensor; N], f: impl FnOnce([Expression; N]) -> Expression) -> Result<Tensor> {
     apply_one(Fused::new(f(std::array::from_fn(Expression::input)), N)?, &tensors)
 }

@@ -1,6 +1,8 @@
-//! Maps `y = f(x)` of any shape, a row of a table each: the WGSL of `f`, the WGSL of its derivative, and `f` in float64.
+//! Maps `y = f(x)` of any shape, a row of a table each: the WGSL of `f`, the WGSL of its
+//! derivative, and `f` in float64.
 //!
-//! In both expressions `x` is the input; in the derivative `y` is the output, too. `a` and `b` are the map's two constants.
+//! In both expressions `x` is the input; in the derivative `y` is the output, too. `a` and `b` are
+//! the map's two constants.
 
 use crate::error::{Error, Result};
 use crate::gpu::Launch;
@@ -24,7 +26,8 @@ pub struct Definition {
     pub derivative: &'static str,
     /// The same map in float64, of `x`, `a` and `b`.
     pub reference: fn(f64, f64, f64) -> f64,
-    /// Whether nothing of the upstream gradient passes where the derivative is 0, not even NaN, as behind PyTorch's thresholds.
+    /// Whether nothing of the upstream gradient passes where the derivative is 0, not even NaN, as
+    /// behind PyTorch's thresholds.
     pub masked: bool,
     /// Where its samples lie.
     pub domain: (f64, f64),
@@ -52,7 +55,8 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The error function by its Maclaurin series and, beyond 3, the continued fraction of its complement: exact to 1e-15.
+/// The error function by its Maclaurin series and, beyond 3, the continued fraction of its
+/// complement: exact to 1e-15.
 fn erf(x: f64) -> f64 {
     let t = x.abs();
     let value = if t < 3.0 {
@@ -176,7 +180,8 @@ impl Operator for Map {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x] = exactly(self.name(), inputs)?;
         require_float(self.name(), "x", x)?;
-        // A number that is added or multiplied may be anything, as an element may; bounds in the wrong order are PyTorch's clamp, too.
+        // A number that is added or multiplied may be anything, as an element may; bounds in the
+        // wrong order are PyTorch's clamp, too.
         let unknown = |((name, _), value): &(&(&str, f32), f32)| *name != "value" && value.is_nan();
         if let Some(((name, _), _)) = self.definition.constants.iter().zip(self.constants).find(unknown) {
             return Err(Error::argument(self.name(), format!("{name} must be a number, found NaN")));

@@ -1,5 +1,5 @@
-//! Element-wise operators: maps of one tensor, broadcasting pairs, conditions, chains of them in one kernel, choices, conversions and
-//! random masks.
+//! Element-wise operators: maps of one tensor, broadcasting pairs, conditions, chains of them in
+//! one kernel, choices, conversions and random masks.
 
 mod arithmetic;
 pub mod binary;

@@ -1,5 +1,5 @@
-//! The launch behind everything that is computed element by element from tensors that broadcast: pairs, `where`, `cast`, and the
-//! gradients of reductions. No operator itself.
+//! The launch behind everything that is computed element by element from tensors that broadcast:
+//! pairs, `where`, `cast`, and the gradients of reductions. No operator itself.
 
 use minijinja::Value;
 
@@ -13,8 +13,9 @@ kernels!(POINTWISE = "elementwise/pointwise");
 /// Parameters besides `groups` that a kernel may have.
 const MAX_PARAMS: usize = 31;
 
-/// A WGSL expression of named tensors. It is typed by `V` (`f32` or `vec4<f32>`), so a constant that meets `select`, `max` or a comparison
-/// is written `V(0.5)`; `p.a` and `p.b` are two numbers of the host; `power(a, b)` is pow for any base.
+/// A WGSL expression of named tensors. It is typed by `V` (`f32` or `vec4<f32>`), so a constant
+/// that meets `select`, `max` or a comparison is written `V(0.5)`; `p.a` and `p.b` are two numbers
+/// of the host; `power(a, b)` is pow for any base.
 pub(crate) struct Pointwise<'a> {
     /// The expression.
     pub expression: &'a str,
@@ -24,7 +25,8 @@ pub(crate) struct Pointwise<'a> {
     pub constants: [f32; 2],
 }
 
-/// What a launch computes: WGSL in which operands and numbers (`p.` and the name) go by their names.
+/// What a launch computes: WGSL in which operands and numbers (`p.` and the name) go by their
+/// names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Text {
     /// Expressions, one a result.
@@ -37,7 +39,8 @@ pub(crate) struct Text {
     pub pairs: Vec<Value>,
 }
 
-/// What `T` must be for a kernel whose bindings all name their type: f16 where one of them is, so that the text enables it.
+/// What `T` must be for a kernel whose bindings all name their type: f16 where one of them is, so
+/// that the text enables it.
 pub(crate) fn enabling(dtypes: impl IntoIterator<Item = DType>) -> Storage {
     if dtypes.into_iter().any(|d| d == DType::F16) { Storage::F16 } else { Storage::F32 }
 }
@@ -112,7 +115,8 @@ pub(crate) fn run(
     for (index, (operand, tensor)) in operands.iter().enumerate() {
         let steps: Vec<usize> = axes.iter().map(|a| a.steps.get(index).copied().unwrap_or(0)).collect();
         let vector = vec && steps.last().is_some_and(|s| *s == 1);
-        // A contiguous operand that has the last axis steps by multiples of its size along the others.
+        // A contiguous operand that has the last axis steps by multiples of its size along the
+        // others.
         let steps: Vec<usize> = match vector {
             true => steps.iter().enumerate().map(|(k, s)| if k + 1 == steps.len() { 1 } else { s / 4 }).collect(),
             false => steps,

@@ -121,7 +121,8 @@ impl Tensor {
     /// `a` where this i32 tensor is not 0, else `b`; the three shapes broadcast by NumPy's rule.
     ///
     /// # Errors
-    /// Shapes that do not broadcast; a condition of floats; two element types to choose between; out of memory.
+    /// Shapes that do not broadcast; a condition of floats; two element types to choose between;
+    /// out of memory.
     pub fn where_(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         apply_one(Where, &[self, a, b])
     }

@@ -190,7 +190,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// `tensors` one after another along axis `dim` (-1 is the last); they agree along every other axis.
+    /// `tensors` one after another along axis `dim` (-1 is the last); they agree along every other
+    /// axis.
     ///
     /// # Errors
     /// No tensor; other axes or types that differ; out of memory.

@@ -106,11 +106,12 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Rows of this table `[V, D]` by number: an i32 `index` of shape `[..]` gives `[.., D]`. A number that only the device knows and that lies
-    /// outside `0..V` gives a row of NaN.
+    /// Rows of this table `[V, D]` by number: an i32 `index` of shape `[..]` gives `[.., D]`. A
+    /// number that only the device knows and that lies outside `0..V` gives a row of NaN.
     ///
     /// # Errors
-    /// A table that is not `[V, D]` floats; an index that is not i32 or known to lie outside the table; out of memory.
+    /// A table that is not `[V, D]` floats; an index that is not i32 or known to lie outside the
+    /// table; out of memory.
     pub fn embedding(&self, index: &Tensor) -> Result<Tensor> {
         apply_one(Embedding, &[self, index])
     }

@@ -147,7 +147,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// This tensor repeated to `shape`: sizes are equal or 1, aligned at the last axis. Binary operators broadcast by themselves.
+    /// This tensor repeated to `shape`: sizes are equal or 1, aligned at the last axis. Binary
+    /// operators broadcast by themselves.
     ///
     /// # Errors
     /// A shape that it does not broadcast to; more than six axes; out of memory.

@@ -13,8 +13,8 @@ use crate::tensor::{Shape, Spec, Tensor};
 
 kernels!(GATHER = "layout/gather");
 
-/// `y[i][j][k] = x[i][index[i][j][k]][k]` for `dim` 1, likewise for other axes. index and y have one shape; x has as many axes, and may be
-/// larger along each but `dim`, which is free.
+/// `y[i][j][k] = x[i][index[i][j][k]][k]` for `dim` 1, likewise for other axes. index and y have
+/// one shape; x has as many axes, and may be larger along each but `dim`, which is free.
 #[derive(Debug, Clone)]
 pub struct Gather {
     /// The axis; -1 is the last.
@@ -176,11 +176,13 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// For each element of `index` (i32) the element of this tensor at the same place, but with that number along axis `dim` (-1 is the last).
-    /// A number that only the device knows and that lies outside the axis gives NaN (the least integer in an integer tensor).
+    /// For each element of `index` (i32) the element of this tensor at the same place, but with
+    /// that number along axis `dim` (-1 is the last). A number that only the device knows and that
+    /// lies outside the axis gives NaN (the least integer in an integer tensor).
     ///
     /// # Errors
-    /// An index of another rank, larger along another axis, not i32, or known to lie outside the axis; more than six axes; out of memory.
+    /// An index of another rank, larger along another axis, not i32, or known to lie outside the
+    /// axis; more than six axes; out of memory.
     pub fn gather(&self, dim: isize, index: &Tensor) -> Result<Tensor> {
         apply_one(gather(dim), &[self, index])
     }

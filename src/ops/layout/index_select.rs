@@ -11,7 +11,8 @@ use crate::tensor::{Shape, Spec, Tensor};
 
 kernels!(SELECT = "layout/index_select");
 
-/// Indices that one invocation of a gradient walks: software drivers cut longer loops short. A multiple of 4.
+/// Indices that one invocation of a gradient walks: software drivers cut longer loops short. A
+/// multiple of 4.
 pub(super) const INDICES_A_WALK: usize = 32_768;
 
 /// `y[.., k, ..] = x[.., index[k], ..]` along axis `dim`; index is one-dimensional, i32.
@@ -178,11 +179,13 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The elements `index` (i32, one axis) of axis `dim` (-1 is the last), in its order, repeated where it repeats. A number that only the
-    /// device knows and that lies outside the axis gives NaN (the least integer in an integer tensor).
+    /// The elements `index` (i32, one axis) of axis `dim` (-1 is the last), in its order, repeated
+    /// where it repeats. A number that only the device knows and that lies outside the axis gives
+    /// NaN (the least integer in an integer tensor).
     ///
     /// # Errors
-    /// An index that is not i32, has not one axis, or is known to lie outside the axis; out of memory.
+    /// An index that is not i32, has not one axis, or is known to lie outside the axis; out of
+    /// memory.
     pub fn index_select(&self, dim: isize, index: &Tensor) -> Result<Tensor> {
         apply_one(index_select(dim), &[self, index])
     }
@@ -195,7 +198,8 @@ mod tests {
     use crate::gpu::Gpu;
     use crate::tensor::DType;
 
-    // The range of what a kernel wrote is unknown on the host: the kernels must stay inside by themselves.
+    // The range of what a kernel wrote is unknown on the host: the kernels must stay inside by
+    // themselves.
     #[test]
     fn numbers_that_only_the_device_knows() {
         let gpu = Gpu::new().unwrap();

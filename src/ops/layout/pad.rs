@@ -23,7 +23,8 @@ pub enum PadMode {
 /// `pad` elements around x.
 #[derive(Debug, Clone)]
 pub struct Pad {
-    /// Before and behind each axis, last axis first (PyTorch's order). Negative numbers cut off, with a constant only.
+    /// Before and behind each axis, last axis first (PyTorch's order). Negative numbers cut off,
+    /// with a constant only.
     pub pad: Vec<isize>,
     /// What is written there.
     pub mode: PadMode,
@@ -231,11 +232,12 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// `pad` elements before and behind each axis, last axis first: `[left, right, top, bottom]` for `[.., H, W]`,
-    /// `[0, 0, left, right, top, bottom]` for `[N, H, W, C]`.
+    /// `pad` elements before and behind each axis, last axis first: `[left, right, top, bottom]`
+    /// for `[.., H, W]`, `[0, 0, left, right, top, bottom]` for `[N, H, W, C]`.
     ///
     /// # Errors
-    /// An odd number of sides, or more than two an axis; a reflection longer than its axis; out of memory.
+    /// An odd number of sides, or more than two an axis; a reflection longer than its axis; out of
+    /// memory.
     pub fn pad(&self, pad: &[isize], mode: PadMode) -> Result<Tensor> {
         apply_one(Pad { pad: pad.to_vec(), mode }, &[self])
     }

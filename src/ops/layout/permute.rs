@@ -135,7 +135,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Axis `k` of the result is axis `dims[k]` of this tensor, of at most six axes. It copies: tensors are contiguous.
+    /// Axis `k` of the result is axis `dims[k]` of this tensor, of at most six axes. It copies:
+    /// tensors are contiguous.
     ///
     /// # Errors
     /// `dims` that do not name each axis once; more than six axes; out of memory.

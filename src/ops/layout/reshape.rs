@@ -110,7 +110,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The same elements under another shape; one size may be -1. No copy: the result shares memory with this tensor.
+    /// The same elements under another shape; one size may be -1. No copy: the result shares memory
+    /// with this tensor.
     ///
     /// # Errors
     /// A shape of another number of elements; more than one -1.

@@ -143,7 +143,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Elements `start..end` along axis `dim` (-1 is the last), of at most six axes. It copies: tensors are contiguous.
+    /// Elements `start..end` along axis `dim` (-1 is the last), of at most six axes. It copies:
+    /// tensors are contiguous.
     ///
     /// # Errors
     /// A range that is not within the axis; out of memory.

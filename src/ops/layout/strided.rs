@@ -54,7 +54,8 @@ pub(super) fn collapse(axes: &[Axis]) -> Vec<Axis> {
     merged
 }
 
-/// What `strided.wgsl` is told: sizes, strides and, where `bounded`, bounds, padded to six axes. Negative numbers wrap.
+/// What `strided.wgsl` is told: sizes, strides and, where `bounded`, bounds, padded to six axes.
+/// Negative numbers wrap.
 pub(super) fn parameters(axes: &[Axis], bounded: bool) -> Vec<Param> {
     let filler = std::iter::repeat_n(Axis::whole(1, 0), AXES.saturating_sub(axes.len()));
     let all: Vec<Axis> = filler.chain(axes.iter().copied()).collect();
@@ -95,7 +96,8 @@ pub(super) fn check_rank(operator: &str, shape: &Shape) -> Result<()> {
     Err(Error::shape(operator, format!("shape {shape} has {} axes, at most {AXES} are supported", shape.rank())))
 }
 
-/// A new tensor of the axes' sizes: the elements of `x` that they name, counted from element `base`; `value` outside their bounds.
+/// A new tensor of the axes' sizes: the elements of `x` that they name, counted from element
+/// `base`; `value` outside their bounds.
 pub(crate) fn copy(x: &Tensor, axes: &[Axis], base: i64, value: f32) -> Result<Tensor> {
     let shape: Vec<usize> = axes.iter().map(|a| a.size).collect();
     let y = Tensor::empty(x.gpu(), shape, x.dtype())?;

@@ -1,7 +1,9 @@
-//! The matrix product that everything in this family and the 1x1 convolutions are made of; not an operator itself.
+//! The matrix product that everything in this family and the 1x1 convolutions are made of; not an
+//! operator itself.
 //!
-//! The strides say what is multiplied, so there is one kernel a schedule for NN, NT and TN; four elements are read by one access where
-//! the strides allow it. A long K over few tiles is split into slices whose partial sums a second kernel adds up in order.
+//! The strides say what is multiplied, so there is one kernel a schedule for NN, NT and TN; four
+//! elements are read by one access where the strides allow it. A long K over few tiles is split
+//! into slices whose partial sums a second kernel adds up in order.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
@@ -53,8 +55,8 @@ impl Operand {
     }
 }
 
-/// `C[batch] = alpha * op(A[batch]) op(B[batch]) (+ bias)` with C `[batch, M, N]` contiguous and bias `[N]` in f32.
-/// A, B and C are all f32 or all f16; sums are f32.
+/// `C[batch] = alpha * op(A[batch]) op(B[batch]) (+ bias)` with C `[batch, M, N]` contiguous and
+/// bias `[N]` in f32. A, B and C are all f32 or all f16; sums are f32.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gemm {
     m: usize,
@@ -94,7 +96,8 @@ impl Gemm {
         Self::new(m, n, k, (1, m), (1, n))
     }
 
-    /// One product for each of `count`; the operands' matrices are `a_step` and `b_step` elements apart (0: shared).
+    /// One product for each of `count`; the operands' matrices are `a_step` and `b_step` elements
+    /// apart (0: shared).
     pub(crate) fn batched(self, count: usize, a_step: usize, b_step: usize) -> Self {
         self.batched3([1, 1, count], [0, 0, a_step], [0, 0, b_step])
     }
@@ -129,7 +132,8 @@ impl Gemm {
             (Schedule::Software, Some(lanes)) => {
                 let rows = match self.m {
                     0..=8 => 8,
-                    // Heads of classifiers: nothing to gain, and the short text compiles four times faster (1.6 s where columns are odd).
+                    // Heads of classifiers: nothing to gain, and the short text compiles four times
+                    // faster (1.6 s where columns are odd).
                     _ if self.m * self.n <= 1 << 14 => 8,
                     9..=16 => 16,
                     _ => gpu.tuned(&ROWS, Knob::bucket(self.k), 32) as usize,
@@ -142,13 +146,14 @@ impl Gemm {
     /// Computes C from A and B.
     ///
     /// # Errors
-    /// [`Error::Shape`] where a tensor is smaller than the product reads or writes, [`Error::Dtype`] where their types differ; those of
-    /// launching.
+    /// [`Error::Shape`] where a tensor is smaller than the product reads or writes,
+    /// [`Error::Dtype`] where their types differ; those of launching.
     pub(crate) fn run(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
         self.run_with(a, b, bias, c, None).map(drop)
     }
 
-    /// As [`Self::run`], and whether it wrote partial statistics of C (`ops::normalization::statistics`) on the way.
+    /// As [`Self::run`], and whether it wrote partial statistics of C
+    /// (`ops::normalization::statistics`) on the way.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -160,7 +165,8 @@ impl Gemm {
         let tiling = self.tiling(gpu, schedule, lanes);
         let (tiles_m, tiles_n) = (self.m.div_ceil(tiling.rows), self.n.div_ceil(tiling.columns));
         let tiles = tiles_m * tiles_n * self.batches();
-        // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and schedule alone.
+        // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and
+        // schedule alone.
         let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, 64);
         // More, where one would be too long a walk; `per` k are a round.
         let per = match (schedule, self.a.access(self.m, self.k)) {
@@ -290,7 +296,8 @@ mod tests {
     use super::*;
     use crate::gpu::{GpuOptions, Tuning};
 
-    /// Enough tiles of 128 x 128 for the `gpu` schedule to use them, with edges and every way of reading.
+    /// Enough tiles of 128 x 128 for the `gpu` schedule to use them, with edges and every way of
+    /// reading.
     #[test]
     fn large_tiles_are_right_at_their_edges() {
         let (count, k) = (64, 21);

@@ -161,7 +161,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The linear layer: x `[.., in]`, weight `[out, in]`, bias `[out]` (f32) -> `x weight^T + bias`, `[.., out]`.
+    /// The linear layer: x `[.., in]`, weight `[out, in]`, bias `[out]` (f32) ->
+    /// `x weight^T + bias`, `[.., out]`.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {

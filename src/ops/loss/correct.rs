@@ -80,11 +80,13 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// The number of rows of logits `[.., C]` whose first largest value is at `target` (i32 `[..]`), as an f32 `[]`; accuracy is that
-    /// over the number of rows. A row that holds a NaN is wrong.
+    /// The number of rows of logits `[.., C]` whose first largest value is at `target` (i32
+    /// `[..]`), as an f32 `[]`; accuracy is that over the number of rows. A row that holds a NaN is
+    /// wrong.
     ///
     /// # Errors
-    /// Shapes or types that do not fit; a label known to lie outside `0..C` (one computed on the device makes the count NaN).
+    /// Shapes or types that do not fit; a label known to lie outside `0..C` (one computed on the
+    /// device makes the count NaN).
     pub fn correct(&self, target: &Tensor) -> Result<Tensor> {
         apply_one(Correct, &[self, target])
     }

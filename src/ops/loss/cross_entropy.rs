@@ -1,4 +1,5 @@
-//! Cross entropy of logits with labels, with label smoothing (Szegedy et al. 2016) and an ignored label.
+//! Cross entropy of logits with labels, with label smoothing (Szegedy et al. 2016) and an ignored
+//! label.
 
 use super::mean;
 use super::rows::{self, Rows, check_labels, check_logits, log_softmax, saves};
@@ -17,7 +18,8 @@ pub struct CrossEntropyFuncOptions {
     pub ignore_index: Option<i32>,
 }
 
-/// The operators `cross_entropy` and, with an ignored label, `cross_entropy_ignore`: logits, target to loss.
+/// The operators `cross_entropy` and, with an ignored label, `cross_entropy_ignore`: logits, target
+/// to loss.
 #[derive(Debug, Clone, Copy)]
 pub struct CrossEntropy {
     options: CrossEntropyFuncOptions,
@@ -154,8 +156,9 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// The mean over rows of `-log softmax(logits)[target]`, with `label_smoothing` of the target spread evenly over all classes
-    /// (Szegedy et al. 2016). `self` are logits `[.., C]`, `target` is i32 `[..]` in `0..C`; the result is f32 `[]`.
+    /// The mean over rows of `-log softmax(logits)[target]`, with `label_smoothing` of the target
+    /// spread evenly over all classes (Szegedy et al. 2016). `self` are logits `[.., C]`, `target`
+    /// is i32 `[..]` in `0..C`; the result is f32 `[]`.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
@@ -174,12 +177,14 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Shapes or types that do not fit; a label known to lie outside `0..C` (one computed on the device makes the loss NaN).
+    /// Shapes or types that do not fit; a label known to lie outside `0..C` (one computed on the
+    /// device makes the loss NaN).
     pub fn cross_entropy(&self, target: &Tensor, label_smoothing: f32) -> Result<Tensor> {
         self.cross_entropy_with(target, &CrossEntropyFuncOptions { label_smoothing, ignore_index: None })
     }
 
-    /// As [`Self::cross_entropy`], with all options. Where every row is ignored the loss is 0, and so is its gradient.
+    /// As [`Self::cross_entropy`], with all options. Where every row is ignored the loss is 0, and
+    /// so is its gradient.
     ///
     /// # Errors
     /// As [`Self::cross_entropy`].
@@ -208,7 +213,8 @@ mod tests {
         assert!((f64::from(loss) - expected).abs() < 5e-7 * expected, "{loss}, expected {expected}");
     }
 
-    /// Labels computed on the device have no known range: the kernels must not read outside, and say NaN.
+    /// Labels computed on the device have no known range: the kernels must not read outside, and
+    /// say NaN.
     #[test]
     fn unknown_labels_outside_are_nan_and_can_be_ignored() {
         for schedule in Schedule::ALL {

@@ -1,4 +1,5 @@
-//! Knowledge distillation (Hinton, Vinyals and Dean 2015): the student's softened distribution against the teacher's.
+//! Knowledge distillation (Hinton, Vinyals and Dean 2015): the student's softened distribution
+//! against the teacher's.
 
 use super::mean;
 use super::rows::{self, Rows, check_alike, check_logits, log_softmax, saves};
@@ -113,8 +114,9 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// `T^2 KL(softmax(teacher / T) || softmax(self / T))`, mean over rows (Hinton, Vinyals and Dean 2015). `self` are the
-    /// student's logits `[.., C]`, `teacher` is like them and gets no gradient; the result is f32 `[]`.
+    /// `T^2 KL(softmax(teacher / T) || softmax(self / T))`, mean over rows (Hinton, Vinyals and
+    /// Dean 2015). `self` are the student's logits `[.., C]`, `teacher` is like them and gets no
+    /// gradient; the result is f32 `[]`.
     ///
     /// # Errors
     /// Shapes or types that do not fit; a temperature that is not positive; out of memory.

@@ -11,8 +11,9 @@ kernels!(MEAN = "loss/mean");
 /// Terms of a mean that a workgroup adds up, 64 a lane.
 const CHUNK: usize = 16_384;
 
-/// The sum of `n` terms, the first at element `first` and then every `step`-th, over that of as many weights from element `weights` on, or
-/// over `divisor`: the loss `[]`, and what the sum was multiplied by `[1]`.
+/// The sum of `n` terms, the first at element `first` and then every `step`-th, over that of as
+/// many weights from element `weights` on, or over `divisor`: the loss `[]`, and what the sum was
+/// multiplied by `[1]`.
 pub(crate) fn mean(
     terms: &Tensor,
     n: usize,

@@ -10,7 +10,8 @@ pub mod soft_cross_entropy;
 
 use super::entry::Entry;
 
-/// The label of a row that is not known, or not asked for: losses that are told to [ignore](cross_entropy::CrossEntropyFuncOptions) it do.
+/// The label of a row that is not known, or not asked for: losses that are told to
+/// [ignore](cross_entropy::CrossEntropyFuncOptions) it do.
 pub const HIDDEN: i32 = -1;
 
 /// The family's lines of the registry.

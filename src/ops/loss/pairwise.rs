@@ -1,5 +1,5 @@
-//! Means of a function of two tensors, element by element, a row of a table each: the WGSL of `f(a, b)`, of its derivative by `a`, and
-//! `f` in float64. `p.beta` is the constant.
+//! Means of a function of two tensors, element by element, a row of a table each: the WGSL of
+//! `f(a, b)`, of its derivative by `a`, and `f` in float64. `p.beta` is the constant.
 
 use super::mean::{self, mean};
 use super::rows::check_alike;
@@ -22,7 +22,8 @@ struct Definition {
     forward: &'static str,
     derivative: &'static str,
     reference: fn(f64, f64, f64) -> f64,
-    /// Whether `f` depends on `a - b` alone, so that the derivative by `b` is the negative one; else `b` is a constant target.
+    /// Whether `f` depends on `a - b` alone, so that the derivative by `b` is the negative one;
+    /// else `b` is a constant target.
     difference: bool,
     /// Whether it has a constant, `beta`.
     constant: bool,
@@ -61,7 +62,8 @@ static BCE: Definition = Definition {
     constant: false,
 };
 
-/// The operators `mse_loss`, `smooth_l1_loss` and `bce_with_logits`: two tensors of the same shape to their mean loss.
+/// The operators `mse_loss`, `smooth_l1_loss` and `bce_with_logits`: two tensors of the same shape
+/// to their mean loss.
 #[derive(Debug, Clone, Copy)]
 pub struct Pairwise {
     definition: &'static Definition,
@@ -221,8 +223,8 @@ impl Tensor {
         apply_one(Pairwise::mse_loss(), &[self, target])
     }
 
-    /// The mean of `d^2 / (2 beta)` where `d = |self - target|` is below `beta`, else of `d - beta / 2` (Girshick 2015), an f32
-    /// `[]`; gradients flow to both.
+    /// The mean of `d^2 / (2 beta)` where `d = |self - target|` is below `beta`, else of
+    /// `d - beta / 2` (Girshick 2015), an f32 `[]`; gradients flow to both.
     ///
     /// # Errors
     /// Shapes or types that differ; a negative `beta`; out of memory.
@@ -230,8 +232,8 @@ impl Tensor {
         apply_one(Pairwise::smooth_l1_loss(beta), &[self, target])
     }
 
-    /// The mean of `-target log sigmoid(self) - (1 - target) log(1 - sigmoid(self))` over all elements, an f32 `[]`. `target` holds
-    /// probabilities and gets no gradient.
+    /// The mean of `-target log sigmoid(self) - (1 - target) log(1 - sigmoid(self))` over all
+    /// elements, an f32 `[]`. `target` holds probabilities and gets no gradient.
     ///
     /// # Errors
     /// Shapes or types that differ; out of memory.

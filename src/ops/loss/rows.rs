@@ -37,7 +37,8 @@ impl Rows {
         let (n, columns) = (count(x.shape()), x.shape().last() / width);
         // Three walks over a row at most.
         let tree = gpu.capabilities().schedule == Schedule::Gpu || !gpu.capabilities().may_walk(3 * columns);
-        // A row a thread on software drivers; on GPUs at least 8 lanes a row, and 4 loads a lane where a row is long enough.
+        // A row a thread on software drivers; on GPUs at least 8 lanes a row, and 4 loads a lane
+        // where a row is long enough.
         let (lanes, per_row) = if tree { (256, columns.div_ceil(4).next_power_of_two().clamp(8, 256)) } else { (8, 1) };
         let launch = Launch::new(gpu, &ROWS, step)
             .storage(x.dtype().storage())

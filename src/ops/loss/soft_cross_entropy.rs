@@ -96,8 +96,8 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// The mean over rows of `-sum target * log softmax(logits)`. `self` are logits `[.., C]`, `target` is like them and gets no
-    /// gradient; the result is f32 `[]`.
+    /// The mean over rows of `-sum target * log softmax(logits)`. `self` are logits `[.., C]`,
+    /// `target` is like them and gets no gradient; the result is f32 `[]`.
     ///
     /// # Errors
     /// Shapes or types that do not fit; out of memory.

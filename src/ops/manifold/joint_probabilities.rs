@@ -15,8 +15,8 @@ kernels!(KERNEL = "manifold/joint_probabilities");
 /// Steps of bisection: doublings to a bound, and then a bit of the result each.
 const STEPS: usize = 60;
 
-/// y_ij = (P_j|i + P_i|j) / 2N for squared distances d [N, N]: P_j|i falls with d_ij as a Gaussian does, whose width gives each point
-/// `perplexity` neighbours.
+/// y_ij = (P_j|i + P_i|j) / 2N for squared distances d [N, N]: P_j|i falls with d_ij as a Gaussian
+/// does, whose width gives each point `perplexity` neighbours.
 #[derive(Debug, Clone)]
 pub struct JointProbabilities {
     /// The exponential of each P_.|i's entropy.
@@ -151,8 +151,9 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// t-SNE's joint probabilities [N, N] of squared distances [N, N], which must be symmetric: 0 on the diagonal, of sum 1 (van der Maaten and
-    /// Hinton 2008). `perplexity` is about the number of neighbours that a point has.
+    /// t-SNE's joint probabilities [N, N] of squared distances [N, N], which must be symmetric: 0
+    /// on the diagonal, of sum 1 (van der Maaten and Hinton 2008). `perplexity` is about the number
+    /// of neighbours that a point has.
     ///
     /// # Errors
     /// Other than a square matrix of f32; a perplexity below 1 or above N - 1; out of memory.

@@ -145,8 +145,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// t-SNE's loss of these points [N, 2] for the joint probabilities `q` [N, N] (symmetric, of sum 1), as [`TsneLoss`] defines it, and its
-    /// gradient [N, 2], which comes with it.
+    /// t-SNE's loss of these points [N, 2] for the joint probabilities `q` [N, N] (symmetric, of
+    /// sum 1), as [`TsneLoss`] defines it, and its gradient [N, 2], which comes with it.
     ///
     /// # Errors
     /// Other shapes or types; out of memory.

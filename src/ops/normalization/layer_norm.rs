@@ -1,4 +1,5 @@
-//! Layer normalisation over the last axis: group normalisation with one group of one pixel, by the same kernel.
+//! Layer normalisation over the last axis: group normalisation with one group of one pixel, by the
+//! same kernel.
 
 use super::group_norm::{self, Groups, TOLERANCE, check_parameters, norm_cost};
 use crate::error::{Error, Result, require_not_negative};
@@ -7,7 +8,8 @@ use crate::ops::sample::{Bad, Sample, indices, normal, normal_with, uniform};
 use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, Tolerance, apply_one, axes_before, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
 
-/// Each row of x `[.., D]` brought to mean 0 and variance 1, then scaled by weight and shifted by bias, both `[D]` (Ba et al. 2016).
+/// Each row of x `[.., D]` brought to mean 0 and variance 1, then scaled by weight and shifted by
+/// bias, both `[D]` (Ba et al. 2016).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     /// Added to the variance; not negative.
@@ -125,7 +127,8 @@ pub(super) fn entries() -> [Entry; 1] {
 }
 
 impl Tensor {
-    /// Each row of this tensor `[.., D]` brought to mean 0 and variance 1, then `* weight + bias`, both f32 `[D]` (Ba et al. 2016).
+    /// Each row of this tensor `[.., D]` brought to mean 0 and variance 1, then `* weight + bias`,
+    /// both f32 `[D]` (Ba et al. 2016).
     ///
     /// # Errors
     /// A scalar; weight or bias of another shape or type; integers; out of memory.

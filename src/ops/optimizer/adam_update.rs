@@ -1,4 +1,5 @@
-//! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), PyTorch's, over a whole slab in one dispatch.
+//! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), PyTorch's, over a whole slab
+//! in one dispatch.
 
 use super::slab::{self, Rule, cost, infer, launch, reference, sample, squares};
 use crate::error::{Error, Result, require_not_negative};
@@ -9,9 +10,10 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "adam_update";
 
-/// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps), c the bias corrections of
-/// [`Scalars`](super::Scalars). Weight decay is added to g, or with `decoupled` (AdamW) taken from w first. Inputs: those of a
-/// [`Slab`](super::Slab), m `[n]`, v `[n]`, both zero before the first step.
+/// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / c1 * m / (sqrt(v) /
+/// sqrt(c2) + eps), c the bias corrections of [`Scalars`](super::Scalars). Weight decay is added to
+/// g, or with `decoupled` (AdamW) taken from w first. Inputs: those of a [`Slab`](super::Slab), m
+/// `[n]`, v `[n]`, both zero before the first step.
 #[derive(Debug, Clone)]
 pub struct AdamUpdate {
     /// Decay rates of the averages of g and g^2.

@@ -14,8 +14,9 @@ use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "clip_each";
 
-/// `gradients` `[n]` times min(1, max_norm / (|s g| + 1e-6)), g those of a segment and s the gradient_scale of `scalars` `[8]`: each parameter
-/// by itself, as DINO's authors clip. Segments i32 [n / 64] (ascending) and table [segments, 4] as in the updates; what is not active stays.
+/// `gradients` `[n]` times min(1, max_norm / (|s g| + 1e-6)), g those of a segment and s the
+/// gradient_scale of `scalars` `[8]`: each parameter by itself, as DINO's authors clip. Segments
+/// i32 [n / 64] (ascending) and table [segments, 4] as in the updates; what is not active stays.
 #[derive(Debug, Clone)]
 pub struct ClipEach {
     /// No gradient is longer afterwards.

@@ -1,4 +1,5 @@
-//! The second stage of the global gradient norm: clipping, loss scaling, and steps that must not be taken, all on the device.
+//! The second stage of the global gradient norm: clipping, loss scaling, and steps that must not be
+//! taken, all on the device.
 
 use super::norms::{self, NORMS, lanes, settled};
 use super::slab::{CONTROL, Scalars, check};
@@ -14,10 +15,12 @@ const NAME: &str = "clip_norm";
 /// Slabs that one norm may span: as many as bindings allow.
 const SLABS: usize = 4;
 
-/// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs (f32 [parts, 2], see `square_sums`) to what the updates
-/// read, f32 `[5]`: the norm of all gradients after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's
-/// clip_grad_norm_; max_norm 0 clips nothing); 1, or 0 where not all gradients are finite: then the updates leave everything as it is and
-/// `skipped` rises by one; the factor of all weight decays; and what the second number must be multiplied by, 1 unless it is too small for f32.
+/// From `scalars`, the counter `skipped` i32 `[1]` and the partial sums of one to four slabs (f32
+/// [parts, 2], see `square_sums`) to what the updates read, f32 `[5]`: the norm of all gradients
+/// after gradient_scale; the factor gradient_scale * min(1, max_norm / (norm + 1e-6)) (PyTorch's
+/// clip_grad_norm_; max_norm 0 clips nothing); 1, or 0 where not all gradients are finite: then the
+/// updates leave everything as it is and `skipped` rises by one; the factor of all weight decays;
+/// and what the second number must be multiplied by, 1 unless it is too small for f32.
 #[derive(Debug, Clone)]
 pub struct ClipNorm;
 
@@ -152,7 +155,8 @@ pub(super) fn entry() -> Entry {
     }
 }
 
-/// What the updates of one step read, from the (gradients, segments, table) of every slab: the norm over all of them, clipped and checked.
+/// What the updates of one step read, from the (gradients, segments, table) of every slab: the norm
+/// over all of them, clipped and checked.
 ///
 /// # Errors
 /// Shapes that do not fit; more than four slabs.

@@ -1,4 +1,5 @@
-//! A moving average of a slab of parameters, in place: momentum encoders, mean teachers, averaged weights.
+//! A moving average of a slab of parameters, in place: momentum encoders, mean teachers, averaged
+//! weights.
 
 use super::slab::{BLOCK, Scalars, check};
 use crate::error::{Error, Result};
@@ -12,8 +13,8 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "ema_update";
 kernels!(KERNEL = "optimizer/ema_update");
 
-/// average = m average + (1 - m) source, both `[n]`, n a multiple of 64; m is the moving average's momentum of [`Scalars`].
-/// Inputs: average (changed in place), source, scalars.
+/// average = m average + (1 - m) source, both `[n]`, n a multiple of 64; m is the moving average's
+/// momentum of [`Scalars`]. Inputs: average (changed in place), source, scalars.
 #[derive(Debug, Clone)]
 pub struct EmaUpdate;
 

@@ -1,4 +1,5 @@
-//! LARS (You et al. 2017, as in DeepMind's BYOL), over a whole slab in one dispatch after `segment_norms`.
+//! LARS (You et al. 2017, as in DeepMind's BYOL), over a whole slab in one dispatch after
+//! `segment_norms`.
 
 use super::slab::{self, Rule, check, cost, infer, launch, reference, sample};
 use crate::error::{Result, require_positive, require_share};
@@ -9,8 +10,9 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "lars_update";
 
-/// g += decay w; v = momentum v + trust g, trust = eta |w| / |g| of the segment (1 where either is 0, or where the segment is marked); w -=
-/// lr v. Inputs: those of a [`Slab`](super::Slab), v `[n]`, zero before the first step, and the norms [segments, 4] of `segment_norms`.
+/// g += decay w; v = momentum v + trust g, trust = eta |w| / |g| of the segment (1 where either is
+/// 0, or where the segment is marked); w -= lr v. Inputs: those of a [`Slab`](super::Slab), v
+/// `[n]`, zero before the first step, and the norms [segments, 4] of `segment_norms`.
 #[derive(Debug, Clone)]
 pub struct LarsUpdate {
     /// What is kept of the velocity.
@@ -23,7 +25,8 @@ impl LarsUpdate {
     /// Refuses settings without a meaning.
     ///
     /// # Errors
-    /// [`Error::Argument`](crate::error::Error::Argument) for a momentum outside 0..=1, or an eta that is not positive and finite.
+    /// [`Error::Argument`](crate::error::Error::Argument) for a momentum outside 0..=1, or an eta
+    /// that is not positive and finite.
     pub fn check(&self) -> Result<()> {
         require_share(NAME, "momentum", self.momentum)?;
         require_positive(NAME, "eta", self.eta).map(drop)

@@ -1,5 +1,5 @@
-//! Optimizer updates over one slab that holds all parameters: one dispatch a step, in place, without a backward. `slab` describes the layout;
-//! `src/optim` drives them.
+//! Optimizer updates over one slab that holds all parameters: one dispatch a step, in place,
+//! without a backward. `slab` describes the layout; `src/optim` drives them.
 
 pub mod adam_update;
 pub mod clip_each;

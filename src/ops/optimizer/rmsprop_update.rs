@@ -9,8 +9,8 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "rmsprop_update";
 
-/// g += decay w; s = alpha s + (1 - alpha) g^2; b = momentum b + g / (sqrt(s) + eps); w -= lr b. Inputs: those of a
-/// [`Slab`](super::Slab), s `[n]`, b `[n]`, both zero before the first step.
+/// g += decay w; s = alpha s + (1 - alpha) g^2; b = momentum b + g / (sqrt(s) + eps); w -= lr b.
+/// Inputs: those of a [`Slab`](super::Slab), s `[n]`, b `[n]`, both zero before the first step.
 #[derive(Debug, Clone)]
 pub struct RmspropUpdate {
     /// Decay rate of the average of g^2.
@@ -25,7 +25,8 @@ impl RmspropUpdate {
     /// Refuses settings without a meaning.
     ///
     /// # Errors
-    /// [`Error::Argument`](crate::error::Error::Argument) for an alpha or a momentum outside 0..=1, or an eps that is negative or not finite.
+    /// [`Error::Argument`](crate::error::Error::Argument) for an alpha or a momentum outside 0..=1,
+    /// or an eps that is negative or not finite.
     pub fn check(&self) -> Result<()> {
         require_share(NAME, "alpha", self.alpha)?;
         require_share(NAME, "momentum", self.momentum)?;

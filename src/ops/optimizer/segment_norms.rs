@@ -13,13 +13,15 @@ use crate::tensor::{DType, Spec, Tensor};
 const NAME: &str = "segment_norms";
 
 /// |w| and |factor g + decay w| (all factors of control applied) of every segment, f32 [segments, 4]: (a, b, c, d) with |w| = a 2^c and the other
-/// b 2^d, where c and d are 0 unless the squares leave f32's range; 0 where it is not active. Inputs: values `[n]`, gradients `[n]`, segments
-/// i32 [n / 64] (ascending), table [segments, 4], control `[5]`.
+/// b 2^d, where c and d are 0 unless the squares leave f32's range; 0 where it is not active.
+/// Inputs: values `[n]`, gradients `[n]`, segments i32 [n / 64] (ascending), table [segments, 4],
+/// control `[5]`.
 #[derive(Debug, Clone)]
 pub struct SegmentNorms;
 
-/// Lanes of the kernel that sums segments, and its rounds: two searches for where one begins and ends, the sum, and the joining of lanes.
-/// More than the schedule's own where one segment may be too long for them.
+/// Lanes of the kernel that sums segments, and its rounds: two searches for where one begins and
+/// ends, the sum, and the joining of lanes. More than the schedule's own where one segment may be
+/// too long for them.
 pub(super) fn segment_lanes(gpu: &Gpu, blocks: usize) -> (u32, usize) {
     let walk = |lanes: u32| 2 * rounds(32, 0) + rounds(blocks.div_ceil(lanes as usize), 0) + rounds(16, 0);
     let own = lanes(gpu);

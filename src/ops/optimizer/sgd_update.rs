@@ -1,4 +1,5 @@
-//! Stochastic gradient descent with momentum (PyTorch's SGD, no dampening), over a whole slab in one dispatch.
+//! Stochastic gradient descent with momentum (PyTorch's SGD, no dampening), over a whole slab in
+//! one dispatch.
 
 use super::slab::{self, Rule, cost, infer, launch, reference, sample};
 use crate::error::{Error, Result, require_share};
@@ -9,8 +10,9 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "sgd_update";
 
-/// g += decay w; b = momentum b + g; w -= lr b, or with Nesterov w -= lr (g + momentum b). A buffer of zeros before the first step gives
-/// PyTorch's first step. Inputs: those of a [`Slab`](super::Slab), and the momentum buffer `[n]` unless `momentum` is 0.
+/// g += decay w; b = momentum b + g; w -= lr b, or with Nesterov w -= lr (g + momentum b). A buffer
+/// of zeros before the first step gives PyTorch's first step. Inputs: those of a
+/// [`Slab`](super::Slab), and the momentum buffer `[n]` unless `momentum` is 0.
 #[derive(Debug, Clone)]
 pub struct SgdUpdate {
     /// What is kept of the buffer; 0: there is none.

@@ -1,4 +1,5 @@
-//! What the updates share: a slab that holds all parameters of a model, how it is described to the kernels, and their references.
+//! What the updates share: a slab that holds all parameters of a model, how it is described to the
+//! kernels, and their references.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Scalar};
@@ -16,8 +17,8 @@ pub const BLOCK: usize = 64;
 /// Numbers of what `clip_norm` says.
 pub const CONTROL: usize = 5;
 
-/// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes into an f32 `[8]` tensor
-/// (by [`Tensor::write_scalars`]).
+/// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes
+/// into an f32 `[8]` tensor (by [`Tensor::write_scalars`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scalars {
     /// The learning rate.
@@ -70,7 +71,8 @@ pub struct Segment {
     pub lr_multiplier: f32,
     /// Weight decay.
     pub weight_decay: f32,
-    /// Whether the step changes it; a frozen parameter, or one without a gradient, keeps its value and state.
+    /// Whether the step changes it; a frozen parameter, or one without a gradient, keeps its value
+    /// and state.
     pub active: bool,
     /// LARS takes its gradient as it is (biases and norms in the papers).
     pub without_trust: bool,
@@ -83,7 +85,8 @@ impl Segment {
     }
 }
 
-/// The tensors of one update. Padding between slots must be zero in `gradients` (it is part of the norm).
+/// The tensors of one update. Padding between slots must be zero in `gradients` (it is part of the
+/// norm).
 #[derive(Clone, Copy)]
 pub struct Slab<'a> {
     /// All parameters, f32 `[n]`, n a multiple of [`BLOCK`]; changed in place.
@@ -202,7 +205,8 @@ pub(super) struct Element {
     pub without_trust: bool,
 }
 
-/// The plainest loop over a slab: `rule` gives the new value and changes the states of each element that the step reaches.
+/// The plainest loop over a slab: `rule` gives the new value and changes the states of each element
+/// that the step reaches.
 pub(super) fn reference(inputs: &[Array], states: usize, rule: impl Fn(&Element, &mut [f64]) -> f64) -> Result<Vec<Array>> {
     let [values, gradients, segments, table, scalars, control, rest @ ..] = inputs else { return Ok(vec![]) };
     let mut out: Vec<Array> = std::iter::once(values).chain(rest.iter().take(states)).cloned().collect();
@@ -228,7 +232,8 @@ pub(super) fn reference(inputs: &[Array], states: usize, rule: impl Fn(&Element,
     Ok(out)
 }
 
-/// A slab of `blocks` blocks in up to `count` segments, the second of them frozen with gradients that are not numbers.
+/// A slab of `blocks` blocks in up to `count` segments, the second of them frozen with gradients
+/// that are not numbers.
 pub(super) fn sample_segments(blocks: usize, count: usize) -> (Array, Array) {
     let segment = |block: usize| block * count / blocks.max(1);
     let segments = Array::integers([blocks], (0..blocks).map(|b| segment(b) as f64).collect());

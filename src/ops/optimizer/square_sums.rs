@@ -12,8 +12,9 @@ use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "square_sums";
 
-/// Partial sums of the squares of `gradients` `[n]` in active segments (`segments` i32 [n / 64], `table` [segments, 4]), f32 `[parts, 2]`: (m, e)
-/// stands for m 4^e, with e = 0 unless the sum is beyond f32's range (80) or below 2^-70 (-96). Parts depends on n alone, and is at least 1.
+/// Partial sums of the squares of `gradients` `[n]` in active segments (`segments` i32 [n / 64],
+/// `table` [segments, 4]), f32 `[parts, 2]`: (m, e) stands for m 4^e, with e = 0 unless the sum is
+/// beyond f32's range (80) or below 2^-70 (-96). Parts depends on n alone, and is at least 1.
 #[derive(Debug, Clone)]
 pub struct SquareSums;
 

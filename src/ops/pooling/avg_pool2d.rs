@@ -162,11 +162,13 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The mean of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - kernel) / stride + 1, .., C]`, rounded down or, with `ceil_mode`,
-    /// up; `count_include_pad` counts padding as elements of value 0.
+    /// The mean of each window of images `[N, H, W, C]`:
+    /// `[N, (H + 2 padding - kernel) / stride + 1, .., C]`, rounded down or, with `ceil_mode`, up;
+    /// `count_include_pad` counts padding as elements of value 0.
     ///
     /// # Errors
-    /// Other than four axes of floats; a window that does not fit; padding of more than half a window; out of memory.
+    /// Other than four axes of floats; a window that does not fit; padding of more than half a
+    /// window; out of memory.
     pub fn avg_pool2d(&self, window: Window, count_include_pad: bool) -> Result<Tensor> {
         apply_one(AvgPool2d { window, count_include_pad }, &[self])
     }

@@ -11,8 +11,9 @@ use crate::tensor::{DType, Shape, Spec, Tensor};
 
 kernels!(MAX_POOL = "pooling/max_pool2d");
 
-/// `y[n, i, j, c]` is the largest element of a window of x `[N, H, W, C]`; of equal ones the first gets the gradient, as in PyTorch. A second
-/// output says which won: its place in the window, -1 where a dilated window lies beside all of the image.
+/// `y[n, i, j, c]` is the largest element of a window of x `[N, H, W, C]`; of equal ones the first
+/// gets the gradient, as in PyTorch. A second output says which won: its place in the window, -1
+/// where a dilated window lies beside all of the image.
 #[derive(Debug, Clone)]
 pub struct MaxPool2d {
     /// The windows.
@@ -145,7 +146,8 @@ fn samples() -> Vec<Sample> {
     ]
 }
 
-/// The operator on equal elements, where central differences do not exist: the first of each window gets the gradient.
+/// The operator on equal elements, where central differences do not exist: the first of each window
+/// gets the gradient.
 struct FirstOfEqual(MaxPool2d);
 
 impl Operator for FirstOfEqual {
@@ -212,11 +214,12 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The largest element of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1, .., C]`, rounded
-    /// down or, with `ceil_mode`, up.
+    /// The largest element of each window of images `[N, H, W, C]`: `[N, (H + 2 padding - dilation
+    /// (kernel - 1) - 1) / stride + 1, .., C]`, rounded down or, with `ceil_mode`, up.
     ///
     /// # Errors
-    /// Other than four axes of floats; a window that does not fit; padding of more than half a window; out of memory.
+    /// Other than four axes of floats; a window that does not fit; padding of more than half a
+    /// window; out of memory.
     pub fn max_pool2d(&self, window: Window) -> Result<Tensor> {
         apply_one(MaxPool2d { window }, &[self])
     }

@@ -6,7 +6,8 @@ use crate::ops::{Array, Attributes, images, require_float};
 use crate::params;
 use crate::tensor::{Shape, Spec, check_sizes};
 
-/// Windows of `kernel` elements every `stride`, over images with `padding` on each side; rows first.
+/// Windows of `kernel` elements every `stride`, over images with `padding` on each side; rows
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Height and width of a window.
@@ -17,7 +18,8 @@ pub struct Window {
     pub padding: [usize; 2],
     /// Elements between two of a window; average pooling takes 1 only.
     pub dilation: [usize; 2],
-    /// Whether a last window that does not fit wholly counts, where it begins within the image or the padding before it.
+    /// Whether a last window that does not fit wholly counts, where it begins within the image or
+    /// the padding before it.
     pub ceil_mode: bool,
 }
 
@@ -27,7 +29,8 @@ impl Window {
         Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], dilation: [1; 2], ceil_mode: false }
     }
 
-    /// From the attributes `kernel`, `stride` (by default the kernel), `padding` (0) and `dilation` (1), a number or two each, and `ceil_mode`.
+    /// From the attributes `kernel`, `stride` (by default the kernel), `padding` (0) and `dilation`
+    /// (1), a number or two each, and `ceil_mode`.
     pub(super) fn build(attributes: &Attributes) -> Result<Self> {
         let kernel = attributes.pair("kernel")?;
         Ok(Self {
@@ -45,7 +48,8 @@ impl Window {
         [(kh - 1) * dh + 1, (kw - 1) * dw + 1]
     }
 
-    /// The shape of y for an x `[N, H, W, C]`: `(size + 2 padding - span) / stride + 1`, rounded down or, with `ceil_mode`, up.
+    /// The shape of y for an x `[N, H, W, C]`: `(size + 2 padding - span) / stride + 1`, rounded
+    /// down or, with `ceil_mode`, up.
     pub(super) fn output(&self, operator: &str, x: &Spec) -> Result<Shape> {
         let [n, h, w, c] = float_images(operator, x)?;
         let [oh, ow] = self.counts(operator, [h, w])?;
@@ -86,8 +90,8 @@ impl Window {
         if backward { [kh.div_ceil(sh), kw.div_ceil(sw)] } else { self.kernel }
     }
 
-    /// The rows of [`Self::reach`] that each launch walks, first and last, and the rounds of one: all at once where an adapter's loops may be
-    /// as long.
+    /// The rows of [`Self::reach`] that each launch walks, first and last, and the rounds of one:
+    /// all at once where an adapter's loops may be as long.
     pub(super) fn bands(&self, backward: bool, capabilities: &Capabilities) -> (Vec<[usize; 2]>, usize) {
         let [rows, columns] = self.reach(backward);
         let most = capabilities.longest_walk() / (columns + 2);
@@ -95,7 +99,8 @@ impl Window {
         ((0..rows).step_by(each.max(1)).map(|first| [first, rows.min(first + each)]).collect(), rounds(each, rounds(columns, 0)))
     }
 
-    /// What the kernels are told of `n` elements to write: x and y in channels or, where `vec` is 4, vec4s of them.
+    /// What the kernels are told of `n` elements to write: x and y in channels or, where `vec` is
+    /// 4, vec4s of them.
     pub(super) fn parameters(&self, n: usize, x: &Shape, y: &Shape, vec: usize) -> Vec<Param> {
         let ([kh, kw], [sh, sw], [ph, pw], [dh, dw]) = (self.kernel, self.stride, self.padding, self.dilation);
         params![n / vec, x.dim(1), x.dim(2), y.dim(1), y.dim(2), x.last() / vec, kh, kw, sh, sw, ph, pw, dh, dw].to_vec()

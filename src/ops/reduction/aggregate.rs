@@ -1,4 +1,5 @@
-//! One value from many: sum, mean, max, min and logsumexp over any set of axes, a row of a table each.
+//! One value from many: sum, mean, max, min and logsumexp over any set of axes, a row of a table
+//! each.
 
 use super::dims::{CASES, Dims, gather, kept, terms};
 use super::reduce::{self, Combine, Reduce};
@@ -15,7 +16,8 @@ use crate::tensor::{DType, Spec, Tensor};
 struct Definition {
     /// PyTorch's name (max and min are its amax and amin).
     name: &'static str,
-    /// The gradient: a WGSL expression of `dy`, `x`, `y`, `ties` (how many terms equal `y`) and `p.a` (1 / the number of terms).
+    /// The gradient: a WGSL expression of `dy`, `x`, `y`, `ties` (how many terms equal `y`) and
+    /// `p.a` (1 / the number of terms).
     gradient: &'static str,
     /// The aggregate of some terms in float64.
     reference: fn(&[f64]) -> f64,
@@ -23,7 +25,8 @@ struct Definition {
     empty: bool,
 }
 
-/// The term's share of the gradient. A NaN is no tie of itself: `ties` is then 0 and the gradient NaN, as in PyTorch.
+/// The term's share of the gradient. A NaN is no tie of itself: `ties` is then 0 and the gradient
+/// NaN, as in PyTorch.
 const TIES: &str = "select(select(nothing_of(dy), dy / ties, x == y), constant(0x7fc00000u), ties == V(0.0))";
 
 const AGGREGATES: &[Definition] = &[
@@ -87,7 +90,8 @@ impl Operator for Aggregate {
                 let scale = 1.0 / terms(x.shape(), &mask) as f32;
                 run(Reduce { finish: "s * p.scale", scale, ..Reduce::sum(x) }, spec.dtype)?
             }
-            // Shifted by the largest term, so that no exponential overflows and one of them is 1; by 0, where it is infinite.
+            // Shifted by the largest term, so that no exponential overflows and one of them is 1;
+            // by 0, where it is infinite.
             "logsumexp" => {
                 let finite = "select(s, F(0.0), abs(s) > F(3.4028234e38))";
                 let largest = run(Reduce::of(x, Combine::Max, "x", finite), DType::F32)?;
@@ -204,11 +208,12 @@ macro_rules! methods {
     ($($name:ident: $doc:literal),* $(,)?) => {
         impl Tensor {
             $(#[doc = $doc]
-            /// It goes over the axes `dims` (-1 is the last; an empty list means all), which `keepdim` leaves with size 1.
+            /// It goes over the axes `dims` (-1 is the last; an empty list means all), which
+            /// `keepdim` leaves with size 1.
             ///
             /// # Errors
-            /// An axis that does not exist or is named twice; integers; more than three separate groups of reduced or of kept axes; max, min
-            /// and logsumexp of nothing; out of memory.
+            /// An axis that does not exist or is named twice; integers; more than three separate
+            /// groups of reduced or of kept axes; max, min and logsumexp of nothing; out of memory.
             pub fn $name(&self, dims: &[isize], keepdim: bool) -> Result<Tensor> {
                 apply_one(Aggregate::named(stringify!($name), Dims::new(dims, keepdim))?, &[self])
             })*
@@ -247,7 +252,8 @@ mod tests {
     fn long_sums_are_as_exact_as_pairwise_ones() {
         for schedule in Schedule::ALL {
             let gpu = Gpu::with(GpuOptions { schedule: Some(schedule), ..GpuOptions::from_env().unwrap() }).unwrap();
-            // Values of one sign, the worst for a running sum: after 2^21 of them an f32 sum of one thread is off by 1e-4 or more.
+            // Values of one sign, the worst for a running sum: after 2^21 of them an f32 sum of one
+            // thread is off by 1e-4 or more.
             let n = (1 << 21) + 3;
             let data: Vec<f32> = (0..n).map(|i| 0.1 + (i % 7) as f32 * 0.01).collect();
             let exact: f64 = data.iter().map(|v| f64::from(*v)).sum();

@@ -1,4 +1,5 @@
-//! The cosine of the angle between rows: `a . b / (max(|a|, eps) max(|b|, eps))` along the last axis.
+//! The cosine of the angle between rows: `a . b / (max(|a|, eps) max(|b|, eps))` along the last
+//! axis.
 
 use super::dims::Dims;
 use super::l2_normalize::length;
@@ -153,8 +154,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The cosine of the angle to `other`, row by row along the last axis: `[.., D]` and `[.., D]` give `[..]`. Lengths below `eps` count as
-    /// `eps` (PyTorch's default is 1e-8).
+    /// The cosine of the angle to `other`, row by row along the last axis: `[.., D]` and `[.., D]`
+    /// give `[..]`. Lengths below `eps` count as `eps` (PyTorch's default is 1e-8).
     ///
     /// # Errors
     /// Two shapes or types; scalars; integers; `eps` not above 0; out of memory.

@@ -56,7 +56,8 @@ impl Dims {
         })
     }
 
-    /// The result's type and shape, for a float input; `empty` says whether the value of no term at all is defined.
+    /// The result's type and shape, for a float input; `empty` says whether the value of no term at
+    /// all is defined.
     pub(super) fn infer(&self, operator: &str, x: &Spec, empty: bool) -> Result<Spec> {
         require_float(operator, "x", x)?;
         if !empty && terms(&x.shape, &self.mask(operator, &x.shape)?) == 0 {

@@ -148,7 +148,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Divided by its length along `dim` (-1 is the last), or by `eps` where that is longer (PyTorch's default is 1e-12). The shape stays.
+    /// Divided by its length along `dim` (-1 is the last), or by `eps` where that is longer
+    /// (PyTorch's default is 1e-12). The shape stays.
     ///
     /// # Errors
     /// An axis that does not exist; `eps` not above 0; integers; out of memory.

@@ -11,7 +11,8 @@ kernels!(REDUCE = "reduction/reduce");
 
 /// Lanes of the workgroup that owns a result in the tree variant.
 const LANES: usize = 128;
-/// Loop steps that one thread makes at most before the rest becomes another partial; a step is four terms where they are neighbours.
+/// Loop steps that one thread makes at most before the rest becomes another partial; a step is four
+/// terms where they are neighbours.
 const THREAD_STEPS: usize = 128;
 /// The same for a lane of the tree.
 const LANE_STEPS: usize = 16;
@@ -39,7 +40,8 @@ impl Combine {
     }
 }
 
-/// A reduction: `finish(combine(map(x)))`. The expressions are WGSL, typed by `V` and `F` (see the shader's head).
+/// A reduction: `finish(combine(map(x)))`. The expressions are WGSL, typed by `V` and `F` (see the
+/// shader's head).
 #[derive(Clone, Copy)]
 pub(crate) struct Reduce<'a> {
     /// What joins terms.
@@ -100,7 +102,8 @@ impl<'a> Reduce<'a> {
         Self::of(x, Combine::Sum, "x", "s")
     }
 
-    /// Reduces the axes marked in `reduced`; the result has the given shape and type. `name` is the operator's, for errors.
+    /// Reduces the axes marked in `reduced`; the result has the given shape and type. `name` is the
+    /// operator's, for errors.
     ///
     /// # Errors
     /// More than three separate groups of kept or reduced axes; those of launching.
@@ -217,8 +220,8 @@ impl Reduce<'_> {
     }
 }
 
-/// The gradient `x` of a tensor that was broadcast from `shape`: summed over the axes that it was broadcast along. `x` itself where the
-/// shapes are equal.
+/// The gradient `x` of a tensor that was broadcast from `shape`: summed over the axes that it was
+/// broadcast along. `x` itself where the shapes are equal.
 pub(crate) fn sum_to(x: &Tensor, shape: &Shape) -> Result<Tensor> {
     if x.shape() == shape {
         return Ok(x.clone());

@@ -1,4 +1,5 @@
-//! The largest values along an axis and where they are: topk, and argmax, which is the position of the first.
+//! The largest values along an axis and where they are: topk, and argmax, which is the position of
+//! the first.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Schedule, rounds};
@@ -49,7 +50,8 @@ fn pick(x: &Tensor, axis: usize, k: usize, positions: &Tensor, values: Option<&T
     if tree { launch.groups(rows) } else { launch.invocations(rows) }
 }
 
-/// For references: the positions along `axis` in falling order of their values, cut at `k`, as an array.
+/// For references: the positions along `axis` in falling order of their values, cut at `k`, as an
+/// array.
 fn reference(x: &Array, axis: usize, k: usize, value: impl Fn(&[f64], usize) -> f64) -> Array {
     let with =
         |index: &[usize], i: usize| -> Vec<usize> { index.iter().enumerate().map(|(a, v)| if a == axis { i } else { *v }).collect() };
@@ -268,8 +270,9 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// The `k` largest values along `dim` (-1 is the last) in falling order, and their positions (i32): two tensors whose axis `dim` has size
-    /// `k`. Of equal values the first comes first. Gradients flow through the values.
+    /// The `k` largest values along `dim` (-1 is the last) in falling order, and their positions
+    /// (i32): two tensors whose axis `dim` has size `k`. Of equal values the first comes first.
+    /// Gradients flow through the values.
     ///
     /// # Errors
     /// An axis that does not exist; `k` of 0 or above its size; integers; out of memory.
@@ -279,7 +282,8 @@ impl Tensor {
         Ok((values.clone(), positions.clone()))
     }
 
-    /// The position (i32) of the largest value along `dim` (-1 is the last), the first of equal ones; that axis is removed.
+    /// The position (i32) of the largest value along `dim` (-1 is the last), the first of equal
+    /// ones; that axis is removed.
     ///
     /// # Errors
     /// An axis that does not exist or is empty; integers; out of memory.

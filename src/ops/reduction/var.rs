@@ -1,4 +1,5 @@
-//! Variance over any set of axes, in two passes: the mean, then the mean of squared differences from it.
+//! Variance over any set of axes, in two passes: the mean, then the mean of squared differences
+//! from it.
 
 use super::dims::{CASES, Dims, gather, kept, terms};
 use super::reduce::{self, Reduce};
@@ -133,11 +134,13 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// The variance over the axes `dims` (-1 is the last; an empty list means all), which `keepdim` leaves with size 1. `unbiased` divides
-    /// by one less than the number of terms; of a single term it is NaN, as in PyTorch.
+    /// The variance over the axes `dims` (-1 is the last; an empty list means all), which `keepdim`
+    /// leaves with size 1. `unbiased` divides by one less than the number of terms; of a single
+    /// term it is NaN, as in PyTorch.
     ///
     /// # Errors
-    /// An axis that does not exist or is named twice; integers; more than three separate groups of reduced or of kept axes; out of memory.
+    /// An axis that does not exist or is named twice; integers; more than three separate groups of
+    /// reduced or of kept axes; out of memory.
     pub fn var(&self, dims: &[isize], unbiased: bool, keepdim: bool) -> Result<Tensor> {
         apply_one(Var::new(Dims::new(dims, keepdim), unbiased), &[self])
     }

@@ -29,7 +29,8 @@ pub(super) fn softmax(softmax: &Softmax, backward: bool, tensors: &[&Tensor], re
     let rows = result.numel() / n;
     let rate = softmax.temperature.map(|t| 1.0 / t);
     let capabilities = result.gpu().capabilities();
-    // Two walks over a row; one too long for an invocation is shared by a workgroup on every schedule.
+    // Two walks over a row; one too long for an invocation is shared by a workgroup on every
+    // schedule.
     let schedule = result.gpu().schedule("softmax/softmax.schedule", Knob::bucket(n));
     let shared = if schedule == Schedule::Gpu { n > SHORT } else { !capabilities.may_walk(2 * n) };
     let shared_rows = inner == 1 && shared;

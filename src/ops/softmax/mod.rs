@@ -105,7 +105,8 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// `exp(x)` divided by its sum along `dim` (-1 is the last). The shape stays; nothing overflows.
+    /// `exp(x)` divided by its sum along `dim` (-1 is the last). The shape stays; nothing
+    /// overflows.
     ///
     /// # Errors
     /// An axis that does not exist; integers; out of memory.

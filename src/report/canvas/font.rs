@@ -37,7 +37,8 @@ const LETTERS: [(&str, [&str; HEIGHT]); 3] = [
     ]),
 ];
 
-/// The pixels of a letter, as (x, y). Small letters look like capitals, and what is not there like a box.
+/// The pixels of a letter, as (x, y). Small letters look like capitals, and what is not there like
+/// a box.
 pub(super) fn dots(letter: char) -> impl Iterator<Item = (usize, usize)> {
     let letter = letter.to_ascii_uppercase();
     let place = LETTERS.iter().find_map(|(letters, rows)| letters.chars().position(|l| l == letter).map(|column| (rows, column * ADVANCE)));

@@ -52,7 +52,8 @@ pub struct Tile<'a> {
     pub size: [usize; 3],
 }
 
-/// A picture that is drawn on. Places are (x, y) from the top left corner; what lies outside is cut off.
+/// A picture that is drawn on. Places are (x, y) from the top left corner; what lies outside is cut
+/// off.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Canvas {
     width: usize,
@@ -142,11 +143,12 @@ impl Canvas {
         text.chars().count() * font::ADVANCE * scale
     }
 
-    /// A matrix of `[rows, columns]` values as squares from dark blue (the smallest) to yellow (the largest), under a line that says `title`
-    /// and the range. What is no finite number is magenta.
+    /// A matrix of `[rows, columns]` values as squares from dark blue (the smallest) to yellow (the
+    /// largest), under a line that says `title` and the range. What is no finite number is magenta.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the values are not of that shape, or there are more than 16,000 rows or columns.
+    /// [`Error::Argument`] where the values are not of that shape, or there are more than 16,000
+    /// rows or columns.
     pub fn heat_map(values: &[f32], [rows, columns]: [usize; 2], title: &str) -> Result<Self> {
         if rows.checked_mul(columns) != Some(values.len()) {
             return Err(Error::argument("heat map", format!("expected {rows}x{columns} values, found {}", values.len())));
@@ -167,11 +169,13 @@ impl Canvas {
         Ok(canvas)
     }
 
-    /// Images in rows of `columns`, captions above the columns and labels beside the rows (as many as there are, perhaps none). Images may
-    /// differ in size; small ones are enlarged by whole factors.
+    /// Images in rows of `columns`, captions above the columns and labels beside the rows (as many
+    /// as there are, perhaps none). Images may differ in size; small ones are enlarged by whole
+    /// factors.
     ///
     /// # Errors
-    /// [`Error::Argument`] without images or columns, for images that are not what they say, and for too large a sheet.
+    /// [`Error::Argument`] without images or columns, for images that are not what they say, and
+    /// for too large a sheet.
     pub fn contact_sheet(tiles: &[Tile], columns: usize, captions: &[&str], labels: &[&str]) -> Result<Self> {
         let side = |axis: usize| tiles.iter().filter_map(|tile| tile.size.get(axis)).max().copied().unwrap_or(0);
         let scale = TILE_SIDE.div_ceil(side(0).max(side(1)).max(1));

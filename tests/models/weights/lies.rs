@@ -1,5 +1,5 @@
-//! Files that lie are refused by name. The sizes that they promise are such that to allocate them would
-//! end the program.
+//! Files that lie are refused by name. The sizes that they promise are such that to allocate them
+//! would end the program.
 
 use super::{call, dict, file, floats, global, int, open, pickle, refused, safetensors, tensor, text, weights, zip};
 

@@ -1,5 +1,5 @@
-//! Colour: jitter, grey and solarize, in one pass over the image. torchvision's ColorJitter, RandomGrayscale and RandomSolarize
-//! on floats in 0..1.
+//! Colour: jitter, grey and solarize, in one pass over the image. torchvision's ColorJitter,
+//! RandomGrayscale and RandomSolarize on floats in 0..1.
 
 mod launch;
 mod spec;
@@ -20,21 +20,24 @@ pub enum JitterStyle {
     /// torchvision's `ColorJitter`: as [`Color`] says.
     #[default]
     Torchvision,
-    /// google-research/simclr, `data_util.py` (`simclrv2`): contrast about the mean of each channel, saturation in HSV.
+    /// google-research/simclr, `data_util.py` (`simclrv2`): contrast about the mean of each
+    /// channel, saturation in HSV.
     Simclr,
-    /// deepmind-research/byol, `utils/augmentations.py`: as `Simclr`, with brightness added, uniform in `-strength..strength`.
+    /// deepmind-research/byol, `utils/augmentations.py`: as `Simclr`, with brightness added,
+    /// uniform in `-strength..strength`.
     Byol,
 }
 
 /// Jitter with chance `p`, then grey with chance `grayscale`, then solarize with chance `solarize`.
 ///
-/// Jitter does four things in random order, each limited to 0..1: `f x + (1 - f) base` with base black (brightness), the
-/// image's mean grey (contrast) or the pixel's grey (saturation), `f` uniform in `max(0, 1 - strength)..1 + strength`; and hue
-/// turned by a part of the circle uniform in `-hue..hue`. Grey is 0.299 R + 0.587 G + 0.114 B. Grey images have neither
-/// saturation nor hue. Solarize turns values from `threshold` up into 1 - x. [`JitterStyle`] has the variants.
+/// Jitter does four things in random order, each limited to 0..1: `f x + (1 - f) base` with base
+/// black (brightness), the image's mean grey (contrast) or the pixel's grey (saturation), `f`
+/// uniform in `max(0, 1 - strength)..1 + strength`; and hue turned by a part of the circle uniform
+/// in `-hue..hue`. Grey is 0.299 R + 0.587 G + 0.114 B. Grey images have neither saturation nor
+/// hue. Solarize turns values from `threshold` up into 1 - x. [`JitterStyle`] has the variants.
 ///
-/// `draws` `[N, 8]`: brightness, contrast, saturation, hue; the order (two bits each, the first lowest: 0 to 3 in this order; -1
-/// without jitter), greyed, solarized, hue's slot in it.
+/// `draws` `[N, 8]`: brightness, contrast, saturation, hue; the order (two bits each, the first
+/// lowest: 0 to 3 in this order; -1 without jitter), greyed, solarized, hue's slot in it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Color {
     /// Whose jitter it is.

@@ -14,7 +14,8 @@ kernels!(
     WEIGHTED_GPU = "contrastive/weighted_gpu",
 );
 
-/// Elements between the rows of a block, so that rows of a power of two do not share their place in a cache.
+/// Elements between the rows of a block, so that rows of a power of two do not share their place in
+/// a cache.
 pub(crate) const GAP: usize = 16;
 
 /// How the launched schedule cuts its tiles.
@@ -31,7 +32,8 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
-    /// For rows of `width` features; on software drivers a round of the other schedule takes more of them, where they are very many.
+    /// For rows of `width` features; on software drivers a round of the other schedule takes more
+    /// of them, where they are very many.
     pub fn of(gpu: &Gpu, width: usize) -> Self {
         let short = gpu.capabilities().may_walk_exactly(rounds(1, rounds(width.div_ceil(8), 0)) + rounds(32, 0));
         if gpu.schedule("contrastive/similarity.schedule", 0) == Schedule::Gpu || !short {
@@ -116,7 +118,8 @@ impl Pairs<'_> {
     }
 }
 
-/// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes are padded.
+/// `y (+)= w[.., ..width] v[first..first + width]`: the first block writes, later ones add. Sizes
+/// are padded.
 pub(crate) fn weighted(w: &Tensor, width: usize, v: &Tensor, first: usize, y: &Tensor) -> Result<()> {
     let tiling = Tiling::of(y.gpu(), width);
     let d = v.shape().last();

@@ -1,9 +1,10 @@
 //! Losses over all pairs of two sets of normalised rows, without the matrix of their similarities.
 //!
-//! Forward: tiles of the matrix are folded into each row's maximum, sum and positives as they are computed. Backward: tiles are computed
-//! again, a block of columns at a time, turned into the loss's derivative by each similarity, and multiplied with the rows of that block.
-//! So memory grows with the rows, not with their square, and nothing is computed more often than that for any number of features.
-//! A matrix no larger than such a block is kept for the backward pass instead.
+//! Forward: tiles of the matrix are folded into each row's maximum, sum and positives as they are
+//! computed. Backward: tiles are computed again, a block of columns at a time, turned into the
+//! loss's derivative by each similarity, and multiplied with the rows of that block. So memory
+//! grows with the rows, not with their square, and nothing is computed more often than that for any
+//! number of features. A matrix no larger than such a block is kept for the backward pass instead.
 
 mod checks;
 pub(super) mod launch;
@@ -29,10 +30,12 @@ kernels!(STATISTICS = "contrastive/statistics");
 /// The kernels of a loss over pairs.
 pub(super) const LOSS: &[&[&Kernel]] = &[rows::KERNELS, launch::KERNELS, KERNELS, mean::KERNELS];
 
-/// Elements of the block of derivatives that backward holds at a time: 8 MiB, which stays in a large cache.
+/// Elements of the block of derivatives that backward holds at a time: 8 MiB, which stays in a
+/// large cache.
 const BLOCK: usize = 1 << 21;
 
-/// Elements of the kept similarities of padded `rows` and `columns`: none where they exceed a block.
+/// Elements of the kept similarities of padded `rows` and `columns`: none where they exceed a
+/// block.
 fn kept_shape(rows: usize, columns: usize) -> [usize; 2] {
     if rows.saturating_mul(columns) <= BLOCK { [rows, columns + GAP] } else { [0, 0] }
 }
@@ -85,7 +88,8 @@ impl Pairs<'_> {
         Ok(y)
     }
 
-    /// The loss `[]`, the rows' statistics `[padded, 4]`, 1 / (rows that count) `[1]`, and what is kept of the similarities.
+    /// The loss `[]`, the rows' statistics `[padded, 4]`, 1 / (rows that count) `[1]`, and what is
+    /// kept of the similarities.
     pub fn loss(&self) -> Result<[Tensor; 4]> {
         let gpu = self.gpu();
         let tiling = Tiling::of(gpu, self.a.width());
@@ -137,8 +141,8 @@ pub(super) fn loss_specs(rows: usize, columns: usize) -> [Spec; 3] {
     [Spec::f32([padded, 4]), Spec::f32([1]), Spec::f32(kept_shape(padded, across))]
 }
 
-/// The gradients of `inputs`, whose rows lie below each other in `pairs.a`, of a loss over pairs, whose statistics, weight and kept
-/// similarities are outputs from `first` on.
+/// The gradients of `inputs`, whose rows lie below each other in `pairs.a`, of a loss over pairs,
+/// whose statistics, weight and kept similarities are outputs from `first` on.
 pub(super) fn input_gradients(step: &Backward, pairs: &Pairs, first: usize, inputs: usize) -> Result<Vec<Option<Tensor>>> {
     let (stats, weight, kept) = (step.output(first)?, step.output(first + 1)?, step.output(first + 2)?);
     let du = pairs.gradient(stats, kept)?;

@@ -14,8 +14,8 @@ pub(super) const ROWS: usize = 64;
 /// Features are padded to the narrower tile's width.
 const FEATURES: usize = 32;
 
-/// Lanes that share a row of `d` in kernels that own a row with one workgroup and walk it `walks` times, and the rounds of one: more lanes
-/// where the walk is too long for the schedule's own.
+/// Lanes that share a row of `d` in kernels that own a row with one workgroup and walk it `walks`
+/// times, and the rounds of one: more lanes where the walk is too long for the schedule's own.
 pub(crate) fn row_lanes(gpu: &Gpu, d: usize, walks: usize) -> (u32, usize) {
     let own = match gpu.capabilities().schedule {
         Schedule::Software => 8,
@@ -72,8 +72,9 @@ impl Rows {
         self.unit.shape().last()
     }
 
-    /// The gradient of the rows from `offset` that came from an input of this spec, of the gradient `du` of the normalised rows, times
-    /// `scale` and the two scalars on the device (the loss's own gradient and weight).
+    /// The gradient of the rows from `offset` that came from an input of this spec, of the gradient
+    /// `du` of the normalised rows, times `scale` and the two scalars on the device (the loss's own
+    /// gradient and weight).
     pub fn gradient(&self, du: &Tensor, offset: usize, input: &Spec, scale: &Scalar, scalars: Option<[&Tensor; 2]>) -> Result<Tensor> {
         let gpu = du.gpu();
         let dx = Tensor::empty(gpu, input.shape.clone(), input.dtype)?;

@@ -22,7 +22,8 @@ kernels!(
 
 /// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
 const TILE: Knob = Knob { name: "convolution/dense.tile", choices: &[64, 128] };
-/// Pixels of a slab of the gradient to the weights, on software drivers; by the channels of both images.
+/// Pixels of a slab of the gradient to the weights, on software drivers; by the channels of both
+/// images.
 const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", choices: &[256, 512, 1024, 2048] };
 /// Workgroups that the gradient to the weights is split into at least, on GPUs; by pixels.
 const SLAB_GROUPS: Knob = Knob { name: "convolution/dense_weight.groups", choices: &[128, 256, 512, 1024] };
@@ -63,7 +64,8 @@ struct Gather {
     forward: bool,
 }
 
-/// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to [`Gemm`].
+/// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to
+/// [`Gemm`].
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
     let may = is_flat(g) && g.groups == 1 && x.dtype() == DType::F32;
     // The adapter's own schedule, so that tuning the convolution's own does not measure this.
@@ -112,7 +114,8 @@ fn forward_with(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>
     gather.launch(g, x, weight, bias, statistics)
 }
 
-/// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias `[C]` makes it a transposed convolution.
+/// The gradient [N, H, W, C] to the input, of the upstream gradient [N, OH, OW, K]. A bias `[C]`
+/// makes it a transposed convolution.
 pub(crate) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if is_product(g, dy) {
         let [h, w] = g.input;
@@ -135,7 +138,8 @@ pub(crate) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: O
 }
 
 impl Gather {
-    /// Rounds of a launch. Taps and channels are loops in each other where weights are read where they are or nothing is shared, else one.
+    /// Rounds of a launch. Taps and channels are loops in each other where weights are read where
+    /// they are or nothing is shared, else one.
     fn walk(&self, g: &Geometry, version: Version, in_place: bool, lanes: usize) -> usize {
         let ([kh, kw], [every_y, every_x]) = (g.kernel, self.taps.every);
         let all = kh * kw * self.rows;
@@ -154,7 +158,8 @@ impl Gather {
         fits && gpu.capabilities().may_walk_exactly(self.walk(g, Version::Software, true, 4))
     }
 
-    /// The schedule's version, unless its walk over taps and channels is too long: then the one that takes most of them in a round.
+    /// The schedule's version, unless its walk over taps and channels is too long: then the one
+    /// that takes most of them in a round.
     fn version(&self, g: &Geometry, gpu: &Gpu) -> Version {
         let version = version(gpu, g, self.columns);
         let walk = self.walk(g, version, self.in_place(g, gpu), 4);
@@ -231,7 +236,8 @@ impl Gather {
         Ok((y, statistics.is_some()))
     }
 
-    /// Pixels and columns of a tile on GPUs: 128 need fewer reads, but must be many to occupy a large GPU.
+    /// Pixels and columns of a tile on GPUs: 128 need fewer reads, but must be many to occupy a
+    /// large GPU.
     fn tile_side(&self, g: &Geometry, gpu: &Gpu) -> usize {
         let pixels = self.taps.target.iter().product::<usize>() * g.images;
         let many = pixels.div_ceil(128) * self.columns.div_ceil(128) * g.groups >= 256;
@@ -289,7 +295,8 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
     let tiles = row_tiles * column_tiles * g.groups;
-    // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images) that stay in its cache.
+    // Enough workgroups to fill the adapter; a software driver also wants slabs (of both images)
+    // that stay in its cache.
     let cached = if version == Version::Software {
         let channels = g.channels + g.filters;
         let least = 1 << (65536 / channels).clamp(256, 1024).ilog2();
@@ -304,7 +311,8 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     };
     let slabs = Slabs::new(x.gpu(), g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     let slabs = slabs.short(x.gpu(), g.pixels(), 1, step);
-    // On software drivers the partial sums have the layout of the weights: one slab needs no second pass.
+    // On software drivers the partial sums have the layout of the weights: one slab needs no second
+    // pass.
     let partial_shape = match version {
         Version::Software if slabs.count == 1 => shape.clone(),
         Version::Software => Shape::from([slabs.count, shape.numel().next_multiple_of(4)]),

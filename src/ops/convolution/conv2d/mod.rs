@@ -47,10 +47,12 @@ impl Conv2d {
         Self { options, statistics: false }
     }
 
-    /// The same with a second output, of which nothing is differentiated: of every 64 pixels and each channel of y, the mean less the
-    /// first of them and the sum of squared deviations, `[slabs, 2, K]`, for [`BatchNorm::with_statistics`]. GPUs write them with y.
+    /// The same with a second output, of which nothing is differentiated: of every 64 pixels and
+    /// each channel of y, the mean less the first of them and the sum of squared deviations,
+    /// `[slabs, 2, K]`, for [`BatchNorm::with_statistics`]. GPUs write them with y.
     ///
-    /// [`BatchNorm::with_statistics`]: crate::ops::normalization::batch_norm::BatchNorm::with_statistics
+    /// [`BatchNorm::with_statistics`]:
+    /// crate::ops::normalization::batch_norm::BatchNorm::with_statistics
     #[must_use]
     pub fn with_statistics(self) -> Self {
         Self { statistics: true, ..self }
@@ -153,8 +155,9 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Convolution (cross-correlation) of images `[N, H, W, C]` with `weight` `[K, kh, kw, C / groups]` and `bias` `[K]`:
-    /// `[N, OH, OW, K]` with `OH = (H + top + bottom - dilation * (kh - 1) - 1) / stride + 1`, rounded down.
+    /// Convolution (cross-correlation) of images `[N, H, W, C]` with `weight`
+    /// `[K, kh, kw, C / groups]` and `bias` `[K]`: `[N, OH, OW, K]` with `OH = (H + top + bottom -
+    /// dilation * (kh - 1) - 1) / stride + 1`, rounded down.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {
@@ -174,8 +177,8 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel larger than the padded image, a stride, dilation or number of groups of 0; a weight or
-    /// bias that is not f32; out of memory.
+    /// Shapes that do not fit, a kernel larger than the padded image, a stride, dilation or number
+    /// of groups of 0; a weight or bias that is not f32; out of memory.
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &Conv2dFuncOptions) -> Result<Tensor> {
         apply_one(Conv2d::new(*options), &listed(self, weight, bias))
     }

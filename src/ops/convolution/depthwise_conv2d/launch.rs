@@ -16,8 +16,8 @@ kernels!(
 
 /// Rows of the target in a strip of the window kernel, on software drivers; by channels.
 const STRIP_ROWS: Knob = Knob { name: "convolution/depthwise.strip_rows", choices: &[2, 4, 8, 16] };
-/// KiB of both images that a slab of the gradient to the weights may have on software drivers, so that it stays in a core's cache; by
-/// channels.
+/// KiB of both images that a slab of the gradient to the weights may have on software drivers, so
+/// that it stays in a core's cache; by channels.
 const SLAB_KIB: Knob = Knob { name: "convolution/depthwise_weight.slab_kib", choices: &[64, 128, 256, 512, 1024] };
 /// Workgroups that share such a gradient at least.
 const WORKGROUPS: usize = 16;
@@ -31,7 +31,8 @@ fn window(g: &Geometry) -> Option<(usize, usize)> {
     (fits && g.channels == g.filters && g.channels.is_multiple_of(4)).then_some((kw, sx))
 }
 
-/// Rows of a tile of the window kernels: with stride 2 rows share little, and the text would be twice as long.
+/// Rows of a tile of the window kernels: with stride 2 rows share little, and the text would be
+/// twice as long.
 fn tile_rows(stride: usize) -> usize {
     if stride == 2 { 1 } else { 2 }
 }
@@ -104,7 +105,8 @@ fn run_window(
     Ok(y)
 }
 
-/// A launch of the general kernel, which tries every so many taps: from `x` `[N, .., .., channels]` to `[N, .., .., columns]`.
+/// A launch of the general kernel, which tries every so many taps: from `x` `[N, .., .., channels]`
+/// to `[N, .., .., columns]`.
 fn run_gather(
     g: &Geometry,
     taps: &Taps,
@@ -137,7 +139,8 @@ fn run_gather(
     Ok(y)
 }
 
-/// y [N, OH, OW, C * multiplier] of x [N, H, W, C], weights [kh, kw, C * multiplier] and bias `[C * multiplier]`.
+/// y [N, OH, OW, C * multiplier] of x [N, H, W, C], weights [kh, kw, C * multiplier] and bias
+/// `[C * multiplier]`.
 pub(super) fn forward(g: &Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     match window(g) {
         Some((size, stride)) => run_window(g, x, weight, bias, [size, stride], false),
@@ -175,7 +178,8 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let lanes = channel_lanes(channels);
     let blocks = channels.div_ceil(lanes);
     let row_bytes = 4 * tall * (w * g.filters + stride * source_w * g.channels);
-    // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a whole is split by channels first.
+    // What stays in a core's cache, but enough workgroups for several. A tensor that is small as a
+    // whole is split by channels first.
     let small = rows * row_bytes <= cached;
     let wanted = if small { WORKGROUPS.div_ceil(blocks) } else { (rows * row_bytes).div_ceil(cached).max(WORKGROUPS) };
     let by_strip = Slabs::new(x.gpu(), rows, wanted, 1, taps * columns * 8);

@@ -13,8 +13,8 @@ use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "depthwise_conv2d";
 
-/// Options of [`Tensor::depthwise_conv2d`]; the first number of a pair is vertical. The multiplier, output channels per input
-/// channel, follows from the weight's shape.
+/// Options of [`Tensor::depthwise_conv2d`]; the first number of a pair is vertical. The multiplier,
+/// output channels per input channel, follows from the weight's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DepthwiseConv2dFuncOptions {
     /// Pixels between two positions of the kernel.
@@ -31,7 +31,8 @@ impl Default for DepthwiseConv2dFuncOptions {
     }
 }
 
-/// `y[n, i, j, c * multiplier + m] = bias + sum over r, s of x[n, i * stride + r * dilation - padding, .., c] * weight[r, s, c * multiplier + m]`
+/// `y[n, i, j, c * multiplier + m] = bias + sum over r, s of x[n, i * stride + r * dilation -
+/// padding, .., c] * weight[r, s, c * multiplier + m]`
 #[derive(Debug, Clone)]
 pub struct DepthwiseConv2d {
     options: DepthwiseConv2dFuncOptions,
@@ -143,12 +144,13 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Depthwise convolution of images `[N, H, W, C]` with `weight` `[kh, kw, C * multiplier]` and `bias` `[C * multiplier]`:
-    /// `[N, OH, OW, C * multiplier]`, output channel `c * multiplier + m`; sizes as in [`Tensor::conv2d`].
+    /// Depthwise convolution of images `[N, H, W, C]` with `weight` `[kh, kw, C * multiplier]` and
+    /// `bias` `[C * multiplier]`: `[N, OH, OW, C * multiplier]`, output channel
+    /// `c * multiplier + m`; sizes as in [`Tensor::conv2d`].
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel larger than the padded image, a stride or dilation of 0; a weight or bias that is not
-    /// f32; out of memory.
+    /// Shapes that do not fit, a kernel larger than the padded image, a stride or dilation of 0; a
+    /// weight or bias that is not f32; out of memory.
     pub fn depthwise_conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &DepthwiseConv2dFuncOptions) -> Result<Tensor> {
         apply_one(DepthwiseConv2d::new(*options), &listed(self, weight, bias))
     }

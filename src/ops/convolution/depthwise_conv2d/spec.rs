@@ -1,4 +1,5 @@
-//! What a depthwise convolution must give: the float64 reference, samples, bad inputs, and what it costs.
+//! What a depthwise convolution must give: the float64 reference, samples, bad inputs, and what it
+//! costs.
 
 use super::super::geometry::{Padding, split};
 use super::{DepthwiseConv2d, DepthwiseConv2dFuncOptions, NAME};

@@ -1,4 +1,5 @@
-//! How attention is run: scores, their softmax by a kernel that owns rows or, where these are too long, by operators that share them.
+//! How attention is run: scores, their softmax by a kernel that owns rows or, where these are too
+//! long, by operators that share them.
 
 use super::super::gemm::Gemm;
 use super::{ScaledDotProductAttention, Sizes};
@@ -17,12 +18,14 @@ impl Sizes {
         rounds(self.keys.div_ceil(32), rounds(32, 0)) + rounds(self.keys, 0)
     }
 
-    /// The weights of scores whose rows are too long for one invocation, and the statistics of these, by operators that share a row among many.
+    /// The weights of scores whose rows are too long for one invocation, and the statistics of
+    /// these, by operators that share a row among many.
     fn long_weights(&self, scores: &Tensor, mask: Option<&Tensor>) -> Result<[Tensor; 2]> {
         let scores = scores.reshape(&[self.batch, self.heads, self.queries, self.keys])?;
         let number = |value: f32| Tensor::full(scores.gpu(), [1], value, DType::F32)?.cast(scores.dtype());
         let mask = mask.map(|mask| mask.reshape(&[self.batch, 1, 1, self.keys])).transpose()?;
-        // What is added up is hidden by a score whose exponential is 0; a row that sees nothing has weights, which are taken from it.
+        // What is added up is hidden by a score whose exponential is 0; a row that sees nothing has
+        // weights, which are taken from it.
         let lowest = number(if scores.dtype() == DType::F16 { -6e4 } else { -1e30 })?;
         let seen = mask.as_ref().map_or(Ok(scores.clone()), |mask| mask.where_(&scores, &lowest))?;
         let exact = seen.cast(DType::F32)?;
@@ -51,7 +54,8 @@ impl Sizes {
 }
 
 impl ScaledDotProductAttention {
-    /// Whether rows are too long for one invocation. Causal ones stay with the kernel: beyond the last query no key is seen.
+    /// Whether rows are too long for one invocation. Causal ones stay with the kernel: beyond the
+    /// last query no key is seen.
     fn is_long(&self, sizes: &Sizes, gpu: &Gpu) -> bool {
         !self.causal && !gpu.capabilities().may_walk_exactly(sizes.walk())
     }

@@ -1,5 +1,6 @@
-//! Scaled dot-product attention: batched products around a row-wise kernel. Scores `[B, H, L, S]` live only while they are used;
-//! backward recomputes them, and their softmax from the second output: each row's maximum and sum.
+//! Scaled dot-product attention: batched products around a row-wise kernel. Scores `[B, H, L, S]`
+//! live only while they are used; backward recomputes them, and their softmax from the second
+//! output: each row's maximum and sum.
 
 mod launch;
 mod spec;
@@ -12,7 +13,8 @@ use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "scaled_dot_product_attention";
 
-/// Attention. Inputs: q `[B, H, L, D]`, k `[B, H, S, D]`, v `[B, H, S, E]`, optionally mask `[B, S]` (i32; 0 hides a key).
+/// Attention. Inputs: q `[B, H, L, D]`, k `[B, H, S, D]`, v `[B, H, S, E]`, optionally mask
+/// `[B, S]` (i32; 0 hides a key).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ScaledDotProductAttention {
     /// A query sees the keys up to its own position only.
@@ -133,9 +135,10 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Attention of the queries `self` `[B, H, L, D]` over keys k `[B, H, S, D]` with values v `[B, H, S, E]`:
-    /// `softmax(q k^T / sqrt(D)) v`, `[B, H, L, E]` (Vaswani et al. 2017). `mask` `[B, S]` (i32) hides keys where it is 0; `causal` hides
-    /// keys after the query's own position. A query that sees no key gives zeros.
+    /// Attention of the queries `self` `[B, H, L, D]` over keys k `[B, H, S, D]` with values v
+    /// `[B, H, S, E]`: `softmax(q k^T / sqrt(D)) v`, `[B, H, L, E]` (Vaswani et al. 2017). `mask`
+    /// `[B, S]` (i32) hides keys where it is 0; `causal` hides keys after the query's own position.
+    /// A query that sees no key gives zeros.
     ///
     /// # Errors
     /// Shapes or types that do not fit; out of memory (the scores take `B H L S` elements).

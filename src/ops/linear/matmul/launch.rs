@@ -1,4 +1,5 @@
-//! How matrix products are run: [`Gemm`] over the axes of the batch, and sums over those along which an operand is shared.
+//! How matrix products are run: [`Gemm`] over the axes of the batch, and sums over those along
+//! which an operand is shared.
 
 use super::super::gemm::Gemm;
 use super::{Axis, Form, Problem};
@@ -19,7 +20,8 @@ fn steps(axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize) -> [us
     steps
 }
 
-/// From the gradient of a broadcast operand to its own: the sum over the batch axes along which it does not vary.
+/// From the gradient of a broadcast operand to its own: the sum over the batch axes along which it
+/// does not vary.
 fn reduce(full: &Tensor, axes: &[Axis; 3], varies: impl Fn(&Axis) -> bool, matrix: usize, shape: &Shape) -> Result<Tensor> {
     let [a, b, c] = axes.map(|axis| axis.size);
     let [x, y, z] = axes.map(|axis| if varies(&axis) { axis.size } else { 1 });

@@ -28,7 +28,8 @@ pub struct Matmul {
     pub form: Form,
 }
 
-/// One axis of the batch after neighbours that broadcast alike have been merged, and which operand varies along it.
+/// One axis of the batch after neighbours that broadcast alike have been merged, and which operand
+/// varies along it.
 #[derive(Clone, Copy)]
 struct Axis {
     size: usize,
@@ -169,7 +170,8 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// The matrix product `[.., M, K] x [.., K, N] -> [.., M, N]`; leading axes broadcast. Sums are f32 whatever the storage type.
+    /// The matrix product `[.., M, K] x [.., K, N] -> [.., M, N]`; leading axes broadcast. Sums are
+    /// f32 whatever the storage type.
     ///
     /// ```
     /// # fn main() -> wgrad::error::Result<()> {

@@ -11,7 +11,8 @@ pub(super) fn reference(matmul: &Matmul, inputs: &[Array]) -> Result<Vec<Array>>
     let [a, b] = exactly(matmul.name(), inputs)?;
     let spec = |x: &Array| Spec::f32(&x.shape);
     let (problem, shape) = matmul.problem(&spec(a), &spec(b))?;
-    // The element of `x` at the batch index of `index` (1 where x has 1, none where it has none) and the given row and column.
+    // The element of `x` at the batch index of `index` (1 where x has 1, none where it has none)
+    // and the given row and column.
     let element = |x: &Array, index: &[usize], row: usize, column: usize| {
         let own = x.shape.rank() - 2;
         let skipped = index.len() - 2 - own;

@@ -1,4 +1,5 @@
-//! How batch norm is run: launches, each over x or, where x is larger than a binding, over pieces of it one after another.
+//! How batch norm is run: launches, each over x or, where x is larger than a binding, over pieces
+//! of it one after another.
 
 use super::plan::{Plan, Walk};
 use super::{BatchNorm, Inputs, statistics};
@@ -101,8 +102,9 @@ impl BatchNorm {
         residual.into_iter().fold(launch, |launch, tensor| launch.read(tensor))
     }
 
-    /// One step of backward, which recomputes what activation and residual did. Bound are x, `affine`, dy, `terms` and `to`, whose last is the
-    /// residual's gradient and stands behind the residual.
+    /// One step of backward, which recomputes what activation and residual did. Bound are x,
+    /// `affine`, dy, `terms` and `to`, whose last is the residual's gradient and stands behind the
+    /// residual.
     pub(super) fn upstream(&self, plan: &Plan, from: &Upstream, step: (&str, Walk), terms: Option<&Tensor>, to: &[&Tensor]) -> Result<()> {
         for piece in plan.pieces() {
             let part = |tensor: &Tensor| tensor.rows(&piece.rows, plan.rows());

@@ -23,7 +23,8 @@ pub struct BatchNormFuncOptions {
     pub eps: f32,
     /// Applied to the result.
     pub activation: Activation,
-    /// Normalise by the statistics of the batch and update the running ones, rather than normalise by these.
+    /// Normalise by the statistics of the batch and update the running ones, rather than normalise
+    /// by these.
     pub training: bool,
 }
 
@@ -33,8 +34,9 @@ impl Default for BatchNormFuncOptions {
     }
 }
 
-/// The operators `batch_norm_train` and `batch_norm_eval`: x, weight, bias, running_mean, running_var and, perhaps, partial statistics of x
-/// and residual to y and what backward needs of each channel (`affine`, see the shader).
+/// The operators `batch_norm_train` and `batch_norm_eval`: x, weight, bias, running_mean,
+/// running_var and, perhaps, partial statistics of x and residual to y and what backward needs of
+/// each channel (`affine`, see the shader).
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm {
     options: BatchNormFuncOptions,
@@ -63,7 +65,8 @@ impl BatchNorm {
         Self { options, statistics: false }
     }
 
-    /// The same with one more input behind `running_var`: what [`Conv2d::with_statistics`] wrote of x.
+    /// The same with one more input behind `running_var`: what [`Conv2d::with_statistics`] wrote of
+    /// x.
     ///
     /// [`Conv2d::with_statistics`]: crate::ops::convolution::conv2d::Conv2d::with_statistics
     #[must_use]
@@ -246,9 +249,10 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 impl Tensor {
-    /// `f((x - mean) / sqrt(var + eps) * weight + bias + residual)` over `[..., C]`, statistics over all axes but the last
-    /// (Ioffe and Szegedy 2015), in one pass behind the statistics. `weight`, `bias`, `running_mean`, `running_var` are f32 `[C]`;
-    /// `residual` is like `self`. With `training` the statistics are the batch's and the running ones are moved in place (the
+    /// `f((x - mean) / sqrt(var + eps) * weight + bias + residual)` over `[..., C]`, statistics
+    /// over all axes but the last (Ioffe and Szegedy 2015), in one pass behind the statistics.
+    /// `weight`, `bias`, `running_mean`, `running_var` are f32 `[C]`; `residual` is like `self`.
+    /// With `training` the statistics are the batch's and the running ones are moved in place (the
     /// unbiased variance, as in PyTorch); without, they are the running ones.
     ///
     /// # Errors

@@ -61,7 +61,8 @@ kernels!(BATCH_NORM = "normalization/batch_norm");
 const LONGEST_SLAB: usize = 16_384;
 /// Most slabs of a reduction.
 const SLABS: Knob = Knob { name: "normalization/batch_norm.slabs", choices: &[64, 128, 256, 512] };
-/// The most vec4s, as a power of two, of a matrix that is small: where launches cost more than the parallelism that one dispatch gives up.
+/// The most vec4s, as a power of two, of a matrix that is small: where launches cost more than the
+/// parallelism that one dispatch gives up.
 const SMALL: Knob = Knob { name: "normalization/batch_norm.small", choices: &[0, 11, 13, 15, 17, 19] };
 
 impl Plan {
@@ -114,12 +115,14 @@ impl Plan {
         [self.slabs().1, self.channels()]
     }
 
-    /// Lanes of a workgroup, and vec4s that each reads of a step: a subgroup of 8 on software drivers.
+    /// Lanes of a workgroup, and vec4s that each reads of a step: a subgroup of 8 on software
+    /// drivers.
     fn lanes(&self) -> (usize, usize) {
         if self.schedule == Schedule::Software { (8, 4) } else { (256, 1) }
     }
 
-    /// Columns of a workgroup that walks all rows (no more than lanes): a cache line, less where that would leave one workgroup alone.
+    /// Columns of a workgroup that walks all rows (no more than lanes): a cache line, less where
+    /// that would leave one workgroup alone.
     fn narrow(&self) -> usize {
         (self.columns.next_power_of_two() / 2).clamp(1, if self.width == 4 { 4 } else { 8 })
     }
@@ -129,7 +132,8 @@ impl Plan {
         self.small
     }
 
-    /// Columns that lie side by side in a workgroup, the lanes that they get (a power of two), and the rows of a step.
+    /// Columns that lie side by side in a workgroup, the lanes that they get (a power of two), and
+    /// the rows of a step.
     fn across(&self, chunk: usize) -> (usize, usize, usize) {
         let (lanes, blocks) = self.lanes();
         let chunks = self.columns.div_ceil(chunk.min(lanes * blocks)).max(1);
@@ -138,7 +142,8 @@ impl Plan {
         (chunk, across, lanes * blocks / across)
     }
 
-    /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results repeat.
+    /// Rows of a slab, and how many slabs there are: of shapes and schedule alone, so that results
+    /// repeat.
     fn slabs(&self) -> (usize, usize) {
         if let Some(rows) = self.given {
             return (rows, self.rows.div_ceil(rows.max(1)));
@@ -153,7 +158,8 @@ impl Plan {
         [self.slabs().1, 2, self.channels()]
     }
 
-    /// The variant of the kernel called `step`, its first parameters, and the number of its workgroups.
+    /// The variant of the kernel called `step`, its first parameters, and the number of its
+    /// workgroups.
     pub fn launch<'a>(&self, gpu: &'a Gpu, step: &'a str, walk: Walk) -> (Launch<'a>, Vec<Param>, usize) {
         let (lanes, blocks) = self.lanes();
         let (slab_rows, slabs) = self.slabs();

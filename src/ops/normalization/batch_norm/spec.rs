@@ -84,7 +84,8 @@ pub(super) fn samples(training: bool) -> Vec<Sample> {
         samples.push(Sample::new(with(Activation::Silu), sample_inputs(&[8200, 68], 2.0, 0.5)));
         // Squares overflow.
         samples.push(Sample::new(with(Activation::None), sample_inputs(&[8200, 4], 1e19, 0.0)));
-        // With statistics that were brought along; a mean a hundred deviations away, and a residual.
+        // With statistics that were brought along; a mean a hundred deviations away, and a
+        // residual.
         for (shape, residual) in [
             (&[64, 4][..], false),
             (&[5, 13, 3], true),
@@ -148,7 +149,8 @@ mod tests {
     use crate::tensor::{DType, Tensor};
     use half::f16;
 
-    /// x, y and their gradients stored as f16 differ from f32 by rounding alone; parameters' gradients hardly at all.
+    /// x, y and their gradients stored as f16 differ from f32 by rounding alone; parameters'
+    /// gradients hardly at all.
     #[test]
     fn f16_storage_only_rounds() {
         let gpu = Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap();

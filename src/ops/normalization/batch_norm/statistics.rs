@@ -1,7 +1,9 @@
-//! Partial statistics of a matrix `[rows, C]` that whoever makes it may bring along for batch norm: `[slabs, 2, C]`, of each slab of
-//! [`SLAB_ROWS`] rows (the last may have fewer) the mean less the slab's first row, and M2, the sum of squared deviations from the mean.
+//! Partial statistics of a matrix `[rows, C]` that whoever makes it may bring along for batch norm:
+//! `[slabs, 2, C]`, of each slab of [`SLAB_ROWS`] rows (the last may have fewer) the mean less the
+//! slab's first row, and M2, the sum of squared deviations from the mean.
 //!
-//! On GPUs convolutions write them behind their sums (`shaders/include/tile_statistics.wgsl`), so batch norm does not read x for them.
+//! On GPUs convolutions write them behind their sums (`shaders/include/tile_statistics.wgsl`), so
+//! batch norm does not read x for them.
 
 use super::plan::{Plan, Walk};
 use crate::error::Result;
@@ -10,12 +12,14 @@ use crate::ops::Array;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
 
-/// Rows of a slab: those of the least tile of `convolution/conv2d_gpu` and `linear/gemm_gpu`, so that the shape is the same everywhere.
+/// Rows of a slab: those of the least tile of `convolution/conv2d_gpu` and `linear/gemm_gpu`, so
+/// that the shape is the same everywhere.
 const SLAB_ROWS: usize = 64;
 /// Whether a convolution brings them along; by the vec4s of x.
 const EPILOGUE: Knob = Knob { name: "normalization/batch_norm.epilogue", choices: &[0, 1] };
 
-/// Rounds of the loops that write them behind a tile of `side` x `side` sums (`shaders/include/tile_statistics.wgsl`).
+/// Rounds of the loops that write them behind a tile of `side` x `side` sums
+/// (`shaders/include/tile_statistics.wgsl`).
 pub(crate) fn tile_rounds(side: usize) -> usize {
     side.div_ceil(64).pow(2) * rounds(15, 0)
 }
@@ -25,8 +29,8 @@ pub(crate) fn shape(x: &Shape) -> Shape {
     Shape::from([(x.numel() / x.last().max(1)).div_ceil(SLAB_ROWS), 2, x.last()])
 }
 
-/// Whether batch norm of x, which a convolution makes of `source`, gains by them: where the convolution has them at hand, all at once, and x
-/// would be read again.
+/// Whether batch norm of x, which a convolution makes of `source`, gains by them: where the
+/// convolution has them at hand, all at once, and x would be read again.
 pub(crate) fn wanted(source: &Tensor, x: &Shape) -> bool {
     let (gpu, plan) = (source.gpu(), Plan::new(source.gpu(), x));
     let default = plan.schedule() == Schedule::Gpu && !plan.small();

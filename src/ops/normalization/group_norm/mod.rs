@@ -22,8 +22,9 @@ pub(super) fn check_parameters(operator: &str, x: &Spec, size: usize, parameters
     Ok(())
 }
 
-/// x `[N, .., C]` with the channels of each image in `groups` groups, each brought to mean 0 and variance 1 over its channels and pixels, then
-/// scaled by weight and shifted by bias, both `[C]` (Wu and He 2018).
+/// x `[N, .., C]` with the channels of each image in `groups` groups, each brought to mean 0 and
+/// variance 1 over its channels and pixels, then scaled by weight and shifted by bias, both `[C]`
+/// (Wu and He 2018).
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     /// Groups of neighbouring channels; divides C.
@@ -118,11 +119,12 @@ pub(super) fn entries() -> [Entry; 1] {
 }
 
 impl Tensor {
-    /// `[N, .., C]` with each image's channels, in `groups` groups, brought to mean 0 and variance 1 over channels and pixels, then
-    /// `* weight + bias`, both f32 `[C]` (Wu and He 2018).
+    /// `[N, .., C]` with each image's channels, in `groups` groups, brought to mean 0 and variance
+    /// 1 over channels and pixels, then `* weight + bias`, both f32 `[C]` (Wu and He 2018).
     ///
     /// # Errors
-    /// Channels that do not form the groups; weight or bias of another shape or type; integers; out of memory.
+    /// Channels that do not form the groups; weight or bias of another shape or type; integers; out
+    /// of memory.
     pub fn group_norm(&self, groups: usize, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
         apply_one(GroupNorm { groups, eps }, &[self, weight, bias])
     }

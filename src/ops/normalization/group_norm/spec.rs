@@ -1,4 +1,5 @@
-//! What group norm must give: the float64 reference that layer norm shares, samples, bad inputs, and what it costs.
+//! What group norm must give: the float64 reference that layer norm shares, samples, bad inputs,
+//! and what it costs.
 
 use super::{GroupNorm, Groups};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};

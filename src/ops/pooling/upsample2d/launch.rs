@@ -26,7 +26,8 @@ pub(super) fn gradient(upsample: &Upsample2d, dy: &Tensor, of: &Spec) -> Result<
     if dy.gpu().capabilities().may_walk_exactly(reach(upsample, [h, w], [rows, columns])) {
         launch(upsample, "backward", dy, &dx, [h, w], [rows, columns])?;
     } else {
-        // The weights of a pixel are those of its row times those of its column, so the axes can be summed one after the other.
+        // The weights of a pixel are those of its row times those of its column, so the axes can be
+        // summed one after the other.
         let narrow = Tensor::empty(dy.gpu(), [n, rows.size, w, c], of.dtype)?;
         launch(upsample, "backward", dy, &narrow, [rows.size, w], [Ratio::same(rows.size), columns])?;
         launch(upsample, "backward", &narrow, &dx, [h, w], [rows, Ratio::same(w)])?;

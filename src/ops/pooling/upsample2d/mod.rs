@@ -25,7 +25,8 @@ pub enum UpsampleMode {
 pub enum Upsample {
     /// Height and width.
     Size([usize; 2]),
-    /// Multiples of height and width, rounded down. Pixels lie as far apart as the scale says, not as the sizes do.
+    /// Multiples of height and width, rounded down. Pixels lie as far apart as the scale says, not
+    /// as the sizes do.
     Scale([f64; 2]),
 }
 
@@ -36,7 +37,8 @@ pub struct Upsample2d {
     pub to: Upsample,
     /// How pixels are made.
     pub mode: UpsampleMode,
-    /// Whether the centres of the corners' pixels lie upon each other, rather than the corners; not with [`UpsampleMode::Nearest`].
+    /// Whether the centres of the corners' pixels lie upon each other, rather than the corners; not
+    /// with [`UpsampleMode::Nearest`].
     pub align_corners: bool,
 }
 
@@ -122,7 +124,8 @@ pub(super) fn entry() -> Entry {
 }
 
 impl Tensor {
-    /// Images `[N, H, W, C]` resampled to another height and width, the corners' centres not aligned: [`Self::interpolate`].
+    /// Images `[N, H, W, C]` resampled to another height and width, the corners' centres not
+    /// aligned: [`Self::interpolate`].
     ///
     /// # Errors
     /// As [`Self::interpolate`].
@@ -130,10 +133,12 @@ impl Tensor {
         self.interpolate(to, mode, false)
     }
 
-    /// Images `[N, H, W, C]` resampled to another height and width (PyTorch's `interpolate`, no antialiasing).
+    /// Images `[N, H, W, C]` resampled to another height and width (PyTorch's `interpolate`, no
+    /// antialiasing).
     ///
     /// # Errors
-    /// Other than four axes of floats; sizes of 0; a scale that is not above 0; `align_corners` with the nearest pixel; out of memory.
+    /// Other than four axes of floats; sizes of 0; a scale that is not above 0; `align_corners`
+    /// with the nearest pixel; out of memory.
     pub fn interpolate(&self, to: Upsample, mode: UpsampleMode, align_corners: bool) -> Result<Tensor> {
         apply_one(Upsample2d { to, mode, align_corners }, &[self])
     }

@@ -1,4 +1,5 @@
-//! Sizes of what is resampled: the new size along both axes, and the ratio of old to new as a fraction that kernels reckon with exactly.
+//! Sizes of what is resampled: the new size along both axes, and the ratio of old to new as a
+//! fraction that kernels reckon with exactly.
 
 use super::super::window::float_images;
 use super::{Upsample, Upsample2d, UpsampleMode};
@@ -10,7 +11,8 @@ const DENOMINATOR: usize = 1024;
 /// How far the last position of another scale may be off, in pixels.
 const OFF: f64 = 1e-5;
 
-/// The best approximation of a number by a fraction of two numbers up to `most`, by its continued fraction.
+/// The best approximation of a number by a fraction of two numbers up to `most`, by its continued
+/// fraction.
 fn fraction(number: f64, most: f64) -> Option<(usize, usize)> {
     let (mut before, mut now, mut rest) = ((0.0, 1.0), (1.0, 0.0), number);
     let mut best = None;
