@@ -1,26 +1,29 @@
 //! The loop: a recipe becomes a model, a method, an optimizer and a stream of batches, and is run
 //! to its end.
 
+mod records;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use records::Read;
+
 use super::alarm::Alarm;
 use super::changes::data_line;
 use super::checkpoint::{Checkpoint, EpochLoss, Position, State};
-use crate::capture::Capture;
-
 use super::finetune;
 use super::learner::learner;
-use super::progress::{Epoch, Metrics, Progress, Style};
+use super::progress::{Progress, Style};
 use super::recipe::Recipe;
-use super::run::{RunDirectory, Usage};
+use super::run::RunDirectory;
 use super::teachers::teachers;
-use super::watch::{Diagnostics, Observed, PendingDiagnostics};
+use super::watch::{Observed, PendingDiagnostics};
+use crate::capture::Capture;
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Pending, Program, ScalarCell};
+use crate::gpu::{Gpu, Program, ScalarCell};
 use crate::methods::{Batch, Clock, Method, Teacher, TrainStep};
 use crate::nn::{Parameters, Role, state_dict};
 use crate::optim::{Ema, Optimizer, Schedule};
@@ -81,16 +84,6 @@ pub struct Trainer {
     alarm: Alarm,
     /// When the call under way began, and the seconds of those before it.
     since: (Instant, f64),
-}
-
-/// A step's loss on its way to the host.
-struct Read {
-    step: u64,
-    epoch: u32,
-    learning_rate: f32,
-    loss: Pending,
-    /// With what the method counts.
-    look: Option<(PendingDiagnostics, Vec<(&'static str, f64)>)>,
 }
 
 impl Trainer {
@@ -418,75 +411,9 @@ impl Trainer {
         );
         Ok(())
     }
-
-    /// Reads losses until `behind` are still on their way.
-    fn collect(&mut self, behind: usize, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
-        while self.reads.len() > behind {
-            let Some(Read { step, epoch, learning_rate, loss, look }) = self.reads.pop_front() else { break };
-            let loss = bytemuck::pod_collect_to_vec::<u8, f32>(&loss.wait()?).first().copied().unwrap_or(f32::NAN);
-            if !loss.is_finite() {
-                return Err(Error::NonFinite {
-                    operator: self.recipe.method.name.clone(),
-                    message: format!(
-                        "the loss of step {step} is {loss}; lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1"
-                    ),
-                });
-            }
-            self.epoch_loss.add(loss);
-            if let Some((look, metrics)) = look {
-                let figures = Diagnostics { metrics, ..look.figures(loss.into())? };
-                progress.watch(&figures);
-                let events = self.alarm.judge(step, &figures, self.method.collapse_hint());
-                report(Metrics { step, epoch: epoch + 1, loss, learning_rate, figures, whole: None }, progress, directory)?;
-                for event in events {
-                    progress.alarm(&event);
-                    directory.map_or(Ok(()), |d| d.append(&event.to_json()))?;
-                    if self.recipe.stop_on_collapse {
-                        return Err(Error::Collapse { method: self.recipe.method.name.clone(), message: event.message });
-                    }
-                }
-            }
-            progress.step(step, loss, learning_rate);
-        }
-        Ok(())
-    }
-
-    fn report_epoch(
-        &self,
-        (begun, first): (Instant, u64),
-        skipped: u64,
-        progress: &mut Progress,
-        directory: Option<&RunDirectory>,
-    ) -> Result<()> {
-        let Position { step, epoch, .. } = self.position;
-        let images = (step - first) as f64 * self.recipe.batch as f64;
-        let learning_rate = self.schedule.rate(step.saturating_sub(1));
-        let whole = Some(Epoch { images_per_second: images / begun.elapsed().as_secs_f64().max(1e-9), skipped });
-        report(
-            Metrics { step, epoch, loss: self.epoch_loss.mean() as f32, learning_rate, figures: Diagnostics::default(), whole },
-            progress,
-            directory,
-        )
-    }
-
-    /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds
-    /// is finite and no metrics are missing when it is gone on from.
-    fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
-        let Some(directory) = directory else { return Ok(()) };
-        self.collect(0, progress, Some(directory))?;
-        directory.keep_checkpoint(&self.checkpoint()?)?;
-        let ((begun, before), steps) = (self.since, self.position.step);
-        let spent = Usage { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };
-        directory.keep_usage(spent)
-    }
 }
 
 /// What helps against numbers that are not finite.
 fn remedy(learning_rate: f32) -> String {
     format!("lower the learning rate ({learning_rate}), or find the first operator with WGRAD_TRACE_NON_FINITE=1")
-}
-
-fn report(metrics: Metrics, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
-    progress.metrics(&metrics);
-    directory.map_or(Ok(()), |d| d.append(&metrics.to_json()))
 }
