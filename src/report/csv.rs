@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// The rows as text, quoted where it must be (RFC 4180).
+/// The rows as text, a line each, quoted where it must be (as in RFC 4180).
 ///
 /// # Errors
 /// [`Error::Argument`] for rows of different lengths.
