@@ -240,7 +240,7 @@ fn folders_of_classes_are_judged_as_their_pictures_are() {
     let csv = fs::read_to_string(csv).unwrap();
     assert_eq!(csv.lines().count(), 31);
     let row: Vec<String> = confusion[7].iter().map(ToString::to_string).collect();
-    assert_eq!(csv.lines().nth(8).unwrap(), format!("\"kind 7\",{}", row.join(",")));
+    assert_eq!(csv.lines().nth(8).unwrap(), format!("kind 7,{}", row.join(",")));
 
     // A damaged picture is passed over, and the code tells.
     fs::write(data.join("val/Kind_3/broken.png"), "no picture").unwrap();
