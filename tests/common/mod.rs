@@ -1,6 +1,7 @@
 //! What the test programs share: a device, and the fields of reference files.
 #![allow(dead_code)]
 
+pub mod black;
 pub mod filled;
 pub mod linear;
 pub mod program;

@@ -2,12 +2,10 @@
 //! by name before the host or the device is asked for memory. A dry device counts instead of
 //! computing.
 
-use crate::common::teachers;
+use crate::common::{black::black, teachers};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use toml::{Table, Value};
-use wgrad::data::Dataset;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
 use wgrad::methods::{ContrastiveDistillationConfig, MocoConfig};
@@ -150,20 +148,13 @@ fn recipe(method: &str) -> Recipe {
     recipe
 }
 
-fn dataset(recipe: &Recipe) -> Arc<Dataset> {
-    let size = if recipe.model.name.starts_with("bert_") { [2, 24, 1] } else { [28, 28, 1] };
-    let labels = (0..80).map(|i| i % 10).collect();
-    let names = (0..10).map(|class| class.to_string()).collect();
-    Arc::new(Dataset::new("black", size, vec![0; 80 * size.iter().product::<usize>()], labels, names).unwrap())
-}
-
 #[test]
 fn every_number_of_every_recipe_may_be_anything() {
     let gpu: Gpu = crate::common::gpu();
     let (mut tried, mut wrong) = (0, Vec::new());
     for method in METHODS.iter().map(|entry| entry.name) {
         let own = recipe(method);
-        let data = dataset(&own);
+        let data = black(&own, [28, 28, 1], 80);
         let run = |recipe: &Recipe| {
             let make = |gpu: &Gpu| Trainer::with_teachers(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, recipe, &data));
             run_memory(&gpu, make)
@@ -227,7 +218,7 @@ fn settings_of_the_library_are_counted_too() {
             let mut options: Table = toml::from_str(&config.unwrap()).unwrap();
             options.insert("queue".into(), Value::Integer(i64::try_from(queue).unwrap_or(i64::MAX)));
             let entry = wgrad::train::methods::find(method).unwrap();
-            let data = dataset(&own);
+            let data = black(&own, [28, 28, 1], 80);
             let setting = wgrad::methods::MethodContext {
                 classes: 10,
                 input: InputShape::Image([28, 28, 1]),

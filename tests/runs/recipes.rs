@@ -1,14 +1,11 @@
 //! The recipes that come with wgrad: each is read, names what exists, and fits the device that it
 //! is for.
 
-use crate::common::teachers;
+use crate::common::{black::black, teachers};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use wgrad::data::{Dataset, Samples};
 use wgrad::gpu::{Gpu, GpuOptions};
-use wgrad::tensor::InputShape;
 use wgrad::train::estimate::run_memory;
 use wgrad::train::methods::METHODS;
 use wgrad::train::recipe::present_form;
@@ -20,17 +17,6 @@ fn recipes(folder: &str) -> Vec<(PathBuf, Recipe)> {
     let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     files.sort();
     files.into_iter().map(|path| (path.clone(), Recipe::read(&path).unwrap_or_else(|e| panic!("{e}")))).collect()
-}
-
-/// Black images or empty texts, so many.
-fn dataset(input: InputShape, count: usize) -> Arc<Dataset> {
-    let labels = (0..count).map(|i| (i % 10) as i32).collect();
-    let names = (0..10).map(|c| c.to_string()).collect();
-    let samples = match input {
-        InputShape::Image(size) => Samples::Images { size, pixels: vec![0; count * input.numel()] },
-        InputShape::Tokens(length) => Samples::Tokens { length, numbers: vec![0; count * length] },
-    };
-    Arc::new(Dataset::of("black", samples, labels, names).unwrap())
 }
 
 /// Every method has a recipe of each size, and a step of it, with teachers as large as itself,
@@ -48,9 +34,7 @@ fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
         let mut recipe = recipe;
         recipe.data.labels_per_class = recipe.data.labels_per_class.min(recipe.batch / 20);
         recipe.data.per_class = 0;
-        let texts = recipe.model.name.starts_with("bert_");
-        let input = if texts { InputShape::Tokens(24) } else { InputShape::Image(size) };
-        let data = dataset(input, 2 * recipe.batch);
+        let data = black(&recipe, size, 2 * recipe.batch);
         let memory =
             run_memory(&gpu, |gpu| Trainer::with_teachers(gpu, recipe.clone(), data.clone(), teachers::teachers(gpu, &recipe, &data)));
         let held = memory.unwrap_or_else(|e| panic!("{}: {e}", path.display())).held as f64 / (1u64 << 30) as f64;
