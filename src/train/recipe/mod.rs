@@ -159,7 +159,10 @@ impl Recipe {
     /// # Errors
     /// [`Error::Data`] naming `source`, the line, the key, what was found and what is allowed.
     pub fn parse(text: &str, source: &str) -> Result<Self> {
-        let document = Document::parse(text, source)?;
+        Self::of(&Document::parse(text, source)?)
+    }
+
+    fn of(document: &Document) -> Result<Self> {
         let recipe = document.over(&Self::defaults(document.method()?))?;
         recipe.problem().map_or(Ok(recipe), |problem| Err(document.error(&problem)))
     }
@@ -179,7 +182,8 @@ impl Recipe {
     pub fn read_any(path: &Path) -> Result<(Self, bool)> {
         let (bytes, source) = (read(path)?, path.display().to_string());
         let text = String::from_utf8_lossy(&bytes);
-        Ok((Self::parse(&text, &source)?, Document::parse(&text, &source)?.is_old()))
+        let document = Document::parse(&text, &source)?;
+        Ok((Self::of(&document)?, document.is_old()))
     }
 
     /// The recipe as TOML, with every key.
