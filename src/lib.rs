@@ -69,6 +69,8 @@ pub mod error;
 #[cfg(feature = "cli")]
 pub mod evaluate;
 pub mod gpu;
+#[cfg(feature = "cli")]
+pub mod inspect;
 pub mod io;
 pub mod methods;
 pub mod models;

@@ -53,6 +53,19 @@ fn with_params(text: &str, immediates: bool) -> String {
     }
 }
 
+/// The kernel of a file's text on this device.
+pub fn kernel(gpu: &Gpu, name: &str, text: &str) -> Kernel {
+    Kernel::new(name, with_params(text, gpu.capabilities().immediates))
+}
+
+/// Sets constants of a template as the command line gives them: whole numbers, or texts.
+pub fn with_defines<'a>(launch: Launch<'a>, defines: &[(String, String)]) -> Launch<'a> {
+    defines.iter().fold(launch, |launch, (name, value)| match value.parse::<i64>() {
+        Ok(number) => launch.define(name, number),
+        Err(_) => launch.define(name, value.clone()),
+    })
+}
+
 /// The buffers of one run, in the order of the shader's bindings, and whether each is written.
 type Buffers = Vec<(String, Tensor, bool)>;
 
@@ -69,13 +82,7 @@ struct Built {
 
 impl Built {
     fn launch(&self) -> Result<Vec<Tensor>> {
-        let mut launch = Launch::new(&self.gpu, &self.kernel, &self.entry);
-        for (name, value) in &self.defines {
-            launch = match value.parse::<i64>() {
-                Ok(number) => launch.define(name, number),
-                Err(_) => launch.define(name, value.clone()),
-            };
-        }
+        let mut launch = with_defines(Launch::new(&self.gpu, &self.kernel, &self.entry), &self.defines);
         for (_, tensor, written) in &self.buffers {
             launch = if *written { launch.write(tensor) } else { launch.read(tensor) };
         }
@@ -95,14 +102,8 @@ impl User {
     }
 
     fn build(&self, gpu: &Gpu) -> Result<Built> {
-        let kernel = Kernel::new(&self.name, with_params(&self.text, gpu.capabilities().immediates));
-        let mut probe = Launch::new(gpu, &kernel, self.entry.as_deref().unwrap_or_default());
-        for (name, value) in &self.defines {
-            probe = match value.parse::<i64>() {
-                Ok(number) => probe.define(name, number),
-                Err(_) => probe.define(name, value.clone()),
-            };
-        }
+        let kernel = kernel(gpu, &self.name, &self.text);
+        let probe = with_defines(Launch::new(gpu, &kernel, self.entry.as_deref().unwrap_or_default()), &self.defines);
         let interface = probe.interface()?;
         let given: Vec<&str> = self.bound.iter().map(|b| b.name.as_str()).collect();
         let names: Vec<&str> = interface.bindings.iter().map(|(name, _)| name.as_str()).collect();

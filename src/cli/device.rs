@@ -25,9 +25,8 @@ pub(super) fn open() -> Result<Gpu> {
     Gpu::with(GpuOptions { tuning: Some(Arc::new(table)), ..options })
 }
 
-/// Where the tuning table of an adapter is kept, in the user's cache folder; `None` where there is
-/// no such folder.
-pub(super) fn tuning_file(caps: &Capabilities) -> Option<PathBuf> {
+/// The user's cache folder for this program; `None` where there is no such folder.
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = if cfg!(windows) {
         folder("LOCALAPPDATA")
@@ -36,6 +35,11 @@ pub(super) fn tuning_file(caps: &Capabilities) -> Option<PathBuf> {
     } else {
         folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
     }?;
+    Some(cache.join("wgrad"))
+}
+
+/// Where the tuning table of an adapter is kept; `None` where there is no cache folder.
+pub(super) fn tuning_file(caps: &Capabilities) -> Option<PathBuf> {
     let words: Vec<&str> = caps.name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    Some(cache.join("wgrad").join("tuning").join(format!("{}.{}.txt", words.join("-").to_lowercase(), caps.backend)))
+    Some(cache_folder()?.join("tuning").join(format!("{}.{}.txt", words.join("-").to_lowercase(), caps.backend)))
 }

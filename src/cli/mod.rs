@@ -10,6 +10,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod info;
+mod inspect;
 mod methods;
 mod models;
 mod ops;
@@ -64,6 +65,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
+    Inspect(Box<inspect::Inspect>),
     Train(train::Train),
     Probe(probe::Probe),
     Similarity(similarity::Similarity),
@@ -90,6 +92,7 @@ impl Arguments {
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Inspect(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Similarity(command) => command.run(),

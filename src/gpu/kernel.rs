@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use naga::valid::ModuleInfo;
+
 use super::bounds::{check_module, on_large_stack, read};
 use super::capabilities::Capabilities;
 use super::clock::Instant;
-use super::fault::Fault;
 use super::health::guarded;
+use super::plan::PlannedKernel;
 use super::reflection::{Reflection, reflect};
 use super::template::{Defines, Target, Templates};
 use super::tuning::fnv;
@@ -121,6 +123,7 @@ struct Module {
 struct Built {
     modules: HashMap<Variant, Arc<Module>>,
     pipelines: HashMap<(Variant, String), Arc<Pipeline>>,
+    planned: HashMap<Variant, Arc<PlannedKernel>>,
     shaders: Vec<BuiltShader>,
     seconds: f64,
 }
@@ -193,19 +196,45 @@ impl Kernels {
         kernel.reading(|| Ok(self.built_module(built, device, kernel, defines)?.reflection.clone()))
     }
 
+    /// What a launch would build, without a device.
+    pub(super) fn planned(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<PlannedKernel>> {
+        let key = variant(kernel, defines);
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(planned) = built.planned.get(&key) {
+            return Ok(planned.clone());
+        }
+        let planned = kernel.reading(|| {
+            let text = self.render(kernel, defines, self.target)?;
+            let (ir, _) = self.parse(device, kernel, defines, &text)?;
+            let entries = reflect(kernel.name(), &ir)?.entries;
+            Ok(PlannedKernel { kernel: kernel.name.to_string(), variant: constants(defines), text, entries, checked: self.is_checked(kernel) })
+        })?;
+        let planned = Arc::new(planned);
+        built.planned.insert(key, planned.clone());
+        Ok(planned)
+    }
+
+    fn render(&self, kernel: &Kernel, defines: &Defines, target: Target) -> Result<String> {
+        match kernel.trusted {
+            true => self.templates.render(&kernel.name, &kernel.text, defines, target),
+            false => self.templates.render_outside(&kernel.name, &kernel.text, defines, target),
+        }
+    }
+
+    /// Whether it is built with bounds checks.
+    fn is_checked(&self, kernel: &Kernel) -> bool {
+        self.checked || !kernel.trusted
+    }
+
     fn built_module(&self, built: &mut Built, device: &wgpu::Device, kernel: &Kernel, defines: &Defines) -> Result<Arc<Module>> {
         let key = variant(kernel, defines);
         if let Some(module) = built.modules.get(&key) {
             return Ok(module.clone());
         }
-        let render = |target| match kernel.trusted {
-            true => self.templates.render(&kernel.name, &kernel.text, defines, target),
-            false => self.templates.render_outside(&kernel.name, &kernel.text, defines, target),
-        };
-        let native = render(self.target)?;
+        let native = self.render(kernel, defines, self.target)?;
         let module = Arc::new(self.module(device, kernel, defines, &native)?);
         let other = if self.target == Target::Native { Target::Browser } else { Target::Native };
-        let twin = render(other)?;
+        let twin = self.render(kernel, defines, other)?;
         let (native, browser) = if self.target == Target::Native { (native, twin) } else { (twin, native) };
         built.shaders.push(BuiltShader { kernel: kernel.name.to_string(), variant: constants(defines), native, browser });
         built.modules.insert(key, module.clone());
@@ -220,13 +249,17 @@ impl Kernels {
         self.built.lock().unwrap_or_else(PoisonError::into_inner).seconds
     }
 
-    fn module(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, text: &str) -> Result<Module> {
+    /// What naga reads from the text; errors name the line of the kernel's own file.
+    fn parse(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, text: &str) -> Result<(naga::Module, Option<ModuleInfo>)> {
         let read = |text: &str| read(text, (!kernel.trusted).then(|| device.features()));
-        let explained = |fault: Fault| {
+        read(text).map_err(|fault| {
             let located = Templates::located(&kernel.name, &kernel.text, defines, self.target, |text| read(text).err());
             Error::shader(kernel.name(), located.unwrap_or_else(|| fault.message().to_string()))
-        };
-        let (mut ir, info) = read(text).map_err(explained)?;
+        })
+    }
+
+    fn module(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, text: &str) -> Result<Module> {
+        let (mut ir, info) = self.parse(device, kernel, defines, text)?;
         info.map_or(Ok(()), |info| check_module(kernel.name(), &ir, &info, &self.adapter))?;
         let reflection = Arc::new(reflect(kernel.name(), &ir)?);
         let uniform = self.target == Target::Browser && reflection.has_params;
@@ -238,7 +271,7 @@ impl Kernels {
         }
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name()), source: wgpu::ShaderSource::Naga(Cow::Owned(ir)) };
         let made = guarded(device, || {
-            let raw = if kernel.trusted && !self.checked {
+            let raw = if !self.is_checked(kernel) {
                 // SAFETY: `Kernel::trusted` is the promise that no index leaves its binding.
                 #[allow(unsafe_code)]
                 unsafe {

@@ -7,6 +7,7 @@ use minijinja::Value;
 use super::Gpu;
 use super::binding::{Bind, Binding, Storage};
 use super::kernel::{Kernel, Pipeline};
+use super::plan::{PlannedKernel, PlannedLaunch};
 use super::pool::{ALIGNMENT, SENTINEL_BYTES};
 use super::recorder::Dispatch;
 use super::reflection::{BindingInfo, Element, ParamKind};
@@ -132,9 +133,12 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// As [`Self::groups`].
     pub fn invocations(self, count: usize) -> Result<()> {
-        let Some(pipeline) = self.pipeline()? else { return self.count() };
-        let size = pipeline.reflection.entries.iter().find(|(name, _)| name == self.entry).map_or(1, |(_, s)| s.iter().product::<u32>());
-        self.record(&pipeline, count.div_ceil(size.max(1) as usize))
+        let groups = |entries: &[(String, [u32; 3])]| {
+            let size = entries.iter().find(|(name, _)| name == self.entry).map_or(1, |(_, s)| s.iter().product::<u32>());
+            count.div_ceil(size.max(1) as usize)
+        };
+        let Some(pipeline) = self.pipeline()? else { return self.count(groups) };
+        self.record(&pipeline, groups(&pipeline.reflection.entries))
     }
 
     /// Records the kernel with `count` workgroups, folded over two axes where there are more than
@@ -145,7 +149,7 @@ impl<'a> Launch<'a> {
     /// binding or a grid beyond the adapter's limits; a walk that is too long, or not declared by
     /// one of the crate's own kernels; a lost device.
     pub fn groups(self, count: usize) -> Result<()> {
-        let Some(pipeline) = self.pipeline()? else { return self.count() };
+        let Some(pipeline) = self.pipeline()? else { return self.count(|_| count) };
         self.record(&pipeline, count)
     }
 
@@ -155,7 +159,8 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// As [`Self::groups`].
     pub fn grid(self, grid: [u32; 3]) -> Result<()> {
-        let Some(pipeline) = self.pipeline()? else { return self.count() };
+        let groups = grid.iter().map(|size| *size as usize).product();
+        let Some(pipeline) = self.pipeline()? else { return self.count(|_| groups) };
         self.check_bindings(&pipeline)?;
         self.check_params(&pipeline)?;
         self.check_fits()?;
@@ -163,7 +168,7 @@ impl<'a> Launch<'a> {
         if grid.iter().any(|size| *size > limit) {
             return Err(self.limit(format!("a grid of {grid:?} workgroups exceeds {limit} along an axis")));
         }
-        self.record_grid(&pipeline, grid, grid.iter().map(|size| *size as usize).product())
+        self.record_grid(&pipeline, grid, groups)
     }
 
     /// What the text declares, whatever has been bound so far. The entry point is the one named, or
@@ -189,6 +194,15 @@ impl<'a> Launch<'a> {
         })
     }
 
+    /// The kernel as it would be built, whatever has been bound so far.
+    ///
+    /// # Errors
+    /// Text that does not build.
+    pub fn planned_kernel(&self) -> Result<Arc<PlannedKernel>> {
+        self.gpu.check()?;
+        self.gpu.kernels().planned(self.gpu.device(), self.kernel, &self.defines)
+    }
+
     /// `None` on a dry device.
     fn pipeline(&self) -> Result<Option<Arc<Pipeline>>> {
         self.gpu.check()?;
@@ -197,8 +211,9 @@ impl<'a> Launch<'a> {
     }
 
     /// What is left of a launch on a dry device: limits that are known without the kernel's text,
-    /// and what a program would use.
-    fn count(&self) -> Result<()> {
+    /// and what a program would use; and a line of the plan. `groups` says how many workgroups there
+    /// are, from the sizes of entry points.
+    fn count(&self, groups: impl FnOnce(&[(String, [u32; 3])]) -> usize) -> Result<()> {
         (0..self.bindings.len()).try_for_each(|index| self.check_size(&format!("binding {index}"), index))?;
         self.check_walk(false)?;
         self.check_memory(|index| format!("binding {index}"))?;
@@ -206,7 +221,12 @@ impl<'a> Launch<'a> {
         if let Some(recording) = self.gpu.recorder().recording() {
             recording.touch(self.bindings.iter().map(|(binding, _)| binding.used()));
         }
-        Ok(())
+        self.gpu.plan(|| {
+            let kernel = self.planned_kernel()?;
+            let workgroups = groups(&kernel.entries);
+            let launch = PlannedLaunch { kernel, entry: self.entry.into(), workgroups, flops: self.flops, bytes: self.bytes() };
+            Ok((workgroups > 0).then_some(launch))
+        })
     }
 
     fn record(&self, pipeline: &Arc<Pipeline>, groups: usize) -> Result<()> {
@@ -263,10 +283,15 @@ impl<'a> Launch<'a> {
                 params.extend_from_slice(&param.bits().to_le_bytes());
             }
         }
-        let bytes = self.bindings.iter().map(|(binding, _)| binding.bytes).sum();
+        let bytes = self.bytes();
         let rounds = pipeline.rounds_group.and_then(|at| Some((at, self.gpu.words(pipeline, self.walk)?)));
         let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, rounds, params, live, grid, flops: self.flops, bytes };
         self.gpu.record(dispatch, &self.bindings)
+    }
+
+    /// Of all bindings.
+    fn bytes(&self) -> u64 {
+        self.bindings.iter().map(|(binding, _)| binding.bytes).sum()
     }
 
     fn limit(&self, message: String) -> Error {

@@ -7,10 +7,13 @@ mod bounds;
 mod capabilities;
 mod clock;
 mod dry;
+#[cfg(feature = "cli")]
+mod executables;
 mod fault;
 mod health;
 mod kernel;
 mod launch;
+mod plan;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
 mod pool;
@@ -32,9 +35,12 @@ use std::time::Duration;
 pub use adapter::{GpuOptions, adapters, adapters_async};
 pub use binding::{Bind, Binding, Storage};
 pub use capabilities::{AdapterKind, Capabilities, Schedule};
+#[cfg(feature = "cli")]
+pub use executables::{Compiler, Executable};
 pub(crate) use kernel::kernel;
 pub use kernel::{BuiltShader, Kernel};
 pub use launch::{Interface, Launch};
+pub use plan::{PlannedKernel, PlannedLaunch};
 pub(crate) use pool::ALIGNMENT;
 pub use pool::{Buffer, MemoryUse};
 pub use program::{Interval, Liveness, Program, Timing};
@@ -78,6 +84,7 @@ struct Inner {
     poller: Arc<poller::Poller>,
     consulted: tuning::Consultations,
     dry: bool,
+    plan: Mutex<Option<Vec<PlannedLaunch>>>,
 }
 
 impl Drop for Inner {
@@ -214,6 +221,7 @@ impl Gpu {
             poller: Arc::default(),
             consulted,
             dry,
+            plan: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -5,9 +5,9 @@
 use super::Trainer;
 use crate::capture::Capture;
 use crate::error::Result;
-use crate::gpu::{Gpu, MemoryUse};
+use crate::gpu::{Gpu, MemoryUse, PlannedLaunch};
 use crate::nn::{Mode, Module, Parameters, Summary};
-use crate::optim::{OptimizerOptions, Rule};
+use crate::optim::{Optimizer, OptimizerOptions, Rule};
 use crate::tensor::{Spec, Tensor};
 
 /// Device memory, in bytes.
@@ -30,6 +30,37 @@ impl Estimate {
     }
 }
 
+/// A supervised step on a device that runs nothing.
+struct Supervised<M> {
+    model: M,
+    optimizer: Box<dyn Optimizer>,
+    batch: (Tensor, Tensor),
+    /// Bytes of weights and statistics, and of the optimizer's state.
+    bytes: [u64; 2],
+}
+
+impl<M: Module> Supervised<M> {
+    fn new(gpu: &Gpu, build: impl FnOnce(&Parameters) -> Result<M>, input: Spec, optimizer: &str) -> Result<Self> {
+        let params = Parameters::new(gpu, 0);
+        let model = build(&params)?;
+        let classes = model.summarize(&input.shape, &mut Summary::default())?.last();
+        params.compact()?;
+        let parameters = gpu.memory().in_use;
+        let optimizer = Rule::named(optimizer)?.build(&params, OptimizerOptions::default())?;
+        let states = gpu.memory().in_use - parameters;
+        let range = (0, i32::try_from(classes.saturating_sub(1)).unwrap_or(i32::MAX));
+        let labels = Tensor::from_slice(gpu, &vec![0i32; input.shape.dim(0)], [input.shape.dim(0)])?.with_range(Some(range))?;
+        let batch = (Tensor::empty(gpu, input.shape, input.dtype)?, labels);
+        Ok(Self { model, optimizer, batch, bytes: [parameters, states] })
+    }
+
+    fn step(model: &M, optimizer: &mut dyn Optimizer, (input, labels): &(Tensor, Tensor)) -> Result<Tensor> {
+        let loss = model.forward(input, Mode::Train)?.cross_entropy(labels, 0.0)?;
+        optimizer.step_with(&loss.backward()?, 0.1.into())?;
+        Ok(loss)
+    }
+}
+
 /// The memory of supervised training: the model that `build` makes, on batches of `input`
 /// ([`InputShape::batch`](crate::tensor::InputShape::batch), on the device), with cross entropy and
 /// the optimizer that [`Rule::named`] knows as `optimizer`; the first step, which is run as it is,
@@ -45,25 +76,30 @@ pub fn training_memory<M: Module>(
     optimizer: &str,
 ) -> Result<Estimate> {
     let gpu = gpu.dry()?;
-    let params = Parameters::new(&gpu, 0);
-    let model = build(&params)?;
-    let classes = model.summarize(&input.shape, &mut Summary::default())?.last();
-    params.compact()?;
-    let parameters = gpu.memory().in_use;
-    let mut optimizer = Rule::named(optimizer)?.build(&params, OptimizerOptions::default())?;
-    let states = gpu.memory().in_use - parameters;
-    let range = (0, i32::try_from(classes.saturating_sub(1)).unwrap_or(i32::MAX));
-    let labels = Tensor::from_slice(&gpu, &vec![0i32; input.shape.dim(0)], [input.shape.dim(0)])?.with_range(Some(range))?;
-    let batch = (Tensor::empty(&gpu, input.shape, input.dtype)?, labels);
+    let Supervised { model, mut optimizer, batch, bytes: [parameters, states] } = Supervised::new(&gpu, build, input, optimizer)?;
     let mut step = Capture::new(&gpu);
     for _ in 0..3 {
-        step.run(&batch, |(input, labels)| {
-            let loss = model.forward(input, Mode::Train)?.cross_entropy(labels, 0.0)?;
-            optimizer.step_with(&loss.backward()?, 0.1.into())?;
-            Ok(loss)
-        })?;
+        step.run(&batch, |batch| Supervised::step(&model, &mut *optimizer, batch))?;
     }
     Ok(Estimate::of(&gpu, parameters, states))
+}
+
+/// The launches of one step of supervised training, as of [`training_memory`], after a first one.
+///
+/// # Errors
+/// As [`training_memory`].
+pub fn training_launches<M: Module>(
+    gpu: &Gpu,
+    build: impl FnOnce(&Parameters) -> Result<M>,
+    input: Spec,
+    optimizer: &str,
+) -> Result<Vec<PlannedLaunch>> {
+    let gpu = gpu.planning()?;
+    let Supervised { model, mut optimizer, batch, .. } = Supervised::new(&gpu, build, input, optimizer)?;
+    Supervised::step(&model, &mut *optimizer, &batch)?;
+    gpu.take_plan()?;
+    Supervised::step(&model, &mut *optimizer, &batch)?;
+    gpu.take_plan()
 }
 
 /// The memory of the model that `build` makes answering for batches of `input`
