@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::device;
 use super::output::say;
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions};
+use crate::gpu::{Gpu, GpuOptions, Schedule};
+use crate::inspect::cards::{Card, Dispatch, cards, dispatches};
 use crate::inspect::check::{compare, problems, table};
 use crate::inspect::page::page;
 use crate::inspect::setup::{Scope, set_up};
 use crate::inspect::targets::Installation;
-use crate::inspect::{Inspection, Pipeline, Subject};
+use crate::inspect::{Inspection, Pipeline, Subject, model_launches};
 use crate::io::atomic::{read, write_atomically};
 use crate::io::console::tell;
 
@@ -57,6 +60,9 @@ pub(super) struct Inspect {
     /// Where Mesa's compilers lie; the user's cache folder when not given
     #[arg(long, value_name = "DIR")]
     mesa: Option<PathBuf>,
+    /// List the dispatches of the network's step, and what it is on named cards on paper
+    #[arg(long, requires = "model", conflicts_with_all = ["isa", "csv", "html", "compare", "check"])]
+    cards: bool,
     /// Print WGSL and machine code
     #[arg(long)]
     isa: bool,
@@ -85,6 +91,9 @@ impl Inspect {
             let scope = if scope == "all" { Scope::All } else { Scope::Amd };
             set_up(&installation, scope, &|line| tell(line))?;
             return Ok(ExitCode::SUCCESS);
+        }
+        if let (true, Some(name)) = (self.cards, &self.model) {
+            return self.on_paper(name);
         }
         // Before the compilers begin.
         let before: Option<Vec<Inspection>> = self.compare.as_deref().map(load).transpose()?;
@@ -138,13 +147,48 @@ impl Inspect {
         }
     }
 
+    /// The step's dispatches beside the units of named cards.
+    fn on_paper(&self, name: &str) -> Result<ExitCode> {
+        let gpu = Gpu::with(GpuOptions { schedule: Some(Schedule::Gpu), ..GpuOptions::from_env()? })?;
+        let side = self.resolution.map(|side| side as usize);
+        let list = dispatches(&model_launches(&gpu, name, self.batch as usize, side, &self.optimizer)?);
+        let cards = cards()?;
+        if self.json {
+            let estimates: Vec<_> = cards.iter().map(|card| json!({ "card": card, "estimate": card.estimate(&list) })).collect();
+            say(json!({ "model": name, "batch": self.batch, "dispatches": list, "cards": estimates }))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let all: f64 = list.iter().map(|d| d.launches as f64 * d.flops).sum();
+        let mut table = Table::new(&["dispatch", "launches", "workgroups", "invocations", "MFLOP", "MB", "of all FLOPs", "cards not filled"]);
+        for dispatch in &list {
+            let unfilled = cards.iter().filter(|card| !card.is_filled_by(dispatch)).count();
+            table.row(&[
+                format!("{} {}", dispatch.kernel, dispatch.variant).trim_end().to_string(),
+                dispatch.launches.to_string(),
+                dispatch.workgroups.to_string(),
+                dispatch.invocations.to_string(),
+                format!("{:.2}", dispatch.flops / 1e6),
+                format!("{:.2}", dispatch.bytes / 1e6),
+                format!("{:.2} %", 100.0 * dispatch.launches as f64 * dispatch.flops / all.max(1.0)),
+                format!("{unfilled} of {}", cards.len()),
+            ]);
+        }
+        say(table)?;
+        say(cards_table(&cards, &list, &format!("images/s of {}", self.batch), self.batch as f64))?;
+        say("on paper: public peaks of each card and the usual way from one dispatch to the next; nothing was measured, and no program reaches peaks")?;
+        Ok(ExitCode::SUCCESS)
+    }
+
     fn inspect(&self, installation: &Installation) -> Result<Vec<Inspection>> {
         let subject = self.subject()?;
         if self.target.is_empty() {
             let gpu = Gpu::with(GpuOptions::from_env()?)?;
             let here = Inspection::here(&gpu, &subject, self.isa);
             let hint = |error| match error {
-                Error::Adapter(message) => Error::Adapter(format!("{message}; `wgrad inspect --setup` and --target rdna3 need no GPU")),
+                Error::Limit { operator, message, adapter } => {
+                    let message = format!("{message}; `wgrad inspect --setup` and --target rdna3 need no GPU");
+                    Error::Limit { operator, message, adapter }
+                }
                 other => other,
             };
             return Ok(vec![here.map_err(hint)?]);
@@ -186,6 +230,23 @@ impl Inspect {
         let spilling = inspection.pipelines.iter().filter(|p| p.figures.spills()).count();
         say(format!("{} pipelines, {spilling} of which spill registers\n", inspection.pipelines.len()))
     }
+}
+
+/// A step of `images` on each card.
+pub(super) fn cards_table(cards: &[Card], step: &[Dispatch], rate: &str, images: f64) -> Table {
+    let mut table = Table::new(&["card", "units", "ms a step, least", rate, "FLOPs that do not fill it", "time in them"]);
+    for card in cards {
+        let estimate = card.estimate(step);
+        table.row(&[
+            card.card.clone(),
+            card.units.to_string(),
+            format!("{:.2}", 1e3 * estimate.seconds),
+            format!("{:.0}", images / estimate.seconds.max(f64::MIN_POSITIVE)),
+            format!("{:.1} %", 100.0 * estimate.unfilled_flops),
+            format!("{:.1} %", 100.0 * estimate.unfilled_seconds),
+        ]);
+    }
+    table
 }
 
 const HEAD: [&str; 12] = [

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::device;
 use super::output::{mib, say};
@@ -14,9 +14,10 @@ use super::signals::Stop;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::inspect::cards::{cards, dispatches};
 use crate::io::console::tell;
 use crate::nn::Summary;
-use crate::train::estimate::run_memory;
+use crate::train::estimate::{run_launches, run_memory};
 use crate::train::methods::METHODS;
 use crate::train::progress::Style;
 use crate::train::recipe::VERSION;
@@ -184,6 +185,8 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
     let (steps, parameters) = (trainer.steps(), trainer.params.count());
     let multiply_adds = summary.macs() / recipe.batch as u64;
     let memory = gpu.memory();
+    let step = dispatches(&run_launches(gpu, |gpu| Trainer::new(gpu, recipe.clone(), dataset.clone()))?);
+    let cards = cards()?;
     let seconds = first + each * steps.saturating_sub(1) as f64;
     if as_json {
         let layers = summary
@@ -191,12 +194,13 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
             .iter()
             .map(|r| json!({ "name": r.name, "output": r.output.to_vec(), "parameters": r.parameters, "multiply_adds": r.macs }))
             .collect::<Vec<_>>();
+        let on_paper = cards.iter().map(|c| (c.card.clone(), json!(c.estimate(&step).seconds * steps as f64))).collect::<Map<_, _>>();
         say(format!(
             "{:#}",
             json!({
                 "parameters": parameters, "multiply_adds_per_image": multiply_adds, "device_memory_bytes": memory.held, "predicted_memory_bytes": predicted.held,
                 "live_bytes": memory.peak, "predicted_live_bytes": predicted.peak, "steps": steps,
-                "first_step_seconds": first, "step_seconds": each, "expected_seconds": seconds, "adapter": gpu.capabilities().name, "layers": layers,
+                "first_step_seconds": first, "step_seconds": each, "expected_seconds": seconds, "on_paper_seconds": on_paper, "adapter": gpu.capabilities().name, "layers": layers,
             })
         ))?;
         return Ok(ExitCode::SUCCESS);
@@ -221,5 +225,13 @@ fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bo
         first
     ))?;
     say(format!("measured on a few steps on {}; nothing was kept", gpu.capabilities().name))?;
+    let on_paper: Vec<String> =
+        cards.iter().map(|card| format!("{} {}", card.card, seconds_text(card.estimate(&step).seconds * steps as f64))).collect();
+    say(format!("on paper, at least, by public peaks and not measured: {}", on_paper.join(", ")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds, with one digit where there are few.
+fn seconds_text(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
 }

@@ -4,6 +4,7 @@
 //! throughput are its own model's.
 
 mod amd;
+pub mod cards;
 pub mod check;
 pub mod figures;
 pub mod page;

@@ -130,3 +130,16 @@ pub fn run_memory(gpu: &Gpu, make: impl FnOnce(&Gpu) -> Result<Trainer>) -> Resu
     make(&gpu)?.measure_steps(2)?;
     Ok(gpu.memory())
 }
+
+/// The launches of one step of the run that `make` makes ready, after a first one.
+///
+/// # Errors
+/// As [`run_memory`].
+pub fn run_launches(gpu: &Gpu, make: impl FnOnce(&Gpu) -> Result<Trainer>) -> Result<Vec<PlannedLaunch>> {
+    let gpu = gpu.planning()?;
+    let mut trainer = make(&gpu)?;
+    trainer.measure_steps(0)?;
+    gpu.take_plan()?;
+    trainer.measure_steps(0)?;
+    gpu.take_plan()
+}

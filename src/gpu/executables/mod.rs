@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gpu, PlannedKernel};
+use super::{Capabilities, Gpu, PlannedKernel};
 use crate::error::{Error, Result};
 
 /// What a driver makes of one entry point.
@@ -23,6 +23,11 @@ pub struct Executable {
     pub texts: BTreeMap<String, String>,
 }
 
+/// The error of a driver that does not tell.
+fn silent(caps: &Capabilities, message: &str) -> Error {
+    Error::Limit { operator: "inspect".into(), message: message.into(), adapter: caps.name.clone() }
+}
+
 /// The compiler of one adapter's driver.
 pub struct Compiler {
     #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
@@ -33,18 +38,17 @@ impl Compiler {
     /// The compiler of the driver behind `gpu`.
     ///
     /// # Errors
-    /// [`Error::Adapter`] where the driver does not tell: no Vulkan, or no
-    /// VK_KHR_pipeline_executable_properties.
+    /// [`Error::Limit`] where the driver does not tell: no Vulkan, or no
+    /// VK_KHR_pipeline_executable_properties. [`Error::Adapter`] where it makes no device.
     pub fn of(gpu: &Gpu) -> Result<Self> {
         let caps = gpu.capabilities();
         if caps.backend != "vulkan" {
-            let message = format!("{} is reached by {}, whose drivers do not say what they compile; only Vulkan's do", caps.name, caps.backend);
-            return Err(Error::Adapter(message));
+            return Err(silent(caps, &format!("{} drivers do not say what they compile; only Vulkan's do", caps.backend)));
         }
         #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
-        return Ok(Self { device: vulkan::Device::open(&caps.name)? });
+        return Ok(Self { device: vulkan::Device::open(caps)? });
         #[cfg(any(target_arch = "wasm32", target_vendor = "apple"))]
-        Err(Error::Adapter("there is no Vulkan here".into()))
+        Err(silent(caps, "there is no Vulkan here"))
     }
 
     /// Compiles one entry point as wgpu would have it compiled, with the compiler's texts where

@@ -8,11 +8,11 @@ use std::ffi::{CStr, CString};
 use ash::vk;
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
-use naga::valid::{Capabilities, ModuleInfo, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::valid::{ModuleInfo, SubgroupOperationSet, ValidationFlags, Validator};
 
-use super::Executable;
+use super::{Executable, silent};
 use crate::error::{Error, Result};
-use crate::gpu::PlannedKernel;
+use crate::gpu::{Capabilities, PlannedKernel};
 
 pub(super) struct Device {
     // Dropped in this order, by hand: the device goes before its instance, which goes before the
@@ -105,15 +105,15 @@ impl Features {
 
 #[allow(unsafe_code)]
 impl Device {
-    /// The device whose name is `name`, as wgpu gives it.
-    pub(super) fn open(name: &str) -> Result<Self> {
+    /// The device that wgpu reaches with these capabilities.
+    pub(super) fn open(caps: &Capabilities) -> Result<Self> {
         // SAFETY: the library is the system's Vulkan loader, which wgpu has loaded before.
         let library = unsafe { ash::Entry::load() }.map_err(|e| Error::Adapter(format!("the Vulkan loader: {e}")))?;
         let app = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3).application_name(c"wgrad");
         // SAFETY: the information outlives the call.
         let instance = unsafe { library.create_instance(&vk::InstanceCreateInfo::default().application_info(&app), None) };
         let instance = instance.map_err(failed("a Vulkan instance"))?;
-        let opened = Self::of_instance(&instance, name);
+        let opened = Self::of_instance(&instance, caps);
         match opened {
             Ok((device, features)) => {
                 let executables = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
@@ -129,21 +129,21 @@ impl Device {
         }
     }
 
-    fn of_instance(instance: &ash::Instance, name: &str) -> Result<(ash::Device, Features)> {
+    fn of_instance(instance: &ash::Instance, caps: &Capabilities) -> Result<(ash::Device, Features)> {
+        let name = &caps.name;
         // SAFETY: the instance is alive.
         let all = unsafe { instance.enumerate_physical_devices() }.map_err(failed("Vulkan's devices"))?;
         let properties = |device: &vk::PhysicalDevice| {
             // SAFETY: the device is one of the instance's.
             unsafe { instance.get_physical_device_properties(*device) }
         };
-        let is_wanted = |device: &vk::PhysicalDevice| properties(device).device_name_as_c_str().is_ok_and(|n| n.to_string_lossy() == name);
+        let is_wanted = |device: &vk::PhysicalDevice| properties(device).device_name_as_c_str().is_ok_and(|n| n.to_string_lossy() == name.as_str());
         let physical = all.into_iter().find(is_wanted).ok_or_else(|| Error::Adapter(format!("Vulkan has no device {name}")))?;
         // SAFETY: as above.
         let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }.map_err(failed("a device's extensions"))?;
         let has = |name: &CStr| extensions.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
         if !has(ash::khr::pipeline_executable_properties::NAME) {
-            let message = format!("{name}: its driver has no VK_KHR_pipeline_executable_properties, so it does not say what it compiles");
-            return Err(Error::Adapter(message));
+            return Err(silent(caps, "the driver has no VK_KHR_pipeline_executable_properties, so it does not say what it compiles"));
         }
         let mut features = Features::of(instance, physical, properties(&physical).api_version, has(ash::ext::robustness2::NAME));
         let mut names = vec![ash::khr::pipeline_executable_properties::NAME.as_ptr()];
@@ -318,7 +318,7 @@ impl Shader {
         let text = kernel.text.replace("enable subgroups;\n", "");
         let refused = |message: String| Error::shader(&kernel.kernel, message);
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| refused(e.emit_to_string(&text)))?;
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+        let mut validator = Validator::new(ValidationFlags::all(), naga::valid::Capabilities::all());
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
         let info = validator.validate(&module).map_err(|e| refused(e.emit_to_string(&text)))?;
         let words = Self::words(&module, &info, kernel.checked, entry, version, robust).map_err(|e| refused(e.to_string()))?;
