@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::common::filled::{fill, nhwc, parameter, unit};
 use crate::common::{gpu, gpus, reference_files};
 use serde_json::Value;
+use wgrad::autograd::Gradients;
 use wgrad::gpu::Gpu;
 use wgrad::io::{Archive, HostTensor};
 use wgrad::models::torchvision::is_torchvision;
@@ -46,6 +47,61 @@ fn torchvision(params: &Parameters, model: &Model, state: &[(String, Shape)]) {
     assert!(model.torchvision_names(state_dict::to_archive(params).unwrap()).unwrap() == archive, "it came back different");
 }
 
+/// Gradients by the file's names and in PyTorch's layouts. They take the place of the parameters'
+/// values, which go to a file's names and layouts in the library.
+fn by_file_names(name: &str, params: &Parameters, model: &Model, gradients: &Gradients) -> Archive {
+    for parameter in params.all() {
+        if let Some(gradient) = gradients.get(&parameter.tensor(Mode::Train).unwrap()) {
+            parameter.detach().unwrap().write(&gradient.to_vec::<f32>().unwrap()).unwrap();
+        }
+    }
+    let archive = state_dict::to_archive(params).unwrap();
+    if name.starts_with("tv_") { model.torchvision_names(archive).unwrap() } else { archive }
+}
+
+/// What of the gradients points elsewhere than the file says: the L2 norm of the difference to the
+/// file's gradient, of each parameter and of all at once, relative to the norm of the latter.
+///
+/// A file has each parameter's norm and its products with `unit("<parameter>.<draw>")`. For values u
+/// in [-1, 1) the mean of (d . u)^2 is |d|^2 / 3, so the products estimate the norm of a difference.
+fn compare_gradients(found: &Archive, listed: &serde_json::Map<String, Value>, allowed: f64) -> Vec<String> {
+    let norm_of = |values: &Value| values[0].as_f64().unwrap();
+    let all = listed.values().map(|values| norm_of(values).powi(2)).sum::<f64>().sqrt();
+    let (mut wrong, mut squares) = (Vec::new(), 0.0);
+    let mut worst = [(0.0, ""), (0.0, "")];
+    for (parameter, values) in listed {
+        let HostTensor::F32(_, data) = &found.tensors[parameter] else { panic!("{parameter} is not f32") };
+        let products = numbers(values);
+        let square = |(draw, want): (usize, &f64)| {
+            let direction = unit(&format!("{parameter}.{draw}"), data.len());
+            let product: f64 = data.iter().zip(direction).map(|(v, u)| f64::from(*v) * u).sum();
+            3.0 * (product - want).powi(2)
+        };
+        let squared = products[1..].iter().enumerate().map(square).sum::<f64>() / (products.len() - 1) as f64;
+        squares += squared;
+        // A bias before a batch norm has a gradient of 0 and rounding: its error is measured by all.
+        let norm = data.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let errors = [squared.sqrt(), (norm - products[0]).abs()].map(|error| error / (products[0] + 1e-3 * all));
+        for ((error, worst), (what, allowed)) in errors.iter().zip(&mut worst).zip([("gradient", 3.0 * allowed), ("norm", 1e-2)]) {
+            if *error > worst.0 {
+                *worst = (*error, parameter);
+            }
+            if error.is_nan() || *error > allowed {
+                wrong.push(format!("{what} of {parameter}: differs by {error:.2e} of the norm, allowed {allowed:.0e}"));
+            }
+        }
+    }
+    let error = squares.sqrt() / all;
+    println!(
+        "gradients differ by {error:.1e} of their norm, allowed {allowed:.0e}; the worst and the worst norm: {} by {:.1e}, {} by {:.1e}",
+        worst[0].1, worst[0].0, worst[1].1, worst[1].0
+    );
+    if error.is_nan() || error > allowed {
+        wrong.push(format!("gradients: differ by {error:.2e} of their norm, allowed {allowed:.0e}"));
+    }
+    wrong
+}
+
 fn check(gpu: &Gpu, text: &str) -> Vec<String> {
     let doc: Value = serde_json::from_str(text).unwrap();
     let name = doc["model"].as_str().unwrap();
@@ -72,15 +128,8 @@ fn check(gpu: &Gpu, text: &str) -> Vec<String> {
     let (names, _) = text.split_once("\"state\"").unwrap().1.split_once('}').unwrap();
     let shape = |name: &str| doc["state"][name].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect::<Vec<_>>();
     let expected: Vec<(String, Shape)> = names.split('"').skip(1).step_by(2).map(|n| (n.into(), Shape::from(shape(n)))).collect();
-    // What gradients are called here.
-    let mut own: Box<dyn Fn(&str) -> String> = Box::new(str::to_string);
     if name.starts_with("tv_") {
         torchvision(&params, &description, &expected);
-        let description = description.clone();
-        own = Box::new(move |name| {
-            let one = Archive { tensors: [(name.to_string(), HostTensor::F32([0].into(), vec![]))].into(), ..Default::default() };
-            description.timm_names(one).unwrap().tensors.into_keys().next().unwrap()
-        });
     } else {
         assert_eq!(state_dict::state(&params).unwrap(), expected, "{name}: state");
         fill(&params, "");
@@ -111,11 +160,13 @@ fn check(gpu: &Gpu, text: &str) -> Vec<String> {
     let want = doc["train_loss"].as_f64().unwrap();
     expect("loss".into(), f64::from(loss.item().unwrap()), want, want, 1e-4);
     let gradients = loss.backward().unwrap();
-    for (parameter, want) in doc["grad_norm"].as_object().unwrap() {
-        let tensor = params.get(&own(parameter)).unwrap().tensor(Mode::Train).unwrap();
-        let norm = gradients.get(&tensor).unwrap().to_f64().unwrap().iter().map(|v| v * v).sum::<f64>().sqrt();
-        expect(format!("gradient norm of {parameter}"), norm, want.as_f64().unwrap(), want.as_f64().unwrap(), 1e-2);
-    }
+    let listed = doc["gradients"].as_object().unwrap();
+    // An input of a ReLU that is nearer to 0 than f32 can tell turns a whole path on or off:
+    // PyTorch's own f32 is off by up to 3e-2 of the norm there, and by 3e-5 elsewhere.
+    let kinks = ["Relu", "ResNet"].iter().any(|word| format!("{:?}", description.architecture).contains(word));
+    let allowed = if kinks { 5e-2 } else { 3e-4 };
+    let found = by_file_names(name, &params, &description, &gradients);
+    wrong.extend(compare_gradients(&found, listed, allowed).into_iter().map(|what| format!("{name} {what}")));
     wrong
 }
 
