@@ -54,6 +54,10 @@ pub fn tensor(gpu: &Gpu, seed: u32, file: impl Into<Shape>, layout: Layout) -> R
     let file = file.into();
     let n = file.numel();
     let engine = layout.engine_shape(&file)?;
+    // A dry device holds no values.
+    if gpu.is_dry() {
+        return Tensor::empty(gpu, engine, DType::F32);
+    }
     if n <= MOST_HASHED {
         return Tensor::from_slice(gpu, &layout.to_engine(&uniform(seed, n), &file)?, engine);
     }
@@ -265,6 +269,9 @@ impl TrainingStep {
 /// Weights as the other programs have them: uniform within `sqrt(6 / fan in)`, the classifier's
 /// within `sqrt(1 / fan in)`, one seed after another; biases 0, scales 1.
 pub fn fill(params: &Parameters, first_seed: u32) -> Result<()> {
+    if params.gpu().is_dry() {
+        return Ok(());
+    }
     let mut seed = first_seed;
     for parameter in params.all() {
         let slot = parameter.slot()?;

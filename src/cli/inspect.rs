@@ -158,24 +158,13 @@ impl Inspect {
             say(json!({ "model": name, "batch": self.batch, "dispatches": list, "cards": estimates }))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let all: f64 = list.iter().map(|d| d.launches as f64 * d.flops).sum();
-        let mut table = Table::new(&["dispatch", "launches", "workgroups", "invocations", "MFLOP", "MB", "of all FLOPs", "cards not filled"]);
-        for dispatch in &list {
-            let unfilled = cards.iter().filter(|card| !card.is_filled_by(dispatch)).count();
-            table.row(&[
-                format!("{} {}", dispatch.kernel, dispatch.variant).trim_end().to_string(),
-                dispatch.launches.to_string(),
-                dispatch.workgroups.to_string(),
-                dispatch.invocations.to_string(),
-                format!("{:.2}", dispatch.flops / 1e6),
-                format!("{:.2}", dispatch.bytes / 1e6),
-                format!("{:.2} %", 100.0 * dispatch.launches as f64 * dispatch.flops / all.max(1.0)),
-                format!("{unfilled} of {}", cards.len()),
-            ]);
-        }
-        say(table)?;
+        let largest = cards.iter().max_by_key(|card| card.units).cloned().unwrap_or_default();
+        say(dispatches_table(&list, &largest))?;
+        say(format!("the {} of {} that take longest on the {}\n", list.len().min(SHOWN), list.len(), largest.card))?;
         say(cards_table(&cards, &list, &format!("images/s of {}", self.batch), self.batch as f64))?;
-        say("on paper: public peaks of each card and the usual way from one dispatch to the next; nothing was measured, and no program reaches peaks")?;
+        say(
+            "on paper: public peaks of each card and the usual way from one dispatch to the next; nothing was measured, and no program reaches peaks",
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -232,8 +221,35 @@ impl Inspect {
     }
 }
 
+/// Dispatches that are printed.
+const SHOWN: usize = 30;
+
+/// The dispatches that take longest on a card.
+fn dispatches_table(list: &[Dispatch], card: &Card) -> Table {
+    let time = |d: &Dispatch| d.launches as f64 * card.seconds(d);
+    let flops = |d: &Dispatch| d.launches as f64 * d.flops;
+    let [all_time, all_flops] = [list.iter().map(time).sum::<f64>(), list.iter().map(flops).sum()];
+    let mut longest: Vec<&Dispatch> = list.iter().collect();
+    longest.sort_by(|a, b| time(b).total_cmp(&time(a)));
+    let mut table = Table::new(&["kernel", "launches", "workgroups", "invocations", "MFLOP", "MB", "of FLOPs", "of time", "fills it"]);
+    for dispatch in longest.into_iter().take(SHOWN) {
+        table.row(&[
+            dispatch.kernel.clone(),
+            dispatch.launches.to_string(),
+            dispatch.workgroups.to_string(),
+            dispatch.invocations.to_string(),
+            format!("{:.2}", dispatch.flops / 1e6),
+            format!("{:.2}", dispatch.bytes / 1e6),
+            format!("{:.2} %", 100.0 * flops(dispatch) / all_flops.max(1.0)),
+            format!("{:.2} %", 100.0 * time(dispatch) / all_time),
+            if card.is_filled_by(dispatch) { "yes".into() } else { "no".into() },
+        ]);
+    }
+    table
+}
+
 /// A step of `images` on each card.
-pub(super) fn cards_table(cards: &[Card], step: &[Dispatch], rate: &str, images: f64) -> Table {
+fn cards_table(cards: &[Card], step: &[Dispatch], rate: &str, images: f64) -> Table {
     let mut table = Table::new(&["card", "units", "ms a step, least", rate, "FLOPs that do not fill it", "time in them"]);
     for card in cards {
         let estimate = card.estimate(step);
@@ -250,7 +266,18 @@ pub(super) fn cards_table(cards: &[Card], step: &[Dispatch], rate: &str, images:
 }
 
 const HEAD: [&str; 12] = [
-    "pipeline", "workload", "registers", "spills", "workgroup B", "occupancy", "instructions", "latency", "throughput", "loop", "multiply-adds", "hidden",
+    "pipeline",
+    "workload",
+    "registers",
+    "spills",
+    "workgroup B",
+    "occupancy",
+    "instructions",
+    "latency",
+    "throughput",
+    "loop",
+    "multiply-adds",
+    "hidden",
 ];
 
 fn cells(pipeline: &Pipeline) -> [String; 12] {
@@ -303,7 +330,15 @@ fn print_changes(before: &[Inspection], after: &[Inspection]) -> Result<bool> {
     for change in &changes {
         let [was, now] = change.values.map(|v| format!("{v:.0}"));
         let worse = if change.is_worse() { "worse" } else { "" };
-        table.row(&[change.pipeline.clone(), change.target.clone(), change.figure.into(), was, now, format!("{:.2}", change.ratio()), worse.into()]);
+        table.row(&[
+            change.pipeline.clone(),
+            change.target.clone(),
+            change.figure.into(),
+            was,
+            now,
+            format!("{:.2}", change.ratio()),
+            worse.into(),
+        ]);
     }
     if changes.is_empty() {
         say("nothing changed")?;

@@ -207,7 +207,13 @@ impl Kernels {
             let text = self.render(kernel, defines, self.target)?;
             let (ir, _) = self.parse(device, kernel, defines, &text)?;
             let entries = reflect(kernel.name(), &ir)?.entries;
-            Ok(PlannedKernel { kernel: kernel.name.to_string(), variant: constants(defines), text, entries, checked: self.is_checked(kernel) })
+            Ok(PlannedKernel {
+                kernel: kernel.name.to_string(),
+                variant: constants(defines),
+                text,
+                entries,
+                checked: self.is_checked(kernel),
+            })
         })?;
         let planned = Arc::new(planned);
         built.planned.insert(key, planned.clone());

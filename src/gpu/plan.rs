@@ -78,7 +78,10 @@ impl Gpu {
     /// # Errors
     /// A device that does not plan.
     pub fn take_plan(&self) -> Result<Vec<PlannedLaunch>> {
-        lock(&self.inner.plan).as_mut().map(std::mem::take).ok_or_else(|| Error::argument("take_plan", "this device keeps no plan (Gpu::planning)"))
+        lock(&self.inner.plan)
+            .as_mut()
+            .map(std::mem::take)
+            .ok_or_else(|| Error::argument("take_plan", "this device keeps no plan (Gpu::planning)"))
     }
 
     /// Adds a launch to the plan, where there is one.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::PlannedLaunch;
 
 /// A card by its vendor's public figures: peak rates that no program reaches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Card {
     /// Its name.
     pub card: String,

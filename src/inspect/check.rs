@@ -109,7 +109,9 @@ pub fn problems(inspection: &Inspection, kept: &str) -> Result<Vec<String>> {
         if figures.spills() {
             list.push(format!("{name}: {} spills, {} bytes of scratch memory", figures.spills, figures.scratch_bytes));
         }
-        if MUST_HIDE.iter().any(|kernel| pipeline.kernel.starts_with(kernel)) && pipeline.heaviest_loop.as_ref().is_some_and(|l| l.waits_at_once()) {
+        if MUST_HIDE.iter().any(|kernel| pipeline.kernel.starts_with(kernel))
+            && pipeline.heaviest_loop.as_ref().is_some_and(|l| l.waits_at_once())
+        {
             list.push(format!("{name}: a load in the heaviest loop is waited for before any multiply-add"));
         }
         if let (Some(now), Some(was)) = (figures.registers, kept.get(&name))

@@ -196,7 +196,8 @@ fn of_workloads(gpu: &Gpu, filters: &[String]) -> Result<Vec<(String, Arc<Planne
         list.extend(planning.take_plan()?.into_iter().map(|launch| (workload.name.clone(), launch.kernel, launch.entry)));
     }
     if !found {
-        let message = format!("no workload's name begins with {}; `wgrad bench --suite registry --list` and the like show all", filters.join(", "));
+        let message =
+            format!("no workload's name begins with {}; `wgrad bench --suite registry --list` and the like show all", filters.join(", "));
         return Err(Error::argument("inspect", message));
     }
     Ok(list)

@@ -137,7 +137,8 @@ impl Device {
             // SAFETY: the device is one of the instance's.
             unsafe { instance.get_physical_device_properties(*device) }
         };
-        let is_wanted = |device: &vk::PhysicalDevice| properties(device).device_name_as_c_str().is_ok_and(|n| n.to_string_lossy() == name.as_str());
+        let is_wanted =
+            |device: &vk::PhysicalDevice| properties(device).device_name_as_c_str().is_ok_and(|n| n.to_string_lossy() == name.as_str());
         let physical = all.into_iter().find(is_wanted).ok_or_else(|| Error::Adapter(format!("Vulkan has no device {name}")))?;
         // SAFETY: as above.
         let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }.map_err(failed("a device's extensions"))?;
@@ -182,7 +183,8 @@ impl Device {
         // SAFETY: the SPIR-V comes from a validated module, the layouts are those that it declares,
         // and all that is made is destroyed by `made`.
         unsafe {
-            let module = self.device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&shader.words), None).map_err(refused)?;
+            let module =
+                self.device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&shader.words), None).map_err(refused)?;
             made.module = Some(module);
             for group in &shader.groups {
                 let bindings: Vec<_> = group
