@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::capabilities::{AdapterKind, Capabilities, Schedule};
+use super::capabilities::{AdapterKind, Capabilities, Schedule, Vendor};
 use super::tuning::Tuning;
 use super::waiting::block_on;
 use crate::error::{Error, Result};
@@ -105,6 +105,17 @@ fn kind(device_type: wgpu::DeviceType) -> AdapterKind {
     }
 }
 
+/// By the PCI number that drivers give; Metal gives none, and is Apple's.
+fn vendor(id: u32, backend: wgpu::Backend) -> Vendor {
+    match (id, backend) {
+        (0x1002, _) => Vendor::Amd,
+        (0x106b, _) | (0, wgpu::Backend::Metal) => Vendor::Apple,
+        (0x8086, _) => Vendor::Intel,
+        (0x10de, _) => Vendor::Nvidia,
+        _ => Vendor::Other,
+    }
+}
+
 /// Mesa's device-select layer asks a Wayland server which GPU it prefers, and complains on stderr
 /// where there is no session. wgrad chooses by itself, so the layer is told to stay out.
 #[cfg(target_os = "linux")]
@@ -185,6 +196,7 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
         backend: info.backend.to_string(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         kind,
+        vendor: vendor(info.vendor, info.backend),
         immediates: has(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= IMMEDIATE_BYTES,
         subgroups,
         subgroup_size: if subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
@@ -249,4 +261,16 @@ pub(super) async fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Qu
     });
     let (device, queue) = request.await.map_err(|e| Error::Adapter(format!("{} refused to make a device: {e}", caps.name)))?;
     Ok((device, queue, caps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vendors_are_told_by_their_numbers_and_apple_by_metal() {
+        let found = [0x1002, 0x106b, 0x8086, 0x10de, 0x10005].map(|id| vendor(id, wgpu::Backend::Vulkan));
+        assert_eq!(found, [Vendor::Amd, Vendor::Apple, Vendor::Intel, Vendor::Nvidia, Vendor::Other]);
+        assert_eq!([wgpu::Backend::Metal, wgpu::Backend::Dx12].map(|backend| vendor(0, backend)), [Vendor::Apple, Vendor::Other]);
+    }
 }

@@ -57,6 +57,21 @@ pub enum AdapterKind {
     Software,
 }
 
+/// Who made the hardware, as far as kernels care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    /// AMD.
+    Amd,
+    /// Apple.
+    Apple,
+    /// Intel.
+    Intel,
+    /// NVIDIA.
+    Nvidia,
+    /// Everyone else, software drivers among them.
+    Other,
+}
+
 /// The adapter and the device made of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Capabilities {
@@ -68,6 +83,8 @@ pub struct Capabilities {
     pub driver: String,
     /// What kind of hardware it is.
     pub kind: AdapterKind,
+    /// Who made it.
+    pub vendor: Vendor,
     /// Kernel parameters travel as immediates (push constants) rather than through a uniform
     /// buffer.
     pub immediates: bool,
@@ -138,6 +155,12 @@ impl Capabilities {
         Err(Error::Limit { operator: operator.into(), message, adapter: self.name.clone() })
     }
 
+    /// Whether an invocation may hold 8 x 8 sums of a blocked product, and its operands: on GPUs
+    /// whose compilers keep such a tile in registers. Those of Intel, Apple and Qualcomm spill it.
+    pub(crate) fn large_tiles(&self) -> bool {
+        matches!(self.vendor, Vendor::Amd | Vendor::Nvidia)
+    }
+
     /// Lanes of a subgroup where the `software` schedule may rely on exactly one width: software
     /// drivers do not vary it.
     pub fn fixed_subgroup(&self) -> Option<u32> {
@@ -150,6 +173,7 @@ impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yes = |b: bool| if b { "yes" } else { "no" };
         writeln!(f, "adapter          {} ({:?}, {})", self.name, self.kind, self.backend)?;
+        writeln!(f, "vendor           {:?}", self.vendor)?;
         writeln!(f, "driver           {}", self.driver)?;
         writeln!(f, "schedule         {}", self.schedule)?;
         writeln!(f, "immediates       {}", yes(self.immediates))?;

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 pub use adapter::{GpuOptions, adapters, adapters_async};
 pub use binding::{Bind, Binding, Storage};
-pub use capabilities::{AdapterKind, Capabilities, Schedule};
+pub use capabilities::{AdapterKind, Capabilities, Schedule, Vendor};
 #[cfg(feature = "cli")]
 pub use executables::{Compiler, Executable};
 pub(crate) use kernel::kernel;

@@ -122,9 +122,10 @@ impl Gemm {
             (Schedule::Gpu, _) => {
                 let large = self.m.div_ceil(128) * self.n.div_ceil(128) * self.batches();
                 // 128 x 128 tiles need fewer reads, but must be many to occupy a large GPU.
+                let fit = large >= 256 && gpu.capabilities().large_tiles();
                 let side = match self.m.min(self.n) {
                     0..128 => 64,
-                    _ => gpu.tuned(&SIDE, Knob::bucket(large), if large >= 256 { 128 } else { 64 }) as usize,
+                    _ => gpu.tuned(&SIDE, Knob::bucket(large), if fit { 128 } else { 64 }) as usize,
                 };
                 Tiling { rows: side, columns: side, busy: 256 }
             }
@@ -296,18 +297,18 @@ mod tests {
     use super::*;
     use crate::gpu::{GpuOptions, Tuning};
 
-    /// Enough tiles of 128 x 128 for the `gpu` schedule to use them, with edges and every way of
-    /// reading.
+    /// Both sizes of tiles, with edges and every way of reading.
     #[test]
     fn large_tiles_are_right_at_their_edges() {
         let (count, k) = (64, 21);
         let value = |i: usize| ((i * 7919) % 1013) as f32 / 500.0 - 1.0;
-        // The tiles that are not the default here.
-        let mut others = Tuning::default();
-        others.set(ROWS.name, Knob::bucket(k), 16);
-        others.set(SIDE.name, Knob::bucket(4 * count), 64);
-        let others = Some(Arc::new(others));
-        for (schedule, tuning) in Schedule::ALL.into_iter().flat_map(|schedule| [(schedule, None), (schedule, others.clone())]) {
+        let tables = [(16, 64), (32, 128)].map(|(rows, side)| {
+            let mut table = Tuning::default();
+            table.set(ROWS.name, Knob::bucket(k - 1), rows);
+            table.set(SIDE.name, Knob::bucket(4 * count), side);
+            Some(Arc::new(table))
+        });
+        for (schedule, tuning) in Schedule::ALL.into_iter().flat_map(|schedule| tables.clone().map(|table| (schedule, table))) {
             let options = GpuOptions { schedule: Some(schedule), tuning, poison: true, ..GpuOptions::from_env().unwrap() };
             let gpu = Gpu::with(options).unwrap();
             for (m, n, k) in [(130, 132, k - 1), (129, 131, k), (132, 136, k)] {

@@ -241,7 +241,8 @@ impl Gather {
     fn tile_side(&self, g: &Geometry, gpu: &Gpu) -> usize {
         let pixels = self.taps.target.iter().product::<usize>() * g.images;
         let many = pixels.div_ceil(128) * self.columns.div_ceil(128) * g.groups >= 256;
-        let default = if pixels >= 128 && self.columns >= 128 && many { 128 } else { 64 };
+        let fit = pixels >= 128 && self.columns >= 128 && many && gpu.capabilities().large_tiles();
+        let default = if fit { 128 } else { 64 };
         gpu.tuned(&TILE, Knob::bucket(pixels), default) as usize
     }
 
