@@ -4,7 +4,8 @@
 // strides; C is contiguous, [batch, slice, M, N]. The batch has three axes; an operand that is shared along one has step 0 there.
 // Tiles of one matrix are numbered in bands of `band` columns of tiles, row by row within a band, so that what neighbours read of B stays in
 // a cache.
-// A and B say how four elements of an operand are read: "k" one vec4 along k, "x" one vec4 along rows or columns, "s" one by one.
+// A and B say how four elements of an operand are read: "k" one vec4 along k, "x" one vec4 along rows or columns, "s" one by one; on GPUs
+// that is "ks" or "xs", by the direction in which memory runs.
 // Where K is split, slices are partial sums (CT is f32) that partial_sums.wgsl adds up.
 {% include "grid.wgsl" %}
 {{ input(0, "a", width=4) }}

@@ -34,6 +34,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),
     ("nan.wgsl", include_str!("../../shaders/include/nan.wgsl")),
     ("pairwise.wgsl", include_str!("../../shaders/include/pairwise.wgsl")),
+    ("product.wgsl", include_str!("../../shaders/include/product.wgsl")),
     ("quotient.wgsl", include_str!("../../shaders/include/quotient.wgsl")),
     ("random.wgsl", include_str!("../../shaders/include/random.wgsl")),
     ("similarity.wgsl", include_str!("../../shaders/include/similarity.wgsl")),

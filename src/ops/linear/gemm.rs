@@ -47,6 +47,15 @@ impl Operand {
         }
     }
 
+    /// How the `gpu` schedule reads it: single elements in the direction in which memory runs.
+    fn access_along(&self, x: usize, k: usize) -> &'static str {
+        match (self.access(x, k), self.k) {
+            ("s", 1) => "ks",
+            ("s", _) => "xs",
+            (vector, _) => vector,
+        }
+    }
+
     /// Elements from the first to the last that is read, and one.
     fn extent(&self, x: usize, k: usize, batch: [usize; 3]) -> usize {
         let last = |count: usize, step: usize| count.saturating_sub(1) * step;
@@ -201,9 +210,13 @@ impl Gemm {
             Schedule::Software => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
             Schedule::Gpu => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
         };
+        let access = |operand: &Operand, lines: usize| match schedule {
+            Schedule::Software => operand.access(lines, self.k),
+            Schedule::Gpu => operand.access_along(lines, self.k),
+        };
         launch = launch
-            .define("A", self.a.access(self.m, self.k))
-            .define("B", self.b.access(self.n, self.k))
+            .define("A", access(&self.a, self.m))
+            .define("B", access(&self.b, self.n))
             .define("C", if self.n.is_multiple_of(4) { 4 } else { 1 })
             .define("CT", target.dtype().to_string())
             .define("BIAS", bias_here.is_some())
