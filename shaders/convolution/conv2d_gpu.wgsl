@@ -1,11 +1,14 @@
 // Dense and grouped convolution, forward and gradient to the input, for GPUs: an implicit matrix product, pixels x columns, summed
-// over the flat list (tap, channel). Maths and walk: include/convolution.wgsl.
+// over the flat list (tap, channel). Maths and walk: include/convolution.wgsl. Layout of the staged tiles, their banks, and the product:
+// include/product.wgsl.
 //
-// 16 x 16 threads own TILE pixels x TILE columns (TILE is 64 or 128), (TILE / 16)^2 each, and go through the list 16 positions at a time by
-// way of workgroup memory, both tiles position-major: [16][TILE / 4] vec4s along pixels or columns. The first TILE threads bring source
-// values, the next TILE weights, a block of 4 positions x 4 pixels or columns each; with VECTOR (channels divisible by 4) four positions
-// of a pixel are one vec4 of one tap. The next blocks are fetched before the present ones are used. A vec4's place is its number xor 4 in
-// every other block of positions, so that neither the stores nor the reads meet in a bank (linear/gemm_gpu.wgsl).
+// 16 x 16 invocations own TILE pixels x TILE columns (TILE is 64 or 128), (TILE / 16)^2 each, and go through the list 16 positions at a time by
+// way of workgroup memory. Each brings TILE / 64 vec4s of source values and as many of weights. FOURS says how often 4 channels are one tap's:
+// in a step of 16 ("step": channels are a multiple of 16, so all invocations share one tap, and what is worked out of it is done once a
+// workgroup where there is a scalar unit), in an invocation's vec4 ("vec4": of 4), or not at all ("none": it takes one position of four pixels).
+// Positions are a number of three digits (tap row, tap column, channel) to which 16 is added: no step divides.
+// The next vec4s are fetched before the present ones are used, and nothing asks for them before, as linear/gemm_gpu.wgsl says: an index outside
+// becomes 0, and the value becomes zero where it goes into a tile.
 // Tiles of 64 add up blocks of 128 positions before these are added to each other, as linear/gemm_gpu.wgsl does, and the bias comes last.
 // Design: CUTLASS's implicit GEMM; ggml's Vulkan convolution.
 //
@@ -13,11 +16,15 @@
 // weight  packed, see pack.wgsl
 // y       target pixels [N, H, W, channels]
 // With STATISTICS (forward), partial statistics for the batch norm behind: include/tile_statistics.wgsl.
+{% from "product.wgsl" import loader, place, reader, product %}
 {% set W = TILE // 4 %}
 {% set H = TILE // 64 %}
 {% set PART = "part" if TILE == 64 else "sum" %}
+{% set VECTOR = FOURS != "none" %}
+{% set LAYOUT = "k" if VECTOR else "x" %}
 {% include "grid.wgsl" %}
 {% include "convolution.wgsl" %}
+{% include "counter.wgsl" %}
 {{ input(0, "x", width=4 if VECTOR else 1) }}
 {{ input(1, "weight", type="f32", width=4) }}
 {{ output(2, "y", width=4 if VECTOR_OUT else 1) }}
@@ -28,77 +35,42 @@
 var<workgroup> sources: array<vec4<f32>, {{ 16 * W }}>;
 var<workgroup> weights: array<vec4<f32>, {{ 16 * W }}>;
 
-// A position of the flat list: its tap, the tap's first position in the packed weights, and its channel. Lists are short.
-struct Position { tap: Tap, row: u32, channel: u32 }
-
-fn position_at(k: u32, list: Taps, t: Tile) -> Position {
-    let number = quotient(k, p.rows);
-    let c = k - number * p.rows;
-    let y = quotient(number, list.count_x);
-    let tap = tap_at(list, t, y, number - y * list.count_x);
-    return Position(tap, tap.number * p.rows + c, t.channel_group * p.rows + c);
-}
-
-// Where a pixel finds the source value of a position; NONE outside.
-fn source_at(k: Corner, at: Position) -> u32 {
-    let number = u32(k.source + at.tap.y * i32(p.source_width) + at.tap.x);
-    return select(NONE, number * p.source_channels + at.channel, inside_source(k.y + at.tap.y, k.x + at.tap.x));
-}
-
-// Four positions from k on (columns of the result) of four pixels.
-fn source_block(k: u32, total: u32, list: Taps, t: Tile, {% for i in range(4) %}k{{ i }}: Corner, {% endfor %}) -> mat4x4<f32> {
+{# An invocation's part of the step at `at`, as it is stored, and whether its positions and its pixels are inside. #}
+{% macro fetch(declare="") %}
+    {{ declare }}live = at.high < list.count_y;
+    {{ declare }}tap = tap_at(list, at.high, at.middle);
+    {{ declare }}shift = u32(tap.y * i32(p.source_width) + tap.x) * p.source_channels + at.low;
+    {{ declare }}row = select(0u, tap.number * p.rows + at.low, live) * columns4;
+    {% for h in range(H) %}
+    {% if VECTOR %}
+    {{ declare }}inside{{ h }} = {{ "live && " if FOURS != "step" }}inside_source(corner{{ h }}.y + tap.y, corner{{ h }}.x + tap.x);
+    {{ declare }}next_x{{ h }} = x[select(0u, from{{ h }} + shift, inside{{ h }}) >> 2u];
+    {% else %}
     {% for i in range(4) %}
-    var v{{ i }} = vec4<f32>();
-    {% endfor %}
-    {% if VECTOR %}
-    if (k < total) {
-        let at = position_at(k, list, t);
-        {% for i in range(4) %}
-        let from{{ i }} = source_at(k{{ i }}, at);
-        if (from{{ i }} != NONE) {
-            v{{ i }} = load4_x(from{{ i }} / 4u);
-        }
-        {% endfor %}
-    }
-    return transpose(mat4x4<f32>(v0, v1, v2, v3));
-    {% else %}
-    {% for j in range(4) %}
-    if (k + {{ j }}u < total) {
-        let at = position_at(k + {{ j }}u, list, t);
-        {% for i in range(4) %}
-        let from{{ i }} = source_at(k{{ i }}, at);
-        if (from{{ i }} != NONE) {
-            v{{ j }}[{{ i }}] = load_x(from{{ i }});
-        }
-        {% endfor %}
-    }
-    {% endfor %}
-    return mat4x4<f32>(v0, v1, v2, v3);
-    {% endif %}
-}
-
-// Four positions from k on (columns of the result) of four columns; `block` is where these start.
-fn weight_rows(k: u32, total: u32, list: Taps, t: Tile, block: u32, columns4: u32) -> mat4x4<f32> {
-    {% for j in range(4) %}
-    var v{{ j }} = vec4<f32>();
-    {% endfor %}
-    {% if VECTOR %}
-    if (k < total) {
-        let at = block + position_at(k, list, t).row * columns4;
-        {% for j in range(4) %}
-        v{{ j }} = load4_weight(at + {{ j }}u * columns4);
-        {% endfor %}
-    }
-    {% else %}
-    {% for j in range(4) %}
-    if (k + {{ j }}u < total) {
-        v{{ j }} = load4_weight(block + position_at(k + {{ j }}u, list, t).row * columns4);
-    }
+    {{ declare }}inside{{ h }}_{{ i }} = live && inside_source(corner{{ h }}_{{ i }}.y + tap.y, corner{{ h }}_{{ i }}.x + tap.x);
+    {{ declare }}next_x{{ h }}_{{ i }} = x[select(0u, from{{ h }}_{{ i }} + shift, inside{{ h }}_{{ i }})];
     {% endfor %}
     {% endif %}
-    return mat4x4<f32>(v0, v1, v2, v3);
-}
+    {{ declare }}next_w{{ h }} = weight[weights_from{{ h }} + row];
+    {% endfor %}
+    at = advance(at, sixteen, rows, count_x);
+{% endmacro %}
 
+{# What was fetched goes into the tiles. #}
+{% macro stage() %}
+    {% for h in range(H) %}
+    {% if VECTOR %}
+        sources[{{ place("sources", LAYOUT, h) }}] = select(vec4<f32>(), vec4<f32>(next_x{{ h }}), inside{{ h }});
+    {% else %}
+        sources[{{ place("sources", LAYOUT, h) }}] = select(
+            vec4<f32>(),
+            vec4<f32>(vec4<{{ T }}>(next_x{{ h }}_0, next_x{{ h }}_1, next_x{{ h }}_2, next_x{{ h }}_3)),
+            vec4<bool>(inside{{ h }}_0, inside{{ h }}_1, inside{{ h }}_2, inside{{ h }}_3),
+        );
+    {% endif %}
+        weights[weights_place + {{ 16 * h }}u] = {{ "next_w" ~ h if FOURS == "step" else "select(vec4<f32>(), next_w" ~ h ~ ", live)" }};
+    {% endfor %}
+{% endmacro %}
 @compute @workgroup_size(256)
 fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let index = group_index(wid, nwg);
@@ -110,27 +82,38 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let list = taps(t);
     let total = list.count_y * list.count_x * p.rows;
     let columns4 = (p.columns + 3u) / 4u;
-    let across = local % 16u;
-    let down = local / 16u;
-    // Which block this thread brings: sources two by two along the positions, weights along the columns.
-    let brings_source = local < {{ TILE }}u;
-    let brings_weight = !brings_source && local < {{ 2 * TILE }}u;
-    let loader = local % {{ TILE }}u;
-    let mine = select(vec2<u32>(loader % {{ W }}u, loader / {{ W }}u), vec2<u32>(loader / 2u % {{ W }}u, (loader & 1u) + loader / {{ 2 * W }}u * 2u), brings_source);
-    let place = mine.y * {{ 4 * W }}u + (mine.x ^ ((mine.y & 1u) * 4u));
-    let k = mine.y * 4u;
-    {% for i in range(4) %}
-    let k{{ i }} = corner(start, mine.x * 4u + {{ i }}u, t);
-    {% endfor %}
+    let across = local & 15u;
+    let down = local >> 4u;
+    {{ reader("sources", LAYOUT, "down") }}
+    {{ reader("weights", "x", "across", 2 if VECTOR else 0) }}
+    {{ loader("sources", LAYOUT, TILE) }}
+    // Weights of the positions that the invocation's source values have, or of one of them.
+    {% if VECTOR %}
+    let weights_column4 = local >> 2u & 15u;
+    let weights_k = local >> 6u;
+    let weights_place = (sources_k + weights_k) * {{ W }}u + (weights_column4 ^ (sources_k / 2u));
+    {% else %}
+    let weights_column4 = local & 15u;
+    let weights_k = 0u;
+    let weights_place = sources_place;
+    {% endif %}
     let first = weight_block(t, columns4);
-    let block = first + min(t.column4 + mine.x, columns4 - 1u);
+    {% set own = " + sources_k" if FOURS == "step" else "" %}
+    {% for h in range(H) %}
+    let weights_from{{ h }} = first + min(t.column4 + weights_column4 + {{ 16 * h }}u, columns4 - 1u) + (weights_k{{ own }}) * columns4;
+    {% for i in range(1 if VECTOR else 4) %}
+    {% set n = h ~ "" if VECTOR else h ~ "_" ~ i %}
+    let corner{{ n }} = corner(start, sources_line + {{ 64 * h + i }}u, t);
+    let from{{ n }} = u32(corner{{ n }}.source) * p.source_channels + t.channel_group * p.rows{{ own }};
+    {% endfor %}
+    {% endfor %}
 
-    var next = mat4x4<f32>();
-    if (brings_source) {
-        next = source_block(k, total, list, t, k0, k1, k2, k3);
-    } else if (brings_weight) {
-        next = weight_rows(k, total, list, t, block, columns4);
-    }
+    // A list may be empty.
+    let rows = max(p.rows, 1u);
+    let count_x = max(list.count_x, 1u);
+    let sixteen = counter(16u, rows, count_x);
+    var at = counter({{ "0u" if FOURS == "step" else "sources_k" }}, rows, count_x);
+    {{ fetch("var ") }}
     {% for q in range(H) %}
     let column4_{{ q }} = t.column4 + {{ 16 * q }}u + across;
     {% for i in range(4 * H) %}
@@ -149,35 +132,10 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     {% endif %}
     for (var q = part; q < end_part; q += 16u) {
         workgroupBarrier();
-        if (brings_source) {
-            {% for j in range(4) %}
-            sources[place + {{ j * W }}u] = next[{{ j }}];
-            {% endfor %}
-        } else if (brings_weight) {
-            {% for j in range(4) %}
-            weights[place + {{ j * W }}u] = next[{{ j }}];
-            {% endfor %}
-        }
+        {{ stage() }}
         workgroupBarrier();
-        if (brings_source) {
-            next = source_block(q + 16u + k, total, list, t, k0, k1, k2, k3);
-        } else if (brings_weight) {
-            next = weight_rows(q + 16u + k, total, list, t, block, columns4);
-        }
-        {% for m in range(16) %}
-        {% set swizzle = m // 4 % 2 * 4 %}
-        {
-            {% for h in range(H) %}
-            let x{{ h }} = sources[{{ m * W + 16 * h }}u + (down ^ {{ swizzle }}u)];
-            let w{{ h }} = weights[{{ m * W + 16 * h }}u + (across ^ {{ swizzle }}u)];
-            {% endfor %}
-            {% for i in range(4 * H) %}
-            {% for q in range(H) %}
-            {{ PART }}{{ i }}_{{ q }} = fma(vec4<f32>(x{{ i // 4 }}[{{ i % 4 }}]), w{{ q }}, {{ PART }}{{ i }}_{{ q }});
-            {% endfor %}
-            {% endfor %}
-        }
-        {% endfor %}
+        {{ fetch() }}
+        {{ product("sources", LAYOUT, "weights", "x", TILE, PART) }}
     }
     {% if TILE == 64 %}
     {% for i in range(4) %}

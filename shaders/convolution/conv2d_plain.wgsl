@@ -36,7 +36,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     {% endif %}
     for (var ty = 0u; ty < list.count_y; ty++) {
         for (var tx = 0u; tx < list.count_x; tx++) {
-            let tap = tap_at(list, t, ty, tx);
+            let tap = tap_at(list, ty, tx);
             let offset = tap.y * i32(p.source_width) + tap.x;
             {% for i in range(4) %}
             let ok{{ i }} = inside_source(k{{ i }}.y + tap.y, k{{ i }}.x + tap.x);

@@ -121,7 +121,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let list = taps(t);
     for (var ty = 0u; ty < list.count_y; ty++) {
         for (var tx = 0u; tx < list.count_x; tx++) {
-            let tap = tap_at(list, t, ty, tx);
+            let tap = tap_at(list, ty, tx);
             let offset = tap.y * i32(p.source_width) + tap.x;
             {% for j in range(8) %}
             let ok{{ j }} = inside_source(k{{ j }}.y + tap.y, k{{ j }}.x + tap.x);
@@ -143,7 +143,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         let tap_index = mine / p.rows;
         let c = mine - tap_index * p.rows;
         let ty = tap_index / list.count_x;
-        let tap = tap_at(list, t, ty, tap_index - ty * list.count_x);
+        let tap = tap_at(list, ty, tap_index - ty * list.count_x);
         let offset = tap.y * i32(p.source_width) + tap.x;
         let channel = t.channel_group * p.rows + c;
         let row = tap.number * p.rows + c;

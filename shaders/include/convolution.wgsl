@@ -85,24 +85,32 @@ fn tap_count(first: u32, step: u32, size: u32) -> u32 {
     return select((size - first + step - 1u) / step, 0u, first >= min(step, size));
 }
 
-struct Taps { first_y: u32, first_x: u32, count_y: u32, count_x: u32 }
+// A phase's own taps: the first, how many there are, and where the offset of the first and of each further one leads.
+struct Taps { first_y: u32, first_x: u32, count_y: u32, count_x: u32, offset_y: i32, offset_x: i32, every_y: i32, every_x: i32 }
 
 fn taps(t: Tile) -> Taps {
     let y = first_tap(t.phase_y, p.start_y, p.dilation_y, p.up_y, min(p.tap_step_y, p.kernel_height));
     let x = first_tap(t.phase_x, p.start_x, p.dilation_x, p.up_x, min(p.tap_step_x, p.kernel_width));
-    return Taps(y, x, tap_count(y, p.tap_step_y, p.kernel_height), tap_count(x, p.tap_step_x, p.kernel_width));
+    return Taps(
+        y,
+        x,
+        tap_count(y, p.tap_step_y, p.kernel_height),
+        tap_count(x, p.tap_step_x, p.kernel_width),
+        (i32(t.phase_y) + p.start_y + i32(y) * p.dilation_y) / i32(p.up_y),
+        (i32(t.phase_x) + p.start_x + i32(x) * p.dilation_x) / i32(p.up_x),
+        i32(p.tap_step_y) * p.dilation_y / i32(p.up_y),
+        i32(p.tap_step_x) * p.dilation_x / i32(p.up_x),
+    );
 }
 
 // The tap (y-th, x-th of a phase's own): its number in the kernel and its offset from the corner.
 struct Tap { number: u32, y: i32, x: i32 }
 
-fn tap_at(k: Taps, t: Tile, y: u32, x: u32) -> Tap {
-    let r = k.first_y + y * p.tap_step_y;
-    let s = k.first_x + x * p.tap_step_x;
+fn tap_at(k: Taps, y: u32, x: u32) -> Tap {
     return Tap(
-        r * p.kernel_width + s,
-        (i32(t.phase_y) + p.start_y + i32(r) * p.dilation_y) / i32(p.up_y),
-        (i32(t.phase_x) + p.start_x + i32(s) * p.dilation_x) / i32(p.up_x),
+        (k.first_y + y * p.tap_step_y) * p.kernel_width + k.first_x + x * p.tap_step_x,
+        k.offset_y + i32(y) * k.every_y,
+        k.offset_x + i32(x) * k.every_x,
     );
 }
 

@@ -184,6 +184,8 @@ impl Gather {
         let version = self.version(g, x.gpu());
         let statistics = statistics.filter(|_| version == Version::Gpu && y.dtype() == DType::F32);
         let by_fours = self.rows.is_multiple_of(4);
+        // What of a GPU's step lies within one tap.
+        let fours = if self.rows.is_multiple_of(16) { "step" } else { ["none", "vec4"][usize::from(by_fours)] };
         // Whether weights are read where they are.
         let in_place = version == Version::Software && self.in_place(g, x.gpu());
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
@@ -210,7 +212,7 @@ impl Gather {
                 launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
             }
             Version::Gpu => {
-                launch = launch.define("VECTOR", by_fours).define("TILE", side).define("STATISTICS", statistics.is_some());
+                launch = launch.define("FOURS", fours).define("TILE", side).define("STATISTICS", statistics.is_some());
             }
         }
         launch = launch.read(x).read(packed).write(&y);

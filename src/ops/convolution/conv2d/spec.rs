@@ -89,6 +89,8 @@ pub(super) fn samples() -> Vec<Sample> {
         sample([1, 9, 8, 8], [4, 3, 5, 8], true, with([3, 2], [1, 0, 2, 1].into(), [1, 1], 1)),
         sample([1, 11, 9, 4], [8, 3, 3, 4], false, with([2, 3], 3.into(), [2, 3], 1)),
         sample([1, 12, 7, 3], [8, 4, 2, 3], true, with([2, 4], 2.into(), [2, 1], 1)),
+        sample([1, 7, 6, 16], [32, 3, 3, 16], true, with([2, 1], 1.into(), [1, 2], 1)),
+        sample([1, 5, 6, 32], [48, 3, 2, 16], false, with([1, 1], 1.into(), [1, 1], 2)),
         sample([2, 6, 5, 12], [8, 3, 3, 3], true, with([1, 2], 1.into(), [1, 1], 4)),
         sample([2, 5, 4, 8], [40, 3, 3, 4], true, with([1, 1], 1.into(), [1, 1], 2)),
         sample([1, 4, 4, 6], [6, 2, 2, 1], false, with([2, 2], 0.into(), [1, 1], 6)),
