@@ -3,7 +3,9 @@
 // x [rows, n]; a workgroup of 128 lanes owns a row, lane i its items i, i + 128, .. (V: four neighbours where n is a multiple of 4, else one; n counts
 // items). A row of up to 1,024 values stays in registers (ITEMS a lane) between one read and one write. A longer one (ITEMS 0) is walked twice:
 // first each lane's largest value and sum, rescaled whenever the former grows (Milakov and Gimelshein 2018), then the result.
-// Lanes are joined by a tree in workgroup memory, always in the same order.
+// Lanes are joined in workgroup memory in two steps with a barrier each, always in the same order: 8 lanes join 16 values each, and then every
+// lane joins these 8. A tree would take 8 barriers.
+{% from "pairwise.wgsl" import pairwise %}
 {% include "grid.wgsl" %}
 alias V = {{ "vec4<f32>" if WIDE else "f32" }};
 {% set wide = 4 if WIDE else 1 %}
@@ -19,8 +21,6 @@ alias V = {{ "vec4<f32>" if WIDE else "f32" }};
 {% endif %}
 {{ params("n: u32, rate: f32") }}
 
-var<workgroup> scratch: array<f32, 128>;
-
 fn sum(v: V) -> f32 {
     return {{ "(v.x + v.y) + (v.z + v.w)" if WIDE else "v" }};
 }
@@ -29,41 +29,33 @@ fn top(v: V) -> f32 {
     return {{ "max(max(v.x, v.y), max(v.z, v.w))" if WIDE else "v" }};
 }
 
-{% for name in ["add", "larger"] %}
-// The lanes' values {{ "added" if name == "add" else "compared" }}; the last barrier frees the memory for the next call.
-fn {{ name }}(lane: u32, v: f32) -> f32 {
-    scratch[lane] = v;
-    {% for half in [64, 32, 16, 8, 4, 2, 1] %}
+{% macro join(name, type, op, what) %}
+var<workgroup> {{ name }}_lanes: array<{{ type }}, 128>;
+var<workgroup> {{ name }}_joined: array<{{ type }}, 8>;
+
+// {{ what }}, for all lanes.
+fn {{ name }}(lane: u32, v: {{ type }}) -> {{ type }} {
+    {{ name }}_lanes[lane] = v;
     workgroupBarrier();
-    if (lane < {{ half }}u) {
-        scratch[lane] = {% if name == "add" %}scratch[lane] + scratch[lane + {{ half }}u]{% else %}max(scratch[lane], scratch[lane + {{ half }}u]){% endif %};
+    if (lane < 8u) {
+        {{ name }}_joined[lane] = {{ pairwise(name ~ "_lanes[lane + # * 8u]", 16, 0, op) }};
     }
-    {% endfor %}
     workgroupBarrier();
-    let result = scratch[0];
-    workgroupBarrier();
-    return result;
+    return {{ pairwise(name ~ "_joined[#]", 8, 0, op) }};
 }
 
-{% endfor %}
-{% if BACKWARD and not LOG %}
+{% endmacro %}
+{{ join("add", "f32", "+", "The lanes' values added") }}
+{% if not BACKWARD %}
+{{ join("larger", "f32", "max", "The largest of the lanes' values") }}
+{% elif not LOG %}
 {% include "softmax.wgsl" %}
 
-var<workgroup> centers: array<vec2<f32>, 128>;
-
-// The center of the lane with the largest top; of equal ones that of the first lane.
-fn center_of(lane: u32, top: f32, center: f32) -> f32 {
-    centers[lane] = vec2<f32>(top, center);
-    {% for half in [64, 32, 16, 8, 4, 2, 1] %}
-    workgroupBarrier();
-    if (lane < {{ half }}u && centers[lane + {{ half }}u].x > centers[lane].x) {
-        centers[lane] = centers[lane + {{ half }}u];
-    }
-    {% endfor %}
-    workgroupBarrier();
-    return centers[0].y;
+fn upper(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+    return select(a, b, b.x > a.x);
 }
 
+{{ join("uppermost", "vec2<f32>", "upper", "The (top, center) of the lane with the largest top, of equal ones always the same") }}
 // The dy of the largest of a lane's own.
 fn center_in(a: Sum) -> f32 {
     {% if WIDE %}
@@ -96,7 +88,7 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
         all = add_one(all, {{ load }}y(first + i), {{ load }}dy(first + i));
     }
     {% endif %}
-    let center = V(center_of(lane, top(all.top), center_in(all)));
+    let center = V(uppermost(lane, vec2<f32>(top(all.top), center_in(all))).y);
     let s = V(add(lane, sum(all.dot + all.total * (all.center - center))));
     {% if ITEMS %}
     {% for k in range(ITEMS) %}
