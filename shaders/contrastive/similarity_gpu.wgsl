@@ -2,7 +2,8 @@
 //
 // A workgroup of 16 x 16 threads owns 64 rows and walks `per` of the tiles of 64 columns, 16 k at a time through workgroup memory. Both
 // operands lie there as rows of four vec4s along k with a fifth as a gap, so that the 16 threads along a row of the tile, whose columns are
-// 16 apart, read from different banks. A thread owns 4 rows x 4 columns, rows and columns 16 apart.
+// 16 apart, read from different banks. A thread owns 4 rows x 4 columns, rows and columns 16 apart. The next vec4s are fetched before the present
+// ones are used.
 // (Online max and sum as in Milakov and Gimelshein 2018; tiles of a loss that never writes its matrix as in Cheng et al. 2024, Inf-CL.)
 {% include "similarity.wgsl" %}
 
@@ -41,11 +42,16 @@ fn similarity(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nw
 {% for i in range(4) %}
         var acc{{ i }} = vec4<f32>(0.0);
 {% endfor %}
+        var next_a = load4_a(from_a);
+        var next_b = load4_b(from_b);
         for (var k = 0u; k < p.k4; k += 4u) {
             workgroupBarrier();
-            tile_a[line * 5u + quad] = load4_a(from_a + k);
-            tile_b[line * 5u + quad] = load4_b(from_b + k);
+            tile_a[line * 5u + quad] = next_a;
+            tile_b[line * 5u + quad] = next_b;
             workgroupBarrier();
+            let ahead = min(k + 4u, p.k4 - 4u);
+            next_a = load4_a(from_a + ahead);
+            next_b = load4_b(from_b + ahead);
 {% for q in range(4) %}
             {
 {% for i in range(4) %}

@@ -2,7 +2,8 @@
 // 32. With `add` y keeps what is there and the product is added.
 //
 // A workgroup of 16 x 8 threads owns 64 rows x 32 columns, 16 k at a time through workgroup memory: w as rows of four vec4s along k with a
-// fifth as a gap, v as rows of eight vec4s. A thread owns 4 rows, 16 apart, of one vec4 of columns.
+// fifth as a gap, v as rows of eight vec4s. A thread owns 4 rows, 16 apart, of one vec4 of columns. The next vec4s are fetched before the
+// present ones are used.
 {% include "grid.wgsl" %}
 {{ input(0, "w", type="f32", width=4) }}
 {{ input(1, "v", type="f32", width=4) }}
@@ -28,12 +29,22 @@ fn weighted(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
 {% for i in range(4) %}
     var acc{{ i }} = vec4<f32>(0.0);
 {% endfor %}
+    let from_w = (row + line) * p.stride4 + quad;
+    let from_far = from_w + 32u * p.stride4;
+    let from_v = (p.first + ty) * p.d4 + column + tx;
+    var next_w = load4_w(from_w);
+    var next_far = load4_w(from_far);
+    var next_v = load4_v(from_v);
     for (var k = 0u; k < p.k4; k += 4u) {
         workgroupBarrier();
-        tile_w[line * 5u + quad] = load4_w((row + line) * p.stride4 + k + quad);
-        tile_w[(line + 32u) * 5u + quad] = load4_w((row + line + 32u) * p.stride4 + k + quad);
-        tile_v[thread] = load4_v((p.first + k * 4u + ty) * p.d4 + column + tx);
+        tile_w[line * 5u + quad] = next_w;
+        tile_w[(line + 32u) * 5u + quad] = next_far;
+        tile_v[thread] = next_v;
         workgroupBarrier();
+        let ahead = min(k + 4u, p.k4 - 4u);
+        next_w = load4_w(from_w + ahead);
+        next_far = load4_w(from_far + ahead);
+        next_v = load4_v(from_v + ahead * 4u * p.d4);
 {% for q in range(4) %}
         {
 {% for e in range(4) %}
