@@ -8,7 +8,10 @@
 //             (ds = p (dp - sum p dp), times `scale`), and scores become p. Where a p is above a half, the sum is one of p (dp - c), with c
 //             its dp: where it is nearly 1, what is left of dp - sum p dp is what the others bring, not the rounding of that p.
 // A query without any allowed key has p = 0 and stats 0.
-// An invocation owns a row; sums are those of 32 keys first. The sum is kept relative to a running maximum (Milakov and Gimelshein 2018), so a row is read twice.
+// LANES invocations own a row, one on software drivers, 16 neighbours on GPUs, where they read neighbouring keys; their sums and maxima are joined in order. An
+// invocation's sums are those of 32 keys first, and are kept relative to a running maximum (Milakov and Gimelshein 2018), so a row is
+// read twice.
+{% from "pairwise.wgsl" import pairwise %}
 {% include "grid.wgsl" %}
 {% if BACKWARD %}
 {{ inout(0, "scores") }}
@@ -36,15 +39,28 @@ fn allowed(row: u32, key: u32) -> bool {
 {% endif %}
 }
 
+{% if LANES > 1 %}
+// What the lanes of the workgroup's rows found: (top, center, total, dot), or (largest, sum).
+var<workgroup> parts: array<{{ "vec4<f32>" if BACKWARD else "vec2<f32>" }}, 64>;
+
+{% endif %}
 @compute @workgroup_size(64)
 fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
-    let row = group_index(wid, nwg) * 64u + lane;
-    if (row >= p.rows) {
+    let wanted = group_index(wid, nwg) * {{ 64 // LANES }}u + lane / {{ LANES }}u;
+    let row = min(wanted, p.rows - 1u);
+    let first = row * p.keys;
+{% if LANES > 1 %}
+    // Lanes behind the last row only wait for the others.
+    let keys = select(0u, p.keys, wanted < p.rows);
+{% else %}
+    if (wanted >= p.rows) {
         return;
     }
-    let first = row * p.keys;
-    let seen = visible(row);
+    let keys = p.keys;
+{% endif %}
+    let seen = min(keys, visible(row));
+    let part = lane % {{ LANES }}u;
 {% if BACKWARD %}
     let largest = load_stats(2u * row);
     let rate = select(0.0, 1.0 / load_stats(2u * row + 1u), load_stats(2u * row + 1u) > 0.0);
@@ -53,11 +69,11 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
     var dot = 0.0;
     var top = 0.5;
     var center = 0.0;
-    for (var block = 0u; block < p.keys; block += 32u) {
-        let end = min(block + 32u, p.keys);
+    for (var block = part; block < keys; block += {{ 32 * LANES }}u) {
+        let end = min(block + {{ 32 * LANES }}u, keys);
         var part_total = 0.0;
         var part_dot = 0.0;
-        for (var key = block; key < end; key++) {
+        for (var key = block; key < end; key += {{ LANES }}u) {
             var weight = 0.0;
             if (key < seen && allowed(row, key)) {
                 weight = exp(load_scores(first + key) - largest) * rate;
@@ -77,31 +93,55 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
         total += part_total;
         dot += part_dot;
     }
-    for (var key = 0u; key < p.keys; key++) {
+{% if LANES > 1 %}
+    parts[lane] = vec4<f32>(top, center, total, dot);
+    workgroupBarrier();
+    // The center of the row is that of its largest top; the others' sums move to it.
+    top = 0.5;
+    center = 0.0;
+    {% for i in range(LANES) %}
+    let part{{ i }} = parts[lane - part + {{ i }}u];
+    center = select(center, part{{ i }}.y, part{{ i }}.x > top);
+    top = max(top, part{{ i }}.x);
+    {% endfor %}
+    dot = {{ pairwise("(part#.w + part#.z * (part#.y - center))", LANES) }};
+{% endif %}
+    for (var key = part; key < keys; key += {{ LANES }}u) {
         store_dp(first + key, load_scores(first + key) * ((load_dp(first + key) - center) - dot) * p.scale);
     }
 {% else %}
     var largest = -3.4e38;
     var sum = 0.0;
-    for (var block = 0u; block < seen; block += 32u) {
-        let end = min(block + 32u, seen);
-        var part = 0.0;
-        for (var key = block; key < end; key++) {
+    for (var block = part; block < seen; block += {{ 32 * LANES }}u) {
+        let end = min(block + {{ 32 * LANES }}u, seen);
+        var part_sum = 0.0;
+        for (var key = block; key < end; key += {{ LANES }}u) {
             if (allowed(row, key)) {
                 let score = load_scores(first + key);
                 let next = max(largest, score);
                 let shrink = exp(largest - next);
                 sum *= shrink;
-                part = part * shrink + exp(score - next);
+                part_sum = part_sum * shrink + exp(score - next);
                 largest = next;
             }
         }
-        sum += part;
+        sum += part_sum;
     }
-    store_stats(2u * row, select(0.0, largest, sum > 0.0));
-    store_stats(2u * row + 1u, sum);
+{% if LANES > 1 %}
+    parts[lane] = vec2<f32>(largest, sum);
+    workgroupBarrier();
+    {% for i in range(LANES) %}
+    let part{{ i }} = parts[lane - part + {{ i }}u];
+    {% endfor %}
+    largest = {{ pairwise("part#.x", LANES, 0, "max") }};
+    sum = {{ pairwise("(part#.y * exp(part#.x - largest))", LANES) }};
+{% endif %}
+    if ({{ "part == 0u && wanted < p.rows" if LANES > 1 else "true" }}) {
+        store_stats(2u * row, select(0.0, largest, sum > 0.0));
+        store_stats(2u * row + 1u, sum);
+    }
     let rate = 1.0 / sum;
-    for (var key = 0u; key < p.keys; key++) {
+    for (var key = part; key < keys; key += {{ LANES }}u) {
         var weight = 0.0;
         if (key < seen && allowed(row, key)) {
             weight = exp(load_scores(first + key) - largest) * rate;

@@ -17,6 +17,15 @@ pub enum Schedule {
 impl Schedule {
     /// Both schedules, for tests and sweeps.
     pub const ALL: [Schedule; 2] = [Schedule::Software, Schedule::Gpu];
+
+    /// Neighbouring invocations that own a row together where a kernel walks rows: GPUs want
+    /// neighbours to read neighbouring elements, software drivers want no barriers.
+    pub(crate) fn row_lanes(self) -> usize {
+        match self {
+            Schedule::Software => 1,
+            Schedule::Gpu => 16,
+        }
+    }
 }
 
 impl fmt::Display for Schedule {

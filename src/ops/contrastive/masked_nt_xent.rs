@@ -41,15 +41,17 @@ impl Operator for MaskedNtXent {
         let [s11, s12, s22] = *exactly(NAME, inputs)?;
         let n = s11.shape().dim(0);
         let stats = Tensor::empty(s11.gpu(), [2 * n, 4], DType::F32)?;
+        let lanes = s11.gpu().capabilities().schedule.row_lanes();
         Launch::new(s11.gpu(), &KERNEL, "rows")
             .define("ENTRY", "rows")
+            .define("LANES", lanes)
             .read(s11)
             .read(s12)
             .read(s22)
             .write(&stats)
             .params(params![n])
-            .walk(rounds(n, 0))
-            .invocations(2 * n)?;
+            .walk(rounds(n.div_ceil(lanes), 0))
+            .invocations(2 * n * lanes)?;
         let (loss, _) = mean(&stats, 2 * n, [3, 4], None, 2 * n)?;
         Ok(vec![loss, stats])
     }

@@ -107,13 +107,15 @@ impl Pairs<'_> {
         self.launch(Output::Sums(&partials, Some(&kept).filter(|kept| kept.numel() > 0)), [0, self.b.padded()], splits)?;
         let stats = Tensor::empty(gpu, [padded, 4], DType::F32)?;
         let losses = Tensor::empty(gpu, [2, padded], DType::F32)?;
+        let (count, lanes) = (splits * tiling.parts, gpu.capabilities().schedule.row_lanes());
         Launch::new(gpu, &STATISTICS, "merge")
+            .define("LANES", lanes)
             .read(&partials)
             .write(&stats)
             .write(&losses)
-            .params(params![splits * tiling.parts, padded, self.rows])
-            .walk(rounds(splits * tiling.parts, 0))
-            .invocations(padded)?;
+            .params(params![count, padded, self.rows])
+            .walk(rounds(count.div_ceil(lanes), 0))
+            .invocations(padded * lanes)?;
         let (loss, weight) = mean(&losses, self.rows, [0, 1], Some(padded), 1)?;
         Ok([loss, stats, weight, kept])
     }

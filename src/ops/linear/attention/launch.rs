@@ -13,9 +13,10 @@ use crate::tensor::{DType, Spec, Tensor};
 kernels!(ATTENTION = "linear/attention");
 
 impl Sizes {
-    /// Rounds of an invocation that owns a row: two walks over its keys.
-    fn walk(&self) -> usize {
-        rounds(self.keys.div_ceil(32), rounds(32, 0)) + rounds(self.keys, 0)
+    /// Rounds of one of `lanes` invocations that own a row: two walks over its keys.
+    fn walk(&self, lanes: usize) -> usize {
+        let keys = self.keys.div_ceil(lanes);
+        rounds(keys.div_ceil(32), rounds(32, 0)) + rounds(keys, 0)
     }
 
     /// The weights of scores whose rows are too long for one invocation, and the statistics of
@@ -57,15 +58,17 @@ impl ScaledDotProductAttention {
     /// Whether rows are too long for one invocation. Causal ones stay with the kernel: beyond the
     /// last query no key is seen.
     fn is_long(&self, sizes: &Sizes, gpu: &Gpu) -> bool {
-        !self.causal && !gpu.capabilities().may_walk_exactly(sizes.walk())
+        !self.causal && !gpu.capabilities().may_walk_exactly(sizes.walk(gpu.capabilities().schedule.row_lanes()))
     }
 
     fn launch(&self, sizes: &Sizes, scores: &Tensor, other: Option<&Tensor>, stats: &Tensor, mask: Option<&Tensor>) -> Result<()> {
         let entry = if other.is_some() { "backward" } else { "forward" };
+        let lanes = scores.gpu().capabilities().schedule.row_lanes();
         let mut launch = Launch::new(scores.gpu(), &ATTENTION, entry)
             .storage(scores.dtype().storage())
             .define("BACKWARD", other.is_some())
             .define("MASK", mask.is_some())
+            .define("LANES", lanes)
             .write(scores);
         launch = match other {
             Some(dp) => launch.write(dp).read(stats),
@@ -75,7 +78,10 @@ impl ScaledDotProductAttention {
             launch = launch.read(mask);
         }
         let (rows, per_batch) = (sizes.rows(), sizes.heads * sizes.queries);
-        launch.params(params![rows, sizes.queries, sizes.keys, per_batch, self.causal, sizes.scale()]).walk(sizes.walk()).invocations(rows)
+        launch
+            .params(params![rows, sizes.queries, sizes.keys, per_batch, self.causal, sizes.scale()])
+            .walk(sizes.walk(lanes))
+            .invocations(rows * lanes)
     }
 }
 
