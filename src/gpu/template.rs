@@ -114,6 +114,49 @@ fn params(state: &State, fields: &str) -> String {
     format!("struct Params {{\n{members}}}\n{space} p: Params;\n")
 }
 
+/// The text without its comments. WGSL has no strings that could hold the beginning of one.
+fn without_comments(text: &str) -> String {
+    let (mut code, mut rest, mut depth) = (String::new(), text, 0usize);
+    while let Some(c) = rest.chars().next() {
+        let length = match (depth, rest.get(..2)) {
+            (_, Some("/*")) => {
+                depth += 1;
+                2
+            }
+            (0, Some("//")) => rest.find('\n').unwrap_or(rest.len()),
+            (0, _) => {
+                code.push(c);
+                c.len_utf8()
+            }
+            (_, Some("*/")) => {
+                depth -= 1;
+                // What stood on both sides must not become one word.
+                code.extend((depth == 0).then_some(' '));
+                2
+            }
+            _ => c.len_utf8(),
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    code
+}
+
+/// Whether a word of the text outside its comments is as `wanted` says.
+fn has_word(text: &str, wanted: impl Fn(&str) -> bool) -> bool {
+    without_comments(text).split(|c: char| !c.is_alphanumeric() && c != '_').any(wanted)
+}
+
+/// Whether the text needs `enable subgroups`.
+pub(super) fn uses_subgroups(text: &str) -> bool {
+    const QUADS: [&str; 4] = ["quadBroadcast", "quadSwapX", "quadSwapY", "quadSwapDiagonal"];
+    has_word(text, |word| word.starts_with("subgroup") || QUADS.contains(&word))
+}
+
+/// Whether the text needs `enable f16`.
+pub(super) fn uses_half(text: &str) -> bool {
+    has_word(text, |word| word == "f16" || matches!(word, "vec2h" | "vec3h" | "vec4h"))
+}
+
 /// What a template becomes, up to a limit.
 #[derive(Default)]
 struct Expansion {
@@ -243,9 +286,34 @@ impl Templates {
         if half && !body.contains("enable f16;") {
             head += "enable f16;\n";
         }
-        if target == Target::Browser && body.contains("subgroup") {
+        if target == Target::Browser && uses_subgroups(&body) {
             head += "enable subgroups;\n";
         }
         Ok(head + &body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_count_outside_of_comments() {
+        let text = "// subgroupAdd\nlet a /* f16 /* subgroupAdd */ f16 */ = b; // f16";
+        assert_eq!(without_comments(text), "\nlet a   = b; ");
+        assert!(!uses_subgroups(text) && !uses_half(text));
+        assert!(uses_subgroups("let a = /* a sum */subgroupAdd(b);") && uses_subgroups("@builtin(subgroup_invocation_id) lane: u32"));
+        assert!(uses_subgroups("let a = quadSwapX(b);") && !uses_subgroups("let quadrant = my_subgroup;"));
+        assert!(uses_half("var<storage> x: array<vec4<f16>>;") && !uses_half("let f16_sum = 0.0;"));
+        assert_eq!(without_comments("a / b * c // no end"), "a / b * c ");
+        assert_eq!(without_comments("a /* no end"), "a ");
+    }
+
+    #[test]
+    fn a_browser_is_asked_for_subgroups_where_the_code_has_them() {
+        let templates = Templates::new().unwrap();
+        let render = |text: &str| templates.render("test", text, &Defines::new(), Target::Browser).unwrap();
+        assert_eq!(render("// By subgroups elsewhere.\nfn f() {}"), "// By subgroups elsewhere.\nfn f() {}");
+        assert!(render("fn f() -> f32 { return subgroupAdd(1.0); }").starts_with("enable subgroups;\n"));
     }
 }

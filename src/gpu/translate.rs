@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, SubgroupOperationSet, ValidationFlags, Validator};
 
+use super::template::{uses_half, uses_subgroups};
 use crate::error::{Error, Result};
 
 /// A language that naga writes.
@@ -29,7 +30,7 @@ impl Language {
 /// Why a feature that a text uses cannot be had in a language; `None` where it can.
 pub fn untranslatable(text: &str, language: Language) -> Option<&'static str> {
     match language {
-        Language::Glsl if text.contains("f16") => Some("OpenGL has no 16-bit floats in naga's writer"),
+        Language::Glsl if uses_half(text) => Some("OpenGL has no 16-bit floats in naga's writer"),
         _ => None,
     }
 }
@@ -56,8 +57,8 @@ pub fn translate(name: &str, text: &str, language: Language) -> Result<Vec<u8>> 
 /// No more than the text may rely on.
 fn capabilities(text: &str) -> Capabilities {
     let mut capabilities = Capabilities::IMMEDIATES;
-    capabilities.set(Capabilities::SHADER_FLOAT16, text.contains("f16"));
-    capabilities.set(Capabilities::SUBGROUP, text.contains("subgroup"));
+    capabilities.set(Capabilities::SHADER_FLOAT16, uses_half(text));
+    capabilities.set(Capabilities::SUBGROUP, uses_subgroups(text));
     capabilities
 }
 
