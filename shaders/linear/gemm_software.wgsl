@@ -4,6 +4,7 @@
 // With subgroups (SG lanes of a fixed number): a workgroup is one subgroup and owns R rows x 4 SG columns; a lane owns 4 adjacent columns, so
 // one vec4 access of B brings 4 SG columns of one k. One vec4 access of A brings SG / 2 rows x 8 k (A = "k": lane -> row l / 2, half l & 1) or
 // 4 SG rows of one k (A = "x"); subgroupShuffle spreads its values. Without (SG = 0): an invocation owns R rows x 4 Q columns by itself.
+// Wide subgroups bring more rows by an access than a low tile has; the rest is not used.
 // All products of one accumulator in a step of k follow each other, so it is loaded and stored once a step; they are added to each other first,
 // in pairs, which costs nothing there and leaves an eighth of the roundings to the long sum. An operand read along x steps over
 // a row of memory each k, farther than a prefetcher follows: its cache lines are touched one step ahead, up to SG of them by one access.
@@ -54,7 +55,7 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 {% if A != "s" %}
     // Where the rows of A start that this lane reads, in vec4s.
     {% if A == "k" %}
-        {% set loads = R // per_load %}
+        {% set loads = (R + per_load - 1) // per_load %}
         {% for i in range(loads) %}
             {% if SG %}
     let a_row{{ i }} = (t.a + min(row + {{ i * per_load }}u + lane / 2u, p.m - 1u) * p.a_x) / 4u + (lane & 1u);

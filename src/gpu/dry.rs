@@ -1,7 +1,7 @@
 //! Dry devices: what work would need of a device, without doing it.
 
 use super::pool::Pool;
-use super::{Gpu, GpuOptions, Inner};
+use super::{Capabilities, Gpu, GpuOptions, Inner};
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -28,11 +28,16 @@ impl Gpu {
     /// # Errors
     /// A lost device.
     pub fn dry(&self) -> Result<Self> {
+        self.dry_as(self.capabilities().clone(), self.options().clone())
+    }
+
+    /// The same of an adapter that is not there.
+    pub(super) fn dry_as(&self, capabilities: Capabilities, options: GpuOptions) -> Result<Self> {
         self.check()?;
-        let Inner { device, queue, capabilities, options, health, .. } = &*self.inner;
-        let options = GpuOptions { memory_budget_bytes: None, trace_non_finite: false, ..options.clone() };
+        let Inner { device, queue, health, .. } = &*self.inner;
+        let options = GpuOptions { memory_budget_bytes: None, trace_non_finite: false, ..options };
         let pool = Pool::dry(device.clone(), health.clone(), capabilities.max_buffer_bytes)?;
-        Self::assemble(device.clone(), queue.clone(), capabilities.clone(), options, health.clone(), (pool, true))
+        Self::assemble(device.clone(), queue.clone(), capabilities, options, health.clone(), (pool, true))
     }
 
     /// Whether it only counts ([`Self::dry`]).

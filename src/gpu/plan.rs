@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Gpu, lock};
+use super::{Capabilities, Gpu, GpuOptions, lock};
 use crate::error::{Error, Result};
 
 /// A variant of a kernel as a device would build it.
@@ -68,7 +68,35 @@ impl Gpu {
     /// # Errors
     /// A lost device.
     pub fn planning(&self) -> Result<Self> {
-        let gpu = self.dry()?;
+        self.planning_as(self.capabilities().clone())
+    }
+
+    /// [`Self::planning`] of an adapter that is not there: kernels are chosen as on that adapter,
+    /// for its schedule, and their texts are what it would be given.
+    ///
+    /// ```
+    /// # fn main() -> wgrad::error::Result<()> {
+    /// use wgrad::gpu::{AdapterKind, Capabilities, Gpu, Schedule};
+    /// use wgrad::tensor::{DType, Tensor};
+    ///
+    /// let gpu = Gpu::new()?;
+    /// let (kind, schedule) = (AdapterKind::Discrete, Schedule::Gpu);
+    /// let planning = gpu.planning_as(Capabilities { kind, schedule, ..gpu.capabilities().clone() })?;
+    /// let x = Tensor::empty(&planning, [64, 64], DType::F32)?;
+    /// x.matmul(&x)?;
+    /// assert_eq!(planning.take_plan()?[0].kernel.kernel, "linear/gemm_gpu");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn planning_as(&self, capabilities: Capabilities) -> Result<Self> {
+        let options = match capabilities.schedule == self.capabilities().schedule {
+            true => self.options().clone(),
+            false => GpuOptions { schedule: Some(capabilities.schedule), ..self.options().clone() },
+        };
+        let gpu = self.dry_as(capabilities, options)?;
         *lock(&gpu.inner.plan) = Some(Vec::new());
         Ok(gpu)
     }

@@ -1,6 +1,7 @@
 //! Every shader variant that the operators' samples build, in both texts: naga reads the native one
 //! and writes SPIR-V, MSL, HLSL and GLSL of it, and reads the browser one; `tint` and `spirv-val`
-//! have their say where they are installed.
+//! have their say where they are installed. Texts for adapters that are not here are made on
+//! devices that plan.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::common::on_each_schedule;
 use crate::common::samples::run;
-use wgrad::gpu::{BuiltShader, Gpu, Language, translate, untranslatable};
+use wgrad::gpu::{AdapterKind, BuiltShader, Capabilities, Gpu, Language, Schedule, translate, untranslatable};
 use wgrad::ops::convolution::conv2d::Conv2dFuncOptions;
 use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::registry::registry;
@@ -25,13 +26,7 @@ fn built() -> &'static [BuiltShader] {
 
 fn build_all() -> Vec<BuiltShader> {
     let mut shaders = on_each_schedule(|_, gpu| {
-        for entry in registry() {
-            // A wrong result is another test's business; here only the shaders matter.
-            (entry.samples)().into_iter().for_each(|sample| drop(run(gpu, sample)));
-        }
-        if gpu.capabilities().f16 {
-            half_precision(gpu);
-        }
+        run_samples(gpu);
         wgrad::bench::ladder::samples().into_iter().for_each(|sample| drop(run(gpu, sample)));
         wgrad::bench::probes::measure(gpu, 0.0).unwrap();
         gpu.built_shaders()
@@ -39,6 +34,17 @@ fn build_all() -> Vec<BuiltShader> {
     shaders.sort_by(|a, b| (&a.kernel, &a.variant).cmp(&(&b.kernel, &b.variant)));
     shaders.dedup_by(|a, b| a == b);
     shaders
+}
+
+/// Every operator's samples. A wrong result is another test's business; here only the shaders
+/// matter.
+fn run_samples(gpu: &Gpu) {
+    for entry in registry() {
+        (entry.samples)().into_iter().for_each(|sample| drop(run(gpu, sample)));
+    }
+    if gpu.capabilities().f16 {
+        half_precision(gpu);
+    }
 }
 
 /// Samples are f32; here the heavy kernels are built for f16 storage, too.
@@ -112,6 +118,48 @@ fn every_shader_translates_everywhere() {
         }
     }
     println!("{} shader variants; tint {tint}, spirv-val {spirv_val}; not translated: {excused:?}", shaders.len());
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What adapters would be given that are not here: NVIDIA's have subgroups of 32 lanes, AMD's of 64
+/// or of either, Intel's of 8 to 32, and a browser may have none. Both schedules may be asked for on
+/// any.
+#[test]
+fn shaders_are_valid_whatever_the_width_of_subgroups() {
+    let gpu = common::gpu();
+    let mut known = BTreeSet::new();
+    let mut failures = Vec::new();
+    for (least, most) in [(0, 0), (4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (32, 64)] {
+        // The kernels for GPUs use none.
+        for schedule in Schedule::ALL.into_iter().filter(|schedule| *schedule == Schedule::Software || [0, 32].contains(&most)) {
+            let browsers: &[bool] = if [0, 8].contains(&most) { &[false, true] } else { &[false] };
+            for &browser in browsers {
+                let (kind, subgroups, immediates) = (AdapterKind::Discrete, most > 0, !browser);
+                let own = gpu.capabilities().clone();
+                let adapter = Capabilities { kind, schedule, subgroups, subgroup_size: (least, most), f16: true, immediates, ..own };
+                let planning = gpu.planning_as(adapter).unwrap();
+                run_samples(&planning);
+                for launch in planning.take_plan().unwrap() {
+                    let shader = launch.kernel;
+                    if !known.insert((subgroups, shader.text.clone())) {
+                        continue;
+                    }
+                    let name = format!("{} [{}] for subgroups of {least} to {most}", shader.kernel, shader.variant);
+                    let lines = shader.text.lines().filter(|line| !line.trim_start().starts_with("//") && *line != "enable subgroups;");
+                    let uses = lines.collect::<String>().contains("subgroup");
+                    if uses && !subgroups {
+                        failures.push(format!("{name}: the adapter has none"));
+                    }
+                    if (uses && browser) != shader.text.contains("enable subgroups;") {
+                        failures.push(format!("{name}: a browser is asked for subgroups that are not used, or the other way round"));
+                    }
+                    failures.extend(translate(&name, &shader.text, Language::Spirv).err().map(|error| error.to_string()));
+                }
+            }
+        }
+    }
+    println!("{} texts", known.len());
+    assert!(known.len() > 400, "only {} texts", known.len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
