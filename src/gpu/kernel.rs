@@ -92,6 +92,8 @@ pub(crate) struct Pipeline {
     pub raw: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
     pub reflection: Arc<Reflection>,
+    /// Invocations of a workgroup.
+    pub invocations: usize,
     /// It has a loop.
     pub loops: bool,
     /// The bind group by which it reports its rounds, where they are counted.
@@ -340,7 +342,8 @@ impl Kernels {
         let raw = made.map_err(|error| Error::shader(&label, error.to_string()))?;
         let (layout, reflection) = (module.layout.clone(), module.reflection.clone());
         let loops = reflection.looping.iter().any(|name| name == entry);
+        let invocations = reflection.invocations(entry);
         let rounds_group = module.rounds_group;
-        Ok(Pipeline { label: label.into(), variant: variant.into(), raw, layout, reflection, loops, rounds_group })
+        Ok(Pipeline { label: label.into(), variant: variant.into(), raw, layout, reflection, invocations, loops, rounds_group })
     }
 }

@@ -285,7 +285,8 @@ impl<'a> Launch<'a> {
         }
         let bytes = self.bytes();
         let rounds = pipeline.rounds_group.and_then(|at| Some((at, self.gpu.words(pipeline, self.walk)?)));
-        let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, rounds, params, live, grid, flops: self.flops, bytes };
+        let steps = groups as f64 * pipeline.invocations as f64 * self.walk.unwrap_or(1) as f64;
+        let dispatch = Dispatch { pipeline: pipeline.clone(), bind_group, rounds, params, live, grid, flops: self.flops, bytes, steps };
         self.gpu.record(dispatch, &self.bindings)
     }
 

@@ -383,7 +383,11 @@ impl Gpu {
             recording.push(Command::Dispatch(dispatch.clone()), bindings.iter().map(|(binding, _)| binding.used()));
         }
         // What is run once has the numbers of now, not of when it is submitted.
-        recorder.push(Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch }));
+        let command = Command::Dispatch(Dispatch { live: Vec::new(), ..dispatch });
+        if !recorder.has_room(&command) {
+            recorder.flush(&self.inner.device, &self.inner.queue);
+        }
+        recorder.push(command);
         if recorder.is_full() {
             recorder.flush(&self.inner.device, &self.inner.queue);
         }

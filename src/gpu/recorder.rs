@@ -17,11 +17,18 @@ use super::pool::{Buffer, Owner};
 use super::scalar::Scalar;
 use crate::error::Result;
 
-/// Dispatches of one submission at most: few submissions a step, by count and never by the clock.
+/// Dispatches of one submission at most: few submissions a step, by what is in them and never by
+/// the clock.
 pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
 /// The same for a program that is run again, where the device need not be kept busy while the host
 /// encodes.
 const DISPATCHES_PER_REPLAY: usize = 1024;
+/// Work of one submission at most, in seconds of a slow GPU. Drivers end what takes longer than 2 to
+/// 10 s (Windows after 2), because a screen may wait for it.
+const SECONDS_PER_SUBMIT: f64 = 0.25;
+/// What a slow GPU does in a second: an integrated one of ten years ago.
+const OPERATIONS_PER_SECOND: f64 = 500e9;
+const BYTES_PER_SECOND: f64 = 20e9;
 const SLOT: u64 = 256;
 /// Uploads wait in as much memory at most, or in that of a single one, before they are submitted.
 const STAGING_BYTES: u64 = 32 << 20;
@@ -41,9 +48,17 @@ pub(crate) struct Dispatch {
     /// For profiles: operations, and bytes of all bindings.
     pub flops: f64,
     pub bytes: u64,
+    /// Rounds of the loops of all invocations at most, one for each that has no loop.
+    pub steps: f64,
 }
 
 impl Dispatch {
+    /// Seconds that a slow GPU may need for it, from shapes alone: for its operations (where the
+    /// launch does not say how many, a round of a loop is one at least) and its bytes.
+    fn seconds(&self) -> f64 {
+        self.flops.max(self.steps) / OPERATIONS_PER_SECOND + self.bytes as f64 / BYTES_PER_SECOND
+    }
+
     fn present_params(&self) -> Cow<'_, [u8]> {
         if self.live.is_empty() {
             return Cow::Borrowed(&self.params);
@@ -73,6 +88,40 @@ pub(crate) enum Command {
     /// Something that the host does at this point of a program whenever it is run; never in the
     /// list of what is to be submitted.
     Effect(Arc<dyn Fn() + Send + Sync>),
+}
+
+/// What a submission holds so far.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Load {
+    dispatches: usize,
+    seconds: f64,
+}
+
+impl Load {
+    fn with(self, command: &Command) -> Self {
+        let (dispatches, seconds) = match command {
+            Command::Dispatch(dispatch) => (1, dispatch.seconds()),
+            Command::Copy { bytes, .. } => (0, 2.0 * *bytes as f64 / BYTES_PER_SECOND),
+            Command::Stamp(..) | Command::Effect(_) => (0, 0.0),
+        };
+        Self { dispatches: self.dispatches + dispatches, seconds: self.seconds + seconds }
+    }
+
+    /// Adds a command, unless the submission should end before it. It has one dispatch at least,
+    /// however long that takes, and copies go with what is before them.
+    fn add(&mut self, command: &Command, most: usize) -> bool {
+        let next = self.with(command);
+        let too_much = next.dispatches > most || next.seconds > SECONDS_PER_SUBMIT;
+        let ends = next.dispatches > self.dispatches && self.dispatches > 0 && too_much;
+        if !ends {
+            *self = next;
+        }
+        !ends
+    }
+
+    fn is_full(&self) -> bool {
+        self.dispatches >= DISPATCHES_PER_SUBMIT || self.seconds >= SECONDS_PER_SUBMIT
+    }
 }
 
 /// What one command does to one buffer.
@@ -147,7 +196,7 @@ pub(crate) struct Recorder {
     one_by_one: bool,
     /// The program that is being captured.
     pub recording: Option<Recording>,
-    pending_dispatches: usize,
+    pending: Load,
     staging_free: Vec<wgpu::Buffer>,
     staging_used: Vec<wgpu::Buffer>,
     /// Parameters of unsubmitted dispatches, where there are no immediates.
@@ -192,7 +241,7 @@ impl Recorder {
             commands: Vec::new(),
             one_by_one,
             recording: None,
-            pending_dispatches: 0,
+            pending: Load::default(),
             staging_free: Vec::new(),
             staging_used: Vec::new(),
             uniform,
@@ -207,11 +256,10 @@ impl Recorder {
         self.counters.submits
     }
 
+    /// Adds a command to what is not submitted yet, which must have room for it.
     pub(crate) fn push(&mut self, command: Command) {
-        if let Command::Dispatch(_) = command {
-            self.pending_dispatches += 1;
-            self.counters.dispatches += 1;
-        }
+        self.counters.dispatches += u64::from(matches!(command, Command::Dispatch(_)));
+        self.pending.add(&command, DISPATCHES_PER_SUBMIT);
         self.commands.push(command);
     }
 
@@ -220,8 +268,15 @@ impl Recorder {
         self.recording.as_mut().filter(|r| r.is_of_this_thread())
     }
 
+    /// Whether this can go with what is not submitted yet: that must stay one submission, whose
+    /// number is known to those who wait for it.
+    pub(crate) fn has_room(&self, command: &Command) -> bool {
+        let mut pending = self.pending;
+        pending.add(command, DISPATCHES_PER_SUBMIT)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.pending_dispatches >= DISPATCHES_PER_SUBMIT
+        self.pending.is_full()
     }
 
     /// Copies `data` (a multiple of 4 bytes) into `target`, in recording order.
@@ -265,7 +320,7 @@ impl Recorder {
         let recorded = std::mem::take(&mut self.commands);
         let commands: Vec<&Command> = recorded.iter().chain(program).collect();
         self.submit(device, queue, &commands);
-        self.pending_dispatches = 0;
+        self.pending = Load::default();
         // A later write to a staging buffer is ordered after the submission that read it. What
         // these uploads did not need is given up: initial values are followed by batches.
         if !self.staging_used.is_empty() {
@@ -273,17 +328,17 @@ impl Recorder {
         }
     }
 
-    /// Encodes `commands` and submits them, in parts where they are many. Neighbouring dispatches
-    /// share a pass.
+    /// Encodes `commands` and submits them, in parts where they are many or take long. Neighbouring
+    /// dispatches share a pass.
     fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, commands: &[&Command]) {
         let most = if self.uniform.is_some() { DISPATCHES_PER_SUBMIT } else { DISPATCHES_PER_REPLAY };
         let mut rest = commands;
         while !rest.is_empty() && self.health.check().is_ok() {
             let begun = Instant::now();
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgrad") });
-            let mut blob = Vec::new();
-            let mut encoded = 0;
-            while let Some((first, tail)) = rest.split_first().filter(|_| encoded < most) {
+            let (mut blob, mut counted) = (Vec::new(), false);
+            let mut load = Load::default();
+            while let Some((first, tail)) = rest.split_first().filter(|(first, _)| load.add(first, most)) {
                 match first {
                     Command::Effect(effect) => {
                         effect();
@@ -302,23 +357,22 @@ impl Recorder {
                         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(stamp) });
                         rest = tail;
                     }
-                    Command::Dispatch(_) => {
+                    Command::Dispatch(first) => {
                         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                         let mut bound = None;
-                        while encoded < most {
-                            match rest.split_first() {
-                                Some((Command::Dispatch(dispatch), tail)) => {
-                                    self.encode(&mut pass, dispatch, &mut bound, &mut blob);
-                                    self.counted |= dispatch.rounds.is_some();
-                                    encoded += 1;
-                                    rest = tail;
-                                }
-                                Some((Command::Effect(effect), tail)) => {
-                                    effect();
-                                    rest = tail;
-                                }
+                        let mut encode = |dispatch| {
+                            self.encode(&mut pass, dispatch, &mut bound, &mut blob);
+                            counted |= dispatch.rounds.is_some();
+                        };
+                        encode(first);
+                        rest = tail;
+                        while let Some((next, tail)) = rest.split_first() {
+                            match next {
+                                Command::Dispatch(dispatch) if load.add(next, most) => encode(dispatch),
+                                Command::Effect(effect) => effect(),
                                 _ => break,
                             }
+                            rest = tail;
                         }
                     }
                 }
@@ -326,6 +380,7 @@ impl Recorder {
             if let Some((buffer, _)) = self.uniform.as_ref().filter(|_| !blob.is_empty()) {
                 queue.write_buffer(buffer, 0, &blob);
             }
+            self.counted |= counted;
             let buffer = encoder.finish();
             let encoded = Instant::now();
             // A failure stays, and whoever flushed looks for it.
@@ -376,5 +431,66 @@ impl Recorder {
     /// The submission with this serial number, while it may still be in flight.
     pub(crate) fn submission(&self, serial: u64) -> Option<wgpu::SubmissionIndex> {
         self.in_flight.iter().find(|(s, _)| *s == serial).map(|(_, index)| index.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Gpu, Kernel, Launch};
+    use super::*;
+    use crate::tensor::{DType, Tensor};
+
+    const ADD: &str = r#"{{ inout(0, "y") }} @compute @workgroup_size(1) fn run() { store_y(0u, load_y(0u) + 1.0); }"#;
+
+    /// Submissions of a program of ten dispatches, of which each says that it does so many
+    /// operations, when it is recorded and when it is replayed.
+    fn submissions(gpu: &Gpu, flops: f64) -> [u64; 2] {
+        let kernel = Kernel::new("one", ADD);
+        let y = Tensor::zeros(gpu, [1], DType::F32).unwrap();
+        let launch = || (0..10).try_for_each(|_| Launch::new(gpu, &kernel, "run").write(&y).flops(flops).groups(1));
+        gpu.synchronize().unwrap();
+        let before = gpu.counters().submits;
+        let ((), program) = gpu.capture(launch).unwrap();
+        gpu.flush().unwrap();
+        let between = gpu.counters().submits;
+        program.replay().unwrap();
+        let after = gpu.counters().submits;
+        assert_eq!(y.to_vec::<f32>().unwrap(), [20.0]);
+        [between - before, after - between]
+    }
+
+    #[test]
+    fn heavy_steps_are_submitted_in_parts_and_light_ones_are_not() {
+        let gpu = Gpu::new().unwrap();
+        assert_eq!(submissions(&gpu, 1e9), [1, 1], "10 GFLOP");
+        // 125 GFLOP are a submission.
+        assert_eq!(submissions(&gpu, 40e9), [4, 4]);
+        assert_eq!(submissions(&gpu, 63e9), [10, 10]);
+        assert_eq!(submissions(&gpu, 1e15), [10, 10], "what is too much by itself");
+    }
+
+    #[test]
+    fn what_is_read_is_in_the_submission_that_is_waited_for() {
+        let gpu = Gpu::new().unwrap();
+        let kernel = Kernel::new("one", ADD);
+        let y = Tensor::zeros(&gpu, [1], DType::F32).unwrap();
+        let heavy = || Launch::new(&gpu, &kernel, "run").write(&y).flops(70e9).groups(1).unwrap();
+        for count in 1..5 {
+            heavy();
+            heavy();
+            assert_eq!(y.to_vec::<f32>().unwrap(), [2.0 * count as f32]);
+        }
+    }
+
+    #[test]
+    fn a_dispatch_counts_the_rounds_of_its_loops() {
+        let gpu = Gpu::new().unwrap();
+        let kernel = Kernel::new("one", r#"{{ inout(0, "y") }} @compute @workgroup_size(8, 8) fn run() { store_y(0u, 1.0); }"#);
+        let y = Tensor::zeros(&gpu, [1], DType::F32).unwrap();
+        Launch::new(&gpu, &kernel, "run").write(&y).walk(100).groups(3).unwrap();
+        let recorder = gpu.recorder();
+        let Some(Command::Dispatch(dispatch)) = recorder.commands.last() else { panic!("nothing was recorded") };
+        assert_eq!(dispatch.steps, 3.0 * 64.0 * 100.0);
+        assert_eq!(dispatch.seconds(), 19_200.0 / OPERATIONS_PER_SECOND + 4.0 / BYTES_PER_SECOND);
     }
 }

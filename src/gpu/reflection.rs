@@ -47,6 +47,14 @@ pub(crate) struct Reflection {
     pub looping: Vec<String>,
 }
 
+impl Reflection {
+    /// Invocations of one of the entry point's workgroups.
+    pub(super) fn invocations(&self, entry: &str) -> usize {
+        let size = self.entries.iter().find(|(name, _)| name == entry).map_or(1, |(_, size)| size.iter().product::<u32>());
+        size.max(1) as usize
+    }
+}
+
 fn scalar(inner: &naga::TypeInner) -> Option<naga::Scalar> {
     match inner {
         naga::TypeInner::Scalar(s) | naga::TypeInner::Vector { scalar: s, .. } => Some(*s),
