@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::run::{Gate, Row};
 use crate::error::Result;
-use crate::gpu::{AdapterKind, Gpu, Kernel, Launch, kernel, rounds};
+use crate::gpu::{AdapterKind, Gpu, Kernel, Launch, TimedBy, kernel, rounds};
 use crate::ops::Cost;
 use crate::params;
 use crate::report::{Bound, Peaks, TimeSummary};
@@ -269,8 +269,10 @@ fn launching(gpu: &Gpu, seconds: f64, peaks: &mut Peaks) -> Result<[Row; 2]> {
     peaks.dispatch_microseconds = Some(each * 1e3);
     if gpu.capabilities().timestamps {
         let ((), program) = gpu.capture(|| count(DISPATCHES))?;
-        let steps = program.profile()?.into_iter().map(|i| i.end_seconds - i.begin_seconds).filter(|step| *step > 0.0);
-        peaks.tick_nanoseconds = steps.reduce(f64::min).map(|step| step * 1e9);
+        if let (intervals, TimedBy::TimeStamps) = program.profile()? {
+            let steps = intervals.into_iter().map(|i| i.end_seconds - i.begin_seconds).filter(|step| *step > 0.0);
+            peaks.tick_nanoseconds = steps.reduce(f64::min).map(|step| step * 1e9);
+        }
     }
     let row = |name: &str, shape: String, wall_ms: TimeSummary, dispatches: usize, note: &str| Row {
         suite: "probes".into(),

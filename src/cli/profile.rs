@@ -9,7 +9,7 @@ use super::output::say;
 use super::table::Table;
 use crate::bench::probes;
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, TimedBy};
 use crate::io::atomic::write_atomically;
 use crate::io::console::tell;
 use crate::train::Trainer;
@@ -30,11 +30,22 @@ pub(super) fn run(gpu: &Gpu, trainer: &mut Trainer, path: &Path, as_json: bool) 
     let (plain, all) = (profile.plain_seconds, profile.kernel_seconds());
     if as_json {
         let list: Vec<_> = kernels.iter().map(json_of).collect();
-        let text = json!({ "trace": path.display().to_string(), "step_seconds": plain, "kernel_seconds": all, "peaks": peaks, "kernels": list, "environment": profile.environment });
+        let reason = match &profile.timed_by {
+            TimedBy::TimeStamps => None,
+            TimedBy::WallClock { reason } => Some(reason),
+        };
+        let text = json!({
+            "trace": path.display().to_string(), "step_seconds": plain, "kernel_seconds": all, "timed_by": profile.timed_by.to_string(),
+            "why_not_time_stamps": reason, "peaks": peaks, "kernels": list, "environment": profile.environment,
+        });
         say(format!("{text:#}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["kernel", "calls", "ms", "share", "GFLOP/s", "GB/s", "% of peak", "bound"]);
+    let unit = match profile.timed_by {
+        TimedBy::TimeStamps => "ms",
+        TimedBy::WallClock { .. } => "wall ms",
+    };
+    let mut table = Table::new(&["kernel", "calls", unit, "share", "GFLOP/s", "GB/s", "% of peak", "bound"]);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
     for kernel in kernels.iter().take(SHOWN) {
         table.row(&[
@@ -51,12 +62,16 @@ pub(super) fn run(gpu: &Gpu, trainer: &mut Trainer, path: &Path, as_json: bool) 
     let calls: f64 = kernels.iter().map(|k| k.calls).sum();
     say(&table)?;
     say(format!(
-        "\none step: {:.2} ms; its {calls} kernels one by one, with time stamps between them: {:.2} ms; shown are {} of {}",
+        "\none step: {:.2} ms; its {calls} kernels one by one, by {}: {:.2} ms; shown are {} of {}",
         plain * 1e3,
+        profile.timed_by,
         all * 1e3,
         kernels.len().min(SHOWN),
         kernels.len()
     ))?;
+    if let TimedBy::WallClock { reason } = &profile.timed_by {
+        say(format!("by wall clock, as {reason}: every kernel is submitted and waited for by itself, and these times have that in them"))?;
+    }
     let peak = |value: Option<f64>, unit: &str| value.map_or("not measured".into(), |v| format!("{v:.1} {unit}"));
     say(format!(
         "measured peaks of {}: {} multiply-adds, {} copying, {} a dispatch",

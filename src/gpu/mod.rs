@@ -43,7 +43,7 @@ pub use launch::{Interface, Launch};
 pub use plan::{PlannedKernel, PlannedLaunch};
 pub(crate) use pool::ALIGNMENT;
 pub use pool::{Buffer, MemoryUse};
-pub use program::{Interval, Liveness, Program, Timing};
+pub use program::{Interval, Liveness, Program, TimedBy, Timing};
 pub use readback::Pending;
 pub use recorder::Counters;
 pub use reflection::ParamKind;

@@ -85,6 +85,10 @@ pub(crate) enum Command {
     },
     /// A time stamp behind everything before it.
     Stamp(wgpu::QuerySet, u32),
+    /// A dispatch between two time stamps, this one and the next. It has a pass to itself, because
+    /// Metal takes no stamps in an empty one, and a submission, because kernels of one submission
+    /// that do not depend on each other overlap.
+    Timed(Dispatch, wgpu::QuerySet, u32),
     /// Something that the host does at this point of a program whenever it is run; never in the
     /// list of what is to be submitted.
     Effect(Arc<dyn Fn() + Send + Sync>),
@@ -102,6 +106,8 @@ impl Load {
         let (dispatches, seconds) = match command {
             Command::Dispatch(dispatch) => (1, dispatch.seconds()),
             Command::Copy { bytes, .. } => (0, 2.0 * *bytes as f64 / BYTES_PER_SECOND),
+            // More than a submission holds, so it is alone.
+            Command::Timed(..) => (1, f64::INFINITY),
             Command::Stamp(..) | Command::Effect(_) => (0, 0.0),
         };
         Self { dispatches: self.dispatches + dispatches, seconds: self.seconds + seconds }
@@ -357,6 +363,18 @@ impl Recorder {
                         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(stamp) });
                         rest = tail;
                     }
+                    Command::Timed(dispatch, query_set, index) => {
+                        let stamps = wgpu::ComputePassTimestampWrites {
+                            query_set,
+                            beginning_of_pass_write_index: Some(*index),
+                            end_of_pass_write_index: Some(*index + 1),
+                        };
+                        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(stamps) };
+                        let mut pass = encoder.begin_compute_pass(&descriptor);
+                        self.encode(&mut pass, dispatch, &mut None, &mut blob);
+                        counted |= dispatch.rounds.is_some();
+                        rest = tail;
+                    }
                     Command::Dispatch(first) => {
                         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                         let mut bound = None;
@@ -390,9 +408,10 @@ impl Recorder {
             {
                 return;
             }
+            let waited = Instant::now();
             let index = queue.submit([buffer]);
             self.counters.encode_nanoseconds += (encoded - begun).as_nanos() as u64;
-            self.counters.submit_nanoseconds += encoded.elapsed().as_nanos() as u64;
+            self.counters.submit_nanoseconds += waited.elapsed().as_nanos() as u64;
             self.in_flight.push_back((self.counters.submits, index));
             self.counters.submits += 1;
             if self.in_flight.len() > IN_FLIGHT

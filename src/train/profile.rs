@@ -1,5 +1,5 @@
-//! Where the time of a training step goes: every kernel between two time stamps of the device, and
-//! what the host does meanwhile.
+//! Where the time of a training step goes: every kernel between two time stamps of the device, or by
+//! the wall clock where these cannot be trusted, and what the host does meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
-use crate::gpu::Interval;
+use crate::gpu::{Interval, TimedBy};
 use crate::report::{Bound, Environment, Peaks};
 
 /// Steps before anything is timed: the first makes what it needs, the second is recorded, the third
@@ -39,6 +39,8 @@ pub struct Profile {
     pub host: Vec<Span>,
     /// The device's track, seconds since the profile began.
     pub device: Vec<Interval>,
+    /// What clock that is by.
+    pub timed_by: TimedBy,
     /// Where it was measured.
     pub environment: Environment,
 }
@@ -67,22 +69,17 @@ pub struct KernelTime {
 }
 
 impl Trainer {
-    /// Runs some warm steps, then `steps` with a time stamp between any two kernels. The weights
-    /// are changed.
+    /// Runs some warm steps, then `steps` whose kernels are timed one by one
+    /// ([`Program::profile`](crate::gpu::Program::profile)). The weights are changed.
     ///
     /// # Errors
-    /// [`Error::Limit`] where the adapter has no time stamps; [`Error::Argument`] for a data set
-    /// without a whole batch, and where steps are not recorded because non-finite numbers are
-    /// traced; those of a step.
+    /// [`Error::Argument`] for a data set without a whole batch, and where steps are not recorded
+    /// because non-finite numbers are traced; those of a step.
     pub fn profile(&mut self, steps: usize) -> Result<Profile> {
         let gpu = self.params.gpu().clone();
-        if !gpu.capabilities().timestamps {
-            let message = "a profile needs time stamps, which this adapter, or what was asked of it, does not have".to_string();
-            return Err(Error::Limit { operator: "profile".into(), message, adapter: gpu.capabilities().name.clone() });
-        }
         let begun = Instant::now();
         let now = || begun.elapsed().as_secs_f64();
-        let (mut host, mut device, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut host, mut device, mut plain, mut clock) = (Vec::new(), Vec::new(), Vec::new(), None);
         // A data set of few batches comes round again.
         let loader = self.loader().clone();
         let mut batches = (0u32..).flat_map(|epoch| loader.epoch(epoch)).take(WARM_UPS + PLAIN + steps).enumerate();
@@ -104,7 +101,14 @@ impl Trainer {
                 .ok_or_else(|| Error::argument("profile", "steps are not recorded where WGRAD_TRACE_NON_FINITE is set; run without it"))?;
             gpu.synchronize()?;
             let (uploaded, before) = (now(), gpu.counters());
-            let intervals = program.profile()?;
+            let intervals = match &clock {
+                Some(clock) => program.profile_by(clock)?,
+                None => {
+                    let (intervals, decided) = program.profile()?;
+                    clock = Some(decided);
+                    intervals
+                }
+            };
             let (ended, after) = (now(), gpu.counters());
             let encoded = uploaded + (after.encode_nanoseconds - before.encode_nanoseconds) as f64 * 1e-9;
             let submitted = encoded + (after.submit_nanoseconds - before.submit_nanoseconds) as f64 * 1e-9;
@@ -125,7 +129,8 @@ impl Trainer {
         }
         plain.sort_by(f64::total_cmp);
         let plain_seconds = plain.get(plain.len() / 2).copied().unwrap_or(0.0);
-        Ok(Profile { steps, plain_seconds, host, device, environment: Environment::of(&gpu) })
+        let timed_by = clock.unwrap_or(TimedBy::TimeStamps);
+        Ok(Profile { steps, plain_seconds, host, device, timed_by, environment: Environment::of(&gpu) })
     }
 }
 
@@ -144,7 +149,7 @@ impl Profile {
         let mut events = vec![
             json!({ "ph": "M", "name": "process_name", "pid": 1, "args": { "name": "wgrad" } }),
             name(HOST, "host"),
-            name(DEVICE, &self.environment.adapter),
+            name(DEVICE, &format!("{}, {}", self.environment.adapter, self.timed_by)),
         ];
         let event = |thread: u32, name: &str, begin: f64, end: f64, arguments: Value| json!({ "ph": "X", "name": name, "pid": 1, "tid": thread, "ts": begin * 1e6, "dur": (end - begin) * 1e6, "args": arguments });
         events.extend(self.host.iter().map(|s| event(HOST, s.name, s.begin_seconds, s.end_seconds, json!({}))));
@@ -228,6 +233,7 @@ mod tests {
             plain_seconds: 0.55,
             host,
             device,
+            timed_by: TimedBy::TimeStamps,
             environment: Environment { adapter: "an adapter".into(), ..Default::default() },
         }
     }
@@ -255,7 +261,7 @@ mod tests {
         let trace = profile().trace();
         let events = trace["traceEvents"].as_array().unwrap();
         let names: Vec<_> = events.iter().filter(|e| e["ph"] == "M").map(|e| e["args"]["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["wgrad", "host", "an adapter"]);
+        assert_eq!(names, ["wgrad", "host", "an adapter, time stamps"]);
         let of = |thread: u32| events.iter().filter(move |e| e["ph"] == "X" && e["tid"] == thread);
         assert_eq!((of(1).count(), of(2).count()), (1, 6));
         let first = of(2).next().unwrap();

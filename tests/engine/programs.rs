@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::common::{gpu, gpus};
-use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch, Scalar, ScalarCell};
+use crate::common::{gpu, gpus, options};
+use wgrad::error::Error;
+use wgrad::gpu::{Gpu, GpuOptions, Kernel, Launch, Scalar, ScalarCell, TimedBy};
 use wgrad::ops::{Array, Operator, apply_shared, registry::registry, sample::Sample};
 use wgrad::params;
 use wgrad::tensor::{DType, Tensor};
@@ -231,15 +232,28 @@ fn programs_are_timed_and_profiled() {
     let (_y, program) = gpu.capture(|| a.matmul(&b)?.softmax(-1)).unwrap();
     let timing = program.time(3).unwrap();
     assert!(timing.host_seconds > 0.0 && timing.host_seconds <= timing.wall_seconds);
-    if !gpu.capabilities().timestamps {
-        assert!(program.profile().unwrap_err().to_string().contains("time stamps"));
-        return;
+    let stamps = gpu.capabilities().timestamps;
+    assert!(!stamps || timing.device_seconds.is_some_and(|s| s > 0.0 && s <= timing.wall_seconds), "{timing:?}");
+    let by_hand = TimedBy::WallClock { reason: "asked for".into() };
+    let (profile, clock) = program.profile().unwrap();
+    assert!(!stamps || clock == TimedBy::TimeStamps, "{clock:?}");
+    for profile in [profile, program.profile_by(&by_hand).unwrap()] {
+        assert_eq!(profile.len(), program.dispatches());
+        assert!(profile.iter().any(|i| i.kernel.starts_with("softmax/")), "{profile:?}");
+        assert!(profile.windows(2).all(|w| w[0].end_seconds <= w[1].begin_seconds + 1e-9));
+        assert!(profile.iter().all(|i| i.end_seconds >= i.begin_seconds && i.bytes > 0));
+        assert!(profile.iter().any(|i| i.end_seconds > i.begin_seconds));
     }
-    assert!(timing.device_seconds.is_some_and(|s| s > 0.0 && s <= timing.wall_seconds), "{timing:?}");
-    let profile = program.profile().unwrap();
-    assert_eq!(profile.len(), program.dispatches());
-    assert!(profile.iter().any(|i| i.kernel.starts_with("softmax/")), "{profile:?}");
-    assert!(profile.windows(2).all(|w| w[0].end_seconds <= w[1].begin_seconds + 1e-9));
-    assert!(profile.iter().all(|i| i.end_seconds >= i.begin_seconds && i.bytes > 0));
-    assert!(profile.iter().any(|i| i.end_seconds > i.begin_seconds));
+}
+
+#[test]
+fn a_profile_without_time_stamps_is_by_the_wall_clock() {
+    let gpu = Gpu::with(GpuOptions { webgpu_limits: true, ..options() }).unwrap();
+    let x = Tensor::full(&gpu, [4], 1.0, DType::F32).unwrap();
+    let (y, program) = gpu.capture(|| x.add_scalar(1.0)?.square()).unwrap();
+    let (profile, clock) = program.profile().unwrap();
+    assert!(matches!(clock, TimedBy::WallClock { reason } if reason.contains("no time stamps")));
+    assert!(profile.len() == program.dispatches() && profile.iter().all(|i| i.end_seconds > i.begin_seconds), "{profile:?}");
+    assert!(matches!(program.profile_by(&TimedBy::TimeStamps), Err(Error::Limit { .. })));
+    assert_eq!(y.to_vec::<f32>().unwrap(), [4.0; 4]);
 }
