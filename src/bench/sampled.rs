@@ -30,6 +30,8 @@ pub struct Geometry {
     pub product: bool,
 }
 
+/// What is said of a reference that any device would match that computes nothing.
+pub(super) const NO_REFERENCE: &str = "its reference is 0 in every element compared, so it proves nothing: inputs must not be all zero";
 /// Elements compared of each result.
 const ELEMENTS: usize = 64;
 
@@ -73,7 +75,7 @@ type Terms<'a> = dyn Fn(usize, &mut dyn FnMut(f64)) + 'a;
 
 fn compare(what: &str, found: &[f64], terms: &Terms, stream: &mut Stream) -> Result<f64> {
     let last = found.len().saturating_sub(1);
-    let mut worst = 0.0_f64;
+    let (mut worst, mut largest) = (0.0_f64, 0.0_f64);
     for index in 0..ELEMENTS.min(found.len()) {
         // The ends and a random choice between them.
         let at = match index {
@@ -93,7 +95,11 @@ fn compare(what: &str, found: &[f64], terms: &Terms, stream: &mut Stream) -> Res
         if ratio > 1.0 || ratio.is_nan() {
             return Err(Error::argument(what, format!("element {at} is {got:.7e}, expected {sum:.7e}")));
         }
-        worst = worst.max(ratio);
+        (worst, largest) = (worst.max(ratio), largest.max(magnitude));
+    }
+    // Inputs come from the device, so of one that computes nothing everything is 0, and equal.
+    if largest == 0.0 && !found.is_empty() {
+        return Err(Error::argument(what, NO_REFERENCE));
     }
     Ok(worst)
 }
@@ -176,5 +182,13 @@ mod tests {
         y[5] -= 0.1;
         dw[3] = f32::NAN;
         assert_eq!(passed(&y, &dw), Some(false));
+    }
+
+    #[test]
+    fn zero_for_zero_is_no_reference() {
+        let gpu = Gpu::new().unwrap();
+        let zeros = |shape: [usize; 2]| Tensor::zeros(&gpu, shape, crate::tensor::DType::F32).unwrap();
+        let gate = gate(&Geometry::product([3, 2, 2]), &zeros([3, 2]), &zeros([2, 2]), &zeros([3, 2]), None).unwrap();
+        assert!(gate.passed == Some(false) && gate.against.contains("y: ") && gate.against.contains(NO_REFERENCE), "{gate:?}");
     }
 }

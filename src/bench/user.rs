@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::arguments::{Bound, params};
 use super::run::Gate;
+use super::sampled::NO_REFERENCE;
 use super::workload::{Prepared, Workload};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Param};
@@ -156,7 +157,11 @@ fn gate(gpu: &Gpu, own: &User, other: Option<&User>, tolerance: f64) -> Result<G
     for (name, tensor, _) in ours.buffers.iter().filter(|(_, _, written)| *written) {
         let twin = theirs.buffers.iter().find(|(their, _, written)| their == name && *written);
         let (_, twin, _) = twin.ok_or_else(|| Error::argument("--expect", format!("{} writes no \"{name}\"", other.name)))?;
-        worst = worst.max(relative_error(&tensor.to_f64()?, &twin.to_f64()?));
+        let expected = twin.to_f64()?;
+        if !expected.is_empty() && expected.iter().all(|v| *v == 0.0) {
+            return Err(Error::argument("--expect", format!("{name} of {}: {NO_REFERENCE}", other.name)));
+        }
+        worst = worst.max(relative_error(&tensor.to_f64()?, &expected));
     }
     let against = format!("{}, every element of what is written; relative, {tolerance:.0e} allowed", other.name);
     Ok(Gate { passed: Some(worst <= tolerance), max_error: Some(worst), against })

@@ -300,6 +300,7 @@ fn a_kernel_from_a_file_is_measured_and_compared() {
     for (arguments, words) in [
         (&["--params", "16000"][..], "the shader declares n: u32, factor: f32"),
         (&["--params", "16000,0.5", "--bind", "z=f32[3]"], "has no buffer \"z\"; it has x, y"),
+        (&["--params", "16000,0.0", "--expect", "scale.wgsl"], "y of scale: its reference is 0 in every element"),
         (&["--params", "16000,0.5", "--entry", "other"], "no entry point \"other\"; it has: main"),
         (&["--params", "16000,0.5", "--flops", "2**3"], "expected numbers"),
     ] {
