@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::output::say;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions, Schedule};
-use crate::ops::gradcheck::gradcheck_sample;
+use crate::gpu::{AdapterKind, Capabilities, Gpu, GpuOptions, Schedule};
+use crate::ops::gradcheck::{gradcheck_half, gradcheck_sample};
 use crate::ops::non_finite;
 use crate::ops::registry::{Entry, registry};
 use crate::ops::sample::Sample;
@@ -23,6 +23,9 @@ pub(super) struct Doctor {
     /// Only operators whose name starts with this
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
+    /// Check both schedules of the heavy kernels, also on a GPU, which uses one
+    #[arg(long)]
+    both: bool,
     /// Print every operator, not only the wrong ones
     #[arg(long)]
     verbose: bool,
@@ -35,8 +38,30 @@ pub(super) struct Doctor {
 struct Finding {
     operator: &'static str,
     schedule: Schedule,
+    storage: &'static str,
     /// The worst error as a fraction of what is allowed, or what is wrong.
     result: Result<f64>,
+}
+
+/// Operators whose f16 storage is checked: the heavy ones, and a light one.
+const HALVES: [&str; 9] =
+    ["relu", "matmul", "linear", "conv2d", "depthwise_conv2d", "batch_norm_train", "layer_norm", "softmax", "scaled_dot_product_attention"];
+/// Samples of each whose f16 storage is checked, and elements of one at most.
+const HALF_SAMPLES: usize = 3;
+const HALF_ELEMENTS: usize = 1 << 14;
+
+/// The schedules to check, and why each. A GPU is never given the other one's kernels, so these need
+/// not be right there; whoever trains on a software driver today may own a GPU tomorrow.
+fn schedules(asked: Option<Schedule>, both: bool, adapter: &Capabilities) -> Vec<(Schedule, &'static str)> {
+    let (own, software) = (adapter.schedule, adapter.kind == AdapterKind::Software);
+    let why = |schedule| match schedule {
+        _ if both => "both were asked for",
+        _ if asked.is_some() => "WGRAD_SCHEDULE asks for it",
+        schedule if schedule == own => "the adapter's own",
+        _ => "a software driver runs the other, too",
+    };
+    let wanted = |schedule: &Schedule| both || *schedule == own || (asked.is_none() && software);
+    Schedule::ALL.into_iter().filter(wanted).map(|schedule| (schedule, why(schedule))).collect()
 }
 
 impl Doctor {
@@ -48,26 +73,42 @@ impl Doctor {
         }
         let mut findings = Vec::new();
         let mut about = None;
-        for schedule in Schedule::ALL {
-            let gpu = Gpu::with(GpuOptions { schedule: Some(schedule), ..GpuOptions::from_env()? })?;
+        let options = GpuOptions::from_env()?;
+        let first = Gpu::with(options.clone())?;
+        let wanted = schedules(options.schedule, self.both, first.capabilities());
+        for (schedule, why) in &wanted {
+            let gpu = Gpu::with(GpuOptions { schedule: Some(*schedule), ..options.clone() })?;
             let caps = gpu.capabilities();
-            self.text(|| format!("{} ({}, {}), schedule {schedule}: {} operators", caps.name, caps.backend, caps.driver, entries.len()))?;
-            for entry in &entries {
-                let result = examine(&gpu, entry);
+            self.text(|| {
+                format!("{} ({}, {}), schedule {schedule} ({why}): {} operators", caps.name, caps.backend, caps.driver, entries.len())
+            })?;
+            let storages: &[&str] = if caps.f16 { &["f32", "f16"] } else { &["f32"] };
+            let halved = |entry: &Entry| HALVES.contains(&entry.name);
+            let checks = storages.iter().flat_map(|storage| entries.iter().map(move |entry| (*storage, entry)));
+            for (storage, entry) in checks.filter(|(storage, entry)| *storage == "f32" || halved(entry)) {
+                let result = if storage == "f32" { examine(&gpu, entry) } else { examine_half(&gpu, entry) };
+                let name = format!("{}{}", entry.name, if storage == "f32" { "" } else { ", f16 storage" });
                 match &result {
                     Ok(worst) if self.verbose => {
-                        self.text(|| format!("  {:<32} right, worst error {:.0} % of what is allowed", entry.name, 100.0 * worst))?
+                        self.text(|| format!("  {name:<32} right, worst error {:.0} % of what is allowed", 100.0 * worst))?
                     }
                     Ok(_) => {}
-                    Err(problem) => self.text(|| format!("  {:<32} WRONG: {problem}", entry.name))?,
+                    Err(problem) => self.text(|| format!("  {name:<32} WRONG: {problem}"))?,
                 }
                 let lost = matches!(result, Err(Error::DeviceLost(_)));
-                findings.push(Finding { operator: entry.name, schedule, result });
+                findings.push(Finding { operator: entry.name, schedule: *schedule, storage, result });
                 if lost {
                     break;
                 }
             }
+            if !caps.f16 {
+                self.text(|| "  f16 storage was not checked: the adapter, or what was asked of it, has none".into())?;
+            }
             about.get_or_insert(Environment::of(&gpu));
+        }
+        if wanted.len() < Schedule::ALL.len() {
+            let checked: String = wanted.iter().map(|(schedule, _)| schedule.to_string()).collect();
+            self.text(|| format!("only schedule {checked} was checked; `wgrad doctor --both` checks both"))?;
         }
         let wrong = findings.iter().filter(|f| f.result.is_err()).count();
         // A lost device leaves operators unexamined; the loss itself counts as wrong.
@@ -75,7 +116,7 @@ impl Doctor {
         if self.json {
             let list: Vec<_> = findings
                 .iter()
-                .map(|f| json!({ "operator": f.operator, "schedule": f.schedule.to_string(), "worst": f.result.as_ref().ok(), "problem": f.result.as_ref().err().map(ToString::to_string) }))
+                .map(|f| json!({ "operator": f.operator, "schedule": f.schedule.to_string(), "storage": f.storage, "worst": f.result.as_ref().ok(), "problem": f.result.as_ref().err().map(ToString::to_string) }))
                 .collect();
             say(format!("{:#}", json!({ "healthy": wrong == 0, "seconds": seconds, "environment": about, "checks": list })))?;
         } else if wrong == 0 {
@@ -110,6 +151,24 @@ fn examine(gpu: &Gpu, entry: &Entry) -> Result<f64> {
     Ok(worst)
 }
 
+/// The same of samples that are stored as f16: the first input, the first two, or all that are
+/// floats, whichever the operator takes.
+fn examine_half(gpu: &Gpu, entry: &Entry) -> Result<f64> {
+    let mut worst = 0.0f64;
+    let size = |sample: &Sample| sample.arrays(1).iter().map(|a| a.data.len()).sum::<usize>();
+    for sample in (entry.samples)().into_iter().filter(|s| (1..=HALF_ELEMENTS).contains(&size(s))).take(HALF_SAMPLES) {
+        let arrays = sample.arrays(1);
+        let operator: Arc<dyn Operator> = Arc::from(sample.operator);
+        let floats: Vec<usize> = arrays.iter().enumerate().filter(|(_, a)| a.dtype.is_float()).map(|(at, _)| at).collect();
+        let ways: [&[usize]; 3] = [&[0], &[0, 1], &floats];
+        let mut reports = ways.into_iter().map(|halves| gradcheck_half(gpu, &operator, &arrays, halves));
+        let accepted = |report: &Result<_>| !matches!(report, Err(Error::Dtype { .. }));
+        let report = reports.find(accepted).unwrap_or_else(|| Err(Error::dtype(entry.name, "no storage in f16 is accepted")));
+        worst = worst.max(report?.worst);
+    }
+    Ok(worst)
+}
+
 fn bits_repeat(gpu: &Gpu, sample: Sample) -> Result<()> {
     let arrays = sample.arrays(2);
     let operator: Arc<dyn Operator> = Arc::from(sample.operator);
@@ -119,4 +178,32 @@ fn bits_repeat(gpu: &Gpu, sample: Sample) -> Result<()> {
         outputs.iter().map(|t| Ok(t.to_f64()?.into_iter().map(f64::to_bits).collect())).collect()
     };
     if run()? == run()? { Ok(()) } else { Err(Error::argument(operator.name(), "two runs on the same inputs gave different bits")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_checked_on_the_schedule_that_they_use() {
+        let gpu = Gpu::new().unwrap();
+        let adapter = |kind, schedule| Capabilities { kind, schedule, ..gpu.capabilities().clone() };
+        let of = |asked, both, adapter: &Capabilities| schedules(asked, both, adapter).into_iter().map(|(s, _)| s).collect::<Vec<_>>();
+        let discrete = adapter(AdapterKind::Discrete, Schedule::Gpu);
+        assert_eq!(of(None, false, &discrete), [Schedule::Gpu]);
+        assert_eq!(of(None, true, &discrete), Schedule::ALL);
+        assert_eq!(of(None, false, &adapter(AdapterKind::Software, Schedule::Software)), Schedule::ALL);
+        // What is asked for is the adapter's schedule then.
+        for schedule in Schedule::ALL {
+            for kind in [AdapterKind::Integrated, AdapterKind::Software] {
+                assert_eq!(of(Some(schedule), false, &adapter(kind, schedule)), [schedule]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_operators_with_halves_exist() {
+        let names: Vec<&str> = registry().iter().map(|entry| entry.name).collect();
+        assert!(HALVES.iter().all(|name| names.contains(name)));
+    }
 }

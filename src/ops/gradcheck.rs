@@ -5,6 +5,7 @@ use super::{Array, Operator, Tolerance, apply_shared};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::sample::Sample;
+use crate::tensor::DType;
 use std::sync::Arc;
 
 /// Gradient elements checked per input: all of a small one, a fixed random choice of a large one.
@@ -32,6 +33,8 @@ pub const ROUNDING: f64 = 2.4e-7;
 /// What rounding in float64 may leave of a difference of two values of a function, as a share of
 /// the terms of these: a few roundings.
 const ROUNDING_64: f64 = 2e-15;
+/// What f16 storage may be off by.
+const HALF: Tolerance = Tolerance { absolute: 2e-3, relative: 2e-3, reason: "one rounding to f16 each of input, output and gradient" };
 /// The step of central differences, times the value or 1.
 const STEP: f64 = 1e-5;
 
@@ -215,7 +218,7 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
                 let more = operator.reference_backward(inputs, &cotangents, *alias, &elements)?;
                 want.iter_mut().zip(more).for_each(|(w, m)| *w += m);
             }
-            let got: Vec<f64> = elements.iter().map(|e| found.get(*e).copied().unwrap_or(f64::NAN)).collect();
+            let got = picked(&found, &elements);
             let differences = ROUNDING_64 / STEP
                 * expected.get(index).map_or(0.0, |y| y.data.iter().zip(&cotangent.data).map(|(y, c)| (y * c).abs()).sum());
             let floor = ROUNDING * operator.summed(inputs, Some(input)) * cotangent.max_abs() + differences;
@@ -224,6 +227,60 @@ fn gradcheck_aliased(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], 
         }
     }
     Ok(report)
+}
+
+/// As [`gradcheck`], of an operator some of whose inputs, `halves`, are stored as f16: inputs and
+/// the cotangent are rounded to it first, so that results and gradients differ by their own
+/// rounding alone.
+///
+/// # Errors
+/// As [`gradcheck`]; [`Error::Dtype`] where the operator refuses these types or a gradient is of
+/// another type than its input; [`Error::Limit`] where the adapter has no f16.
+pub fn gradcheck_half(gpu: &Gpu, operator: &Arc<dyn Operator>, inputs: &[Array], halves: &[usize]) -> Result<Report> {
+    let (name, differentiable) = (operator.name().to_string(), operator.differentiable());
+    let rounded = |array: &Array| Array { dtype: DType::F16, ..array.map(|v| half::f16::from_f64(v).to_f64()) };
+    let store = |(at, array): (usize, &Array)| if halves.contains(&at) { rounded(array) } else { array.clone() };
+    let inputs: Vec<Array> = inputs.iter().enumerate().map(store).collect();
+    let upload = |(at, array): (usize, &Array)| array.upload(gpu).map(|t| if differentiable.contains(&at) { t.watch() } else { t });
+    let tensors = inputs.iter().enumerate().map(upload).collect::<Result<Vec<_>>>()?;
+    let outputs = apply_shared(operator.clone(), &tensors.iter().collect::<Vec<_>>())?;
+    let expected = operator.reference(&inputs)?;
+    let mut report = Report::default();
+    for (at, (found, want)) in outputs.iter().zip(&expected).enumerate() {
+        let floor = HALF.absolute * operator.summed(&inputs, None);
+        report.merge(compare(&format!("{name} output {at}, f16 storage"), &Array::download(found)?, want, floor, HALF)?);
+    }
+    let (Some(output), Some(want)) = (outputs.first().filter(|output| output.is_watched()), expected.first()) else { return Ok(report) };
+    let mut cotangents: Vec<Array> = expected.iter().map(|want| Array::zeros(want.shape.clone())).collect();
+    let cotangent = Array { dtype: output.dtype(), ..rounded(&Sample::cotangent(&want.shape, 0)) };
+    let gradients = output.backward_from(&cotangent.upload(gpu)?)?;
+    let largest = cotangent.max_abs();
+    if let Some(first) = cotangents.first_mut() {
+        *first = cotangent;
+    }
+    for at in differentiable {
+        let (Some(tensor), Some(array)) = (tensors.get(at), inputs.get(at)) else { continue };
+        let Some(found) = gradients.get(tensor) else { continue };
+        if found.dtype() != array.dtype {
+            return Err(Error::dtype(&name, format!("the gradient of input {at} is {}, the input is {}", found.dtype(), array.dtype)));
+        }
+        let elements: Vec<usize> = (0..array.data.len().min(12)).collect();
+        let want = operator.reference_backward(&inputs, &cotangents, at, &elements)?;
+        // Central differences of a gradient that is 0 leave a little.
+        let floor = HALF.absolute * operator.summed(&inputs, Some(at)) * largest + 1e-6;
+        report.merge(compare_values(
+            &format!("{name} gradient of input {at}, f16 storage"),
+            &picked(&found.to_f64()?, &elements),
+            &want,
+            floor,
+            HALF,
+        )?);
+    }
+    Ok(report)
+}
+
+fn picked(values: &[f64], elements: &[usize]) -> Vec<f64> {
+    elements.iter().map(|at| values.get(*at).copied().unwrap_or(f64::NAN)).collect()
 }
 
 /// A fixed choice of elements that covers the ends and, by a step that is no power of two, the

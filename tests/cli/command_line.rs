@@ -66,11 +66,24 @@ fn shaders_are_emitted_in_every_language() {
 
 #[test]
 fn doctor_gives_a_verdict() {
-    let found = done(&["doctor", "--only", "relu"]).out;
+    let found = done(&["doctor", "--only", "relu", "--both"]).out;
     assert!(found.contains("verdict: HEALTHY") && found.contains("schedule software") && found.contains("schedule gpu"), "{found}");
-    let found = json(&["doctor", "--only", "matmul", "--json"]);
+    let found = json(&["doctor", "--only", "matmul", "--both", "--json"]);
     assert_eq!(found["healthy"], true);
-    assert!(found["checks"].as_array().unwrap().iter().all(|check| check["worst"].as_f64().unwrap() <= 1.0));
+    let checks = found["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["worst"].as_f64().unwrap() <= 1.0));
+    for schedule in ["software", "gpu"] {
+        assert!(checks.iter().any(|check| check["schedule"] == schedule && check["storage"] == "f16"), "{found}");
+    }
+    let run = |name: &str, value: &str| {
+        let output = wgrad().args(["doctor", "--only", "relu"]).env(name, value).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let found = run("WGRAD_SCHEDULE", "gpu");
+    assert!(found.contains("schedule gpu (WGRAD_SCHEDULE asks for it)") && !found.contains("schedule software"), "{found}");
+    assert!(found.contains("only schedule gpu was checked") && found.contains("HEALTHY"), "{found}");
+    let found = run("WGRAD_LIMITS", "webgpu");
+    assert!(found.contains("f16 storage was not checked") && found.contains("HEALTHY"), "{found}");
     refused(wgrad().args(["doctor", "--only", "nope"]), &["doctor", "nope"]);
 }
 

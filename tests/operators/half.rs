@@ -13,11 +13,10 @@ use crate::common::{gpus, wanted};
 use half::f16;
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
-use wgrad::ops::gradcheck::compare;
+use wgrad::ops::gradcheck::gradcheck_half;
 use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::registry::registry;
-use wgrad::ops::sample::Sample;
-use wgrad::ops::{Activation, Array, Operator, Tolerance, apply_shared};
+use wgrad::ops::{Activation, Operator};
 use wgrad::tensor::{DType, Shape, Tensor};
 
 const ROUNDING: f64 = 1.0 / 1024.0;
@@ -170,8 +169,8 @@ fn mixed_types_are_right_or_refused() {
                 let floats: Vec<usize> = (0..arrays.len()).filter(|at| arrays[*at].dtype != DType::I32).collect();
                 for at in floats.iter().copied().filter(|_| floats.len() > 1) {
                     let what = format!("{} sample {number}, {schedule}, input {at} as f16", entry.name);
-                    match mixed(&gpu, &operator, &arrays, at) {
-                        Ok(()) => right += 1,
+                    match gradcheck_half(&gpu, &operator, &arrays, &[at]) {
+                        Ok(_) => right += 1,
                         Err(Error::Dtype { .. }) => refusals += 1,
                         Err(error) => failures.push(format!("{what}: {error}")),
                     }
@@ -181,39 +180,4 @@ fn mixed_types_are_right_or_refused() {
     }
     println!("{refusals} refused, {right} right");
     assert!(failures.is_empty(), "{} are wrong:\n{}", failures.len(), failures.join("\n"));
-}
-
-fn mixed(gpu: &Gpu, operator: &Arc<dyn Operator>, arrays: &[Array], half: usize) -> Result<()> {
-    let mut arrays = arrays.to_vec();
-    arrays[half].data.iter_mut().for_each(|v| *v = f16::from_f64(*v).to_f64());
-    arrays[half].dtype = DType::F16;
-    let differentiable = operator.differentiable();
-    let upload = |(at, array): (usize, &Array)| array.upload(gpu).map(|t| if differentiable.contains(&at) { t.watch() } else { t });
-    let tensors = arrays.iter().enumerate().map(upload).collect::<Result<Vec<_>>>()?;
-    let outputs = apply_shared(operator.clone(), &tensors.iter().collect::<Vec<_>>())?;
-    let expected = operator.reference(&arrays)?;
-    let tolerance = Tolerance { absolute: 2e-3, relative: 2e-3, reason: "one rounding to f16 each of input, output and gradient" };
-    for (at, (found, want)) in outputs.iter().zip(&expected).enumerate() {
-        let floor = tolerance.absolute * operator.summed(&arrays, None);
-        compare(&format!("output {at}"), &Array::download(found)?, want, floor, tolerance)?;
-    }
-    let Some(output) = outputs.first().filter(|output| output.is_watched()) else { return Ok(()) };
-    let zeros = expected.iter().map(|want| Array::new(want.shape.clone(), vec![0.0; want.data.len()]));
-    let mut cotangents: Vec<Array> = zeros.collect();
-    cotangents[0] = Sample::cotangent(&expected[0].shape, 0);
-    cotangents[0].data.iter_mut().for_each(|v| *v = f16::from_f64(*v).to_f64());
-    cotangents[0].dtype = output.dtype();
-    let gradients = output.backward_from(&cotangents[0].upload(gpu)?)?;
-    for at in differentiable {
-        let Some(found) = tensors.get(at).and_then(|tensor| gradients.get(tensor)) else { continue };
-        assert_eq!(found.dtype(), arrays[at].dtype, "the gradient of input {at}");
-        let elements: Vec<usize> = (0..arrays[at].data.len().min(12)).collect();
-        let (found, shape) = (found.to_f64()?, Shape::from([elements.len()]));
-        let want = Array::new(shape.clone(), operator.reference_backward(&arrays, &cotangents, at, &elements)?);
-        let found = Array::new(shape, elements.iter().map(|e| found[*e]).collect());
-        // Central differences of a gradient that is 0 leave a little.
-        let floor = tolerance.absolute * operator.summed(&arrays, Some(at)) * cotangents[0].max_abs() + 1e-6;
-        compare(&format!("the gradient of input {at}"), &found, &want, floor, tolerance)?;
-    }
-    Ok(())
 }
