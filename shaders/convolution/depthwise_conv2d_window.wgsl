@@ -9,7 +9,7 @@
 // 24 source vec4s and 9 weights for 8 results. Design: tfjs's and ONNX Runtime's DepthwiseConv3x3 with several outputs a thread.
 // - GPUs: a thread owns a tile, neighbours are neighbours in channels.
 // - STRIP (software drivers): a workgroup of 8 owns a strip of rows with all columns and channels, because cache misses decide there:
-//   it touches the strip, one value a cache line and eight lines an access, and then walks channels, rows and tiles.
+//   it touches its source, one value a cache line and eight lines an access, and then walks channels, rows and tiles.
 //   `lanes` (8, 4, 2, 1) lie along the channels, the others take other tiles.
 //
 // x       source [N, H, W, C]
@@ -98,16 +98,6 @@ fn tap(number: u32, channel: u32) -> vec4<f32> {
 {% endmacro %}
 
 {% if STRIP %}
-// Touches values first..end of x or y.
-{% macro touch(name, height, width, first, end) %}
-    {
-        let begin = (image * {{ height }} + u32(clamp({{ first }}, 0, i32({{ height }})))) * {{ width }} * p.channels4 * 4u;
-        let to = (image * {{ height }} + u32(clamp({{ end }}, 0, i32({{ height }})))) * {{ width }} * p.channels4 * 4u;
-        for (var at = begin; at < min(to, begin + 0x100000u); at += 128u) {
-            touched += load_{{ name }}(min(at + lane * 16u, to - 1u));
-        }
-    }
-{% endmacro %}
 @compute @workgroup_size(8)
 fn window(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let index = group_index(wid, nwg);
@@ -118,8 +108,15 @@ fn window(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let first = (index - image * p.strips) * p.strip;
     let end = min(first + p.strip, p.tiles_y);
     var touched = 0.0;
-    {{ touch("x", "p.source_height", "p.source_width", "i32(first * " ~ move_y ~ "u) + p.start_y", "i32((end - 1u) * " ~ move_y ~ "u + " ~ rows ~ "u) + p.start_y") }}
-    {{ touch("y", "p.target_height", "p.target_width", "i32(first * " ~ tall ~ "u) - p.shift_y", "i32(end * " ~ tall ~ "u) - p.shift_y") }}
+    // The source under the strip. Not the target: others write there.
+    let top = u32(clamp(i32(first * {{ move_y }}u) + p.start_y, 0, i32(p.source_height)));
+    let bottom = u32(clamp(i32((end - 1u) * {{ move_y }}u + {{ rows }}u) + p.start_y, 0, i32(p.source_height)));
+    let line = p.source_width * p.channels4 * 4u;
+    let begin = (image * p.source_height + top) * line;
+    let to = (image * p.source_height + bottom) * line;
+    for (var at = begin; at < min(to, begin + 0x100000u); at += 128u) {
+        touched += load_x(min(at + lane * 16u, to - 1u));
+    }
     // nothing is NaN, never equal: what has been touched counts as used.
     if (touched == p.nothing) {
         return;

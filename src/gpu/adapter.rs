@@ -34,7 +34,8 @@ pub struct GpuOptions {
     /// Largest storage binding, bytes, where it is to be less than the adapter's: operators run in
     /// pieces sooner. For tests.
     pub largest_binding_bytes: Option<u64>,
-    /// Build the crate's own shaders with bounds checks (text from outside always has them).
+    /// Build the crate's own shaders with bounds checks (text from outside always has them). With
+    /// [`Self::poison`], an index that lies outside of its binding is an error of the device, too.
     pub checked: bool,
     /// Fill every buffer with NaN before it is used, and surround it with sentinels: for tests.
     pub poison: bool,

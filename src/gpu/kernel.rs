@@ -135,6 +135,8 @@ pub(crate) struct Kernels {
     templates: Templates,
     target: Target,
     checked: bool,
+    /// Own kernels report an index that lies outside of its binding.
+    guarded: bool,
     adapter: Capabilities,
     counting: Counting,
     pub uniform_layout: wgpu::BindGroupLayout,
@@ -170,7 +172,8 @@ impl Kernels {
         let uniform_layout = layout("parameters", wgpu::BufferBindingType::Uniform, true);
         let rounds_layout = layout("rounds of loops", wgpu::BufferBindingType::Storage { read_only: false }, false);
         let (templates, built) = (Templates::new()?, Mutex::default());
-        Ok(Self { templates, target, checked, adapter, counting, uniform_layout, rounds_layout, built })
+        let guarded = checked && counting == Counting::All;
+        Ok(Self { templates, target, checked, guarded, adapter, counting, uniform_layout, rounds_layout, built })
     }
 
     /// The pipeline of one entry point of one variant, built on first use.
@@ -267,13 +270,18 @@ impl Kernels {
     }
 
     fn module(&self, device: &wgpu::Device, kernel: &Kernel, defines: &Defines, text: &str) -> Result<Module> {
-        let (mut ir, info) = self.parse(device, kernel, defines, text)?;
+        let notes = self.guarded && kernel.own;
+        let guarded_text = match notes {
+            true => Some(self.templates.render_guarded(&kernel.name, &kernel.text, defines, self.target)?),
+            false => None,
+        };
+        let (mut ir, info) = self.parse(device, kernel, defines, guarded_text.as_deref().unwrap_or(text))?;
         info.map_or(Ok(()), |info| check_module(kernel.name(), &ir, &info, &self.adapter))?;
         let reflection = Arc::new(reflect(kernel.name(), &ir)?);
         let uniform = self.target == Target::Browser && reflection.has_params;
         let counts = self.counting == Counting::All || (self.counting == Counting::Outside && !kernel.own);
         let bindable = reflection.bindings.len() < device.limits().max_storage_buffers_per_shader_stage as usize;
-        let rounds_group = (counts && bindable && !reflection.looping.is_empty()).then_some(if uniform { 2 } else { 1 });
+        let rounds_group = (counts && bindable && (notes || !reflection.looping.is_empty())).then_some(if uniform { 2 } else { 1 });
         if let Some(group) = rounds_group {
             walks::instrument(&mut ir, group);
         }

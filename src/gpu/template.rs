@@ -55,6 +55,11 @@ pub enum Target {
     Browser,
 }
 
+/// Set where accessors are to note an index outside of their binding.
+const GUARDED: &str = "GUARDED";
+/// The private variable that they note it in, not 0 then ([`super::walks`] reports it).
+pub(super) const OUTSIDE: &str = "outside_of_a_binding";
+
 /// Constants of one variant of a kernel, by name.
 pub type Defines = BTreeMap<String, Value>;
 
@@ -85,17 +90,22 @@ fn binding(state: &State, index: u32, name: &str, access: &str, options: Kwargs)
         other => return Err(invalid(format!("binding {name}: width {other} is neither 1 nor 4"))),
     };
     let mut text = format!("@group(0) @binding({index}) var<storage, {access}> {name}: array<{element}>;\n");
-    let read = if width == 4 { format!("{name}[i >> 2u][i & 3u]") } else { format!("{name}[i]") };
-    text += &format!("fn load_{name}(i: u32) -> {value} {{ return {value}({read}); }}\n");
+    let guarded = state.lookup(GUARDED).is_some_and(|v| v.is_true());
+    let guard = |at: &str| if guarded { format!("if ({at} >= arrayLength(&{name})) {{ {OUTSIDE} = 1u; }} ") } else { String::new() };
+    if guarded && index == 0 {
+        text += &format!("var<private> {OUTSIDE}: u32;\n");
+    }
+    let (at, read) = if width == 4 { ("i >> 2u", format!("{name}[i >> 2u][i & 3u]")) } else { ("i", format!("{name}[i]")) };
+    text += &format!("fn load_{name}(i: u32) -> {value} {{ {}return {value}({read}); }}\n", guard(at));
     if width == 4 {
-        text += &format!("fn load4_{name}(i: u32) -> vec4<{value}> {{ return vec4<{value}>({name}[i]); }}\n");
+        text += &format!("fn load4_{name}(i: u32) -> vec4<{value}> {{ {}return vec4<{value}>({name}[i]); }}\n", guard("i"));
     }
     if access == "read_write" {
         // No scalar store into a vec4 array: WGSL lets an implementation rewrite the whole vector,
         // which would be a race.
         text += &match width {
-            4 => format!("fn store4_{name}(i: u32, v: vec4<{value}>) {{ {name}[i] = vec4<{ty}>(v); }}\n"),
-            _ => format!("fn store_{name}(i: u32, v: {value}) {{ {name}[i] = {ty}(v); }}\n"),
+            4 => format!("fn store4_{name}(i: u32, v: vec4<{value}>) {{ {}{name}[i] = vec4<{ty}>(v); }}\n", guard("i")),
+            _ => format!("fn store_{name}(i: u32, v: {value}) {{ {}{name}[i] = {ty}(v); }}\n", guard("i")),
         };
     }
     Ok(text)
@@ -233,6 +243,13 @@ impl Templates {
     /// The WGSL text of one variant.
     pub(crate) fn render(&self, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
         Self::expand(&self.environment, name, text, defines, target)
+    }
+
+    /// The same, with accessors that note an index outside of their binding.
+    pub(crate) fn render_guarded(&self, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
+        let mut defines = defines.clone();
+        defines.insert(GUARDED.into(), Value::from(true));
+        Self::expand(&self.environment, name, text, &defines, target)
     }
 
     /// The same of text from outside, which may be any: within limits.

@@ -1,6 +1,7 @@
 //! Rounds of loops: software drivers leave an invocation's loops after so many, without a word. The
 //! crate's own kernels declare theirs ([`Launch::walk`](super::Launch::walk)); those from outside
-//! are counted there, and in tests all are. Text that counts has a private counter that every round
+//! are counted there, and in tests all are. In tests with bounds checks, own kernels report by the
+//! same word that an index lay outside of its binding. Text that counts has a private counter that every round
 //! of a loop raises, and reports it to a word of its own where the entry point returns.
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use naga::{Block, Expression, Function, GlobalVariable, Handle, Module, Span, St
 
 use super::capabilities::SOFTWARE_ROUNDS;
 use super::kernel::Pipeline;
+use super::template::OUTSIDE;
 use super::waiting::{Answer, Polled, unmapped};
 use super::{Gpu, lock};
 use crate::error::{Error, Result};
@@ -57,11 +59,18 @@ pub(super) fn looping(module: &Module) -> Vec<String> {
 struct Variables {
     counter: Handle<GlobalVariable>,
     word: Handle<GlobalVariable>,
+    /// Not 0 where an index lay outside of its binding, if the text notes that.
+    outside: Option<Handle<GlobalVariable>>,
 }
 
+/// What a word holds beside the rounds: an index lay outside of its binding.
+const OUTSIDE_BIT: u32 = 31;
+
 /// Makes every loop count its rounds, and every entry point report them to a word at the first
-/// binding of `group`.
+/// binding of `group`, with what guarded accessors noted.
 pub(super) fn instrument(module: &mut Module, group: u32) {
+    let noted = module.global_variables.iter().find(|(_, variable)| variable.name.as_deref() == Some(OUTSIDE));
+    let outside = noted.map(|(handle, _)| handle);
     let unsigned = naga::TypeInner::Scalar(naga::Scalar::U32);
     let unsigned = module.types.insert(naga::Type { name: None, inner: unsigned }, Span::UNDEFINED);
     let atomic = naga::TypeInner::Atomic(naga::Scalar::U32);
@@ -82,6 +91,7 @@ pub(super) fn instrument(module: &mut Module, group: u32) {
     let variables = Variables {
         counter: variable("rounds_of_loops", naga::AddressSpace::Private, None, unsigned),
         word: variable("most_rounds_of_loops", naga::AddressSpace::Storage { access }, binding, atomic),
+        outside,
     };
     let entries = module.entry_points.iter_mut().map(|entry| (&mut entry.function, true));
     for (function, is_entry) in module.functions.iter_mut().map(|(_, function)| (function, false)).chain(entries) {
@@ -152,15 +162,25 @@ fn reporting(block: Block, function: &mut Function, variables: Variables) -> Blo
 
 /// `if (counter > word) { atomicMax(&word, counter) }`: most invocations walk equally far, so few
 /// of them write.
-fn report(function: &mut Function, Variables { counter, word }: Variables) -> Block {
+fn report(function: &mut Function, Variables { counter, word, outside }: Variables) -> Block {
     let mut add = |e| function.expressions.append(e, Span::UNDEFINED);
     let from = add(Expression::GlobalVariable(counter));
     let pointer = add(Expression::GlobalVariable(word));
-    let value = add(Expression::Load { pointer: from });
+    let noted = outside.map(|variable| add(Expression::GlobalVariable(variable)));
+    let bit = add(Expression::Literal(naga::Literal::U32(OUTSIDE_BIT)));
+    let counted = add(Expression::Load { pointer: from });
+    let value = match noted {
+        None => counted,
+        Some(pointer) => {
+            let left = add(Expression::Load { pointer });
+            let right = add(Expression::Binary { op: naga::BinaryOperator::ShiftLeft, left, right: bit });
+            add(Expression::Binary { op: naga::BinaryOperator::InclusiveOr, left: counted, right })
+        }
+    };
     let most = add(Expression::Load { pointer });
     let condition = add(Expression::Binary { op: naga::BinaryOperator::Greater, left: value, right: most });
     let mut block = Block::new();
-    emit(function, value.index(), &mut block);
+    emit(function, counted.index(), &mut block);
     let atomic = Statement::Atomic { pointer, fun: naga::AtomicFunction::Max, value, result: None };
     block.push(Statement::If { condition, accept: Block::from_vec(vec![atomic]), reject: Block::new() }, Span::UNDEFINED);
     block
@@ -214,8 +234,10 @@ impl Walks {
 
 impl Slot {
     /// What is wrong with having walked so far.
-    fn judge(&self, walked: usize, software: bool) -> Option<Error> {
+    fn judge(&self, word: u32, software: bool) -> Option<Error> {
+        let walked = (word & !(1 << OUTSIDE_BIT)) as usize;
         let message = match self.declared {
+            _ if word >> OUTSIDE_BIT != 0 => "an invocation reads or writes outside of a binding".into(),
             Some(declared) if walked > declared => format!("an invocation walked {walked} rounds of loops, its launch declares {declared}"),
             None if software && walked >= SOFTWARE_ROUNDS => format!(
                 "left its loops after {SOFTWARE_ROUNDS} rounds, as software drivers do: the results are short; share the walk among \
@@ -246,8 +268,8 @@ impl Gpu {
             let walks = lock(&self.inner.walks);
             let slots = walks.slots.iter().skip(part * WORDS);
             for (slot, word) in slots.zip(data.chunks_exact(data.len() / WORDS)) {
-                let walked = word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word)) as usize;
-                if let Some(error) = slot.judge(walked, software) {
+                let word = word.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+                if let Some(error) = slot.judge(word, software) {
                     self.inner.health.fail(error);
                 }
             }
@@ -306,6 +328,25 @@ mod tests {
         assert_eq!(walk(&device, 3, Some(rounds(3, 0))).unwrap(), [3.0]);
         let short = walk(&device, 3, Some(3)).unwrap_err();
         assert!(short.to_string().contains("walked 4 rounds of loops, its launch declares 3"), "{short}");
+    }
+
+    #[test]
+    fn an_index_outside_of_its_binding_is_an_error_where_accessors_are_guarded() {
+        let text = r#"{{ input(0, "x", width=4) }} {{ output(1, "y") }} {{ params("at: u32") }}
+            @compute @workgroup_size(1) fn run() { store_y(0u, load_x(p.at)); }"#;
+        let kernel = Kernel::embedded("test/outside", text);
+        for webgpu_limits in [false, true] {
+            let options = GpuOptions { poison: true, checked: true, webgpu_limits, ..GpuOptions::from_env().unwrap() };
+            let read = |at: u32| {
+                let gpu = Gpu::with(options.clone()).unwrap();
+                let (x, y) = (Tensor::full(&gpu, [4], 3.0, DType::F32)?, Tensor::zeros(&gpu, [1], DType::F32)?);
+                Launch::new(&gpu, &kernel, "run").read(&x).write(&y).params(crate::params![at]).groups(1)?;
+                y.to_vec::<f32>()
+            };
+            assert_eq!(read(3).unwrap(), [3.0]);
+            let error = read(u32::MAX).unwrap_err().to_string();
+            assert!(error.contains("test/outside:run") && error.contains("outside of a binding"), "{error}");
+        }
     }
 
     #[test]

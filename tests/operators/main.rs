@@ -4,6 +4,7 @@
 mod common;
 
 mod augmentation;
+mod empty;
 mod gradients;
 mod half;
 mod long_loops;

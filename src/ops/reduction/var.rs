@@ -87,7 +87,8 @@ impl Operator for Var {
         let means: Vec<f64> = groups.iter().map(|t| t.iter().sum::<f64>() / t.len() as f64).collect();
         let variance = |(terms, mean): (&Vec<f64>, &f64)| {
             let squares: f64 = terms.iter().map(|x| (x - mean).powi(2)).sum();
-            squares / (terms.len() as f64 - f64::from(u8::from(self.unbiased)))
+            // Of no terms it is NaN, as in PyTorch, whichever divisor.
+            squares / (terms.len() as f64 - f64::from(u8::from(self.unbiased))).max(0.0)
         };
         let variances = groups.iter().zip(&means).map(variance).collect();
         Ok(vec![Array::new(self.dims.result(self.name(), &x.shape)?, variances), Array::new(kept(&x.shape, &mask), means)])

@@ -278,6 +278,9 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let [kh, kw] = g.kernel;
     let (channels, columns) = (g.channels / g.groups, g.filters / g.groups);
     let shape = Shape::from([g.filters, kh, kw, channels]);
+    if g.pixels() == 0 {
+        return Tensor::zeros(x.gpu(), shape, DType::F32);
+    }
     if is_product(g, x) {
         let dw = Tensor::empty(x.gpu(), shape, DType::F32)?;
         Gemm::tn(g.filters, g.channels, g.pixels()).run(dy, x, None, &dw)?;

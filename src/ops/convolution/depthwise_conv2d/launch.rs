@@ -77,8 +77,8 @@ fn run_window(
     let lanes = channel_lanes(channels4);
     let strip = x.gpu().tuned(&STRIP_ROWS, Knob::bucket(g.channels), 4) as usize / tall;
     let strips = tiles_y.div_ceil(strip);
-    let rough = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + 2 * TOUCHES;
-    let walk = rounds(channels4.div_ceil(lanes), rounds(strip, rounds(tiles_x.div_ceil(8 / lanes), 0))) + 2 * rounds(TOUCHES, 0);
+    let rough = channels4.div_ceil(lanes) * strip * tiles_x.div_ceil(8 / lanes) + TOUCHES;
+    let walk = rounds(channels4.div_ceil(lanes), rounds(strip, rounds(tiles_x.div_ceil(8 / lanes), 0))) + rounds(TOUCHES, 0);
     let capabilities = x.gpu().capabilities();
     let by_strip = schedule(x.gpu(), g) == Schedule::Software && capabilities.may_walk(rough) && capabilities.may_walk_exactly(walk);
     #[rustfmt::skip]
@@ -159,6 +159,9 @@ pub(super) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor) -> Resu
 /// The gradient [kh, kw, C * multiplier] to the weights.
 pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let ([h, w], [source_h, source_w], [kh, kw]) = (g.output, g.input, g.kernel);
+    if g.pixels() == 0 {
+        return Tensor::zeros(x.gpu(), [kh, kw, g.filters], DType::F32);
+    }
     let Taps { step: [step_y, step_x], start: [top, left], dilation: [dilation_y, dilation_x], .. } = g.forward();
     let (taps, width) = (kh * kw, width(g));
     let (size, stride) = window(g).unwrap_or((0, 1));
