@@ -6,15 +6,22 @@
 // NORMAL: the block is a pair of normal numbers by Box and Muller's transform; half a step up, so that the logarithm never sees 0.
 {% include "grid.wgsl" %}
 {% include "random.wgsl" %}
+{% if NORMAL %}
+{% include "logarithm.wgsl" %}
+{% include "trigonometry.wgsl" %}
+{% endif %}
 {{ input(0, "indices", type="i32") }}
 {{ output(1, "y", type="f32") }}
 {{ params("n: u32, blocks: u32, length: u32, seed: u32, purpose: u32, counter: u32") }}
 
 fn numbers(bits: vec2<u32>) -> vec2<f32> {
 {% if NORMAL %}
-    let radius = sqrt(-2.0 * log((f32(bits.x >> 9u) + 0.5) * 1.1920928955078125e-7));
-    let angle = (uniform_from_bits(bits.y) - 0.5) * 6.283185307179586;
-    return radius * vec2<f32>(cos(angle), sin(angle));
+    let radius = sqrt(-2.0 * logarithm((f32(bits.x >> 9u) + 0.5) * 1.1920928955078125e-7));
+    // The angle is the bits as a part of a turn, from half a turn before 0 on: quarters are 2^22.
+    let part = bits.y >> 8u;
+    let quarter = (part + 0x200000u) >> 22u;
+    let angle = quarters(quarter + 2u, f32(bitcast<i32>(part - (quarter << 22u))) * 2.384185791015625e-7, 0.0);
+    return radius * vec2<f32>(sine_of(angle, 1u), sine_of(angle, 0u));
 {% else %}
     return vec2<f32>(uniform_from_bits(bits.x), uniform_from_bits(bits.y));
 {% endif %}

@@ -25,6 +25,7 @@ alias V = {{ "vec4<f32>" if WIDTH == 4 else "f32" }};
 alias U = {{ "vec4<u32>" if WIDTH == 4 else "u32" }};
 {% from "nan.wgsl" import nan_kept %}
 {{ nan_kept("vec4<f32>" if WIDTH == 4 else "f32", "_v") }}
+{% include "logarithm.wgsl" %}
 const LANES = {{ LANES }}u;
 {{ input(0, "x", width=WIDTH) }}
 {% if KIND == "hard" %}
@@ -201,7 +202,7 @@ fn loss({{ arguments }}) {
     let weight = over_row(total(weights), lane, part);
 {% endif %}
 {% if KIND == "distill" %}
-    let ratio = select(log(l / weight), log_1p(sum / weight), abs(sum / weight) < 0.5);
+    let ratio = select(logarithm(l / weight), log_1p(sum / weight), abs(sum / weight) < 0.5);
     var terms = V(0.0);
     for (var j = part; j < p.columns; j += p.lanes) {
         let d = ({{ load }}x(base + j) - V(m)) * scale;
@@ -225,15 +226,15 @@ fn loss({{ arguments }}) {
     let valid = label >= 0 && label < i32(count);
     let hit = load_x(row * count + select(0u, u32(label), valid)) - m;
     let uniform_part = select(0.0, p.constant / f32(count) * sum, p.constant > 0.0);
-    let value = log(l) - (1.0 - p.constant) * hit - uniform_part;
+    let value = logarithm(l) - (1.0 - p.constant) * hit - uniform_part;
     store_rows(row, select(select(nan(), value, valid), 0.0, ignored));
     store_rows(p.n + row, select(1.0, 0.0, ignored));
     store_rows(2u * p.n + row, m);
-    store_rows(3u * p.n + row, log(l));
+    store_rows(3u * p.n + row, logarithm(l));
 {% elif KIND == "soft" %}
-    store_rows(row, weight * log(l) - sum);
+    store_rows(row, weight * logarithm(l) - sum);
     store_rows(p.n + row, m);
-    store_rows(2u * p.n + row, log(l));
+    store_rows(2u * p.n + row, logarithm(l));
     store_rows(3u * p.n + row, weight);
 {% else %}
     store_rows(row, p.constant * p.constant * divergence);

@@ -33,6 +33,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),
+    ("logarithm.wgsl", include_str!("../../shaders/include/logarithm.wgsl")),
     ("nan.wgsl", include_str!("../../shaders/include/nan.wgsl")),
     ("pairwise.wgsl", include_str!("../../shaders/include/pairwise.wgsl")),
     ("product.wgsl", include_str!("../../shaders/include/product.wgsl")),
@@ -43,6 +44,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("squares.wgsl", include_str!("../../shaders/include/squares.wgsl")),
     ("strided.wgsl", include_str!("../../shaders/include/strided.wgsl")),
     ("tile_statistics.wgsl", include_str!("../../shaders/include/tile_statistics.wgsl")),
+    ("trigonometry.wgsl", include_str!("../../shaders/include/trigonometry.wgsl")),
     ("window.wgsl", include_str!("../../shaders/include/window.wgsl")),
 ];
 

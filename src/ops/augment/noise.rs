@@ -113,10 +113,7 @@ impl Operator for Noise {
     fn tolerance(&self) -> Tolerance {
         match self.distribution {
             Distribution::Uniform => Tolerance { absolute: 0.0, relative: 0.0, reason: "integers as multiples of 2^-24 are exact" },
-            Distribution::Normal => {
-                let reason = "WGSL promises the logarithm near 1 to 2^-21, and sine and cosine to 2^-11, absolutely";
-                Tolerance { absolute: 1e-3, reason, ..Tolerance::default() }
-            }
+            Distribution::Normal => Tolerance { absolute: 1e-6, relative: 1e-5, reason: "a logarithm, its root, a sine and their product" },
         }
     }
 

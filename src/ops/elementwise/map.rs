@@ -77,7 +77,7 @@ fn erf(x: f64) -> f64 {
 pub const MAPS: &[Definition] = &[
     map("neg", "-x", "-1.0", |x, _, _| -x),
     map("exp", "exp(x)", "y", |x, _, _| x.exp()),
-    on(0.1, 5.0, map("log", "log(x)", "1.0 / x", |x, _, _| x.ln())),
+    on(0.1, 5.0, map("log", "logarithm(x)", "1.0 / x", |x, _, _| x.ln())),
     on(0.1, 5.0, map("sqrt", "sqrt(x)", "0.5 / y", |x, _, _| x.sqrt())),
     on(0.1, 5.0, map("rsqrt", "inverseSqrt(x)", "-0.5 * y / x", |x, _, _| 1.0 / x.sqrt())),
     map("abs", "abs(x)", "select(sign(x), 0.0, is_nan(x))", |x, _, _| x.abs()),
@@ -337,5 +337,58 @@ impl Tensor {
     /// An integer tensor; out of memory.
     pub fn mul_scalar(&self, value: f32) -> Result<Tensor> {
         apply_one(Map::named("mul_scalar")?.with_constants(value, 0.0), &[self])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+    use crate::ops::elementwise::fuse::fuse;
+
+    /// Distance in units in the last place of f32.
+    fn units(found: f32, expected: f64) -> f64 {
+        let nearest = (expected as f32).abs();
+        (f64::from(found) - expected).abs() / f64::from(nearest.next_up() - nearest)
+    }
+
+    /// Compares the map called `name`, by itself and in an expression, with `expected`.
+    fn compare(name: &str, values: &[f32], most: f64, expected: fn(f64) -> f64) {
+        let gpu = Gpu::with(GpuOptions { poison: true, ..GpuOptions::from_env().unwrap() }).unwrap();
+        let x = Tensor::from_slice(&gpu, values, [values.len()]).unwrap();
+        let fused = fuse([&x], |[x]| x.map(name)).unwrap();
+        for y in [apply_one(Map::named(name).unwrap(), &[&x]).unwrap(), fused] {
+            for (x, y) in values.iter().zip(y.to_vec::<f32>().unwrap()) {
+                let expected = expected(f64::from(*x));
+                let off = if expected.is_finite() { units(y, expected) } else { 0.0 };
+                assert!(off <= most && y.is_nan() == expected.is_nan(), "{name}({x:e}) is {y:e}, not {expected:e}: {off:.1} units off");
+            }
+        }
+    }
+
+    #[test]
+    fn sine_and_cosine_are_right_for_every_number() {
+        // Some of every magnitude, the neighbours of quarters of a turn, the one nearest to one of
+        // them, and the largest.
+        let mut values: Vec<f32> = (0x3000_0000..=f32::MAX.to_bits()).step_by(333_337).map(f32::from_bits).collect();
+        let quarter = |k: u32| (f64::from(k) * std::f64::consts::FRAC_PI_2) as f32;
+        values.extend((1..2000).map(quarter).flat_map(|v| [v.next_down(), v, v.next_up()]));
+        values.extend([16_367_173.0 * 2f32.powi(72), f32::MAX, 0.0, 1e-30, f32::INFINITY, f32::NAN]);
+        values.extend(values.clone().iter().map(|v| -v));
+        compare("sin", &values, 2.0, f64::sin);
+        compare("cos", &values, 2.0, f64::cos);
+    }
+
+    #[test]
+    fn logarithms_are_right_near_1_too() {
+        let mut values: Vec<f32> = (f32::MIN_POSITIVE.to_bits()..=f32::MAX.to_bits()).step_by(333_337).map(f32::from_bits).collect();
+        values.extend((0..2000).flat_map(|k| [f32::from_bits(0x3f80_0000 - k), f32::from_bits(0x3f80_0000 + k)]));
+        values.extend((0x3f00_0000..0x4080_0000).step_by(7919).map(f32::from_bits));
+        values.extend([f32::MAX, f32::NAN, -1.0, f32::NEG_INFINITY]);
+        compare("log", &values, 2.0, f64::ln);
+        let edges = [0.0f32, -0.0, f32::INFINITY];
+        let gpu = Gpu::new().unwrap();
+        let y = Tensor::from_slice(&gpu, &edges, [3]).unwrap().log().unwrap().to_vec::<f32>().unwrap();
+        assert_eq!(y, [f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY]);
     }
 }
