@@ -2,8 +2,8 @@
 # Runs everything that is tested, and says at the end what passed and what failed.
 #
 #     scripts/test.sh --quick    the library, every operator, every shader and the command line, in two minutes after the build
-#     scripts/test.sh            build without features, tests, tests under WebGPU's limits, published weights, benchmarks once,
-#                                documentation
+#     scripts/test.sh            build without features, tests, tests under WebGPU's limits, published weights, AMD's compiler,
+#                                benchmarks once, documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
 #
 # A stage that fails does not stop the next. Needs Rust, and a Vulkan driver on Linux (installed on Debian and Ubuntu).
@@ -89,7 +89,7 @@ if [ -n "$quick" ]; then
     stage "the program and the documents" cargo test --test cli -- command_line documents
     finish
 fi
-stage "the engine alone builds" cargo build --no-default-features --examples
+stage "the engine alone compiles" cargo check --no-default-features --lib --examples
 if rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null | xargs test -d; then
     stage "the engine compiles for browsers" cargo check --lib --no-default-features --target wasm32-unknown-unknown
 else
@@ -103,6 +103,12 @@ if python3 scripts/fetch_weights.py efficientnet_lite0 && python3 scripts/fetch_
     stage "published weights give PyTorch's answers" cargo test --test models pretrained -- --ignored --show-output
 else
     not_run "published weights give PyTorch's answers" "scripts/fetch_weights.py could not fetch them"
+fi
+# AMD's compiler in Mesa says what kernels have become; it is fetched, not installed.
+if cargo run -q -- inspect --setup; then
+    stage "AMD's compiler: no spills, no waits" cargo test --test cli inspect -- --ignored --show-output
+else
+    not_run "AMD's compiler: no spills, no waits" "wgrad inspect --setup could not fetch it (it takes Debian's packages)"
 fi
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -4,8 +4,10 @@
 
 @compute @workgroup_size(8)
 fn numbers(@builtin(local_invocation_index) lane: u32) {
-    let all = array<f32, 8>(p.a, p.b, p.c, p.d, p.e, p.f, p.g, p.h);
-    if (lane < p.n) {
-        store_y(lane, all[lane]);
+    // An array that is indexed by the lane would lie in memory.
+{% for name in ["a", "b", "c", "d", "e", "f", "g", "h"] %}
+    if (lane == {{ loop.index0 }}u && lane < p.n) {
+        store_y(lane, p.{{ name }});
     }
+{% endfor %}
 }

@@ -28,15 +28,19 @@ fn angle_of(x: f32) -> Angle {
     if (abs(x) <= 0.785398 || exponent == 0xffu) {
         return Angle(0u, abs(x), 0.0);
     }
-    // 32 zeros, then 1 / 2 pi.
-    var turn = array<u32, 8>(0u, 0x28be60dbu, 0x9391054au, 0x7f09d5f4u, 0x7d4d3770u, 0x36d8a566u, 0x4f10e410u, 0x7f9458eau);
     let first = exponent - 118u;
     let word = first / 32u;
     let shift = first % 32u;
+    // Four words from `word` on of 32 zeros, then 1 / 2 pi; an array with an index would lie in memory.
+    var turn = vec4<u32>(0u, 0x28be60dbu, 0x9391054au, 0x7f09d5f4u);
+    turn = select(turn, vec4<u32>(0x28be60dbu, 0x9391054au, 0x7f09d5f4u, 0x7d4d3770u), word == 1u);
+    turn = select(turn, vec4<u32>(0x9391054au, 0x7f09d5f4u, 0x7d4d3770u, 0x36d8a566u), word == 2u);
+    turn = select(turn, vec4<u32>(0x7f09d5f4u, 0x7d4d3770u, 0x36d8a566u, 0x4f10e410u), word == 3u);
+    turn = select(turn, vec4<u32>(0x7d4d3770u, 0x36d8a566u, 0x4f10e410u, 0x7f9458eau), word == 4u);
     // A shift by 32 is a shift by 0 in WGSL, so it goes by 1 and 31.
-    let a = (turn[word] << shift) | ((turn[word + 1u] >> 1u) >> (31u - shift));
-    let b = (turn[word + 1u] << shift) | ((turn[word + 2u] >> 1u) >> (31u - shift));
-    let c = (turn[word + 2u] << shift) | ((turn[word + 3u] >> 1u) >> (31u - shift));
+    let a = (turn.x << shift) | ((turn.y >> 1u) >> (31u - shift));
+    let b = (turn.y << shift) | ((turn.z >> 1u) >> (31u - shift));
+    let c = (turn.z << shift) | ((turn.w >> 1u) >> (31u - shift));
     let mantissa = (bits & 0x7fffffu) | 0x800000u;
     let rest = upper_half(mantissa, c);
     let low = mantissa * b + rest;

@@ -79,7 +79,7 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Fail on spills, on loads of products and convolutions that nothing hides, and on registers
-    /// more than a tenth above those in this file
+    /// more than a tenth above those in this file, which --csv wrote
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
 }
@@ -174,7 +174,7 @@ impl Inspect {
             let gpu = Gpu::with(GpuOptions::from_env()?)?;
             let here = Inspection::here(&gpu, &subject, self.isa);
             let hint = |error| match error {
-                Error::Limit { operator, message, adapter } => {
+                Error::Limit { operator, message, adapter } if operator == "inspect" => {
                     let message = format!("{message}; `wgrad inspect --setup` and --target rdna3 need no GPU");
                     Error::Limit { operator, message, adapter }
                 }
@@ -217,6 +217,9 @@ impl Inspect {
         }
         say(format!("\n{table}"))?;
         let spilling = inspection.pipelines.iter().filter(|p| p.figures.spills()).count();
+        if !inspection.left_out.is_empty() {
+            say(format!("left out, as they exceed this adapter's limits: {}", inspection.left_out.join(", ")))?;
+        }
         say(format!("{} pipelines, {spilling} of which spill registers\n", inspection.pipelines.len()))
     }
 }

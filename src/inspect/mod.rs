@@ -23,6 +23,7 @@ pub use figures::Figures;
 use targets::{Installation, Target};
 
 use crate::bench::user::{self, User};
+use crate::bench::workload::Workload;
 use crate::bench::workloads;
 use crate::error::{Error, Result};
 use crate::gpu::{Compiler, Gpu, Launch, PlannedKernel, PlannedLaunch};
@@ -97,6 +98,8 @@ pub struct Inspection {
     pub driver: String,
     /// The pipelines, in the order of their first launch.
     pub pipelines: Vec<Pipeline>,
+    /// Workloads that exceed the adapter's limits.
+    pub left_out: Vec<String>,
 }
 
 /// The name under which machine code is kept among [`Pipeline::texts`], in Mesa's drivers.
@@ -113,7 +116,8 @@ impl Inspection {
         let compiler = Compiler::of(gpu)?;
         let caps = gpu.capabilities();
         let mut pipelines = Vec::new();
-        for (workload, kernel, entry) in entries(gpu, subject)? {
+        let mut left_out = Vec::new();
+        for (workload, kernel, entry) in entries(gpu, subject, &mut left_out)? {
             let size = kernel.entries.iter().find(|(name, _)| *name == entry).map_or([1; 3], |(_, size)| *size);
             for executable in compiler.compile(&kernel, &entry, true)? {
                 let assembly = ASSEMBLY.iter().find_map(|name| executable.texts.get(*name));
@@ -133,7 +137,7 @@ impl Inspection {
                 });
             }
         }
-        Ok(Self { target: "here".into(), adapter: caps.name.clone(), driver: caps.driver.clone(), pipelines })
+        Ok(Self { target: "here".into(), adapter: caps.name.clone(), driver: caps.driver.clone(), pipelines, left_out })
     }
 
     /// The same for a GPU that is not there: `program`, which is this program, is run on the
@@ -155,10 +159,11 @@ impl Inspection {
     }
 }
 
-/// Every pipeline of `subject` once, with the first workload that launches it.
-fn entries(gpu: &Gpu, subject: &Subject) -> Result<Vec<(String, Arc<PlannedKernel>, String)>> {
+/// Every pipeline of `subject` once, with the first workload that launches it. Workloads beyond the
+/// adapter's limits go to `left_out`.
+fn entries(gpu: &Gpu, subject: &Subject, left_out: &mut Vec<String>) -> Result<Vec<(String, Arc<PlannedKernel>, String)>> {
     let list = match subject {
-        Subject::Workloads(filters) => of_workloads(gpu, filters)?,
+        Subject::Workloads(filters) => of_workloads(gpu, filters, left_out)?,
         Subject::Model { name, batch, resolution, optimizer } => {
             let launches = model_launches(gpu, name, *batch, *resolution, optimizer)?;
             launches.into_iter().map(|launch| (name.clone(), launch.kernel, launch.entry)).collect()
@@ -182,18 +187,18 @@ pub fn model_launches(gpu: &Gpu, name: &str, batch: usize, resolution: Option<us
 /// The suites whose workloads launch our own kernels on the shapes that they are made for.
 const SUITES: [&str; 4] = ["registry", "layers", "peers", "gpu"];
 
-fn of_workloads(gpu: &Gpu, filters: &[String]) -> Result<Vec<(String, Arc<PlannedKernel>, String)>> {
+fn of_workloads(gpu: &Gpu, filters: &[String], left_out: &mut Vec<String>) -> Result<Vec<(String, Arc<PlannedKernel>, String)>> {
     let planning = gpu.planning()?;
     let mut list = Vec::new();
     let all = SUITES.iter().flat_map(|suite| workloads(suite, gpu.capabilities()));
     let mut found = false;
     for workload in all.filter(|workload| workload.is_wanted(filters)) {
         found = true;
-        let mut prepared = (workload.make)(&planning)?;
-        // What makes the inputs is not what is measured.
-        planning.take_plan()?;
-        (prepared.step)()?;
-        list.extend(planning.take_plan()?.into_iter().map(|launch| (workload.name.clone(), launch.kernel, launch.entry)));
+        match step(&planning, &workload) {
+            Ok(plan) => list.extend(plan.into_iter().map(|launch| (workload.name.clone(), launch.kernel, launch.entry))),
+            Err(Error::Limit { .. }) => left_out.push(workload.name),
+            Err(error) => return Err(error),
+        }
     }
     if !found {
         let message =
@@ -201,6 +206,15 @@ fn of_workloads(gpu: &Gpu, filters: &[String]) -> Result<Vec<(String, Arc<Planne
         return Err(Error::argument("inspect", message));
     }
     Ok(list)
+}
+
+/// The launches of one iteration of a workload.
+fn step(planning: &Gpu, workload: &Workload) -> Result<Vec<PlannedLaunch>> {
+    let mut prepared = (workload.make)(planning)?;
+    // What makes the inputs is not what is measured.
+    planning.take_plan()?;
+    (prepared.step)()?;
+    planning.take_plan()
 }
 
 fn of_file(gpu: &Gpu, path: &Path, defines: &[(String, String)]) -> Result<Vec<(String, Arc<PlannedKernel>, String)>> {

@@ -67,7 +67,13 @@ mod tests {
             heaviest_loop: None,
             texts: Default::default(),
         };
-        let inspection = Inspection { target: "rdna3".into(), adapter: "a card".into(), driver: "radv".into(), pipelines: vec![pipeline] };
+        let inspection = Inspection {
+            target: "rdna3".into(),
+            adapter: "a card".into(),
+            driver: "radv".into(),
+            pipelines: vec![pipeline],
+            left_out: vec![],
+        };
         let html = page(&[inspection]).unwrap();
         assert!(html.contains("a&lt;b:main") && html.contains("<td class=\"bad\">3</td>") && html.contains("<td>40</td>"), "{html}");
     }

@@ -7,6 +7,7 @@ mod bench;
 mod command_line;
 mod comparison;
 mod documents;
+mod inspect;
 #[cfg(unix)]
 mod outputs;
 mod predict;

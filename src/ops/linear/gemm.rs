@@ -176,8 +176,10 @@ impl Gemm {
         let (tiles_m, tiles_n) = (self.m.div_ceil(tiling.rows), self.n.div_ceil(tiling.columns));
         let tiles = tiles_m * tiles_n * self.batches();
         // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and
-        // schedule alone.
-        let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, 64);
+        // schedule alone. A single tile makes more than the units of large cards (132), and not as
+        // many as would make adding them up long.
+        let most = if schedule == Schedule::Gpu { 160 } else { 64 };
+        let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, most);
         // More, where one would be too long a walk; `per` k are a round.
         let per = match (schedule, self.a.access(self.m, self.k)) {
             (Schedule::Gpu, _) => 16,
