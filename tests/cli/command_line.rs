@@ -68,7 +68,7 @@ fn shaders_are_emitted_in_every_language() {
 fn doctor_gives_a_verdict() {
     let found = done(&["doctor", "--only", "relu", "--both"]).out;
     assert!(found.contains("verdict: HEALTHY") && found.contains("schedule software") && found.contains("schedule gpu"), "{found}");
-    let found = json(&["doctor", "--only", "matmul", "--both", "--json"]);
+    let found = json(&["doctor", "--only", "softmax", "--both", "--json"]);
     assert_eq!(found["healthy"], true);
     let checks = found["checks"].as_array().unwrap();
     assert!(checks.iter().all(|check| check["worst"].as_f64().unwrap() <= 1.0));
