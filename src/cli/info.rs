@@ -43,7 +43,7 @@ impl Info {
 
 fn json_of(caps: &Capabilities) -> serde_json::Value {
     json!({
-        "name": caps.name, "backend": caps.backend, "driver": caps.driver, "kind": format!("{:?}", caps.kind), "schedule": caps.schedule.to_string(),
+        "name": caps.name, "backend": caps.backend, "driver": caps.driver, "kind": format!("{:?}", caps.kind), "vendor": format!("{:?}", caps.vendor), "schedule": caps.schedule.to_string(),
         "immediates": caps.immediates, "subgroups": caps.subgroups, "subgroup_size": [caps.subgroup_size.0, caps.subgroup_size.1], "f16": caps.f16,
         "timestamps": caps.timestamps, "max_binding_bytes": caps.max_binding_bytes, "max_buffer_bytes": caps.max_buffer_bytes,
         "max_storage_buffers": caps.max_storage_buffers, "max_workgroup_bytes": caps.max_workgroup_bytes, "max_invocations": caps.max_invocations,

@@ -15,7 +15,7 @@ use crate::inspect::check::{compare, problems, table};
 use crate::inspect::page::page;
 use crate::inspect::setup::{Scope, set_up};
 use crate::inspect::targets::Installation;
-use crate::inspect::{Inspection, Pipeline, Subject, model_launches};
+use crate::inspect::{CompileOptions, Inspection, Pipeline, Subject, model_launches};
 use crate::io::atomic::{read, write_atomically};
 use crate::io::console::tell;
 
@@ -63,6 +63,9 @@ pub(super) struct Inspect {
     /// List the dispatches of the network's step, and what it is on named cards on paper
     #[arg(long, requires = "model", conflicts_with_all = ["isa", "csv", "html", "compare", "check"])]
     cards: bool,
+    /// Compile for a device that does not check the bounds of buffers, which wgpu never makes
+    #[arg(long)]
+    not_robust: bool,
     /// Print WGSL and machine code
     #[arg(long)]
     isa: bool,
@@ -172,7 +175,7 @@ impl Inspect {
         let subject = self.subject()?;
         if self.target.is_empty() {
             let gpu = Gpu::with(GpuOptions::from_env()?)?;
-            let here = Inspection::here(&gpu, &subject, self.isa);
+            let here = Inspection::here(&gpu, &subject, CompileOptions { texts: self.isa, robust: !self.not_robust });
             let hint = |error| match error {
                 Error::Limit { operator, message, adapter } if operator == "inspect" => {
                     let message = format!("{message}; `wgrad inspect --setup` and --target rdna3 need no GPU");
@@ -197,6 +200,7 @@ impl Inspect {
     fn arguments(&self) -> Vec<String> {
         let mut list: Vec<String> = ["inspect", "--json"].map(String::from).into();
         list.extend(self.isa.then(|| "--isa".into()));
+        list.extend(self.not_robust.then(|| "--not-robust".into()));
         if let Some(model) = &self.model {
             list.extend(["--model", model, "--batch", &self.batch.to_string(), "--optimizer", &self.optimizer].map(String::from));
             list.extend(self.resolution.map(|side| format!("--resolution={side}")));

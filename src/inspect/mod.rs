@@ -57,6 +57,15 @@ pub enum Subject {
     },
 }
 
+/// How it is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// WGSL and the compiler's texts are kept.
+    pub texts: bool,
+    /// The device checks the bounds of buffers, as wgpu has it.
+    pub robust: bool,
+}
+
 /// One pipeline, as a compiler sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
@@ -106,14 +115,13 @@ pub struct Inspection {
 const ASSEMBLY: [&str; 3] = ["Assembly", "Final Assembly", "GEN Assembly"];
 
 impl Inspection {
-    /// Compiles `subject` by the driver behind `gpu`, with WGSL and the compiler's texts where
-    /// `texts` says so.
+    /// Compiles `subject` by the driver behind `gpu`.
     ///
     /// # Errors
     /// A driver that does not say what it compiles; an unknown network; a file that is no WGSL;
     /// nothing to compile.
-    pub fn here(gpu: &Gpu, subject: &Subject, texts: bool) -> Result<Self> {
-        let compiler = Compiler::of(gpu)?;
+    pub fn here(gpu: &Gpu, subject: &Subject, options: CompileOptions) -> Result<Self> {
+        let compiler = Compiler::of(gpu, options.robust)?;
         let caps = gpu.capabilities();
         let mut pipelines = Vec::new();
         let mut left_out = Vec::new();
@@ -133,7 +141,7 @@ impl Inspection {
                     figures: Figures::of(&executable.statistics),
                     statistics: executable.statistics,
                     heaviest_loop,
-                    texts: if texts { all } else { BTreeMap::new() },
+                    texts: if options.texts { all } else { BTreeMap::new() },
                 });
             }
         }

@@ -35,18 +35,20 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// The compiler of the driver behind `gpu`.
+    /// The compiler of the driver behind `gpu`, on a device that checks the bounds of buffers where
+    /// it is `robust`, as every device of wgpu is.
     ///
     /// # Errors
     /// [`Error::Limit`] where the driver does not tell: no Vulkan, or no
     /// VK_KHR_pipeline_executable_properties. [`Error::Adapter`] where it makes no device.
-    pub fn of(gpu: &Gpu) -> Result<Self> {
+    #[cfg_attr(any(target_arch = "wasm32", target_vendor = "apple"), allow(unused_variables))]
+    pub fn of(gpu: &Gpu, robust: bool) -> Result<Self> {
         let caps = gpu.capabilities();
         if caps.backend != "vulkan" {
             return Err(silent(caps, &format!("{} drivers do not say what they compile; only Vulkan's do", caps.backend)));
         }
         #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
-        return Ok(Self { device: vulkan::Device::open(caps)? });
+        return Ok(Self { device: vulkan::Device::open(caps, robust)? });
         #[cfg(any(target_arch = "wasm32", target_vendor = "apple"))]
         Err(silent(caps, "there is no Vulkan here"))
     }

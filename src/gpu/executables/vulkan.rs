@@ -105,15 +105,16 @@ impl Features {
 
 #[allow(unsafe_code)]
 impl Device {
-    /// The device that wgpu reaches with these capabilities.
-    pub(super) fn open(caps: &Capabilities) -> Result<Self> {
+    /// The device that wgpu reaches with these capabilities, with its checks of bounds where they are
+    /// `robust`.
+    pub(super) fn open(caps: &Capabilities, robust: bool) -> Result<Self> {
         // SAFETY: the library is the system's Vulkan loader, which wgpu has loaded before.
         let library = unsafe { ash::Entry::load() }.map_err(|e| Error::Adapter(format!("the Vulkan loader: {e}")))?;
         let app = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3).application_name(c"wgrad");
         // SAFETY: the information outlives the call.
         let instance = unsafe { library.create_instance(&vk::InstanceCreateInfo::default().application_info(&app), None) };
         let instance = instance.map_err(failed("a Vulkan instance"))?;
-        let opened = Self::of_instance(&instance, caps);
+        let opened = Self::of_instance(&instance, caps, robust);
         match opened {
             Ok((device, features)) => {
                 let executables = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
@@ -129,7 +130,7 @@ impl Device {
         }
     }
 
-    fn of_instance(instance: &ash::Instance, caps: &Capabilities) -> Result<(ash::Device, Features)> {
+    fn of_instance(instance: &ash::Instance, caps: &Capabilities, robust: bool) -> Result<(ash::Device, Features)> {
         let name = &caps.name;
         // SAFETY: the instance is alive.
         let all = unsafe { instance.enumerate_physical_devices() }.map_err(failed("Vulkan's devices"))?;
@@ -147,6 +148,9 @@ impl Device {
             return Err(silent(caps, "the driver has no VK_KHR_pipeline_executable_properties, so it does not say what it compiles"));
         }
         let mut features = Features::of(instance, physical, properties(&physical).api_version, has(ash::ext::robustness2::NAME));
+        if !robust {
+            (features.core.robust_buffer_access, features.robust) = (vk::FALSE, false);
+        }
         let mut names = vec![ash::khr::pipeline_executable_properties::NAME.as_ptr()];
         let mut robustness = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
         let mut statistics = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
