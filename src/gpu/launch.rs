@@ -6,10 +6,10 @@ use minijinja::Value;
 
 use super::Gpu;
 use super::binding::{Bind, Binding, Storage};
+use super::command::Dispatch;
 use super::kernel::{Kernel, Pipeline};
 use super::plan::{PlannedKernel, PlannedLaunch};
 use super::pool::{ALIGNMENT, SENTINEL_BYTES};
-use super::recorder::Dispatch;
 use super::reflection::{BindingInfo, Element, ParamKind};
 use super::scalar::Param;
 use super::template::Defines;

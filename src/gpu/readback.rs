@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use super::Gpu;
 use super::binding::Binding;
+use super::command::Command;
 use super::health;
-use super::recorder::Command;
 use super::waiting::{Answer, Polled, block_on, unmapped};
 use crate::error::{Error, Result};
 

@@ -4,181 +4,22 @@
 //! unsubmitted command, so it is only used on buffers that no unsubmitted command touches (staging,
 //! and the ring of parameters, both rewritten after a submit).
 
-use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 use super::adapter::IMMEDIATE_BYTES;
 use super::clock::Instant;
+use super::command::{Command, DISPATCHES_PER_REPLAY, DISPATCHES_PER_SUBMIT, Dispatch, Load};
 use super::health::{self, Health};
 use super::kernel::Pipeline;
-use super::pool::{Buffer, Owner};
-use super::scalar::Scalar;
+use super::recording::Recording;
 use crate::error::Result;
 
-/// Dispatches of one submission at most: few submissions a step, by what is in them and never by
-/// the clock.
-pub(crate) const DISPATCHES_PER_SUBMIT: usize = 256;
-/// The same for a program that is run again, where the device need not be kept busy while the host
-/// encodes.
-const DISPATCHES_PER_REPLAY: usize = 1024;
-/// Work of one submission at most, in seconds of a slow GPU. Drivers end what takes longer than 2 to
-/// 10 s (Windows after 2), because a screen may wait for it.
-const SECONDS_PER_SUBMIT: f64 = 0.25;
-/// What a slow GPU does in a second: an integrated one of ten years ago.
-const OPERATIONS_PER_SECOND: f64 = 500e9;
-const BYTES_PER_SECOND: f64 = 20e9;
 const SLOT: u64 = 256;
 /// Uploads wait in as much memory at most, or in that of a single one, before they are submitted.
 const STAGING_BYTES: u64 = 32 << 20;
 /// Submissions in flight before the host waits for the oldest.
 const IN_FLIGHT: usize = 16;
-
-#[derive(Clone)]
-pub(crate) struct Dispatch {
-    pub pipeline: Arc<Pipeline>,
-    pub bind_group: wgpu::BindGroup,
-    /// Where its rounds are reported, and as which group, if they are counted.
-    pub rounds: Option<(u32, wgpu::BindGroup)>,
-    pub params: Vec<u8>,
-    /// Where `params` holds numbers that are looked up before each run.
-    pub live: Vec<(usize, Scalar<u32>)>,
-    pub grid: [u32; 3],
-    /// For profiles: operations, and bytes of all bindings.
-    pub flops: f64,
-    pub bytes: u64,
-    /// Rounds of the loops of all invocations at most, one for each that has no loop.
-    pub steps: f64,
-}
-
-impl Dispatch {
-    /// Seconds that a slow GPU may need for it, from shapes alone: for its operations (where the
-    /// launch does not say how many, a round of a loop is one at least) and its bytes.
-    fn seconds(&self) -> f64 {
-        self.flops.max(self.steps) / OPERATIONS_PER_SECOND + self.bytes as f64 / BYTES_PER_SECOND
-    }
-
-    fn present_params(&self) -> Cow<'_, [u8]> {
-        if self.live.is_empty() {
-            return Cow::Borrowed(&self.params);
-        }
-        let mut bytes = self.params.clone();
-        for (at, scalar) in &self.live {
-            if let Some(word) = bytes.get_mut(*at..at + 4) {
-                word.copy_from_slice(&scalar.get().to_le_bytes());
-            }
-        }
-        Cow::Owned(bytes)
-    }
-}
-
-#[derive(Clone)]
-pub(crate) enum Command {
-    Dispatch(Dispatch),
-    Copy {
-        source: wgpu::Buffer,
-        source_offset: u64,
-        target: wgpu::Buffer,
-        target_offset: u64,
-        bytes: u64,
-    },
-    /// A time stamp behind everything before it.
-    Stamp(wgpu::QuerySet, u32),
-    /// A dispatch between two time stamps, this one and the next. It has a pass to itself, because
-    /// Metal takes no stamps in an empty one, and a submission, because kernels of one submission
-    /// that do not depend on each other overlap.
-    Timed(Dispatch, wgpu::QuerySet, u32),
-    /// Something that the host does at this point of a program whenever it is run; never in the
-    /// list of what is to be submitted.
-    Effect(Arc<dyn Fn() + Send + Sync>),
-}
-
-/// What a submission holds so far.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Load {
-    dispatches: usize,
-    seconds: f64,
-}
-
-impl Load {
-    fn with(self, command: &Command) -> Self {
-        let (dispatches, seconds) = match command {
-            Command::Dispatch(dispatch) => (1, dispatch.seconds()),
-            Command::Copy { bytes, .. } => (0, 2.0 * *bytes as f64 / BYTES_PER_SECOND),
-            // More than a submission holds, so it is alone.
-            Command::Timed(..) => (1, f64::INFINITY),
-            Command::Stamp(..) | Command::Effect(_) => (0, 0.0),
-        };
-        Self { dispatches: self.dispatches + dispatches, seconds: self.seconds + seconds }
-    }
-
-    /// Adds a command, unless the submission should end before it. It has one dispatch at least,
-    /// however long that takes, and copies go with what is before them.
-    fn add(&mut self, command: &Command, most: usize) -> bool {
-        let next = self.with(command);
-        let too_much = next.dispatches > most || next.seconds > SECONDS_PER_SUBMIT;
-        let ends = next.dispatches > self.dispatches && self.dispatches > 0 && too_much;
-        if !ends {
-            *self = next;
-        }
-        !ends
-    }
-
-    fn is_full(&self) -> bool {
-        self.dispatches >= DISPATCHES_PER_SUBMIT || self.seconds >= SECONDS_PER_SUBMIT
-    }
-}
-
-/// What one command does to one buffer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Use {
-    /// Never given to another tensor, although the memory is.
-    pub buffer: u64,
-    /// How much of it is used, from its start.
-    pub bytes: u64,
-    /// Whether the program allocated it.
-    pub inside: bool,
-}
-
-/// A program under way.
-pub(crate) struct Recording {
-    thread: ThreadId,
-    owner: Owner,
-    pub commands: Vec<Command>,
-    pub uses: Vec<Vec<Use>>,
-    /// What is used from outside.
-    pub outside: HashMap<u64, Arc<Buffer>>,
-}
-
-impl Recording {
-    /// Of what this thread records from now on.
-    pub(crate) fn new(owner: Owner) -> Self {
-        Self { thread: std::thread::current().id(), owner, commands: Vec::new(), uses: Vec::new(), outside: HashMap::new() }
-    }
-
-    pub(crate) fn is_of_this_thread(&self) -> bool {
-        self.thread == std::thread::current().id()
-    }
-
-    /// Adds a command, with the buffers that it uses up to their last byte used.
-    pub(crate) fn push<'b>(&mut self, command: Command, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
-        self.touch(buffers);
-        self.commands.push(command);
-    }
-
-    /// Adds what a command uses.
-    pub(crate) fn touch<'b>(&mut self, buffers: impl Iterator<Item = (&'b Arc<Buffer>, u64)>) {
-        let uses = buffers.map(|(buffer, bytes)| {
-            let inside = buffer.owner() == Some(self.owner);
-            if !inside {
-                self.outside.entry(buffer.id()).or_insert_with(|| buffer.clone());
-            }
-            Use { buffer: buffer.id(), bytes, inside }
-        });
-        self.uses.push(uses.collect());
-    }
-}
 
 /// Counts of what has been recorded since the device was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -455,6 +296,7 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::{BYTES_PER_SECOND, OPERATIONS_PER_SECOND};
     use super::super::{Gpu, Kernel, Launch};
     use super::*;
     use crate::tensor::{DType, Tensor};

@@ -185,7 +185,11 @@ impl Gather {
         let statistics = statistics.filter(|_| version == Version::Gpu && y.dtype() == DType::F32);
         let by_fours = self.rows.is_multiple_of(4);
         // What of a GPU's step lies within one tap.
-        let fours = if self.rows.is_multiple_of(16) { "step" } else { ["none", "vec4"][usize::from(by_fours)] };
+        let fours = match self.rows {
+            rows if rows.is_multiple_of(16) => "step",
+            _ if by_fours => "vec4",
+            _ => "none",
+        };
         // Whether weights are read where they are.
         let in_place = version == Version::Software && self.in_place(g, x.gpu());
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
