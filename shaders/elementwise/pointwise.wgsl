@@ -88,6 +88,16 @@ fn pair_{{ pair.name }}_{{ side }}(dy: V, a: V, b: V) -> V {
 {% endfor %}
 {% endfor %}
 
+// The nearest whole number, of two equally near ones the even one. By floor, since llvmpipe (Mesa 22.3.6) takes halves away from zero on some
+// processors where a conversion follows round.
+fn nearest(x: V) -> I {
+    let low = floor(x);
+    let rest = x - low;
+    let whole = I(low);
+    let odd = (whole & I(1)) == I(1);
+    return whole + select(I(0), I(1), (rest > V(0.5)) | ((rest == V(0.5)) & odd));
+}
+
 @compute @workgroup_size(64)
 fn pointwise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(wid, nwg) * 64u + lane;

@@ -30,7 +30,7 @@ impl Cast {
         if x.dtype() == dtype {
             return Ok(x.detach());
         }
-        let expression = if dtype == DType::I32 { "I(round(x))" } else { "V(x)" };
+        let expression = if dtype == DType::I32 { "nearest(x)" } else { "V(x)" };
         Pointwise { expression, operands: &[("x", x)], constants: [0.0; 2] }.run(self.name(), x.shape(), dtype)
     }
 }
