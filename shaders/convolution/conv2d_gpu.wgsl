@@ -89,7 +89,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     {{ loader("sources", LAYOUT, TILE) }}
     // Weights of the positions that the invocation's source values have, or of one of them.
     {% if VECTOR %}
-    let weights_column4 = local >> 2u & 15u;
+    let weights_column4 = (local >> 2u) & 15u;
     let weights_k = local >> 6u;
     let weights_place = (sources_k + weights_k) * {{ W }}u + (weights_column4 ^ (sources_k / 2u));
     {% else %}

@@ -13,9 +13,9 @@
 {# As a loader: an invocation's line (of the first 64) and k, and its place in the tile. #}
 {% macro loader(tile, layout, side) %}
 {% if layout == "k" %}
-    let {{ tile }}_line = (local >> 2u & 15u) * 4u + (local >> 6u);
+    let {{ tile }}_line = ((local >> 2u) & 15u) * 4u + (local >> 6u);
     let {{ tile }}_k = (local & 3u) * 4u;
-    let {{ tile }}_place = local ^ (local >> 3u & 3u);
+    let {{ tile }}_place = local ^ ((local >> 3u) & 3u);
 {% else %}
     let {{ tile }}_line = (local & 15u) * 4u;
     let {{ tile }}_k = local >> 4u;
@@ -30,7 +30,7 @@
    k / 4 * spread. #}
 {% macro reader(tile, layout, lane, spread=0) %}
     {% for q in range(4) %}
-    let {{ tile }}_at{{ q }} = {{ "(" ~ lane ~ " * 4u + (" ~ lane ~ " >> 1u & 3u)) ^ " ~ q if layout == "k" else lane ~ " ^ " ~ q * spread }}u;
+    let {{ tile }}_at{{ q }} = {{ "(" ~ lane ~ " * 4u + ((" ~ lane ~ " >> 1u) & 3u)) ^ " ~ q if layout == "k" else lane ~ " ^ " ~ q * spread }}u;
     {% endfor %}
 {% endmacro %}
 
