@@ -15,7 +15,7 @@ if ($Lint -or $env:CI) {
     Invoke-Stage "formatting" @("fmt", "--check")
     Invoke-Stage "clippy" @("clippy", "--all-targets", "--", "-D", "warnings")
 }
-Invoke-Stage "the engine alone builds" @("build", "--no-default-features")
+Invoke-Stage "the engine alone compiles" @("check", "--no-default-features", "--lib", "--examples")
 Invoke-Stage "tests" @("test", "--no-fail-fast", "--", "--show-output")
 $limits = $env:WGRAD_LIMITS
 $env:WGRAD_LIMITS = "webgpu"

@@ -2,7 +2,7 @@
 # Runs everything that is tested, and says at the end what passed and what failed.
 #
 #     scripts/test.sh --quick    the library, every operator, every shader and the command line, in two minutes after the build
-#     scripts/test.sh            build without features, tests, tests under WebGPU's limits, published weights, AMD's compiler,
+#     scripts/test.sh            the engine without features, tests, tests under WebGPU's limits, published weights, AMD's compiler,
 #                                benchmarks once, documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
 #

@@ -14,7 +14,7 @@ pub struct Card {
     /// Its name.
     pub card: String,
     /// Units that each run workgroups of their own: compute units (AMD), multiprocessors (NVIDIA),
-    /// cores (Intel, Apple).
+    /// cores (Apple), Xe cores or dual subslices (Intel).
     pub units: usize,
     /// Peak of f32, GFLOP/s.
     pub f32_gflops: f64,

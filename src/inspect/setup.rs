@@ -22,7 +22,7 @@ pub enum Scope {
 /// Downloads and unpacks what `scope` names; `tell` is told each step.
 ///
 /// # Errors
-/// A machine without apt-get and dpkg, a suite that has no such packages, no network; the failing
+/// A machine without Debian's apt-get and dpkg-deb, a suite that has no such packages, no network; the failing
 /// command's own words.
 pub fn set_up(installation: &Installation, scope: Scope, tell: &dyn Fn(String)) -> Result<()> {
     let (root, suite) = match scope {
@@ -75,7 +75,6 @@ pub fn set_up(installation: &Installation, scope: Scope, tell: &dyn Fn(String)) 
     for file in &files {
         run(Command::new("dpkg-deb").arg("-x").arg(file).arg(&unpacked))?;
     }
-    // Packages of merged systems put libraries below /usr, others beside it.
     let libraries = unpacked.join(LIBRARIES);
     if !libraries.is_dir() {
         return Err(Error::argument("inspect --setup", format!("the packages hold no {LIBRARIES}; only x86-64 is known")));
@@ -95,7 +94,7 @@ fn remove(folder: &Path) -> Result<()> {
 fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |message: String| Error::argument("inspect --setup", format!("{name}: {message}"));
-    let output = command.output().map_err(|e| failed(format!("{e}; the setup needs Debian's or Ubuntu's apt-get and dpkg")))?;
+    let output = command.output().map_err(|e| failed(format!("{e}; the setup needs Debian's apt-get, dpkg-deb and archive keys")))?;
     if !output.status.success() {
         return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_string()));
     }
