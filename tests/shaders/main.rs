@@ -180,3 +180,70 @@ fn every_shader_file_is_used_by_a_sample() {
     let unknown: Vec<_> = files.iter().filter(|f| !named.contains(*f) && !below_operators.contains(f)).collect();
     assert!(unknown.is_empty(), "no registry entry names {unknown:?}");
 }
+
+/// The first line that mixes operators which WGSL's grammar keeps apart, if any: operands of shifts
+/// and of `&`, `|`, `^` are unary, so what stands beside them needs parentheses. naga takes them as C
+/// does; a browser's compiler refuses them. Operators stand between spaces, as in all our texts.
+fn mixed_operators(text: &str) -> Option<&str> {
+    const SHIFTS: [&str; 2] = ["<<", ">>"];
+    const BITS: [&str; 3] = ["&", "|", "^"];
+    const ARITHMETIC: [&str; 5] = ["+", "-", "*", "/", "%"];
+    const OTHERS: [&str; 8] = ["==", "!=", "<=", ">=", "<", ">", "&&", "||"];
+    let is_wrong = |ops: &[&str]| {
+        let has = |list: &[&str]| ops.iter().filter(|op| list.contains(op)).count();
+        let bits = has(&BITS);
+        has(&SHIFTS) > usize::from(bits + has(&ARITHMETIC) == 0) || (bits > 0 && ops.iter().any(|op| *op != ops[0]))
+    };
+    text.lines().find(|line| {
+        let code = line.split("//").next().unwrap_or_default();
+        let mut levels: Vec<Vec<&str>> = vec![Vec::new()];
+        let mut words = code.split_inclusive([' ', '(', ')', '[', ']', ',', ';', '{', '}']);
+        words.any(|word| {
+            let (op, end) = (word.trim(), word.chars().last().unwrap_or(' '));
+            let known = [&SHIFTS[..], &BITS, &ARITHMETIC, &OTHERS].concat().contains(&op);
+            let top = levels.last_mut().unwrap();
+            if known {
+                top.push(op);
+            }
+            // `=` and `return` begin an expression.
+            if op.ends_with('=') && !OTHERS.contains(&op) {
+                top.clear();
+            }
+            let wrong = is_wrong(top);
+            match end {
+                '(' | '[' => levels.push(Vec::new()),
+                ')' | ']' => drop(levels.split_off(levels.len().max(2) - 1)),
+                ',' | ';' | '{' | '}' => levels.last_mut().unwrap().clear(),
+                _ => {}
+            }
+            wrong
+        })
+    })
+}
+
+#[test]
+fn operators_that_browsers_keep_apart_are_told() {
+    for wrong in
+        ["let a = b >> 1u & 3u;", "let a = (b * 4u + (b >> 1u & 3u)) ^ 1u;", "if (a & 1u == 1u) {", "x = a + b << 2u;", "x = a & b | c;"]
+    {
+        assert_eq!(mixed_operators(wrong), Some(wrong));
+    }
+    let right = [
+        "let a = (b >> 1u) & 3u;",
+        "let a = ((b * 4u) + ((b >> 1u) & 3u)) ^ 1u;",
+        "if ((a & 1u) == 1u && b < c) {",
+        "let v: array<vec4<f32>>= x;",
+        "x = a[b >> 2u] + c[d & 3u];",
+        "x = a | b | c; // a & b | c",
+        "if (a >> 1u == b) {",
+    ];
+    assert_eq!(mixed_operators(&right.join("\n")), None);
+}
+
+#[test]
+fn no_text_mixes_operators_that_browsers_keep_apart() {
+    let texts = built().iter().flat_map(|s| [(&s.kernel, &s.variant, &s.native), (&s.kernel, &s.variant, &s.browser)]);
+    let wrong = |(kernel, variant, text): (&String, &String, &String)| Some(format!("{kernel} [{variant}]: {}", mixed_operators(text)?));
+    let failures: Vec<String> = texts.filter_map(wrong).collect();
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
