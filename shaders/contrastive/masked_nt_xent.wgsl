@@ -39,7 +39,8 @@ fn rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let i = select(row, row - p.n, second);
     let part = lane % {{ LANES }}u;
     let positive = load_s12(i * p.n + i);
-    var state = vec2<f32>(positive, 0.0);
+    // From a finite number: exp(-inf - -inf) is NaN.
+    var state = vec2<f32>(-3.4028234e38, 0.0);
     for (var j = part; j < p.n; j += {{ LANES }}u) {
         if (second) {
             state = fold(state, load_s12(j * p.n + i));
