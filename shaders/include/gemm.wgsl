@@ -8,8 +8,8 @@
 // that is "ks" or "xs", by the direction in which memory runs.
 // Where K is split, slices are partial sums (CT is f32) that partial_sums.wgsl adds up.
 {% include "grid.wgsl" %}
-{{ input(0, "a", width=4) }}
-{{ input(1, "b", width=4) }}
+{{ input(0, "a", type=AT, width=4) }}
+{{ input(1, "b", type=BT, width=4) }}
 {{ output(2, "c", type=CT, width=C) }}
 {% if BIAS %}
 {{ input(3, "bias", type="f32") }}

@@ -13,6 +13,7 @@
 {% from "product.wgsl" import loader, place, reader, product %}
 {% set H = TILE // 64 %}
 {% set PART = "part" if TILE == 64 else "sum" %}
+{% set TYPE = {"a": AT, "b": BT} %}
 {% set LAYOUT = {"a": "k" if "k" in A else "x", "b": "k" if "k" in B else "x"} %}
 {% include "gemm.wgsl" %}
 {% if STATISTICS %}
@@ -35,7 +36,7 @@ var<workgroup> b_tile: array<vec4<f32>, {{ 4 * TILE }}>;
     {% else %}
     let {{ name }}_from{{ h }} = t.{{ name }} + min({{ name }}_line{{ h }} + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>({{ lines }} - 1u));
     {% endif %}
-    var {{ name }}_next{{ h }}: vec4<{{ T }}>;
+    var {{ name }}_next{{ h }}: vec4<{{ TYPE[name] }}>;
     {% endfor %}
 {% endmacro %}
 
@@ -48,7 +49,7 @@ var<workgroup> b_tile: array<vec4<f32>, {{ 4 * TILE }}>;
     {{ name }}_next{{ h }} = {% if "s" not in how -%}
         {{ name }}[({{ from }} + {{ step }}) >> 2u];
     {%- else -%}
-        vec4<{{ T }}>(
+        vec4<{{ TYPE[name] }}>(
         {%- for j in range(4) -%}
         {{ name }}_at({{ from }}{{ " + min(" ~ k ~ " + " ~ j ~ "u, " ~ name ~ "_last)" if how == "ks" else "[" ~ j ~ "] + " ~ step }}){{ ", " if j < 3 }}
         {%- endfor -%}
@@ -66,7 +67,7 @@ var<workgroup> b_tile: array<vec4<f32>, {{ 4 * TILE }}>;
     {% endfor %}
 {% endmacro %}
 {% for name, how in [("a", A), ("b", B)] if "s" in how %}
-fn {{ name }}_at(i: u32) -> {{ T }} {
+fn {{ name }}_at(i: u32) -> {{ TYPE[name] }} {
     return {{ name }}[i >> 2u][i & 3u];
 }
 

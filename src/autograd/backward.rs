@@ -81,14 +81,15 @@ impl Tensor {
                     format!("the cotangent is {}, the tensor {}; cast it first", given.spec(), self.spec()),
                 ));
             }
-            Some(given) => given.detach(),
+            // Gradients are computed without a policy, as the operators' insides are.
+            Some(given) => given.detach().with_handle(&given.gpu().plain()),
             None if self.numel() != 1 => {
                 return Err(Error::shape(
                     "backward",
                     format!("a loss has one element, this tensor has shape {}; reduce it or use backward_from", self.shape()),
                 ));
             }
-            None => Tensor::ones(self.gpu(), self.shape(), self.dtype())?,
+            None => Tensor::ones(&self.gpu().plain(), self.shape(), self.dtype())?,
         };
         let mut arrived: HashMap<usize, Vec<Option<Tensor>>> = HashMap::new();
         arrive(&mut arrived, &root, seed)?;

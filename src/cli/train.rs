@@ -13,7 +13,7 @@ use super::profile;
 use super::signals::Stop;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::inspect::cards::{cards, dispatches};
 use crate::io::console::tell;
 use crate::nn::Summary;
@@ -65,11 +65,14 @@ struct Options {
     /// Bring the images to so many pixels a side
     #[arg(long, value_name = "PIXELS")]
     resolution: Option<usize>,
+    /// What is computed in f16: nothing (f32), or products, convolutions and activations (mixed)
+    #[arg(long, value_name = "f32|mixed")]
+    precision: Option<Precision>,
     /// The run's directory
     #[arg(long, value_name = "DIR", default_value = "runs/latest")]
     out: PathBuf,
     /// Go on from the last checkpoint of --out, by the recipe that is kept there
-    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "model", "weights", "freeze", "resolution", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "model", "weights", "freeze", "resolution", "precision", "dry_run"])]
     resume: bool,
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
@@ -123,6 +126,7 @@ impl Options {
         recipe.data.path = self.data.clone().unwrap_or(recipe.data.path);
         recipe.data.resolution = self.resolution.unwrap_or(recipe.data.resolution);
         recipe.model.name = self.model.clone().unwrap_or(recipe.model.name);
+        recipe.precision.name = self.precision.unwrap_or(recipe.precision.name);
         recipe.finetune.weights = self.weights.clone().unwrap_or(recipe.finetune.weights);
         if !freeze.is_empty() {
             recipe.finetune.freeze = freeze;

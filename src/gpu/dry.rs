@@ -37,7 +37,8 @@ impl Gpu {
         let Inner { device, queue, health, .. } = &*self.inner;
         let options = GpuOptions { memory_budget_bytes: None, trace_non_finite: false, ..options };
         let pool = Pool::dry(device.clone(), health.clone(), capabilities.max_buffer_bytes)?;
-        Self::assemble(device.clone(), queue.clone(), capabilities, options, health.clone(), (pool, true))
+        let dry = Self::assemble(device.clone(), queue.clone(), capabilities, options, health.clone(), (pool, true))?;
+        Ok(Self { precision: self.precision, ..dry })
     }
 
     /// Whether it only counts ([`Self::dry`]).

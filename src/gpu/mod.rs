@@ -18,6 +18,7 @@ mod plan;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
 mod pool;
+mod precision;
 mod program;
 mod readback;
 mod recorder;
@@ -46,6 +47,7 @@ pub use launch::{Interface, Launch};
 pub use plan::{PlannedKernel, PlannedLaunch};
 pub(crate) use pool::ALIGNMENT;
 pub use pool::{Buffer, MemoryUse};
+pub use precision::Precision;
 pub use program::{Liveness, Program};
 pub use readback::Pending;
 pub use recorder::Counters;
@@ -111,6 +113,7 @@ impl Drop for Inner {
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
+    precision: Precision,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -228,7 +231,7 @@ impl Gpu {
             dry,
             plan: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), precision: Precision::default() })
     }
 
     /// What the adapter can do.

@@ -128,7 +128,7 @@ pub trait Method: Send {
     /// # Errors
     /// Those of going backwards.
     fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
-        step.loss.backward()
+        step.backward(&step.loss)
     }
 
     /// Runs after the optimizer's update, on what [`Self::loss`] gave: averages, queues, centres.

@@ -3,6 +3,7 @@
 use std::any::{Any, type_name};
 use std::sync::Arc;
 
+use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::tensor::Tensor;
@@ -47,6 +48,9 @@ pub struct TrainStep {
     pub queue: Option<Queue>,
     /// Scalars that the loss consists of, by name.
     pub parts: Vec<(String, Tensor)>,
+    /// What the backward pass of a loss begins from: the loss scale of mixed precision; 1 where there
+    /// is none. The trainer sets it.
+    pub loss_scale: Option<Tensor>,
     /// What the method's own `gradients` and `after_update` need.
     pub kept: Kept,
 }
@@ -55,7 +59,23 @@ impl TrainStep {
     /// A loss with the embeddings to watch.
     pub fn new(loss: Tensor, embeddings: impl Into<Vec<Tensor>>) -> Self {
         let embeddings = embeddings.into().iter().map(Tensor::detach).collect();
-        Self { loss, embeddings, teacher: None, queue: None, parts: Vec::new(), kept: Kept::default() }
+        Self { loss, embeddings, teacher: None, queue: None, parts: Vec::new(), loss_scale: None, kept: Kept::default() }
+    }
+
+    /// The gradients of `loss`, one of this step's, times the loss scale.
+    ///
+    /// # Errors
+    /// As [`Tensor::backward`].
+    pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
+        self.loss_scale.as_ref().map_or_else(|| loss.backward(), |scale| loss.backward_from(scale))
+    }
+
+    /// As [`Self::backward`], keeping what the tape saved, for another loss of the same step.
+    ///
+    /// # Errors
+    /// As [`Tensor::backward`].
+    pub fn backward_retain_graph(&self, loss: &Tensor) -> Result<Gradients> {
+        self.loss_scale.as_ref().map_or_else(|| loss.backward_retain_graph(), |scale| loss.backward_from_retain_graph(scale))
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod activation;
 pub mod array;
 pub mod attributes;
+mod autocast;
 pub mod entry;
 pub mod gradcheck;
 pub mod non_finite;
@@ -42,6 +43,7 @@ use crate::tensor::{Spec, Tensor};
 pub use activation::Activation;
 pub use array::Array;
 pub use attributes::Attributes;
+pub use autocast::Autocast;
 pub use non_finite::Edges;
 
 /// How far a kernel's f32 result may be from the float64 reference.
@@ -124,6 +126,12 @@ pub trait Operator: Send + Sync + 'static {
     /// constants to whoever reads them: statistics, say, that the backward pass needs.
     fn results(&self) -> usize {
         usize::MAX
+    }
+
+    /// In which types it is given its inputs under
+    /// [`Precision::Mixed`](crate::gpu::Precision::Mixed).
+    fn autocast(&self) -> Autocast {
+        Autocast::Keep
     }
 
     /// What an input is tried with, beside numbers, by [`non_finite::check`].
@@ -221,6 +229,10 @@ pub fn apply(operator: impl Operator, inputs: &[&Tensor]) -> Result<Vec<Tensor>>
 /// # Errors
 /// As [`apply`].
 pub fn apply_shared(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    autocast::apply(operator, inputs, run)
+}
+
+fn run(operator: Arc<dyn Operator>, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let name = operator.name().to_string();
     if inputs.windows(2).any(|pair| matches!(pair, [a, b] if a.gpu() != b.gpu())) {
         return Err(Error::argument(name, "its inputs live on different devices; read one back and upload it to the other"));

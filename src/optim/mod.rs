@@ -5,6 +5,7 @@
 mod by_name;
 mod clip;
 mod ema;
+mod grad_scaler;
 mod rules;
 mod schedule;
 mod slabs;
@@ -12,6 +13,7 @@ mod slabs;
 pub use by_name::Rule;
 pub use clip::clip_each_norm;
 pub use ema::Ema;
+pub use grad_scaler::{GradScaler, GradScalerOptions};
 pub use rules::{Adam, AdamOptions, AdamW, Lars, LarsOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions};
 pub use schedule::Schedule;
 
@@ -99,6 +101,15 @@ pub trait Optimizer: Send {
         Err(Error::argument("weight_decay", "this optimizer has no schedule for it"))
     }
 
+    /// From the next step on, gradients are those of a loss times `scaler`'s scale: they are freed
+    /// of it, and each step moves it.
+    ///
+    /// # Errors
+    /// An optimizer that cannot.
+    fn scale_gradients(&mut self, _scaler: &GradScaler) -> Result<()> {
+        Err(Error::argument("scale_gradients", "this optimizer knows no loss scale; train in f32"))
+    }
+
     /// The state to keep in a checkpoint, by name. Writing into these tensors restores it.
     ///
     /// # Errors
@@ -132,6 +143,10 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
 
     fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
         (**self).schedule_weight_decay(decay)
+    }
+
+    fn scale_gradients(&mut self, scaler: &GradScaler) -> Result<()> {
+        (**self).scale_gradients(scaler)
     }
 
     fn state(&mut self) -> Result<Vec<(String, Tensor)>> {

@@ -1,7 +1,7 @@
 //! The optimizers: PyTorch's names, arguments and results.
 
 use super::slabs::Slabs;
-use super::{Optimizer, OptimizerOptions};
+use super::{GradScaler, Optimizer, OptimizerOptions};
 use crate::autograd::Gradients;
 use crate::error::{Result, require_not_negative};
 use crate::gpu::{Pending, Scalar};
@@ -47,6 +47,11 @@ macro_rules! optimizer {
 
             fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
                 self.slabs.schedule_weight_decay(decay)
+            }
+
+            fn scale_gradients(&mut self, scaler: &GradScaler) -> Result<()> {
+                self.slabs.scale_gradients(scaler);
+                Ok(())
             }
 
             fn state(&mut self) -> Result<Vec<(String, Tensor)>> {

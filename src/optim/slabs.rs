@@ -1,7 +1,7 @@
 //! What all optimizers share: gradients gathered into slabs of the parameters' layout, the tables
 //! that describe the slots to the kernels, and the optimizer's own state.
 
-use super::OptimizerOptions;
+use super::{GradScaler, OptimizerOptions};
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative};
 use crate::gpu::{Pending, Scalar};
@@ -32,6 +32,7 @@ pub(super) struct Slabs {
     common: OptimizerOptions,
     /// Takes the place of the weight decay in `common`.
     decay: Option<Scalar>,
+    scaler: Option<GradScaler>,
     state_names: &'static [&'static str],
     revision: u64,
     slots: Vec<ParameterSlot>,
@@ -54,6 +55,7 @@ impl Slabs {
             params: params.clone(),
             common,
             decay: None,
+            scaler: None,
             state_names,
             revision: u64::MAX,
             slots: Vec::new(),
@@ -79,6 +81,11 @@ impl Slabs {
         Ok(())
     }
 
+    pub(super) fn scale_gradients(&mut self, scaler: &GradScaler) {
+        self.scaler = Some(scaler.clone());
+        self.params.gpu().invalidate_programs();
+    }
+
     /// The number of the step about to be taken, from 1.
     pub(super) fn step_number(&self) -> Scalar<u32> {
         self.params.step_scalar().map(|taken| taken + 1)
@@ -99,7 +106,9 @@ impl Slabs {
             let names = self.state_names.iter().zip(chunk.states.clone());
             names.map(move |(name, tensor)| (format!("{name}.{index}"), tensor)).collect::<Vec<_>>()
         };
-        Ok(self.chunks.iter().enumerate().flat_map(named).chain([("skipped".to_string(), self.skipped.clone())]).collect())
+        let scale = self.scaler.as_ref().map(|scaler| ("loss_scale".to_string(), scaler.state().clone()));
+        let skipped = ("skipped".to_string(), self.skipped.clone());
+        Ok(self.chunks.iter().enumerate().flat_map(named).chain([skipped]).chain(scale).collect())
     }
 
     /// Follows parameters that were added, frozen or regrouped since the last step.
@@ -215,6 +224,7 @@ impl Slabs {
             ..scalars
         };
         self.scalars.write_scalars(&scalars.to_array())?;
+        self.scaler.as_ref().map_or(Ok(()), |scaler| scaler.unscale(&self.scalars))?;
         let sums: Vec<[&Tensor; 3]> = self.chunks.iter().zip(&tables).map(|(c, table)| [&c.gradients, &c.segments, table]).collect();
         for ([gradients, segments, table], max_norm) in
             sums.iter().flat_map(|slab| clip_each.filter(|most| most.is_finite()).map(|max_norm| (slab, max_norm)))
@@ -231,6 +241,7 @@ impl Slabs {
             states.extend(&norms);
             update(rule(), &slab, &states)?;
         }
+        self.scaler.as_ref().map_or(Ok(()), |scaler| scaler.update(&control))?;
         self.params.bump_versions(false);
         self.params.advance();
         self.control = Some(control);

@@ -228,15 +228,18 @@ impl Tensor {
     }
 
     pub(crate) fn with_origin(&self, origin: Origin) -> Tensor {
-        let i = &self.inner;
-        let inner = Inner {
-            gpu: i.gpu.clone(),
-            binding: i.binding.clone(),
-            spec: i.spec.clone(),
-            version: i.version.clone(),
-            origin: Some(origin),
-        };
-        Tensor { inner: Arc::new(inner) }
+        self.as_seen_by(self.gpu().clone(), Some(origin))
+    }
+
+    /// The same contents, at the same place of the tape, under another handle of their device.
+    pub(crate) fn with_handle(&self, gpu: &Gpu) -> Tensor {
+        self.as_seen_by(gpu.clone(), self.inner.origin.clone())
+    }
+
+    fn as_seen_by(&self, gpu: Gpu, origin: Option<Origin>) -> Tensor {
+        let Inner { binding, spec, version, .. } = &*self.inner;
+        let (binding, spec, version) = (binding.clone(), spec.clone(), version.clone());
+        Tensor { inner: Arc::new(Inner { gpu, binding, spec, version, origin }) }
     }
 
     /// How often the contents have been changed in place.

@@ -30,6 +30,8 @@ pub struct Observed {
     pub queue: Option<Queue>,
     /// The gradient's norm, the first of a few numbers.
     pub gradient_norm: Option<Tensor>,
+    /// The loss scale of mixed precision.
+    pub loss_scale: Option<Tensor>,
     /// What the loss consists of, by name: scalars.
     pub parts: Vec<(String, Tensor)>,
 }
@@ -39,6 +41,8 @@ pub struct Observed {
 pub struct Diagnostics {
     /// The norm of all gradients, before clipping.
     pub gradient_norm: Option<f64>,
+    /// The loss scale of mixed precision, behind the step.
+    pub loss_scale: Option<f64>,
     /// The standard deviation of each feature of the normalised first embeddings over the batch,
     /// its mean over the features times sqrt(D) (Chen and He 2021, figure 2): 1 for directions
     /// spread evenly over the sphere, 0 where all are one.
@@ -83,6 +87,7 @@ pub struct Diagnostics {
 pub struct PendingDiagnostics {
     rows: usize,
     gradient_norm: Option<Pending>,
+    loss_scale: Option<Pending>,
     variance: Option<Pending>,
     gram: Option<Pending>,
     sums: Vec<Pending>,
@@ -146,6 +151,7 @@ impl PendingDiagnostics {
         Ok(Self {
             rows: first.map_or(0, |x| x.shape().dim(0)),
             gradient_norm: observed.gradient_norm.as_ref().map(read).transpose()?,
+            loss_scale: observed.loss_scale.as_ref().map(read).transpose()?,
             variance: first.map(|x| x.var(&[0], true, false)?.read_later()).transpose()?,
             gram: first.map(|x| gram(&x.sub(&x.mean(&[0], true)?)?)?.read_later()).transpose()?,
             sums: unit.iter().map(|x| x.mean(&[0], false)?.read_later()).collect::<Result<_>>()?,
@@ -166,6 +172,9 @@ impl PendingDiagnostics {
         let mut figures = Diagnostics { queue_age: self.queue_age, ..Default::default() };
         if let Some(norm) = self.gradient_norm {
             figures.gradient_norm = numbers(norm)?.first().copied();
+        }
+        if let Some(scale) = self.loss_scale {
+            figures.loss_scale = numbers(scale)?.first().copied();
         }
         if let Some(variance) = self.variance.map(numbers).transpose()? {
             let deviations: Vec<f64> = variance.iter().map(|v| v.max(0.0).sqrt()).collect();
@@ -207,6 +216,7 @@ impl Diagnostics {
     fn named(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
         let own = [
             ("gradient_norm", "|g|", self.gradient_norm),
+            ("loss_scale", "scale", self.loss_scale),
             ("embedding_std", "std", self.std),
             ("effective_rank", "rank", self.effective_rank),
             ("positive_similarity", "pos", self.positive_similarity),

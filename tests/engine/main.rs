@@ -9,6 +9,7 @@ mod capture;
 mod device;
 mod memory;
 mod outside_text;
+mod precision;
 mod programs;
 mod settings;
 mod sizes;

@@ -168,8 +168,8 @@ impl Weigher {
     /// The gradients that the optimizer is given.
     pub fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
         match &self.rule {
-            Rule::Fixed(_) | Rule::Uncertainty(_) | Rule::Dwa(_) => step.loss.backward(),
-            Rule::Gradnorm(rule) => rule.gradients(each(step)?, step.kept.get()?, &self.watched(true)?),
+            Rule::Fixed(_) | Rule::Uncertainty(_) | Rule::Dwa(_) => step.backward(&step.loss),
+            Rule::Gradnorm(rule) => rule.gradients(step, each(step)?, &self.watched(true)?),
             Rule::Pcgrad(identity) => {
                 let (parts, trunk) = (each(step)?, self.watched(false)?);
                 let shares = project(&Gradients::products(&parts, &trunk)?, identity)?;
@@ -225,7 +225,7 @@ fn fixed(weights: &[f32], tasks: usize) -> Result<Vec<f32>> {
 /// The gradients of every task, from one forward pass.
 fn each(step: &TrainStep) -> Result<Vec<Gradients>> {
     let last = step.parts.len().saturating_sub(1);
-    let one = |(at, (_, part)): (usize, &(String, Tensor))| if at < last { part.backward_retain_graph() } else { part.backward() };
+    let one = |(at, (_, part)): (usize, &(String, Tensor))| if at < last { step.backward_retain_graph(part) } else { step.backward(part) };
     step.parts.iter().enumerate().map(one).collect()
 }
 
@@ -240,10 +240,13 @@ impl Gradnorm {
     }
 
     /// The weighted sum of the tasks' gradients. The weights move by the norms of these, once the
-    /// sum has been taken.
-    fn gradients(&self, mut parts: Vec<Gradients>, Losses(losses): &Losses, last: &[Tensor]) -> Result<Gradients> {
-        let norms = Gradients::products(&parts, last)?.mul(&self.identity)?.sum(&[1], false)?.sqrt()?;
+    /// sum has been taken; not by norms that are not finite, for then the step is skipped.
+    fn gradients(&self, step: &TrainStep, mut parts: Vec<Gradients>, last: &[Tensor]) -> Result<Gradients> {
+        let Losses(losses) = step.kept.get()?;
+        let scaled = Gradients::products(&parts, last)?.mul(&self.identity)?.sum(&[1], false)?.sqrt()?;
+        let norms = step.loss_scale.as_ref().map_or(Ok(scaled.clone()), |scale| scaled.div(scale))?;
         let moved = self.moved(&norms, losses)?;
+        let moved = moved.isfinite()?.where_(&moved, &self.weights)?;
         let mut total = Gradients::default();
         for (part, at) in parts.iter_mut().zip(0..) {
             part.scale_by(&self.weights.slice(0, at, at + 1)?)?;

@@ -7,7 +7,7 @@ use crate::ops::array::maximum;
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::loss::mean::{self, mean};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -85,6 +85,10 @@ impl Operator for ByolLoss {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -6,7 +6,7 @@ use crate::gpu::{Launch, rounds};
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::reduction::column_sum;
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Cost, Operator, apply, exactly, require_f32};
+use crate::ops::{Array, Autocast, Cost, Operator, apply, exactly, require_f32};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -58,6 +58,10 @@ impl Operator for CenterUpdate {
 
     fn mutates(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

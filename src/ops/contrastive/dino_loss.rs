@@ -7,7 +7,7 @@ use crate::gpu::{Launch, Scalar};
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::loss::mean::{self, mean};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly, require_f32};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -102,6 +102,10 @@ impl Operator for DinoLoss {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

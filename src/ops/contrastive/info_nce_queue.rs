@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "info_nce_queue";
@@ -73,6 +73,10 @@ impl Operator for InfoNceQueue {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, Tolerance, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "nt_xent";
@@ -66,6 +66,10 @@ impl Operator for NtXent {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0, 1]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Launch;
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Cost, Operator, apply};
+use crate::ops::{Array, Autocast, Cost, Operator, apply};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
@@ -89,6 +89,10 @@ impl Operator for QueueWrite {
 
     fn mutates(&self) -> Vec<usize> {
         if self.start == Start::Cursor { vec![0, 2] } else { vec![0] }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -7,7 +7,7 @@ use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::layout::strided::{self, Axis, copy};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "similarity_matrix";
@@ -81,6 +81,10 @@ impl Operator for SimilarityMatrix {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0, 1]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "supcon_loss";
@@ -73,6 +73,10 @@ impl Operator for SupconLoss {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

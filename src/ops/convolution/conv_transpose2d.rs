@@ -9,7 +9,7 @@ use crate::ops::linear::gemm;
 use crate::ops::normalization::batch_norm::plan;
 use crate::ops::reduction::{column_sum, reduce};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor, check_sizes};
 
 const NAME: &str = "conv_transpose2d";
@@ -132,6 +132,10 @@ impl Operator for ConvTranspose2d {
 
     fn edges(&self, input: usize) -> Edges {
         if input == 1 { Edges::Spread } else { Edges::All }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Half(1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -8,7 +8,7 @@ use crate::ops::entry::Entry;
 use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly};
 use crate::tensor::{Spec, Tensor};
 
 /// A pair's definition.
@@ -147,6 +147,10 @@ impl Operator for Binary {
 
     fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
         every_axis(outputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        if self.definition.name == "pow" { Autocast::Full } else { Autocast::Widest }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

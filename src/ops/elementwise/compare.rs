@@ -7,7 +7,7 @@ use super::pointwise::{self, Pointwise};
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Cost, Operator, apply_one, broadcast_rows, every_axis, exactly, require_float};
+use crate::ops::{Array, Attributes, Autocast, Cost, Operator, apply_one, broadcast_rows, every_axis, exactly, require_float};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// A condition's definition.
@@ -129,6 +129,10 @@ impl Operator for Compare {
 
     fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
         every_axis(outputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -8,7 +8,7 @@ use crate::ops::entry::Entry;
 use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, uniform};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 const NAME: &str = "fuse";
@@ -108,6 +108,10 @@ impl Operator for Fused {
 
     fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
         every_axis(outputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -9,11 +9,16 @@ use crate::gpu::Launch;
 use crate::ops::array::{maximum, minimum};
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly, require_float};
+use crate::ops::{
+    Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly, require_float,
+};
 use crate::params;
 use crate::tensor::{Spec, Tensor};
 
 kernels!(MAP = "elementwise/map");
+
+/// What overflows or loses digits in f16, as in PyTorch's autocast.
+const FULL: [&str; 7] = ["exp", "log", "reciprocal", "rsqrt", "softplus", "square", "sqrt"];
 
 /// A map's definition.
 #[derive(Debug, Clone, Copy)]
@@ -217,6 +222,10 @@ impl Operator for Map {
 
     fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
         every_axis(outputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        if FULL.contains(&self.definition.name) { Autocast::Full } else { Autocast::Keep }
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -7,7 +7,7 @@ use crate::ops::entry::Entry;
 use crate::ops::reduction::reduce;
 use crate::ops::reduction::sum_to;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, every_axis, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// `a` where `cond` is not 0, else `b`; the three broadcast.
@@ -65,6 +65,10 @@ impl Operator for Where {
 
     fn leading(&self, _: &[Spec], outputs: &[Spec]) -> usize {
         every_axis(outputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Launch;
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, apply_one, axes_before, rows_beside};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, apply_one, axes_before, rows_beside};
 use crate::params;
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
@@ -121,6 +121,10 @@ impl Operator for Concat {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         axes_before(inputs, self.dim)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

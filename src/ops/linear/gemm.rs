@@ -65,7 +65,7 @@ impl Operand {
 }
 
 /// `C[batch] = alpha * op(A[batch]) op(B[batch]) (+ bias)` with C `[batch, M, N]` contiguous and
-/// bias `[N]` in f32. A, B and C are all f32 or all f16; sums are f32.
+/// bias `[N]` in f32. A, B and C are f32 or f16, each for itself; sums are f32.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gemm {
     m: usize,
@@ -157,7 +157,7 @@ impl Gemm {
     ///
     /// # Errors
     /// [`Error::Shape`] where a tensor is smaller than the product reads or writes,
-    /// [`Error::Dtype`] where their types differ; those of launching.
+    /// [`Error::Dtype`] where one holds integers; those of launching.
     pub(crate) fn run(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
         self.run_with(a, b, bias, c, None).map(drop)
     }
@@ -207,7 +207,7 @@ impl Gemm {
         let whole = schedule == Schedule::Gpu && tiles == tiles_m * tiles_n && bias.is_none() && self.alpha == 1.0;
         let statistics = statistics.filter(|_| whole && c.dtype() == DType::F32);
         let flops = 2.0 * (self.m * self.n * self.k * self.batches()) as f64;
-        let mut launch = Launch::new(gpu, kernel, "gemm").storage(a.dtype().storage()).flops(flops);
+        let mut launch = Launch::new(gpu, kernel, "gemm").flops(flops);
         launch = match schedule {
             Schedule::Software => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
             Schedule::Gpu => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
@@ -220,6 +220,8 @@ impl Gemm {
             .define("A", access(&self.a, self.m))
             .define("B", access(&self.b, self.n))
             .define("C", if self.n.is_multiple_of(4) { 4 } else { 1 })
+            .define("AT", a.dtype().to_string())
+            .define("BT", b.dtype().to_string())
             .define("CT", target.dtype().to_string())
             .define("BIAS", bias_here.is_some())
             .read(a)
@@ -287,8 +289,8 @@ impl Gemm {
     }
 
     fn check(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) -> Result<()> {
-        if !a.dtype().is_float() || a.dtype() != b.dtype() || a.dtype() != c.dtype() {
-            return Err(Error::dtype("gemm", format!("{}, {} and {} must be floats of one type", a.spec(), b.spec(), c.spec())));
+        if [a, b, c].iter().any(|tensor| !tensor.dtype().is_float()) {
+            return Err(Error::dtype("gemm", format!("{}, {} and {} must be floats", a.spec(), b.spec(), c.spec())));
         }
         let needs = [
             ("A", a, self.a.extent(self.m, self.k, self.batch)),

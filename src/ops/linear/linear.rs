@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::{column_sum, reduce};
 use crate::ops::sample::{Bad, Sample, indices, normal};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, axes_before, require_f32};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, axes_before, require_f32, require_float};
 use crate::tensor::{Spec, Tensor};
 
 /// The linear layer. Inputs: x `[.., in]`, weight `[out, in]`, optionally bias `[out]`.
@@ -23,9 +23,8 @@ impl Operator for Linear {
             [x, weight, bias] => (x, weight, Some(bias)),
             _ => return Err(Error::shape(self.name(), format!("it takes x, weight and maybe bias, {} inputs were given", inputs.len()))),
         };
-        if !x.dtype.is_float() || x.dtype != weight.dtype {
-            return Err(Error::dtype(self.name(), format!("x and weight must be floats of one type, found {x} and {weight}; cast one")));
-        }
+        require_float(self.name(), "x", x)?;
+        require_float(self.name(), "weight", weight)?;
         let (Some([out, features]), true) = (weight.shape.array(), x.shape.rank() > 0) else {
             return Err(Error::shape(
                 self.name(),
@@ -91,6 +90,10 @@ impl Operator for Linear {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         axes_before(inputs, -1)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Half(1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::array::maximum;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Cost, Operator, apply_one, exactly};
+use crate::ops::{Array, Autocast, Cost, Operator, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 /// The operator `correct`: logits, target to count. It has no gradient.
@@ -29,6 +29,10 @@ impl Operator for Correct {
         let [logits, target] = exactly(self.name(), inputs)?;
         let hits = Rows { kind: "hard", constant: 0.0, ignore: None }.terms("correct", logits, target, 1)?;
         Ok(vec![mean(&hits, hits.numel(), [0, 1], None, 1)?.0])
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -6,7 +6,7 @@ use super::rows::{self, Rows, check_labels, check_logits, log_softmax, saves};
 use crate::error::{Result, require_share};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 /// What [`Tensor::cross_entropy_with`] can be told.
@@ -68,6 +68,10 @@ impl Operator for CrossEntropy {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

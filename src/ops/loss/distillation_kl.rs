@@ -6,7 +6,7 @@ use super::rows::{self, Rows, check_alike, check_logits, log_softmax, saves};
 use crate::error::{Result, require_positive};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, normal, normal_with};
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 /// The operator `distillation_kl`: student, teacher to loss. No gradient flows to the teacher.
@@ -58,6 +58,10 @@ impl Operator for DistillationKl {
 
     fn differentiable(&self) -> Vec<usize> {
         vec![0]
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -8,7 +8,7 @@ use crate::gpu::{Launch, Schedule, rounds};
 use crate::ops::array::minimum;
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -156,6 +156,10 @@ impl Operator for Pairwise {
 
     fn differentiable(&self) -> Vec<usize> {
         if self.definition.difference { vec![0, 1] } else { vec![0] }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -5,7 +5,7 @@ use super::rows::{self, Rows, check_alike, check_logits, log_softmax, saves};
 use crate::error::Result;
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with, uniform};
-use crate::ops::{Array, Backward, Cost, Edges, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Edges, Operator, Saves, apply_one, exactly};
 use crate::tensor::{Spec, Tensor};
 
 const ROWS: Rows = Rows { kind: "soft", constant: 0.0, ignore: None };
@@ -49,6 +49,10 @@ impl Operator for SoftCrossEntropy {
 
     fn edges(&self, input: usize) -> Edges {
         if input == 1 { Edges::Nan } else { Edges::All }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

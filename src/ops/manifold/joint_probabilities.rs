@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Launch, rounds};
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Cost, Edges, Operator, Tolerance, apply_one, exactly};
+use crate::ops::{Array, Autocast, Cost, Edges, Operator, Tolerance, apply_one, exactly};
 use crate::params;
 use crate::tensor::random::{Purpose, Stream};
 use crate::tensor::{DType, Spec, Tensor};
@@ -62,6 +62,10 @@ impl Operator for JointProbabilities {
 
     fn edges(&self, _: usize) -> Edges {
         Edges::Nan
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -7,7 +7,7 @@ use crate::gpu::{Launch, Schedule, rounds};
 use crate::ops::elementwise::pointwise;
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Backward, Cost, Edges, Operator, Saves, apply, exactly, require_f32};
+use crate::ops::{Array, Autocast, Backward, Cost, Edges, Operator, Saves, apply, exactly, require_f32};
 use crate::params;
 use crate::tensor::{DType, Spec, Tensor};
 
@@ -88,6 +88,10 @@ impl Operator for TsneLoss {
 
     fn edges(&self, input: usize) -> Edges {
         if input == 0 { Edges::Nan } else { Edges::None }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

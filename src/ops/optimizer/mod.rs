@@ -6,6 +6,7 @@ pub mod clip_each;
 pub mod clip_norm;
 pub mod ema_update;
 pub mod lars_update;
+pub mod loss_scale;
 mod norms;
 pub mod rmsprop_update;
 pub mod segment_norms;
@@ -19,7 +20,7 @@ use super::entry::Entry;
 
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
-    vec![
+    let mut entries = vec![
         adam_update::entry(),
         clip_each::entry(),
         clip_norm::entry(),
@@ -29,5 +30,7 @@ pub(super) fn entries() -> Vec<Entry> {
         segment_norms::entry(),
         sgd_update::entry(),
         square_sums::entry(),
-    ]
+    ];
+    entries.extend(loss_scale::entries());
+    entries
 }

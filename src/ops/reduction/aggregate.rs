@@ -8,7 +8,7 @@ use crate::ops::array::{maximum, minimum};
 use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, distinct, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// An aggregate's definition.
@@ -142,6 +142,10 @@ impl Operator for Aggregate {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         self.dims.leading(inputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

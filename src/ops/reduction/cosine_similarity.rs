@@ -9,7 +9,7 @@ use crate::ops::array::maximum;
 use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
 /// Cosine similarity `[.., D], [.., D] -> [..]`; its other outputs are the lengths divided by, f32.
@@ -96,6 +96,10 @@ impl Operator for CosineSimilarity {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         axes_before(inputs, -1)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

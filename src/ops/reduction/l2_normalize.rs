@@ -7,7 +7,7 @@ use crate::ops::array::maximum;
 use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, rows_beside};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// The length of what is reduced, but `p.scale` (eps) at least.
@@ -82,6 +82,10 @@ impl Operator for L2Normalize {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         axes_before(inputs, self.dim)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ops::elementwise::pointwise::{self, Pointwise};
 use crate::ops::entry::Entry;
 use crate::ops::sample::{Bad, Sample, indices, normal, normal_with};
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, exactly};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, exactly};
 use crate::tensor::{DType, Spec, Tensor};
 
 /// Variance; its second output is the mean, f32, with the reduced axes left as 1.
@@ -78,6 +78,10 @@ impl Operator for Var {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         self.dims.leading(inputs)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

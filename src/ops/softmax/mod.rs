@@ -6,7 +6,9 @@ mod spec;
 use crate::error::{Result, require_positive};
 use crate::gpu::Scalar;
 use crate::ops::entry::Entry;
-use crate::ops::{Array, Attributes, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, require_float, rows_beside};
+use crate::ops::{
+    Array, Attributes, Autocast, Backward, Cost, Operator, Saves, apply_one, axes_before, exactly, require_float, rows_beside,
+};
 use crate::tensor::{Spec, Tensor};
 
 /// Softmax or its logarithm.
@@ -70,6 +72,10 @@ impl Operator for Softmax {
 
     fn leading(&self, inputs: &[Spec], _: &[Spec]) -> usize {
         axes_before(inputs, self.dim)
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Full
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -62,6 +62,7 @@ impl Recipe {
         within("optimizer.clip_norm", optimizer.clip_norm, 0.0, f32::MAX)?;
         within("optimizer.clip_each", optimizer.clip_each, 0.0, f32::MAX)?;
         rule(&optimizer.rule)?;
+        self.precision.scaler.check().map_err(|e| Problem::of("precision", e))?;
         schedule(&self.schedule, *epochs)?;
         self.augmentation.views.names(1).map_err(|e| Problem::of("augmentation.views", e))?;
         within("finetune.layer_decay", finetune.layer_decay, 0.0, 1.0)?;

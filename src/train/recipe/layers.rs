@@ -13,11 +13,12 @@ use crate::train::methods::find;
 
 /// The key of each table that may stand for all of it: `model = "resnet18"` is `model.name =
 /// "resnet18"`.
-pub(super) const MAIN: [(&str, &str); 7] = [
+pub(super) const MAIN: [(&str, &str); 8] = [
     ("method", "name"),
     ("data", "path"),
     ("model", "name"),
     ("optimizer", "name"),
+    ("precision", "name"),
     ("schedule", "name"),
     ("augmentation", "views"),
     ("finetune", "weights"),

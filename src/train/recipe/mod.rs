@@ -48,7 +48,7 @@ use toml::Table;
 pub use self::present::present_form;
 
 use self::document::Document;
-use self::tables::{AugmentationTable, DataTable, FinetuneTable, MethodTable, ModelTable, OptimizerTable, ScheduleTable};
+use self::tables::{AugmentationTable, DataTable, FinetuneTable, MethodTable, ModelTable, OptimizerTable, PrecisionTable, ScheduleTable};
 use super::methods::find;
 use crate::error::{Error, Result};
 use crate::io::atomic::read;
@@ -85,6 +85,8 @@ pub struct Recipe {
     pub model: ModelTable,
     /// How gradients change the weights.
     pub optimizer: OptimizerTable,
+    /// In which types is computed.
+    pub precision: PrecisionTable,
     /// The learning rate over the run.
     pub schedule: ScheduleTable,
     /// What the network is shown of an image.
@@ -109,6 +111,7 @@ impl Default for Recipe {
             data: DataTable::default(),
             model: ModelTable::default(),
             optimizer: OptimizerTable::default(),
+            precision: PrecisionTable::default(),
             schedule: ScheduleTable::default(),
             augmentation: AugmentationTable::default(),
             finetune: FinetuneTable::default(),

@@ -10,8 +10,9 @@ use toml::Table;
 
 use crate::data::{Class, ClassGroup, TaskGroups, Views};
 use crate::error::{Error, Result};
+use crate::gpu::Precision;
 use crate::nn::ParameterGroup;
-use crate::optim::{OptimizerOptions, Rule, Schedule};
+use crate::optim::{GradScalerOptions, OptimizerOptions, Rule, Schedule};
 
 /// `[method]`: how it is trained, with the method's own settings beside its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,6 +116,16 @@ impl OptimizerTable {
             gradient_scale: 1.0,
         }
     }
+}
+
+/// `[precision]`: in which types is computed, and the loss scale of mixed precision.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PrecisionTable {
+    /// `f32` or `mixed`.
+    pub name: Precision,
+    /// The loss scale, which only `mixed` has.
+    #[serde(flatten)]
+    pub scaler: GradScalerOptions,
 }
 
 /// `[schedule]`: the learning rate over the run. Its peak is [`OptimizerTable::learning_rate`].

@@ -23,10 +23,10 @@ use super::watch::{Observed, PendingDiagnostics};
 use crate::capture::Capture;
 use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Program, ScalarCell};
+use crate::gpu::{Gpu, Precision, Program, ScalarCell};
 use crate::methods::{Batch, Clock, Method, Teacher, TrainStep};
 use crate::nn::{Parameters, Role, state_dict};
-use crate::optim::{Ema, Optimizer, Schedule};
+use crate::optim::{Ema, GradScaler, Optimizer, Schedule};
 use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
@@ -65,6 +65,7 @@ pub struct Trainer {
     /// What the images are, in one line; empty until a checkpoint needs it.
     data: String,
     optimizer: Box<dyn Optimizer>,
+    scaler: Option<GradScaler>,
     ema: Option<Ema>,
     schedule: Schedule,
     /// One a view.
@@ -107,6 +108,7 @@ impl Trainer {
     fn build(gpu: &Gpu, recipe: Recipe, dataset: Arc<Dataset>, teachers: Option<Vec<Arc<Teacher>>>, fresh: bool) -> Result<Self> {
         recipe.check()?;
         let dataset = recipe.labelled(dataset)?;
+        let gpu = &gpu.with_precision(recipe.precision.name)?;
         let options = LoaderOptions {
             batch_size: recipe.batch,
             seed: recipe.seed,
@@ -130,6 +132,9 @@ impl Trainer {
         recipe.apply_to(&params, &heads)?;
         method.begin()?;
         let mut optimizer = recipe.optimizer.rule.build(&params, recipe.optimizer.options())?;
+        let mixed = recipe.precision.name == Precision::Mixed;
+        let scaler = mixed.then(|| GradScaler::new(gpu, recipe.precision.scaler)).transpose()?;
+        scaler.as_ref().map_or(Ok(()), |scaler| optimizer.scale_gradients(scaler))?;
         let ema = (recipe.ema > 0.0).then(|| Ema::new(&params)).transpose()?;
         let [decay, decay_end] = [recipe.optimizer.weight_decay, recipe.optimizer.weight_decay_end];
         if decay_end > 0.0 {
@@ -149,6 +154,7 @@ impl Trainer {
             teacher_hashes,
             data: String::new(),
             optimizer,
+            scaler,
             ema,
             schedule,
             augmentations,
@@ -375,12 +381,13 @@ impl Trainer {
         let before = self.gpu.counters();
         let batch = self.ready(batch)?;
         let rate = self.learning_rate.get();
-        let Self { captured, method, optimizer, ema, augmentations, epoch, learning_rate, recipe, .. } = self;
+        let Self { captured, method, optimizer, scaler, ema, augmentations, epoch, learning_rate, recipe, .. } = self;
         let (step, gradient_norm) = captured.run(&batch, |batch| {
             let batch = batch.unpack()?;
             let views = augmentations.iter().zip(0..).map(|(view, number)| view.apply(&batch, &*epoch, number));
             let views = views.collect::<Result<Vec<_>>>()?;
-            let step = method.loss(&Batch { views, labels: batch.labels, indices: batch.indices, epoch: (&*epoch).into() })?;
+            let mut step = method.loss(&Batch { views, labels: batch.labels, indices: batch.indices, epoch: (&*epoch).into() })?;
+            step.loss_scale = scaler.as_ref().map(GradScaler::scale);
             optimizer.step(&method.gradients(&step)?, &*learning_rate)?;
             if let Some(ema) = ema {
                 ema.update(recipe.ema)?;
@@ -391,8 +398,8 @@ impl Trainer {
         self.position.step += 1;
         self.position.batch += 1;
         let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {
-            let TrainStep { embeddings, teacher, queue, parts, .. } = step;
-            let observed = Observed { embeddings, teacher, queue, gradient_norm, parts };
+            let TrainStep { embeddings, teacher, queue, parts, loss_scale, .. } = step;
+            let observed = Observed { embeddings, teacher, queue, gradient_norm, loss_scale, parts };
             Ok((PendingDiagnostics::at(&observed)?, self.method.metrics()))
         });
         let (loss, look) = (step.loss.read_later()?, look.transpose()?);

@@ -67,7 +67,7 @@ struct Gather {
 /// Whether a convolution of `x` is a product of matrices, pixels by channels, that is left to
 /// [`Gemm`].
 fn is_product(g: &Geometry, x: &Tensor) -> bool {
-    let may = is_flat(g) && g.groups == 1 && x.dtype() == DType::F32;
+    let may = is_flat(g) && g.groups == 1;
     // The adapter's own schedule, so that tuning the convolution's own does not measure this.
     may && x.gpu().tuned(&PRODUCT, Knob::bucket(g.pixels()), u32::from(x.gpu().capabilities().schedule == Schedule::Gpu)) == 1
 }

@@ -10,7 +10,7 @@ use crate::ops::entry::Entry;
 use crate::ops::linear::gemm;
 use crate::ops::normalization::batch_norm::{plan, statistics};
 use crate::ops::reduction::{column_sum, reduce};
-use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "conv2d";
@@ -124,6 +124,10 @@ impl Operator for Conv2d {
 
     fn edges(&self, input: usize) -> Edges {
         if input == 1 { Edges::Spread } else { Edges::All }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Half(1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

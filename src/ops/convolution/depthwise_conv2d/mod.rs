@@ -8,7 +8,7 @@ use super::slabs;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::{column_sum, reduce};
-use crate::ops::{Array, Attributes, Backward, Cost, Edges, Operator, Saves, apply_one, images};
+use crate::ops::{Array, Attributes, Autocast, Backward, Cost, Edges, Operator, Saves, apply_one, images};
 use crate::tensor::{Spec, Tensor};
 
 const NAME: &str = "depthwise_conv2d";
@@ -112,6 +112,10 @@ impl Operator for DepthwiseConv2d {
 
     fn edges(&self, input: usize) -> Edges {
         if input == 1 { Edges::Spread } else { Edges::All }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Half(1)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -8,7 +8,7 @@ mod spec;
 use super::gemm;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one};
 use crate::tensor::{DType, Spec, Tensor};
 
 const NAME: &str = "scaled_dot_product_attention";
@@ -109,6 +109,10 @@ impl Operator for ScaledDotProductAttention {
 
     fn rows(&self, inputs: &[Spec], _: &[Spec]) -> Vec<usize> {
         (0..inputs.len()).collect()
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Half(3)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

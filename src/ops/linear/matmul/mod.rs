@@ -7,7 +7,7 @@ use super::gemm;
 use crate::error::{Error, Result};
 use crate::ops::entry::Entry;
 use crate::ops::reduction::reduce;
-use crate::ops::{Array, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
+use crate::ops::{Array, Autocast, Backward, Cost, Operator, Saves, apply_one, broadcast_rows, exactly};
 use crate::tensor::{Shape, Spec, Tensor};
 
 /// Which operand is stored transposed.
@@ -139,6 +139,10 @@ impl Operator for Matmul {
             (2, _) => vec![0],
             _ => broadcast_rows(inputs, outputs),
         }
+    }
+
+    fn autocast(&self) -> Autocast {
+        Autocast::Half(2)
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
