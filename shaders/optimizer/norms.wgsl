@@ -169,6 +169,10 @@ fn clip_each(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
         return;
     }
     let norm = load4_norms(segment);
+    // The step is skipped then; NaN in the padding between parameters, which no gradient overwrites, would be in every later norm.
+    if (!(abs(norm.y) <= 3.4028234e38)) {
+        return;
+    }
     let factors = shortening(p.max_norm, norm.y * load_scalars(5u), i32(norm.w));
     store4_gradients(i, load4_gradients(i) * factors.x * factors.y);
 }

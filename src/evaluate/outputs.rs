@@ -6,7 +6,7 @@ use crate::data::{Augmentation, Dataset, ImageOptions, LabelledFile, Loader, Pac
 use crate::error::{Result, require_finite_rows};
 use crate::gpu::{Gpu, Pending};
 use crate::nn::{Mode, Module};
-use crate::tensor::InputShape;
+use crate::tensor::{DType, InputShape};
 use crate::train::images::result_size;
 
 /// Images a step when nothing is recorded, and pixels at most.
@@ -99,7 +99,7 @@ pub fn outputs(gpu: &Gpu, model: &dyn Module, dataset: &Arc<Dataset>, preprocess
     for batch in Loader::evaluation(dataset.clone(), size)?.epoch(0) {
         let batch = PackedBatch::upload(gpu, &batch?)?.unpack()?;
         let images = preprocessing.apply(&batch, 0, view)?;
-        pending.push(model.forward(&images, Mode::Eval)?.read_later()?);
+        pending.push(model.forward(&images, Mode::Eval)?.cast(DType::F32)?.read_later()?);
     }
     for read in pending {
         rows.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&read.wait()?));
@@ -158,7 +158,7 @@ pub fn stream_outputs(
             None
         } else {
             let images = preprocessing.apply(&PackedBatch::upload(gpu, &pictures.batch)?.unpack()?, 0, 0)?;
-            Some(model.forward(&images, Mode::Eval)?.read_later()?)
+            Some(model.forward(&images, Mode::Eval)?.cast(DType::F32)?.read_later()?)
         };
         running.replace((pictures, outputs)).map_or(Ok(()), &mut hand_over)
     })?;

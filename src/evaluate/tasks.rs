@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::io::Archive;
 use crate::nn::{Linear, Mode, Module, state_dict};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::train::loaded_run::LoadedRun;
 use crate::train::run::RunDirectory;
 
@@ -55,7 +55,7 @@ pub fn evaluate_heads(
     let features = Tensor::from_slice(gpu, &features, [test.len(), backbone.features()])?;
     let judge = |(task, head): (&Task, &Linear)| {
         let mut found = Evaluation::new(task.classes.len());
-        found.add(&head.forward(&features, Mode::Eval)?.to_vec::<f32>()?, &task.labels)?;
+        found.add(&head.forward(&features, Mode::Eval)?.cast(DType::F32)?.to_vec::<f32>()?, &task.labels)?;
         Ok((task.clone(), found))
     };
     heads.into_iter().map(judge).collect()

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::recipe::Recipe;
 use crate::data::{Dataset, Loader, PackedBatch};
 use crate::error::{Result, require_finite_rows};
-use crate::gpu::fnv;
+use crate::gpu::{Precision, fnv};
 use crate::io::{Archive, HostTensor};
 use crate::methods::Teacher;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Images at once.
 const BATCH: usize = 250;
@@ -30,8 +30,11 @@ pub(super) fn cached(teacher: Teacher, recipe: &Recipe, dataset: &Arc<Dataset>) 
     }
     let shape = [dataset.len(), teacher.classes().len()];
     let preprocessing = recipe.preprocessing("none", recipe.seed, dataset)?;
-    let text =
+    let mut text =
         format!("{} {:016x} {shape:?} {preprocessing:?} {:?}", teacher.hash()?, fnv(dataset.samples().bytes()), teacher.renormalization()?);
+    if gpu.precision() != Precision::F32 {
+        text += &format!(" {}", gpu.precision());
+    }
     let path = Path::new(teacher.name()).join("cache").join(format!("{:016x}.safetensors", fnv(text.as_bytes())));
     let kept = Archive::load(&path).ok().and_then(|mut archive| archive.tensors.remove("logits"));
     if let Some(HostTensor::F32(found, logits)) = kept
@@ -45,7 +48,7 @@ pub(super) fn cached(teacher: Teacher, recipe: &Recipe, dataset: &Arc<Dataset>) 
     let mut pending = Vec::new();
     for batch in Loader::evaluation(dataset.clone(), BATCH)?.epoch(0) {
         let batch = PackedBatch::upload(gpu, &batch?)?.unpack()?;
-        pending.push(teacher.logits(&preprocessing.apply(&batch, 0, 0)?, &batch.indices)?.read_later()?);
+        pending.push(teacher.logits(&preprocessing.apply(&batch, 0, 0)?, &batch.indices)?.cast(DType::F32)?.read_later()?);
     }
     let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());
     for read in pending {

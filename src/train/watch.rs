@@ -244,7 +244,10 @@ impl Diagnostics {
     /// A few words for the progress line, with two spaces before each; empty where there is nothing
     /// to say.
     pub fn to_line(&self) -> String {
-        let own = self.named().filter(|(_, short, _)| !short.is_empty()).map(|(_, short, value)| format!("  {short} {value:.3}"));
+        let own = self.named().filter(|(_, short, _)| !short.is_empty()).map(|(_, short, value)| match value {
+            value if value.abs() < 1e3 => format!("  {short} {value:.3}"),
+            value => format!("  {short} {value:.0}"),
+        });
         own.chain(self.parts.iter().map(|(name, value)| format!("  {name} {value:.3}"))).collect()
     }
 }

@@ -98,6 +98,9 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             let mut sgd = Sgd::new(&params, config).unwrap();
             sgd.step(&gradients(&all, value), 1.0).unwrap();
             assert_eq!((sgd.skipped().unwrap(), values(&all[0])), (1, vec![1.0; 100]), "{value}");
+            // And leaves nothing behind, not even in the padding between parameters.
+            sgd.step(&gradients(&all, 0.5), 1.0).unwrap();
+            assert_eq!((sgd.skipped().unwrap(), values(&all[0])), (1, vec![0.5; 100]), "{value}");
         }
     }
 }

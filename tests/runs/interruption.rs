@@ -133,10 +133,13 @@ mod unix {
         let mut step = 0;
         for (signal_name, code) in [("-TERM", 143), ("-HUP", 129)] {
             step = checkpoint_beyond(&out, step, &mut child);
+            // It stands still while others try, however long these take.
+            signal(&child, "-STOP");
             for other in [&mut train("simclr", &data, &out, 1), &mut resume()] {
                 refused(other, &["run: another process is training into this directory", "--out"]);
             }
             assert!(child.0.try_wait().unwrap().is_none(), "the run ended while others tried");
+            signal(&child, "-CONT");
             signal(&child, signal_name);
             if signal_name == "-HUP" && hangups_are_ignored() {
                 break;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use wgrad::data::{Dataset, Samples};
 use wgrad::error::{Error, Result};
 use wgrad::evaluate::evaluate;
-use wgrad::gpu::{Gpu, GpuOptions};
+use wgrad::gpu::{Gpu, GpuOptions, Schedule};
 use wgrad::methods::{Method, Teacher};
 use wgrad::models::{Backbone, HEADS};
 use wgrad::nn::matches;
@@ -24,12 +24,12 @@ use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Outcome, Recipe, RunDirectory, Trainer};
 
 /// The methods' names.
-fn methods() -> impl Iterator<Item = &'static str> {
+pub fn methods() -> impl Iterator<Item = &'static str> {
     METHODS.iter().map(|entry| entry.name).filter(|name| wanted(name))
 }
 
 /// What a method learns from: images, or texts of the class's own word among others.
-fn data_of(method: &str, count: usize) -> Arc<Dataset> {
+pub fn data_of(method: &str, count: usize) -> Arc<Dataset> {
     if !reads(method) {
         return dataset(count);
     }
@@ -50,7 +50,7 @@ fn reads(method: &str) -> bool {
 }
 
 /// 6 steps an epoch of `data_of(method, 100)`.
-fn recipe(method: &str) -> Recipe {
+pub fn recipe(method: &str) -> Recipe {
     let own = Recipe::defaults(method);
     let model = match own.model.name.split('_').next() {
         Some("vit") => "vit_mini_patch4_28",
@@ -81,12 +81,12 @@ fn recipe(method: &str) -> Recipe {
 }
 
 /// A run with the teachers that its method needs.
-fn trainer(gpu: &Gpu, recipe: Recipe, data: &Arc<Dataset>) -> Trainer {
+pub fn trainer(gpu: &Gpu, recipe: Recipe, data: &Arc<Dataset>) -> Trainer {
     let teachers = teachers(gpu, &recipe, data);
     Trainer::with_teachers(gpu, recipe, data.clone(), teachers).unwrap()
 }
 
-fn to_the_end(trainer: &mut Trainer, run: Option<&RunDirectory>) -> Result<Outcome> {
+pub fn to_the_end(trainer: &mut Trainer, run: Option<&RunDirectory>) -> Result<Outcome> {
     trainer.run(run, Style::Silent, &mut |_| false)
 }
 
@@ -101,7 +101,7 @@ fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The whole state of a run, bit for bit.
-fn bits(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
+pub fn bits(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     trainer.checkpoint().unwrap().save(&path).unwrap();
@@ -109,7 +109,7 @@ fn bits(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The lines of metrics without the time that they took.
-fn metrics(run: &RunDirectory) -> Vec<Value> {
+pub fn metrics(run: &RunDirectory) -> Vec<Value> {
     let text = fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("images_per_second")));
@@ -127,7 +127,7 @@ fn uninterrupted(folder: &Path, recipe: &Recipe, data: &Arc<Dataset>) -> (RunDir
 }
 
 /// Goes on from the checkpoint in `run` with a new device.
-fn resumed(run: &RunDirectory, data: &Arc<Dataset>) -> Trainer {
+pub fn resumed(run: &RunDirectory, data: &Arc<Dataset>) -> Trainer {
     let checkpoint = Checkpoint::load(&run.last_checkpoint()).unwrap();
     run.rewind(checkpoint.position.step).unwrap();
     let gpu = crate::common::gpu();
@@ -157,21 +157,24 @@ fn the_same_run_twice_gives_the_same_bits() {
             };
             let first = run(7);
             assert!(first == run(7), "{method}, {schedule}");
-            assert!(first != run(8), "{method}, {schedule}: the seed has no effect");
+            if schedule == Schedule::Software {
+                assert!(first != run(8), "{method}: the seed has no effect");
+            }
         }
     }
 }
 
 #[test]
 fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_bits() {
-    for method in methods() {
+    // The first step, amid an epoch, at a checkpoint's own step, at an epoch's last batch, and
+    // before the last step: two of them for each method, so that every place has eleven methods.
+    let places = [1, 4, 6, 11, 17];
+    for (method, turn) in methods().zip(0..) {
         let data = data_of(method, 100);
         let folder = tempfile::tempdir().unwrap();
         let recipe = recipe(method);
         let (whole_run, mut whole) = uninterrupted(folder.path(), &recipe, &data);
-        // The first step, amid an epoch, at a checkpoint's own step, at an epoch's last batch, and
-        // before the last step.
-        for stop_at in [1, 4, 6, 11, 17] {
+        for stop_at in [turn, turn + 2].map(|place: usize| places[place % places.len()]) {
             let gpu = crate::common::gpu();
             let run = RunDirectory::create(&folder.path().join(stop_at.to_string()), &recipe, &gpu).unwrap();
             let mut trainer = trainer(&gpu, recipe.clone(), &data);
@@ -267,13 +270,13 @@ fn replayed_steps_have_the_bits_of_steps_that_are_run_anew() {
 }
 
 #[test]
-fn two_hundred_steps_take_no_more_memory_than_a_few() {
+fn a_hundred_steps_take_no_more_memory_than_a_few() {
     let folder = tempfile::tempdir().unwrap();
     for method in methods() {
         let data = data_of(method, 320);
         // Poisoned memory would add dispatches of its own.
         let gpu = Gpu::with(GpuOptions { poison: false, ..crate::common::options() }).unwrap();
-        let recipe = Recipe { epochs: 10, checkpoint_every: 50, ..recipe(method) };
+        let recipe = Recipe { epochs: 5, checkpoint_every: 50, ..recipe(method) };
         let run = RunDirectory::create(&folder.path().join(method), &recipe, &gpu).unwrap();
         let mut trainer = trainer(&gpu, recipe, &data);
         let mut seen = Vec::new();
@@ -284,7 +287,7 @@ fn two_hundred_steps_take_no_more_memory_than_a_few() {
             })
             .unwrap();
         // Of images some of which have labels, an epoch has 25 steps, else 20.
-        let epoch = seen.len() / 10;
+        let epoch = seen.len() / 5;
         assert!([20, 25].contains(&epoch), "{method}: {}", seen.len());
         // The first look at what is watched is that of step 20; in the second epoch DINO's last
         // layer is no longer frozen, and the step is recorded anew.

@@ -15,7 +15,7 @@ use crate::gpu::Gpu;
 use crate::methods::HIDDEN;
 use crate::nn::{Mode, Module, Summary};
 use crate::report::{Environment, TimeSummary};
-use crate::tensor::{InputShape, Tensor};
+use crate::tensor::{DType, InputShape, Tensor};
 use crate::train::methods::find;
 use crate::train::run::Usage;
 use crate::train::{LoadedRun, Recipe, RunDirectory};
@@ -148,7 +148,7 @@ impl Timed {
     fn tick(&mut self, counts: bool) -> Result<()> {
         for (images, seconds) in self.images.iter().zip(&mut self.seconds) {
             let begun = Instant::now();
-            self.network.forward(images, Mode::Eval)?.to_vec::<f32>()?;
+            self.network.forward(images, Mode::Eval)?.cast(DType::F32)?.to_vec::<f32>()?;
             if counts {
                 seconds.push(begun.elapsed().as_secs_f64());
             }

@@ -16,7 +16,8 @@ const NAME: &str = "clip_each";
 
 /// `gradients` `[n]` times min(1, max_norm / (|s g| + 1e-6)), g those of a segment and s the
 /// gradient_scale of `scalars` `[8]`: each parameter by itself, as DINO's authors clip. Segments
-/// i32 [n / 64] (ascending) and table [segments, 4] as in the updates; what is not active stays.
+/// i32 [n / 64] (ascending) and table [segments, 4] as in the updates; what is not active, or has a
+/// norm that is not finite (its step is skipped), stays.
 #[derive(Debug, Clone)]
 pub struct ClipEach {
     /// No gradient is longer afterwards.
@@ -68,7 +69,7 @@ impl Operator for ClipEach {
         }
         let factor = |segment: usize| {
             let norm = squares.get(segment).map_or(f64::NAN, |s| s.sqrt() * scalars.flat(5));
-            if table.at(&[segment, 2]) == 0.0 { 1.0 } else { minimum(f64::from(self.max_norm) / (norm + 1e-6), 1.0) }
+            if table.at(&[segment, 2]) == 0.0 || !norm.is_finite() { 1.0 } else { minimum(f64::from(self.max_norm) / (norm + 1e-6), 1.0) }
         };
         let clipped = gradients.data.iter().enumerate().map(|(i, g)| g * factor(segment(i))).collect();
         Ok(vec![Array::new(gradients.shape.clone(), clipped)])

@@ -307,7 +307,9 @@ impl Trainer {
             self.collect(0, progress, directory)?;
             self.position = Position { epoch: self.position.epoch + 1, batch: 0, ..self.position };
             let skipped = self.optimizer.skipped()?;
-            if skipped - skipped_before >= batches as u64 {
+            // A loss scale that is still far above 1 is on its way down.
+            let scale = self.scaler.as_ref().map_or(Ok(1.0), |scaler| scaler.value_later()?.wait())?;
+            if skipped - skipped_before >= batches as u64 && scale <= 1.0 {
                 // Losses may still be finite, but nothing is learnt any more.
                 return Err(Error::NonFinite {
                     operator: self.recipe.method.name.clone(),
