@@ -144,7 +144,8 @@ fn bad() -> Vec<Bad> {
         Bad::new(Linear, [normal([3, 4]), normal([5, 4]), normal([4])], "bias must be [5]"),
         Bad::new(Linear, [normal([3, 4]), normal([4])], "weight [out, in]"),
         Bad::new(Linear, [normal([]), normal([4, 1])], "expected x [.., in]"),
-        Bad::new(Linear, [indices([3, 4], 2), normal([5, 4])], "floats of one type"),
+        Bad::new(Linear, [indices([3, 4], 2), normal([5, 4])], "x must hold floats"),
+        Bad::new(Linear, [normal([3, 4]), indices([5, 4], 2)], "weight must hold floats"),
         Bad::new(Linear, [normal([3, 4])], "1 inputs were given"),
     ]
 }
