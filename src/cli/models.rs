@@ -8,7 +8,7 @@ use super::device;
 use super::output::{mib, say};
 use super::table::Table;
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::models::{FAMILIES, Model, ModelOptions, model, model_names};
 use crate::nn::{Module, Parameters, Summary};
 use crate::train::estimate::{Estimate, inference_memory, training_memory};
@@ -24,6 +24,10 @@ pub(super) struct Models {
     /// Images a step
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..), requires = "name")]
     batch: u32,
+    /// What training computes in f16: nothing (f32), or products, convolutions and activations
+    /// (mixed)
+    #[arg(long, value_name = "f32|mixed", default_value_t, requires = "name")]
+    precision: Precision,
     /// Classes to tell apart
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     classes: u32,
@@ -99,7 +103,7 @@ impl Models {
         let batch = input.batch(self.batch as usize);
         let build = |params: &Parameters| model.classifier(params, self.classes as usize);
         // What an adapter's limits do not allow is an answer, too.
-        let training = training_memory(gpu, build, batch.clone(), &self.optimizer);
+        let training = training_memory(&gpu.with_precision(self.precision)?, build, batch.clone(), &self.optimizer);
         let inference = inference_memory(gpu, build, batch);
         let (parameters, macs, bytes) = (summary.parameters(), summary.macs(), summary.activation_bytes());
         let caps = gpu.capabilities();
