@@ -143,7 +143,7 @@ fn arrive(arrived: &mut HashMap<usize, Vec<Option<Tensor>>>, edge: &Edge, gradie
 
 /// Every node that the root was computed from, inputs before what uses them; popping from the end
 /// walks backward.
-fn topological(root: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
+pub(super) fn topological(root: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
     enum Visit {
         Enter(Arc<Node>),
         Leave(Arc<Node>),

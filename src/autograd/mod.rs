@@ -5,10 +5,12 @@
 //! node that made it.
 
 mod backward;
+mod checkpoint;
 mod gradients;
 mod tape;
 mod trace;
 
+pub use checkpoint::{Pass, checkpoint};
 pub use gradients::Gradients;
 pub(crate) use gradients::sum;
 pub use tape::{Backward, Saves};

@@ -28,6 +28,9 @@ pub(super) struct Models {
     /// (mixed)
     #[arg(long, value_name = "f32|mixed", default_value_t, requires = "name")]
     precision: Precision,
+    /// Training keeps of each block its input alone, and runs it again on the way back
+    #[arg(long, requires = "name")]
+    checkpoint_blocks: bool,
     /// Classes to tell apart
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     classes: u32,
@@ -62,7 +65,18 @@ impl Models {
         let input = self.resolution.map(|side| side as usize);
         let (channels, width) = (self.channels as usize, self.width);
         let (size, length) = (input.map(|side| [side; 2]), input);
-        model(name, ModelOptions { channels, width, stem_stride: self.stem_stride, size, length, ..Default::default() })
+        model(
+            name,
+            ModelOptions {
+                channels,
+                width,
+                stem_stride: self.stem_stride,
+                size,
+                length,
+                checkpoint_blocks: self.checkpoint_blocks,
+                ..Default::default()
+            },
+        )
     }
 
     /// The layers of `model` for one image.

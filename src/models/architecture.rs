@@ -29,11 +29,22 @@ pub struct ModelOptions {
     pub drop_rate: f32,
     /// Stochastic depth of the last block; earlier ones have less, in proportion.
     pub drop_path: f32,
+    /// Training keeps of each block its input alone, and runs it again on the way back.
+    pub checkpoint_blocks: bool,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { channels: 3, width: 1.0, stem_stride: None, size: None, length: None, drop_rate: 0.0, drop_path: 0.0 }
+        Self {
+            channels: 3,
+            width: 1.0,
+            stem_stride: None,
+            size: None,
+            length: None,
+            drop_rate: 0.0,
+            drop_path: 0.0,
+            checkpoint_blocks: false,
+        }
     }
 }
 
@@ -69,12 +80,14 @@ pub struct Model {
     pub resolution: usize,
     /// Its structure.
     pub architecture: Arc<dyn Architecture>,
+    /// See [`ModelOptions::checkpoint_blocks`].
+    pub checkpoint_blocks: bool,
 }
 
 impl Model {
     /// A network of this structure, meant for images of this side.
     pub fn new(resolution: usize, architecture: impl Architecture) -> Self {
-        Self { resolution, architecture: Arc::new(architecture) }
+        Self { resolution, architecture: Arc::new(architecture), checkpoint_blocks: false }
     }
 
     /// Its configuration, where it is of this family: to change a copy and make another network of
@@ -96,11 +109,21 @@ impl Model {
         self.architecture.input(side, channels)
     }
 
+    /// Makes the network in the scope `params`.
+    ///
+    /// # Errors
+    /// As [`Architecture::build`]; checkpoints of a network that has no blocks.
+    pub fn build(&self, params: &Parameters) -> Result<Box<dyn Backbone>> {
+        let mut backbone = self.architecture.build(params)?;
+        backbone.set_grad_checkpointing(self.checkpoint_blocks)?;
+        Ok(backbone)
+    }
+
     /// Makes the network with a classifier in the scope `params`.
     ///
     /// # Errors
-    /// As [`Architecture::build`].
+    /// As [`Self::build`].
     pub fn classifier(&self, params: &Parameters, classes: usize) -> Result<Classifier<Box<dyn Backbone>>> {
-        Classifier::new(params, self.architecture.build(params)?, classes)
+        Classifier::new(params, self.build(params)?, classes)
     }
 }

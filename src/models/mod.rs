@@ -34,7 +34,7 @@ pub(crate) use vit::Block as VitBlock;
 pub(crate) use vit::check_depth;
 pub use vit::{Vit, VitConfig};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Dropout, Init, Linear, LinearOptions, Mode, Module, Parameters, Summary};
 use crate::tensor::{Shape, Tensor};
 
@@ -76,6 +76,15 @@ pub trait Backbone: Module {
     /// What it says of tokens, where it reads texts.
     fn token_encoder(&self) -> Option<&dyn TokenEncoder> {
         None
+    }
+
+    /// Whether training keeps of each block its input alone, and runs it again on the way back
+    /// ([`Blocks`](crate::nn::Blocks)).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] of a network without such blocks.
+    fn set_grad_checkpointing(&mut self, on: bool) -> Result<()> {
+        if on { Err(Error::argument("checkpoint_blocks", "this network has no blocks that can be run again")) } else { Ok(()) }
     }
 
     /// Probability of dropout between features and classifier.
@@ -202,6 +211,10 @@ impl Backbone for Box<dyn Backbone> {
 
     fn token_encoder(&self) -> Option<&dyn TokenEncoder> {
         self.as_ref().token_encoder()
+    }
+
+    fn set_grad_checkpointing(&mut self, on: bool) -> Result<()> {
+        self.as_mut().set_grad_checkpointing(on)
     }
 
     fn drop_rate(&self) -> f32 {

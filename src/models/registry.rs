@@ -33,10 +33,11 @@ pub fn model_names() -> impl Iterator<Item = &'static str> {
 /// network does not have.
 pub fn model(name: &str, options: ModelOptions) -> Result<Model> {
     let (structure, _) = split_tag(name);
-    FAMILIES.iter().find_map(|family| (family.parse)(structure, &options)).unwrap_or_else(|| {
+    let found = FAMILIES.iter().find_map(|family| (family.parse)(structure, &options)).unwrap_or_else(|| {
         let patterns = FAMILIES.iter().flat_map(|family| family.patterns).map(|(pattern, _)| *pattern);
         Err(Error::unknown("model", name, model_names().chain(patterns)))
-    })
+    });
+    found.map(|model| Model { checkpoint_blocks: options.checkpoint_blocks, ..model })
 }
 
 /// A network's name and the tag of its weights, which is empty where there is none. Of a number the

@@ -10,7 +10,7 @@ use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::io::Interpolation::{Bicubic, Bilinear};
 use crate::nn::layers::{BatchNormOptions, Conv2dOptions};
-use crate::nn::{ConvNorm, DropPath, Init, Mode, Module, Parameters, Summary};
+use crate::nn::{Blocks, ConvNorm, DropPath, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::pooling::Window;
 use crate::tensor::{Shape, Tensor};
@@ -224,7 +224,7 @@ const POOL: (usize, usize, usize) = (3, 2, 1);
 pub struct ResNet {
     stem: ConvNorm,
     pool: Option<Window>,
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     features: usize,
     drop_rate: f32,
 }
@@ -252,7 +252,7 @@ impl ResNet {
         }
         let (kernel, stride, padding) = POOL;
         let pool = (!config.small).then(|| Window::square(kernel, stride, padding));
-        Ok(Self { stem, pool, blocks, features: channels, drop_rate: config.drop_rate })
+        Ok(Self { stem, pool, blocks: blocks.into(), features: channels, drop_rate: config.drop_rate })
     }
 }
 
@@ -267,13 +267,13 @@ impl Module for ResNet {
             // A window of 3 every 2 with a padding of 1 halves, rounded up.
             shape = shape.with(1, shape.dim(1).div_ceil(2)).with(2, shape.dim(2).div_ceil(2));
         }
-        let maps = self.blocks.iter().try_fold(shape, |shape, block| block.summarize(&shape, summary))?;
+        let maps = self.blocks.summarize(&shape, summary)?;
         Ok(Shape::from([maps.dim(0), self.features]))
     }
 
     fn fold(&mut self) -> Result<()> {
         self.stem.fold()?;
-        self.blocks.iter_mut().try_for_each(Block::fold)
+        self.blocks.fold()
     }
 }
 
@@ -285,7 +285,12 @@ impl Backbone for ResNet {
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.stem.forward(x, mode)?;
         let x = self.pool.map_or(Ok(x.clone()), |window| x.max_pool2d(window))?;
-        self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
+        self.blocks.forward(&x, mode)
+    }
+
+    fn set_grad_checkpointing(&mut self, on: bool) -> Result<()> {
+        self.blocks.set_checkpoints(on);
+        Ok(())
     }
 
     fn drop_rate(&self) -> f32 {

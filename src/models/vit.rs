@@ -10,7 +10,7 @@ use super::{Architecture, Backbone, Model, ModelOptions};
 use crate::error::{Error, Result, require_share};
 use crate::io::Interpolation::Bicubic;
 use crate::nn::layers::Conv2dOptions;
-use crate::nn::{Conv2d, DropPath, Init, Kind, LayerNorm, Linear, LinearOptions, Mode, Module, Parameter, Parameters, Summary};
+use crate::nn::{Blocks, Conv2d, DropPath, Init, Kind, LayerNorm, Linear, LinearOptions, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::convolution::geometry::Padding;
 use crate::tensor::{Shape, Tensor};
 
@@ -214,7 +214,7 @@ pub struct Vit {
     positions: Parameter,
     resized: Positions,
     patches: Conv2d,
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     norm: LayerNorm,
     config: VitConfig,
     names: [String; 2],
@@ -238,7 +238,7 @@ impl Vit {
             Conv2dOptions { kernel: patch, stride: patch, padding: Some(Padding::Explicit([0; 4])), bias: true, ..Default::default() };
         let patches = Conv2d::new(params, "patch_embed.proj", channels, features, convolution)?;
         let block = |number| Block::new(&params.scope(format!("blocks.{number}")), config, number);
-        let blocks = (0..config.depth).map(block).collect::<Result<_>>()?;
+        let blocks = (0..config.depth).map(block).collect::<Result<Vec<_>>>()?.into();
         let norm = LayerNorm::new(params, "norm", features, config.eps)?;
         let names = ["cls_token", "pos_embed"].map(|name| params.scope(name).name().into());
         let resized = Positions::of([h / patch, w / patch]);
@@ -276,7 +276,7 @@ impl Vit {
         let class = self.class.tensor(mode)?.add(&self.positions.tensor(mode)?.slice(1, 0, 1)?)?;
         let class = class.expand(&[tokens.shape().dim(0), 1, self.config.features])?;
         let x = Tensor::concat(&[&class, tokens], 1)?;
-        self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
+        self.blocks.forward(&x, mode)
     }
 
     /// The batch of images of that shape.
@@ -305,7 +305,7 @@ impl Module for Vit {
         summary.push(class, &Shape::from([n, 1, d]), d, 0);
         let [h, w] = self.config.size.map(|side| side / self.config.patch);
         summary.push(positions, &tokens, (1 + h * w) * d, 0);
-        self.blocks.iter().try_fold(tokens, |shape, block| block.summarize(&shape, summary))?;
+        self.blocks.summarize(&tokens, summary)?;
         self.norm.summarize(&Shape::from([n, d]), summary)
     }
 }
@@ -330,6 +330,11 @@ impl Backbone for Vit {
 
     fn vit(&self) -> Option<&Vit> {
         Some(self)
+    }
+
+    fn set_grad_checkpointing(&mut self, on: bool) -> Result<()> {
+        self.blocks.set_checkpoints(on);
+        Ok(())
     }
 
     fn drop_rate(&self) -> f32 {

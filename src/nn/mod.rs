@@ -4,6 +4,7 @@
 //! output shape follows from its input's ([`Module::summarize`]), so that a model's cost is known
 //! before it runs.
 
+mod blocks;
 pub mod groups;
 pub mod init;
 pub mod layers;
@@ -11,6 +12,7 @@ pub mod parameters;
 pub mod state_dict;
 pub mod summary;
 
+pub use blocks::Blocks;
 pub use groups::{ParameterGroup, layer_decay, matches};
 pub use init::Init;
 pub use layers::{BatchNorm, BatchNormOptions, Conv2d, Conv2dOptions, ConvNorm, DepthwiseConv2d, DropPath, Dropout, Embedding};
@@ -30,6 +32,22 @@ pub enum Mode {
     Eval,
     /// Running statistics, recorded: for fine-tuning with frozen batch norm.
     FrozenNorm,
+    /// As `Train`, a second time in the same step: running statistics stay as they are
+    /// ([`checkpoint`](crate::autograd::checkpoint)).
+    TrainAgain,
+}
+
+impl Mode {
+    /// Whether batch statistics and dropout are used.
+    pub fn is_training(self) -> bool {
+        matches!(self, Self::Train | Self::TrainAgain)
+    }
+
+    /// What a second run of the same step is run in.
+    #[must_use]
+    pub fn again(self) -> Self {
+        if self == Self::Train { Self::TrainAgain } else { self }
+    }
 }
 
 /// A layer or a network of one input and one output.

@@ -29,6 +29,7 @@ impl Recipe {
             length,
             drop_rate: self.model.drop_rate,
             drop_path: self.model.drop_path,
+            checkpoint_blocks: self.memory.checkpoint_blocks,
         };
         model(&self.model.name, options)
     }
@@ -38,7 +39,7 @@ impl Recipe {
     /// # Errors
     /// As [`Self::network`]; out of memory.
     pub fn encoder(&self, params: &Parameters, dataset: &Dataset) -> Result<Box<dyn Backbone>> {
-        self.network(dataset)?.architecture.build(params)
+        self.network(dataset)?.build(params)
     }
 }
 
@@ -66,5 +67,5 @@ pub fn learner(
         tasks: tasks.into_iter().map(|task| TaskLabels { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
         teachers,
     };
-    find(&recipe.method.name)?.make(params, &|params| network.architecture.build(params), &recipe.method.settings, &context)
+    find(&recipe.method.name)?.make(params, &|params| network.build(params), &recipe.method.settings, &context)
 }

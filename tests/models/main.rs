@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod checkpoints;
 mod model_counts;
 mod pretrained;
 mod reference_models;

@@ -18,7 +18,7 @@ use super::torchvision::{self, Renames};
 use super::{Architecture, Backbone};
 use crate::error::{Result, require_share};
 use crate::nn::layers::{BatchNormOptions, Conv2dOptions};
-use crate::nn::{Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
+use crate::nn::{Blocks, Conv2d, ConvNorm, Init, Mode, Module, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::convolution::geometry::Padding;
 use crate::tensor::{Shape, Tensor};
@@ -137,7 +137,7 @@ enum HeadLayer {
 /// The network without its classifier: images `[N, H, W, C]` to features `[N, D]`.
 pub struct MobileNet {
     stem: ConvNorm,
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     head: HeadLayer,
     features: usize,
     drop_rate: f32,
@@ -173,7 +173,7 @@ impl MobileNet {
                 (HeadLayer::PoolFirst(Conv2d::new(params, "conv_head", channels, features, convolution)?, style.activation), features)
             }
         };
-        Ok(Self { stem, blocks, head, features, drop_rate: config.drop_rate })
+        Ok(Self { stem, blocks: blocks.into(), head, features, drop_rate: config.drop_rate })
     }
 }
 
@@ -185,7 +185,7 @@ impl Module for MobileNet {
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
         let maps = self.stem.summarize(input, summary)?;
-        let maps = self.blocks.iter().try_fold(maps, |shape, block| block.summarize(&shape, summary))?;
+        let maps = self.blocks.summarize(&maps, summary)?;
         match &self.head {
             HeadLayer::Pool => {}
             HeadLayer::Convolution(layer) => drop(layer.summarize(&maps, summary)?),
@@ -196,7 +196,7 @@ impl Module for MobileNet {
 
     fn fold(&mut self) -> Result<()> {
         self.stem.fold()?;
-        self.blocks.iter_mut().try_for_each(Block::fold)?;
+        self.blocks.fold()?;
         if let HeadLayer::Convolution(layer) = &mut self.head { layer.fold() } else { Ok(()) }
     }
 }
@@ -207,7 +207,7 @@ impl Backbone for MobileNet {
     }
 
     fn forward_features(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.blocks.iter().try_fold(self.stem.forward(x, mode)?, |x, block| block.forward(&x, mode))?;
+        let x = self.blocks.forward(&self.stem.forward(x, mode)?, mode)?;
         if let HeadLayer::Convolution(layer) = &self.head { layer.forward(&x, mode) } else { Ok(x) }
     }
 
@@ -222,6 +222,11 @@ impl Backbone for MobileNet {
             }
         };
         Ok([maps, features])
+    }
+
+    fn set_grad_checkpointing(&mut self, on: bool) -> Result<()> {
+        self.blocks.set_checkpoints(on);
+        Ok(())
     }
 
     fn drop_rate(&self) -> f32 {

@@ -81,7 +81,7 @@ impl BatchNorm {
     /// Those of both operators.
     pub fn forward_behind(&self, convolution: &Conv2d, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let mode = self.effective(mode)?;
-        let pays = mode == Mode::Train && x.dtype() == DType::F32 && statistics::wanted(x, &convolution.output(x.shape())?);
+        let pays = mode.is_training() && x.dtype() == DType::F32 && statistics::wanted(x, &convolution.output(x.shape())?);
         if pays && let [y, statistics] = convolution.forward_statistics(x, mode)?.as_slice() {
             return self.run(y, Some(statistics), residual, mode);
         }
@@ -90,7 +90,7 @@ impl BatchNorm {
 
     /// Frozen running statistics are what it normalises by in training, too.
     fn effective(&self, mode: Mode) -> Result<Mode> {
-        let frozen = mode == Mode::Train && (self.running_mean.slot()?.frozen || self.running_var.slot()?.frozen);
+        let frozen = mode.is_training() && (self.running_mean.slot()?.frozen || self.running_var.slot()?.frozen);
         Ok(if frozen { Mode::FrozenNorm } else { mode })
     }
 
@@ -108,13 +108,16 @@ impl BatchNorm {
     fn run(&self, x: &Tensor, statistics: Option<&Tensor>, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let BatchNormOptions { eps, momentum, activation, affine, .. } = self.options;
         let mode = self.effective(mode)?;
-        let training = mode == Mode::Train;
-        if training {
+        let training = mode.is_training();
+        if mode == Mode::Train {
             let batches = self.batches.clone();
             x.gpu().each_run(move || batches.increment());
         }
         let options = BatchNormFuncOptions { eps, momentum, activation, training };
-        let (mean, var) = (self.running_mean.detach()?, self.running_var.detach()?);
+        let (mut mean, mut var) = (self.running_mean.detach()?, self.running_var.detach()?);
+        if mode == Mode::TrainAgain {
+            (mean, var) = (mean.copy()?, var.copy()?);
+        }
         let watched = if affine { mode } else { Mode::Eval };
         let (weight, bias) = (self.weight.tensor(watched)?, self.bias.tensor(watched)?);
         let inputs: Vec<&Tensor> = [x, &weight, &bias, &mean, &var].into_iter().chain(statistics).chain(residual).collect();

@@ -26,7 +26,7 @@ macro_rules! regularizer {
         impl Module for $name {
             fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
                 require_share(stringify!($method), "p", self.probability)?;
-                if mode != Mode::Train || self.probability == 0.0 || self.params.is_frozen() {
+                if !mode.is_training() || self.probability == 0.0 || self.params.is_frozen() {
                     return Ok(x.clone());
                 }
                 x.$method(self.probability, self.params.seed(), self.layer, self.params.step_scalar())

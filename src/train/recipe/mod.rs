@@ -48,7 +48,9 @@ use toml::Table;
 pub use self::present::present_form;
 
 use self::document::Document;
-use self::tables::{AugmentationTable, DataTable, FinetuneTable, MethodTable, ModelTable, OptimizerTable, PrecisionTable, ScheduleTable};
+use self::tables::{
+    AugmentationTable, DataTable, FinetuneTable, MemoryTable, MethodTable, ModelTable, OptimizerTable, PrecisionTable, ScheduleTable,
+};
 use super::methods::find;
 use crate::error::{Error, Result};
 use crate::io::atomic::read;
@@ -87,6 +89,8 @@ pub struct Recipe {
     pub optimizer: OptimizerTable,
     /// In which types is computed.
     pub precision: PrecisionTable,
+    /// What is traded for memory.
+    pub memory: MemoryTable,
     /// The learning rate over the run.
     pub schedule: ScheduleTable,
     /// What the network is shown of an image.
@@ -112,6 +116,7 @@ impl Default for Recipe {
             model: ModelTable::default(),
             optimizer: OptimizerTable::default(),
             precision: PrecisionTable::default(),
+            memory: MemoryTable::default(),
             schedule: ScheduleTable::default(),
             augmentation: AugmentationTable::default(),
             finetune: FinetuneTable::default(),

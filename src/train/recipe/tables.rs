@@ -128,6 +128,15 @@ pub struct PrecisionTable {
     pub scaler: GradScalerOptions,
 }
 
+/// `[memory]`: what is traded for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryTable {
+    /// Training keeps of each block of the network its input alone, and runs it again on the way
+    /// back: less memory, more time, the same bits.
+    pub checkpoint_blocks: bool,
+}
+
 /// `[schedule]`: the learning rate over the run. Its peak is [`OptimizerTable::learning_rate`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
