@@ -3,7 +3,7 @@
 //! Recycling needs no waiting: everything that happens to a buffer happens in recording order, so
 //! whoever gets it next records its commands after the last use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -16,6 +16,9 @@ pub(crate) const ALIGNMENT: u64 = 256;
 /// In [`GpuOptions::poison`](super::GpuOptions) mode this many bytes follow every buffer's
 /// contents, for sentinels.
 pub(crate) const SENTINEL_BYTES: u64 = 256;
+
+/// A free buffer may be so many times as large as what it is taken for.
+const FIT: u64 = 8;
 
 /// What the pool holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +37,14 @@ pub struct MemoryUse {
 pub(crate) type Owner = u64;
 
 /// Buffers kept for reuse, by size class.
-type Free = HashMap<u64, Vec<wgpu::Buffer>>;
+type Free = BTreeMap<u64, Vec<wgpu::Buffer>>;
+
+/// Takes the smallest free buffer that holds `class` bytes and is not so large that most of it would
+/// lie idle, and its size.
+fn take(free: &mut Free, class: u64) -> Option<(wgpu::Buffer, u64)> {
+    let (size, list) = free.range_mut(class..=class.saturating_mul(FIT)).find(|(_, list)| !list.is_empty())?;
+    Some((list.pop()?, *size))
+}
 
 /// The part of the pool that belongs to one program.
 #[derive(Default)]
@@ -57,7 +67,7 @@ struct State {
 impl State {
     /// Gives up what nobody uses. Parts keep theirs: their programs will run again.
     fn trim(&mut self) {
-        let kept: u64 = self.free.drain().map(|(class, list)| class * list.len() as u64).sum();
+        let kept: u64 = std::mem::take(&mut self.free).into_iter().map(|(class, list)| class * list.len() as u64).sum();
         self.memory.held -= kept;
     }
 }
@@ -102,7 +112,10 @@ pub(crate) struct Pool {
 /// A device buffer that goes back to its pool when dropped.
 pub struct Buffer {
     pub(super) raw: wgpu::Buffer,
+    /// What was asked for, rounded up.
     class: u64,
+    /// What the buffer has.
+    size: u64,
     id: u64,
     owner: Option<Owner>,
     pool: Arc<Pool>,
@@ -142,7 +155,7 @@ impl Drop for Buffer {
         let State { free, parts, memory, .. } = &mut *state;
         memory.in_use -= self.class;
         let part = self.owner.and_then(|owner| parts.get_mut(&owner));
-        part.map_or(free, |p| &mut p.free).entry(self.class).or_default().push(self.raw.clone());
+        part.map_or(free, |p| &mut p.free).entry(self.size).or_default().push(self.raw.clone());
     }
 }
 
@@ -182,22 +195,22 @@ impl Pool {
         }
         let mut state = self.lock();
         let owner = state.capturing.filter(|(thread, _)| *thread == std::thread::current().id()).map(|(_, owner)| owner);
-        let own = owner.and_then(|owner| state.parts.get_mut(&owner)?.free.get_mut(&class)?.pop());
-        let raw = match own {
-            Some(raw) => raw,
+        let own = owner.and_then(|owner| take(&mut state.parts.get_mut(&owner)?.free, class));
+        let (raw, size) = match own {
+            Some(found) => found,
             None => {
-                let reused = state.free.get_mut(&class).and_then(Vec::pop);
-                let raw = reused.map_or_else(|| self.create(&mut state, class), Ok)?;
+                let reused = take(&mut state.free, class);
+                let (raw, size) = reused.map_or_else(|| self.create(&mut state, class).map(|raw| (raw, class)), Ok)?;
                 if let Some(part) = owner.and_then(|owner| state.parts.get_mut(&owner)) {
-                    part.bytes += class;
+                    part.bytes += size;
                 }
-                raw
+                (raw, size)
             }
         };
         state.memory.in_use += class;
         state.memory.peak = state.memory.peak.max(state.memory.in_use);
         state.made += 1;
-        Ok(Buffer { raw, class, id: state.made, owner, pool: self.clone() })
+        Ok(Buffer { raw, class, size, id: state.made, owner, pool: self.clone() })
     }
 
     /// Gives up what nobody uses, except what belongs to programs.
