@@ -12,6 +12,7 @@ use super::capabilities::Capabilities;
 use super::clock::Instant;
 use super::health::guarded;
 use super::plan::PlannedKernel;
+use super::poison;
 use super::reflection::{Reflection, reflect};
 use super::template::{Defines, Target, Templates};
 use super::tuning::fnv;
@@ -275,9 +276,16 @@ impl Kernels {
             true => Some(self.templates.render_guarded(&kernel.name, &kernel.text, defines, self.target)?),
             false => None,
         };
-        let (mut ir, info) = self.parse(device, kernel, defines, guarded_text.as_deref().unwrap_or(text))?;
+        let text = guarded_text.as_deref().unwrap_or(text);
+        let (mut ir, info) = self.parse(device, kernel, defines, text)?;
         info.map_or(Ok(()), |info| check_module(kernel.name(), &ir, &info, &self.adapter))?;
         let reflection = Arc::new(reflect(kernel.name(), &ir)?);
+        // Text from outside may rely on WGSL's zeros.
+        let poisoned = (self.counting == Counting::All && kernel.trusted).then(|| poison::with_fill(text, &ir)).flatten();
+        if let Some(text) = poisoned {
+            ir = self.parse(device, kernel, defines, &text)?.0;
+            poison::call_fill(&mut ir);
+        }
         let uniform = self.target == Target::Browser && reflection.has_params;
         let counts = self.counting == Counting::All || (self.counting == Counting::Outside && !kernel.own);
         let bindable = reflection.bindings.len() < device.limits().max_storage_buffers_per_shader_stage as usize;

@@ -15,6 +15,7 @@ mod health;
 mod kernel;
 mod launch;
 mod plan;
+mod poison;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
 mod pool;
