@@ -3,7 +3,7 @@
 #
 #     scripts/test.sh --quick    the library, every operator, every shader and the command line, in two minutes after the build
 #     scripts/test.sh            the engine without features, tests, tests under WebGPU's limits, published weights, AMD's compiler,
-#                                benchmarks once, documentation
+#                                Vulkan's validation, a browser's compiler, benchmarks once, documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
 #
 # A stage that fails does not stop the next. Needs Rust, and a Vulkan driver on Linux (installed on Debian and Ubuntu).
@@ -109,6 +109,23 @@ if cargo run -q -- inspect --setup; then
     stage "AMD's compiler: no spills, no waits" cargo test --test cli inspect -- --ignored --show-output
 else
     not_run "AMD's compiler: no spills, no waits" "wgrad inspect --setup could not fetch it (it takes Debian's packages)"
+fi
+stage "workgroup memory full of NaN" env WGRAD_POISON=1 WGRAD_SCHEDULE=gpu cargo run -q -- doctor
+# Mesa's newest software driver, Vulkan's validation layer and a browser's compiler are fetched, too.
+if scripts/validate.sh setup vulkan; then
+    stage "no races for workgroup memory" scripts/validate.sh races
+    stage "Vulkan's rules in three trainings" scripts/validate.sh trainings
+    stage "subgroups of 4 and 16 lanes" scripts/validate.sh subgroups
+else
+    reason="scripts/validate.sh setup vulkan could not fetch Mesa and the layer (it takes Debian's packages, for x86-64)"
+    not_run "no races for workgroup memory" "$reason"
+    not_run "Vulkan's rules in three trainings" "$reason"
+    not_run "subgroups of 4 and 16 lanes" "$reason"
+fi
+if scripts/validate.sh setup dawn; then
+    stage "Dawn compiles every browser text" scripts/validate.sh dawn
+else
+    not_run "Dawn compiles every browser text" "scripts/validate.sh setup dawn could not fetch it (it takes npm and node 20)"
 fi
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -37,7 +37,8 @@ pub struct GpuOptions {
     /// Build the crate's own shaders with bounds checks (text from outside always has them). With
     /// [`Self::poison`], an index that lies outside of its binding is an error of the device, too.
     pub checked: bool,
-    /// Fill every buffer with NaN before it is used, and surround it with sentinels: for tests.
+    /// Fill every buffer with NaN before it is used, and surround it with sentinels; fill workgroup
+    /// memory of kernels that are built without its zeroing, too: for tests.
     pub poison: bool,
     /// Look at every operator's output and gradient, and fail at the first that is not finite.
     /// Slow.

@@ -1,5 +1,5 @@
-//! Workgroup memory full of NaN, as buffers are in poison mode: our kernels are built without the zeroing
-//! that WGSL promises, so what they read before they write it must show.
+//! Workgroup memory full of NaN, as buffers are in poison mode: our kernels are built without the
+//! zeroing that WGSL promises, so what they read before they write it must show.
 
 use naga::{AddressSpace, ArraySize, Barrier, BuiltIn, Expression, FunctionArgument, Module, ScalarKind, Span, Statement, TypeInner};
 
@@ -71,7 +71,8 @@ mod tests {
     use super::super::{Gpu, GpuOptions, Kernel, Launch};
     use crate::tensor::{DType, Tensor};
 
-    /// Fills two thirds of its workgroup memory and adds up as many words of it as it is told, of each kind.
+    /// Fills two thirds of its workgroup memory and adds up as much of it, of each kind, as it is
+    /// told.
     const TEXT: &str = r#"{{ output(0, "y") }} {{ params("read: u32") }}
         struct Part { a: vec3<f32>, b: mat2x2<f32>, c: array<array<u32, 2>, 2> }
         var<workgroup> parts: array<Part, 9>;

@@ -15,7 +15,7 @@ pub enum Scope {
     /// AMD, from the release's backports: about 11 MB.
     Amd,
     /// AMD, NVIDIA, Adreno and Apple M1 from Debian's unstable release, with a C library of its own:
-    /// about 150 MB.
+    /// about 75 MB.
     All,
 }
 
@@ -60,7 +60,7 @@ pub fn set_up(installation: &Installation, scope: Scope, tell: &dyn Fn(String)) 
         Scope::Amd => apt(&["download", "-qq", "mesa-drm-shim", "mesa-vulkan-drivers", "libdrm2", "libdrm-amdgpu1"])?,
         // For a system that has nothing, all that these need is fetched, the C library included.
         Scope::All => {
-            let wanted = ["libvulkan1", "mesa-drm-shim", "mesa-vulkan-drivers"];
+            let wanted = ["libvulkan1", "mesa-drm-shim", "mesa-vulkan-drivers", "vulkan-validationlayers"];
             apt(&[&["install", "-qq", "-y", "--download-only", "--no-install-recommends"], &wanted[..]].concat())?
         }
     };

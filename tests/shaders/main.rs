@@ -121,6 +121,12 @@ fn every_shader_translates_everywhere() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// An adapter that is not here, with f16 storage.
+fn adapter(schedule: Schedule, subgroup_size: (u32, u32), browser: bool) -> Capabilities {
+    let (kind, subgroups, immediates) = (AdapterKind::Discrete, subgroup_size.1 > 0, !browser);
+    Capabilities { kind, schedule, subgroups, subgroup_size, f16: true, immediates, ..common::gpu().capabilities().clone() }
+}
+
 /// What adapters would be given that are not here: NVIDIA's have subgroups of 32 lanes, AMD's of 64
 /// or of either, Intel's of 8 to 32, and a browser may have none. Both schedules may be asked for on
 /// any.
@@ -134,10 +140,8 @@ fn shaders_are_valid_whatever_the_width_of_subgroups() {
         for schedule in Schedule::ALL.into_iter().filter(|schedule| *schedule == Schedule::Software || [0, 32].contains(&most)) {
             let browsers: &[bool] = if [0, 8].contains(&most) { &[false, true] } else { &[false] };
             for &browser in browsers {
-                let (kind, subgroups, immediates) = (AdapterKind::Discrete, most > 0, !browser);
-                let own = gpu.capabilities().clone();
-                let adapter = Capabilities { kind, schedule, subgroups, subgroup_size: (least, most), f16: true, immediates, ..own };
-                let planning = gpu.planning_as(adapter).unwrap();
+                let subgroups = most > 0;
+                let planning = gpu.planning_as(adapter(schedule, (least, most), browser)).unwrap();
                 run_samples(&planning);
                 for launch in planning.take_plan().unwrap() {
                     let shader = launch.kernel;
@@ -161,6 +165,34 @@ fn shaders_are_valid_whatever_the_width_of_subgroups() {
     println!("{} texts", known.len());
     assert!(known.len() > 400, "only {} texts", known.len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Writes every text that a browser is given into a folder, by whether it has subgroups, for Dawn's
+/// compiler (`scripts/validate.sh dawn`).
+#[test]
+#[ignore = "scripts/validate.sh asks for it"]
+fn browser_texts_are_written() {
+    let gpu = common::gpu();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser_texts");
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (kind, most) in [("plain", 0), ("subgroups", 32)] {
+        let mut known = BTreeSet::new();
+        for schedule in Schedule::ALL {
+            let planning = gpu.planning_as(adapter(schedule, (most, most), true)).unwrap();
+            run_samples(&planning);
+            wgrad::bench::ladder::samples().into_iter().for_each(|sample| drop(run(&planning, sample)));
+            known.extend(planning.take_plan().unwrap().into_iter().map(|launch| {
+                let shader = launch.kernel;
+                (shader.kernel.clone(), shader.variant.clone(), shader.text.clone())
+            }));
+        }
+        for (index, (kernel, variant, text)) in known.iter().enumerate() {
+            let text = format!("// {kernel} [{variant}]\n{text}");
+            std::fs::write(folder.join(format!("{kind}-{index:04}.wgsl")), text).unwrap();
+        }
+        println!("{} texts, {kind}", known.len());
+    }
 }
 
 /// No shader file is dead, and the registry names every one that its operators use.
