@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::capabilities::{AdapterKind, Capabilities, Schedule, Vendor};
+use super::matrix::Matrix;
 use super::tuning::Tuning;
 use super::waiting::block_on;
 use crate::error::{Error, Result};
@@ -51,8 +52,8 @@ pub struct GpuOptions {
 
 impl GpuOptions {
     /// Options from the environment: `WGRAD_ADAPTER`, `WGRAD_LIMITS=webgpu`,
-    /// `WGRAD_SCHEDULE=software|gpu`, `WGRAD_MEMORY_MIB`, `WGRAD_BINDING_KIB`, `WGRAD_CHECKED=1`,
-    /// `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
+    /// `WGRAD_SCHEDULE=software|gpu|matrix`, `WGRAD_MEMORY_MIB`, `WGRAD_BINDING_KIB`,
+    /// `WGRAD_CHECKED=1`, `WGRAD_POISON=1`, `WGRAD_TRACE_NON_FINITE=1`, `WGRAD_TIMEOUT_SECONDS`,
     /// `WGRAD_TUNING=FILE|random:SEED|off`.
     ///
     /// # Errors
@@ -78,7 +79,7 @@ impl GpuOptions {
             },
             schedule: match var("WGRAD_SCHEDULE").as_deref() {
                 None => None,
-                Some(text) => Some(text.parse().map_err(|_| wrong("WGRAD_SCHEDULE", text, "\"software\" or \"gpu\""))?),
+                Some(text) => Some(text.parse().map_err(|_| wrong("WGRAD_SCHEDULE", text, "\"software\", \"gpu\" or \"matrix\""))?),
             },
             memory_budget_bytes: bytes("WGRAD_MEMORY_MIB", "a number of MiB", 1 << 20)?,
             largest_binding_bytes: bytes("WGRAD_BINDING_KIB", "a number of KiB", 1 << 10)?,
@@ -193,6 +194,8 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
     let subgroups = has(wgpu::Features::SUBGROUP);
     let kind = kind(info.device_type);
     let own = if kind == AdapterKind::Software { Schedule::Software } else { Schedule::Gpu };
+    let f16 = has(wgpu::Features::SHADER_F16);
+    let matrices = has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && subgroups && f16;
     Capabilities {
         name: info.name,
         backend: info.backend.to_string(),
@@ -202,7 +205,8 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
         immediates: has(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= IMMEDIATE_BYTES,
         subgroups,
         subgroup_size: if subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
-        f16: has(wgpu::Features::SHADER_F16),
+        f16,
+        matrix: Matrix::of(adapter).filter(|_| matrices),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         max_binding_bytes: options.largest_binding_bytes.map_or(largest, |bytes| bytes.min(largest)),
         max_buffer_bytes: limits.max_buffer_size,
@@ -210,7 +214,10 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         max_invocations: limits.max_compute_invocations_per_workgroup,
         max_grid: limits.max_compute_workgroups_per_dimension,
-        schedule: options.schedule.unwrap_or(own),
+        schedule: match options.schedule {
+            Some(Schedule::Matrix) => Schedule::Gpu,
+            asked => asked.unwrap_or(own),
+        },
         webgpu_limits: options.webgpu_limits,
     }
 }
@@ -236,15 +243,31 @@ pub async fn adapters_async() -> Result<Vec<Capabilities>> {
     Ok(enumerate().await.iter().map(|a| capabilities(a, &options)).collect())
 }
 
+/// Leave to use what wgpu calls experimental: only where there are matrices to use.
+fn experimental(capabilities: &Capabilities) -> wgpu::ExperimentalFeatures {
+    if capabilities.matrix.is_none() {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: wgpu asks its user to know that these features may have faults which safe code
+    // reaches. The one that is requested is cooperative matrices. The crate's kernels load and
+    // store them in workgroup memory alone, within its arrays, and tests run them on each size.
+    #[allow(unsafe_code)]
+    unsafe {
+        wgpu::ExperimentalFeatures::enabled()
+    }
+}
+
 pub(super) async fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Queue, Capabilities)> {
     let adapter = choose(options).await?;
     let caps = capabilities(&adapter, options);
+    caps.check_schedule(options.schedule)?;
     let mut features = wgpu::Features::empty();
     for (wanted, feature) in [
         (caps.immediates, wgpu::Features::IMMEDIATES),
         (caps.subgroups, wgpu::Features::SUBGROUP),
         (caps.f16, wgpu::Features::SHADER_F16),
         (caps.timestamps, wgpu::Features::TIMESTAMP_QUERY),
+        (caps.matrix.is_some(), wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
     ] {
         features.set(feature, wanted);
     }
@@ -255,6 +278,7 @@ pub(super) async fn open(options: &GpuOptions) -> Result<(wgpu::Device, wgpu::Qu
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("wgrad"),
         required_features: features,
+        experimental_features: experimental(&caps),
         required_limits: wgpu::Limits { max_storage_buffers_per_shader_stage: buffers, ..limits },
         // The pool above asks for few, large buffers; big driver blocks would only be held for
         // nothing.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Matrix;
 use crate::error::{Error, Result};
 
 /// Which of a heavy kernel's versions is launched (the design behind each is in `docs/kernels.md`).
@@ -12,10 +13,14 @@ pub enum Schedule {
     Software,
     /// For GPUs: register tiles fed from workgroup memory.
     Gpu,
+    /// As [`Self::Gpu`], but products with an operand that is stored as f16 are made of the
+    /// adapter's cooperative matrices.
+    Matrix,
 }
 
 impl Schedule {
-    /// Both schedules, for tests and sweeps.
+    /// Both schedules that every adapter runs, for tests and sweeps; [`Self::Matrix`] needs an
+    /// adapter with [`Capabilities::matrix`].
     pub const ALL: [Schedule; 2] = [Schedule::Software, Schedule::Gpu];
 
     /// Neighbouring invocations that own a row together where a kernel walks rows: GPUs want
@@ -23,7 +28,7 @@ impl Schedule {
     pub(crate) fn row_lanes(self) -> usize {
         match self {
             Schedule::Software => 1,
-            Schedule::Gpu => 16,
+            Schedule::Gpu | Schedule::Matrix => 16,
         }
     }
 }
@@ -33,6 +38,7 @@ impl fmt::Display for Schedule {
         f.write_str(match self {
             Schedule::Software => "software",
             Schedule::Gpu => "gpu",
+            Schedule::Matrix => "matrix",
         })
     }
 }
@@ -40,13 +46,14 @@ impl fmt::Display for Schedule {
 impl FromStr for Schedule {
     type Err = Error;
 
-    /// Reads `software` and `gpu`, and their older names `cpu` and `simd`, which saved benchmarks
-    /// and runs hold.
+    /// Reads `software`, `gpu` and `matrix`, and older names of the first two, `cpu` and
+    /// `simd`, which saved benchmarks and runs hold.
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "software" | "cpu" => Ok(Schedule::Software),
             "gpu" | "simd" => Ok(Schedule::Gpu),
-            other => Err(Error::argument("schedule", format!("expected \"software\" or \"gpu\", found \"{other}\""))),
+            "matrix" => Ok(Schedule::Matrix),
+            other => Err(Error::argument("schedule", format!("expected \"software\", \"gpu\" or \"matrix\", found \"{other}\""))),
         }
     }
 }
@@ -104,6 +111,8 @@ pub struct Capabilities {
     pub subgroup_size: (u32, u32),
     /// 16-bit floats may be stored.
     pub f16: bool,
+    /// The cooperative matrices of f16 with f32 sums that products may be made of.
+    pub matrix: Option<Matrix>,
     /// Time stamps around passes may be taken.
     pub timestamps: bool,
     /// Largest range of one storage binding, bytes.
@@ -118,7 +127,8 @@ pub struct Capabilities {
     pub max_invocations: u32,
     /// Workgroups along one axis of a grid.
     pub max_grid: u32,
-    /// The schedule that heavy kernels use.
+    /// The schedule that heavy kernels use, [`Schedule::Software`] or [`Schedule::Gpu`]; products
+    /// of f16 may be left to [`Self::matrix`] above that.
     pub schedule: Schedule,
     /// Only WebGPU's default limits were asked for (`WGRAD_LIMITS=webgpu`).
     pub webgpu_limits: bool,
@@ -188,6 +198,7 @@ impl fmt::Display for Capabilities {
         writeln!(f, "immediates       {}", yes(self.immediates))?;
         writeln!(f, "subgroups        {} ({} to {} lanes)", yes(self.subgroups), self.subgroup_size.0, self.subgroup_size.1)?;
         writeln!(f, "f16 storage      {}", yes(self.f16))?;
+        writeln!(f, "matrices         {}", self.matrix.map_or("no".into(), |matrix| format!("{matrix} of f16, summed in f32")))?;
         writeln!(f, "time stamps      {}", yes(self.timestamps))?;
         writeln!(f, "largest buffer   {} MiB", self.max_buffer_bytes >> 20)?;
         writeln!(f, "largest binding  {} MiB", self.max_binding_bytes >> 20)?;

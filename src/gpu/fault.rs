@@ -36,6 +36,7 @@ pub(super) fn validate(module: &naga::Module, features: wgpu::Features) -> Resul
         (wgpu::Features::IMMEDIATES, Capabilities::IMMEDIATES),
         (wgpu::Features::SHADER_F16, Capabilities::SHADER_FLOAT16),
         (wgpu::Features::SUBGROUP, Capabilities::SUBGROUP),
+        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, Capabilities::COOPERATIVE_MATRIX),
     ] {
         capabilities.set(capability, features.contains(feature));
     }

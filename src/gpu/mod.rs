@@ -14,6 +14,7 @@ mod fault;
 mod health;
 mod kernel;
 mod launch;
+mod matrix;
 mod plan;
 mod poison;
 #[cfg(not(target_arch = "wasm32"))]
@@ -45,6 +46,7 @@ pub use executables::{Compiler, Executable};
 pub(crate) use kernel::kernel;
 pub use kernel::{BuiltShader, Kernel};
 pub use launch::{Interface, Launch};
+pub use matrix::Matrix;
 pub use plan::{PlannedKernel, PlannedLaunch};
 pub(crate) use pool::ALIGNMENT;
 pub use pool::{Buffer, MemoryUse};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Capabilities, Gpu, GpuOptions, lock};
+use super::{Capabilities, Gpu, GpuOptions, Schedule, lock};
 use crate::error::{Error, Result};
 
 /// A variant of a kernel as a device would build it.
@@ -94,7 +94,10 @@ impl Gpu {
     pub fn planning_as(&self, capabilities: Capabilities) -> Result<Self> {
         let options = match capabilities.schedule == self.capabilities().schedule {
             true => self.options().clone(),
-            false => GpuOptions { schedule: Some(capabilities.schedule), ..self.options().clone() },
+            false => {
+                let schedule = capabilities.matrix.map_or(capabilities.schedule, |_| Schedule::Matrix);
+                GpuOptions { schedule: Some(schedule), ..self.options().clone() }
+            }
         };
         let gpu = self.dry_as(capabilities, options)?;
         *lock(&gpu.inner.plan) = Some(Vec::new());

@@ -34,6 +34,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),
     ("logarithm.wgsl", include_str!("../../shaders/include/logarithm.wgsl")),
+    ("matrix.wgsl", include_str!("../../shaders/include/matrix.wgsl")),
     ("nan.wgsl", include_str!("../../shaders/include/nan.wgsl")),
     ("pairwise.wgsl", include_str!("../../shaders/include/pairwise.wgsl")),
     ("product.wgsl", include_str!("../../shaders/include/product.wgsl")),
@@ -167,6 +168,11 @@ pub(super) fn uses_subgroups(text: &str) -> bool {
 /// Whether the text needs `enable f16`.
 pub(super) fn uses_half(text: &str) -> bool {
     has_word(text, |word| word == "f16" || matches!(word, "vec2h" | "vec3h" | "vec4h"))
+}
+
+/// Whether the text has cooperative matrices, as naga alone knows them.
+pub(super) fn uses_matrices(text: &str) -> bool {
+    text.contains("coop_mat") && has_word(text, |word| word.starts_with("coop_mat"))
 }
 
 /// What a template becomes, up to a limit.
@@ -304,6 +310,9 @@ impl Templates {
         let mut head = String::new();
         if half && !body.contains("enable f16;") {
             head += "enable f16;\n";
+        }
+        if !body.contains("enable wgpu_cooperative_matrix;") && uses_matrices(&body) {
+            head += "enable wgpu_cooperative_matrix;\n";
         }
         if target == Target::Browser && uses_subgroups(&body) {
             head += "enable subgroups;\n";

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, SubgroupOperationSet, ValidationFlags, Validator};
 
-use super::template::{uses_half, uses_subgroups};
+use super::template::{uses_half, uses_matrices, uses_subgroups};
 use crate::error::{Error, Result};
 
 /// A language that naga writes.
@@ -30,6 +30,7 @@ impl Language {
 /// Why a feature that a text uses cannot be had in a language; `None` where it can.
 pub fn untranslatable(text: &str, language: Language) -> Option<&'static str> {
     match language {
+        Language::Glsl | Language::Hlsl if uses_matrices(text) => Some("neither OpenGL nor DirectX 12 has cooperative matrices in naga's writers"),
         Language::Glsl if uses_half(text) => Some("OpenGL has no 16-bit floats in naga's writer"),
         _ => None,
     }
@@ -59,6 +60,7 @@ fn capabilities(text: &str) -> Capabilities {
     let mut capabilities = Capabilities::IMMEDIATES;
     capabilities.set(Capabilities::SHADER_FLOAT16, uses_half(text));
     capabilities.set(Capabilities::SUBGROUP, uses_subgroups(text));
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, uses_matrices(text));
     capabilities
 }
 

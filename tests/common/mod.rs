@@ -35,12 +35,15 @@ pub fn gpu() -> Gpu {
     Gpu::with(options()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A device of each schedule.
+/// A device of each schedule, that of cooperative matrices where the adapter has any.
 pub fn gpus() -> Vec<(Schedule, Gpu)> {
-    Schedule::ALL
-        .into_iter()
-        .map(|s| (s, Gpu::with(GpuOptions { schedule: Some(s), ..options() }).unwrap_or_else(|e| panic!("{e}"))))
-        .collect()
+    let device = |schedule| Gpu::with(GpuOptions { schedule: Some(schedule), ..options() });
+    let mut gpus: Vec<_> = Schedule::ALL.into_iter().map(|s| (s, device(s).unwrap_or_else(|e| panic!("{e}")))).collect();
+    match device(Schedule::Matrix) {
+        Ok(gpu) => gpus.push((Schedule::Matrix, gpu)),
+        Err(error) => println!("schedule matrix did not run: {error}"),
+    }
+    gpus
 }
 
 /// What `work` gives on a device of each schedule, on a thread each.

@@ -5,6 +5,7 @@
 //! elements are read by one access where the strides allow it. A long K over few tiles is split
 //! into slices whose partial sums a second kernel adds up in order.
 
+use super::matrix::{self, Tile};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
 use crate::ops::entry::kernels;
@@ -12,7 +13,12 @@ use crate::ops::normalization::batch_norm::statistics::tile_rounds;
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
-kernels!(SOFTWARE = "linear/gemm_software", GPU = "linear/gemm_gpu", PARTIAL_SUMS = "linear/partial_sums",);
+kernels!(
+    SOFTWARE = "linear/gemm_software",
+    GPU = "linear/gemm_gpu",
+    MATRIX = "linear/gemm_matrix",
+    PARTIAL_SUMS = "linear/partial_sums",
+);
 
 /// Slices are multiples of the `gpu` schedule's step along K.
 const STEP: usize = 16;
@@ -21,6 +27,9 @@ const STEP: usize = 16;
 const ROWS: Knob = Knob { name: "linear/gemm.rows", choices: &[16, 32] };
 /// Rows and columns of a GPU's tile, for each doubling of the number of large ones.
 const SIDE: Knob = Knob { name: "linear/gemm.side", choices: &[64, 128] };
+
+/// Whether products with an operand of f16 are left to cooperative matrices.
+const MATRICES: Knob = Knob { name: "linear/gemm.matrix", choices: &[0, 1] };
 
 /// Columns of tiles whose part of B neighbouring workgroups share.
 const BAND: usize = 8;
@@ -47,7 +56,8 @@ impl Operand {
         }
     }
 
-    /// How the `gpu` schedule reads it: single elements in the direction in which memory runs.
+    /// How the `gpu` and `matrix` schedules read it: single elements in the direction in which
+    /// memory runs.
     fn access_along(&self, x: usize, k: usize) -> &'static str {
         match (self.access(x, k), self.k) {
             ("s", 1) => "ks",
@@ -128,7 +138,7 @@ impl Gemm {
 
     fn tiling(&self, gpu: &Gpu, schedule: Schedule, lanes: Option<u32>) -> Tiling {
         match (schedule, lanes) {
-            (Schedule::Gpu, _) => {
+            (Schedule::Gpu | Schedule::Matrix, _) => {
                 let large = self.m.div_ceil(128) * self.n.div_ceil(128) * self.batches();
                 // 128 x 128 tiles need fewer reads, but must be many to occupy a large GPU.
                 let fit = large >= 256 && gpu.capabilities().large_tiles();
@@ -171,25 +181,31 @@ impl Gemm {
         self.check(a, b, bias, c)?;
         let (gpu, caps) = (a.gpu(), a.gpu().capabilities());
         let lanes = caps.fixed_subgroup().filter(|lanes| *lanes <= 64);
-        let schedule = gpu.schedule("linear/gemm.schedule", 0);
+        let matrix = matrix::matrix(gpu, &MATRICES, 0, [a, b]);
+        let schedule = if matrix.is_some() { Schedule::Matrix } else { gpu.schedule("linear/gemm.schedule", 0) };
         let tiling = self.tiling(gpu, schedule, lanes);
+        let tile = matrix.map(|matrix| Tile::new(caps, matrix, tiling.rows));
+        let tiling = tile.map_or(tiling, |tile| Tiling { rows: tile.side, columns: tile.side, busy: 256 });
         let (tiles_m, tiles_n) = (self.m.div_ceil(tiling.rows), self.n.div_ceil(tiling.columns));
         let tiles = tiles_m * tiles_n * self.batches();
         // Slices of at least 256 k, as many as it takes to keep the adapter busy; from shapes and
         // schedule alone. A single tile makes more than the units of large cards (132), and not as
         // many as would make adding them up long.
-        let most = if schedule == Schedule::Gpu { 160 } else { 64 };
+        let most = if schedule == Schedule::Software { 64 } else { 160 };
         let wanted = (tiling.busy / tiles.max(1)).min(self.k / 256).clamp(1, most);
         // More, where one would be too long a walk; `per` k are a round.
         let per = match (schedule, self.a.access(self.m, self.k)) {
-            (Schedule::Gpu, _) => 16,
+            (Schedule::Gpu | Schedule::Matrix, _) => 16,
             (Schedule::Software, "s") => 1,
             (Schedule::Software, _) if lanes.is_some() => 8,
             (Schedule::Software, _) => 4,
         };
-        let tail = if schedule == Schedule::Gpu { tile_rounds(tiling.rows) } else { rounds(7, 0) };
+        let tail = if schedule == Schedule::Software { rounds(7, 0) } else { tile_rounds(tiling.rows) };
         // Partial sums may be added up every few rounds.
-        let walk = |k: usize| rounds(k.div_ceil(8 * per), rounds(8, 0)) + tail;
+        let walk = |k: usize| match tile {
+            Some(tile) => tile.rounds(caps, k),
+            None => rounds(k.div_ceil(8 * per), rounds(8, 0)) + tail,
+        };
         let short = caps.may_walk_exactly(walk(self.k.div_ceil(wanted).next_multiple_of(STEP)));
         let wanted = if short { wanted } else { wanted.max(self.k.div_ceil(per).div_ceil(caps.longest_walk() / 2)) };
         let slice_k = self.k.div_ceil(wanted).next_multiple_of(STEP).max(STEP);
@@ -203,6 +219,7 @@ impl Gemm {
             (Schedule::Software, None) => (&SOFTWARE, tiles.div_ceil(8)),
             (Schedule::Software, Some(_)) => (&SOFTWARE, tiles),
             (Schedule::Gpu, _) => (&GPU, tiles),
+            (Schedule::Matrix, _) => (&MATRIX, tiles),
         };
         let whole = schedule == Schedule::Gpu && tiles == tiles_m * tiles_n && bias.is_none() && self.alpha == 1.0;
         let statistics = statistics.filter(|_| whole && c.dtype() == DType::F32);
@@ -211,10 +228,14 @@ impl Gemm {
         launch = match schedule {
             Schedule::Software => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
             Schedule::Gpu => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
+            Schedule::Matrix => launch,
         };
+        if let Some(tile) = tile {
+            launch = launch.define("SHAPE", tile.shape()).define("BLOCKS", tile.blocks());
+        }
         let access = |operand: &Operand, lines: usize| match schedule {
             Schedule::Software => operand.access(lines, self.k),
-            Schedule::Gpu => operand.access_along(lines, self.k),
+            Schedule::Gpu | Schedule::Matrix => operand.access_along(lines, self.k),
         };
         launch = launch
             .define("A", access(&self.a, self.m))

@@ -5,6 +5,7 @@ pub(crate) mod gemm;
 // An operator may be called as its family is.
 #[allow(clippy::module_inception)]
 mod linear;
+pub(crate) mod matrix;
 mod matmul;
 
 use super::entry::Entry;

@@ -10,7 +10,7 @@ kernels!(NORMS = "optimizer/norms");
 pub(super) fn lanes(gpu: &Gpu) -> u32 {
     match gpu.capabilities().schedule {
         Schedule::Software => 8,
-        Schedule::Gpu => 64,
+        Schedule::Gpu | Schedule::Matrix => 64,
     }
 }
 

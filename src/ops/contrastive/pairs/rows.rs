@@ -19,7 +19,7 @@ const FEATURES: usize = 32;
 pub(crate) fn row_lanes(gpu: &Gpu, d: usize, walks: usize) -> (u32, usize) {
     let own = match gpu.capabilities().schedule {
         Schedule::Software => 8,
-        Schedule::Gpu => 64,
+        Schedule::Gpu | Schedule::Matrix => 64,
     };
     // The first lane may join the others one by one.
     let walk = |lanes: u32| walks * rounds(d.div_ceil(lanes as usize), 0) + rounds(lanes as usize, 0);
