@@ -10,10 +10,12 @@
    The tiles of A and B are f16 in workgroup memory, whatever they are in storage, and two of each: one is
    filled while the other is read, so a step has one barrier. Both lie as [line][k], lines being
    rows of A or columns of B, STRIDE = STEP + 8 halves apart: eight lines of 8 halves then lie in
-   different banks. An invocation brings blocks of four lines by four k, as four vec4s along k
+   different banks. An invocation brings a block of four lines by four k, as four vec4s along k
    (layout "k") or along lines ("x"), which it turns by naming registers; eight neighbours bring
    one line's k. So A is always loaded by rows and B by columns, and no matrix is gathered half by half.
-   Elements are scalars, since Metal's simdgroup_load takes no pointer to a vec4.
+   Elements are scalars, since Metal's simdgroup_load takes no pointer to a vec4; places are written as
+   products of 4 and 8, and `filled`, the tile in use, counts by eight halves, so that compilers see that four and
+   eight may be moved at once.
    Operands are stored as let-bound indices: naga 30 loses what is computed in the arguments of a coopStore.
 
    Design: the warp tiles of CUTLASS (Kerr et al. 2017); ggml's Vulkan mul_mm with
@@ -26,82 +28,83 @@ var<workgroup> b_tile: array<f16, {{ 2 * shape.side * shape.stride }}>;
 var<workgroup> results: array<f32, {{ shape.down * shape.across * shape.m * shape.n }}>;
 {% endmacro %}
 
-{# What an invocation brings: its first line and first k of a step, and their place in a tile. #}
+{# What an invocation brings: its first line and first k of a step, and their place in a tile, by four halves. #}
 {% macro loader(shape) %}
     let tile_line = local / {{ shape.step // 4 }}u * 4u;
     let tile_k = local % {{ shape.step // 4 }}u * 4u;
-    let tile_place = tile_line * {{ shape.stride }}u + tile_k;
+    let tile_place = tile_line * {{ shape.stride // 4 }}u + tile_k / 4u;
 {% endmacro %}
 
-{# The line of block `h`, from the invocation's first. #}
-{% macro block_line(shape, h) %}{{ h * shape.invocations * 16 // shape.step }}u{% endmacro %}
-
-{# Four vec4s {next}0 to {next}3 go into block `h` of a tile; `inside` says of each, or of each of its elements, whether it is. #}
-{% macro stage(shape, tile, layout, h, next, inside) %}
+{# Four vec4s {next}0 to {next}3 go into a tile. `inside` says of each whether it is, along k (layout "k") or with `each`
+   by its elements; the others become zero. #}
+{% macro stage(shape, tile, layout, next, inside, each=false) %}
+        let {{ tile }}_place = (filled * 2u + tile_place) * 4u;
     {% for i in range(4) %}
         {% if layout == "k" %}
         let {{ next }}_{{ i }} = select(vec4<f16>(), vec4<f16>({{ next }}{{ i }}), {{ inside[i] }});
         {% else %}
         let {{ next }}_{{ i }} = vec4<f16>(
-        {%- for e in range(4) %}select(f16(), f16({{ next }}{{ e }}[{{ i }}]), {{ inside[e] }}){{ ", " if e < 3 }}{% endfor -%}
+        {%- for e in range(4) %}select(f16(), f16({{ next }}{{ e }}[{{ i }}]), {{ inside[e] }}{{ "[" ~ i ~ "]" if each }}){{ ", " if e < 3 }}{% endfor -%}
         );
         {% endif %}
         {% for e in range(4) %}
-        {{ tile }}[filled + tile_place + {{ (h * shape.invocations * 16 // shape.step + i) * shape.stride + e }}u] = {{ next }}_{{ i }}[{{ e }}];
+        {{ tile }}[{{ tile }}_place + {{ i * shape.stride + e }}u] = {{ next }}_{{ i }}[{{ e }}];
         {% endfor %}
     {% endfor %}
 {% endmacro %}
 
-{# A worker's place, and its sums. #}
+{# A worker's place, its sums, and the tile that is filled next. #}
 {% macro begin(shape) %}
-        let worker = min(round + subgroup, {{ shape.down * shape.across - 1 }}u);
-        let worker_row = worker / {{ shape.across }}u * {{ shape.side // shape.down }}u;
-        let worker_column = worker % {{ shape.across }}u * {{ shape.side // shape.across }}u;
+    var filled = 0u;
+    let worker = min(subgroup, {{ shape.down * shape.across - 1 }}u);
+    let worker_row = worker / {{ shape.across }}u * {{ shape.side // shape.down }}u;
+    let worker_column = worker % {{ shape.across }}u * {{ shape.side // shape.across }}u;
     {% for i in range(shape.side // shape.down // shape.m) %}
-        {% for j in range(shape.side // shape.across // shape.n) %}
-        var sum{{ i }}_{{ j }} = coop_mat{{ shape.n }}x{{ shape.m }}<f32, C>();
-        {% endfor %}
+    {% for j in range(shape.side // shape.across // shape.n) %}
+    var sum{{ i }}_{{ j }} = coop_mat{{ shape.n }}x{{ shape.m }}<f32, C>();
+    {% endfor %}
     {% endfor %}
 {% endmacro %}
 
-{# Adds one step's products. #}
+{# Adds one step's products, and turns to the other tile. #}
 {% macro multiply(shape) %}
-        let a_from = filled + worker_row * {{ shape.stride }}u;
-        let b_from = filled + worker_column * {{ shape.stride }}u;
+        let a_at = (filled + worker_row * {{ shape.stride // 8 }}u) * 8u;
+        let b_at = (filled + worker_column * {{ shape.stride // 8 }}u) * 8u;
     {% for q in range(shape.step // shape.k) %}
         {
         {% for i in range(shape.side // shape.down // shape.m) %}
-            let a{{ i }} = coopLoadT<coop_mat{{ shape.k }}x{{ shape.m }}<f16, A>>(&a_tile[a_from + {{ i * shape.m * shape.stride + q * shape.k }}u], {{ shape.stride }}u);
+            let a{{ i }} = coopLoadT<coop_mat{{ shape.k }}x{{ shape.m }}<f16, A>>(&a_tile[a_at + {{ i * shape.m * shape.stride + q * shape.k }}u], {{ shape.stride }}u);
         {% endfor %}
         {% for j in range(shape.side // shape.across // shape.n) %}
-            let b{{ j }} = coopLoad<coop_mat{{ shape.n }}x{{ shape.k }}<f16, B>>(&b_tile[b_from + {{ j * shape.n * shape.stride + q * shape.k }}u], {{ shape.stride }}u);
+            let b{{ j }} = coopLoad<coop_mat{{ shape.n }}x{{ shape.k }}<f16, B>>(&b_tile[b_at + {{ j * shape.n * shape.stride + q * shape.k }}u], {{ shape.stride }}u);
             {% for i in range(shape.side // shape.down // shape.m) %}
             sum{{ i }}_{{ j }} = coopMultiplyAdd(a{{ i }}, b{{ j }}, sum{{ i }}_{{ j }});
             {% endfor %}
         {% endfor %}
         }
     {% endfor %}
+        filled = {{ shape.side * shape.stride // 8 }}u - filled;
 {% endmacro %}
 
-{# Hands four columns of a row to `put_four(t, row, column, sum)`, which knows where they belong and which are inside. #}
-{% macro finish(shape) %}
-        let mine = worker * {{ shape.m * shape.n }}u;
-        let wanted = round + subgroup < {{ shape.down * shape.across }}u;
+{# Hands four columns of a row to `put_four({place}, row, column, sum)`, which knows where they belong and which are inside. #}
+{% macro finish(shape, place="t") %}
+    let mine = worker * {{ shape.m * shape.n }}u;
+    let is_mine = subgroup < {{ shape.down * shape.across }}u;
     {% for i in range(shape.side // shape.down // shape.m) %}
-        {% for j in range(shape.side // shape.across // shape.n) %}
-        if (wanted) {
-            coopStoreT(sum{{ i }}_{{ j }}, &results[mine], {{ shape.n }}u);
+    {% for j in range(shape.side // shape.across // shape.n) %}
+    if (is_mine) {
+        coopStoreT(sum{{ i }}_{{ j }}, &results[mine], {{ shape.n }}u);
+    }
+    workgroupBarrier();
+    if (is_mine) {
+        for (var q = lane; q < {{ shape.m * shape.n // 4 }}u; q += lanes) {
+            let at = mine + q * 4u;
+            let row = worker_row + {{ i * shape.m }}u + q / {{ shape.n // 4 }}u;
+            let column = worker_column + {{ j * shape.n }}u + q % {{ shape.n // 4 }}u * 4u;
+            put_four({{ place }}, row, column, vec4<f32>(results[at], results[at + 1u], results[at + 2u], results[at + 3u]));
         }
-        workgroupBarrier();
-        if (wanted) {
-            for (var q = lane; q < {{ shape.m * shape.n // 4 }}u; q += lanes) {
-                let at = mine + q * 4u;
-                let row = worker_row + {{ i * shape.m }}u + q / {{ shape.n // 4 }}u;
-                let column = worker_column + {{ j * shape.n }}u + q % {{ shape.n // 4 }}u * 4u;
-                put_four(t, row, column, vec4<f32>(results[at], results[at + 1u], results[at + 2u], results[at + 3u]));
-            }
-        }
-        workgroupBarrier();
-        {% endfor %}
+    }
+    workgroupBarrier();
+    {% endfor %}
     {% endfor %}
 {% endmacro %}

@@ -2,56 +2,49 @@
 // workgroup memory, and the product: include/matrix.wgsl.
 //
 // A, B and C may be stored as f16 or f32, each by itself; what is f32 becomes f16 on its way into a tile.
-// The next vec4s are fetched before the present ones are used, as linear/gemm_gpu.wgsl says: indices are clamped, and what lies beyond K becomes
-// zero where it goes into a tile, so K need be no multiple of anything. Beyond M and N, lines repeat the last one and are not stored.
-{% from "matrix.wgsl" import memory, loader, block_line, stage, begin, multiply, finish %}
+// The next vec4s are fetched before the present ones are used, as linear/gemm_gpu.wgsl says: an index beyond the operand is the last one, and what lies
+// beyond K becomes zero where it goes into a tile, so K need be no multiple of anything. What lies beyond M and N is not stored.
+{% from "matrix.wgsl" import memory, loader, stage, begin, multiply, finish %}
 {% set LAYOUT = {"a": "k" if "k" in A else "x", "b": "k" if "k" in B else "x"} %}
 {% set TYPE = {"a": AT, "b": BT} %}
 {% include "gemm.wgsl" %}
 
 {{ memory(SHAPE) }}
-{# Where an invocation's blocks of an operand begin, at k = 0, and the last k that it may read at. #}
-{% macro locate_blocks(name, how, tile, lines) %}
-    let {{ name }}_last = t.end_k - {{ 4 if how == "k" else 1 }}u;
-    {% for h in range(BLOCKS) %}
-    let {{ name }}_line{{ h }} = {{ tile }} * {{ SHAPE.side }}u + tile_line + {{ block_line(SHAPE, h) }};
+{# What an invocation reads next of an operand, and the last that it may: elements, or vec4s where it reads such. A step onward is a constant. #}
+{% macro locate_block(name, how, tile, lines) %}
+    {% set by = "" if "s" in how else " / 4u" %}
+    {% set all = "vec4<u32>(0u, 1u, 2u, 3u)" %}
+    let {{ name }}_line = {{ tile }} * {{ SHAPE.side }}u + tile_line;
+    let {{ name }}_last = (t.{{ name }} + ({{ lines }} - {{ 4 if how == "x" else 1 }}u) * {{ "p." ~ name ~ "_x" if LAYOUT[name] == "k" else "1u" }} + (p.k - {{ 4 if how == "k" else 1 }}u) * {{ "p." ~ name ~ "_k" if LAYOUT[name] == "x" else "1u" }}){{ by }};
     {% if LAYOUT[name] == "k" %}
-    let {{ name }}_from{{ h }} = t.{{ name }} + min({{ name }}_line{{ h }} + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>({{ lines }} - 1u)) * p.{{ name }}_x;
-    {% elif how == "x" %}
-    let {{ name }}_from{{ h }} = t.{{ name }} + min({{ name }}_line{{ h }}, {{ lines }} - 4u);
+    let {{ name }}_onward = {{ SHAPE.step }}u{{ by }};
+    var {{ name }}_at = (t.{{ name }} + min({{ name }}_line + {{ all }}, vec4<u32>({{ lines }} - 1u)) * p.{{ name }}_x + t.first_k + tile_k){{ by }};
     {% else %}
-    let {{ name }}_from{{ h }} = t.{{ name }} + min({{ name }}_line{{ h }} + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>({{ lines }} - 1u));
+    let {{ name }}_onward = {{ SHAPE.step }}u * p.{{ name }}_k{{ by }};
+    let {{ name }}_from = {{ "min(" ~ name ~ "_line, " ~ lines ~ " - 4u)" if how == "x" else name ~ "_line" }};
+    var {{ name }}_at = (t.{{ name }} + {{ name }}_from + (t.first_k + tile_k + {{ all }}) * p.{{ name }}_k){{ by }};
     {% endif %}
     {% for i in range(4) %}
-    var {{ name }}{{ h }}_next{{ i }}: vec4<{{ TYPE[name] }}>;
-    {% endfor %}
+    var {{ name }}_next{{ i }}: vec4<{{ TYPE[name] }}>;
     {% endfor %}
 {% endmacro %}
 
-{# An invocation's blocks of the step at `start`, as they are stored. #}
-{% macro fetch(name, how, start) %}
-    {% for e in range(4) %}
-    let {{ name }}_step{{ e }} = min({{ start }} + tile_k{{ " + " ~ e ~ "u" if how != "k" }}, {{ name }}_last){{ "" if LAYOUT[name] == "k" else " * p." ~ name ~ "_k" }};
-    {% endfor %}
-    {% for h in range(BLOCKS) %}
+{# An invocation's next block, as it is stored. #}
+{% macro fetch(name, how) %}
     {% for i in range(4) %}
-    {{ name }}{{ h }}_next{{ i }} = {% if how == "k" -%}
-        {{ name }}[({{ name }}_from{{ h }}[{{ i }}] + {{ name }}_step0) >> 2u];
-    {%- elif how == "x" -%}
-        {{ name }}[({{ name }}_from{{ h }} + {{ name }}_step{{ i }}) >> 2u];
-    {%- else -%}
-        vec4<{{ TYPE[name] }}>(
-        {%- for j in range(4) -%}
-        {{ name }}_at({{ name ~ "_from" ~ h }}[{{ i if how == "ks" else j }}] + {{ name ~ "_step" ~ (j if how == "ks" else i) }}){{ ", " if j < 3 }}
-        {%- endfor -%}
-        );
-    {%- endif %}
-
+    {% if "s" in how %}
+    {{ name }}_next{{ i }} = vec4<{{ TYPE[name] }}>(
+    {%- for e in range(4) %}{{ name }}_one({{ name }}_at[{{ i }}] + {{ e }}u, {{ name }}_last){{ ", " if e < 3 }}{% endfor -%}
+    );
+    {% else %}
+    {{ name }}_next{{ i }} = {{ name }}[min({{ name }}_at[{{ i }}], {{ name }}_last)];
+    {% endif %}
     {% endfor %}
-    {% endfor %}
+    {{ name }}_at += {{ name }}_onward;
 {% endmacro %}
 {% for name, how in [("a", A), ("b", B)] if "s" in how %}
-fn {{ name }}_at(i: u32) -> {{ TYPE[name] }} {
+fn {{ name }}_one(at: u32, last: u32) -> {{ TYPE[name] }} {
+    let i = min(at, last);
     return {{ name }}[i >> 2u][i & 3u];
 }
 
@@ -66,7 +59,6 @@ fn gemm(
     @builtin(num_workgroups) nwg: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
     @builtin(subgroup_invocation_id) lane: u32,
     @builtin(subgroup_size) lanes: u32,
 ) {
@@ -77,32 +69,26 @@ fn gemm(
     }
     let t = locate(group);
     {{ loader(SHAPE) }}
-    {{ locate_blocks("a", A, "t.row", "p.m") }}
-    {{ locate_blocks("b", B, "t.column", "p.n") }}
-    var filled = 0u;
-    for (var round = 0u; round < {{ SHAPE.down * SHAPE.across }}u; round += subgroups) {
-        {{ begin(SHAPE) }}
-        // An operand without any k has nothing to read.
-        if (t.first_k < t.end_k) {
-            {{ fetch("a", A, "t.first_k") }}
-            {{ fetch("b", B, "t.first_k") }}
-        }
-        for (var start = t.first_k; start < t.end_k; start += {{ SHAPE.step }}u) {
-{% for i in range(4) %}
-            let left{{ i }} = start + tile_k + {{ i }}u < t.end_k;
-{% endfor %}
-            let left = vec4<bool>(left0, left1, left2, left3);
-{% for name, how in [("a", A), ("b", B)] %}
-    {% for h in range(BLOCKS) %}
-            {{ stage(SHAPE, name ~ "_tile", LAYOUT[name], h, name ~ h ~ "_next", ["left", "left", "left", "left"] if LAYOUT[name] == "k" else ["left0", "left1", "left2", "left3"]) }}
-    {% endfor %}
-{% endfor %}
-            workgroupBarrier();
-            {{ fetch("a", A, "start + " ~ SHAPE.step ~ "u") }}
-            {{ fetch("b", B, "start + " ~ SHAPE.step ~ "u") }}
-            {{ multiply(SHAPE) }}
-            filled = {{ SHAPE.side * SHAPE.stride }}u - filled;
-        }
-        {{ finish(SHAPE) }}
+    {{ locate_block("a", A, "t.row", "p.m") }}
+    {{ locate_block("b", B, "t.column", "p.n") }}
+    {{ begin(SHAPE) }}
+    // An operand without any k has nothing to read.
+    if (t.first_k < t.end_k) {
+        {{ fetch("a", A) }}
+        {{ fetch("b", B) }}
     }
+    for (var start = t.first_k; start < t.end_k; start += {{ SHAPE.step }}u) {
+{% for i in range(4) %}
+        let left{{ i }} = start + tile_k + {{ i }}u < t.end_k;
+{% endfor %}
+        let left = vec4<bool>(left0, left1, left2, left3);
+{% for name in ["a", "b"] %}
+        {{ stage(SHAPE, name ~ "_tile", LAYOUT[name], name ~ "_next", ["left", "left", "left", "left"] if LAYOUT[name] == "k" else ["left0", "left1", "left2", "left3"]) }}
+{% endfor %}
+        workgroupBarrier();
+        {{ fetch("a", A) }}
+        {{ fetch("b", B) }}
+        {{ multiply(SHAPE) }}
+    }
+    {{ finish(SHAPE) }}
 }

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compare;
 pub mod formats;
 mod gpu_scale;
+mod half;
 pub mod ladder;
 mod layers;
 pub mod measure;
@@ -28,8 +29,9 @@ use crate::gpu::Capabilities;
 use workload::Workload;
 
 /// What can be measured by name: the other libraries' workloads, every operator, the layers of
-/// networks, the kernel ladder, what fits a large GPU, and what the adapter can do at best.
-pub const SUITES: [&str; 6] = ["peers", "registry", "layers", "ladder", "gpu", "probes"];
+/// networks, the kernel ladder, what fits a large GPU, products of f16, and what the adapter can do at
+/// best.
+pub const SUITES: [&str; 7] = ["peers", "registry", "layers", "ladder", "gpu", "half", "probes"];
 
 /// The workloads of a suite for an adapter, in order; the probes are none.
 pub fn workloads(suite: &str, capabilities: &Capabilities) -> Vec<Workload> {
@@ -39,6 +41,7 @@ pub fn workloads(suite: &str, capabilities: &Capabilities) -> Vec<Workload> {
         "layers" => layers::workloads(capabilities),
         "ladder" => ladder::workloads(capabilities),
         "gpu" => gpu_scale::workloads(),
+        "half" => half::workloads(capabilities),
         _ => Vec::new(),
     }
 }

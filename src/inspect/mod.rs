@@ -193,7 +193,7 @@ pub fn model_launches(gpu: &Gpu, name: &str, batch: usize, resolution: Option<us
 }
 
 /// The suites whose workloads launch our own kernels on the shapes that they are made for.
-const SUITES: [&str; 4] = ["registry", "layers", "peers", "gpu"];
+const SUITES: [&str; 5] = ["registry", "layers", "peers", "gpu", "half"];
 
 fn of_workloads(gpu: &Gpu, filters: &[String], left_out: &mut Vec<String>) -> Result<Vec<(String, Arc<PlannedKernel>, String)>> {
     let planning = gpu.planning()?;

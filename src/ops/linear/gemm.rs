@@ -231,7 +231,7 @@ impl Gemm {
             Schedule::Matrix => launch,
         };
         if let Some(tile) = tile {
-            launch = launch.define("SHAPE", tile.shape()).define("BLOCKS", tile.blocks());
+            launch = launch.define("SHAPE", tile.shape());
         }
         let access = |operand: &Operand, lines: usize| match schedule {
             Schedule::Software => operand.access(lines, self.k),

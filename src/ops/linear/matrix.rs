@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 
-use crate::gpu::{Capabilities, Gpu, Knob, Matrix};
+use crate::gpu::{AdapterKind, Capabilities, Gpu, Knob, Matrix, rounds};
 use crate::tensor::{DType, Tensor};
 
 /// k that go through workgroup memory at a time.
@@ -27,14 +27,16 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
-    /// A tile of `side` by `side`, 64 or 128; of 64 where the adapter has no room for 128.
+    /// A tile of `side` by `side`, 64 or 128; of 64 where the adapter has no room for 128. Half of
+    /// that on software drivers, whose compilers write every product of matrices out.
     pub(crate) fn new(capabilities: &Capabilities, matrix: Matrix, side: usize) -> Self {
         let of = |side: usize| {
-            let (down, across) = if side == 128 { (4, 2) } else { (2, 2) };
-            // Enough for the narrowest subgroups, at most a block of 4 x 4 each; 32 bring four lines.
-            let most = (side * STEP / 16).min(capabilities.max_invocations as usize);
-            let wanted = down * across * capabilities.subgroup_size.0 as usize;
-            let invocations = wanted.next_power_of_two().clamp(32, most.max(32));
+            let side = if capabilities.kind == AdapterKind::Software { side / 2 } else { side };
+            // A block of 4 x 4 of each operand each. Of narrower subgroups there are more, and idle.
+            let invocations = side * STEP / 16;
+            let workers = (invocations / capabilities.subgroup_size.1.max(1) as usize).max(1);
+            let half = 1 << (workers.ilog2() / 2);
+            let (down, across) = ((workers / half).min(side / matrix.m as usize), half.min(side / matrix.n as usize));
             Self { matrix, side, down, across, invocations }
         };
         let tile = of(side);
@@ -46,21 +48,12 @@ impl Tile {
         2 * 2 * 2 * self.side * STRIDE + 4 * self.down * self.across * (self.matrix.m * self.matrix.n) as usize
     }
 
-    /// Blocks of 4 x 4 that an invocation brings of each operand in a step.
-    pub(crate) fn blocks(&self) -> usize {
-        self.side * STEP / 16 / self.invocations
-    }
-
-    /// Rounds of loops of an invocation that goes along `k`, where subgroups have the narrowest
-    /// width.
+    /// Rounds of loops of an invocation that goes along `k`.
     pub(crate) fn rounds(&self, capabilities: &Capabilities, k: usize) -> usize {
-        use crate::gpu::rounds;
-        let workers = self.down * self.across;
-        let subgroups = (self.invocations / capabilities.subgroup_size.1.max(1) as usize).max(1);
-        let matrices = self.side * self.side / (workers * (self.matrix.m * self.matrix.n) as usize);
+        let elements = (self.matrix.m * self.matrix.n) as usize;
+        let matrices = self.side * self.side / (self.down * self.across * elements);
         let lanes = capabilities.subgroup_size.0.max(1) as usize;
-        let stores = matrices * rounds(((self.matrix.m * self.matrix.n) as usize / 4).div_ceil(lanes), 0);
-        rounds(workers.div_ceil(subgroups), rounds(k.div_ceil(STEP), 0) + stores)
+        rounds(k.div_ceil(STEP), 0) + matrices * rounds((elements / 4).div_ceil(lanes), 0)
     }
 
     /// The constant `SHAPE` of the kernels.

@@ -3,9 +3,10 @@
 use super::super::geometry::{Geometry, Taps};
 use super::super::slabs::{Slabs, reduce};
 use crate::error::Result;
-use crate::gpu::{Gpu, Knob, Launch, Schedule, rounds};
+use crate::gpu::{Gpu, Knob, Launch, Matrix, Schedule, rounds};
 use crate::ops::entry::kernels;
 use crate::ops::linear::gemm::Gemm;
+use crate::ops::linear::matrix::{self, Tile, matrix};
 use crate::ops::normalization::batch_norm::statistics;
 use crate::params;
 use crate::tensor::{DType, Shape, Tensor};
@@ -15,9 +16,11 @@ kernels!(
     PLAIN = "convolution/conv2d_plain",
     SOFTWARE = "convolution/conv2d_software",
     GPU = "convolution/conv2d_gpu",
+    MATRIX = "convolution/conv2d_matrix",
     WEIGHT_PLAIN = "convolution/conv2d_weight_plain",
     WEIGHT_SOFTWARE = "convolution/conv2d_weight_software",
     WEIGHT_GPU = "convolution/conv2d_weight_gpu",
+    WEIGHT_MATRIX = "convolution/conv2d_weight_matrix",
 );
 
 /// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
@@ -28,6 +31,9 @@ const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", c
 /// Workgroups that the gradient to the weights is split into at least, on GPUs; by pixels.
 const SLAB_GROUPS: Knob = Knob { name: "convolution/dense_weight.groups", choices: &[128, 256, 512, 1024] };
 
+/// Whether convolutions of f16 are left to cooperative matrices; by pixels.
+const MATRICES: Knob = Knob { name: "convolution/dense.matrix", choices: &[0, 1] };
+
 /// Whether pointwise convolutions are products of matrices; by pixels.
 const PRODUCT: Knob = Knob { name: "convolution/dense.product", choices: &[0, 1] };
 
@@ -37,17 +43,23 @@ enum Version {
     Plain,
     Software,
     Gpu,
+    Matrix(Matrix),
 }
 
 fn schedule(gpu: &Gpu, g: &Geometry) -> Schedule {
     gpu.schedule("convolution/dense.schedule", Knob::bucket(g.pixels()))
 }
 
-fn version(gpu: &Gpu, g: &Geometry, columns: usize) -> Version {
+fn version(x: &Tensor, g: &Geometry, columns: usize) -> Version {
+    let gpu = x.gpu();
+    // A tile of 64 columns would stand mostly empty.
+    let tiles = g.groups == 1 || columns > 16;
+    if let Some(matrix) = matrix(gpu, &MATRICES, Knob::bucket(g.pixels()), [x, x]).filter(|_| tiles) {
+        return Version::Matrix(matrix);
+    }
     match schedule(gpu, g) {
         Schedule::Software if gpu.capabilities().fixed_subgroup() == Some(8) => Version::Software,
-        // A tile of 64 columns would stand mostly empty.
-        Schedule::Gpu if g.groups == 1 || columns > 16 => Version::Gpu,
+        Schedule::Gpu if tiles => Version::Gpu,
         _ => Version::Plain,
     }
 }
@@ -140,7 +152,7 @@ pub(crate) fn input_gradient(g: &Geometry, dy: &Tensor, weight: &Tensor, bias: O
 impl Gather {
     /// Rounds of a launch. Taps and channels are loops in each other where weights are read where
     /// they are or nothing is shared, else one.
-    fn walk(&self, g: &Geometry, version: Version, in_place: bool, lanes: usize) -> usize {
+    fn walk(&self, g: &Geometry, gpu: &Gpu, version: Version, in_place: bool, lanes: usize) -> usize {
         let ([kh, kw], [every_y, every_x]) = (g.kernel, self.taps.every);
         let all = kh * kw * self.rows;
         let taps = match version {
@@ -148,6 +160,7 @@ impl Gather {
             Version::Software if in_place => rounds(kh, rounds(kw, rounds(self.rows.div_ceil(8), 0))),
             Version::Software => rounds(all.div_ceil(lanes), 0),
             Version::Gpu => rounds(all.div_ceil(128), rounds(8, 0)),
+            Version::Matrix(matrix) => self.tile(g, gpu, matrix).rounds(gpu.capabilities(), all),
         };
         taps + rounds(every_y.min(kh), 0) + rounds(every_x.min(kw), 0)
     }
@@ -155,14 +168,15 @@ impl Gather {
     /// Whether the `software` schedule reads weights where they are.
     fn in_place(&self, g: &Geometry, gpu: &Gpu) -> bool {
         let fits = self.rows.is_multiple_of(4) && (self.forward || self.columns.is_multiple_of(4));
-        fits && gpu.capabilities().may_walk_exactly(self.walk(g, Version::Software, true, 4))
+        fits && gpu.capabilities().may_walk_exactly(self.walk(g, gpu, Version::Software, true, 4))
     }
 
     /// The schedule's version, unless its walk over taps and channels is too long: then the one
     /// that takes most of them in a round.
-    fn version(&self, g: &Geometry, gpu: &Gpu) -> Version {
-        let version = version(gpu, g, self.columns);
-        let walk = self.walk(g, version, self.in_place(g, gpu), 4);
+    fn version(&self, g: &Geometry, x: &Tensor) -> Version {
+        let gpu = x.gpu();
+        let version = version(x, g, self.columns);
+        let walk = self.walk(g, gpu, version, self.in_place(g, gpu), 4);
         if gpu.capabilities().may_walk_exactly(walk) { version } else { Version::Gpu }
     }
 
@@ -181,7 +195,7 @@ impl Gather {
             return Ok((y, false));
         }
         let columns4 = self.columns.div_ceil(4);
-        let version = self.version(g, x.gpu());
+        let version = self.version(g, x);
         let statistics = statistics.filter(|_| version == Version::Gpu && y.dtype() == DType::F32);
         let by_fours = self.rows.is_multiple_of(4);
         // What of a GPU's step lies within one tap.
@@ -195,11 +209,13 @@ impl Gather {
         let packed = if in_place { weight } else { &self.pack(g, weight, bias)? };
         // Few columns: half of the lanes take half of the pixels.
         let lanes = if columns4 <= 4 { 4 } else { 8 };
-        let side = self.tile_side(g, x.gpu());
+        let tile = if let Version::Matrix(matrix) = version { Some(self.tile(g, x.gpu(), matrix)) } else { None };
+        let side = tile.map_or_else(|| self.tile_side(g, x.gpu()), |tile| tile.side);
         let (kernel, tile_pixels, tile_columns4) = match version {
             Version::Plain => (&PLAIN, 4, 1),
             Version::Software => (&SOFTWARE, 32, lanes),
             Version::Gpu => (&GPU, side, side / 4),
+            Version::Matrix(_) => (&MATRIX, side, side / 4),
         };
         let Taps { step: [step_y, step_x], up: [up_y, up_x], start: [start_y, start_x], .. } = self.taps;
         let ([kh, kw], [dilation_y, dilation_x], [every_y, every_x]) = (g.kernel, self.taps.dilation, self.taps.every);
@@ -218,6 +234,11 @@ impl Gather {
             Version::Gpu => {
                 launch = launch.define("FOURS", fours).define("TILE", side).define("STATISTICS", statistics.is_some());
             }
+            // Positions are fetched by four.
+            Version::Matrix(_) => launch = launch.define("FOURS", if by_fours { "vec4" } else { "none" }),
+        }
+        if let Some(tile) = tile {
+            launch = launch.define("SHAPE", tile.shape());
         }
         launch = launch.read(x).read(packed).write(&y);
         if in_place {
@@ -233,7 +254,7 @@ impl Gather {
             every_y, every_x, pixel_tiles, column_tiles, g.groups, tiles,
             bias.is_some(),
         ]);
-        let launch = launch.walk(self.walk(g, version, in_place, lanes) + statistics::tile_rounds(side));
+        let launch = launch.walk(self.walk(g, x.gpu(), version, in_place, lanes) + statistics::tile_rounds(side));
         if version == Version::Plain {
             launch.invocations(tiles)?
         } else {
@@ -250,6 +271,10 @@ impl Gather {
         let fit = pixels >= 128 && self.columns >= 128 && many && gpu.capabilities().large_tiles();
         let default = if fit { 128 } else { 64 };
         gpu.tuned(&TILE, Knob::bucket(pixels), default) as usize
+    }
+
+    fn tile(&self, g: &Geometry, gpu: &Gpu, matrix: Matrix) -> Tile {
+        Tile::new(gpu.capabilities(), matrix, self.tile_side(g, gpu))
     }
 
     fn pack(&self, g: &Geometry, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -277,6 +302,11 @@ impl Gather {
     }
 }
 
+/// Workgroups that the gradient to the weights is split into at least, on GPUs.
+fn slab_groups(gpu: &Gpu, g: &Geometry) -> usize {
+    gpu.tuned(&SLAB_GROUPS, Knob::bucket(g.pixels()), 512) as usize
+}
+
 /// The gradient [K, kh, kw, C / groups] to the weights.
 pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let [kh, kw] = g.kernel;
@@ -292,7 +322,8 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     }
     let rows = kh * kw * channels;
     let columns4 = columns.div_ceil(4);
-    let version = version(x.gpu(), g, columns);
+    let version = version(x, g, columns);
+    let tile = if let Version::Matrix(matrix) = version { Some(Tile::new(x.gpu().capabilities(), matrix, 64)) } else { None };
     // Pixels that are the same one by one are one long row.
     let flat = [1, g.pixels()];
     let ([h, w], [oh, ow]) = if is_flat(g) { (flat, flat) } else { (g.input, g.output) };
@@ -301,7 +332,11 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let (kernel, tile_rows, tile_columns4, wanted) = match version {
         Version::Plain => (&WEIGHT_PLAIN, 4, 1, 4096usize),
         Version::Software => (&WEIGHT_SOFTWARE, 4 * lanes, lanes, 16),
-        Version::Gpu => (&WEIGHT_GPU, 64, 16, x.gpu().tuned(&SLAB_GROUPS, Knob::bucket(g.pixels()), 512) as usize),
+        Version::Gpu => (&WEIGHT_GPU, 64, 16, slab_groups(x.gpu(), g)),
+        Version::Matrix(_) => {
+            let side = tile.map_or(64, |tile| tile.side);
+            (&WEIGHT_MATRIX, side, side / 4, slab_groups(x.gpu(), g))
+        }
     };
     let (row_tiles, column_tiles) = (rows.div_ceil(tile_rows), columns4.div_ceil(tile_columns4));
     let tiles = row_tiles * column_tiles * g.groups;
@@ -318,6 +353,7 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
         Version::Plain => 1,
         Version::Software => 8,
         Version::Gpu => 16,
+        Version::Matrix(_) => matrix::STEP,
     };
     let slabs = Slabs::new(x.gpu(), g.pixels(), wanted.div_ceil(tiles).max(cached), 64, g.groups * rows * columns4 * 4);
     let slabs = slabs.short(x.gpu(), g.pixels(), 1, step);
@@ -337,12 +373,16 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     if version == Version::Software {
         launch = launch.define("LANES", lanes);
     }
+    if let Some(tile) = tile {
+        launch = launch.define("SHAPE", tile.shape());
+    }
     #[rustfmt::skip]
     let launch = launch.read(x).read(dy).write(&partial).params(params![
         g.pixels(), oh, ow, g.filters, h, w, g.channels, rows, channels, columns, kw, step_y, step_x, start_y, start_x,
         dilation_y, dilation_x, slabs.pixels, row_tiles, column_tiles, g.groups, tiles, slab_floats,
     ]);
-    let launch = launch.walk(rounds(slabs.pixels.div_ceil(step), 0));
+    let walk = rounds(slabs.pixels.div_ceil(step), 0);
+    let launch = launch.walk(tile.map_or(walk, |tile| tile.rounds(x.gpu().capabilities(), slabs.pixels)));
     if version == Version::Plain {
         launch.invocations(tiles)?
     } else {
