@@ -4,8 +4,8 @@
    A workgroup owns SIDE x SIDE elements of a result and goes along k by STEP. Its subgroups are
    DOWN x ACROSS workers, each with (SIDE / DOWN) x (SIDE / ACROSS) of the elements, in accumulators
    of M x N f32 that have names: a driver that keeps an array of them in memory would spill.
-   An adapter may run wider subgroups than its narrowest, and then has fewer: so workers go by in
-   rounds, of which there is one where the width is fixed.
+   There are as many workers as there are subgroups of the adapter's widest. Narrower ones are more, and those
+   beyond the workers repeat the last one's work and store nothing.
 
    The tiles of A and B are f16 in workgroup memory, whatever they are in storage, and two of each: one is
    filled while the other is read, so a step has one barrier. Both lie as [line][k], lines being
@@ -16,7 +16,7 @@
    Elements are scalars, since Metal's simdgroup_load takes no pointer to a vec4; places are written as
    products of 4 and 8, and `filled`, the tile in use, counts by eight halves, so that compilers see that four and
    eight may be moved at once.
-   Operands are stored as let-bound indices: naga 30 loses what is computed in the arguments of a coopStore.
+   What a coopStore is given is bound by `let` before: naga 30 loses what is computed among its arguments.
 
    Design: the warp tiles of CUTLASS (Kerr et al. 2017); ggml's Vulkan mul_mm with
    VK_KHR_cooperative_matrix. #}

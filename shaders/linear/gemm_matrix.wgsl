@@ -82,8 +82,9 @@ fn gemm(
         let left{{ i }} = start + tile_k + {{ i }}u < t.end_k;
 {% endfor %}
         let left = vec4<bool>(left0, left1, left2, left3);
-{% for name in ["a", "b"] %}
-        {{ stage(SHAPE, name ~ "_tile", LAYOUT[name], name ~ "_next", ["left", "left", "left", "left"] if LAYOUT[name] == "k" else ["left0", "left1", "left2", "left3"]) }}
+{% for name, how in [("a", A), ("b", B)] %}
+    {% set whole = {"k": "left0", "ks": "left"} %}
+        {{ stage(SHAPE, name ~ "_tile", LAYOUT[name], name ~ "_next", [whole[how], whole[how], whole[how], whole[how]] if how in whole else ["left0", "left1", "left2", "left3"]) }}
 {% endfor %}
         workgroupBarrier();
         {{ fetch("a", A) }}

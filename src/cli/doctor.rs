@@ -55,13 +55,16 @@ const HALF_ELEMENTS: usize = 1 << 14;
 fn schedules(asked: Option<Schedule>, both: bool, adapter: &Capabilities) -> Vec<(Schedule, &'static str)> {
     let (own, software) = (adapter.schedule, adapter.kind == AdapterKind::Software);
     let why = |schedule| match schedule {
+        Schedule::Matrix => "for f16: the adapter has cooperative matrices",
         _ if both => "both were asked for",
         _ if asked.is_some() => "WGRAD_SCHEDULE asks for it",
         schedule if schedule == own => "the adapter's own",
         _ => "a software driver runs the other, too",
     };
+    let matrices = adapter.matrix.is_some() && (both || matches!(asked, None | Some(Schedule::Matrix)));
     let wanted = |schedule: &Schedule| both || *schedule == own || (asked.is_none() && software);
-    Schedule::ALL.into_iter().filter(wanted).map(|schedule| (schedule, why(schedule))).collect()
+    let wanted = Schedule::ALL.into_iter().filter(wanted).chain(matrices.then_some(Schedule::Matrix));
+    wanted.map(|schedule| (schedule, why(schedule))).collect()
 }
 
 impl Doctor {
@@ -82,7 +85,11 @@ impl Doctor {
             self.text(|| {
                 format!("{} ({}, {}), schedule {schedule} ({why}): {} operators", caps.name, caps.backend, caps.driver, entries.len())
             })?;
-            let storages: &[&str] = if caps.f16 { &["f32", "f16"] } else { &["f32"] };
+            let storages: &[&str] = match schedule {
+                Schedule::Matrix => &["f16"],
+                _ if caps.f16 => &["f32", "f16"],
+                _ => &["f32"],
+            };
             let halved = |entry: &Entry| HALVES.contains(&entry.name);
             let checks = storages.iter().flat_map(|storage| entries.iter().map(move |entry| (*storage, entry)));
             for (storage, entry) in checks.filter(|(storage, entry)| *storage == "f32" || halved(entry)) {
@@ -106,8 +113,8 @@ impl Doctor {
             }
             about.get_or_insert(Environment::of(&gpu));
         }
-        if wanted.len() < Schedule::ALL.len() {
-            let checked: String = wanted.iter().map(|(schedule, _)| schedule.to_string()).collect();
+        if !Schedule::ALL.iter().all(|schedule| wanted.iter().any(|(checked, _)| checked == schedule)) {
+            let checked = wanted.iter().map(|(schedule, _)| schedule.to_string()).collect::<Vec<_>>().join(" and ");
             self.text(|| format!("only schedule {checked} was checked; `wgrad doctor --both` checks both"))?;
         }
         let wrong = findings.iter().filter(|f| f.result.is_err()).count();
@@ -183,16 +190,20 @@ fn bits_repeat(gpu: &Gpu, sample: Sample) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Matrix;
 
     #[test]
     fn gpus_are_checked_on_the_schedule_that_they_use() {
         let gpu = Gpu::new().unwrap();
-        let adapter = |kind, schedule| Capabilities { kind, schedule, ..gpu.capabilities().clone() };
+        let adapter = |kind, schedule| Capabilities { kind, schedule, matrix: None, ..gpu.capabilities().clone() };
         let of = |asked, both, adapter: &Capabilities| schedules(asked, both, adapter).into_iter().map(|(s, _)| s).collect::<Vec<_>>();
         let discrete = adapter(AdapterKind::Discrete, Schedule::Gpu);
         assert_eq!(of(None, false, &discrete), [Schedule::Gpu]);
         assert_eq!(of(None, true, &discrete), Schedule::ALL);
         assert_eq!(of(None, false, &adapter(AdapterKind::Software, Schedule::Software)), Schedule::ALL);
+        let matrices = Capabilities { matrix: Some(Matrix { m: 16, n: 16, k: 16 }), ..discrete.clone() };
+        assert_eq!(of(None, false, &matrices), [Schedule::Gpu, Schedule::Matrix]);
+        assert_eq!(of(Some(Schedule::Gpu), false, &matrices), [Schedule::Gpu]);
         // What is asked for is the adapter's schedule then.
         for schedule in Schedule::ALL {
             for kind in [AdapterKind::Integrated, AdapterKind::Software] {

@@ -73,7 +73,12 @@ impl Ops {
 
 /// Heavy kernels have a file for each schedule; the others serve any.
 fn schedules(entry: &Entry) -> Vec<&'static str> {
-    if entry.shaders().iter().any(|shader| shader.ends_with("_gpu")) { vec!["software", "gpu"] } else { vec!["any"] }
+    let has = |end: &str| entry.shaders().iter().any(|shader| shader.ends_with(end));
+    match (has("_gpu"), has("_matrix")) {
+        (true, true) => vec!["software", "gpu", "matrix"],
+        (true, false) => vec!["software", "gpu"],
+        _ => vec!["any"],
+    }
 }
 
 fn emit(entry: &Entry, language: &str, folder: Option<&Path>) -> Result<ExitCode> {

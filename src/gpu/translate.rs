@@ -30,7 +30,9 @@ impl Language {
 /// Why a feature that a text uses cannot be had in a language; `None` where it can.
 pub fn untranslatable(text: &str, language: Language) -> Option<&'static str> {
     match language {
-        Language::Glsl | Language::Hlsl if uses_matrices(text) => Some("neither OpenGL nor DirectX 12 has cooperative matrices in naga's writers"),
+        Language::Glsl | Language::Hlsl if uses_matrices(text) => {
+            Some("neither OpenGL nor DirectX 12 has cooperative matrices in naga's writers")
+        }
         Language::Glsl if uses_half(text) => Some("OpenGL has no 16-bit floats in naga's writer"),
         _ => None,
     }

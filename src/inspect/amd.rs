@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Loop {
     /// Instructions of one round, without waits and hints to the scheduler.
     pub instructions: usize,
-    /// Multiply-adds of one round; an instruction that does two counts as two.
+    /// Multiply-adds of one round; an instruction that does two counts as two, one that multiplies
+    /// matrices as one.
     pub multiply_adds: usize,
     /// Instructions by kind.
     pub mix: BTreeMap<String, usize>,
@@ -40,6 +41,7 @@ fn kind(name: &str) -> &'static str {
     }
     match name {
         _ if begins(&multiply_add) => "multiply-add",
+        _ if begins(&["v_wmma", "v_swmmac", "v_mfma"]) => "matrix",
         _ if begins(&["ds_load", "ds_read"]) => "workgroup load",
         _ if begins(&["ds_store", "ds_write"]) => "workgroup store",
         _ if begins(&["scratch"]) => "scratch",
@@ -64,7 +66,7 @@ fn kind(name: &str) -> &'static str {
 /// The two halves of a dual instruction are two of their kind: `v_dual_fmac_f32 .. :: v_dual_..`.
 fn multiply_adds(line: &str) -> usize {
     let halves = line.split("::").map(|half| half.trim().split(' ').next().unwrap_or_default());
-    halves.filter(|name| kind(&name.replace("v_dual_", "v_")) == "multiply-add").count()
+    halves.filter(|name| ["multiply-add", "matrix"].contains(&kind(&name.replace("v_dual_", "v_")))).count()
 }
 
 fn name(line: &str) -> &str {
@@ -162,6 +164,14 @@ mod tests {
         assert_eq!(found.mix["dual"], 2);
         assert!(!found.waits_at_once());
         assert_eq!(heaviest_loop("BB0:\n\ts_endpgm\n"), None);
+    }
+
+    /// An instruction that multiplies matrices is one of a loop's multiply-adds, and hides loads.
+    #[test]
+    fn matrices_are_multiply_adds() {
+        let found = heaviest_loop(&HIDDEN.replace("v_fma_f32 v5, v6, v7, v5", "v_wmma_f32_16x16x16_f16 v[8:15], v[0:7], v[0:7], v[8:15]"));
+        let found = found.unwrap();
+        assert_eq!((found.mix["matrix"], found.multiply_adds, found.hidden.as_slice()), (1, 4, [4].as_slice()));
     }
 
     #[test]

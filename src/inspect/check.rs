@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Inspection, Pipeline};
+use super::{Inspection, Loop, Pipeline};
 use crate::error::{Error, Result};
 use crate::report::csv::csv;
 
@@ -11,7 +11,7 @@ const SLACK: f64 = 0.1;
 
 /// Kernels whose loads must lie behind multiply-adds: products and convolutions are the time of
 /// most networks.
-const MUST_HIDE: [&str; 3] = ["gemm_gpu:", "conv2d_gpu:", "conv2d_weight_gpu:"];
+const MUST_HIDE: [&str; 6] = ["gemm_gpu:", "conv2d_gpu:", "conv2d_weight_gpu:", "gemm_matrix:", "conv2d_matrix:", "conv2d_weight_matrix:"];
 
 /// A figure that changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,6 +116,10 @@ pub fn problems(inspection: &Inspection, kept: &str) -> Result<Vec<String>> {
         }
         let kept = kept.get(&name);
         let waits = pipeline.heaviest_loop.as_ref().is_some_and(|l| l.waits_at_once());
+        let multiplies = |l: &Loop| l.mix.contains_key("matrix");
+        if pipeline.kernel.contains("_matrix:") && pipeline.heaviest_loop.as_ref().is_some_and(|l| !multiplies(l)) {
+            list.push(format!("{name}: no matrix instruction in its heaviest loop"));
+        }
         let must_hide = MUST_HIDE.iter().any(|kernel| pipeline.kernel.contains(kernel));
         if must_hide && waits && kept.and_then(|k| k.least_hidden) != Some(0.0) {
             list.push(format!("{name}: a load in the heaviest loop is waited for before any multiply-add"));
@@ -132,7 +136,7 @@ pub fn problems(inspection: &Inspection, kept: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::super::{Figures, Loop};
+    use super::super::Figures;
     use super::*;
 
     fn inspection(kernel: &str, figures: Figures, heaviest_loop: Option<Loop>) -> Inspection {

@@ -68,8 +68,13 @@ impl Environment {
     /// Of this process and device, now.
     pub fn of(gpu: &Gpu) -> Self {
         let caps = gpu.capabilities();
-        let features =
-            [("immediates", caps.immediates), ("subgroups", caps.subgroups), ("f16", caps.f16), ("time stamps", caps.timestamps)];
+        let features = [
+            ("immediates", caps.immediates),
+            ("subgroups", caps.subgroups),
+            ("f16", caps.f16),
+            ("matrices", caps.matrix.is_some()),
+            ("time stamps", caps.timestamps),
+        ];
         let limits = [
             ("max_binding_bytes", caps.max_binding_bytes),
             ("max_buffer_bytes", caps.max_buffer_bytes),

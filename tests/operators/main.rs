@@ -8,6 +8,7 @@ mod empty;
 mod gradients;
 mod half;
 mod long_loops;
+mod matrix;
 mod non_finite;
 mod optimizers;
 mod properties;

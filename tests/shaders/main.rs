@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::common::on_each_schedule;
 use crate::common::samples::run;
-use wgrad::gpu::{AdapterKind, BuiltShader, Capabilities, Gpu, Language, Schedule, translate, untranslatable};
+use wgrad::gpu::{AdapterKind, BuiltShader, Capabilities, Gpu, Language, Matrix, Schedule, translate, untranslatable};
 use wgrad::ops::convolution::conv2d::Conv2dFuncOptions;
 use wgrad::ops::normalization::batch_norm::BatchNormFuncOptions;
 use wgrad::ops::registry::registry;
@@ -31,6 +31,7 @@ fn build_all() -> Vec<BuiltShader> {
         wgrad::bench::probes::measure(gpu, 0.0).unwrap();
         gpu.built_shaders()
     });
+    shaders.extend(matrix_shaders());
     shaders.sort_by(|a, b| (&a.kernel, &a.variant).cmp(&(&b.kernel, &b.variant)));
     shaders.dedup_by(|a, b| a == b);
     shaders
@@ -47,6 +48,32 @@ fn run_samples(gpu: &Gpu) {
     }
 }
 
+/// What adapters with cooperative matrices would be given: Metal's of 8, NVIDIA's and AMD's of 16.
+fn matrix_shaders() -> Vec<BuiltShader> {
+    let gpu = common::gpu();
+    let planned = |side: u32, subgroup_size: (u32, u32), immediates: bool| {
+        let (kind, schedule, matrix) = (AdapterKind::Discrete, Schedule::Gpu, Some(Matrix { m: side, n: side, k: side }));
+        let own = gpu.capabilities().clone();
+        let adapter = Capabilities { kind, schedule, matrix, subgroups: true, subgroup_size, f16: true, immediates, ..own };
+        let planning = gpu.planning_as(adapter).unwrap();
+        half_precision(&planning);
+        let kernels = planning.take_plan().unwrap().into_iter().map(|launch| launch.kernel);
+        kernels.filter(|kernel| kernel.kernel.ends_with("_matrix")).collect::<Vec<_>>()
+    };
+    let mut shaders = Vec::new();
+    for (side, width) in [(8, (32, 32)), (16, (32, 32)), (16, (32, 64))] {
+        let both = planned(side, width, true).into_iter().zip(planned(side, width, false));
+        shaders.extend(both.map(|(native, browser)| BuiltShader {
+            kernel: native.kernel.clone(),
+            variant: native.variant.clone(),
+            native: native.text.clone(),
+            browser: browser.text.clone(),
+        }));
+    }
+    assert!(shaders.len() > 20, "only {} texts have matrices", shaders.len());
+    shaders
+}
+
 /// Samples are f32; here the heavy kernels are built for f16 storage, too.
 fn half_precision(gpu: &Gpu) {
     let half = |shape: &[usize]| Tensor::full(gpu, shape, 1.0, DType::F32).unwrap().cast(DType::F16).unwrap().watch();
@@ -55,7 +82,9 @@ fn half_precision(gpu: &Gpu) {
     backward(half(&[33]).relu().unwrap());
     backward(half(&[33, 65]).matmul(&half(&[65, 7])).unwrap());
     backward(half(&[5, 33]).softmax(-1).unwrap());
-    backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]), None, &Conv2dFuncOptions::default()).unwrap());
+    backward(half(&[36, 40]).matmul(&half(&[40, 68])).unwrap());
+    backward(half(&[1, 5, 5, 3]).conv2d(&full(&[5, 3, 3, 3]).watch(), None, &Conv2dFuncOptions::default()).unwrap());
+    backward(half(&[1, 5, 5, 8]).conv2d(&full(&[8, 3, 3, 8]).watch(), None, &Conv2dFuncOptions::default()).unwrap());
     let stats = [full(&[8]), full(&[8]), full(&[8]), full(&[8])];
     backward(half(&[6, 8]).batch_norm(&stats[0], &stats[1], &stats[2], &stats[3], &BatchNormFuncOptions::default(), None).unwrap());
 }
@@ -108,7 +137,8 @@ fn every_shader_translates_everywhere() {
         if let Err(error) = translate(&name, &shader.browser, Language::Spirv) {
             failures.push(format!("browser text: {error}"));
         }
-        if tint {
+        // A browser is never given what naga alone knows.
+        if tint && !shader.browser.contains("enable wgpu_cooperative_matrix;") {
             let path = folder.path().join("shader.wgsl");
             std::fs::write(&path, &shader.browser).unwrap();
             let output = Command::new("tint").args(["--format", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();

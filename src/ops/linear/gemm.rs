@@ -13,12 +13,7 @@ use crate::ops::normalization::batch_norm::statistics::tile_rounds;
 use crate::params;
 use crate::tensor::{DType, Tensor};
 
-kernels!(
-    SOFTWARE = "linear/gemm_software",
-    GPU = "linear/gemm_gpu",
-    MATRIX = "linear/gemm_matrix",
-    PARTIAL_SUMS = "linear/partial_sums",
-);
+kernels!(SOFTWARE = "linear/gemm_software", GPU = "linear/gemm_gpu", MATRIX = "linear/gemm_matrix", PARTIAL_SUMS = "linear/partial_sums",);
 
 /// Slices are multiples of the `gpu` schedule's step along K.
 const STEP: usize = 16;

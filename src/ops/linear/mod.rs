@@ -5,8 +5,8 @@ pub(crate) mod gemm;
 // An operator may be called as its family is.
 #[allow(clippy::module_inception)]
 mod linear;
-pub(crate) mod matrix;
 mod matmul;
+pub(crate) mod matrix;
 
 use super::entry::Entry;
 pub use attention::ScaledDotProductAttention;
