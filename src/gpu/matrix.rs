@@ -46,10 +46,8 @@ impl Capabilities {
             return Ok(());
         }
         let why = if self.webgpu_limits { "WebGPU's default limits leave it none" } else { "its driver lists none that WGSL can name" };
-        Err(Error::Adapter(format!(
-            "{} ({}): schedule \"matrix\" needs cooperative matrices of f16 with f32 sums, and {why}; leave WGRAD_SCHEDULE out",
-            self.name, self.driver
-        )))
+        let message = format!("it needs cooperative matrices of f16 with f32 sums, and {why}; leave WGRAD_SCHEDULE out");
+        Err(Error::Limit { operator: "schedule matrix".into(), message, adapter: format!("{}, {}", self.name, self.driver) })
     }
 }
 
