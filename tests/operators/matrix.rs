@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use crate::common::{options, wanted};
-use wgrad::error::Error;
 use wgrad::gpu::{Gpu, GpuOptions, Schedule, Tuning};
 use wgrad::ops::gradcheck::gradcheck_half;
 use wgrad::ops::registry::registry;
@@ -47,7 +46,7 @@ fn products_of_f16_by_matrices_are_right() {
             ("matmul", &[0, 1]),
             ("matmul_nt", &[0, 1]),
             ("matmul_tn", &[0, 1]),
-            ("linear", &[0, 1]),
+            ("linear", &[0]),
             ("scaled_dot_product_attention", &[0, 1, 2]),
         ] {
             let Some(entry) = registry().into_iter().find(|entry| entry.name == name && wanted(name)) else { continue };
@@ -56,7 +55,6 @@ fn products_of_f16_by_matrices_are_right() {
                 let operator: Arc<dyn Operator> = Arc::from(sample.operator);
                 match gradcheck_half(&gpu, &operator, &arrays, halves) {
                     Ok(_) => count += 1,
-                    Err(Error::Dtype { .. }) if halves.len() > 1 => {}
                     Err(error) => failures.push(format!("{name} sample {number}, {which}: {error}")),
                 }
             }
