@@ -1,9 +1,11 @@
-// Dense and grouped convolution of f16, forward and gradient to the input, by cooperative matrices: an implicit product, pixels x columns,
-// summed over the flat list (tap, channel). Maths and walk: include/convolution.wgsl. Workers, the tiles in workgroup memory, and the product:
+// Dense and grouped convolution of f16, forward and gradient to the input, by cooperative matrices:
+// an implicit product, pixels x columns, summed over the flat list (tap, channel). Maths and walk:
+// include/convolution.wgsl. Workers, the tiles in workgroup memory, and the product:
 // include/matrix.wgsl. What is fetched when: conv2d_gpu.wgsl.
 //
-// A's lines are pixels, B's are columns. An invocation brings four positions of the list: of one tap with VECTOR (channels are a multiple of 4),
-// else each of its own tap. Weights become f16 on their way into a tile; the bias is added to the f32 sums.
+// A's lines are pixels, B's are columns. An invocation brings four positions of the list: of one
+// tap with VECTOR (channels are a multiple of 4), else each of its own tap. Weights become f16 on
+// their way into a tile; the bias is added to the f32 sums.
 //
 // x       source pixels [N, H, W, channels]
 // weight  packed, see pack.wgsl
@@ -18,8 +20,9 @@
 {{ output(2, "y", width=4 if VECTOR_OUT else 1) }}
 
 {{ memory(SHAPE) }}
-{# An invocation's block of the step at `at`, as it is stored, and whether its positions and its pixels are inside: bit 4 i + e of pixel i and
-   position e without VECTOR, as sixteen truths would take more registers than there are. #}
+{# An invocation's block of the step at `at`, as it is stored, and whether its positions and its
+   pixels are inside: bit 4 i + e of pixel i and position e without VECTOR, as sixteen truths would
+   take more registers than there are. #}
 {% macro fetch(declare="") %}
     {% for e in POSITIONS %}
     {{ declare }}live{{ e }} = at{{ e }}.high < list.count_y;

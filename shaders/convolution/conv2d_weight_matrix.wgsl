@@ -1,8 +1,10 @@
-// Gradient of a dense or grouped convolution of f16 to its weights, by cooperative matrices. Maths: include/convolution_weight.wgsl. Workers, the
-// tiles in workgroup memory, and the product: include/matrix.wgsl. What is fetched when: conv2d_weight_gpu.wgsl.
+// Gradient of a dense or grouped convolution of f16 to its weights, by cooperative matrices. Maths:
+// include/convolution_weight.wgsl. Workers, the tiles in workgroup memory, and the product:
+// include/matrix.wgsl. What is fetched when: conv2d_weight_gpu.wgsl.
 //
-// A's lines are rows (tap, channel), B's are filters, and k goes along the pixels of a slab. An invocation brings four rows and four filters of
-// four pixels, each a number of three digits (image, row, column) to which a step is added; with VECTOR, channels are a multiple of 4.
+// A's lines are rows (tap, channel), B's are filters, and k goes along the pixels of a slab. An
+// invocation brings four rows and four filters of four pixels, each a number of three digits
+// (image, row, column) to which a step is added; with VECTOR, channels are a multiple of 4.
 //
 // x        source pixels [N, H, W, C]
 // dy       upstream gradient [N, OH, OW, K]
@@ -15,8 +17,9 @@
 {{ output(2, "partial", type="f32", width=4) }}
 
 {{ memory(SHAPE) }}
-{# An invocation's block of the four pixels at `at`, `pixel` by the first one's number, as it is stored, and which of it is inside: bit 4 e + i of
-   line i and pixel e where lines are read one by one. #}
+{# An invocation's block of the four pixels at `at`, `pixel` by the first one's number, as it is
+   stored, and which of it is inside: bit 4 e + i of line i and pixel e where lines are read one by
+   one. #}
 {% macro fetch(declare="") %}
     {% if not VECTOR %}
     {{ declare }}insides = 0u;

@@ -1,22 +1,22 @@
-{# What the products of cooperative matrices share (linear/gemm_matrix.wgsl, convolution/conv2d_matrix.wgsl,
-   convolution/conv2d_weight_matrix.wgsl). Imported, not included.
+{# What the products of cooperative matrices share (linear/gemm_matrix.wgsl,
+   convolution/conv2d_matrix.wgsl, convolution/conv2d_weight_matrix.wgsl). Imported, not included.
 
    A workgroup owns SIDE x SIDE elements of a result and goes along k by STEP. Its subgroups are
    DOWN x ACROSS workers, each with (SIDE / DOWN) x (SIDE / ACROSS) of the elements, in accumulators
-   of M x N f32 that have names: a driver that keeps an array of them in memory would spill.
-   There are as many workers as there are subgroups of the adapter's widest. Narrower ones are more, and those
-   beyond the workers repeat the last one's work and store nothing.
+   of M x N f32 that have names: a driver that keeps an array of them in memory would spill. There
+   are as many workers as there are subgroups of the adapter's widest. Narrower ones are more, and
+   those beyond the workers repeat the last one's work and store nothing.
 
-   The tiles of A and B are f16 in workgroup memory, whatever they are in storage, and two of each: one is
-   filled while the other is read, so a step has one barrier. Both lie as [line][k], lines being
-   rows of A or columns of B, STRIDE = STEP + 8 halves apart: eight lines of 8 halves then lie in
-   different banks. An invocation brings a block of four lines by four k, as four vec4s along k
-   (layout "k") or along lines ("x"), which it turns by naming registers; eight neighbours bring
-   one line's k. So A is always loaded by rows and B by columns, and no matrix is gathered half by half.
-   Elements are scalars, since Metal's simdgroup_load takes no pointer to a vec4; places are written as
-   products of 4 and 8, and `filled`, the tile in use, counts by eight halves, so that compilers see that four and
-   eight may be moved at once.
-   What a coopStore is given is bound by `let` before: naga 30 loses what is computed among its arguments.
+   The tiles of A and B are f16 in workgroup memory, whatever they are in storage, and two of each:
+   one is filled while the other is read, so a step has one barrier. Both lie as [line][k], lines
+   being rows of A or columns of B, STRIDE = STEP + 8 halves apart: eight lines of 8 halves then lie
+   in different banks. An invocation brings a block of four lines by four k, as four vec4s along k
+   (layout "k") or along lines ("x"), which it turns by naming registers; eight neighbours bring one
+   line's k. So A is always loaded by rows and B by columns, and no matrix is gathered half by half.
+   Elements are scalars, since Metal's simdgroup_load takes no pointer to a vec4; places are written
+   as products of 4 and 8, and `filled`, the tile in use, counts by eight halves, so that compilers
+   see that four and eight may be moved at once. What a coopStore is given is bound by `let` before:
+   naga 30 loses what is computed among its arguments.
 
    Design: the warp tiles of CUTLASS (Kerr et al. 2017); ggml's Vulkan mul_mm with
    VK_KHR_cooperative_matrix. #}
@@ -28,15 +28,16 @@ var<workgroup> b_tile: array<f16, {{ 2 * shape.side * shape.stride }}>;
 var<workgroup> results: array<f32, {{ shape.down * shape.across * shape.m * shape.n }}>;
 {% endmacro %}
 
-{# What an invocation brings: its first line and first k of a step, and their place in a tile, by four halves. #}
+{# What an invocation brings: its first line and first k of a step, and their place in a tile, by
+   four halves. #}
 {% macro loader(shape) %}
     let tile_line = local / {{ shape.step // 4 }}u * 4u;
     let tile_k = local % {{ shape.step // 4 }}u * 4u;
     let tile_place = tile_line * {{ shape.stride // 4 }}u + tile_k / 4u;
 {% endmacro %}
 
-{# Four vec4s {next}0 to {next}3 go into a tile. `inside` says of each whether it is, along k (layout "k") or with `each`
-   by its elements; the others become zero. #}
+{# Four vec4s {next}0 to {next}3 go into a tile. `inside` says of each whether it is, along k
+   (layout "k") or with `each` by its elements; the others become zero. #}
 {% macro stage(shape, tile, layout, next, inside, each=false) %}
         let {{ tile }}_place = (filled * 2u + tile_place) * 4u;
     {% for i in range(4) %}
@@ -86,7 +87,8 @@ var<workgroup> results: array<f32, {{ shape.down * shape.across * shape.m * shap
         filled = {{ shape.side * shape.stride // 8 }}u - filled;
 {% endmacro %}
 
-{# Hands four columns of a row to `put_four({place}, row, column, sum)`, which knows where they belong and which are inside. #}
+{# Hands four columns of a row to `put_four({place}, row, column, sum)`, which knows where they
+   belong and which are inside. #}
 {% macro finish(shape, place="t") %}
     let mine = worker * {{ shape.m * shape.n }}u;
     let is_mine = subgroup < {{ shape.down * shape.across }}u;

@@ -1,16 +1,19 @@
-// C = alpha A B (+ bias) by cooperative matrices: f16 products, f32 sums. Bindings, strides and tiles: include/gemm.wgsl. Workers, the tiles in
-// workgroup memory, and the product: include/matrix.wgsl.
+// C = alpha A B (+ bias) by cooperative matrices: f16 products, f32 sums. Bindings, strides and
+// tiles: include/gemm.wgsl. Workers, the tiles in workgroup memory, and the product:
+// include/matrix.wgsl.
 //
-// A, B and C may be stored as f16 or f32, each by itself; what is f32 becomes f16 on its way into a tile.
-// The next vec4s are fetched before the present ones are used, as linear/gemm_gpu.wgsl says: an index beyond the operand is the last one, and what lies
-// beyond K becomes zero where it goes into a tile, so K need be no multiple of anything. What lies beyond M and N is not stored.
+// A, B and C may be stored as f16 or f32, each by itself; what is f32 becomes f16 on its way into a
+// tile. The next vec4s are fetched before the present ones are used, as linear/gemm_gpu.wgsl says:
+// an index beyond the operand is the last one, and what lies beyond K becomes zero where it goes
+// into a tile, so K need be no multiple of anything. What lies beyond M and N is not stored.
 {% from "matrix.wgsl" import memory, loader, stage, begin, multiply, finish %}
 {% set LAYOUT = {"a": "k" if "k" in A else "x", "b": "k" if "k" in B else "x"} %}
 {% set TYPE = {"a": AT, "b": BT} %}
 {% include "gemm.wgsl" %}
 
 {{ memory(SHAPE) }}
-{# What an invocation reads next of an operand, and the last that it may: elements, or vec4s where it reads such. A step onward is a constant. #}
+{# What an invocation reads next of an operand, and the last that it may: elements, or vec4s where
+   it reads such. A step onward is a constant. #}
 {% macro locate_block(name, how, tile, lines) %}
     {% set by = "" if "s" in how else " / 4u" %}
     {% set all = "vec4<u32>(0u, 1u, 2u, 3u)" %}

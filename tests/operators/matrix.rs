@@ -1,5 +1,5 @@
-//! The schedule of cooperative matrices, by operators: samples with f16 activations against float64.
-//! An adapter without such matrices says so. Mesa's lavapipe has them from release 26 on.
+//! The schedule of cooperative matrices, by operators: samples with f16 activations against
+//! float64. An adapter without such matrices says so. Mesa's lavapipe has them from release 26 on.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use wgrad::ops::registry::registry;
 use wgrad::ops::{Array, Operator};
 use wgrad::tensor::DType;
 
-/// Devices that take matrices: by order, and by the chance of a tuning table. None where the adapter
-/// has none, which is said.
+/// Devices that take matrices: by order, and by the chance of a tuning table. None where the
+/// adapter has none, which is said.
 fn gpus() -> Vec<(String, Gpu)> {
     match Gpu::with(GpuOptions { schedule: Some(Schedule::Matrix), ..options() }) {
         Ok(gpu) => {

@@ -32,7 +32,7 @@ impl Tile {
     pub(crate) fn new(capabilities: &Capabilities, matrix: Matrix, side: usize) -> Self {
         let of = |side: usize| {
             let side = if capabilities.kind == AdapterKind::Software { side / 2 } else { side };
-            // A block of 4 x 4 of each operand each. Of narrower subgroups there are more, and idle.
+            // Each brings a block of 4 x 4 of A and of B. Narrower subgroups are more, and idle.
             let invocations = side * STEP / 16;
             let workers = (invocations / capabilities.subgroup_size.1.max(1) as usize).max(1);
             let half = 1 << (workers.ilog2() / 2);

@@ -28,7 +28,7 @@ fn stored(gpu: &Gpu, data: &[f32], dtype: DType) -> Tensor {
     }
 }
 
-/// What the kernel's name was, of a launch of `gemm` on these.
+/// Whether a product was left to matrices.
 fn is_matrix(gpu: &Gpu) -> bool {
     gpu.built_shaders().iter().any(|shader| shader.kernel == "linear/gemm_matrix")
 }
@@ -63,7 +63,7 @@ fn matrix_products_are_right_at_their_edges() {
                         f64::from(a[matrix * m * k + row * a_step.0 + l * a_step.1]) * f64::from(b[column * b_step.0 + l * b_step.1])
                     };
                     let expected = 0.5 * (0..k).map(term).sum::<f64>() + if biased { f64::from(bias[column]) } else { 0.0 };
-                    // Sums of these products are exact in f32: what is left is the rounding of what is stored.
+                    // Sums of these are exact in f32, so what is left is rounding on storing.
                     let allowed = if c_type == DType::F16 { expected.abs() / 2048.0 } else { 0.0 };
                     let what = format!("{m}x{n}x{k}, {a_type} {b_type} {c_type}, matrix {matrix}, row {row}, column {column}");
                     assert!((found - expected).abs() <= allowed, "{what}: {found}, not {expected}");
@@ -92,8 +92,8 @@ fn large_tiles_of_matrices_are_right() {
     }
 }
 
-/// 1.0 and 4,095 times 2^-11 is 3 - 2^-11 in f32, and 1 where sums are f16; sums beyond the largest f16 are
-/// finite.
+/// 1.0 and 4,095 times 2^-11 is 3 - 2^-11 in f32, and 1 where sums are f16; sums beyond the largest
+/// f16 are finite.
 #[test]
 fn matrix_sums_are_f32() {
     let Some(gpu) = gpu() else { return };
@@ -140,8 +140,9 @@ fn asking_for_matrices_where_there_are_none_is_an_error() {
     assert!(error.contains("cooperative matrices") && error.contains("WGRAD_SCHEDULE"), "{error}");
 }
 
-/// What others fell over, each as a kernel of its own: an accumulator carried in a loop (sums that are
-/// twice as large), and an array of accumulators (refused by earlier compilers). Sums are 1 + 2 + .. of whole numbers, exact in f32.
+/// What others fell over, each as a kernel of its own: an accumulator carried in a loop (sums that
+/// are twice as large), and an array of accumulators (refused by earlier compilers). Sums are of
+/// whole numbers, exact in f32.
 #[test]
 fn the_traps_of_cooperative_matrices() {
     let Some(gpu) = gpu() else { return };
