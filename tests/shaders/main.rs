@@ -154,7 +154,7 @@ fn every_shader_translates_everywhere() {
 /// An adapter that is not here, with f16 storage.
 fn adapter(schedule: Schedule, subgroup_size: (u32, u32), browser: bool) -> Capabilities {
     let (kind, subgroups, immediates) = (AdapterKind::Discrete, subgroup_size.1 > 0, !browser);
-    Capabilities { kind, schedule, subgroups, subgroup_size, f16: true, immediates, ..common::gpu().capabilities().clone() }
+    Capabilities { kind, schedule, subgroups, subgroup_size, f16: true, matrix: None, immediates, ..common::gpu().capabilities().clone() }
 }
 
 /// What adapters would be given that are not here: NVIDIA's have subgroups of 32 lanes, AMD's of 64
