@@ -121,7 +121,7 @@ fn assignments_take_toml_bare_words_and_the_ends_of_keys() {
         ("epochs=1\nseed=2", "expected a whole number like 6"),
         ("epochs", "expected KEY=VALUE"),
         ("hidden=3", "did you mean method.projector.hidden?"),
-        ("name=x", "\"name\" may be method.name or model.name or optimizer.name or schedule.name: write it in full"),
+        ("name=x", "\"name\" may be method.name or model.name or optimizer.name or precision.name or schedule.name: write it in full"),
         ("projector=3", "method.projector"),
         ("momentum=0.5", "there is no key \"momentum\""),
         ("method.temprature=1", "did you mean method.temperature?"),
