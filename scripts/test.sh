@@ -115,11 +115,13 @@ if scripts/validate.sh setup vulkan; then
     stage "no races for workgroup memory" scripts/validate.sh races
     stage "Vulkan's rules in three trainings" scripts/validate.sh trainings
     stage "subgroups of 4 and 16 lanes" scripts/validate.sh subgroups
+    stage "cooperative matrices" scripts/validate.sh matrix
 else
     reason="scripts/validate.sh setup vulkan could not fetch Mesa and the layer (it takes Debian's packages, for x86-64)"
     not_run "no races for workgroup memory" "$reason"
     not_run "Vulkan's rules in three trainings" "$reason"
     not_run "subgroups of 4 and 16 lanes" "$reason"
+    not_run "cooperative matrices" "$reason"
 fi
 if scripts/validate.sh setup dawn; then
     stage "Dawn compiles every browser text" scripts/validate.sh dawn

@@ -7,6 +7,7 @@
 #     scripts/validate.sh races               no invocations race for workgroup memory
 #     scripts/validate.sh trainings           three trainings keep Vulkan's rules, dispatches wait
 #     scripts/validate.sh subgroups           operators are right with subgroups of 4 and 16 lanes
+#     scripts/validate.sh matrix              products of cooperative matrices are right
 #     scripts/validate.sh dawn                a browser's compiler takes every text
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,12 +18,18 @@ mesa=$cache/mesa/all
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# on_mesa COMMAND...: runs the program on the C library, loader and software driver of Mesa's folder.
-on_mesa() {
-    local libraries=$mesa/usr/lib/x86_64-linux-gnu
+libraries=$mesa/usr/lib/x86_64-linux-gnu
+loader=("$libraries/ld-linux-x86-64.so.2" --library-path "$libraries")
+
+# with_mesa COMMAND...: runs a command that finds the software driver of Mesa's folder.
+with_mesa() {
     VK_DRIVER_FILES=$mesa/usr/share/vulkan/icd.d/lvp_icd.json VK_LAYER_PATH=$mesa/usr/share/vulkan/explicit_layer.d \
-        VK_LOADER_LAYERS_DISABLE='~implicit~' WGRAD_TUNING=off \
-        "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$target/debug/wgrad" "$@"
+        VK_LOADER_LAYERS_DISABLE='~implicit~' WGRAD_TUNING=off "$@"
+}
+
+# on_mesa COMMAND...: runs the program on it, with the C library and loader of that folder.
+on_mesa() {
+    with_mesa "${loader[@]}" "$target/debug/wgrad" "$@"
 }
 
 # validated SETTINGS COMMAND...: the same under the validation layer; fails, with its first messages,
@@ -109,12 +116,19 @@ subgroups)
     cat "$work/four"
     [ -z "$wrong" ]
     ;;
+matrix)
+    on_mesa info | grep '^matrices .* f16' || { echo "this Mesa has no cooperative matrices" && exit 1; }
+    test_on_mesa() { CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="${loader[*]}" with_mesa cargo test "$@"; }
+    test_on_mesa --lib linear::matrix
+    test_on_mesa --test operators -- matrix half
+    test_on_mesa --test engine precision
+    ;;
 dawn)
     cargo test -q --test shaders browser_texts -- --ignored
     node scripts/dawn.mjs "$cache/dawn/node_modules/webgpu" "$target/tmp/browser_texts"
     ;;
 *)
-    sed -n '2,10s/^# \{0,1\}//p' scripts/validate.sh >&2
+    sed -n '2,11s/^# \{0,1\}//p' scripts/validate.sh >&2
     exit 2
     ;;
 esac

@@ -44,7 +44,7 @@ fn info_and_ops_describe_what_there_is() {
         assert_eq!(listed["shaders"].as_array().unwrap().len(), entry.shaders().len(), "{}", entry.name);
     }
     let matmul = json(&["ops", "matmul", "--json"]);
-    assert_eq!(matmul[0]["schedules"], serde_json::json!(["software", "gpu"]));
+    assert_eq!(matmul[0]["schedules"], serde_json::json!(["software", "gpu", "matrix"]));
     assert!(done(&["ops", "matmul"]).out.contains("linear/gemm_gpu"));
 }
 
