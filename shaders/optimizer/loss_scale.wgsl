@@ -1,8 +1,9 @@
-// The loss scale of mixed precision (Micikevicius et al. 2018), PyTorch's GradScaler: state is (scale, steps taken since it last changed).
+// The loss scale of mixed precision (Micikevicius et al. 2018), PyTorch's GradScaler: state is
+// (scale, steps taken since it last changed).
 //
-// unscale: scalars[5], the factor of the gradients, is divided by the scale that they were multiplied by.
-// update:  control[2] says whether the step was taken. One that was not lowers the scale; after `interval` that were it rises, where that stays
-//          finite.
+// unscale: scalars[5], the factor of the gradients, is divided by the scale that is in them.
+// update:  control[2] says whether the step was taken. One that was not lowers the scale; after
+//          `interval` that were it rises, where that stays finite.
 // A single invocation works.
 {% include "grid.wgsl" %}
 {% if ENTRY == "unscale" %}

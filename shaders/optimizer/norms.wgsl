@@ -169,7 +169,8 @@ fn clip_each(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg
         return;
     }
     let norm = load4_norms(segment);
-    // The step is skipped then; NaN in the padding between parameters, which no gradient overwrites, would be in every later norm.
+    // The step is skipped then. NaN in the padding between parameters, which no gradient
+    // overwrites, would be in every later norm.
     if (!(abs(norm.y) <= 3.4028234e38)) {
         return;
     }
