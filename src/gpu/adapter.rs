@@ -195,7 +195,9 @@ fn capabilities(adapter: &wgpu::Adapter, options: &GpuOptions) -> Capabilities {
     let kind = kind(info.device_type);
     let own = if kind == AdapterKind::Software { Schedule::Software } else { Schedule::Gpu };
     let f16 = has(wgpu::Features::SHADER_F16);
-    let matrices = has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && subgroups && f16;
+    // lavapipe lists matrices whatever the width of its vectors, and has them at eight lanes alone.
+    let real = kind != AdapterKind::Software || info.subgroup_max_size == 8;
+    let matrices = has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && subgroups && f16 && real;
     Capabilities {
         name: info.name,
         backend: info.backend.to_string(),
