@@ -120,7 +120,7 @@ matrix)
     on_mesa info | grep '^matrices .* f16' || { echo "this Mesa has no cooperative matrices" && exit 1; }
     test_on_mesa() { CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="${loader[*]}" with_mesa cargo test "$@"; }
     test_on_mesa --lib linear::matrix
-    test_on_mesa --test operators -- matrix half
+    test_on_mesa --test operators -- matrix:: half::
     test_on_mesa --test engine precision
     ;;
 dawn)
