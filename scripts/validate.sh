@@ -107,8 +107,14 @@ trainings)
     train distillation --set teachers="$work/supervised"
     ;;
 subgroups)
-    # The kernels for GPUs use no subgroups. Mesa runs 16 lanes at most, whatever it says.
-    doctor() { LP_NATIVE_VECTOR_WIDTH=$((32 * $1)) WGRAD_SCHEDULE=software on_mesa doctor; }
+    # The operators whose kernels for software drivers use them; those for GPUs use none. Mesa runs
+    # 16 lanes at most, whatever it says.
+    doctor() {
+        local operator
+        for operator in matmul linear conv2d scaled_dot nt_xent supcon info_nce similarity batch_norm; do
+            LP_NATIVE_VECTOR_WIDTH=$((32 * $1)) WGRAD_SCHEDULE=software on_mesa doctor --only $operator || return 1
+        done
+    }
     doctor 4 >"$work/four" &
     four=$! wrong=
     doctor 16 || wrong=yes

@@ -147,9 +147,11 @@ fn assert_equal_runs(what: &str, (run, trainer): (&RunDirectory, &mut Trainer), 
 
 #[test]
 fn the_same_run_twice_gives_the_same_bits() {
-    for method in methods() {
+    for (method, turn) in methods().zip(0..) {
         let data = data_of(method, 100);
-        for (schedule, gpu) in crate::common::gpus() {
+        // On the other schedules every third method: they share all but the heavy kernels.
+        let wanted = |schedule: &Schedule| *schedule == Schedule::Software || turn % 3 == 0;
+        for (schedule, gpu) in crate::common::gpus().into_iter().filter(|(schedule, _)| wanted(schedule)) {
             let run = |seed: u32| {
                 let mut trainer = trainer(&gpu, Recipe { seed, epochs: 2, ..recipe(method) }, &data);
                 to_the_end(&mut trainer, None).unwrap();
