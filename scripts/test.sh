@@ -29,9 +29,6 @@ fi
 source scripts/ensure_vulkan.sh
 ensure_vulkan || exit 1
 
-# Tests wait for the device now and then: one more at a time than there are cores keeps these busy.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}
-
 # Whether a tool is there, and not another of its name (Debian's tint is a game).
 has_tool() {
     "$1" --help 2>/dev/null | grep -i "$2" >/dev/null
