@@ -18,7 +18,7 @@ impl Trainer {
     /// looked at again.
     ///
     /// # Errors
-    /// As [`Self::new`]; [`Error::Data`] where the checkpoint does not fit.
+    /// As [`Self::new`]; [`Error::Data`](crate::error::Error::Data) where the checkpoint does not fit.
     pub fn resume(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>) -> Result<Self> {
         Self::resume_with(gpu, checkpoint, dataset, None)
     }
@@ -26,7 +26,7 @@ impl Trainer {
     /// As [`Self::resume`], taught by `teachers` instead of the runs that the recipe names.
     ///
     /// # Errors
-    /// As [`Self::resume`]; [`Error::Data`] where they are not those that the run began with.
+    /// As [`Self::resume`]; [`Error::Data`](crate::error::Error::Data) where they are not those that the run began with.
     pub fn resume_with_teachers(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Vec<Arc<Teacher>>) -> Result<Self> {
         Self::resume_with(gpu, checkpoint, dataset, Some(teachers))
     }
@@ -59,7 +59,7 @@ impl Trainer {
     /// Writes the weights to use: the averaged ones where there is an average.
     ///
     /// # Errors
-    /// A lost device; [`Error::Io`].
+    /// A lost device; [`Error::Io`](crate::error::Error::Io).
     pub fn save_weights(&self, path: &Path) -> Result<()> {
         let mut archive = state_dict::to_archive(&self.params)?;
         if let Some(ema) = &self.ema {
