@@ -26,7 +26,8 @@ impl Trainer {
     /// As [`Self::resume`], taught by `teachers` instead of the runs that the recipe names.
     ///
     /// # Errors
-    /// As [`Self::resume`]; [`Error::Data`](crate::error::Error::Data) where they are not those that the run began with.
+    /// As [`Self::resume`]; [`Error::Data`](crate::error::Error::Data) where they are not those
+    /// that the run began with.
     pub fn resume_with_teachers(gpu: &Gpu, checkpoint: &Checkpoint, dataset: Arc<Dataset>, teachers: Vec<Arc<Teacher>>) -> Result<Self> {
         Self::resume_with(gpu, checkpoint, dataset, Some(teachers))
     }
