@@ -10,7 +10,7 @@
 // x       source pixels [N, H, W, channels]
 // weight  packed, see pack.wgsl
 // y       target pixels [N, H, W, channels]
-{% from "matrix.wgsl" import memory, loader, stage, begin, multiply, finish %}
+{% from "matrix.wgsl" import entry, memory, loader, stage, begin, multiply, finish %}
 {% set VECTOR = FOURS != "none" %}
 {% set POSITIONS = [""] if VECTOR else ["_0", "_1", "_2", "_3"] %}
 {% include "convolution.wgsl" %}
@@ -71,20 +71,7 @@ fn put_four(t: Tile, start: Origin, row: u32, column: u32, sum: vec4<f32>) {
     {% endif %}
 }
 
-@compute @workgroup_size({{ SHAPE.invocations }})
-fn gather(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
-) {
-    // As in linear/gemm_matrix.wgsl: naga must see that it is the same for all.
-    let index = wid.x + wid.y * nwg.x;
-    if (index >= p.groups) {
-        return;
-    }
+{{ entry(SHAPE, "gather") }}
     let t = tile(index, {{ SHAPE.side }}u, {{ SHAPE.side // 4 }}u);
     let start = origin(t);
     let list = taps(t);

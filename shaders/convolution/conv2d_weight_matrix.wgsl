@@ -9,7 +9,7 @@
 // x        source pixels [N, H, W, C]
 // dy       upstream gradient [N, OH, OW, K]
 // partial  see the include
-{% from "matrix.wgsl" import memory, loader, stage, begin, multiply, finish %}
+{% from "matrix.wgsl" import entry, memory, loader, stage, begin, multiply, finish %}
 {% include "convolution_weight.wgsl" %}
 {% include "counter.wgsl" %}
 {{ input(0, "x", width=4 if VECTOR else 1) }}
@@ -60,20 +60,7 @@ fn put_four(t: Tile, row: u32, column: u32, sum: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size({{ SHAPE.invocations }})
-fn gradient(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
-) {
-    // As in linear/gemm_matrix.wgsl: naga must see that it is the same for all.
-    let index = wid.x + wid.y * nwg.x;
-    if (index >= p.groups) {
-        return;
-    }
+{{ entry(SHAPE, "gradient") }}
     let t = tile(index, {{ SHAPE.side }}u, {{ SHAPE.side // 4 }}u);
     {{ loader(SHAPE) }}
     let column = t.column4 * 4u + tile_line;

@@ -28,6 +28,24 @@ var<workgroup> b_tile: array<f16, {{ 2 * shape.side * shape.stride }}>;
 var<workgroup> results: array<f32, {{ shape.down * shape.across * shape.m * shape.n }}>;
 {% endmacro %}
 
+{# The head of a kernel, which has the number of its workgroup as `index`: group_index, written out,
+   for naga takes what a function returns for different in each invocation. #}
+{% macro entry(shape, name) %}
+@compute @workgroup_size({{ shape.invocations }})
+fn {{ name }}(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) nwg: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+) {
+    let index = wid.x + wid.y * nwg.x;
+    if (index >= p.groups) {
+        return;
+    }
+{% endmacro %}
+
 {# What an invocation brings: its first line and first k of a step, and their place in a tile, by
    four halves. #}
 {% macro loader(shape) %}

@@ -6,7 +6,7 @@
 // tile. The next vec4s are fetched before the present ones are used, as linear/gemm_gpu.wgsl says:
 // an index beyond the operand is the last one, and what lies beyond K becomes zero where it goes
 // into a tile, so K need be no multiple of anything. What lies beyond M and N is not stored.
-{% from "matrix.wgsl" import memory, loader, stage, begin, multiply, finish %}
+{% from "matrix.wgsl" import entry, memory, loader, stage, begin, multiply, finish %}
 {% set LAYOUT = {"a": "k" if "k" in A else "x", "b": "k" if "k" in B else "x"} %}
 {% set TYPE = {"a": AT, "b": BT} %}
 {% include "gemm.wgsl" %}
@@ -56,21 +56,8 @@ fn put_four(t: Tile, row: u32, column: u32, sum: vec4<f32>) {
     put(t.c, t.row * {{ SHAPE.side }}u + row, t.column * {{ SHAPE.side }}u + column, sum);
 }
 
-@compute @workgroup_size({{ SHAPE.invocations }})
-fn gemm(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) nwg: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
-) {
-    // group_index, written out: naga takes what a function returns for different in each invocation.
-    let group = wid.x + wid.y * nwg.x;
-    if (group >= p.groups) {
-        return;
-    }
-    let t = locate(group);
+{{ entry(SHAPE, "gemm") }}
+    let t = locate(index);
     {{ loader(SHAPE) }}
     {{ locate_block("a", A, "t.row", "p.m") }}
     {{ locate_block("b", B, "t.column", "p.n") }}
