@@ -40,7 +40,8 @@ impl<F: Fn(&Tensor, Pass) -> Result<Tensor> + Send + Sync> Function for Checkpoi
 }
 
 /// `run` of `x`, of which the tape keeps `x` alone: what it computes on the way is computed again by
-/// the backward pass, to the same bits, and freed in between.
+/// the backward pass, to the same bits, and freed in between. What `run` reads beside `x` must not
+/// change until then; of weights that products read the versions are compared.
 ///
 /// ```
 /// # fn main() -> wgrad::error::Result<()> {
@@ -65,8 +66,7 @@ pub fn checkpoint(x: &Tensor, run: impl Fn(&Tensor, Pass) -> Result<Tensor> + Se
     let y = run(&inside, Pass::First)?;
     let Some(root) = edge(&y) else { return Ok(y) };
     let own = edge(&inside).map(|e| Arc::as_ptr(&e.node));
-    let mut inputs = vec![Some(Saved { tensor: x.detach(), version: x.version(), label: None })];
-    let (mut input_specs, mut edges, mut leaves) = (vec![x.spec().clone()], vec![edge(x)], Vec::new());
+    let (mut input_specs, mut edges, mut leaves, mut kept) = (vec![x.spec().clone()], vec![edge(x)], Vec::new(), Vec::new());
     for node in topological(&root.node)? {
         match &*node.lock() {
             State::Leaf if own != Some(Arc::as_ptr(&node)) => {
@@ -74,28 +74,18 @@ pub fn checkpoint(x: &Tensor, run: impl Fn(&Tensor, Pass) -> Result<Tensor> + Se
                 edges.push(Some(Edge { node: node.clone(), output: 0 }));
                 input_specs.extend(node.output_specs.first().cloned());
             }
+            // What was saved of parameters must keep its version: another would give other numbers.
+            State::Live(payload) => kept.extend(payload.inputs.iter().flatten().filter(|saved| saved.label.is_some()).cloned()),
             _ => {}
         }
     }
-    // Parameters that are changed in place before the way back would give other numbers.
+    let mut inputs = vec![Some(Saved { tensor: x.detach(), version: x.version(), label: None })];
     inputs.resize_with(edges.len(), || None);
-    inputs.extend(saved_leaves(&root.node)?);
+    inputs.extend(kept.into_iter().map(Some));
     let output_specs = vec![y.spec().clone()];
     let function = Box::new(Checkpoint { run, leaves });
     let payload = Payload { function, inputs, outputs: vec![None], input_specs, edges };
     let node = Node { name: "checkpoint".into(), output_specs, state: Mutex::new(State::Live(Box::new(payload))) };
     let node: Arc<dyn Any + Send + Sync> = Arc::new(node);
     Ok(y.detach().with_origin(Origin { node, output: 0 }))
-}
-
-/// What the tape behind `root` has saved of watched tensors, with the versions that they must keep.
-fn saved_leaves(root: &Arc<Node>) -> Result<Vec<Option<Saved>>> {
-    let mut found = Vec::new();
-    for node in topological(root)? {
-        if let State::Live(payload) = &*node.lock() {
-            let saved = payload.inputs.iter().flatten().filter(|saved| saved.label.is_some());
-            found.extend(saved.map(|s| Some(Saved { tensor: s.tensor.clone(), version: s.version, label: s.label.clone() })));
-        }
-    }
-    Ok(found)
 }

@@ -148,6 +148,7 @@ impl Backward {
 }
 
 /// A tensor kept for the backward pass, and the version that it must still have.
+#[derive(Clone)]
 pub(super) struct Saved {
     pub tensor: Tensor,
     pub version: u64,

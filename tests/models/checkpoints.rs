@@ -86,3 +86,16 @@ fn a_network_without_blocks_says_so() {
     let error = network.classifier(&params, 10).err().unwrap().to_string();
     assert!(error.contains("checkpoint_blocks") && error.contains("no blocks"), "{error}");
 }
+
+#[test]
+fn weights_that_change_before_the_way_back_are_named() {
+    let gpu = crate::common::gpu();
+    let params = Parameters::new(&gpu, 5);
+    let network = model("resnet18", options((32, 0.25), true)).unwrap().classifier(&params, 7).unwrap();
+    let images = Tensor::ones(&gpu, [2, 32, 32, 3], DType::F32).unwrap();
+    let loss = network.forward(&images, Mode::Train).unwrap().sum(&[], false).unwrap();
+    let weight = params.get("layer2.0.conv1.weight").unwrap().detach().unwrap();
+    weight.write(&vec![0.0f32; weight.numel()]).unwrap();
+    let error = loss.backward().unwrap_err().to_string();
+    assert!(error.contains("checkpoint") && error.contains("layer2.0.conv1.weight") && error.contains("changed in place"), "{error}");
+}
