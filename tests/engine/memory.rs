@@ -27,30 +27,33 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     tensor.read_later().unwrap().wait().unwrap()
 }
 
-/// Every sample of the registry on one schedule: in poisoned memory, and in plain memory with bounds
-/// checks. What has the same bits in both read nothing that was not written.
+/// Every sample of the registry on one schedule: in poisoned memory, in plain memory, and with
+/// bounds checks.
 fn every_sample(schedule: Schedule) {
     let device = |poison, checked| Gpu::with(GpuOptions { schedule: Some(schedule), poison, checked, ..options() }).unwrap();
-    let (poisoned, checked) = (device(true, false), device(false, true));
+    let (poisoned, plain, checked) = (device(true, false), device(false, false), device(true, true));
     let (mut tensors, mut other_bits, mut failures) = (0, Vec::new(), Vec::new());
     for entry in registry() {
-        let runs = [&poisoned, &checked].map(|gpu| (entry.samples)().into_iter().map(|s| run(gpu, s)).collect::<Vec<_>>());
-        let [a, b] = runs;
+        let runs = [&poisoned, &plain, &checked].map(|gpu| (entry.samples)().into_iter().map(|s| run(gpu, s)).collect::<Vec<_>>());
+        let [a, b, c] = runs;
         let tolerances: Vec<_> = (entry.samples)().iter().map(allowed).collect();
-        for (index, ((a, b), (floor, tolerance))) in a.iter().zip(&b).zip(tolerances).enumerate() {
-            for (((what, a), (_, b)), name) in a.iter().zip(b).zip(std::iter::repeat(entry.name)) {
+        for (index, (((a, b), c), (floor, tolerance))) in a.iter().zip(&b).zip(&c).zip(tolerances).enumerate() {
+            for ((((what, a), (_, b)), (_, c)), name) in a.iter().zip(b).zip(c).zip(std::iter::repeat(entry.name)) {
                 tensors += 1;
                 let mut fail = |message: &str| failures.push(format!("{name} sample {index}, {what}: {message}"));
-                if !a.sentinels_intact().unwrap() {
+                if !a.sentinels_intact().unwrap() || !c.sentinels_intact().unwrap() {
                     fail("something was written behind it");
                 }
                 let contents = bytes(a);
+                if contents != bytes(b) {
+                    fail("other bits in poisoned memory");
+                }
                 if contents.chunks_exact(4).any(|w| w == POISON.to_le_bytes()) {
                     fail("an element was not written");
                 }
-                if contents != bytes(b) {
+                if contents != bytes(c) {
                     other_bits.push(format!("{name} sample {index}, {what}"));
-                    let (found, expected) = (Array::download(b).unwrap(), Array::download(a).unwrap());
+                    let (found, expected) = (Array::download(c).unwrap(), Array::download(a).unwrap());
                     if let Err(error) = compare("with bounds checks", &found, &expected, floor, tolerance) {
                         fail(&error.to_string());
                     }
