@@ -17,7 +17,8 @@ pub(crate) const ALIGNMENT: u64 = 256;
 /// contents, for sentinels.
 pub(crate) const SENTINEL_BYTES: u64 = 256;
 
-/// A free buffer may be so many times as large as what it is taken for.
+/// A free buffer may be so many times as large as what it is taken for: what is made on top of it
+/// costs more than what lies idle in it (docs/rejected.md has other numbers).
 const FIT: u64 = 8;
 
 /// What the pool holds, in bytes.
@@ -39,8 +40,8 @@ pub(crate) type Owner = u64;
 /// Buffers kept for reuse, by size class.
 type Free = BTreeMap<u64, Vec<wgpu::Buffer>>;
 
-/// Takes the smallest free buffer that holds `class` bytes and is not so large that most of it would
-/// lie idle, and its size.
+/// Takes the smallest free buffer that holds `class` bytes, up to [`FIT`] times as many, and its
+/// size.
 fn take(free: &mut Free, class: u64) -> Option<(wgpu::Buffer, u64)> {
     let (size, list) = free.range_mut(class..=class.saturating_mul(FIT)).find(|(_, list)| !list.is_empty())?;
     Some((list.pop()?, *size))

@@ -6,7 +6,7 @@ use wgrad::train::progress::Style;
 use wgrad::train::{Recipe, RunDirectory};
 
 fn mixed(method: &str) -> Recipe {
-    // A scale that two overflows halve within the run, and that grows again.
+    // A scale that grows within the run, too.
     recipe(method).with(["precision=mixed", "learning_rate=0.01", "growth_interval=4"]).unwrap()
 }
 
