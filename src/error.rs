@@ -88,6 +88,14 @@ pub enum Error {
         /// Which output or gradient, and how many values.
         message: String,
     },
+    /// Another process of a run that several share failed, was killed, or does not answer.
+    #[error("process {rank} of this run: {message}; end what is left of it, then --resume goes on from the last checkpoint")]
+    Parallel {
+        /// Its number.
+        rank: usize,
+        /// What happened to it.
+        message: String,
+    },
     /// A run has collapsed, and its recipe says to stop there.
     #[error("{method}: {message}")]
     Collapse {

@@ -77,6 +77,8 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+#[cfg(feature = "cli")]
+pub mod parallel;
 pub mod prelude;
 #[cfg(feature = "cli")]
 pub mod report;

@@ -11,7 +11,7 @@ mod tape;
 mod trace;
 
 pub use checkpoint::{Pass, checkpoint};
-pub use gradients::Gradients;
+pub use gradients::{Gradients, PackedGradients};
 pub(crate) use gradients::sum;
 pub use tape::{Backward, Saves};
 pub(crate) use tape::{Function, leaf, record};

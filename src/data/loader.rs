@@ -1,7 +1,8 @@
 //! Batches of a data set, in a random order that can be repeated, prepared ahead on another thread.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use super::dataset::Dataset;
@@ -28,6 +29,20 @@ pub struct LoaderOptions {
     /// not: an epoch is then all of these, and those with labels come again and again. 0: all
     /// images alike.
     pub labelled: usize,
+    /// How many shards a batch consists of: of each kind of images every one has as many.
+    pub shards: usize,
+}
+
+impl LoaderOptions {
+    /// Which rows of a batch, in the order of the epoch, belong to a shard: those of images with
+    /// labels first.
+    fn shard(&self, shard: usize) -> impl Iterator<Item = usize> {
+        let run = |first: usize, rows: usize| {
+            let each = rows / self.shards.max(1);
+            first + shard * each..first + (shard + 1) * each
+        };
+        run(0, self.labelled).chain(run(self.labelled, self.batch_size.saturating_sub(self.labelled)))
+    }
 }
 
 /// Images or texts of one step, and their labels, in host memory.
@@ -95,6 +110,12 @@ impl Loader {
                 return Err(Error::argument("labelled_batch", message));
             }
         }
+        let shards = options.shards;
+        if shards == 0 || [options.batch_size, options.labelled].iter().any(|rows| !rows.is_multiple_of(shards)) {
+            let (batch, labelled) = (options.batch_size, options.labelled);
+            let message = format!("{shards} shards must divide the batch, {batch} images, and those of them with labels, {labelled}");
+            return Err(Error::argument("parallel.shards", message));
+        }
         let (size, images) = (options.batch_size, loader.dataset.len());
         if size == 0 || loader.batches() == 0 {
             let message = format!("expected a batch size of 1 to {images}, found {size}");
@@ -108,7 +129,7 @@ impl Loader {
     /// # Errors
     /// As [`Loader::new`].
     pub fn training(dataset: Arc<Dataset>, batch_size: usize, seed: u32) -> Result<Self> {
-        Self::new(dataset, LoaderOptions { batch_size, seed, shuffle: true, drop_last: true, labelled: 0 })
+        Self::new(dataset, LoaderOptions { batch_size, seed, shuffle: true, drop_last: true, labelled: 0, shards: 1 })
     }
 
     /// For measuring: every image once, in the order of the data set.
@@ -116,7 +137,7 @@ impl Loader {
     /// # Errors
     /// As [`Loader::new`].
     pub fn evaluation(dataset: Arc<Dataset>, batch_size: usize) -> Result<Self> {
-        Self::new(dataset, LoaderOptions { batch_size, seed: 0, shuffle: false, drop_last: false, labelled: 0 })
+        Self::new(dataset, LoaderOptions { batch_size, seed: 0, shuffle: false, drop_last: false, labelled: 0, shards: 1 })
     }
 
     /// The data set.
@@ -178,6 +199,28 @@ impl Loader {
     /// The batches of an epoch from `first_batch` on, the same as [`Loader::epoch`] gives after so
     /// many: for resuming. Past the end, the only item is an error.
     pub fn epoch_from(&self, epoch: u32, first_batch: usize) -> Epoch {
+        self.epoch_of(epoch, first_batch, 0..1, |loader, indices, _| loader.gather(indices))
+    }
+
+    /// As [`Self::epoch_from`], of each batch `shards` alone, one after the other; nothing else is
+    /// read. Batches that are not full are not cut into shards: drop them.
+    pub fn shards_from(&self, epoch: u32, first_batch: usize, shards: Range<usize>) -> Epoch<Vec<HostBatch>> {
+        self.epoch_of(epoch, first_batch, shards, |loader, indices, shards| {
+            let shard = |shard| {
+                let rows = loader.options.shard(shard).filter_map(|row| indices.get(row).copied());
+                loader.gather(&rows.collect::<Vec<_>>())
+            };
+            shards.map(shard).collect()
+        })
+    }
+
+    fn epoch_of<B: Send + 'static>(
+        &self,
+        epoch: u32,
+        first_batch: usize,
+        shards: Range<usize>,
+        gather: fn(&Loader, &[u32], Range<usize>) -> B,
+    ) -> Epoch<B> {
         let subject = || format!("loader of {}", self.dataset.name());
         let batches = self.batches();
         let Some(remaining) = batches.checked_sub(first_batch) else {
@@ -188,22 +231,20 @@ impl Loader {
         let loader = self.clone();
         let worker = std::thread::Builder::new()
             .name("wgrad-loader".to_string())
-            .spawn(move || loader.prepare(epoch, first_batch, remaining, &sender));
+            .spawn(move || {
+                // Sends batches until there are no more or no one listens.
+                let order = loader.order(epoch);
+                for indices in order.chunks(loader.options.batch_size.max(1)).skip(first_batch).take(remaining) {
+                    if sender.send(gather(&loader, indices, shards.clone())).is_err() {
+                        return;
+                    }
+                }
+            });
         match worker {
             Ok(worker) => Epoch { receiver: Some(receiver), worker: Some(worker), remaining, failure: None, name: subject() },
             Err(error) => {
                 let message = format!("could not start a thread to load data: {error}");
                 Epoch::failed(Error::data(subject(), message))
-            }
-        }
-    }
-
-    /// Runs on the thread: sends batches until there are no more or no one listens.
-    fn prepare(&self, epoch: u32, first: usize, count: usize, sender: &SyncSender<HostBatch>) {
-        let order = self.order(epoch);
-        for indices in order.chunks(self.options.batch_size.max(1)).skip(first).take(count) {
-            if sender.send(self.gather(indices)).is_err() {
-                return;
             }
         }
     }
@@ -223,9 +264,9 @@ fn parts(dataset: &Dataset) -> [Vec<u32>; 2] {
 
 /// The batches of one epoch. Dropping it stops and joins its thread.
 #[derive(Debug)]
-pub struct Epoch {
+pub struct Epoch<B = HostBatch> {
     /// `None` once dropped, so that the thread's next send fails.
-    receiver: Option<Receiver<HostBatch>>,
+    receiver: Option<Receiver<B>>,
     worker: Option<JoinHandle<()>>,
     remaining: usize,
     /// Why there are no batches; the first and last item.
@@ -233,15 +274,15 @@ pub struct Epoch {
     name: String,
 }
 
-impl Epoch {
+impl<B> Epoch<B> {
     fn failed(error: Error) -> Self {
         let name = String::new();
         Self { receiver: None, worker: None, remaining: 1, failure: Some(error), name }
     }
 }
 
-impl Iterator for Epoch {
-    type Item = Result<HostBatch>;
+impl<B> Iterator for Epoch<B> {
+    type Item = Result<B>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.remaining == 0 {
@@ -261,7 +302,7 @@ impl Iterator for Epoch {
     }
 }
 
-impl Drop for Epoch {
+impl<B> Drop for Epoch<B> {
     fn drop(&mut self) {
         // First the receiver: a thread that waits for room in the channel then wakes up and ends.
         self.receiver = None;
@@ -342,7 +383,7 @@ mod tests {
     fn batches_of_images_with_labels_and_without() {
         let dataset = small(50);
         let hidden = Arc::new(dataset.hide(&[4, 9, 30]));
-        let options = LoaderOptions { batch_size: 8, seed: 1, shuffle: true, drop_last: true, labelled: 2 };
+        let options = LoaderOptions { batch_size: 8, seed: 1, shuffle: true, drop_last: true, labelled: 2, shards: 1 };
         let loader = Loader::new(hidden.clone(), options).unwrap();
         assert_eq!(loader.batches(), 47 / 6);
         let (mut known, mut others) = (Vec::new(), Vec::new());

@@ -45,6 +45,9 @@ pub struct MethodContext {
     pub input: InputShape,
     /// Decides what the method draws on its own.
     pub seed: u32,
+    /// How many shards a step's batch consists of, of which the loss sees one at a time; one where
+    /// it is 0.
+    pub shards: usize,
     /// The label of every image of the data set, by its place there, [`HIDDEN`](super::HIDDEN)
     /// where it is not known.
     pub labels: Arc<[i32]>,

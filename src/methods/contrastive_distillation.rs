@@ -35,9 +35,6 @@ impl Default for ContrastiveDistillationConfig {
     }
 }
 
-/// The teacher's features of a step, which enter the queue after it.
-struct NewKeys(Tensor);
-
 /// A classifier, and a queue of what its teacher said of earlier images.
 pub struct ContrastiveDistillation {
     student: Classifier<Box<dyn Backbone>>,
@@ -92,12 +89,11 @@ impl Method for ContrastiveDistillation {
         let hard = known_cross_entropy(&logits, &batch.labels)?;
         let loss = hard.add(&contrast.mul_scalar(self.config.weight)?)?;
         let parts = vec![("hard".into(), hard), ("contrast".into(), contrast)];
-        Ok(TrainStep { parts, kept: Kept::new(NewKeys(wanted)), ..TrainStep::new(loss, []) })
+        Ok(TrainStep { parts, kept: Kept::new(wanted), ..TrainStep::new(loss, []) })
     }
 
     fn after_update(&self, step: &TrainStep) -> Result<()> {
-        let NewKeys(features) = step.kept.get()?;
-        self.queue.push(features)
+        self.queue.push(step.kept.get::<Tensor>()?)
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -111,9 +111,6 @@ pub fn pairs(views: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..views.min(2)).flat_map(move |teacher| (0..views).filter(move |student| *student != teacher).map(move |student| (teacher, student)))
 }
 
-/// The teacher's logits of a step, by which the centre moves after it.
-struct TeacherLogits(Tensor);
-
 /// The centre moves after it was used, and the teacher after the optimizer.
 pub struct Dino {
     params: Parameters,
@@ -190,15 +187,14 @@ impl Method for Dino {
         let embeddings: Vec<Tensor> = students.into_iter().take(2).map(|(z, _)| z).collect();
         Ok(TrainStep {
             teacher: Some(teacher),
-            kept: Kept::new(TeacherLogits(logits)),
+            kept: Kept::new(logits),
             ..TrainStep::new(sum.mul_scalar(scale)?, embeddings)
         })
     }
 
     fn after_update(&self, step: &TrainStep) -> Result<()> {
         if self.config.centering {
-            let TeacherLogits(logits) = step.kept.get()?;
-            self.center.center_update(logits, self.config.center_momentum)?;
+            self.center.center_update(step.kept.get::<Tensor>()?, self.config.center_momentum)?;
         }
         self.teacher.update()
     }

@@ -44,15 +44,14 @@ impl Default for MocoConfig {
     }
 }
 
-/// The keys of a step, which enter the queue after it.
-struct NewKeys(Vec<Tensor>);
-
 /// An encoder with its key network and a queue of earlier keys.
 pub struct Moco {
     network: Embedder,
     keys: EmaTeacher,
     queue: KeyQueue,
     config: MocoConfig,
+    /// Each step enters the keys of so many batches as the loss sees.
+    shards: usize,
 }
 
 impl MethodFactory for Moco {
@@ -77,7 +76,7 @@ impl MethodFactory for Moco {
         let network = Embedder::new(params, build, &config.projector)?;
         let keys = EmaTeacher::new(params, config.teacher, &context.clock, |average| Embedder::new(average, build, &config.projector))?;
         let queue = KeyQueue::new(params.gpu(), config.queue, config.projector.outputs, context.seed)?;
-        Ok(Self { network, keys, queue, config })
+        Ok(Self { network, keys, queue, config, shards: context.shards.max(1) })
     }
 }
 
@@ -105,25 +104,28 @@ impl Method for Moco {
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
-        let entering = first.shape().dim(0) * if self.config.symmetric { 2 } else { 1 };
+        let entering = first.shape().dim(0) * self.shards * if self.config.symmetric { 2 } else { 1 };
         if entering == 0 || !self.config.queue.is_multiple_of(entering) {
             let message = format!("{} keys must be a multiple of the {entering} that enter at each step", self.config.queue);
             return Err(Error::argument("queue", message));
         }
         let queue = Some(Queue { keys: self.queue.keys.clone(), age: self.config.queue as f64 / entering as f64 });
-        self.keys.update()?;
         let [loss, q, k] = self.contrast(first, second)?;
         if !self.config.symmetric {
-            let kept = Kept::new(NewKeys(vec![k.clone()]));
+            let kept = Kept::new(vec![k.clone()]);
             return Ok(TrainStep { queue, kept, ..TrainStep::new(loss, [q, k]) });
         }
         let [other, q2, k2] = self.contrast(second, first)?;
-        let kept = Kept::new(NewKeys(vec![k, k2]));
+        let kept = Kept::new(vec![k, k2]);
         Ok(TrainStep { queue, kept, ..TrainStep::new(loss.add(&other)?.mul_scalar(0.5)?, [q, q2]) })
     }
 
     fn after_update(&self, step: &TrainStep) -> Result<()> {
-        step.kept.get::<NewKeys>()?.0.iter().try_for_each(|keys| self.queue.push(keys))
+        step.kept.get::<Vec<Tensor>>()?.iter().try_for_each(|keys| self.queue.push(keys))
+    }
+
+    fn begin_step(&self) -> Result<()> {
+        self.keys.update()
     }
 
     fn begin(&self) -> Result<()> {

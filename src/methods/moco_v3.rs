@@ -5,12 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep,
+    Batch, Build, Contrast, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep,
     TrainedNetwork,
 };
 use crate::error::{Result, require_positive};
 use crate::models::{LastNorm, Mlp, MlpConfig};
 use crate::nn::{Mode, Module, Parameters};
+use crate::ops::exactly;
 use crate::tensor::Tensor;
 
 /// How MoCo v3 is set up.
@@ -73,10 +74,26 @@ impl MethodFactory for MocoV3 {
 impl MocoV3 {
     /// Cross entropy with the query's own key as the class, times `2 temperature`: mean of
     /// `logsumexp - own`.
-    fn contrast(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    fn one_way(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let all = q.similarity_matrix(k, self.temperature)?.logsumexp(&[1], false)?;
         let own = q.cosine_similarity(k, 1e-8)?.mul_scalar(1.0 / self.temperature)?;
         all.sub(&own)?.mean(&[0], false)?.mul_scalar(2.0 * self.temperature)
+    }
+}
+
+impl Contrast for MocoV3 {
+    fn embed(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let [first, second] = batch.exactly(self.name())?;
+        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
+        let (q1, q2) = (self.predictor.forward(&z1, Mode::Train)?, self.predictor.forward(&z2, Mode::Train)?);
+        let (k1, k2) = (self.keys.network.embed(first, Mode::Train)?, self.keys.network.embed(second, Mode::Train)?);
+        Ok(vec![q1, q2, k1, k2, z1, z2])
+    }
+
+    fn compare(&self, embeddings: &[Tensor], _: &Tensor) -> Result<TrainStep> {
+        let [q1, q2, k1, k2, z1, z2] = exactly(self.name(), embeddings)?;
+        let loss = self.one_way(q1, k2)?.add(&self.one_way(q2, k1)?)?;
+        Ok(TrainStep::new(loss, [z1.clone(), z2.clone()]))
     }
 }
 
@@ -90,13 +107,15 @@ impl Method for MocoV3 {
     }
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
-        let [first, second] = batch.exactly(self.name())?;
-        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
-        let (q1, q2) = (self.predictor.forward(&z1, Mode::Train)?, self.predictor.forward(&z2, Mode::Train)?);
-        self.keys.update()?;
-        let (k1, k2) = (self.keys.network.embed(first, Mode::Train)?, self.keys.network.embed(second, Mode::Train)?);
-        let loss = self.contrast(&q1, &k2)?.add(&self.contrast(&q2, &k1)?)?;
-        Ok(TrainStep::new(loss, [z1, z2]))
+        self.compare(&self.embed(batch)?, &batch.labels)
+    }
+
+    fn contrast(&self) -> Option<&dyn Contrast> {
+        Some(self)
+    }
+
+    fn begin_step(&self) -> Result<()> {
+        self.keys.update()
     }
 
     fn begin(&self) -> Result<()> {

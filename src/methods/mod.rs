@@ -93,7 +93,7 @@ every_method!(publish);
 pub use card::{MethodCard, Supervision};
 pub use context::{Build, Clock, MethodContext, MethodFactory, TaskLabels};
 pub use embedder::{EmaTeacher, EmaTeacherConfig, Embedder};
-pub use step::{Batch, Kept, Queue, TrainStep};
+pub use step::{Batch, Contrast, Kept, Queue, TrainStep};
 pub use teacher::Teacher;
 pub use trained_network::TrainedNetwork;
 
@@ -116,22 +116,51 @@ pub trait Method: Send {
         1
     }
 
-    /// The loss of one step.
+    /// Runs once a step, before the losses of its shards: averages that move first.
+    ///
+    /// # Errors
+    /// Those of their kernels.
+    fn begin_step(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The loss of one shard of a step; most steps are one shard.
     ///
     /// # Errors
     /// Those of the model's operators; other views than it takes.
     fn loss(&self, batch: &Batch) -> Result<TrainStep>;
 
-    /// The gradients that the optimizer is given, of a step's loss: of several losses a method may
-    /// combine its own.
+    /// Where the loss compares images of the whole batch, which shards then share, its two halves.
+    /// Without them a step's loss is the mean of its shards' losses.
+    fn contrast(&self) -> Option<&dyn Contrast> {
+        None
+    }
+
+    /// The losses of a step that [`Self::combine`] is given gradients of.
+    fn losses<'a>(&self, step: &'a TrainStep) -> Vec<&'a Tensor> {
+        vec![&step.loss]
+    }
+
+    /// The gradients that the optimizer is given, of those of each of [`Self::losses`]: of several
+    /// losses a method may combine its own. Of shards, `step` and `parts` are the whole step's.
+    ///
+    /// # Errors
+    /// Those of its kernels.
+    fn combine(&self, _step: &TrainStep, parts: Vec<Gradients>) -> Result<Gradients> {
+        Ok(parts.into_iter().next().unwrap_or_default())
+    }
+
+    /// The gradients that the optimizer is given, of a step of one shard.
     ///
     /// # Errors
     /// Those of going backwards.
     fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
-        step.backward(&step.loss)
+        self.combine(step, step.backward_each(&self.losses(step))?)
     }
 
-    /// Runs after the optimizer's update, on what [`Self::loss`] gave: averages, queues, centres.
+    /// Runs after the optimizer's update, on what [`Self::loss`] gave: averages, queues, centres. Of
+    /// shards, `step` is the whole step: losses are means, and what it kept has the rows of all
+    /// images.
     ///
     /// # Errors
     /// Those of their kernels.

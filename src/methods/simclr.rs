@@ -4,10 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
+use super::{Batch, Build, Contrast, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
+use crate::ops::exactly;
+use crate::tensor::Tensor;
 
 /// How SimCLR is set up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,18 @@ impl MethodFactory for SimClr {
     }
 }
 
+impl Contrast for SimClr {
+    fn embed(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let views: &[Tensor; 2] = batch.exactly(self.name())?;
+        views.iter().map(|view| self.network.embed(view, Mode::Train)).collect()
+    }
+
+    fn compare(&self, embeddings: &[Tensor], _: &Tensor) -> Result<TrainStep> {
+        let [z1, z2] = exactly(self.name(), embeddings)?;
+        Ok(TrainStep::new(z1.nt_xent(z2, self.temperature)?, embeddings))
+    }
+}
+
 impl Method for SimClr {
     fn name(&self) -> &'static str {
         Self::CARD.name
@@ -64,9 +78,11 @@ impl Method for SimClr {
     }
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
-        let [first, second] = batch.exactly(self.name())?;
-        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
-        Ok(TrainStep::new(z1.nt_xent(&z2, self.temperature)?, [z1, z2]))
+        self.compare(&self.embed(batch)?, &batch.labels)
+    }
+
+    fn contrast(&self) -> Option<&dyn Contrast> {
+        Some(self)
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

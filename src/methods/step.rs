@@ -4,6 +4,7 @@ use std::any::{Any, type_name};
 use std::sync::Arc;
 
 use crate::autograd::Gradients;
+use crate::capture::Inputs;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::tensor::Tensor;
@@ -70,13 +71,35 @@ impl TrainStep {
         self.loss_scale.as_ref().map_or_else(|| loss.backward(), |scale| loss.backward_from(scale))
     }
 
-    /// As [`Self::backward`], keeping what the tape saved, for another loss of the same step.
+    /// As [`Self::backward`] of each of `losses`, from one forward pass.
     ///
     /// # Errors
     /// As [`Tensor::backward`].
-    pub fn backward_retain_graph(&self, loss: &Tensor) -> Result<Gradients> {
-        self.loss_scale.as_ref().map_or_else(|| loss.backward_retain_graph(), |scale| loss.backward_from_retain_graph(scale))
+    pub fn backward_each(&self, losses: &[&Tensor]) -> Result<Vec<Gradients>> {
+        let retained = |loss: &Tensor| {
+            self.loss_scale.as_ref().map_or_else(|| loss.backward_retain_graph(), |scale| loss.backward_from_retain_graph(scale))
+        };
+        let last = losses.len().saturating_sub(1);
+        losses.iter().enumerate().map(|(at, loss)| if at < last { retained(loss) } else { self.backward(loss) }).collect()
     }
+}
+
+/// A loss in two halves, for batches that consist of shards: what is computed of each image, and
+/// the loss that compares the images of the whole batch. Gradients of it are exact: the first half
+/// is computed twice, without and with the tape, as in GradCache (Gao et al. 2021,
+/// arXiv:2101.06983), so that no more than one shard's activations are in memory.
+pub trait Contrast {
+    /// What the loss compares: tensors with a row for each image of the batch.
+    ///
+    /// # Errors
+    /// As [`Method::loss`](super::Method::loss).
+    fn embed(&self, batch: &Batch) -> Result<Vec<Tensor>>;
+
+    /// The loss of what [`Self::embed`] gave, and of the images' labels.
+    ///
+    /// # Errors
+    /// As [`Method::loss`](super::Method::loss).
+    fn compare(&self, embeddings: &[Tensor], labels: &Tensor) -> Result<TrainStep>;
 }
 
 /// A queue of keys from earlier steps, to watch.
@@ -88,25 +111,48 @@ pub struct Queue {
     pub age: f64,
 }
 
-/// A value that a method hands from `loss` to `gradients` and `after_update` of the same step: a
-/// type of its own, with the tensors that it needs again. Clones share the value.
+/// What a method hands from `loss` to `after_update` of the same step: a type of its own, made of
+/// tensors that have a row for each image. Clones share the value.
 ///
 /// ```
+/// # fn main() -> wgrad::error::Result<()> {
 /// use wgrad::methods::Kept;
+/// use wgrad::tensor::Tensor;
 ///
-/// struct NewKeys(Vec<u8>);
-///
-/// let kept = Kept::new(NewKeys(vec![1, 2]));
-/// assert_eq!(kept.get::<NewKeys>()?.0, [1, 2]);
-/// assert!(Kept::default().get::<NewKeys>().is_err());
-/// # Ok::<(), wgrad::error::Error>(())
+/// let gpu = wgrad::gpu::Gpu::new()?;
+/// let kept = Kept::new(Tensor::from_slice(&gpu, &[1.0f32, 2.0], [2, 1])?);
+/// assert_eq!(kept.get::<Tensor>()?.to_vec::<f32>()?, [1.0, 2.0]);
+/// assert!(Kept::default().get::<Tensor>().is_err());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Default)]
-pub struct Kept(Option<Arc<dyn Any + Send + Sync>>);
+pub struct Kept(Option<Arc<dyn Rows>>);
+
+/// Any [`Inputs`], without its type.
+trait Rows: Send + Sync {
+    fn value(&self) -> &dyn Any;
+    fn tensors(&self) -> Vec<Tensor>;
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Arc<dyn Rows>>;
+}
+
+impl<T: Inputs + Any + Send + Sync> Rows for T {
+    fn value(&self) -> &dyn Any {
+        self
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        Inputs::tensors(self)
+    }
+
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Arc<dyn Rows>> {
+        Ok(Arc::new(Inputs::with_tensors(self, tensors)?))
+    }
+}
 
 impl Kept {
     /// Keeps `value`.
-    pub fn new(value: impl Any + Send + Sync) -> Self {
+    pub fn new(value: impl Inputs + Any + Send + Sync) -> Self {
         Self(Some(Arc::new(value)))
     }
 
@@ -115,9 +161,19 @@ impl Kept {
     /// # Errors
     /// [`Error::Argument`] where the step holds no such value: another method made it.
     pub fn get<T: Any>(&self) -> Result<&T> {
-        self.0.as_deref().and_then(|value| value.downcast_ref()).ok_or_else(|| {
+        self.0.as_deref().and_then(|value| value.value().downcast_ref()).ok_or_else(|| {
             let message = format!("it holds no {}: pass the step that this method's own `loss` gave", type_name::<T>());
             Error::argument("step", message)
         })
+    }
+}
+
+impl Inputs for Kept {
+    fn tensors(&self) -> Vec<Tensor> {
+        self.0.as_ref().map_or_else(Vec::new, |value| value.tensors())
+    }
+
+    fn with_tensors(&self, tensors: &[Tensor]) -> Result<Self> {
+        Ok(Self(self.0.as_ref().map(|value| value.with_tensors(tensors)).transpose()?))
     }
 }

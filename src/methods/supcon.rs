@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Build, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
+use super::{Batch, Build, Contrast, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::{Mode, Parameters};
+use crate::ops::exactly;
 use crate::tensor::Tensor;
 
 /// How SupCon is set up.
@@ -54,6 +55,20 @@ impl MethodFactory for SupCon {
     }
 }
 
+impl Contrast for SupCon {
+    fn embed(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let views: &[Tensor; 2] = batch.exactly(self.name())?;
+        views.iter().map(|view| self.network.embed(view, Mode::Train)).collect()
+    }
+
+    fn compare(&self, embeddings: &[Tensor], labels: &Tensor) -> Result<TrainStep> {
+        let [z1, z2] = exactly(self.name(), embeddings)?;
+        let labels = Tensor::concat(&[labels, labels], 0)?;
+        let loss = Tensor::concat(&[z1, z2], 0)?.supcon_loss(&labels, self.temperature)?;
+        Ok(TrainStep::new(loss, embeddings))
+    }
+}
+
 impl Method for SupCon {
     fn name(&self) -> &'static str {
         Self::CARD.name
@@ -64,11 +79,11 @@ impl Method for SupCon {
     }
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
-        let [first, second] = batch.exactly(self.name())?;
-        let (z1, z2) = (self.network.embed(first, Mode::Train)?, self.network.embed(second, Mode::Train)?);
-        let labels = Tensor::concat(&[&batch.labels, &batch.labels], 0)?;
-        let loss = Tensor::concat(&[&z1, &z2], 0)?.supcon_loss(&labels, self.temperature)?;
-        Ok(TrainStep::new(loss, [z1, z2]))
+        self.compare(&self.embed(batch)?, &batch.labels)
+    }
+
+    fn contrast(&self) -> Option<&dyn Contrast> {
+        Some(self)
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

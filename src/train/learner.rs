@@ -63,6 +63,7 @@ pub fn learner(
         classes: dataset.classes(),
         input: recipe.input(dataset),
         seed: recipe.seed,
+        shards: recipe.parallel.shards,
         labels: dataset.labels().into(),
         tasks: tasks.into_iter().map(|task| TaskLabels { name: task.name, classes: task.classes.len(), labels: task.labels }).collect(),
         teachers,

@@ -89,7 +89,7 @@ impl Trainer {
             let batch = batch?;
             let loaded = now();
             if index < WARM_UPS + PLAIN {
-                self.step(&batch)?;
+                self.step(std::slice::from_ref(&batch))?;
                 gpu.synchronize()?;
                 if index >= WARM_UPS {
                     plain.push(now() - loading);

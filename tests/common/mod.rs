@@ -3,6 +3,7 @@
 
 pub mod black;
 pub mod filled;
+pub mod group;
 pub mod linear;
 pub mod program;
 pub mod samples;

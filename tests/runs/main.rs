@@ -9,6 +9,7 @@ mod estimate;
 mod finetune;
 mod impossible;
 mod interruption;
+mod parallel;
 mod precision;
 mod probe;
 mod recipes;

@@ -7,9 +7,9 @@ mod weighting;
 use serde::{Deserialize, Serialize};
 
 pub use weighting::Weighting;
-use weighting::{Losses, Weigher, stack};
+use weighting::{Weigher, stack};
 
-use super::{Batch, Build, HIDDEN, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
+use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::autograd::Gradients;
 use crate::error::{Error, Result, require_not_negative, require_positive, require_share};
 use crate::models::{Backbone, Classifier};
@@ -127,12 +127,15 @@ impl Method for Multitask {
             parts.push((name.clone(), linear.forward(&features, Mode::Train)?.cross_entropy_with(&labels, &options)?));
         }
         let losses = stack(&parts)?;
-        let kept = Kept::new(Losses(losses.detach()));
-        Ok(TrainStep { parts, kept, ..TrainStep::new(self.weigher.total(&losses)?, []) })
+        Ok(TrainStep { parts, ..TrainStep::new(self.weigher.total(&losses)?, []) })
     }
 
-    fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
-        self.weigher.gradients(step)
+    fn losses<'a>(&self, step: &'a TrainStep) -> Vec<&'a Tensor> {
+        self.weigher.losses(step)
+    }
+
+    fn combine(&self, step: &TrainStep, parts: Vec<Gradients>) -> Result<Gradients> {
+        self.weigher.combine(step, parts)
     }
 
     fn after_update(&self, step: &TrainStep) -> Result<()> {

@@ -38,9 +38,6 @@ pub enum Weighting {
     Pcgrad,
 }
 
-/// The losses of a step's tasks `[K]`, without a gradient.
-pub(super) struct Losses(pub Tensor);
-
 /// The rule with its state.
 pub(super) struct Weigher {
     rule: Rule,
@@ -165,13 +162,21 @@ impl Weigher {
         weighted.sum(&[0], false)
     }
 
-    /// The gradients that the optimizer is given.
-    pub fn gradients(&self, step: &TrainStep) -> Result<Gradients> {
+    /// What gradients are taken of: the step's loss, or that of each task.
+    pub fn losses<'a>(&self, step: &'a TrainStep) -> Vec<&'a Tensor> {
         match &self.rule {
-            Rule::Fixed(_) | Rule::Uncertainty(_) | Rule::Dwa(_) => step.backward(&step.loss),
-            Rule::Gradnorm(rule) => rule.gradients(step, each(step)?, &self.watched(true)?),
+            Rule::Fixed(_) | Rule::Uncertainty(_) | Rule::Dwa(_) => vec![&step.loss],
+            Rule::Gradnorm(_) | Rule::Pcgrad(_) => step.parts.iter().map(|(_, part)| part).collect(),
+        }
+    }
+
+    /// The gradients that the optimizer is given, of those of [`Self::losses`].
+    pub fn combine(&self, step: &TrainStep, parts: Vec<Gradients>) -> Result<Gradients> {
+        match &self.rule {
+            Rule::Fixed(_) | Rule::Uncertainty(_) | Rule::Dwa(_) => Ok(parts.into_iter().next().unwrap_or_default()),
+            Rule::Gradnorm(rule) => rule.combine(step, parts, &self.watched(true)?),
             Rule::Pcgrad(identity) => {
-                let (parts, trunk) = (each(step)?, self.watched(false)?);
+                let trunk = self.watched(false)?;
                 let shares = project(&Gradients::products(&parts, &trunk)?, identity)?;
                 Gradients::weighted(&parts, &shares.sum(&[0], false)?, &trunk)
             }
@@ -191,7 +196,7 @@ impl Weigher {
     /// Moves what the next steps weigh by.
     pub fn after_update(&self, step: &TrainStep) -> Result<()> {
         match &self.rule {
-            Rule::Dwa(rule) => rule.after_update(step.kept.get()?),
+            Rule::Dwa(rule) => rule.after_update(&losses(step)?),
             _ => Ok(()),
         }
     }
@@ -222,30 +227,27 @@ fn fixed(weights: &[f32], tasks: usize) -> Result<Vec<f32>> {
     Ok(weights.to_vec())
 }
 
-/// The gradients of every task, from one forward pass.
-fn each(step: &TrainStep) -> Result<Vec<Gradients>> {
-    let last = step.parts.len().saturating_sub(1);
-    let one = |(at, (_, part)): (usize, &(String, Tensor))| if at < last { step.backward_retain_graph(part) } else { step.backward(part) };
-    step.parts.iter().enumerate().map(one).collect()
+/// The losses of a step's tasks `[K]`, without a gradient.
+fn losses(step: &TrainStep) -> Result<Tensor> {
+    Ok(stack(&step.parts)?.detach())
 }
 
 impl Gradnorm {
     fn weighted(&self, losses: &Tensor) -> Result<Tensor> {
-        self.first.write()?;
-        let now = losses.detach();
-        let initial = fuse([&self.initial, &now, &self.first.get(0)?], |[initial, now, first]| &first * now + (1.0 - first) * initial)?;
-        self.initial.copy_from(&initial)?;
         // Of their own, because the weights move before anyone could walk back from here.
         losses.mul(&self.weights.copy()?)
     }
 
     /// The weighted sum of the tasks' gradients. The weights move by the norms of these, once the
     /// sum has been taken; not by norms that are not finite, for then the step is skipped.
-    fn gradients(&self, step: &TrainStep, mut parts: Vec<Gradients>, last: &[Tensor]) -> Result<Gradients> {
-        let Losses(losses) = step.kept.get()?;
+    fn combine(&self, step: &TrainStep, mut parts: Vec<Gradients>, last: &[Tensor]) -> Result<Gradients> {
+        let losses = losses(step)?;
+        self.first.write()?;
+        let initial = fuse([&self.initial, &losses, &self.first.get(0)?], |[initial, now, first]| &first * now + (1.0 - first) * initial)?;
+        self.initial.copy_from(&initial)?;
         let scaled = Gradients::products(&parts, last)?.mul(&self.identity)?.sum(&[1], false)?.sqrt()?;
         let norms = step.loss_scale.as_ref().map_or(Ok(scaled.clone()), |scale| scaled.div(scale))?;
-        let moved = self.moved(&norms, losses)?;
+        let moved = self.moved(&norms, &losses)?;
         let moved = moved.isfinite()?.where_(&moved, &self.weights)?;
         let mut total = Gradients::default();
         for (part, at) in parts.iter_mut().zip(0..) {
@@ -282,7 +284,7 @@ impl Dwa {
         fuse([&soft, &self.flags.get(1)?], |[soft, begun]| &begun * (tasks * soft) + (1.0 - begun))
     }
 
-    fn after_update(&self, Losses(losses): &Losses) -> Result<()> {
+    fn after_update(&self, losses: &Tensor) -> Result<()> {
         let (ends, share) = (self.flags.get(0)?, 1.0 / self.steps_per_epoch as f32);
         let sum = self.sum.add(losses)?;
         let before = fuse([&self.before, &self.last, &ends], |[before, last, ends]| &ends * last + (1.0 - ends) * before)?;

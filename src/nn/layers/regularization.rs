@@ -1,5 +1,5 @@
 //! Dropout and stochastic depth: active in training mode only, and not in a scope whose parameters
-//! are all frozen. The masks follow from (seed, layer number, step), are recomputed in the backward
+//! are all frozen. The masks follow from (seed, layer number, step, shard), are recomputed in the backward
 //! pass and never stored.
 
 use crate::error::{Result, require_share};
@@ -29,7 +29,7 @@ macro_rules! regularizer {
                 if !mode.is_training() || self.probability == 0.0 || self.params.is_frozen() {
                     return Ok(x.clone());
                 }
-                x.$method(self.probability, self.params.seed(), self.layer, self.params.step_scalar())
+                x.$method(self.probability, self.params.seed(), self.layer, self.params.draw_scalar())
             }
 
             fn summarize(&self, input: &Shape, _: &mut Summary) -> Result<Shape> {

@@ -10,7 +10,7 @@ mod slot;
 mod snapshot;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use chunk::resized;
@@ -51,7 +51,11 @@ struct Home {
     seed: u32,
     /// Values of a snapshot cannot be watched.
     trainable: bool,
+    /// Nor are any while this is false.
+    recorded: AtomicBool,
     step: Arc<AtomicU64>,
+    /// The shard of the step under way, and how many it has.
+    shard: Arc<Mutex<[u32; 2]>>,
     state: Mutex<State>,
 }
 
@@ -92,7 +96,8 @@ impl Parameters {
     }
 
     fn home(gpu: &Gpu, seed: u32, trainable: bool) -> Self {
-        let home = Home { gpu: gpu.clone(), seed, trainable, step: Arc::default(), state: Mutex::default() };
+        let (recorded, shard) = (AtomicBool::new(true), Arc::new(Mutex::new([0, 1])));
+        let home = Home { gpu: gpu.clone(), seed, trainable, recorded, step: Arc::default(), shard, state: Mutex::default() };
         Self { home: Arc::new(home), prefix: String::new() }
     }
 
@@ -121,7 +126,7 @@ impl Parameters {
         self.home.seed
     }
 
-    /// Optimizer steps taken; what dropout counts by.
+    /// Optimizer steps taken.
     pub fn step(&self) -> u64 {
         self.home.step.load(Ordering::Relaxed)
     }
@@ -130,6 +135,33 @@ impl Parameters {
     pub fn step_scalar(&self) -> Scalar<u32> {
         let step = self.home.step.clone();
         Scalar::live(move || step.load(Ordering::Relaxed) as u32)
+    }
+
+    /// What dropout counts by, as it is at each run of a captured program: no two shards of a step
+    /// have the same number.
+    pub fn draw_scalar(&self) -> Scalar<u32> {
+        let shard = self.home.shard.clone();
+        self.step_scalar().map(move |step| {
+            let [shard, shards] = *shard.lock().unwrap_or_else(PoisonError::into_inner);
+            step.wrapping_mul(shards).wrapping_add(shard)
+        })
+    }
+
+    /// Says that what runs from now on is `shard` of a step that consists of `shards`.
+    pub fn set_shard(&self, shard: usize, shards: usize) {
+        *self.home.shard.lock().unwrap_or_else(PoisonError::into_inner) = [shard as u32, shards as u32];
+    }
+
+    /// What `work` gives, in which no parameter is watched: networks run in training mode, and leave
+    /// no tape.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn unrecorded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.home.recorded.store(false, Ordering::Relaxed);
+        let result = work();
+        self.home.recorded.store(true, Ordering::Relaxed);
+        result
     }
 
     /// Sets the step, when a run is resumed.

@@ -40,7 +40,16 @@ impl Recipe {
         })?;
         numbers(&self.method.settings, "method.")?;
         within("epochs", *epochs, 1, 65_535)?;
-        within("batch", *batch, entry.min_batch, 1 << 20)?;
+        let shards = self.parallel.shards;
+        if !shards.is_power_of_two() || shards > 1 << 16 {
+            return Err(Problem::new("parallel.shards", format!("expected a power of two up to 65536, found {shards}")));
+        }
+        within("batch", *batch, entry.min_batch * shards, 1 << 20)?;
+        for (key, images) in [("batch", *batch), ("data.labelled_batch", data.labelled_batch)] {
+            if !images.is_multiple_of(shards) {
+                return Err(Problem::new(key, format!("expected a multiple of parallel.shards, {shards}, found {images}")));
+            }
+        }
         within("ema", self.ema, 0.0, 1.0)?;
         within("checkpoint_every", self.checkpoint_every, 1, u64::MAX)?;
         within("data.label_noise", data.label_noise, 0.0, 1.0)?;

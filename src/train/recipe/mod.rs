@@ -49,7 +49,8 @@ pub use self::present::present_form;
 
 use self::document::Document;
 use self::tables::{
-    AugmentationTable, DataTable, FinetuneTable, MemoryTable, MethodTable, ModelTable, OptimizerTable, PrecisionTable, ScheduleTable,
+    AugmentationTable, DataTable, FinetuneTable, MemoryTable, MethodTable, ModelTable, OptimizerTable, ParallelTable, PrecisionTable,
+    ScheduleTable,
 };
 use super::methods::find;
 use crate::error::{Error, Result};
@@ -91,6 +92,8 @@ pub struct Recipe {
     pub precision: PrecisionTable,
     /// What is traded for memory.
     pub memory: MemoryTable,
+    /// How a batch is shared.
+    pub parallel: ParallelTable,
     /// The learning rate over the run.
     pub schedule: ScheduleTable,
     /// What the network is shown of an image.
@@ -117,6 +120,7 @@ impl Default for Recipe {
             optimizer: OptimizerTable::default(),
             precision: PrecisionTable::default(),
             memory: MemoryTable::default(),
+            parallel: ParallelTable::default(),
             schedule: ScheduleTable::default(),
             augmentation: AugmentationTable::default(),
             finetune: FinetuneTable::default(),

@@ -137,6 +137,22 @@ pub struct MemoryTable {
     pub checkpoint_blocks: bool,
 }
 
+/// `[parallel]`: what a step's batch consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParallelTable {
+    /// Parts of a batch that are computed one after the other, or by several processes (`mpirun`): a
+    /// power of two. Batch norm sees a shard at a time; losses that compare images see the whole
+    /// batch.
+    pub shards: usize,
+}
+
+impl Default for ParallelTable {
+    fn default() -> Self {
+        Self { shards: 1 }
+    }
+}
+
 /// `[schedule]`: the learning rate over the run. Its peak is [`OptimizerTable::learning_rate`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]

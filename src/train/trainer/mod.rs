@@ -2,13 +2,17 @@
 //! to its end.
 
 mod records;
+mod shards;
 mod state;
+mod views;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use records::Read;
+use shards::Programs;
+use views::Views;
 
 use super::alarm::Alarm;
 use super::checkpoint::{EpochLoss, Position};
@@ -20,12 +24,13 @@ use super::run::RunDirectory;
 use super::teachers::teachers;
 use super::watch::{Observed, PendingDiagnostics};
 use crate::capture::Capture;
-use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
+use crate::data::{Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Precision, Program, ScalarCell};
-use crate::methods::{Batch, Clock, Method, Teacher, TrainStep};
+use crate::methods::{Clock, Method, Teacher, TrainStep};
 use crate::nn::Parameters;
 use crate::optim::{Ema, GradScaler, Optimizer, Schedule};
+use crate::parallel::{Alone, Group, Shards};
 use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
@@ -67,11 +72,13 @@ pub struct Trainer {
     scaler: Option<GradScaler>,
     ema: Option<Ema>,
     schedule: Schedule,
-    /// One a view.
-    augmentations: Vec<Augmentation>,
+    views: Views,
+    /// A whole step of one shard.
     captured: Capture<(TrainStep, Option<Tensor>)>,
+    /// Steps of several.
+    programs: Programs,
+    shards: Shards,
     /// What differs from step to step, as the captured step finds it.
-    epoch: ScalarCell<u32>,
     clock: Clock,
     learning_rate: ScalarCell,
     /// Layers that learn, where they are unfrozen one after another.
@@ -114,7 +121,9 @@ impl Trainer {
             shuffle: true,
             drop_last: true,
             labelled: recipe.data.labelled_batch,
+            shards: recipe.parallel.shards,
         };
+        let shards = Shards::new(recipe.parallel.shards, Arc::new(Alone))?;
         let loader = Loader::new(dataset.clone(), options)?;
         let params = Parameters::new(gpu, recipe.seed);
         let steps_per_epoch = loader.batches() as u64;
@@ -156,9 +165,10 @@ impl Trainer {
             scaler,
             ema,
             schedule,
-            augmentations,
+            views: Views { augmentations, epoch: ScalarCell::default() },
             captured: Capture::new(gpu),
-            epoch: ScalarCell::default(),
+            programs: Programs::new(gpu),
+            shards,
             clock,
             learning_rate: ScalarCell::default(),
             unfrozen: None,
@@ -170,6 +180,16 @@ impl Trainer {
             alarm: Alarm::default(),
             since: (Instant::now(), 0.0),
         })
+    }
+
+    /// The same run, shared by the processes of `group`, each of which has made it of the same recipe
+    /// and images.
+    ///
+    /// # Errors
+    /// As [`Shards::new`].
+    pub fn shared_by(mut self, group: Arc<dyn Group>) -> Result<Self> {
+        self.shards = Shards::new(self.recipe.parallel.shards, group)?;
+        Ok(self)
     }
 
     /// Where the run stands.
@@ -232,10 +252,10 @@ impl Trainer {
             }
             let epoch_begun = (Instant::now(), self.position.step);
             let skipped_before = self.optimizer.skipped()?;
-            for batch in self.loader.epoch_from(self.position.epoch, self.position.batch) {
+            for batch in self.loader.shards_from(self.position.epoch, self.position.batch, self.shards.own()) {
                 self.step(&batch?)?;
                 self.collect(READ_BEHIND, progress, directory)?;
-                if stop(self.position) {
+                if self.shards.group().any(stop(self.position))? {
                     self.save(progress, directory)?;
                     return Ok(false);
                 }
@@ -285,7 +305,7 @@ impl Trainer {
     pub fn measure_steps(&mut self, count: usize) -> Result<(f64, f64)> {
         let mut times = Vec::new();
         self.begin_epoch(0)?;
-        for batch in self.loader.epoch(0).take(count + 1) {
+        for batch in self.loader.shards_from(0, 0, self.shards.own()).take(count + 1) {
             let begun = Instant::now();
             self.step(&batch?)?;
             self.gpu.synchronize()?;
@@ -298,19 +318,19 @@ impl Trainer {
         Ok((first, later.iter().sum::<f64>() / later.len().max(1) as f64))
     }
 
-    /// Uploads a batch and sets what varies from step to step.
-    fn ready(&self, batch: &HostBatch) -> Result<PackedBatch> {
+    /// Sets what varies from step to step.
+    fn ready(&self) {
         // Images with labels come again within an epoch, and should look different then.
         let again = self.recipe.data.labelled_batch > 0;
-        self.epoch.set(if again { self.position.step as u32 } else { self.position.epoch });
+        self.views.epoch.set(if again { self.position.step as u32 } else { self.position.epoch });
         self.clock.step.set(self.position.step);
         self.learning_rate.set(self.schedule.rate(self.position.step));
-        PackedBatch::upload(&self.gpu, batch)
     }
 
-    /// Makes the recorded step ready to run on `batch`; `None` where none is recorded.
+    /// Makes the recorded step, of one shard, ready to run on `batch`; `None` where none is recorded.
     pub(super) fn stage(&mut self, batch: &HostBatch) -> Result<Option<&Program>> {
-        let batch = self.ready(batch)?;
+        self.ready();
+        let batch = PackedBatch::upload(&self.gpu, batch)?;
         Ok(if self.captured.stage(&batch)? { self.captured.program() } else { None })
     }
 
@@ -318,17 +338,13 @@ impl Trainer {
         &self.loader
     }
 
-    /// One step: upload, views, loss, gradients, update. Nothing in it waits for the device.
-    pub(super) fn step(&mut self, batch: &HostBatch) -> Result<()> {
-        let before = self.gpu.counters();
-        let batch = self.ready(batch)?;
-        let rate = self.learning_rate.get();
-        let Self { captured, method, optimizer, scaler, ema, augmentations, epoch, learning_rate, recipe, .. } = self;
-        let (step, gradient_norm) = captured.run(&batch, |batch| {
-            let batch = batch.unpack()?;
-            let views = augmentations.iter().zip(0..).map(|(view, number)| view.apply(&batch, &*epoch, number));
-            let views = views.collect::<Result<Vec<_>>>()?;
-            let mut step = method.loss(&Batch { views, labels: batch.labels, indices: batch.indices, epoch: (&*epoch).into() })?;
+    /// A step of one shard: views, loss, gradients, update.
+    fn step_at_once(&mut self, batch: &PackedBatch) -> Result<(TrainStep, Option<Tensor>)> {
+        let Self { captured, method, optimizer, scaler, ema, views, learning_rate, recipe, .. } = self;
+        captured.run(batch, |batch| {
+            let batch = views.of(batch)?;
+            method.begin_step()?;
+            let mut step = method.loss(&batch)?;
             step.loss_scale = scaler.as_ref().map(GradScaler::scale);
             optimizer.step(&method.gradients(&step)?, &*learning_rate)?;
             if let Some(ema) = ema {
@@ -336,7 +352,20 @@ impl Trainer {
             }
             method.after_update(&step)?;
             Ok((step, optimizer.gradient_norm()))
-        })?;
+        })
+    }
+
+    /// One step, of this process's shards. Nothing in it waits for the device, where there is no
+    /// other process.
+    pub(super) fn step(&mut self, shards: &[HostBatch]) -> Result<()> {
+        let before = self.gpu.counters();
+        self.ready();
+        let rate = self.learning_rate.get();
+        let batches = shards.iter().map(|batch| PackedBatch::upload(&self.gpu, batch)).collect::<Result<Vec<_>>>()?;
+        let (step, gradient_norm) = match batches.as_slice() {
+            [batch] if self.shards.count() == 1 => self.step_at_once(batch)?,
+            batches => self.step_over_shards(batches)?,
+        };
         self.position.step += 1;
         self.position.batch += 1;
         let look = self.position.step.is_multiple_of(METRICS_EVERY).then(|| {

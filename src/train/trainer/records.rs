@@ -72,8 +72,9 @@ impl Trainer {
     /// Writes a checkpoint. The losses up to it are read and recorded first, so that what it holds
     /// is finite and no metrics are missing when it is gone on from.
     pub(super) fn save(&mut self, progress: &mut Progress, directory: Option<&RunDirectory>) -> Result<()> {
+        // Every process of a run, so that all of them end where a loss is not finite.
+        self.collect(0, progress, directory)?;
         let Some(directory) = directory else { return Ok(()) };
-        self.collect(0, progress, Some(directory))?;
         directory.keep_checkpoint(&self.checkpoint()?)?;
         let ((begun, before), steps) = (self.since, self.position.step);
         let spent = Usage { steps, images: steps * self.recipe.batch as u64, seconds: before + begun.elapsed().as_secs_f64() };

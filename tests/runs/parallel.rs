@@ -1,0 +1,136 @@
+//! Steps over shards: the same bits whatever number of processes shares them, and the numbers of a
+//! step that sees the whole batch at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::training::{bits, data_of, methods, metrics, recipe, to_the_end, trainer};
+use crate::common::group::threads;
+use crate::common::teachers::teachers;
+use serde_json::Value;
+use wgrad::data::Dataset;
+use wgrad::train::progress::Style;
+use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
+
+type Bits = BTreeMap<String, Vec<u8>>;
+
+/// Four shards of four images.
+fn sharded(method: &str) -> Recipe {
+    let mut recipe = recipe(method).with(["shards=4"]).unwrap();
+    recipe.data.labelled_batch *= 4;
+    if method == "moco" {
+        recipe.set("batch_norm_splits=2").unwrap();
+    }
+    recipe
+}
+
+/// What process 0 of `processes` has at the end, or at step `stop`, and has written into `folder`.
+/// All have the same bits.
+fn run(recipe: &Recipe, data: &Arc<Dataset>, processes: usize, folder: &Path, from: Option<&Checkpoint>, stop: Option<u64>) -> Bits {
+    let mut all = std::thread::scope(|scope| {
+        let one = |group: Arc<crate::common::group::Threads>| {
+            scope.spawn(move || {
+                let gpu = crate::common::gpu();
+                let first = wgrad::parallel::Group::rank(&*group) == 0;
+                let directory = (first && from.is_none()).then(|| RunDirectory::create(folder, recipe, &gpu).unwrap());
+                let directory = directory.or_else(|| first.then(|| RunDirectory::resume(folder).unwrap().0));
+                let trainer = match from {
+                    None => trainer(&gpu, recipe.clone(), data),
+                    Some(checkpoint) => {
+                        Trainer::resume_with_teachers(&gpu, checkpoint, data.clone(), teachers(&gpu, recipe, data)).unwrap()
+                    }
+                };
+                let mut trainer = trainer.shared_by(group).unwrap();
+                // One process that stops ends all of them.
+                trainer.run(directory.as_ref(), Style::Silent, &mut |position| first && stop == Some(position.step)).unwrap();
+                bits(&mut trainer)
+            })
+        };
+        let running: Vec<_> = threads(processes).into_iter().map(one).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let first = all.remove(0);
+    all.iter().for_each(|other| assert_same(&format!("{} among the processes", recipe.method.name), other, &first));
+    first
+}
+
+fn lines(folder: &Path) -> Vec<Value> {
+    metrics(&RunDirectory::open(folder).unwrap().0)
+}
+
+fn assert_same(what: &str, found: &Bits, expected: &Bits) {
+    let different: Vec<&String> = expected.keys().filter(|name| found.get(*name) != expected.get(*name)).collect();
+    assert!(different.is_empty() && found.len() == expected.len(), "{what}: {different:?} differ");
+}
+
+#[test]
+fn a_runs_bits_do_not_depend_on_how_many_processes_share_it() {
+    // Of each way of sharing one at length, of all methods two epochs.
+    let long = ["supervised", "simclr", "moco", "dino", "supcon", "distillation", "multitask"];
+    for method in methods() {
+        let data = data_of(method, 100);
+        let (epochs, shared): (u32, &[usize]) = if long.contains(&method) { (5, &[2, 4]) } else { (2, &[4]) };
+        let recipe = Recipe { epochs, ..sharded(method) };
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let alone = run(&recipe, &data, 1, &at("1"), None, None);
+        for processes in shared.iter().copied() {
+            let path = at(&processes.to_string());
+            let found = run(&recipe, &data, processes, &path, None, None);
+            assert_same(&format!("{method}, {processes} processes"), &found, &alone);
+            assert_eq!(lines(&path), lines(&at("1")), "{method}, {processes} processes");
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_another_number_of_processes_to_the_same_bits() {
+    for (method, [before, after]) in [("supervised", [4, 1]), ("simclr", [1, 4]), ("moco", [2, 4]), ("multitask", [4, 2])] {
+        if !crate::common::wanted(method) {
+            continue;
+        }
+        let data = data_of(method, 100);
+        let recipe = sharded(method);
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, path) = (folder.path().join("whole"), folder.path().join("stopped"));
+        let expected = run(&recipe, &data, 1, &whole, None, None);
+        run(&recipe, &data, before, &path, None, Some(7));
+        let checkpoint = Checkpoint::load(&RunDirectory::open(&path).unwrap().0.last_checkpoint()).unwrap();
+        assert_eq!(checkpoint.position.step, 7);
+        let found = run(&recipe, &data, after, &path, Some(&checkpoint), None);
+        assert_same(&format!("{method}, {before} then {after} processes"), &found, &expected);
+        assert_eq!(lines(&path), lines(&whole), "{method}");
+    }
+}
+
+/// Without batch norm a shard sees nothing less than the whole batch does.
+#[test]
+fn shards_learn_what_the_whole_batch_does() {
+    for method in ["supervised", "simclr", "supcon", "moco_v3", "dino", "distillation", "multitask"] {
+        if !crate::common::wanted(method) {
+            continue;
+        }
+        let data = data_of(method, 100);
+        let settings = ["model=vit_mini_patch4_28", "stem_stride=0", "learning_rate=0.01", "optimizer=sgd", "momentum=0"];
+        let heads: &[&str] = match method {
+            "moco_v3" => &["projector.norm=false", "projector.last_norm=none", "predictor.norm=false", "predictor.last_norm=none"],
+            "dino" => &["projector.norm=false"],
+            _ => &[],
+        };
+        let losses = |shards: &str| {
+            let recipe = sharded(method).with(settings.iter().chain(heads).copied().chain([shards])).unwrap();
+            let mut trainer = trainer(&crate::common::gpu(), recipe, &data);
+            let folder = tempfile::tempdir().unwrap();
+            let run = RunDirectory::create(&folder.path().join("run"), &trainer.recipe, &crate::common::gpu()).unwrap();
+            assert!(to_the_end(&mut trainer, Some(&run)).unwrap().finished);
+            metrics(&run).iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<_>>()
+        };
+        let (whole, shards) = (losses("shards=1"), losses("shards=4"));
+        println!("{method}: {whole:?} {shards:?}");
+        assert!(whole.len() == shards.len() && !whole.is_empty());
+        for (a, b) in whole.iter().zip(&shards) {
+            assert!((a - b).abs() < 1e-3 * a.abs(), "{method}: {whole:?} at once, {shards:?} over shards");
+        }
+    }
+}
