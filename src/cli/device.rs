@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gpu::{Capabilities, Gpu, GpuOptions, Tuning};
+use crate::gpu::{AdapterKind, Capabilities, Gpu, GpuOptions, Tuning, adapters};
+use crate::io::console::tell;
+use crate::parallel::local_rank;
 
 /// The device that the environment asks for, with what `wgrad tune` measured on it, unless
 /// `WGRAD_TUNING` says otherwise.
@@ -12,7 +14,12 @@ use crate::gpu::{Capabilities, Gpu, GpuOptions, Tuning};
 /// # Errors
 /// Those of [`Gpu::new`]; a tuning table that is damaged.
 pub(super) fn open() -> Result<Gpu> {
-    let options = GpuOptions::from_env()?;
+    let mut options = GpuOptions::from_env()?;
+    if options.adapter.is_none()
+        && let Some(rank) = local_rank()
+    {
+        options.adapter = own_adapter(rank)?;
+    }
     let gpu = Gpu::with(options.clone())?;
     let told = std::env::var_os("WGRAD_TUNING").is_some_and(|value| !value.is_empty());
     let caps = gpu.capabilities();
@@ -23,6 +30,19 @@ pub(super) fn open() -> Result<Gpu> {
         return Ok(gpu);
     }
     Gpu::with(GpuOptions { tuning: Some(Arc::new(table)), ..options })
+}
+
+/// The adapter of process `rank` among those that share this machine: one each, of the kind that is
+/// preferred here, as far as there are so many.
+fn own_adapter(rank: usize) -> Result<Option<String>> {
+    let all = adapters()?;
+    let Some(best) = all.first() else { return Ok(None) };
+    let alike: Vec<usize> = all.iter().zip(0..).filter(|(caps, _)| caps.kind == best.kind && caps.backend == best.backend).map(|(_, i)| i).collect();
+    let count = alike.len().max(1);
+    if rank == count && best.kind != AdapterKind::Software {
+        tell(format!("there are fewer adapters here ({count} of {}) than processes, which so share them: start no more than {count}", best.name));
+    }
+    Ok(alike.get(rank % count).map(ToString::to_string))
 }
 
 /// The user's cache folder for this program; `None` where there is no such folder.

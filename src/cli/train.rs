@@ -17,6 +17,7 @@ use crate::gpu::{Gpu, Precision};
 use crate::inspect::cards::{cards, dispatches};
 use crate::io::console::tell;
 use crate::nn::Summary;
+use crate::parallel::{self, Group};
 use crate::train::estimate::{run_launches, run_memory};
 use crate::train::methods::METHODS;
 use crate::train::progress::Style;
@@ -88,23 +89,33 @@ struct Options {
 
 impl Train {
     pub(super) fn run(self) -> Result<ExitCode> {
+        let group = parallel::world()?;
+        // The others would wait for what does not come.
+        self.run_in(&group).inspect_err(|error| group.fail(&error.to_string()))
+    }
+
+    fn run_in(self, group: &Arc<dyn Group>) -> Result<ExitCode> {
         let Self { method, options } = self;
+        let leads = group.rank() == 0;
+        if !leads && (options.dry_run || options.profile.is_some()) {
+            return Ok(ExitCode::SUCCESS);
+        }
         let gpu = device::open()?;
         if options.resume {
-            return options.resume(&gpu, &method);
+            return options.resume(&gpu, &method, group);
         }
         let recipe = options.recipe(&method)?;
         let dataset = Arc::new(recipe.open(Split::Train)?);
         let mut trainer = Trainer::new(&gpu, recipe.clone(), dataset.clone())?;
-        trainer.notes.iter().for_each(tell);
+        trainer.notes.iter().filter(|_| leads).for_each(tell);
         if options.dry_run {
             return dry_run(&gpu, &mut trainer, &dataset, options.json);
         }
         if let Some(path) = &options.profile {
             return profile::run(&gpu, &mut trainer, path, options.json);
         }
-        let run = RunDirectory::create(&options.out, &recipe, &gpu)?;
-        options.finish(&mut trainer, &run)
+        let run = leads.then(|| RunDirectory::create(&options.out, &recipe, &gpu)).transpose()?;
+        options.finish(trainer.shared_by(group.clone())?, run.as_ref())
     }
 }
 
@@ -139,44 +150,57 @@ impl Options {
         Ok(recipe)
     }
 
-    fn resume(&self, gpu: &Gpu, method: &str) -> Result<ExitCode> {
-        let (run, recipe) = RunDirectory::resume(&self.out)?;
+    fn resume(&self, gpu: &Gpu, method: &str, group: &Arc<dyn Group>) -> Result<ExitCode> {
+        // One process writes; the others read what it will not change before all have read it.
+        let leads = group.rank() == 0;
+        let (run, recipe) = if leads { RunDirectory::resume(&self.out)? } else { RunDirectory::open(&self.out)? };
         let own = &recipe.method.name;
         if own != method {
             let message = format!("holds a run of the method \"{own}\"; use `wgrad train {own}`");
             return Err(Error::argument(self.out.display().to_string(), message));
         }
         let (mut checkpoint, notes) = run.newest_checkpoint()?;
-        notes.iter().for_each(tell);
+        notes.iter().filter(|_| leads).for_each(tell);
         if let Some(checkpoint) = &mut checkpoint {
             checkpoint.follow(&recipe, &run.recipe_path())?;
         }
         let dataset = Arc::new(recipe.open(Split::Train)?);
         // A run that was ended before its first checkpoint starts again.
-        let mut trainer = match &checkpoint {
+        let trainer = match &checkpoint {
             Some(checkpoint) => Trainer::resume(gpu, checkpoint, dataset)?,
             None => Trainer::new(gpu, recipe, dataset)?,
         };
+        let trainer = trainer.shared_by(group.clone())?;
+        if !leads {
+            return self.finish(trainer, None);
+        }
         let difference = checkpoint.and_then(|c| c.difference(gpu));
         difference.iter().for_each(tell);
         let step = trainer.position().step;
         run.rewind(step)?;
         run.enter_resumption(step, gpu, difference.as_deref())?;
         tell(format!("resuming after step {step} of {}", trainer.steps()));
-        self.finish(&mut trainer, &run)
+        self.finish(trainer, Some(&run))
     }
 
-    fn finish(&self, trainer: &mut Trainer, run: &RunDirectory) -> Result<ExitCode> {
+    /// The rest of the run, written down by the process that has a directory.
+    fn finish(&self, mut trainer: Trainer, run: Option<&RunDirectory>) -> Result<ExitCode> {
         let stop = Stop::on_signals()?;
-        let style = if self.json { Style::Json } else { Style::Auto };
-        let outcome = trainer.run(Some(run), style, &mut |_| stop.is_asked_for())?;
-        if outcome.finished {
-            tell(format!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display()));
-            return Ok(ExitCode::SUCCESS);
+        let style = match run {
+            None => Style::Silent,
+            Some(_) if self.json => Style::Json,
+            Some(_) => Style::Auto,
+        };
+        let outcome = trainer.run(run, style, &mut |_| stop.is_asked_for())?;
+        if let Some(run) = run {
+            if outcome.finished {
+                tell(format!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display()));
+            } else {
+                let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method.name, run.path().display());
+                tell(format!("stopped after step {}; go on with `{command}`", outcome.position.step));
+            }
         }
-        let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method.name, run.path().display());
-        tell(format!("stopped after step {}; go on with `{command}`", outcome.position.step));
-        Ok(stop.code())
+        Ok(if outcome.finished || !stop.is_asked_for() { ExitCode::SUCCESS } else { stop.code() })
     }
 }
 

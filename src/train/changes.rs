@@ -9,6 +9,7 @@ use super::recipe::Recipe;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Schedule, fnv};
+use crate::parallel::Group;
 
 /// Between the parts of a line.
 const BAR: &str = " | ";
@@ -91,15 +92,9 @@ pub(super) fn check_data(source: &str, then: &str, now: &str) -> Result<()> {
 /// # Errors
 /// [`Error::Data`] of `source`, naming the keys.
 pub(super) fn check_recipe(source: &str, then: &Recipe, now: &Recipe) -> Result<()> {
-    let flat = |recipe: &Recipe| -> Result<Vec<(String, String)>> {
-        let table: Table = toml::from_str(&recipe.to_toml()?).map_err(|e| Error::data(source, e.to_string()))?;
-        let mut values = Vec::new();
-        flatten(&table, "", &mut values);
-        Ok(values)
-    };
-    let (then, now) = (flat(then)?, flat(now)?);
+    let (then, now) = (decisive(then)?, decisive(now)?);
     let value = |values: &[(String, String)], key: &str| values.iter().find(|(k, _)| k == key).map_or("nothing".into(), |(_, v)| v.clone());
-    let mut keys = then.iter().chain(&now).map(|(key, _)| key.as_str()).filter(|key| !FREE.contains(key)).collect::<Vec<_>>();
+    let mut keys = then.iter().chain(&now).map(|(key, _)| key.as_str()).collect::<Vec<_>>();
     keys.sort_unstable();
     keys.dedup();
     let changes = keys.into_iter().map(|key| (key, value(&then, key), value(&now, key))).filter(|(_, then, now)| then != now);
@@ -112,6 +107,39 @@ pub(super) fn check_recipe(source: &str, then: &Recipe, now: &Recipe) -> Result<
         changes.join(", ")
     );
     Err(Error::data(source, message))
+}
+
+/// The keys of a recipe that decide what is computed, with their values.
+fn decisive(recipe: &Recipe) -> Result<Vec<(String, String)>> {
+    let table: Table = toml::from_str(&recipe.to_toml()?).map_err(|e| Error::data("recipe", e.to_string()))?;
+    let mut values = Vec::new();
+    flatten(&table, "", &mut values);
+    values.retain(|(key, _)| !FREE.contains(&key.as_str()));
+    Ok(values)
+}
+
+/// Refuses processes of one run that would not compute the same: what decides their numbers, each
+/// by its name, is compared with process 0's.
+///
+/// # Errors
+/// [`Error::Parallel`] naming the first process that differs, and in what.
+pub(super) fn check_agreement(group: &dyn Group, gpu: &Gpu, recipe: &Recipe, data: &str, step: u64) -> Result<()> {
+    let adapter = ADAPTER.into_iter().map(String::from).zip(adapter_line(gpu).split(BAR).map(String::from).collect::<Vec<_>>());
+    let rest = [("limits", limits_line(gpu)), ("tuning table", gpu.tuning_hash()), ("data", data.into()), ("step", step.to_string())];
+    let own: Vec<(String, String)> =
+        adapter.chain(rest.map(|(what, is)| (what.into(), is))).chain(decisive(recipe)?.into_iter().map(|(k, v)| (format!("recipe's {k}"), v))).collect();
+    let text = serde_json::to_vec(&own).map_err(|e| Error::data("recipe", e.to_string()))?;
+    let all = group.all_gather(&text)?;
+    let read = |bytes: &Vec<u8>| serde_json::from_slice::<Vec<(String, String)>>(bytes).unwrap_or_default();
+    let first = all.first().map(read).unwrap_or_default();
+    for (rank, other) in all.iter().map(read).enumerate() {
+        let known = |key: &str| first.iter().find(|(k, _)| k == key).map_or("nothing", |(_, v)| v.as_str());
+        if let Some((what, is)) = other.iter().find(|(key, value)| known(key) != value) {
+            let message = format!("its {what} is {is}, that of process 0 is {}; start all of them with the same", known(what));
+            return Err(Error::Parallel { rank, message });
+        }
+    }
+    Ok(())
 }
 
 fn flatten(table: &Table, prefix: &str, values: &mut Vec<(String, String)>) {

@@ -15,6 +15,7 @@ use shards::Programs;
 use views::Views;
 
 use super::alarm::Alarm;
+use super::changes::{check_agreement, data_line};
 use super::checkpoint::{EpochLoss, Position};
 use super::finetune;
 use super::learner::learner;
@@ -186,9 +187,13 @@ impl Trainer {
     /// and images.
     ///
     /// # Errors
-    /// As [`Shards::new`].
+    /// As [`Shards::new`]; [`Error::Parallel`] naming a process that would not compute the same.
     pub fn shared_by(mut self, group: Arc<dyn Group>) -> Result<Self> {
         self.shards = Shards::new(self.recipe.parallel.shards, group)?;
+        if self.shards.group().size() > 1 {
+            let data = data_line(&self.recipe, &self.dataset);
+            check_agreement(&**self.shards.group(), &self.gpu, &self.recipe, &data, self.position.step)?;
+        }
         Ok(self)
     }
 
