@@ -7,8 +7,8 @@ use super::tape::{Node, leaf_key};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::params;
-use crate::tensor::{DType, Shape, Tensor};
 use crate::tensor::rows::write_rows;
+use crate::tensor::{DType, Shape, Tensor};
 
 static ACCUMULATE: Kernel = kernel!("autograd/accumulate");
 

@@ -11,8 +11,8 @@ mod tape;
 mod trace;
 
 pub use checkpoint::{Pass, checkpoint};
-pub use gradients::{Gradients, PackedGradients};
 pub(crate) use gradients::sum;
+pub use gradients::{Gradients, PackedGradients};
 pub use tape::{Backward, Saves};
 pub(crate) use tape::{Function, leaf, record};
 pub(crate) use trace::check_finite;

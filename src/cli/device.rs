@@ -37,10 +37,14 @@ pub(super) fn open() -> Result<Gpu> {
 fn own_adapter(rank: usize) -> Result<Option<String>> {
     let all = adapters()?;
     let Some(best) = all.first() else { return Ok(None) };
-    let alike: Vec<usize> = all.iter().zip(0..).filter(|(caps, _)| caps.kind == best.kind && caps.backend == best.backend).map(|(_, i)| i).collect();
+    let alike: Vec<usize> =
+        all.iter().zip(0..).filter(|(caps, _)| caps.kind == best.kind && caps.backend == best.backend).map(|(_, i)| i).collect();
     let count = alike.len().max(1);
     if rank == count && best.kind != AdapterKind::Software {
-        tell(format!("there are fewer adapters here ({count} of {}) than processes, which so share them: start no more than {count}", best.name));
+        tell(format!(
+            "there are fewer adapters here ({count} of {}) than processes, which so share them: start no more than {count}",
+            best.name
+        ));
     }
     Ok(alike.get(rank % count).map(ToString::to_string))
 }

@@ -114,8 +114,9 @@ impl Train {
         if let Some(path) = &options.profile {
             return profile::run(&gpu, &mut trainer, path, options.json);
         }
+        let trainer = trainer.shared_by(group.clone())?;
         let run = leads.then(|| RunDirectory::create(&options.out, &recipe, &gpu)).transpose()?;
-        options.finish(trainer.shared_by(group.clone())?, run.as_ref())
+        options.finish(trainer, run.as_ref())
     }
 }
 

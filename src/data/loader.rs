@@ -229,17 +229,15 @@ impl Loader {
         };
         let (sender, receiver) = sync_channel(PREFETCH);
         let loader = self.clone();
-        let worker = std::thread::Builder::new()
-            .name("wgrad-loader".to_string())
-            .spawn(move || {
-                // Sends batches until there are no more or no one listens.
-                let order = loader.order(epoch);
-                for indices in order.chunks(loader.options.batch_size.max(1)).skip(first_batch).take(remaining) {
-                    if sender.send(gather(&loader, indices, shards.clone())).is_err() {
-                        return;
-                    }
+        let worker = std::thread::Builder::new().name("wgrad-loader".to_string()).spawn(move || {
+            // Sends batches until there are no more or no one listens.
+            let order = loader.order(epoch);
+            for indices in order.chunks(loader.options.batch_size.max(1)).skip(first_batch).take(remaining) {
+                if sender.send(gather(&loader, indices, shards.clone())).is_err() {
+                    return;
                 }
-            });
+            }
+        });
         match worker {
             Ok(worker) => Epoch { receiver: Some(receiver), worker: Some(worker), remaining, failure: None, name: subject() },
             Err(error) => {

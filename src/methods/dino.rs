@@ -185,11 +185,7 @@ impl Method for Dino {
         let logits = Tensor::concat(&[t1, t2], 0)?;
         let teacher = logits.sub(&self.center)?.softmax_with_temperature(-1, self.temperature.clone())?;
         let embeddings: Vec<Tensor> = students.into_iter().take(2).map(|(z, _)| z).collect();
-        Ok(TrainStep {
-            teacher: Some(teacher),
-            kept: Kept::new(logits),
-            ..TrainStep::new(sum.mul_scalar(scale)?, embeddings)
-        })
+        Ok(TrainStep { teacher: Some(teacher), kept: Kept::new(logits), ..TrainStep::new(sum.mul_scalar(scale)?, embeddings) })
     }
 
     fn after_update(&self, step: &TrainStep) -> Result<()> {

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Build, Contrast, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep,
-    TrainedNetwork,
+    Batch, Build, Contrast, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision,
+    TrainStep, TrainedNetwork,
 };
 use crate::error::{Result, require_positive};
 use crate::models::{LastNorm, Mlp, MlpConfig};

@@ -107,7 +107,7 @@ use crate::tensor::Tensor;
 /// One learning method. [`Self::loss`] and [`Self::after_update`] are recorded and replayed: they
 /// neither upload nor read, and numbers that vary in them are live [`Scalar`](crate::gpu::Scalar)s
 /// of the [`Clock`].
-pub trait Method: Send {
+pub trait Method: Send + Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 

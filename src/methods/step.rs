@@ -88,7 +88,7 @@ impl TrainStep {
 /// the loss that compares the images of the whole batch. Gradients of it are exact: the first half
 /// is computed twice, without and with the tape, as in GradCache (Gao et al. 2021,
 /// arXiv:2101.06983), so that no more than one shard's activations are in memory.
-pub trait Contrast {
+pub trait Contrast: Send + Sync {
     /// What the loss compares: tensors with a row for each image of the batch.
     ///
     /// # Errors

@@ -50,6 +50,21 @@ impl Mode {
     }
 }
 
+/// What batch norms ask of the other shards of a step, so that they see the whole batch.
+pub trait Joint: Send + Sync {
+    /// The mean over the shards of `x`, of which every shard has its own, on the tape.
+    ///
+    /// # Errors
+    /// Where another shard failed, or a process does not answer.
+    fn mean(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// How many there are.
+    fn shards(&self) -> usize;
+
+    /// Whether the shard under way is the one that moves running statistics.
+    fn leads(&self) -> bool;
+}
+
 /// A layer or a network of one input and one output.
 pub trait Module: Send + Sync {
     /// Runs it.

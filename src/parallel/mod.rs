@@ -5,6 +5,7 @@
 //! process this is gradient accumulation, with several it is data parallelism.
 
 mod group;
+mod lockstep;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod tree;
@@ -13,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use group::{Alone, Group, local_rank, world};
+pub use lockstep::Lockstep;
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use tree::Tree;

@@ -179,13 +179,15 @@ impl Group for Mpi {
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         // In each round the processes are pairs.
-        (0..self.size).map(|round| if round == 0 { Ok(bytes.to_vec()) } else { self.exchange(self.rank ^ round, bytes) }).collect::<Result<_>>().map(
-            |found: Vec<Vec<u8>>| {
-                let mut by_rank: Vec<(usize, Vec<u8>)> = found.into_iter().enumerate().map(|(round, bytes)| (self.rank ^ round, bytes)).collect();
+        (0..self.size)
+            .map(|round| if round == 0 { Ok(bytes.to_vec()) } else { self.exchange(self.rank ^ round, bytes) })
+            .collect::<Result<_>>()
+            .map(|found: Vec<Vec<u8>>| {
+                let mut by_rank: Vec<(usize, Vec<u8>)> =
+                    found.into_iter().enumerate().map(|(round, bytes)| (self.rank ^ round, bytes)).collect();
                 by_rank.sort_by_key(|(rank, _)| *rank);
                 by_rank.into_iter().map(|(_, bytes)| bytes).collect()
-            },
-        )
+            })
     }
 
     fn fail(&self, message: &str) {

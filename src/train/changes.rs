@@ -126,8 +126,10 @@ fn decisive(recipe: &Recipe) -> Result<Vec<(String, String)>> {
 pub(super) fn check_agreement(group: &dyn Group, gpu: &Gpu, recipe: &Recipe, data: &str, step: u64) -> Result<()> {
     let adapter = ADAPTER.into_iter().map(String::from).zip(adapter_line(gpu).split(BAR).map(String::from).collect::<Vec<_>>());
     let rest = [("limits", limits_line(gpu)), ("tuning table", gpu.tuning_hash()), ("data", data.into()), ("step", step.to_string())];
-    let own: Vec<(String, String)> =
-        adapter.chain(rest.map(|(what, is)| (what.into(), is))).chain(decisive(recipe)?.into_iter().map(|(k, v)| (format!("recipe's {k}"), v))).collect();
+    let own: Vec<(String, String)> = adapter
+        .chain(rest.map(|(what, is)| (what.into(), is)))
+        .chain(decisive(recipe)?.into_iter().map(|(k, v)| (format!("recipe's {k}"), v)))
+        .collect();
     let text = serde_json::to_vec(&own).map_err(|e| Error::data("recipe", e.to_string()))?;
     let all = group.all_gather(&text)?;
     let read = |bytes: &Vec<u8>| serde_json::from_slice::<Vec<(String, String)>>(bytes).unwrap_or_default();

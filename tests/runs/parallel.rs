@@ -104,16 +104,39 @@ fn a_run_goes_on_with_another_number_of_processes_to_the_same_bits() {
     }
 }
 
-/// Without batch norm a shard sees nothing less than the whole batch does.
+#[test]
+fn a_run_whose_batch_norms_see_the_whole_batch_has_the_same_bits_for_any_number_of_processes() {
+    for method in ["supervised", "simclr", "byol"].into_iter().filter(|name| crate::common::wanted(name)) {
+        let data = data_of(method, 100);
+        let recipe = sharded(method).with(["sync_batch_norm=true"]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let alone = run(&recipe, &data, 1, &at("1"), None, None);
+        for processes in [2, 4] {
+            let path = at(&processes.to_string());
+            let found = run(&recipe, &data, processes, &path, None, None);
+            assert_same(&format!("{method}, {processes} processes"), &found, &alone);
+            assert_eq!(lines(&path), lines(&at("1")), "{method}, {processes} processes");
+        }
+    }
+}
+
+/// Without batch norm, or with one over all shards, a shard sees nothing less than the whole batch
+/// does.
 #[test]
 fn shards_learn_what_the_whole_batch_does() {
-    for method in ["supervised", "simclr", "supcon", "moco_v3", "dino", "distillation", "multitask"] {
+    let methods = ["supervised", "simclr", "supcon", "moco_v3", "dino", "distillation", "multitask"];
+    let joint = ["supervised", "simclr", "moco_v3", "byol"].map(|method| (method, true));
+    for (method, sync) in methods.map(|method| (method, false)).into_iter().chain(joint) {
         if !crate::common::wanted(method) {
             continue;
         }
         let data = data_of(method, 100);
-        let settings = ["model=vit_mini_patch4_28", "stem_stride=0", "learning_rate=0.01", "optimizer=sgd", "momentum=0"];
+        let sync_batch_norm = format!("sync_batch_norm={sync}");
+        let model = if sync { "model=cnn_16_32_64" } else { "model=vit_mini_patch4_28" };
+        let settings = [model, "stem_stride=0", "learning_rate=0.01", "optimizer=sgd", "momentum=0", &sync_batch_norm];
         let heads: &[&str] = match method {
+            _ if sync => &[],
             "moco_v3" => &["projector.norm=false", "projector.last_norm=none", "predictor.norm=false", "predictor.last_norm=none"],
             "dino" => &["projector.norm=false"],
             _ => &[],

@@ -2,7 +2,7 @@
 
 use super::Conv2d;
 use crate::error::{Result, require_not_negative, require_share};
-use crate::nn::{Counter, Init, Kind, Mode, Module, Parameter, Parameters, Summary};
+use crate::nn::{Counter, Init, Joint, Kind, Mode, Module, Parameter, Parameters, Summary};
 use crate::ops::activation::Activation;
 use crate::ops::apply_one;
 use crate::ops::normalization::batch_norm::statistics;
@@ -34,7 +34,7 @@ impl Default for BatchNormOptions {
 /// fused. Where its running statistics are frozen ([`Parameters::freeze`]) it normalises by them in
 /// [`Mode::Train`], too, and keeps them.
 pub struct BatchNorm {
-    name: String,
+    scope: Parameters,
     weight: Parameter,
     bias: Parameter,
     running_mean: Parameter,
@@ -55,7 +55,7 @@ impl BatchNorm {
         require_not_negative(scope.name(), "eps", options.eps)?;
         require_share(scope.name(), "momentum", options.momentum)?;
         Ok(Self {
-            name: scope.name().into(),
+            scope: scope.clone(),
             weight: scope.parameter("weight", [channels], Kind::Norm, options.weight)?,
             bias: scope.parameter("bias", [channels], Kind::Norm, Init::ZEROS)?,
             running_mean: scope.statistic("running_mean", [channels], Init::ZEROS)?,
@@ -81,7 +81,10 @@ impl BatchNorm {
     /// Those of both operators.
     pub fn forward_behind(&self, convolution: &Conv2d, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         let mode = self.effective(mode)?;
-        let pays = mode.is_training() && x.dtype() == DType::F32 && statistics::wanted(x, &convolution.output(x.shape())?);
+        let pays = mode.is_training()
+            && self.scope.joint().is_none()
+            && x.dtype() == DType::F32
+            && statistics::wanted(x, &convolution.output(x.shape())?);
         if pays && let [y, statistics] = convolution.forward_statistics(x, mode)?.as_slice() {
             return self.run(y, Some(statistics), residual, mode);
         }
@@ -109,6 +112,9 @@ impl BatchNorm {
         let BatchNormOptions { eps, momentum, activation, affine, .. } = self.options;
         let mode = self.effective(mode)?;
         let training = mode.is_training();
+        if let Some(joint) = self.scope.joint().filter(|_| training) {
+            return self.run_jointly(x, residual, mode, &*joint);
+        }
         if mode == Mode::Train {
             let batches = self.batches.clone();
             x.gpu().each_run(move || batches.increment());
@@ -124,6 +130,32 @@ impl BatchNorm {
         let operator = batch_norm::BatchNorm::new(options);
         apply_one(if statistics.is_some() { operator.with_statistics() } else { operator }, &inputs)
     }
+
+    /// In training, by the statistics of all shards of the step: mean and variance, each a mean over
+    /// shards of as many rows.
+    fn run_jointly(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode, joint: &dyn Joint) -> Result<Tensor> {
+        let BatchNormOptions { eps, momentum, activation, affine, .. } = self.options;
+        let axes: Vec<isize> = (0..x.shape().rank().saturating_sub(1) as isize).collect();
+        let wide = x.cast(DType::F32)?;
+        let mean = joint.mean(&wide.mean(&axes, false)?)?;
+        let centred = wide.sub(&mean)?;
+        let var = joint.mean(&centred.square()?.mean(&axes, false)?)?;
+        if mode == Mode::Train && joint.leads() {
+            let batches = self.batches.clone();
+            x.gpu().each_run(move || batches.increment());
+            let rows = (x.numel() / self.channels.max(1) * joint.shards()) as f32;
+            for (running, new, factor) in [(&self.running_mean, &mean, 1.0), (&self.running_var, &var, rows / (rows - 1.0).max(1.0))] {
+                let running = running.detach()?;
+                let moved = running.mul_scalar(1.0 - momentum)?.add(&new.detach().mul_scalar(momentum * factor)?)?;
+                running.copy_from(&moved)?;
+            }
+        }
+        let watched = if affine { mode } else { Mode::Eval };
+        let scale = var.add_scalar(eps)?.rsqrt()?.mul(&self.weight.tensor(watched)?)?;
+        let y = centred.mul(&scale)?.add(&self.bias.tensor(watched)?)?;
+        let y = residual.map_or(Ok(y.clone()), |residual| y.add(&residual.cast(DType::F32)?))?;
+        activation.apply(&y)?.cast(x.dtype())
+    }
 }
 
 impl Module for BatchNorm {
@@ -132,7 +164,7 @@ impl Module for BatchNorm {
     }
 
     fn summarize(&self, input: &Shape, summary: &mut Summary) -> Result<Shape> {
-        summary.push(&self.name, input, 2 * self.channels, 0);
+        summary.push(self.scope.name(), input, 2 * self.channels, 0);
         Ok(input.clone())
     }
 }

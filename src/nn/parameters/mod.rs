@@ -18,6 +18,7 @@ use chunk::{Chunk, reserve};
 pub use parameter::{Counter, Parameter};
 pub use slot::{Kind, ParameterSlot, Role, SLOT};
 
+use super::Joint;
 use super::init::Init;
 use crate::autograd::leaf;
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ struct Home {
     step: Arc<AtomicU64>,
     /// The shard of the step under way, and how many it has.
     shard: Arc<Mutex<[u32; 2]>>,
+    /// Where batch norms see all shards.
+    joint: Mutex<Option<Arc<dyn Joint>>>,
     state: Mutex<State>,
 }
 
@@ -97,7 +100,16 @@ impl Parameters {
 
     fn home(gpu: &Gpu, seed: u32, trainable: bool) -> Self {
         let (recorded, shard) = (AtomicBool::new(true), Arc::new(Mutex::new([0, 1])));
-        let home = Home { gpu: gpu.clone(), seed, trainable, recorded, step: Arc::default(), shard, state: Mutex::default() };
+        let home = Home {
+            gpu: gpu.clone(),
+            seed,
+            trainable,
+            recorded,
+            step: Arc::default(),
+            shard,
+            joint: Mutex::default(),
+            state: Mutex::default(),
+        };
         Self { home: Arc::new(home), prefix: String::new() }
     }
 
@@ -150,6 +162,16 @@ impl Parameters {
     /// Says that what runs from now on is `shard` of a step that consists of `shards`.
     pub fn set_shard(&self, shard: usize, shards: usize) {
         *self.home.shard.lock().unwrap_or_else(PoisonError::into_inner) = [shard as u32, shards as u32];
+    }
+
+    /// From now on batch norms see all shards of a step, by `joint`; by `None`, their own alone.
+    pub fn set_joint(&self, joint: Option<Arc<dyn Joint>>) {
+        *self.home.joint.lock().unwrap_or_else(PoisonError::into_inner) = joint;
+    }
+
+    /// What batch norms ask of other shards.
+    pub fn joint(&self) -> Option<Arc<dyn Joint>> {
+        self.home.joint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What `work` gives, in which no parameter is watched: networks run in training mode, and leave

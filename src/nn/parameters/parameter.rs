@@ -38,7 +38,11 @@ impl Parameter {
         let chunks = if entry.slot.role == Role::Statistic { &state.statistics } else { &state.values };
         let Some(chunk) = chunks.get(entry.slot.chunk) else { return Err(Error::argument(&entry.slot.name, "its chunk is missing")) };
         let view = chunk.tensor.slot(entry.slot.start, entry.slot.shape.clone(), entry.version.clone());
-        let watch = self.home.trainable && self.home.recorded.load(Ordering::Relaxed) && mode != Mode::Eval && !entry.slot.frozen && entry.slot.role != Role::Statistic;
+        let watch = self.home.trainable
+            && self.home.recorded.load(Ordering::Relaxed)
+            && mode != Mode::Eval
+            && !entry.slot.frozen
+            && entry.slot.role != Role::Statistic;
         Ok(if watch { view.with_origin(entry.origin.clone()) } else { view })
     }
 

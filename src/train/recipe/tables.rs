@@ -142,14 +142,16 @@ pub struct MemoryTable {
 #[serde(deny_unknown_fields)]
 pub struct ParallelTable {
     /// Parts of a batch that are computed one after the other, or by several processes (`mpirun`): a
-    /// power of two. Batch norm sees a shard at a time; losses that compare images see the whole
-    /// batch.
+    /// power of two. Losses that compare images see the whole batch.
     pub shards: usize,
+    /// Batch norm sees the whole batch, too, and not a shard at a time: a process then has the
+    /// activations of all of its shards in memory.
+    pub sync_batch_norm: bool,
 }
 
 impl Default for ParallelTable {
     fn default() -> Self {
-        Self { shards: 1 }
+        Self { shards: 1, sync_batch_norm: false }
     }
 }
 

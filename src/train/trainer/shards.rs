@@ -2,17 +2,20 @@
 //! sums over all shards are joined, and the update is a program of its own. Each process runs its
 //! own shards, and all of them the update.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::views::Views;
 use super::{METRICS_EVERY, Trainer};
 use crate::autograd::{Gradients, PackedGradients};
 use crate::capture::{Capture, Inputs};
 use crate::data::PackedBatch;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::methods::TrainStep;
-use crate::nn::{Mode, Parameters};
+use crate::methods::{Batch, Contrast, Method, TrainStep};
+use crate::nn::{Joint, Mode, Parameters};
 use crate::ops::exactly;
 use crate::optim::{GradScaler, Optimizer};
-use crate::parallel::{Rows, Tree, mean};
+use crate::parallel::{Lockstep, Rows, Shards, Tree, mean};
 use crate::tensor::{DType, Tensor};
 
 /// The programs of a step over shards.
@@ -105,6 +108,104 @@ fn backward_from(embeddings: &[Tensor], gradients: &[Tensor]) -> Result<Gradient
     sum.ok_or_else(|| Error::autograd("backward", "what the loss compares depends on no parameter that is trained"))?.backward()
 }
 
+/// All rows, labels last. What is captured with the labels of one batch takes those of the next.
+fn gathered(shards: &Shards, rows: &Rows) -> Result<Vec<Tensor>> {
+    let mut all = shards.gather(rows)?;
+    if let Some(labels) = all.last_mut() {
+        *labels = labels.with_range(None)?;
+    }
+    Ok(all)
+}
+
+/// The loss of all that [`Contrast::embed`] gave of the whole batch, labels last, and its gradients.
+fn compare(contrast: &dyn Contrast, scaler: Option<&GradScaler>, all: &[Tensor]) -> Result<(TrainStep, Vec<Tensor>)> {
+    let Some((labels, embeddings)) = all.split_last() else { return Err(Error::argument("parallel", "nothing to compare")) };
+    let watched: Vec<Tensor> = embeddings.iter().map(Tensor::watch).collect();
+    let mut step = contrast.compare(&watched, labels)?;
+    step.loss_scale = scaler.map(GradScaler::scale);
+    let gradients = step.backward(&step.loss)?;
+    let of = |z: &Tensor| gradients.get(z).cloned().map_or_else(|| Tensor::zeros(z.gpu(), z.shape(), z.dtype()), Ok);
+    let of_all = watched.iter().map(of).collect::<Result<_>>()?;
+    Ok((TrainStep { loss: step.loss.detach(), ..step }, of_all))
+}
+
+/// Rows of every image of the batch: those of `shard` among `shards`.
+fn rows_of(shard: usize, shards: usize, all: &[Tensor]) -> Result<Vec<Tensor>> {
+    let rows = |tensor: &Tensor| {
+        let each = tensor.shape().dim(0) / shards;
+        tensor.slice(0, shard * each, (shard + 1) * each)
+    };
+    all.iter().map(rows).collect()
+}
+
+/// What shards have given so far.
+#[derive(Default)]
+struct Given {
+    sums: Tree,
+    kept: Rows,
+    /// What is looked at in this step.
+    seen: Rows,
+    first: Option<Shard>,
+}
+
+impl Given {
+    fn take(&mut self, shard: Shard, look: bool) -> Result<()> {
+        self.sums.push(&shard.sums)?;
+        if let Some(step) = &shard.step {
+            self.kept.push(&step.kept.tensors())?;
+            if look {
+                self.seen.push(&[step.embeddings.as_slice(), step.teacher.as_slice()].concat())?;
+            }
+        }
+        self.first.get_or_insert(shard);
+        Ok(())
+    }
+}
+
+/// What makes a shard's part of a step.
+struct Work<'a> {
+    method: &'a dyn Method,
+    params: &'a Parameters,
+    scaler: Option<&'a GradScaler>,
+    views: &'a Views,
+}
+
+impl Work<'_> {
+    /// What the loss compares of a batch, and its labels, last.
+    fn embed(&self, contrast: &dyn Contrast, batch: &Batch) -> Result<Vec<Tensor>> {
+        Ok([contrast.embed(batch)?, vec![batch.labels.clone()]].concat())
+    }
+
+    /// Loss and gradients of one shard; where the loss compares the whole batch, by its gradients of
+    /// what it compares, which `gradients` gives for that. Sums begin with the gradients and end with
+    /// the figures; between them stand the `statistics`.
+    fn shard(
+        &self,
+        packed: &PackedBatch,
+        statistics: Vec<Tensor>,
+        gradients: impl FnOnce(&dyn Contrast, &[Tensor]) -> Result<Vec<Tensor>>,
+    ) -> Result<Shard> {
+        let batch = self.views.of(packed)?;
+        let (step, gradients) = match self.method.contrast() {
+            Some(contrast) => {
+                let compared = self.embed(contrast, &batch)?;
+                (None, vec![backward_from(&compared, &gradients(contrast, &compared)?)?])
+            }
+            None => {
+                let mut step = self.method.loss(&batch)?;
+                step.loss_scale = self.scaler.map(GradScaler::scale);
+                let gradients = step.backward_each(&self.method.losses(&step))?;
+                (Some(step), gradients)
+            }
+        };
+        let watched = self.params.all_in_home().iter().map(|p| p.tensor(Mode::Train)).collect::<Result<Vec<_>>>()?;
+        let gradients = gradients.iter().map(|gradients| gradients.pack(&watched)).collect::<Result<Vec<_>>>()?;
+        let mut sums: Vec<Tensor> = gradients.iter().map(|packed| packed.values.clone()).chain(statistics).collect();
+        sums.extend(step.as_ref().map(figures).transpose()?);
+        Ok(Shard { step, gradients, sums })
+    }
+}
+
 impl Trainer {
     /// One step, of which `batches` are the shards that this process computes. Gives the whole
     /// step, and the norm of its gradient.
@@ -113,35 +214,21 @@ impl Trainer {
         self.method.begin_step()?;
         let averages = self.method.averages().into_iter().map(|(_, home)| home);
         let statistics = Statistics::of(std::iter::once(&self.params).chain(averages).cloned().collect())?;
-        let compared = self.compared(&statistics, batches)?;
-        let (count, own) = (self.shards.count(), self.shards.own());
-        let (mut tree, mut kept, mut seen, mut first) = (Tree::default(), Rows::default(), Rows::default(), None);
-        for (shard, packed) in own.zip(batches) {
-            statistics.begin(shard, count)?;
-            let rows = |gradient: &Tensor| {
-                let each = gradient.shape().dim(0) / count;
-                gradient.slice(0, shard * each, (shard + 1) * each)
-            };
-            let of_embeddings = compared.iter().flat_map(|(_, gradients)| gradients).map(rows).collect::<Result<Vec<_>>>()?;
-            let found = self.shard(&statistics, &(packed.clone(), of_embeddings))?;
-            tree.push(&found.sums)?;
-            if let Some(step) = &found.step {
-                kept.push(&Inputs::tensors(&step.kept))?;
-                if look {
-                    seen.push(&[step.embeddings.as_slice(), step.teacher.as_slice()].concat())?;
-                }
-            }
-            first.get_or_insert(found);
-        }
+        let mut given = Given::default();
+        let compared = match self.recipe.parallel.sync_batch_norm {
+            true => self.together(&statistics, batches, &mut given, look)?,
+            false => self.one_by_one(&statistics, batches, &mut given, look)?,
+        };
+        let Given { sums, kept, seen, first } = given;
         let Some(Shard { step, gradients, .. }) = first else { return Err(Error::argument("parallel", "this process has no shard")) };
-        let mut sums = self.shards.join(tree)?;
+        let mut sums = self.shards.join(sums)?;
         let kept = self.shards.gather(&kept)?;
         let (whole, figures) = match (compared, step) {
-            (Some((whole, _)), _) => (whole.clone(), figures(&whole)?),
+            (Some(whole), _) => (whole.clone(), figures(&whole)?),
             (None, Some(step)) => {
                 let mut rows = if look { self.shards.gather(&seen)? } else { Vec::new() };
                 let teacher = if step.teacher.is_some() { rows.pop() } else { None };
-                let [figures] = exactly("parallel", &mean(&sums.split_off(sums.len().saturating_sub(1)), count)?)?.clone();
+                let [figures] = exactly("parallel", &mean(&sums.split_off(sums.len().saturating_sub(1)), self.shards.count())?)?.clone();
                 (TrainStep { embeddings: rows, teacher, ..step }, figures)
             }
             (None, None) => return Err(Error::argument("parallel", "a shard without a loss")),
@@ -149,60 +236,65 @@ impl Trainer {
         self.update(&statistics, &whole, &gradients, &(sums, vec![figures], kept))
     }
 
-    /// Where the loss compares the images of the whole batch: the step, and the gradients of all
-    /// that is compared.
-    fn compared(&mut self, statistics: &Statistics, batches: &[PackedBatch]) -> Result<Option<(TrainStep, Vec<Tensor>)>> {
+    /// Each shard after the other, by captured programs. Gives the step where its loss compares the
+    /// images of the whole batch.
+    fn one_by_one(&mut self, statistics: &Statistics, batches: &[PackedBatch], given: &mut Given, look: bool) -> Result<Option<TrainStep>> {
         let Self { programs, method, params, scaler, views, shards, .. } = self;
-        let Some(contrast) = method.contrast() else { return Ok(None) };
-        let mut rows = Rows::default();
-        for (shard, packed) in shards.own().zip(batches) {
-            statistics.begin(shard, shards.count())?;
-            let embedded = programs.embed.run(packed, |packed| {
-                let batch = views.of(packed)?;
-                let embeddings = params.unrecorded(|| contrast.embed(&batch))?;
-                Ok([embeddings, vec![batch.labels]].concat())
+        let work = Work { method: &**method, params, scaler: scaler.as_ref(), views };
+        let (count, own) = (shards.count(), shards.own());
+        let compared = match method.contrast() {
+            None => None,
+            Some(contrast) => {
+                let mut rows = Rows::default();
+                for (shard, packed) in own.clone().zip(batches) {
+                    statistics.begin(shard, count)?;
+                    let embed = |packed: &PackedBatch| {
+                        let batch = views.of(packed)?;
+                        params.unrecorded(|| work.embed(contrast, &batch))
+                    };
+                    rows.push(&programs.embed.run(packed, embed)?)?;
+                }
+                Some(programs.compare.run(&gathered(shards, &rows)?, |all| compare(contrast, scaler.as_ref(), all))?)
+            }
+        };
+        for (shard, packed) in own.zip(batches) {
+            statistics.begin(shard, count)?;
+            let gradients = compared.as_ref().map_or(Ok(Vec::new()), |(_, all)| rows_of(shard, count, all))?;
+            let found = programs.shard.run(&(packed.clone(), gradients), |(packed, gradients)| {
+                work.shard(packed, chunks(&statistics.homes), |_, _| Ok(gradients.clone()))
             })?;
-            rows.push(&embedded)?;
+            given.take(found, look)?;
         }
-        let mut all = shards.gather(&rows)?;
-        // What is captured with the labels of one batch takes those of the next.
-        if let Some(labels) = all.last_mut() {
-            *labels = labels.with_range(None)?;
-        }
-        let compared = programs.compare.run(&all, |all| {
-            let Some((labels, embeddings)) = all.split_last() else { return Err(Error::argument("parallel", "nothing to compare")) };
-            let watched: Vec<Tensor> = embeddings.iter().map(Tensor::watch).collect();
-            let mut step = contrast.compare(&watched, labels)?;
-            step.loss_scale = scaler.as_ref().map(GradScaler::scale);
-            let gradients = step.backward(&step.loss)?;
-            let of = |z: &Tensor| gradients.get(z).cloned().map_or_else(|| Tensor::zeros(z.gpu(), z.shape(), z.dtype()), Ok);
-            let of_all = watched.iter().map(of).collect::<Result<_>>()?;
-            Ok((TrainStep { loss: step.loss.detach(), ..step }, of_all))
-        })?;
-        Ok(Some(compared))
+        Ok(compared.map(|(step, _)| step))
     }
 
-    /// Loss and gradients of one shard; of a loss that compares the whole batch, by the gradients
-    /// of what is compared.
-    fn shard(&mut self, statistics: &Statistics, inputs: &(PackedBatch, Vec<Tensor>)) -> Result<Shard> {
-        let Self { programs, method, params, scaler, views, .. } = self;
-        programs.shard.run(inputs, |(packed, of_embeddings)| {
-            let batch = views.of(packed)?;
-            let (step, gradients) = match method.contrast() {
-                Some(contrast) => (None, vec![backward_from(&contrast.embed(&batch)?, of_embeddings)?]),
-                None => {
-                    let mut step = method.loss(&batch)?;
-                    step.loss_scale = scaler.as_ref().map(GradScaler::scale);
-                    let gradients = step.backward_each(&method.losses(&step))?;
-                    (Some(step), gradients)
-                }
-            };
-            let watched = params.all_in_home().iter().map(|p| p.tensor(Mode::Train)).collect::<Result<Vec<_>>>()?;
-            let gradients = gradients.iter().map(|gradients| gradients.pack(&watched)).collect::<Result<Vec<_>>>()?;
-            let mut sums: Vec<Tensor> = gradients.iter().map(|packed| packed.values.clone()).chain(chunks(&statistics.homes)).collect();
-            sums.extend(step.as_ref().map(figures).transpose()?);
-            Ok(Shard { step, gradients, sums })
-        })
+    /// All shards side by side, so that batch norms see the whole batch: run as they are, because
+    /// other processes take part within.
+    fn together(&mut self, statistics: &Statistics, batches: &[PackedBatch], given: &mut Given, look: bool) -> Result<Option<TrainStep>> {
+        let Self { method, params, scaler, views, shards, .. } = self;
+        let work = Work { method: &**method, params, scaler: scaler.as_ref(), views };
+        let (count, first) = (shards.count(), shards.own().start);
+        let homes = statistics.homes.clone();
+        let lockstep = Lockstep::new(shards, move |shard| homes.iter().for_each(|home| home.set_shard(shard, count)));
+        let compared = Mutex::new(None);
+        let joint = |joint: Option<Arc<dyn Joint>>| statistics.homes.iter().for_each(|home| home.set_joint(joint.clone()));
+        joint(Some(Arc::new(lockstep.clone())));
+        let found = lockstep.run(|at| {
+            let Some(packed) = batches.get(at) else { return Err(Error::argument("parallel", "a shard without images")) };
+            work.shard(packed, Vec::new(), |contrast, own| {
+                let all = lockstep.meet(own.iter().map(Tensor::detach).collect(), |brought| {
+                    let mut rows = Rows::default();
+                    brought.iter().try_for_each(|own| rows.push(own))?;
+                    let (step, gradients) = compare(contrast, work.scaler, &gathered(shards, &rows)?)?;
+                    *compared.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+                    Ok(gradients)
+                })?;
+                rows_of(first + at, count, &all)
+            })
+        });
+        joint(None);
+        found?.into_iter().try_for_each(|shard| given.take(shard, look))?;
+        Ok(compared.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is done once a step, by the sums over all shards: gradients and running statistics.
