@@ -3,7 +3,7 @@
 #
 #     scripts/test.sh --quick    the library, every operator, every shader and the command line, in two minutes after the build
 #     scripts/test.sh            the engine without features, tests, tests under WebGPU's limits, published weights, AMD's compiler,
-#                                Vulkan's validation, a browser's compiler, benchmarks once, documentation
+#                                Vulkan's validation, a browser's compiler, runs over MPI, benchmarks once, documentation
 #     scripts/test.sh --lint     formatting and clippy first (also where CI is set, as on build servers)
 #
 # A stage that fails does not stop the next. Needs Rust, and a Vulkan driver on Linux (installed on Debian and Ubuntu).
@@ -127,6 +127,14 @@ if scripts/validate.sh setup dawn; then
     stage "Dawn compiles every browser text" scripts/validate.sh dawn
 else
     not_run "Dawn compiles every browser text" "scripts/validate.sh setup dawn could not fetch it (it takes npm and node 20)"
+fi
+# Several processes share a run where there is MPI, which is installed where that is possible.
+if scripts/parallel.sh setup; then
+    stage "processes that share a run: bits" scripts/parallel.sh bits
+    stage "processes that share a run: faults" scripts/parallel.sh faults
+else
+    reason="install MPI with its headers, and libclang (Debian: libopenmpi-dev openmpi-bin libclang-dev); then scripts/parallel.sh bits"
+    not_run "processes that share a run" "$reason"
 fi
 stage "every benchmark runs once" cargo test --benches
 stage "documentation without warnings" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -8,6 +8,7 @@ use super::device;
 use super::output::say;
 use crate::error::Result;
 use crate::gpu::{Capabilities, adapters};
+use crate::parallel::world;
 
 /// List the adapters and what the chosen one can do
 #[derive(clap::Args)]
@@ -22,12 +23,20 @@ impl Info {
         let all = adapters()?;
         let gpu = device::open()?;
         let chosen = gpu.capabilities();
+        // Started by mpirun, every process says what it would work on.
+        let group = world()?;
+        let line = format!("{} ({}, {}), process {}", chosen.name, chosen.backend, chosen.driver, std::process::id());
+        let members = group.all_gather(line.as_bytes())?;
+        let members: Vec<_> = members.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+        if group.rank() > 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
         let file = device::tuning_file(chosen);
         if self.json {
             let list: Vec<_> = all.iter().map(json_of).collect();
             say(format!(
                 "{:#}",
-                json!({ "adapters": list, "chosen": json_of(chosen), "tuning_table": gpu.tuning_hash(), "tuning_file": file })
+                json!({ "adapters": list, "chosen": json_of(chosen), "tuning_table": gpu.tuning_hash(), "tuning_file": file, "processes": members })
             ))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -37,6 +46,10 @@ impl Info {
         }
         let place = file.map_or(String::new(), |file| format!(" (its own would be {})", file.display()));
         say(format!("\n{chosen}\ntuning table     {}{place}", gpu.tuning_hash()))?;
+        if group.size() > 1 {
+            say(format!("\nprocesses that share a run: {}", group.size()))?;
+            members.iter().zip(0..).try_for_each(|(member, rank): (_, usize)| say(format!("  {rank}: {member}")))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

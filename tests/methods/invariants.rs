@@ -146,6 +146,7 @@ fn keys_enter_the_queue_behind_the_loss_and_leave_it_in_their_order() {
         let mut rows = queue.to_vec::<f32>().unwrap();
         for step in 0..2 * lasting + 1 {
             driven.clock.step.set(step as u64);
+            driven.method.begin_step().unwrap();
             let found = driven.method.loss(&driven.batch(step as u64)).unwrap();
             assert_eq!(queue.to_vec::<f32>().unwrap(), rows, "the loss sees the queue as it was");
             if !symmetric {
@@ -264,6 +265,7 @@ fn follows<M: MethodFactory>(mut driven: Driven<M>, in_the_loss: bool, momentum:
         driven.clock.step.set(step);
         let [before, source] = [driven.teacher(), &driven.params].map(|params| contents(params, false));
         let statistics = contents(driven.teacher(), true);
+        driven.method.begin_step().unwrap();
         let found = driven.method.loss(&driven.batch(step)).unwrap();
         let between = contents(driven.teacher(), false);
         assert_ne!(contents(driven.teacher(), true), statistics, "{name}: training mode");

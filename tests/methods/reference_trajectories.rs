@@ -144,7 +144,8 @@ impl Run<'_> {
         };
         let tasks = told.tasks.iter().map(task).collect();
         let (classes, input, teachers) = (10, InputShape::Image([16, 16, 3]), told.teachers);
-        let context = MethodContext { clock: clock.clone(), classes, input, seed: 0, labels: labels.clone().into(), tasks, teachers };
+        let context =
+            MethodContext { clock: clock.clone(), classes, input, seed: 0, shards: 1, labels: labels.clone().into(), tasks, teachers };
         let method = M::new(&params, &|params| Ok(Box::new(Net::new(params))), config, &context).unwrap();
         fill(&params, "");
         method.begin().unwrap();
@@ -183,6 +184,7 @@ impl Run<'_> {
         let mut wrong = Vec::new();
         for number in 0..STEPS {
             clock.step.set(number);
+            method.begin_step().unwrap();
             let step = method.loss(&self.batch(number, method.views(), labels)).unwrap();
             let (found, want) = (f64::from(step.loss.item().unwrap()), expected[number as usize]);
             if (found - want).abs() > (20.0 * f32_error("losses")).max(1e-4) * want.abs().max(1e-3) {
