@@ -39,6 +39,7 @@
 //! | [`capture`] | a step that is recorded once and replayed |
 //! | [`nn`] | [`nn::Parameters`], layers, initial values, state dictionaries |
 //! | [`optim`] | optimizers, learning-rate schedules, moving averages |
+//! | `parallel` | the shards of a step, and the processes that share them (feature `cli`; over MPI: `mpi`) |
 //! | [`models`] | networks |
 //! | [`methods`] | how a model is trained: 29 methods, from labels, from none, from teachers |
 //! | `data`, `train`, `evaluate`, `report`, `bench`, `cli` | images and augmentation; runs and checkpoints; probes and comparisons; plots and statistics; the kernel benchmark; the command line (feature `cli`, on by default) |
@@ -46,7 +47,7 @@
 //! | [`error`] | the one error type |
 //!
 //! A folder uses what stands below it in this order and never what stands above: cli, bench,
-//! evaluate, train, methods, models, nn with optim, data, report and io, capture, ops, autograd,
+//! evaluate, train, methods, models, parallel, nn with optim, data, report and io, capture, ops, autograd,
 //! tensor, gpu, error.
 //!
 //! # Features

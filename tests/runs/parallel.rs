@@ -10,6 +10,7 @@ use crate::common::group::threads;
 use crate::common::teachers::teachers;
 use serde_json::Value;
 use wgrad::data::Dataset;
+use wgrad::train::estimate::run_memory;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
 
@@ -155,5 +156,22 @@ fn shards_learn_what_the_whole_batch_does() {
         for (a, b) in whole.iter().zip(&shards) {
             assert!((a - b).abs() < 1e-3 * a.abs(), "{method}: {whole:?} at once, {shards:?} over shards");
         }
+    }
+}
+
+#[test]
+fn a_step_of_eight_shards_needs_the_memory_of_one_and_gradients() {
+    for method in ["supervised", "simclr"].into_iter().filter(|name| crate::common::wanted(name)) {
+        let data = data_of(method, 100);
+        let settings = ["model=mobilenetv1_025", "stem_stride=0", "resolution=96", "augmentation=none"];
+        let needed = |batch: &str, shards: &str| {
+            let recipe = recipe(method).with(settings.into_iter().chain([batch, shards])).unwrap();
+            let made = |gpu: &_| Trainer::new(gpu, recipe.clone(), data.clone());
+            let parameters = made(&crate::common::gpu().dry().unwrap()).unwrap().params.count();
+            (run_memory(&crate::common::gpu(), made).unwrap(), 4 * parameters as u64)
+        };
+        let ((one, gradients), (eight, _)) = (needed("batch=8", "shards=1"), needed("batch=64", "shards=8"));
+        println!("{method}: {} of one shard, {gradients} of gradients, {} of eight shards", one.peak, eight.peak);
+        assert!(eight.peak as f64 <= 1.1 * (one.peak + gradients) as f64, "{method}: {one:?}, {gradients}, {eight:?}");
     }
 }
