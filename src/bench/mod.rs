@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod clock;
 pub mod compare;
+pub mod exchange;
 pub mod formats;
 mod gpu_scale;
 mod half;

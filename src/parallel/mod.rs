@@ -128,6 +128,15 @@ fn transposed(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     (0..first.len()).map(one).collect()
 }
 
+/// Does what one round of an exchange costs this process beside the network: `sums` go to the host,
+/// as many come back, and both are added.
+///
+/// # Errors
+/// Out of memory; a lost device.
+pub fn turn_around(sums: &[Tensor]) -> Result<Vec<Tensor>> {
+    tree::add(sums, &group::received(&group::sent(sums)?, sums)?)
+}
+
 /// Every tensor divided by the number of shards, which is exact.
 pub(crate) fn mean(sums: &[Tensor], shards: usize) -> Result<Vec<Tensor>> {
     let share = 1.0 / shards as f32;
