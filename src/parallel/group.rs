@@ -105,8 +105,9 @@ pub(super) fn sent(tensors: &[Tensor]) -> Result<Vec<u8>> {
     let pending = tensors.iter().map(Tensor::read_later).collect::<Result<Vec<_>>>()?;
     let mut bytes = Vec::new();
     for (read, tensor) in pending.into_iter().zip(tensors) {
+        let read = read.wait()?;
         // What is read is rounded up to whole words.
-        bytes.extend(read.wait()?.into_iter().take(length(tensor)));
+        bytes.extend_from_slice(read.get(..length(tensor)).unwrap_or(&read));
     }
     Ok(bytes)
 }
