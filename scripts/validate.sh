@@ -129,6 +129,7 @@ matrix)
     test_on_mesa() { CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="${loader[*]}" with_mesa cargo test "$@"; }
     test_on_mesa --lib linear::matrix
     test_on_mesa --test operators -- matrix::
+    WGRAD_ONLY=conv2d,conv_transpose2d,matmul,linear,scaled_dot test_on_mesa --test operators -- half_ulps
     test_on_mesa --test engine precision
     ;;
 dawn)

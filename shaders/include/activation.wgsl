@@ -44,9 +44,4 @@ fn gelu_tanh_derivative(x: f32) -> f32 {
     return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * 0.7978845608 * (1.0 + 0.134145 * x * x);
 }
 
-// e^x - 1: near 0, where the difference would cancel, its series.
-fn expm1(x: f32) -> f32 {
-    let tail = 1.0 + x / 5.0 * (1.0 + x / 6.0 * (1.0 + x / 7.0 * (1.0 + x / 8.0)));
-    let near = x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0 * tail)));
-    return select(exp(x) - 1.0, near, abs(x) < 0.5);
-}
+{% include "expm1.wgsl" %}

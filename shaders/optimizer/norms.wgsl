@@ -2,11 +2,12 @@
 // for m 4^e: see squares.wgsl.
 //
 // squares: partials [groups, 2]: each workgroup's sum of gradients^2 over `per` vec4s of the slab, active segments alone.
-// clip:    partials0.. of up to four slabs to control: (norm, factor, 1 where all gradients are finite, 0, second factor). The gradients are
-//          first multiplied by gradient_scale = scalars[5] (1 / loss scale); norm is that of the scaled gradients; the product of both factors is
+// clip:    partials0.. of up to four slabs to control: (norm, factor, 1 where all gradients are finite, decay, second factor, correction1,
+//          correction2). The gradients are first multiplied by gradient_scale = scalars[5] (1 / loss scale); norm is that of the scaled gradients; the product of both factors is
 //          gradient_scale * min(1, max_norm / (norm + 1e-6)), max_norm = scalars[3], 0: no clipping (PyTorch's clip_grad_norm_); the second
 //          is 1 unless the first were too small a number. Where a gradient is not finite skipped[0] rises.
-//          control[3] is scalars[6], which multiplies all weight decays.
+//          decay is scalars[6], which multiplies all weight decays. The corrections are those of Adam, 1 - beta^n at the n-th step that was taken:
+//          scalars[1] and [2], which are of step t = scalars[7] and of float64, unless steps were skipped; then 1 - e^((t - skipped) ln beta).
 // blocks:  sums [n / 64, 4] of values^2 and (factor * gradients + decay * values)^2 of each block; a thread owns a block.
 // segment: norms [count, 4]: (a, b, c, d) of the roots a 2^c and b 2^d of the sums of a segment's blocks, whose numbers ascend along the slab; a
 //          workgroup owns a segment.
@@ -47,13 +48,14 @@ fn squares(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: 
     }
 }
 {% elif ENTRY == "clip" %}
+{% include "expm1.wgsl" %}
 {% for s in range(SLABS) %}
 {{ input(s, "partials" ~ s, type="f32") }}
 {% endfor %}
 {{ input(SLABS, "scalars", type="f32") }}
 {{ output(SLABS + 1, "control", type="f32") }}
 {{ inout(SLABS + 2, "skipped", type="i32") }}
-{{ params(COUNTS) }}
+{{ params(PARAMS) }}
 
 var<workgroup> parts: array<vec3<f32>, {{ LANES }}>;
 
@@ -83,7 +85,11 @@ fn clip(@builtin(local_invocation_index) lane: u32) {
         store_control(2u, select(0.0, 1.0, finite));
         store_control(3u, load_scalars(6u));
         store_control(4u, select(1.0, factors.y, finite));
-        store_skipped(0u, load_skipped(0u) + select(1, 0, finite));
+        let before = load_skipped(0u);
+        let taken = load_scalars(7u) - f32(before);
+        store_control(5u, select(-expm1(taken * p.log_beta1), load_scalars(1u), before == 0));
+        store_control(6u, select(-expm1(taken * p.log_beta2), load_scalars(2u), before == 0));
+        store_skipped(0u, before + select(1, 0, finite));
     }
 }
 {% elif ENTRY == "blocks" %}

@@ -1,9 +1,9 @@
 // One optimizer step over a slab that holds all parameters, in place; PyTorch's rules.
 //
 // values, gradients and states [4 * n4]; blocks of 64 elements belong to a segment (a parameter): segments [n / 64]. table [count] of
-// (learning-rate multiplier, weight decay, active, 1 where LARS leaves the gradient as it is). scalars: (lr, 1 - beta1^t, 1 - beta2^t, ..).
-// control: (norm, factor of the gradients, 1 where the step is taken, factor of the decays, second factor of the gradients). Values and states of a step not taken, or of a segment that is
-// not active, are not written; their gradients may be anything. A segment outside the table gives NaN.
+// (learning-rate multiplier, weight decay, active, 1 where LARS leaves the gradient as it is). scalars: (lr, ..).
+// control: (norm, factor of the gradients, 1 where the step is taken, factor of the decays, second factor of the gradients, 1 - beta1^t,
+// 1 - beta2^t). Values and states of a step not taken, or of a segment that is not active, are not written; their gradients may be anything. A segment outside the table gives NaN.
 // A thread owns one vec4.
 //
 // sgd:     g += decay w; b = a b + g; w -= lr b (nesterov: lr (g + a b)); without momentum w -= lr g.        a momentum, b nesterov
@@ -59,7 +59,7 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     }
     let m = p.a * load4_first(i) + (1.0 - p.a) * g;
     let v = p.b * load4_second(i) + (1.0 - p.b) * g * g;
-    w -= lr / load_scalars(1u) * m / (sqrt(v) / sqrt(load_scalars(2u)) + p.d);
+    w -= lr / load_control(5u) * m / (sqrt(v) / sqrt(load_control(6u)) + p.d);
     store4_first(i, m);
     store4_second(i, v);
 {% else %}

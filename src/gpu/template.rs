@@ -30,6 +30,7 @@ const INCLUDES: &[(&str, &str)] = &[
     ("convolution.wgsl", include_str!("../../shaders/include/convolution.wgsl")),
     ("convolution_weight.wgsl", include_str!("../../shaders/include/convolution_weight.wgsl")),
     ("counter.wgsl", include_str!("../../shaders/include/counter.wgsl")),
+    ("expm1.wgsl", include_str!("../../shaders/include/expm1.wgsl")),
     ("gemm.wgsl", include_str!("../../shaders/include/gemm.wgsl")),
     ("grid.wgsl", include_str!("../../shaders/include/grid.wgsl")),
     ("lanes.wgsl", include_str!("../../shaders/include/lanes.wgsl")),

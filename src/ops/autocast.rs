@@ -18,7 +18,8 @@ pub enum Autocast {
     Half(usize),
     /// All in f32: what adds up many terms, or takes an exponential or a logarithm.
     Full,
-    /// All in the widest float type among them.
+    /// All in the widest float type among them: element by element, and losses of logits, which
+    /// read either type and are f32 themselves.
     Widest,
 }
 

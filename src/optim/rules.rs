@@ -6,17 +6,16 @@ use crate::autograd::Gradients;
 use crate::error::{Result, require_not_negative};
 use crate::gpu::{Pending, Scalar};
 use crate::nn::Parameters;
-use crate::ops::optimizer::Scalars;
 use crate::ops::optimizer::adam_update::AdamUpdate;
 use crate::ops::optimizer::lars_update::LarsUpdate;
 use crate::ops::optimizer::rmsprop_update::RmspropUpdate;
 use crate::ops::optimizer::sgd_update::SgdUpdate;
 use crate::tensor::Tensor;
 
-/// An optimizer from its options, the names of its states, its update, and whether it needs
-/// the norm of each parameter.
+/// An optimizer from its options, the names of its states, whether it needs the norm of each
+/// parameter, its update, and the decay rates of averages whose bias it corrects.
 macro_rules! optimizer {
-    ($(#[$doc:meta])* $name:ident, $options:ty, $states:expr, $norms:literal, $rule:expr, $scalars:expr) => {
+    ($(#[$doc:meta])* $name:ident, $options:ty, $states:expr, $norms:literal, $rule:expr, $betas:expr) => {
         $(#[$doc])*
         pub struct $name {
             slabs: Slabs,
@@ -40,9 +39,8 @@ macro_rules! optimizer {
         impl Optimizer for $name {
             fn step_with(&mut self, gradients: &Gradients, learning_rate: Scalar) -> Result<()> {
                 require_not_negative("optimizer", "learning_rate", learning_rate.get())?;
-                let scalars = Scalars { lr: learning_rate, ..$scalars(&self.options, &self.slabs.step_number()) };
                 let options = self.options;
-                self.slabs.step(gradients, scalars, || $rule(&options), $norms)
+                self.slabs.step(gradients, learning_rate, $betas(&options), || $rule(&options), $norms)
             }
 
             fn schedule_weight_decay(&mut self, decay: Scalar) -> Result<()> {
@@ -69,8 +67,8 @@ macro_rules! optimizer {
     };
 }
 
-fn plain<C>(_: &C, _: &Scalar<u32>) -> Scalars {
-    Scalars::default()
+fn none<C>(_: &C) -> [f32; 2] {
+    [0.0; 2]
 }
 
 /// How [`Sgd`] is set up.
@@ -110,7 +108,7 @@ optimizer! {
     /// # }
     /// ```
     Sgd, SgdOptions, |c: &SgdOptions| -> &'static [&'static str] { if c.momentum == 0.0 { &[] } else { &["momentum_buffer"] } }, false,
-    |c: &SgdOptions| SgdUpdate { momentum: c.momentum, nesterov: c.nesterov }, plain
+    |c: &SgdOptions| SgdUpdate { momentum: c.momentum, nesterov: c.nesterov }, none
 }
 
 /// How [`Adam`] and [`AdamW`] are set up.
@@ -130,25 +128,18 @@ impl Default for AdamOptions {
     }
 }
 
-/// 1 - beta^t for both averages; in float64, because f32 loses the difference at large t.
-fn bias_corrections(options: &AdamOptions, step: &Scalar<u32>) -> Scalars {
-    let correction = |beta: f32| step.map(move |step| (1.0 - f64::from(beta).powf(f64::from(step))) as f32);
-    let [beta1, beta2] = options.betas;
-    Scalars { bias_correction1: correction(beta1), bias_correction2: correction(beta2), ..Scalars::default() }
-}
-
 const AVERAGES: &[&str] = &["exp_avg", "exp_avg_sq"];
 
 optimizer! {
     /// Adam (Kingma and Ba 2015); weight decay is added to the gradient.
     Adam, AdamOptions, |_: &AdamOptions| AVERAGES, false,
-    |c: &AdamOptions| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: false }, bias_corrections
+    |c: &AdamOptions| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: false }, |c: &AdamOptions| c.betas
 }
 
 optimizer! {
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
     AdamW, AdamOptions, |_: &AdamOptions| AVERAGES, false,
-    |c: &AdamOptions| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: true }, bias_corrections
+    |c: &AdamOptions| AdamUpdate { betas: c.betas, eps: c.eps, decoupled: true }, |c: &AdamOptions| c.betas
 }
 
 /// How [`Lars`] is set up.
@@ -173,7 +164,7 @@ optimizer! {
     /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the
     /// decayed gradient inside the momentum.
     Lars, LarsOptions, |_: &LarsOptions| -> &'static [&'static str] { &["velocity"] }, true,
-    |c: &LarsOptions| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, plain
+    |c: &LarsOptions| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, none
 }
 
 /// How [`RmsProp`] is set up.
@@ -198,5 +189,5 @@ impl Default for RmsPropOptions {
 optimizer! {
     /// RMSprop (Hinton 2012) with momentum, eps outside the root as in PyTorch.
     RmsProp, RmsPropOptions, |_: &RmsPropOptions| -> &'static [&'static str] { &["square_avg", "momentum_buffer"] }, false,
-    |c: &RmsPropOptions| RmspropUpdate { alpha: c.alpha, eps: c.eps, momentum: c.momentum }, plain
+    |c: &RmsPropOptions| RmspropUpdate { alpha: c.alpha, eps: c.eps, momentum: c.momentum }, none
 }

@@ -86,9 +86,24 @@ impl Slabs {
         self.params.gpu().invalidate_programs();
     }
 
-    /// The number of the step about to be taken, from 1.
-    pub(super) fn step_number(&self) -> Scalar<u32> {
-        self.params.step_scalar().map(|taken| taken + 1)
+    /// The numbers of the step about to be taken, the first of which is 1. Bias corrections are
+    /// 1 - beta^t in float64, because f32 loses the difference at large t.
+    fn scalars_of_step(&self, learning_rate: Scalar, betas: [f32; 2]) -> Scalars {
+        let step = self.params.step_scalar().map(|before| before + 1);
+        let correction = |beta: f32| step.map(move |step| (1.0 - f64::from(beta).powf(f64::from(step))) as f32);
+        let [bias_correction1, bias_correction2] = betas.map(correction);
+        let step = step.map(|step| step as f32);
+        let OptimizerOptions { clip_norm: most, gradient_scale, .. } = self.common;
+        Scalars {
+            lr: learning_rate,
+            bias_correction1,
+            bias_correction2,
+            max_norm: most.filter(|most| most.is_finite()).unwrap_or(0.0).into(),
+            gradient_scale: gradient_scale.into(),
+            weight_decay: self.decay.clone().unwrap_or_else(|| 1.0.into()),
+            step,
+            ..Scalars::default()
+        }
     }
 
     pub(super) fn skipped_later(&self) -> Result<Pending<u64>> {
@@ -205,33 +220,27 @@ impl Slabs {
         Ok(tables)
     }
 
-    /// One step of `rule`, which is given the segments' norms where it `needs_norms`.
+    /// One step of `rule`, which is given the segments' norms where it `needs_norms`, and whose
+    /// averages, if it corrects such, decay by `betas`.
     pub(super) fn step<O: Operator>(
         &mut self,
         gradients: &Gradients,
-        scalars: Scalars,
+        learning_rate: Scalar,
+        betas: [f32; 2],
         rule: impl Fn() -> O,
         needs_norms: bool,
     ) -> Result<()> {
         self.refresh()?;
         let tables = self.gather(gradients)?;
-        let OptimizerOptions { clip_norm: most, clip_each, gradient_scale, .. } = self.common;
-        let weight_decay = self.decay.clone().unwrap_or_else(|| 1.0.into());
-        let scalars = Scalars {
-            max_norm: most.filter(|most| most.is_finite()).unwrap_or(0.0).into(),
-            gradient_scale: gradient_scale.into(),
-            weight_decay,
-            ..scalars
-        };
-        self.scalars.write_scalars(&scalars.to_array())?;
+        self.scalars.write_scalars(&self.scalars_of_step(learning_rate, betas).to_array())?;
         self.scaler.as_ref().map_or(Ok(()), |scaler| scaler.unscale(&self.scalars))?;
         let sums: Vec<[&Tensor; 3]> = self.chunks.iter().zip(&tables).map(|(c, table)| [&c.gradients, &c.segments, table]).collect();
         for ([gradients, segments, table], max_norm) in
-            sums.iter().flat_map(|slab| clip_each.filter(|most| most.is_finite()).map(|max_norm| (slab, max_norm)))
+            sums.iter().flat_map(|slab| self.common.clip_each.filter(|most| most.is_finite()).map(|max_norm| (slab, max_norm)))
         {
             apply(ClipEach { max_norm }, &[gradients, segments, table, &self.scalars])?;
         }
-        let control = clip_norm(&sums, &self.scalars, &self.skipped)?;
+        let control = clip_norm(&sums, &self.scalars, &self.skipped, betas)?;
         for ((values, chunk), table) in self.params.values().iter().zip(&self.chunks).zip(&tables) {
             let slab =
                 Slab { values, gradients: &chunk.gradients, segments: &chunk.segments, table, scalars: &self.scalars, control: &control };

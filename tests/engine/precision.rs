@@ -93,6 +93,33 @@ fn the_policy_is_that_of_casts_by_hand() {
     }
 }
 
+/// Losses of logits read f16 as it is: nothing is cast, and the bits are those of casts.
+#[test]
+fn losses_read_halves_themselves() {
+    for gpu in mixed() {
+        let target = Tensor::from_slice(&gpu, &[1i32, 3, 0], [3]).unwrap();
+        let run = |cast: bool| {
+            let x = Tensor::from_slice(&gpu, &values(3 * 8), [3, 8]).unwrap().cast(DType::F16).unwrap();
+            let other = x.mul_scalar(-0.5).unwrap();
+            ["cross_entropy", "distillation_kl", "mse_loss"].map(|name| {
+                let (x, wide) = (x.watch(), |t: &Tensor| if cast { t.cast(DType::F32).unwrap() } else { t.clone() });
+                let (read, other) = (wide(&x), wide(&other));
+                let loss = match name {
+                    "cross_entropy" => read.cross_entropy(&target, 0.1),
+                    "distillation_kl" => read.distillation_kl(&other, 4.0),
+                    _ => read.mse_loss(&other),
+                };
+                let (loss, scale) = (loss.unwrap(), Tensor::full(&gpu, [], 1024.0, DType::F32).unwrap());
+                let gradients = loss.backward_from(&scale).unwrap();
+                let gradient = gradients.get(&x).unwrap();
+                assert_eq!((loss.dtype(), gradient.dtype()), (DType::F32, DType::F16), "{name}");
+                (loss.to_f64().unwrap(), gradient.to_f64().unwrap())
+            })
+        };
+        assert_eq!(run(false), run(true));
+    }
+}
+
 /// Sums in f32 are right where f16 would lose every other term: 4096 products of 1.0 and 2^-11.
 #[test]
 fn products_of_halves_are_summed_in_f32() {

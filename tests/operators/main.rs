@@ -7,6 +7,7 @@ mod augmentation;
 mod empty;
 mod gradients;
 mod half;
+mod half_ulps;
 mod long_loops;
 mod matrix;
 mod non_finite;

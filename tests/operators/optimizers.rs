@@ -3,10 +3,11 @@
 
 use crate::common::gpus;
 use wgrad::autograd::Gradients;
+use wgrad::capture::Capture;
 use wgrad::gpu::{Gpu, Program};
 use wgrad::nn::{Init, Kind, Mode, Parameter, Parameters};
 use wgrad::optim::{
-    Adam, AdamOptions, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions, clip_each_norm,
+    Adam, AdamOptions, AdamW, Lars, LarsOptions, Optimizer, OptimizerOptions, RmsProp, RmsPropOptions, Sgd, SgdOptions, clip_each_norm,
 };
 use wgrad::tensor::{DType, Tensor};
 
@@ -169,4 +170,84 @@ fn gradients_of_another_model_are_refused() {
     both.accumulate(&gradients(&own, 1.0)).unwrap();
     sgd.step(&both, 0.5).unwrap();
     assert_eq!(values(&own[0]), vec![0.5; 3]);
+}
+
+/// A run of Adam over one parameter whose gradients are `upstream`, captured or not, the state of
+/// which is handed to another run in the middle: the parameter at the end, and its averages.
+fn adam(gpu: &Gpu, decoupled: bool, upstream: &[f32], captured: bool) -> [Vec<f32>; 3] {
+    let common = OptimizerOptions { weight_decay: 0.1, ..Default::default() };
+    let options = AdamOptions { common, ..Default::default() };
+    let make = || -> (Parameters, Parameter, Box<dyn Optimizer>) {
+        let (params, mut all) = home(gpu, &[3], 1.0);
+        let optimizer: Box<dyn Optimizer> =
+            if decoupled { Box::new(AdamW::new(&params, options).unwrap()) } else { Box::new(Adam::new(&params, options).unwrap()) };
+        (params, all.remove(0), optimizer)
+    };
+    let (mut params, mut parameter, mut optimizer) = make();
+    for half in upstream.chunks(upstream.len() / 2) {
+        // What a checkpoint holds, in a run of its own.
+        let (old, old_parameter) = (params.step(), parameter.detach().unwrap());
+        let state = optimizer.state().unwrap();
+        (params, parameter, optimizer) = make();
+        params.set_step(old);
+        parameter.detach().unwrap().copy_from(&old_parameter).unwrap();
+        for ((name, tensor), (_, from)) in optimizer.state().unwrap().iter().zip(&state) {
+            tensor.copy_from(from).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let mut capture = Capture::new(gpu);
+        for value in half {
+            let factor = Tensor::full(gpu, [3], *value, DType::F32).unwrap();
+            let mut step = |factor: &Tensor| {
+                let loss = parameter.tensor(Mode::Train)?.mul(factor)?.sum(&[0], false)?;
+                optimizer.step(&loss.backward()?, 0.125)?;
+                Ok(factor.clone())
+            };
+            if captured { capture.run(&factor, step).map(drop).unwrap() } else { step(&factor).map(drop).unwrap() }
+        }
+    }
+    let state = optimizer.state().unwrap();
+    let average = |at: usize| state[at].1.to_vec::<f32>().unwrap()[..3].to_vec();
+    [values(&parameter), average(0), average(1)]
+}
+
+/// PyTorch's Adam of one number, in float64, which is not told of steps that are skipped.
+fn adam_of_one(decoupled: bool, upstream: &[f32]) -> [f64; 3] {
+    let [beta1, beta2] = AdamOptions::default().betas.map(f64::from);
+    let (eps, decay) = (f64::from(AdamOptions::default().eps), f64::from(0.1f32));
+    let (mut w, mut m, mut v, mut t) = (1.0, 0.0, 0.0, 0);
+    for value in upstream.iter().filter(|value| value.is_finite()) {
+        let mut g = f64::from(*value);
+        t += 1;
+        if decoupled {
+            w *= 1.0 - 0.125 * decay;
+        } else {
+            g += decay * w;
+        }
+        m = beta1 * m + (1.0 - beta1) * g;
+        v = beta2 * v + (1.0 - beta2) * g * g;
+        w -= 0.125 / (1.0 - beta1.powi(t)) * m / ((v / (1.0 - beta2.powi(t))).sqrt() + eps);
+    }
+    [w, m, v]
+}
+
+/// A step that is not taken is none for the correction of Adam's averages either, wherever it
+/// lies; runs that skip none keep their bits.
+#[test]
+fn skipped_steps_leave_no_trace_in_adam() {
+    let taken = [0.5, -0.25, 2.0, 1.0, 0.75, -0.5, 0.25, 1.5];
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let first = [nan, 0.5, -0.25, 2.0, inf, nan, 1.0, 0.75, -0.5, 0.25, 1.5, inf];
+    let middle = [0.5, -0.25, 2.0, inf, 1.0, 0.75, -0.5, nan, 0.25, 1.5];
+    for (schedule, gpu) in gpus() {
+        for decoupled in [false, true] {
+            for upstream in [&taken[..], &first, &middle] {
+                let what = format!("{schedule}, decoupled {decoupled}, {upstream:?}");
+                let found = adam(&gpu, decoupled, upstream, false);
+                assert_eq!(found, adam(&gpu, decoupled, upstream, true), "{what}");
+                for (found, expected) in found.iter().zip(adam_of_one(decoupled, upstream)) {
+                    found.iter().for_each(|v| close(&what, *v, expected));
+                }
+            }
+        }
+    }
 }

@@ -32,7 +32,7 @@ impl Operator for Correct {
     }
 
     fn autocast(&self) -> Autocast {
-        Autocast::Full
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

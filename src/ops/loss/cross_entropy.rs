@@ -71,7 +71,7 @@ impl Operator for CrossEntropy {
     }
 
     fn autocast(&self) -> Autocast {
-        Autocast::Full
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

@@ -61,7 +61,7 @@ impl Operator for DistillationKl {
     }
 
     fn autocast(&self) -> Autocast {
-        Autocast::Full
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

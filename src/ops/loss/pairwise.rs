@@ -159,7 +159,7 @@ impl Operator for Pairwise {
     }
 
     fn autocast(&self) -> Autocast {
-        Autocast::Full
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

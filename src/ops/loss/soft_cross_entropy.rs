@@ -52,7 +52,7 @@ impl Operator for SoftCrossEntropy {
     }
 
     fn autocast(&self) -> Autocast {
-        Autocast::Full
+        Autocast::Widest
     }
 
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {

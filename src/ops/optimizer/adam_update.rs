@@ -11,7 +11,7 @@ use crate::tensor::{Spec, Tensor};
 const NAME: &str = "adam_update";
 
 /// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / c1 * m / (sqrt(v) /
-/// sqrt(c2) + eps), c the bias corrections of [`Scalars`](super::Scalars). Weight decay is added to
+/// sqrt(c2) + eps), c the bias corrections of [`ClipNorm`](super::clip_norm::ClipNorm). Weight decay is added to
 /// g, or with `decoupled` (AdamW) taken from w first. Inputs: those of a [`Slab`](super::Slab), m
 /// `[n]`, v `[n]`, both zero before the first step.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ impl Operator for AdamUpdate {
     fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         let [beta1, beta2] = self.betas.map(f64::from);
         let eps = f64::from(self.eps);
-        let correction = |i: usize| inputs.get(4).map_or(f64::NAN, |scalars| scalars.flat(i));
-        let (c1, c2) = (correction(1), correction(2));
+        let correction = |i: usize| inputs.get(5).map_or(f64::NAN, |control| control.flat(i));
+        let (c1, c2) = (correction(5), correction(6));
         reference(inputs, 2, |e, state| {
             let [m, v] = state else { return f64::NAN };
             let (value, g) =

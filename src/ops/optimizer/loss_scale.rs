@@ -138,7 +138,7 @@ fn unscale_samples() -> Vec<Sample> {
 
 fn update_samples() -> Vec<Sample> {
     let on = |state: [f64; STATE], taken: bool| {
-        let control = values(&[1.0, 1.0, f64::from(u8::from(taken)), 1.0, 1.0]);
+        let control = values(&[1.0, 1.0, f64::from(u8::from(taken)), 1.0, 1.0, 1.0, 1.0]);
         Sample::new(UpdateScale { growth: 2.0, backoff: 0.5, interval: 2000 }, [values(&state), control])
     };
     vec![

@@ -15,7 +15,7 @@ const NAME: &str = "segment_norms";
 /// |w| and |factor g + decay w| (all factors of control applied) of every segment, f32 [segments, 4]: (a, b, c, d) with |w| = a 2^c and the other
 /// b 2^d, where c and d are 0 unless the squares leave f32's range; 0 where it is not active.
 /// Inputs: values `[n]`, gradients `[n]`, segments i32 [n / 64] (ascending), table [segments, 4],
-/// control `[5]`.
+/// control `[7]`.
 #[derive(Debug, Clone)]
 pub struct SegmentNorms;
 
@@ -132,7 +132,7 @@ fn bad() -> Vec<Bad> {
         Bad::new(SegmentNorms, [normal([64])], "takes 5 inputs, 1 were given"),
         Bad::new(SegmentNorms, with(0, 100), "n a multiple of 64"),
         Bad::new(SegmentNorms, with(1, 128), "gradients must have shape [192]"),
-        Bad::new(SegmentNorms, with(4, 1), "control must have shape [5]"),
+        Bad::new(SegmentNorms, with(4, 1), "control must have shape [7]"),
     ]
 }
 

@@ -15,7 +15,7 @@ kernels!(UPDATE = "optimizer/update");
 pub const BLOCK: usize = 64;
 
 /// Numbers of what `clip_norm` says.
-pub const CONTROL: usize = 5;
+pub const CONTROL: usize = 7;
 
 /// Numbers that may change from step to step, as the kernels read them: [`Self::to_array`] goes
 /// into an f32 `[8]` tensor (by [`Tensor::write_scalars`]).
@@ -23,7 +23,8 @@ pub const CONTROL: usize = 5;
 pub struct Scalars {
     /// The learning rate.
     pub lr: Scalar,
-    /// 1 - beta1^t at step t = 1, 2, ...: what Adam's first average is divided by.
+    /// 1 - beta1^t at step t = 1, 2, ...: what Adam's first average is divided by, where no step was
+    /// skipped.
     pub bias_correction1: Scalar,
     /// 1 - beta2^t.
     pub bias_correction2: Scalar,
@@ -35,6 +36,8 @@ pub struct Scalars {
     pub gradient_scale: Scalar,
     /// Multiplies all weight decays.
     pub weight_decay: Scalar,
+    /// t, skipped steps counted.
+    pub step: Scalar,
 }
 
 impl Default for Scalars {
@@ -47,7 +50,8 @@ impl Default for Scalars {
             max_norm: zero,
             ema_momentum: one.clone(),
             gradient_scale: one.clone(),
-            weight_decay: one,
+            weight_decay: one.clone(),
+            step: one,
         }
     }
 }
@@ -58,9 +62,8 @@ impl Scalars {
 
     /// The contents of the tensor.
     pub fn to_array(&self) -> [Scalar; Self::LENGTH] {
-        let Self { lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, weight_decay } = self;
-        let unused = &Scalar::default();
-        [lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, weight_decay, unused].map(Clone::clone)
+        let Self { lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, weight_decay, step } = self;
+        [lr, bias_correction1, bias_correction2, max_norm, ema_momentum, gradient_scale, weight_decay, step].map(Clone::clone)
     }
 }
 
@@ -99,7 +102,7 @@ pub struct Slab<'a> {
     pub table: &'a Tensor,
     /// [`Scalars`], f32 `[8]`.
     pub scalars: &'a Tensor,
-    /// What `clip_norm` said, f32 `[5]`.
+    /// What `clip_norm` said, f32 `[7]`.
     pub control: &'a Tensor,
 }
 
@@ -253,14 +256,8 @@ pub(super) fn sample(blocks: usize, count: usize, taken: bool) -> Vec<Input> {
     let frozen = |i: usize| table.at(&[segments.flat(i / BLOCK) as usize, 2]) == 0.0;
     let gradient = |i: usize| if frozen(i) { f64::NAN } else { ((i * 37 % 101) as f64 - 50.0) / 64.0 };
     let gradients = Array::new([blocks * BLOCK], (0..blocks * BLOCK).map(gradient).collect());
-    let scalars = Scalars {
-        lr: 0.125.into(),
-        bias_correction1: 0.1875.into(),
-        bias_correction2: 0.03125.into(),
-        ema_momentum: 0.75.into(),
-        ..Scalars::default()
-    };
-    let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.75, 0.25];
+    let scalars = Scalars { lr: 0.125.into(), ema_momentum: 0.75.into(), ..Scalars::default() };
+    let control = [2.0, 0.5, f64::from(u8::from(taken)), 0.75, 0.25, 0.1875, 0.03125];
     vec![
         normal([blocks * BLOCK]),
         Input::Values(gradients),

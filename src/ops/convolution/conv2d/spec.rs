@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::normalization::batch_norm::statistics;
 use crate::ops::sample::{Bad, Input, Sample, indices, normal, normal_with};
 use crate::ops::{Array, Cost, Operator};
-use crate::tensor::Spec;
+use crate::tensor::{DType, Spec};
 
 /// Plain loops in float64.
 pub(super) fn reference(conv: &Conv2d, inputs: &[Array]) -> Result<Vec<Array>> {
@@ -33,7 +33,9 @@ pub(super) fn reference(conv: &Conv2d, inputs: &[Array]) -> Result<Vec<Array>> {
         }
         sum
     });
-    let partials = conv.statistics.then(|| statistics::reference(&y));
+    // Of the map as it is stored: that is what a batch norm reads.
+    let stored = |y: &Array| if x.dtype == DType::F16 { y.map(|v| half::f16::from_f64(v).to_f64()) } else { y.clone() };
+    let partials = conv.statistics.then(|| statistics::reference(&stored(&y)));
     Ok([y].into_iter().chain(partials).collect())
 }
 

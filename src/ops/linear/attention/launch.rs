@@ -23,15 +23,14 @@ impl Sizes {
     /// these, by operators that share a row among many.
     fn long_weights(&self, scores: &Tensor, mask: Option<&Tensor>) -> Result<[Tensor; 2]> {
         let scores = scores.reshape(&[self.batch, self.heads, self.queries, self.keys])?;
-        let number = |value: f32| Tensor::full(scores.gpu(), [1], value, DType::F32)?.cast(scores.dtype());
+        let number = |value: f32| Tensor::full(scores.gpu(), [1], value, DType::F32);
         let mask = mask.map(|mask| mask.reshape(&[self.batch, 1, 1, self.keys])).transpose()?;
         // What is added up is hidden by a score whose exponential is 0; a row that sees nothing has
         // weights, which are taken from it.
-        let lowest = number(if scores.dtype() == DType::F16 { -6e4 } else { -1e30 })?;
+        let lowest = number(-1e30)?;
         let seen = mask.as_ref().map_or(Ok(scores.clone()), |mask| mask.where_(&scores, &lowest))?;
-        let exact = seen.cast(DType::F32)?;
-        let largest = exact.max(&[3], true)?;
-        let stats = Tensor::concat(&[&largest, &exact.logsumexp(&[3], true)?.sub(&largest)?.exp()?], 3)?;
+        let largest = seen.max(&[3], true)?;
+        let stats = Tensor::concat(&[&largest, &seen.logsumexp(&[3], true)?.sub(&largest)?.exp()?], 3)?;
         let weights = seen.softmax(3)?;
         let weights = mask.as_ref().map_or(Ok(weights.clone()), |mask| mask.where_(&weights, &number(0.0)?))?;
         Ok([weights.reshape(&[self.matrices(), self.queries, self.keys])?, stats])
@@ -41,9 +40,10 @@ impl Sizes {
         1.0 / (self.depth as f32).sqrt()
     }
 
-    /// `[B * H, L, S]` of the inputs' type.
+    /// `[B * H, L, S]`, f32 whatever the inputs are: a rounding of f16 of a score is an error of its
+    /// exponential, many units in the last place of what is stored in the end.
     fn square(&self, like: &Tensor) -> Result<Tensor> {
-        Tensor::empty(like.gpu(), [self.matrices(), self.queries, self.keys], like.dtype())
+        Tensor::empty(like.gpu(), [self.matrices(), self.queries, self.keys], DType::F32)
     }
 
     fn scores(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
@@ -65,7 +65,6 @@ impl ScaledDotProductAttention {
         let entry = if other.is_some() { "backward" } else { "forward" };
         let lanes = scores.gpu().capabilities().schedule.row_lanes();
         let mut launch = Launch::new(scores.gpu(), &ATTENTION, entry)
-            .storage(scores.dtype().storage())
             .define("BACKWARD", other.is_some())
             .define("MASK", mask.is_some())
             .define("LANES", lanes)
