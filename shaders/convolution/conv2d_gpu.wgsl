@@ -6,7 +6,8 @@
 // way of workgroup memory. Each brings TILE / 64 vec4s of source values and as many of weights. FOURS says how often 4 channels are one tap's:
 // in a step of 16 ("step": channels are a multiple of 16, so all invocations share one tap, and what is worked out of it is done once a
 // workgroup where there is a scalar unit), in an invocation's vec4 ("vec4": of 4), or not at all ("none": it takes one position of four pixels).
-// Positions are a number of three digits (tap row, tap column, channel) to which 16 is added: no step divides.
+// Positions are a number of three digits (tap row, tap column, channel) to which 16 is added: no step divides. Where invocations have positions of
+// their own, the places that follow, in the source and in the weights, are added up beside them: a carry has a step of its own.
 // The next vec4s are fetched before the present ones are used, and nothing asks for them before, as linear/gemm_gpu.wgsl says: an index outside
 // becomes 0, and the value becomes zero where it goes into a tile.
 // Tiles of 64 add up blocks of 128 positions before these are added to each other, as linear/gemm_gpu.wgsl does, and the bias comes last.
@@ -16,12 +17,16 @@
 // weight  packed, see pack.wgsl
 // y       target pixels [N, H, W, channels]
 // With STATISTICS (forward), partial statistics for the batch norm behind: include/tile_statistics.wgsl.
-{% from "product.wgsl" import loader, place, reader, product %}
+{% from "product.wgsl" import loader, place, reader, product, size %}
 {% set W = TILE // 4 %}
 {% set H = TILE // 64 %}
 {% set PART = "part" if TILE == 64 else "sum" %}
 {% set VECTOR = FOURS != "none" %}
 {% set LAYOUT = "k" if VECTOR else "x" %}
+{% set SPREAD = 2 if VECTOR else 0 %}
+{# Where registers are to spare, sums beside the positions take some, and a loader of single values needs them all the longer. #}
+{% set BESIDE = AHEAD == 2 and FOURS != "step" %}
+{% set READ = 1 if TILE == 128 else 4 if AHEAD == 2 and not VECTOR else AHEAD %}
 {% include "grid.wgsl" %}
 {% include "convolution.wgsl" %}
 {% include "counter.wgsl" %}
@@ -32,28 +37,49 @@
 {{ output(3, "partials", type="f32", width=4 if VECTOR_OUT else 1) }}
 {% endif %}
 
-var<workgroup> sources: array<vec4<f32>, {{ 16 * W }}>;
-var<workgroup> weights: array<vec4<f32>, {{ 16 * W }}>;
+var<workgroup> sources: array<vec4<f32>, {{ size(LAYOUT, TILE) }}>;
+var<workgroup> weights: array<vec4<f32>, {{ size("x", TILE, SPREAD) }}>;
 
 {# An invocation's part of the step at `at`, as it is stored, and whether its positions and its pixels are inside. #}
 {% macro fetch(declare="") %}
     {{ declare }}live = at.high < list.count_y;
+    {% if not BESIDE %}
     {{ declare }}tap = tap_at(list, at.high, at.middle);
     {{ declare }}shift = u32(tap.y * i32(p.source_width) + tap.x) * p.source_channels + at.low;
-    {{ declare }}row = select(0u, tap.number * p.rows + at.low, live) * columns4;
+    {{ declare }}row = (tap.number * p.rows + at.low) * columns4;
+    {{ declare }}tap_y = tap.y;
+    {{ declare }}tap_x = tap.x;
+    {% else %}
+    {{ declare }}tap_y = list.offset_y + i32(at.high) * list.every_y;
+    {{ declare }}tap_x = list.offset_x + i32(at.middle) * list.every_x;
+    {% endif %}
     {% for h in range(H) %}
     {% if VECTOR %}
-    {{ declare }}inside{{ h }} = {{ "live && " if FOURS != "step" }}inside_source(corner{{ h }}.y + tap.y, corner{{ h }}.x + tap.x);
+    {{ declare }}inside{{ h }} = {{ "live && " if FOURS != "step" }}inside_source(corner{{ h }}.y + tap_y, corner{{ h }}.x + tap_x);
     {{ declare }}next_x{{ h }} = x[select(0u, from{{ h }} + shift, inside{{ h }}) >> 2u];
     {% else %}
     {% for i in range(4) %}
-    {{ declare }}inside{{ h }}_{{ i }} = live && inside_source(corner{{ h }}_{{ i }}.y + tap.y, corner{{ h }}_{{ i }}.x + tap.x);
-    {{ declare }}next_x{{ h }}_{{ i }} = x[select(0u, from{{ h }}_{{ i }} + shift, inside{{ h }}_{{ i }})];
+    {{ declare }}inside{{ h }}_{{ i }} = live && inside_source(corner{{ h }}_{{ i }}.y + tap_y, corner{{ h }}_{{ i }}.x + tap_x);
     {% endfor %}
+    {{ declare }}next_x{{ h }} = vec4<{{ T }}>(
+        {%- for i in range(4) -%}
+        x[select(0u, from{{ h }}_{{ i }} + shift, inside{{ h }}_{{ i }})]{{ ", " if i < 3 }}
+        {%- endfor -%}
+    );
     {% endif %}
-    {{ declare }}next_w{{ h }} = weight[weights_from{{ h }} + row];
+    {{ declare }}next_w{{ h }} = weight[weights_from{{ h }} + select(0u, row, live)];
     {% endfor %}
+    {% if not BESIDE %}
     at = advance(at, sixteen, rows, count_x);
+    {% else %}
+    at.low += sixteen.low;
+    let over_x = at.low >= rows;
+    at.middle += sixteen.middle + u32(over_x);
+    let over_y = at.middle >= count_x;
+    at = Counter(at.low - select(0u, rows, over_x), at.middle - select(0u, count_x, over_y), at.high + sixteen.high + u32(over_y));
+    shift += shift_step + select(0u, shift_x, over_x) + select(0u, shift_y, over_y);
+    row += row_step + select(0u, row_x, over_x) + select(0u, row_y, over_y);
+    {% endif %}
 {% endmacro %}
 
 {# What was fetched goes into the tiles. #}
@@ -64,7 +90,7 @@ var<workgroup> weights: array<vec4<f32>, {{ 16 * W }}>;
     {% else %}
         sources[{{ place("sources", LAYOUT, h) }}] = select(
             vec4<f32>(),
-            vec4<f32>(vec4<{{ T }}>(next_x{{ h }}_0, next_x{{ h }}_1, next_x{{ h }}_2, next_x{{ h }}_3)),
+            vec4<f32>(next_x{{ h }}),
             vec4<bool>(inside{{ h }}_0, inside{{ h }}_1, inside{{ h }}_2, inside{{ h }}_3),
         );
     {% endif %}
@@ -85,13 +111,13 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let across = local & 15u;
     let down = local >> 4u;
     {{ reader("sources", LAYOUT, "down") }}
-    {{ reader("weights", "x", "across", 2 if VECTOR else 0) }}
+    {{ reader("weights", "x", "across") }}
     {{ loader("sources", LAYOUT, TILE) }}
     // Weights of the positions that the invocation's source values have, or of one of them.
     {% if VECTOR %}
     let weights_column4 = (local >> 2u) & 15u;
     let weights_k = local >> 6u;
-    let weights_place = (sources_k + weights_k) * {{ W }}u + (weights_column4 ^ (sources_k / 2u));
+    let weights_place = (sources_k + weights_k) * {{ W }}u + sources_k / 4u * {{ SPREAD }}u + weights_column4;
     {% else %}
     let weights_column4 = local & 15u;
     let weights_k = 0u;
@@ -113,6 +139,19 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     let count_x = max(list.count_x, 1u);
     let sixteen = counter(16u, rows, count_x);
     var at = counter({{ "0u" if FOURS == "step" else "sources_k" }}, rows, count_x);
+    {% if BESIDE %}
+    let source_row = list.every_y * i32(p.source_width);
+    let shift_step = u32(i32(sixteen.high) * source_row + i32(sixteen.middle) * list.every_x) * p.source_channels + sixteen.low;
+    let shift_x = u32(list.every_x) * p.source_channels - rows;
+    let shift_y = u32(source_row - i32(count_x) * list.every_x) * p.source_channels;
+    let weights_row = p.tap_step_y * p.kernel_width;
+    let row_step = ((sixteen.high * weights_row + sixteen.middle * p.tap_step_x) * rows + sixteen.low) * columns4;
+    let row_x = (p.tap_step_x - 1u) * rows * columns4;
+    let row_y = (weights_row - count_x * p.tap_step_x) * rows * columns4;
+    let tap = tap_at(list, at.high, at.middle);
+    var shift = u32(tap.y * i32(p.source_width) + tap.x) * p.source_channels + at.low;
+    var row = (tap.number * rows + at.low) * columns4;
+    {% endif %}
     {{ fetch("var ") }}
     {% for q in range(H) %}
     let column4_{{ q }} = t.column4 + {{ 16 * q }}u + across;
@@ -135,7 +174,7 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
         {{ stage() }}
         workgroupBarrier();
         {{ fetch() }}
-        {{ product("sources", LAYOUT, "weights", "x", TILE, PART) }}
+        {{ product("sources", LAYOUT, "weights", "x", TILE, PART, READ, SPREAD) }}
     }
     {% if TILE == 64 %}
     {% for i in range(4) %}

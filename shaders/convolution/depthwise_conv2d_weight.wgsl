@@ -67,22 +67,28 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
 // Adds the tile (band, column x) to the sums, where `live`.
 {% macro tile() %}
             let y = (band - image * bands) * {{ tall }}u;
+            // Places of neighbours are sums, of pixels by channels that are the same for all.
+            let first_to = ((image * p.height + y) * p.width + x) * p.channels + channel;
+            let next_row = p.width * p.channels;
             {% for o in range(tall) %}
             {% for c in range(4) %}
             let live{{ o }}_{{ c }} = live && x + {{ c }}u < p.width && y + {{ o }}u < p.height;
-            let to{{ o }}_{{ c }} = ((image * p.height + y + {{ o }}u) * p.width + x + {{ c }}u) * p.channels + channel;
+            let to{{ o }}_{{ c }} = first_to + {{ o }}u * next_row + {{ c }}u * p.channels;
             let dy{{ o }}_{{ c }} = select(vec4<f32>(), load4_dy(select(0u, to{{ o }}_{{ c }}, live{{ o }}_{{ c }})), live{{ o }}_{{ c }});
             {% endfor %}
             {% endfor %}
             let corner_y = i32(y * {{ STRIDE }}u) + p.start_y + i32(r);
             let corner_x = i32(x * {{ STRIDE }}u) + p.start_x;
+            let first_at = u32(corner_x) * p.channels + channel;
+            let source_row = p.source_width * p.channels;
+            let first_source = (image * p.source_height + u32(corner_y)) * source_row;
             {% for c in range(columns) %}
             let ok{{ c }} = u32(corner_x + {{ c }}) < p.source_width;
-            let at{{ c }} = select(0u, u32(corner_x + {{ c }}) * p.channels, ok{{ c }}) + channel;
+            let at{{ c }} = select(channel, first_at + {{ c }}u * p.channels, ok{{ c }});
             {% endfor %}
             {% for j in range((tall - 1) * STRIDE + BAND) %}
             if (u32(corner_y + {{ j }}) < p.source_height) {
-                let source = (image * p.source_height + u32(corner_y + {{ j }})) * p.source_width * p.channels;
+                let source = first_source + {{ j }}u * source_row;
                 {% for c in range(columns) %}
                 let x{{ c }} = select(vec4<f32>(), load4_x(source + at{{ c }}), ok{{ c }});
                 {% endfor %}

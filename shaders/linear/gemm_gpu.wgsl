@@ -10,7 +10,7 @@
 // Those of 128 have no registers to spare for it.
 // With STATISTICS (one matrix, one slice, neither factor nor bias), partial statistics for a batch norm behind: include/tile_statistics.wgsl.
 // After the blocked products of CUTLASS (Kerr et al. 2017) and S. Boehm's "How to optimize a CUDA matmul kernel" (2022).
-{% from "product.wgsl" import loader, place, reader, product %}
+{% from "product.wgsl" import loader, place, reader, product, size %}
 {% set H = TILE // 64 %}
 {% set PART = "part" if TILE == 64 else "sum" %}
 {% set TYPE = {"a": AT, "b": BT} %}
@@ -20,8 +20,8 @@
 {{ output(3, "partials", type="f32", width=C) }}
 {% endif %}
 
-var<workgroup> a_tile: array<vec4<f32>, {{ 4 * TILE }}>;
-var<workgroup> b_tile: array<vec4<f32>, {{ 4 * TILE }}>;
+var<workgroup> a_tile: array<vec4<f32>, {{ size(LAYOUT["a"], TILE) }}>;
+var<workgroup> b_tile: array<vec4<f32>, {{ size(LAYOUT["b"], TILE) }}>;
 
 {# Where an invocation's part of an operand begins, at k = 0, and the last k that it may read at. #}
 {% macro locate_part(name, how, tile, lines) %}
@@ -36,34 +36,41 @@ var<workgroup> b_tile: array<vec4<f32>, {{ 4 * TILE }}>;
     {% else %}
     let {{ name }}_from{{ h }} = t.{{ name }} + min({{ name }}_line{{ h }} + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>({{ lines }} - 1u));
     {% endif %}
+    {% if how == "x" %}
+    var {{ name }}_at{{ h }} = ({{ name }}_from{{ h }} + min(t.first_k + {{ name }}_tile_k, {{ name }}_last) * p.{{ name }}_k) >> 2u;
+    let {{ name }}_end{{ h }} = ({{ name }}_from{{ h }} + {{ name }}_last * p.{{ name }}_k) >> 2u;
+    {% endif %}
     var {{ name }}_next{{ h }}: vec4<{{ TYPE[name] }}>;
     {% endfor %}
 {% endmacro %}
 
-{# An invocation's part of the step at `start`, as it is stored. #}
+{# An invocation's part of the step at `start`, as it is stored. Steps follow each other, so an index that would take a multiplication is added up. #}
 {% macro fetch(name, how, start) %}
     {% set k = start ~ " + " ~ name ~ "_tile_k" %}
-    {% set step = "min(" ~ k ~ ", " ~ name ~ "_last)" ~ ("" if how == "k" else " * p." ~ name ~ "_k") %}
+    {% set step = "min(" ~ k ~ ", " ~ name ~ "_last) * p." ~ name ~ "_k" %}
     {% for h in range(H) %}
     {% set from = name ~ "_from" ~ h %}
-    {{ name }}_next{{ h }} = {% if "s" not in how -%}
-        {{ name }}[({{ from }} + {{ step }}) >> 2u];
-    {%- else -%}
-        vec4<{{ TYPE[name] }}>(
+    {% set at = name ~ "_at" ~ h %}
+    {% if how == "x" %}
+    {{ name }}_next{{ h }} = {{ name }}[{{ at }}];
+    {{ at }} = min({{ at }} + 4u * p.{{ name }}_k, {{ name }}_end{{ h }});
+    {% elif how == "k" %}
+    {{ name }}_next{{ h }} = {{ name }}[({{ from }} + min({{ k }}, {{ name }}_last)) >> 2u];
+    {% else %}
+    {{ name }}_next{{ h }} = vec4<{{ TYPE[name] }}>(
         {%- for j in range(4) -%}
         {{ name }}_at({{ from }}{{ " + min(" ~ k ~ " + " ~ j ~ "u, " ~ name ~ "_last)" if how == "ks" else "[" ~ j ~ "] + " ~ step }}){{ ", " if j < 3 }}
         {%- endfor -%}
         );
-    {%- endif %}
-
+    {% endif %}
     {% endfor %}
 {% endmacro %}
 
 {# What was fetched for the step at `start` goes into the tile. #}
 {% macro stage(name, how) %}
-    {% set k = "start + " ~ name ~ "_tile_k" %}
+    {% set rest = "t.end_k - start" %}
     {% for h in range(H) %}
-        {{ name }}_tile[{{ place(name ~ "_tile", LAYOUT[name], h) }}] = select(vec4<f32>(), vec4<f32>({{ name }}_next{{ h }}), {{ "vec4<u32>(" ~ k ~ ") + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(t.end_k)" if how == "ks" else k ~ " < t.end_k" }});
+        {{ name }}_tile[{{ place(name ~ "_tile", LAYOUT[name], h) }}] = select(vec4<f32>(), vec4<f32>({{ name }}_next{{ h }}), {{ "vec4<u32>(" ~ name ~ "_tile_k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(" ~ rest ~ ")" if how == "ks" else name ~ "_tile_k < " ~ rest }});
     {% endfor %}
 {% endmacro %}
 {% for name, how in [("a", A), ("b", B)] if "s" in how %}
@@ -112,7 +119,7 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         workgroupBarrier();
         {{ fetch("a", A, "start + 16u") }}
         {{ fetch("b", B, "start + 16u") }}
-        {{ product("a_tile", LAYOUT["a"], "b_tile", LAYOUT["b"], TILE, PART) }}
+        {{ product("a_tile", LAYOUT["a"], "b_tile", LAYOUT["b"], TILE, PART, AHEAD if TILE == 64 else 1) }}
     }
 {% if TILE == 64 %}
 {% for i in range(4) %}

@@ -180,6 +180,12 @@ impl Capabilities {
         matches!(self.vendor, Vendor::Amd | Vendor::Nvidia)
     }
 
+    /// Values of k that a blocked product reads before it multiplies them: two where a compiler has
+    /// registers for them. Intel's spill by it.
+    pub(crate) fn read_ahead(&self) -> u32 {
+        if self.large_tiles() { 2 } else { 1 }
+    }
+
     /// Lanes of a subgroup where the `software` schedule may rely on exactly one width: software
     /// drivers do not vary it.
     pub fn fixed_subgroup(&self) -> Option<u32> {

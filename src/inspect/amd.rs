@@ -96,10 +96,19 @@ pub fn heaviest_loop(assembly: &str) -> Option<Loop> {
         starts.get(&target).filter(|start| **start <= at).map(|start| (*start, at + 1))
     };
     let loops = lines.iter().enumerate().filter_map(is_back);
-    let bodies = loops.filter_map(|(from, to)| lines.get(from..to));
+    let loops: Vec<(usize, usize)> = loops.collect();
+    let body = |(from, to)| lines.get(from..to).unwrap_or_default();
+    let total = |body: &[&str]| body.iter().map(|line| multiply_adds(line)).sum::<usize>();
+    // A loop around one that has all its multiply-adds is not the one that runs most.
+    let around = |outer: (usize, usize)| {
+        let inner = |at: &&(usize, usize)| outer.0 < at.0 && at.1 <= outer.1;
+        let most = loops.iter().filter(inner).map(|at| total(body(*at))).max();
+        most.is_some_and(|most| most > 0 && most == total(body(outer)))
+    };
+    let bodies = loops.iter().filter(|at| !around(**at)).map(|at| body(*at));
     let weight = |body: &[&str]| {
         let count = |what: &str| body.iter().filter(|line| kind(name(line)) == what).count();
-        1000 * body.iter().map(|line| multiply_adds(line)).sum::<usize>() + 10 * count("load") + body.len()
+        1000 * total(body) + 10 * count("load") + body.len()
     };
     bodies.max_by_key(|body| weight(body)).map(describe)
 }
@@ -164,6 +173,16 @@ mod tests {
         assert_eq!(found.mix["dual"], 2);
         assert!(!found.waits_at_once());
         assert_eq!(heaviest_loop("BB0:\n\ts_endpgm\n"), None);
+    }
+
+    /// What begins and ends a loop around the heaviest one is not part of its rounds.
+    #[test]
+    fn the_inner_of_two_loops_is_described() {
+        let ahead = HIDDEN.replace("BB1:", "BB1:\n\tv_mov_b32 v1, 0\nBB5:").replace("s_cbranch_scc1 BB1", "s_cbranch_scc1 BB5");
+        let nested = ahead.replace("BB2:", "BB2:\n\tv_add_f32 v1, v2, v3\n\ts_cbranch_scc0 BB1\nBB3:");
+        assert_eq!(heaviest_loop(&nested), heaviest_loop(HIDDEN));
+        let busy = nested.replace("v_add_f32", "v_fma_f32");
+        assert_eq!(heaviest_loop(&busy).unwrap().multiply_adds, 5);
     }
 
     /// An instruction that multiplies matrices is one of a loop's multiply-adds, and hides loads.

@@ -22,6 +22,8 @@ const STEP: usize = 16;
 const ROWS: Knob = Knob { name: "linear/gemm.rows", choices: &[16, 32] };
 /// Rows and columns of a GPU's tile, for each doubling of the number of large ones.
 const SIDE: Knob = Knob { name: "linear/gemm.side", choices: &[64, 128] };
+/// Values of k that an invocation reads from workgroup memory before it multiplies, on GPUs.
+const AHEAD: Knob = Knob { name: "linear/gemm.ahead", choices: &[1, 2] };
 
 /// Whether products with an operand of f16 are left to cooperative matrices.
 const MATRICES: Knob = Knob { name: "linear/gemm.matrix", choices: &[0, 1] };
@@ -222,7 +224,10 @@ impl Gemm {
         let mut launch = Launch::new(gpu, kernel, "gemm").flops(flops);
         launch = match schedule {
             Schedule::Software => launch.define("SG", lanes.unwrap_or(0)).define("R", tiling.rows),
-            Schedule::Gpu => launch.define("TILE", tiling.rows).define("STATISTICS", statistics.is_some()),
+            Schedule::Gpu => {
+                let ahead = gpu.tuned(&AHEAD, 0, gpu.capabilities().read_ahead());
+                launch.define("TILE", tiling.rows).define("AHEAD", ahead).define("STATISTICS", statistics.is_some())
+            }
             Schedule::Matrix => launch,
         };
         if let Some(tile) = tile {

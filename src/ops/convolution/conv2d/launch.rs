@@ -25,6 +25,8 @@ kernels!(
 
 /// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
 const TILE: Knob = Knob { name: "convolution/dense.tile", choices: &[64, 128] };
+/// Positions of a step that an invocation reads from workgroup memory before it multiplies, on GPUs.
+const AHEAD: Knob = Knob { name: "convolution/dense.ahead", choices: &[1, 2] };
 /// Pixels of a slab of the gradient to the weights, on software drivers; by the channels of both
 /// images.
 const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", choices: &[256, 512, 1024, 2048] };
@@ -36,6 +38,10 @@ const MATRICES: Knob = Knob { name: "convolution/dense.matrix", choices: &[0, 1]
 
 /// Whether pointwise convolutions are products of matrices; by pixels.
 const PRODUCT: Knob = Knob { name: "convolution/dense.product", choices: &[0, 1] };
+
+fn ahead(gpu: &Gpu) -> u32 {
+    gpu.tuned(&AHEAD, 0, gpu.capabilities().read_ahead())
+}
 
 /// Which version of a kernel fits the adapter and the width of a group.
 #[derive(Clone, Copy, PartialEq)]
@@ -232,7 +238,8 @@ impl Gather {
                 launch = launch.define("FLAT", in_place && is_flat(g)).define("FORWARD", !in_place || self.forward);
             }
             Version::Gpu => {
-                launch = launch.define("FOURS", fours).define("TILE", side).define("STATISTICS", statistics.is_some());
+                launch = launch.define("FOURS", fours).define("TILE", side).define("AHEAD", ahead(x.gpu()));
+                launch = launch.define("STATISTICS", statistics.is_some());
             }
             // Positions are fetched by four.
             Version::Matrix(_) => launch = launch.define("FOURS", if by_fours { "vec4" } else { "none" }),
@@ -370,8 +377,10 @@ pub(crate) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     let tiles = tiles * slabs.count;
     let mut launch = Launch::new(x.gpu(), kernel, "gradient").storage(x.dtype().storage()).flops(g.flops());
     launch = launch.define("VECTOR_OUT", columns.is_multiple_of(4)).define("VECTOR", channels.is_multiple_of(4));
-    if version == Version::Software {
-        launch = launch.define("LANES", lanes);
+    match version {
+        Version::Software => launch = launch.define("LANES", lanes),
+        Version::Gpu => launch = launch.define("AHEAD", ahead(x.gpu())),
+        Version::Plain | Version::Matrix(_) => {}
     }
     if let Some(tile) = tile {
         launch = launch.define("SHAPE", tile.shape());
