@@ -67,11 +67,11 @@ fn assert_same(what: &str, found: &Bits, expected: &Bits) {
 
 #[test]
 fn a_runs_bits_do_not_depend_on_how_many_processes_share_it() {
-    // Of each way of sharing one at length, of all methods two epochs.
+    // Of each way of sharing one at length, of all methods an epoch.
     let long = ["supervised", "simclr", "moco", "dino", "supcon", "distillation", "multitask"];
     for method in methods() {
         let data = data_of(method, 100);
-        let (epochs, shared): (u32, &[usize]) = if long.contains(&method) { (5, &[2, 4]) } else { (2, &[4]) };
+        let (epochs, shared): (u32, &[usize]) = if long.contains(&method) { (5, &[2, 4]) } else { (1, &[4]) };
         let recipe = Recipe { epochs, ..sharded(method) };
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
