@@ -89,11 +89,11 @@ pub enum Error {
         message: String,
     },
     /// Another process of a run that several share failed, was killed, or does not answer.
-    #[error("process {rank} of this run: {message}; end what is left of it, then --resume goes on from the last checkpoint")]
+    #[error("process {rank} of this run: {message}")]
     Parallel {
         /// Its number.
         rank: usize,
-        /// What happened to it.
+        /// What happened to it, and the remedy.
         message: String,
     },
     /// A run has collapsed, and its recipe says to stop there.

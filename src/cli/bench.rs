@@ -4,15 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
-use serde_json::json;
-
 use super::device;
+use super::exchange;
 use super::output::say;
 use super::table::Table;
 use crate::bench::arguments::{Bound, expression};
 use crate::bench::compare::{Verdict, compare};
-use crate::bench::exchange::{self, Exchange, NETWORKS, Network, SHARD};
 use crate::bench::formats::{csv, json_line};
 use crate::bench::measure::{Flush, Options, measure};
 use crate::bench::report::html;
@@ -20,7 +17,7 @@ use crate::bench::run::{Row, Run};
 use crate::bench::sweep::{Sweep, mark_winners};
 use crate::bench::user::User;
 use crate::bench::workload::{Workload, wanted};
-use crate::bench::{SUITES, ladder, peers, probes, workloads};
+use crate::bench::{ladder, peers, probes, workloads};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::io::atomic::{read, write_atomically};
@@ -39,16 +36,16 @@ use crate::report::{Environment, Peaks, TimeSummary};
 pub(super) struct Bench {
     /// Workloads, or one file of WGSL
     #[arg(value_name = "WORKLOAD")]
-    filters: Vec<String>,
+    pub(super) filters: Vec<String>,
     /// What to measure
-    #[arg(long, value_name = "SUITE", default_value = "peers", value_parser = suites())]
+    #[arg(long, value_name = "SUITE", default_value = "peers", value_parser = exchange::suites())]
     suite: String,
     /// Of the suite `exchange`: microseconds before the first byte of a message arrives
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 5.0)]
-    latency: f64,
+    pub(super) latency: f64,
     /// Of the suite `exchange`: gigabits that the network between machines carries in a second
     #[arg(long, value_name = "GBIT", default_value_t = 100.0)]
-    bandwidth: f64,
+    pub(super) bandwidth: f64,
     /// Most time for each kind of measurement of a workload
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     seconds: f64,
@@ -58,36 +55,29 @@ pub(super) struct Bench {
     /// Try all of these: schedule=software,gpu, or a size of matmul, conv, depthwise, softmax,
     /// batchnorm or ntxent: n=128,256
     #[arg(long, value_name = "NAME=VALUES")]
-    sweep: Vec<String>,
+    pub(super) sweep: Vec<String>,
     /// Print the workloads' names and measure nothing
     #[arg(long)]
-    list: bool,
+    pub(super) list: bool,
     /// Print a line of JSON for each workload
     #[arg(long, conflicts_with = "csv")]
-    json: bool,
+    pub(super) json: bool,
     /// Print comma-separated values
     #[arg(long)]
-    csv: bool,
+    pub(super) csv: bool,
     /// Write a page with a roofline plot, bars and a table to this file
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    pub(super) html: Option<PathBuf>,
     /// Write everything that was measured to this file, for --compare
     #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
+    pub(super) save: Option<PathBuf>,
     /// Say what became faster or slower since the run in this file; exit code 1 where anything is
     /// slower
     #[arg(long, value_name = "FILE")]
-    compare: Option<PathBuf>,
+    pub(super) compare: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArguments,
 }
-
-/// The suites, and what sharing a step costs, which is no kernel's.
-fn suites() -> PossibleValuesParser {
-    PossibleValuesParser::new(SUITES.into_iter().chain([EXCHANGE]))
-}
-
-const EXCHANGE: &str = "exchange";
 
 /// What a file of WGSL is measured on.
 #[derive(clap::Args)]
@@ -156,7 +146,7 @@ impl Bench {
         let before = self.compare.as_deref().map(load).transpose()?;
         let sweep = Sweep::parse(&self.sweep)?;
         let gpu = device::open()?;
-        if self.suite == EXCHANGE {
+        if self.suite == exchange::SUITE {
             return self.exchange(&gpu);
         }
         if self.list {
@@ -183,51 +173,6 @@ impl Bench {
         };
         let wrong = run.rows.iter().any(Row::is_wrong);
         Ok(if wrong || slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    }
-
-    /// What sharing a step among processes costs.
-    fn exchange(&self, gpu: &Gpu) -> Result<ExitCode> {
-        let network = Network { latency: self.latency * 1e-6, bandwidth: self.bandwidth * 1e9 / 8.0 };
-        for (setting, value) in [("latency", self.latency), ("bandwidth", self.bandwidth)] {
-            if !value.is_finite() || value < 0.0 || (setting == "bandwidth" && value == 0.0) {
-                return Err(Error::argument(setting, format!("expected a finite number, none below 0, found {value}")));
-            }
-        }
-        let processes = [2, 8, 32, 128, 512];
-        let columns: Vec<String> = processes.iter().map(|p| format!("{p} processes")).collect();
-        let head: Vec<&str> =
-            ["network", "MiB a round", "step ms", "round here ms"].into_iter().chain(columns.iter().map(String::as_str)).collect();
-        let mut table = Table::new(&head);
-        for name in NETWORKS.into_iter().filter(|name| wanted(name, &self.filters)) {
-            if self.list {
-                say(name)?;
-                continue;
-            }
-            let found = exchange::measure(gpu, name)?;
-            let shares: Vec<f64> = processes.iter().map(|p| found.efficiency(*p, network)).collect();
-            if self.json {
-                let Exchange { network: name, bytes, step, round } = &found;
-                let model: serde_json::Map<_, _> = processes.iter().zip(&shares).map(|(p, share)| (p.to_string(), json!(share))).collect();
-                say(json!({ "network": name, "bytes": bytes, "step_seconds": step, "round_seconds": round, "hidden_seconds": 0.0,
-                    "latency_seconds": network.latency, "bandwidth_bytes": network.bandwidth, "modelled_efficiency": model }))?;
-                continue;
-            }
-            let figures = [found.bytes as f64 / f64::from(1 << 20), found.step * 1e3, found.round * 1e3].map(|v| format!("{v:.1}"));
-            let shares = shares.iter().map(|share| format!("{:.0} %", share * 100.0));
-            table.row(&[found.network].into_iter().chain(figures).chain(shares).collect::<Vec<_>>());
-        }
-        if self.list || self.json {
-            return Ok(ExitCode::SUCCESS);
-        }
-        let [images, pixels] = SHARD;
-        say(format!(
-            "{table}\nmeasured on {}: a step of {images} images of {pixels} x {pixels} a process, and a round without the network, none of it hidden behind the\n\
-             backward pass. Shares of time that is computed in are a model: log2 of the processes rounds of {} us and {} Gbit/s.",
-            gpu.capabilities().name,
-            self.latency,
-            self.bandwidth
-        ))?;
-        Ok(ExitCode::SUCCESS)
     }
 
     fn workloads(&self, gpu: &Gpu, sweep: &Sweep) -> Result<Vec<Workload>> {

@@ -9,6 +9,7 @@ mod device;
 mod doctor;
 mod embed;
 mod eval;
+mod exchange;
 mod info;
 mod inspect;
 mod methods;

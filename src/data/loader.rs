@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::JoinHandle;
 
 use super::dataset::Dataset;
+use super::epoch::Epoch;
 use super::samples::Samples;
 use crate::error::{Error, Result};
 use crate::ops::loss::HIDDEN;
@@ -199,52 +198,41 @@ impl Loader {
     /// The batches of an epoch from `first_batch` on, the same as [`Loader::epoch`] gives after so
     /// many: for resuming. Past the end, the only item is an error.
     pub fn epoch_from(&self, epoch: u32, first_batch: usize) -> Epoch {
-        self.epoch_of(epoch, first_batch, 0..1, |loader, indices, _| loader.gather(indices))
+        self.epoch_of(epoch, first_batch, Self::gather)
     }
 
     /// As [`Self::epoch_from`], of each batch `shards` alone, one after the other; nothing else is
     /// read. Batches that are not full are not cut into shards: drop them.
     pub fn shards_from(&self, epoch: u32, first_batch: usize, shards: Range<usize>) -> Epoch<Vec<HostBatch>> {
-        self.epoch_of(epoch, first_batch, shards, |loader, indices, shards| {
-            let shard = |shard| {
-                let rows = loader.options.shard(shard).filter_map(|row| indices.get(row).copied());
-                loader.gather(&rows.collect::<Vec<_>>())
-            };
-            shards.map(shard).collect()
+        self.epoch_of(epoch, first_batch, move |loader, indices| {
+            let rows = |shard| loader.options.shard(shard).filter_map(|row| indices.get(row).copied()).collect::<Vec<_>>();
+            shards.clone().map(|shard| loader.gather(&rows(shard))).collect()
         })
     }
 
+    /// What `gather` makes of the images of each batch.
     fn epoch_of<B: Send + 'static>(
         &self,
         epoch: u32,
         first_batch: usize,
-        shards: Range<usize>,
-        gather: fn(&Loader, &[u32], Range<usize>) -> B,
+        gather: impl Fn(&Self, &[u32]) -> B + Send + 'static,
     ) -> Epoch<B> {
-        let subject = || format!("loader of {}", self.dataset.name());
+        let name = format!("loader of {}", self.dataset.name());
         let batches = self.batches();
         let Some(remaining) = batches.checked_sub(first_batch) else {
             let message = format!("expected a first batch of 0 to {batches}, found {first_batch}");
-            return Epoch::failed(Error::argument(subject(), message));
+            return Epoch::failed(Error::argument(name, message));
         };
-        let (sender, receiver) = sync_channel(PREFETCH);
         let loader = self.clone();
-        let worker = std::thread::Builder::new().name("wgrad-loader".to_string()).spawn(move || {
+        Epoch::start(name, remaining, PREFETCH, move |sender| {
             // Sends batches until there are no more or no one listens.
             let order = loader.order(epoch);
             for indices in order.chunks(loader.options.batch_size.max(1)).skip(first_batch).take(remaining) {
-                if sender.send(gather(&loader, indices, shards.clone())).is_err() {
+                if sender.send(gather(&loader, indices)).is_err() {
                     return;
                 }
             }
-        });
-        match worker {
-            Ok(worker) => Epoch { receiver: Some(receiver), worker: Some(worker), remaining, failure: None, name: subject() },
-            Err(error) => {
-                let message = format!("could not start a thread to load data: {error}");
-                Epoch::failed(Error::data(subject(), message))
-            }
-        }
+        })
     }
 
     fn gather(&self, indices: &[u32]) -> HostBatch {
@@ -258,58 +246,6 @@ impl Loader {
 fn parts(dataset: &Dataset) -> [Vec<u32>; 2] {
     let (known, others): (Vec<_>, Vec<_>) = (0..).zip(dataset.labels()).partition(|(_, label)| **label != HIDDEN);
     [known, others].map(|part| part.into_iter().map(|(place, _)| place).collect())
-}
-
-/// The batches of one epoch. Dropping it stops and joins its thread.
-#[derive(Debug)]
-pub struct Epoch<B = HostBatch> {
-    /// `None` once dropped, so that the thread's next send fails.
-    receiver: Option<Receiver<B>>,
-    worker: Option<JoinHandle<()>>,
-    remaining: usize,
-    /// Why there are no batches; the first and last item.
-    failure: Option<Error>,
-    name: String,
-}
-
-impl<B> Epoch<B> {
-    fn failed(error: Error) -> Self {
-        let name = String::new();
-        Self { receiver: None, worker: None, remaining: 1, failure: Some(error), name }
-    }
-}
-
-impl<B> Iterator for Epoch<B> {
-    type Item = Result<B>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.remaining == 0 {
-            return None;
-        }
-        if let Some(batch) = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) {
-            self.remaining -= 1;
-            return Some(Ok(batch));
-        }
-        self.remaining = 0;
-        let lost = || Error::data(self.name.clone(), "the thread that loads data stopped early");
-        Some(Err(self.failure.take().unwrap_or_else(lost)))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.remaining, Some(self.remaining))
-    }
-}
-
-impl<B> Drop for Epoch<B> {
-    fn drop(&mut self) {
-        // First the receiver: a thread that waits for room in the channel then wakes up and ends.
-        self.receiver = None;
-        if let Some(worker) = self.worker.take() {
-            // A panic there has shown as a missing batch; there is nothing more to do about it
-            // here.
-            let _ = worker.join();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -375,6 +311,27 @@ mod tests {
         let mut past = loader.epoch_from(2, 7);
         assert!(past.next().unwrap().unwrap_err().to_string().contains("0 to 6, found 7"));
         assert!(past.next().is_none());
+    }
+
+    #[test]
+    fn shards_are_the_batch_with_labels_spread_evenly() {
+        let hidden = Arc::new(small(50).hide(&[4, 9, 30]));
+        let options = LoaderOptions { batch_size: 8, seed: 1, shuffle: true, drop_last: true, labelled: 4, shards: 4 };
+        let loader = Loader::new(hidden, options).unwrap();
+        let (whole, shards) = (batches(loader.epoch_from(1, 2)), loader.shards_from(1, 2, 0..4).collect::<Result<Vec<_>>>().unwrap());
+        assert_eq!(whole.len(), shards.len());
+        for (batch, shards) in whole.iter().zip(&shards) {
+            let rows = |from: usize| shards.iter().map(|shard| shard.indices[from]).collect::<Vec<_>>();
+            assert_eq!([rows(0), rows(1)].concat(), batch.indices);
+            assert!(shards.iter().all(|shard| shard.labels.len() == 2 && shard.labels[0] >= 0 && shard.labels[1] == HIDDEN));
+        }
+        let own = loader.shards_from(1, 2, 2..4).next().unwrap().unwrap();
+        assert_eq!(own, shards[0][2..]);
+        for (labelled, count) in [(3, 4), (4, 3), (4, 0)] {
+            let error =
+                Loader::new(loader.dataset().clone(), LoaderOptions { labelled, shards: count, ..options }).unwrap_err().to_string();
+            assert!(error.contains("must divide the batch"), "{error}");
+        }
     }
 
     #[test]

@@ -41,6 +41,14 @@ impl Embedder {
         self.projector.forward(&self.encoder.forward(images, mode)?, mode)
     }
 
+    /// As [`Self::embed`] in training, of each view on its own.
+    ///
+    /// # Errors
+    /// As [`Self::embed`].
+    pub fn embed_each(&self, views: &[Tensor]) -> Result<Vec<Tensor>> {
+        views.iter().map(|view| self.embed(view, Mode::Train)).collect()
+    }
+
     /// As [`Self::embed`] in training, in `groups` parts of the batch whose batch norms see nothing
     /// of each other: what several devices would do (MoCo's `SplitBatchNorm`; running statistics
     /// are moved once a part). Parts are runs of rows, or, `dealt`, rows dealt out like cards.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Build, Contrast, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
-use crate::nn::{Mode, Parameters};
+use crate::nn::Parameters;
 use crate::ops::exactly;
 use crate::tensor::Tensor;
 
@@ -57,8 +57,7 @@ impl MethodFactory for SupCon {
 
 impl Contrast for SupCon {
     fn embed(&self, batch: &Batch) -> Result<Vec<Tensor>> {
-        let views: &[Tensor; 2] = batch.exactly(self.name())?;
-        views.iter().map(|view| self.network.embed(view, Mode::Train)).collect()
+        self.network.embed_each(batch.exactly::<2>(self.name())?)
     }
 
     fn compare(&self, embeddings: &[Tensor], labels: &Tensor) -> Result<TrainStep> {

@@ -62,19 +62,18 @@ impl Lockstep {
             let lost = || Err(Error::argument("parallel", "a shard's thread ended early"));
             running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost())).collect()
         });
-        let mut found: Vec<_> = found.into_iter().collect();
         // The cause, not those that stopped because of it.
-        if let Some(at) = found.iter().position(|result| result.as_ref().is_err_and(|error| *error != stopped())) {
-            return Err(found.swap_remove(at).err().unwrap_or_else(stopped));
-        }
-        found.into_iter().collect()
+        let cause = found.iter().find_map(|result| result.as_ref().err().filter(|error| **error != stopped()));
+        cause.cloned().map_or_else(|| found.into_iter().collect(), Err)
     }
 
     fn member<T>(&self, shard: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.lock().members.insert(thread::current().id(), shard);
         drop(self.wait(shard)?);
+        // However the work ends, the others go on or end, too.
+        let mut leaving = Leaving { lockstep: self, shard, failed: true };
         let result = work();
-        self.pass(&mut self.lock(), shard, result.is_err());
+        leaving.failed = result.is_err();
         result
     }
 
@@ -110,7 +109,7 @@ impl Lockstep {
         let means = self.meet(vec![x.detach()], |all| {
             let mut tree = Tree::default();
             all.iter().try_for_each(|brought| tree.push(brought))?;
-            mean(&self.0.shards.join(tree)?, self.0.shards.count())
+            self.0.shards.join(tree)?.iter().map(|sum| mean(sum, self.0.shards.count())).collect()
         })?;
         let [mean] = exactly("batch norm", &means)?;
         Ok(mean.clone())
@@ -134,6 +133,18 @@ impl Lockstep {
         }
         (self.0.turn)(self.0.shards.own().start + shard);
         Ok(state)
+    }
+}
+
+struct Leaving<'a> {
+    lockstep: &'a Lockstep,
+    shard: usize,
+    failed: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.lockstep.pass(&mut self.lockstep.lock(), self.shard, self.failed);
     }
 }
 

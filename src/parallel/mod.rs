@@ -114,8 +114,7 @@ impl Rows {
     }
 }
 
-/// Tensor by tensor, the parts below one another. What is known of integers stays known where it is
-/// the same of all.
+/// Tensor by tensor, the parts below one another.
 fn transposed(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
     let one = |at: usize| {
@@ -137,8 +136,7 @@ pub fn turn_around(sums: &[Tensor]) -> Result<Vec<Tensor>> {
     tree::add(sums, &group::received(&group::sent(sums)?, sums)?)
 }
 
-/// Every tensor divided by the number of shards, which is exact.
-pub(crate) fn mean(sums: &[Tensor], shards: usize) -> Result<Vec<Tensor>> {
-    let share = 1.0 / shards as f32;
-    sums.iter().map(|sum| sum.mul_scalar(share)).collect()
+/// A sum over shards divided by their number, which is exact.
+pub(crate) fn mean(sum: &Tensor, shards: usize) -> Result<Tensor> {
+    if shards == 1 { Ok(sum.clone()) } else { sum.mul_scalar(1.0 / shards as f32) }
 }

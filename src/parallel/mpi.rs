@@ -28,10 +28,12 @@ const PULSE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long a process that fails stays, so that the others hear of it.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// The most bytes of one message. A process sends the next one when it has the partner's, so two
-/// lie in its buffer at most.
+/// The most bytes of one message. A process sends the next one when it has the partner's, and
+/// begins another exchange when the partner has all, so two lie in its buffer at most.
 const PIECE: usize = 16 << 20;
 const BUFFER: usize = 3 * PIECE;
+/// What helps where a process is lost.
+const REMEDY: &str = "end what is left of the run, then --resume goes on from the last checkpoint";
 /// Looks for a message before the processor is left to others between them.
 const IMPATIENT: u32 = 1000;
 
@@ -77,11 +79,11 @@ impl World {
             }
         }
         if let Some((rank, message)) = self.failed.clone() {
-            return Err(Error::Parallel { rank, message: format!("it failed: {message}") });
+            return Err(Error::Parallel { rank, message: format!("it failed: {message}; {REMEDY}") });
         }
         let silent = |rank: &usize| self.heard.get(*rank).is_some_and(|heard| heard.elapsed() > SILENCE);
         self.others().find(silent).map_or(Ok(()), |rank| {
-            let message = format!("nothing was heard of it for {} s: it was killed, or hangs", SILENCE.as_secs());
+            let message = format!("nothing was heard of it for {} s: it was killed, or hangs; {REMEDY}", SILENCE.as_secs());
             Err(Error::Parallel { rank, message })
         })
     }
@@ -160,34 +162,31 @@ impl Group for Mpi {
     }
 
     fn exchange(&self, partner: usize, bytes: &[u8]) -> Result<Vec<u8>> {
-        lock(&self.world).send(partner, DATA, &(bytes.len() as u64).to_le_bytes());
-        let length = self.wait(partner)?.try_into().map(u64::from_le_bytes);
+        let swap = |bytes: &[u8]| {
+            lock(&self.world).send(partner, DATA, bytes);
+            self.wait(partner)
+        };
+        let length = swap(&(bytes.len() as u64).to_le_bytes())?.try_into().map(u64::from_le_bytes);
         let length = length.map_err(|_| Error::argument("parallel", "a message of another kind came: the processes differ"))? as usize;
+        // As many pieces each way, some of them empty; the last is the word that all has come.
         let (mut found, mut pieces) = (Vec::with_capacity(length), bytes.chunks(PIECE));
-        loop {
-            let piece = pieces.next();
-            if let Some(piece) = piece {
-                lock(&self.world).send(partner, DATA, piece);
-            }
-            if found.len() < length {
-                found.extend(self.wait(partner)?);
-            } else if piece.is_none() {
-                return Ok(found);
-            }
+        for _ in 0..length.max(bytes.len()).div_ceil(PIECE) {
+            found.extend(swap(pieces.next().unwrap_or_default())?);
         }
+        swap(&[])?;
+        Ok(found)
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        // In each round the processes are pairs.
-        (0..self.size)
-            .map(|round| if round == 0 { Ok(bytes.to_vec()) } else { self.exchange(self.rank ^ round, bytes) })
-            .collect::<Result<_>>()
-            .map(|found: Vec<Vec<u8>>| {
-                let mut by_rank: Vec<(usize, Vec<u8>)> =
-                    found.into_iter().enumerate().map(|(round, bytes)| (self.rank ^ round, bytes)).collect();
-                by_rank.sort_by_key(|(rank, _)| *rank);
-                by_rank.into_iter().map(|(_, bytes)| bytes).collect()
-            })
+        let mut by_rank = vec![bytes.to_vec(); self.size];
+        // In each round those are partners whose numbers add up to it.
+        for round in 0..self.size {
+            let partner = (round + self.size - self.rank) % self.size;
+            if let Some(theirs) = by_rank.get_mut(partner).filter(|_| partner != self.rank) {
+                *theirs = self.exchange(partner, bytes)?;
+            }
+        }
+        Ok(by_rank)
     }
 
     fn fail(&self, message: &str) {

@@ -73,9 +73,17 @@ impl Trainer {
     /// ([`Program::profile`](crate::gpu::Program::profile)). The weights are changed.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a data set without a whole batch, and where steps are not recorded
-    /// because non-finite numbers are traced; those of a step.
+    /// [`Error::Argument`] for a data set without a whole batch, where steps are not recorded because
+    /// non-finite numbers are traced, and of steps over shards; those of a step.
     pub fn profile(&mut self, steps: usize) -> Result<Profile> {
+        let shards = self.recipe.parallel.shards;
+        if shards > 1 {
+            let message = format!(
+                "a step over {shards} shards is no single program; profile one shard: --set shards=1 --set batch={}",
+                self.recipe.batch / shards
+            );
+            return Err(Error::argument("profile", message));
+        }
         let gpu = self.params.gpu().clone();
         let begun = Instant::now();
         let now = || begun.elapsed().as_secs_f64();

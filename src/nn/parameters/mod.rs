@@ -335,3 +335,38 @@ impl Parameters {
         self.home.gpu.invalidate_programs();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn no_two_shards_draw_by_the_same_number() {
+        let params = Parameters::new(&Gpu::new().unwrap(), 0);
+        params.set_step(3);
+        let drawn = params.draw_scalar();
+        assert_eq!(drawn.get(), 3);
+        let of_step = |step: u64| {
+            params.set_step(step);
+            (0..4)
+                .map(|shard| {
+                    params.set_shard(shard, 4);
+                    drawn.get()
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!([of_step(3), of_step(4)].concat(), (12..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_is_watched_where_nothing_is_recorded() {
+        let params = Parameters::new(&Gpu::new().unwrap(), 0);
+        let weight = params.parameter("weight", [2], Kind::Other, Init::ONES).unwrap();
+        let watched = || weight.tensor(crate::nn::Mode::Train).map(|w| w.is_watched());
+        assert!(watched().unwrap() && !params.unrecorded(watched).unwrap());
+        // Also behind a failure.
+        let failed: Result<()> = params.unrecorded(|| Err(Error::argument("a", "b")));
+        assert!(failed.is_err() && watched().unwrap());
+    }
+}

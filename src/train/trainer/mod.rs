@@ -15,7 +15,6 @@ use shards::Programs;
 use views::Views;
 
 use super::alarm::Alarm;
-use super::changes::{check_agreement, data_line};
 use super::checkpoint::{EpochLoss, Position};
 use super::finetune;
 use super::learner::learner;
@@ -31,7 +30,7 @@ use crate::gpu::{Gpu, Precision, Program, ScalarCell};
 use crate::methods::{Clock, Method, Teacher, TrainStep};
 use crate::nn::Parameters;
 use crate::optim::{Ema, GradScaler, Optimizer, Schedule};
-use crate::parallel::{Alone, Group, Shards};
+use crate::parallel::{Alone, Shards};
 use crate::tensor::Tensor;
 
 /// Losses are read this many steps late, so that the host never waits for the device.
@@ -181,20 +180,6 @@ impl Trainer {
             alarm: Alarm::default(),
             since: (Instant::now(), 0.0),
         })
-    }
-
-    /// The same run, shared by the processes of `group`, each of which has made it of the same recipe
-    /// and images.
-    ///
-    /// # Errors
-    /// As [`Shards::new`]; [`Error::Parallel`] naming a process that would not compute the same.
-    pub fn shared_by(mut self, group: Arc<dyn Group>) -> Result<Self> {
-        self.shards = Shards::new(self.recipe.parallel.shards, group)?;
-        if self.shards.group().size() > 1 {
-            let data = data_line(&self.recipe, &self.dataset);
-            check_agreement(&**self.shards.group(), &self.gpu, &self.recipe, &data, self.position.step)?;
-        }
-        Ok(self)
     }
 
     /// Where the run stands.

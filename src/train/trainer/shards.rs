@@ -15,8 +15,9 @@ use crate::methods::{Batch, Contrast, Method, TrainStep};
 use crate::nn::{Joint, Mode, Parameters};
 use crate::ops::exactly;
 use crate::optim::{GradScaler, Optimizer};
-use crate::parallel::{Lockstep, Rows, Shards, Tree, mean};
+use crate::parallel::{Group, Lockstep, Rows, Shards, Tree, mean};
 use crate::tensor::{DType, Tensor};
+use crate::train::changes::{check_agreement, data_line};
 
 /// The programs of a step over shards.
 pub(super) struct Programs {
@@ -207,6 +208,20 @@ impl Work<'_> {
 }
 
 impl Trainer {
+    /// The same run, shared by the processes of `group`, each of which has made it of the same recipe
+    /// and images.
+    ///
+    /// # Errors
+    /// As [`Shards::new`]; [`Error::Parallel`] naming a process that would not compute the same.
+    pub fn shared_by(mut self, group: Arc<dyn Group>) -> Result<Self> {
+        self.shards = Shards::new(self.recipe.parallel.shards, group)?;
+        if self.shards.group().size() > 1 {
+            let data = data_line(&self.recipe, &self.dataset);
+            check_agreement(&**self.shards.group(), &self.gpu, &self.recipe, &data, self.position.step)?;
+        }
+        Ok(self)
+    }
+
     /// One step, of which `batches` are the shards that this process computes. Gives the whole
     /// step, and the norm of its gradient.
     pub(super) fn step_over_shards(&mut self, batches: &[PackedBatch]) -> Result<(TrainStep, Option<Tensor>)> {
@@ -228,7 +243,7 @@ impl Trainer {
             (None, Some(step)) => {
                 let mut rows = if look { self.shards.gather(&seen)? } else { Vec::new() };
                 let teacher = if step.teacher.is_some() { rows.pop() } else { None };
-                let [figures] = exactly("parallel", &mean(&sums.split_off(sums.len().saturating_sub(1)), self.shards.count())?)?.clone();
+                let figures = sums.pop().map_or_else(|| figures(&step), |sum| mean(&sum, self.shards.count()))?;
                 (TrainStep { embeddings: rows, teacher, ..step }, figures)
             }
             (None, None) => return Err(Error::argument("parallel", "a shard without a loss")),
@@ -309,9 +324,11 @@ impl Trainer {
         let updated = programs.update.run(inputs, |(sums, figures, kept)| {
             let (of_losses, moved) = sums.split_at_checked(gradients.len()).unwrap_or_default();
             // Shards have a loss each, whose mean counts, or are parts of one loss.
-            let of_losses = if method.contrast().is_some() { of_losses.to_vec() } else { mean(of_losses, shards.count())? };
-            let parts = gradients.iter().zip(&of_losses).map(|(packed, values)| packed.unpack(values)).collect();
-            statistics.write(&mean(moved, shards.count())?)?;
+            let share = if method.contrast().is_some() { 1 } else { shards.count() };
+            let parts = gradients.iter().zip(of_losses).map(|(packed, sum)| Ok(packed.unpack(&mean(sum, share)?)));
+            let parts = parts.collect::<Result<_>>()?;
+            let moved = moved.iter().map(|sum| mean(sum, shards.count())).collect::<Result<Vec<_>>>()?;
+            statistics.write(&moved)?;
             statistics.homes.iter().for_each(|home| home.bump_versions(true));
             let [figures] = exactly("parallel", figures)?;
             let mut step = with_figures(step, figures)?;

@@ -2,6 +2,7 @@
 
 use super::super::geometry::{Geometry, Taps};
 use super::super::slabs::{Slabs, reduce};
+use super::knobs::{AHEAD, MATRICES, PRODUCT, SLAB_GROUPS, SLAB_PIXELS, TILE};
 use crate::error::Result;
 use crate::gpu::{Gpu, Knob, Launch, Matrix, Schedule, rounds};
 use crate::ops::entry::kernels;
@@ -22,22 +23,6 @@ kernels!(
     WEIGHT_GPU = "convolution/conv2d_weight_gpu",
     WEIGHT_MATRIX = "convolution/conv2d_weight_matrix",
 );
-
-/// Pixels and columns of a tile of the convolution, on GPUs; by pixels.
-const TILE: Knob = Knob { name: "convolution/dense.tile", choices: &[64, 128] };
-/// Positions of a step that an invocation reads from workgroup memory before it multiplies, on GPUs.
-const AHEAD: Knob = Knob { name: "convolution/dense.ahead", choices: &[1, 2] };
-/// Pixels of a slab of the gradient to the weights, on software drivers; by the channels of both
-/// images.
-const SLAB_PIXELS: Knob = Knob { name: "convolution/dense_weight.slab_pixels", choices: &[256, 512, 1024, 2048] };
-/// Workgroups that the gradient to the weights is split into at least, on GPUs; by pixels.
-const SLAB_GROUPS: Knob = Knob { name: "convolution/dense_weight.groups", choices: &[128, 256, 512, 1024] };
-
-/// Whether convolutions of f16 are left to cooperative matrices; by pixels.
-const MATRICES: Knob = Knob { name: "convolution/dense.matrix", choices: &[0, 1] };
-
-/// Whether pointwise convolutions are products of matrices; by pixels.
-const PRODUCT: Knob = Knob { name: "convolution/dense.product", choices: &[0, 1] };
 
 fn ahead(gpu: &Gpu) -> u32 {
     gpu.tuned(&AHEAD, 0, gpu.capabilities().read_ahead())

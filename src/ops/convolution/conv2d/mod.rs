@@ -1,5 +1,6 @@
 //! Two-dimensional convolution (cross-correlation, as in PyTorch), dense or grouped.
 
+mod knobs;
 pub(super) mod launch;
 mod spec;
 

@@ -1,0 +1,75 @@
+//! `wgrad bench --suite exchange`: what sharing a step among processes costs.
+
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use serde_json::json;
+
+use super::bench::Bench;
+use super::output::say;
+use super::table::Table;
+use crate::bench::SUITES;
+use crate::bench::exchange::{self, Exchange, NETWORKS, Network, SHARD};
+use crate::bench::workload::wanted;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+
+pub(super) const SUITE: &str = "exchange";
+
+/// The suites of kernels, and this one.
+pub(super) fn suites() -> PossibleValuesParser {
+    PossibleValuesParser::new(SUITES.into_iter().chain([SUITE]))
+}
+
+impl Bench {
+    /// Measures, and prints a table or lines of JSON.
+    pub(super) fn exchange(&self, gpu: &Gpu) -> Result<ExitCode> {
+        let network = Network { latency: self.latency * 1e-6, bandwidth: self.bandwidth * 1e9 / 8.0 };
+        for (setting, value) in [("latency", self.latency), ("bandwidth", self.bandwidth)] {
+            if !value.is_finite() || value < 0.0 || (setting == "bandwidth" && value == 0.0) {
+                return Err(Error::argument(setting, format!("expected a finite number, none below 0, found {value}")));
+            }
+        }
+        if self.csv || self.html.is_some() || self.save.is_some() || self.compare.is_some() || !self.sweep.is_empty() {
+            return Err(Error::argument(
+                "exchange",
+                "this suite prints a table or, by --json, lines; it has no --csv, --html, --save, --compare or --sweep",
+            ));
+        }
+        let processes = [2, 8, 32, 128, 512];
+        let columns: Vec<String> = processes.iter().map(|p| format!("{p} processes")).collect();
+        let head: Vec<&str> =
+            ["network", "MiB a round", "step ms", "round here ms"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+        let mut table = Table::new(&head);
+        for name in NETWORKS.into_iter().filter(|name| wanted(name, &self.filters)) {
+            if self.list {
+                say(name)?;
+                continue;
+            }
+            let found = exchange::measure(gpu, name)?;
+            let shares: Vec<f64> = processes.iter().map(|p| found.efficiency(*p, network)).collect();
+            if self.json {
+                let Exchange { network: name, bytes, step, round } = &found;
+                let model: serde_json::Map<_, _> = processes.iter().zip(&shares).map(|(p, share)| (p.to_string(), json!(share))).collect();
+                say(json!({ "network": name, "bytes": bytes, "step_seconds": step, "round_seconds": round,
+                    "latency_seconds": network.latency, "bandwidth_bytes": network.bandwidth, "modelled_efficiency": model }))?;
+                continue;
+            }
+            let figures = [found.bytes as f64 / f64::from(1 << 20), found.step * 1e3, found.round * 1e3].map(|v| format!("{v:.1}"));
+            let shares = shares.iter().map(|share| format!("{:.0} %", share * 100.0));
+            table.row(&[found.network].into_iter().chain(figures).chain(shares).collect::<Vec<_>>());
+        }
+        if self.list || self.json {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let [images, pixels] = SHARD;
+        say(format!(
+            "{table}\nmeasured on {}: a step of {images} images of {pixels} x {pixels} a process, and a round without the network, none of it hidden behind the\n\
+             backward pass. Shares of time that is computed in are a model: log2 of the processes rounds of {} us and {} Gbit/s.",
+            gpu.capabilities().name,
+            self.latency,
+            self.bandwidth
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
