@@ -11,7 +11,7 @@ use super::table::Table;
 use crate::bench::SUITES;
 use crate::bench::exchange::{self, Exchange, NETWORKS, Network, SHARD};
 use crate::bench::workload::wanted;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Gpu;
 
 pub(super) const SUITE: &str = "exchange";
@@ -25,11 +25,8 @@ impl Bench {
     /// Measures, and prints a table or lines of JSON.
     pub(super) fn exchange(&self, gpu: &Gpu) -> Result<ExitCode> {
         let network = Network { latency: self.latency * 1e-6, bandwidth: self.bandwidth * 1e9 / 8.0 };
-        for (setting, value) in [("latency", self.latency), ("bandwidth", self.bandwidth)] {
-            if !value.is_finite() || value < 0.0 || (setting == "bandwidth" && value == 0.0) {
-                return Err(Error::argument(setting, format!("expected a finite number, none below 0, found {value}")));
-            }
-        }
+        require_not_negative(SUITE, "latency", self.latency as f32)?;
+        require_positive(SUITE, "bandwidth", self.bandwidth as f32)?;
         if self.csv || self.html.is_some() || self.save.is_some() || self.compare.is_some() || !self.sweep.is_empty() {
             return Err(Error::argument(
                 "exchange",
