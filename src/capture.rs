@@ -156,10 +156,33 @@ impl<T: Clone> Capture<T> {
     /// Those of `work`, which may neither upload nor read back; [`Error::Argument`] for inputs
     /// whose integers leave the range that the program's operators were told.
     pub fn run<I: Inputs>(&mut self, inputs: &I, work: impl FnOnce(&I) -> Result<T>) -> Result<T> {
+        self.run_by(inputs, work, |program, _| program.replay())
+    }
+
+    /// As [`Self::run`]; where the step is replayed, `at_mark` is given what it returns and the number
+    /// of each mark that `work` has set ([`Gpu::mark`]), when all before it is submitted.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; those of `at_mark`.
+    pub fn run_in_parts<I: Inputs>(
+        &mut self,
+        inputs: &I,
+        work: impl FnOnce(&I) -> Result<T>,
+        mut at_mark: impl FnMut(&T, usize) -> Result<()>,
+    ) -> Result<T> {
+        self.run_by(inputs, work, |program, output| program.replay_in_parts(|number| at_mark(output, number)))
+    }
+
+    fn run_by<I: Inputs>(
+        &mut self,
+        inputs: &I,
+        work: impl FnOnce(&I) -> Result<T>,
+        replay: impl FnOnce(&Program, &T) -> Result<()>,
+    ) -> Result<T> {
         if self.stage(inputs)?
             && let Some(captured) = self.captured.last()
         {
-            captured.program.replay()?;
+            replay(&captured.program, &captured.output)?;
             return Ok(captured.output.clone());
         }
         let tensors = inputs.tensors();

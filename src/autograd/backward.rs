@@ -31,7 +31,7 @@ impl Tensor {
     /// [`Error::Autograd`] where nothing was watched, the tape has been walked already, or a saved
     /// tensor was changed in place; [`Error::Shape`] where this tensor has more than one element.
     pub fn backward(&self) -> Result<Gradients> {
-        self.walk(None, false)
+        self.gradients(None, false)
     }
 
     /// As [`Self::backward`], keeping the tape so that it can be walked again (several losses over
@@ -40,7 +40,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::backward`].
     pub fn backward_retain_graph(&self) -> Result<Gradients> {
-        self.walk(None, true)
+        self.gradients(None, true)
     }
 
     /// As [`Self::backward`], for a tensor of any shape: the gradients of `sum(self * cotangent)`.
@@ -49,7 +49,7 @@ impl Tensor {
     /// As [`Self::backward`]; an error where `cotangent` has another shape or type, or lives on
     /// another device.
     pub fn backward_from(&self, cotangent: &Tensor) -> Result<Gradients> {
-        self.walk(Some(cotangent), false)
+        self.gradients(Some(cotangent), false)
     }
 
     /// As [`Self::backward_from`], keeping what the tape saved, for another output of the same
@@ -58,10 +58,18 @@ impl Tensor {
     /// # Errors
     /// As [`Self::backward_from`].
     pub fn backward_from_retain_graph(&self, cotangent: &Tensor) -> Result<Gradients> {
-        self.walk(Some(cotangent), true)
+        self.gradients(Some(cotangent), true)
     }
 
-    fn walk(&self, cotangent: Option<&Tensor>, retain: bool) -> Result<Gradients> {
+    fn gradients(&self, cotangent: Option<&Tensor>, retain: bool) -> Result<Gradients> {
+        let mut gradients = Gradients::default();
+        self.walk(cotangent, retain, &mut gradients)?;
+        Ok(gradients)
+    }
+
+    /// Walks the tape, keeping it if `retain`, from `cotangent`, or from 1 at a loss. `sink` is given
+    /// each gradient when it is final.
+    pub(super) fn walk(&self, cotangent: Option<&Tensor>, retain: bool, sink: &mut dyn Sink) -> Result<()> {
         let Some(root) = edge(self) else {
             return Err(Error::autograd(
                 "backward",
@@ -94,7 +102,6 @@ impl Tensor {
         let mut arrived: HashMap<usize, Vec<Option<Tensor>>> = HashMap::new();
         arrive(&mut arrived, &root, seed)?;
         let mut order = topological(&root.node)?;
-        let mut gradients = Gradients::default();
         while let Some(node) = order.pop() {
             let Some(cotangents) = arrived.remove(&key(&node)) else { continue };
             let state = if retain { None } else { Some(std::mem::replace(&mut *node.lock(), State::Spent)) };
@@ -103,17 +110,26 @@ impl Tensor {
                 Some(State::Spent) => return Err(spent(&node)),
                 Some(State::Leaf) => {
                     *node.lock() = State::Leaf;
-                    gradients.insert(&node, cotangents.into_iter().next().flatten());
+                    give(sink, &node, cotangents)?;
                 }
                 None => match &*node.lock() {
                     State::Live(payload) => propagate(&node, payload, cotangents, &mut arrived)?,
                     State::Spent => return Err(spent(&node)),
-                    State::Leaf => gradients.insert(&node, cotangents.into_iter().next().flatten()),
+                    State::Leaf => give(sink, &node, cotangents)?,
                 },
             }
         }
-        Ok(gradients)
+        Ok(())
     }
+}
+
+/// Takes gradients as the walk finds them.
+pub(super) trait Sink {
+    fn take(&mut self, leaf: &Arc<Node>, gradient: Tensor) -> Result<()>;
+}
+
+fn give(sink: &mut dyn Sink, leaf: &Arc<Node>, cotangents: Vec<Option<Tensor>>) -> Result<()> {
+    cotangents.into_iter().next().flatten().map_or(Ok(()), |gradient| sink.take(leaf, gradient))
 }
 
 fn key(node: &Arc<Node>) -> usize {
@@ -142,32 +158,45 @@ fn arrive(arrived: &mut HashMap<usize, Vec<Option<Tensor>>>, edge: &Edge, gradie
 }
 
 /// Every node that the root was computed from, inputs before what uses them; popping from the end
-/// walks backward.
+/// walks backward. A leaf stands right before the first node that uses it, so that the walk comes to
+/// it as soon as its gradient is final.
 pub(super) fn topological(root: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
     enum Visit {
         Enter(Arc<Node>),
         Leave(Arc<Node>),
     }
-    let mut seen = std::collections::HashSet::new();
-    let mut order = Vec::new();
+    let (mut seen, mut order) = (std::collections::HashSet::new(), Vec::new());
     let mut stack = vec![Visit::Enter(root.clone())];
     while let Some(visit) = stack.pop() {
         match visit {
-            Visit::Leave(node) => order.push(node),
             Visit::Enter(node) => {
-                if !seen.insert(key(&node)) {
-                    continue;
+                if seen.insert(key(&node)) {
+                    stack.push(Visit::Leave(node.clone()));
+                    let inner = inputs(&node)?.into_iter().filter(|input| !is_leaf(input));
+                    stack.extend(inner.map(Visit::Enter));
                 }
-                stack.push(Visit::Leave(node.clone()));
-                match &*node.lock() {
-                    State::Live(payload) => stack.extend(payload.edges.iter().flatten().map(|e| Visit::Enter(e.node.clone()))),
-                    State::Leaf => {}
-                    State::Spent => return Err(spent(&node)),
-                }
+            }
+            Visit::Leave(node) => {
+                let leaves = inputs(&node)?.into_iter().filter(is_leaf);
+                order.extend(leaves.filter(|leaf| seen.insert(key(leaf))));
+                order.push(node);
             }
         }
     }
     Ok(order)
+}
+
+fn is_leaf(node: &Arc<Node>) -> bool {
+    matches!(*node.lock(), State::Leaf)
+}
+
+/// The nodes whose outputs `node` was computed from.
+fn inputs(node: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
+    match &*node.lock() {
+        State::Live(payload) => Ok(payload.edges.iter().flatten().map(|edge| edge.node.clone()).collect()),
+        State::Leaf => Ok(Vec::new()),
+        State::Spent => Err(spent(node)),
+    }
 }
 
 fn unchanged(node: &Node, saved: &[Option<Saved>], what: &str) -> Result<Vec<Option<Tensor>>> {

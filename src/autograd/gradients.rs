@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::backward::Sink;
 use super::tape::{Node, leaf_key};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, kernel};
 use crate::params;
+use crate::tensor::Tensor;
 use crate::tensor::rows::write_rows;
-use crate::tensor::{DType, Shape, Tensor};
 
 static ACCUMULATE: Kernel = kernel!("autograd/accumulate");
 
@@ -25,59 +26,9 @@ impl std::fmt::Debug for Gradients {
     }
 }
 
-/// Elements between the starts of packed gradients: 256 bytes, the alignment of a binding.
-const ALIGNMENT: usize = 64;
-
-/// Gradients side by side in one tensor, so that all of them are added, or travel, at once.
-#[derive(Clone)]
-pub struct PackedGradients {
-    /// f32, one dimension.
-    pub values: Tensor,
-    /// Each watched tensor's node, and where its gradient begins.
-    places: Vec<(Arc<Node>, usize, Shape)>,
-}
-
-impl PackedGradients {
-    /// The gradients, as views of `values`, which takes the place of what was packed.
-    pub fn unpack(&self, values: &Tensor) -> Gradients {
-        let version = Arc::default();
-        let view = |(node, start, shape): &(Arc<Node>, usize, Shape)| {
-            (Arc::as_ptr(node) as usize, (node.clone(), values.slot(*start, shape.clone(), Arc::clone(&version))))
-        };
-        Gradients { by_leaf: self.places.iter().map(view).collect() }
-    }
-}
-
 impl Gradients {
-    /// Those of `watched`, in that order, in one tensor; what has none is passed over.
-    ///
-    /// # Errors
-    /// [`Error::Dtype`] where one is not f32; out of memory.
-    pub fn pack(&self, watched: &[Tensor]) -> Result<PackedGradients> {
-        let found: Vec<_> = watched.iter().filter_map(|x| self.by_leaf.get(&leaf_key(x)?)).collect();
-        let Some((_, any)) = found.first() else {
-            return Err(Error::autograd("pack", "the loss depends on none of the parameters: all of them are frozen, or of another model"));
-        };
-        let (mut places, mut length) = (Vec::new(), 0);
-        for (node, gradient) in &found {
-            places.push((node.clone(), length, gradient.shape().clone()));
-            length += gradient.numel().next_multiple_of(ALIGNMENT);
-        }
-        let values = Tensor::zeros(&any.gpu().plain(), [length], DType::F32)?;
-        let version = Arc::default();
-        for ((_, gradient), (_, start, shape)) in found.iter().zip(&places) {
-            if gradient.dtype() != DType::F32 {
-                return Err(Error::dtype("pack", format!("a gradient is {}, expected f32", gradient.spec())));
-            }
-            values.slot(*start, shape.clone(), Arc::clone(&version)).copy_from(gradient)?;
-        }
-        Ok(PackedGradients { values, places })
-    }
-
-    pub(super) fn insert(&mut self, leaf: &Arc<Node>, gradient: Option<Tensor>) {
-        if let Some(gradient) = gradient {
-            self.by_leaf.insert(Arc::as_ptr(leaf) as usize, (leaf.clone(), gradient));
-        }
+    pub(super) fn insert(&mut self, leaf: &Arc<Node>, gradient: Tensor) {
+        self.by_leaf.insert(Arc::as_ptr(leaf) as usize, (leaf.clone(), gradient));
     }
 
     /// The gradient with respect to `watched`, any handle of it; `None` where the loss does not
@@ -190,6 +141,13 @@ impl Gradients {
         for (_, gradient) in self.by_leaf.values_mut() {
             *gradient = combine(gradient, gradient, factor, 0.0)?;
         }
+        Ok(())
+    }
+}
+
+impl Sink for Gradients {
+    fn take(&mut self, leaf: &Arc<Node>, gradient: Tensor) -> Result<()> {
+        self.insert(leaf, gradient);
         Ok(())
     }
 }

@@ -5,14 +5,16 @@
 //! node that made it.
 
 mod backward;
+mod buckets;
 mod checkpoint;
 mod gradients;
 mod tape;
 mod trace;
 
+pub use buckets::PackedGradients;
 pub use checkpoint::{Pass, checkpoint};
+pub use gradients::Gradients;
 pub(crate) use gradients::sum;
-pub use gradients::{Gradients, PackedGradients};
 pub use tape::{Backward, Saves};
 pub(crate) use tape::{Function, leaf, record};
 pub(crate) use trace::check_finite;

@@ -9,7 +9,7 @@ use super::bench::Bench;
 use super::output::say;
 use super::table::Table;
 use crate::bench::SUITES;
-use crate::bench::exchange::{self, Exchange, NETWORKS, Network, SHARD};
+use crate::bench::exchange::{self, NETWORKS, Network, SHARD};
 use crate::bench::workload::wanted;
 use crate::error::{Error, Result, require_not_negative, require_positive};
 use crate::gpu::Gpu;
@@ -35,8 +35,10 @@ impl Bench {
         }
         let processes = [2, 8, 32, 128, 512];
         let columns: Vec<String> = processes.iter().map(|p| format!("{p} processes")).collect();
-        let head: Vec<&str> =
-            ["network", "MiB a round", "step ms", "round here ms"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+        let head: Vec<&str> = ["network", "MiB a round", "buckets", "step ms", "exchange here ms", "hidden"]
+            .into_iter()
+            .chain(columns.iter().map(String::as_str))
+            .collect();
         let mut table = Table::new(&head);
         for name in NETWORKS.into_iter().filter(|name| wanted(name, &self.filters)) {
             if self.list {
@@ -45,24 +47,31 @@ impl Bench {
             }
             let found = exchange::measure(gpu, name)?;
             let shares: Vec<f64> = processes.iter().map(|p| found.efficiency(*p, network)).collect();
+            let hidden = found.hidden(2, network);
             if self.json {
-                let Exchange { network: name, bytes, step, round } = &found;
                 let model: serde_json::Map<_, _> = processes.iter().zip(&shares).map(|(p, share)| (p.to_string(), json!(share))).collect();
-                say(json!({ "network": name, "bytes": bytes, "step_seconds": step, "round_seconds": round,
-                    "latency_seconds": network.latency, "bandwidth_bytes": network.bandwidth, "modelled_efficiency": model }))?;
+                let [read, add, write] = found.handling;
+                say(
+                    json!({ "network": found.network, "bytes": found.bytes(), "buckets": found.buckets.len(), "step_seconds": found.step(),
+                    "read_seconds": read, "add_seconds": add, "write_seconds": write, "latency_seconds": network.latency,
+                    "bandwidth_bytes": network.bandwidth, "modelled_hidden": hidden, "modelled_efficiency": model }),
+                )?;
                 continue;
             }
-            let figures = [found.bytes as f64 / f64::from(1 << 20), found.step * 1e3, found.round * 1e3].map(|v| format!("{v:.1}"));
-            let shares = shares.iter().map(|share| format!("{:.0} %", share * 100.0));
-            table.row(&[found.network].into_iter().chain(figures).chain(shares).collect::<Vec<_>>());
+            let (mib, here) = (found.bytes() as f64 / f64::from(1 << 20), found.handling.iter().sum::<f64>());
+            let figures =
+                [format!("{mib:.1}"), found.buckets.len().to_string(), format!("{:.1}", found.step() * 1e3), format!("{:.1}", here * 1e3)];
+            let shares = [hidden].into_iter().chain(shares).map(|share| format!("{:.0} %", share * 100.0));
+            table.row(&[found.network.clone()].into_iter().chain(figures).chain(shares).collect::<Vec<_>>());
         }
         if self.list || self.json {
             return Ok(ExitCode::SUCCESS);
         }
         let [images, pixels] = SHARD;
         say(format!(
-            "{table}\nmeasured on {}: a step of {images} images of {pixels} x {pixels} a process, and a round without the network, none of it hidden behind the\n\
-             backward pass. Shares of time that is computed in are a model: log2 of the processes rounds of {} us and {} Gbit/s.",
+            "{table}\nmeasured on {}: a step of {images} images of {pixels} x {pixels} a process, when each bucket of gradients is there, and what an exchange costs\n\
+             without the network. The rest is a model, of log2 of the processes rounds of {} us and {} Gbit/s: how much of the exchange between two\n\
+             hides behind the backward pass, and shares of time that is computed in.",
             gpu.capabilities().name,
             self.latency,
             self.bandwidth

@@ -34,6 +34,7 @@ pub struct Liveness {
 pub struct Program {
     pub(super) gpu: Gpu,
     pub(super) commands: Vec<Command>,
+    marks: Vec<usize>,
     uses: Vec<Vec<Use>>,
     /// What is used from outside must stay what it is.
     _outside: Vec<Arc<Buffer>>,
@@ -98,10 +99,10 @@ impl Gpu {
         let result = work()?;
         let recording = self.recorder().recording.take();
         drop(ending);
-        let Some(Recording { commands, uses, outside, .. }) = recording else {
+        let Some(Recording { commands, marks, uses, outside, .. }) = recording else {
             return Err(Error::argument("capture", "the capture was ended by someone else"));
         };
-        Ok((result, Program { gpu: self.clone(), commands, uses, _outside: outside.into_values().collect(), private, generation }))
+        Ok((result, Program { gpu: self.clone(), commands, marks, uses, _outside: outside.into_values().collect(), private, generation }))
     }
 
     /// Whether this thread is capturing a program.
@@ -115,6 +116,13 @@ impl Gpu {
         effect();
         if let Some(recording) = self.recorder().recording() {
             recording.push(Command::Effect(Arc::new(effect)), std::iter::empty());
+        }
+    }
+
+    /// Where a program is being captured, sets a mark at this point: [`Program::replay_in_parts`].
+    pub fn mark(&self) {
+        if let Some(recording) = self.recorder().recording() {
+            recording.marks.push(recording.commands.len());
         }
     }
 
@@ -172,6 +180,24 @@ impl Program {
     pub fn replay(&self) -> Result<()> {
         self.gpu.not_capturing("running a program", "capture its work instead")?;
         self.gpu.submit(&self.commands)
+    }
+
+    /// As [`Self::replay`], with a stop at each mark: what is before it is submitted, then `at_mark` is
+    /// given its number. What that records, reads or submits comes behind the mark.
+    ///
+    /// # Errors
+    /// As [`Self::replay`]; those of `at_mark`.
+    pub fn replay_in_parts(&self, mut at_mark: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        self.gpu.not_capturing("running a program", "capture its work instead")?;
+        let mut rest = self.commands.as_slice();
+        let mut begun = 0;
+        for (number, end) in self.marks.iter().enumerate() {
+            let (part, others) = rest.split_at_checked(end - begun).unwrap_or((rest, &[]));
+            self.gpu.submit(part)?;
+            at_mark(number)?;
+            (rest, begun) = (others, *end);
+        }
+        self.gpu.submit(rest)
     }
 
     /// Whether it still does what its work would do: see [`Gpu::invalidate_programs`].

@@ -23,6 +23,8 @@ pub(crate) struct Recording {
     thread: ThreadId,
     owner: Owner,
     pub commands: Vec<Command>,
+    /// How many commands stand before each mark.
+    pub marks: Vec<usize>,
     pub uses: Vec<Vec<Use>>,
     /// What is used from outside.
     pub outside: HashMap<u64, Arc<Buffer>>,
@@ -31,7 +33,14 @@ pub(crate) struct Recording {
 impl Recording {
     /// Of what this thread records from now on.
     pub(crate) fn new(owner: Owner) -> Self {
-        Self { thread: std::thread::current().id(), owner, commands: Vec::new(), uses: Vec::new(), outside: HashMap::new() }
+        Self {
+            thread: std::thread::current().id(),
+            owner,
+            commands: Vec::new(),
+            marks: Vec::new(),
+            uses: Vec::new(),
+            outside: HashMap::new(),
+        }
     }
 
     pub(crate) fn is_of_this_thread(&self) -> bool {

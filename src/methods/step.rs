@@ -3,7 +3,7 @@
 use std::any::{Any, type_name};
 use std::sync::Arc;
 
-use crate::autograd::Gradients;
+use crate::autograd::{Gradients, PackedGradients};
 use crate::capture::Inputs;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
@@ -76,12 +76,27 @@ impl TrainStep {
     /// # Errors
     /// As [`Tensor::backward`].
     pub fn backward_each(&self, losses: &[&Tensor]) -> Result<Vec<Gradients>> {
-        let retained = |loss: &Tensor| {
-            self.loss_scale.as_ref().map_or_else(|| loss.backward_retain_graph(), |scale| loss.backward_from_retain_graph(scale))
-        };
-        let last = losses.len().saturating_sub(1);
-        losses.iter().enumerate().map(|(at, loss)| if at < last { retained(loss) } else { self.backward(loss) }).collect()
+        each(losses, |loss, retain| match (&self.loss_scale, retain) {
+            (Some(scale), true) => loss.backward_from_retain_graph(scale),
+            (None, true) => loss.backward_retain_graph(),
+            (_, false) => self.backward(loss),
+        })
     }
+
+    /// As [`Self::backward_each`], of `watched` alone and packed:
+    /// [`Tensor::backward_in_buckets`].
+    ///
+    /// # Errors
+    /// As [`Tensor::backward_in_buckets`].
+    pub fn buckets_of_each(&self, losses: &[&Tensor], watched: &[Tensor]) -> Result<Vec<Vec<PackedGradients>>> {
+        each(losses, |loss, retain| loss.backward_in_buckets(self.loss_scale.as_ref(), retain, watched))
+    }
+}
+
+/// What `walk` gives of each of `losses`. All but the last walk leave the tape as it is.
+fn each<T>(losses: &[&Tensor], walk: impl Fn(&Tensor, bool) -> Result<T>) -> Result<Vec<T>> {
+    let last = losses.len().saturating_sub(1);
+    losses.iter().enumerate().map(|(at, loss)| walk(loss, at < last)).collect()
 }
 
 /// A loss in two halves, for batches that consist of shards: what is computed of each image, and

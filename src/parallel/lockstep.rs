@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use super::{Shards, Tree, mean};
+use super::{Shards, Sums, mean};
 use crate::autograd::{Backward, Function, Saves, record};
 use crate::error::{Error, Result};
 use crate::nn::Joint;
@@ -107,9 +107,12 @@ impl Lockstep {
 
     fn all_mean(&self, x: &Tensor) -> Result<Tensor> {
         let means = self.meet(vec![x.detach()], |all| {
-            let mut tree = Tree::default();
-            all.iter().try_for_each(|brought| tree.push(brought))?;
-            self.0.shards.join(tree)?.iter().map(|sum| mean(sum, self.0.shards.count())).collect()
+            let mut sums = Sums::new(&self.0.shards);
+            for brought in &all {
+                brought.iter().try_for_each(|value| sums.push(value))?;
+                sums.end_shard();
+            }
+            sums.finish()?.iter().map(|sum| mean(sum, self.0.shards.count())).collect()
         })?;
         let [mean] = exactly("batch norm", &means)?;
         Ok(mean.clone())

@@ -1,25 +1,31 @@
 //! One step shared by several processes, or done in several parts: a batch consists of shards.
 //!
 //! A process computes its shards one after the other. What they give is joined in one order,
-//! whatever the number of processes ([`Tree`]), so a run's bits do not depend on it: with one
+//! whatever the number of processes ([`Sums`]), so a run's bits do not depend on it: with one
 //! process this is gradient accumulation, with several it is data parallelism.
 
+mod arithmetic;
 mod group;
 mod lockstep;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod sums;
 mod tree;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arithmetic::Arithmetic;
 
 pub use group::{Alone, Group, local_rank, world};
 pub use lockstep::Lockstep;
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
-pub use tree::Tree;
+pub use sums::Sums;
 
 use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Instant};
 use crate::tensor::Tensor;
 
 /// The shards of each step, and who computes them.
@@ -27,6 +33,7 @@ use crate::tensor::Tensor;
 pub struct Shards {
     count: usize,
     group: Arc<dyn Group>,
+    arithmetic: Arc<OnceLock<Arithmetic>>,
 }
 
 impl Shards {
@@ -46,7 +53,7 @@ impl Shards {
             );
             return Err(Error::argument("parallel", message));
         }
-        Ok(Self { count, group })
+        Ok(Self { count, group, arithmetic: Arc::default() })
     }
 
     /// How many there are.
@@ -65,19 +72,12 @@ impl Shards {
         self.group.rank() * each..(self.group.rank() + 1) * each
     }
 
-    /// The sums over all shards, of what this process's `tree` has been given.
-    ///
-    /// # Errors
-    /// Those of the group; out of memory.
-    pub fn join(&self, tree: Tree) -> Result<Vec<Tensor>> {
-        let mut sums = tree.finish();
-        let rank = self.group.rank();
-        // By recursive doubling: behind each round, twice as many processes have the same sums.
-        for bit in (0..).map(|round| 1 << round).take_while(|bit| *bit < self.group.size()) {
-            let theirs = group::received(&self.group.exchange(rank ^ bit, &group::sent(&sums)?)?, &sums)?;
-            sums = if rank & bit == 0 { tree::add(&sums, &theirs)? } else { tree::add(&theirs, &sums)? };
+    /// How the device of this process adds, which is tried once.
+    fn arithmetic(&self, gpu: &Gpu) -> Result<Arithmetic> {
+        match self.arithmetic.get() {
+            Some(known) => Ok(*known),
+            None => Arithmetic::of(gpu).map(|tried| *self.arithmetic.get_or_init(|| tried)),
         }
-        Ok(sums)
     }
 
     /// The rows of all shards, in their order, of those of this process's shards.
@@ -127,13 +127,22 @@ fn transposed(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     (0..first.len()).map(one).collect()
 }
 
-/// Does what one round of an exchange costs this process beside the network: `sums` go to the host,
-/// as many come back, and both are added.
+/// What the exchange of `sums`, f32, costs a process beside the network: the times until they are on
+/// the host, of one addition there, and until as many are on the device again.
 ///
 /// # Errors
 /// Out of memory; a lost device.
-pub fn turn_around(sums: &[Tensor]) -> Result<Vec<Tensor>> {
-    tree::add(sums, &group::received(&group::sent(sums)?, sums)?)
+pub fn handling(sums: &[Tensor]) -> Result<[Duration; 3]> {
+    let Some(any) = sums.first() else { return Ok([Duration::ZERO; 3]) };
+    let arithmetic = Arithmetic::of(any.gpu())?;
+    let begun = Instant::now();
+    let own = group::sent(sums)?;
+    let read = begun.elapsed();
+    let sum = arithmetic.sum(&own, &own);
+    let added = begun.elapsed();
+    group::received(&sum, sums)?;
+    any.gpu().synchronize()?;
+    Ok([read, added - read, begun.elapsed() - added])
 }
 
 /// A sum over shards divided by their number, which is exact.

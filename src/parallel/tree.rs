@@ -8,33 +8,29 @@ use crate::tensor::Tensor;
 /// 2 and 3, these two sums, and so on. Floating-point sums depend on how they are grouped, and this
 /// grouping does not change where the tree's branches lie on several processes.
 #[derive(Default)]
-pub struct Tree {
+pub(super) struct Tree {
     /// Sums of `1 << level` shards, the levels falling.
-    waiting: Vec<(u32, Vec<Tensor>)>,
+    waiting: Vec<(u32, Tensor)>,
 }
 
 impl Tree {
-    /// Adds the next shard's tensors. What is given may be overwritten afterwards.
+    /// Adds the next shard's. What is given may be overwritten afterwards.
     ///
     /// # Errors
-    /// Tensors of other shapes than those before; out of memory.
-    pub fn push(&mut self, values: &[Tensor]) -> Result<()> {
+    /// A tensor of another shape than those before; out of memory.
+    pub fn push(&mut self, value: &Tensor) -> Result<()> {
         let (mut level, mut sum) = (0, None);
         while let Some((_, before)) = self.waiting.pop_if(|(of, _)| *of == level) {
-            sum = Some(add(&before, sum.as_deref().unwrap_or(values))?);
+            sum = Some(autograd::sum(&before, sum.as_ref().unwrap_or(value))?);
             level += 1;
         }
-        let sum = sum.map_or_else(|| values.iter().map(Tensor::copy).collect(), Ok)?;
+        let sum = sum.map_or_else(|| value.copy(), Ok)?;
         self.waiting.push((level, sum));
         Ok(())
     }
 
-    /// The sums of all that was given, a power of two of shards.
-    pub(super) fn finish(mut self) -> Vec<Tensor> {
-        self.waiting.pop().map_or_else(Vec::new, |(_, sums)| sums)
+    /// The sum of all that was given, a power of two of shards.
+    pub fn take(&mut self) -> Option<Tensor> {
+        self.waiting.pop().map(|(_, sum)| sum)
     }
-}
-
-pub(super) fn add(a: &[Tensor], b: &[Tensor]) -> Result<Vec<Tensor>> {
-    a.iter().zip(b).map(|(a, b)| autograd::sum(a, b)).collect()
 }

@@ -126,3 +126,50 @@ fn tuples_and_arrays_of_tensors_are_inputs() {
         assert!(matches!(pair.tensors().first().unwrap().with_tensors(&[]), Err(Error::Shape { .. })));
     }
 }
+
+/// Buckets of gradients, too: all of them together are what the tape's walk gives.
+#[test]
+fn a_replayed_step_stops_at_its_marks() {
+    let gpu = gpu();
+    let mut step = Capture::new(&gpu);
+    for (run, x) in [2.0f32, 3.0, 4.0, 5.0].into_iter().enumerate() {
+        let (input, mut seen) = (Tensor::from_slice(&gpu, &[x], [1]).unwrap(), Vec::new());
+        let work = |x: &Tensor| {
+            let square = x.square()?;
+            gpu.mark();
+            let fourth = square.square()?;
+            gpu.mark();
+            Ok([square, fourth.clone(), fourth.square()?])
+        };
+        let found = step.run_in_parts(&input, work, |output: &[Tensor; 3], mark| {
+            seen.push(output[mark].item()?);
+            // Of the recorded step three parts, of which this comes behind the one before.
+            if x == 4.0 && mark == 1 { Err(Error::argument("test", "stop")) } else { Ok(()) }
+        });
+        // The first run is as it is, the second is recorded.
+        assert_eq!(seen, if run < 2 { vec![] } else { vec![x.powi(2), x.powi(4)] }, "run {run}");
+        assert_eq!(found.map(|output| output[2].item().unwrap()).ok(), (x != 4.0).then(|| x.powi(8)), "run {run}");
+    }
+}
+
+#[test]
+fn buckets_hold_the_gradients_of_the_walk_in_its_order() {
+    let gpu = gpu();
+    let watched = |value: f32, n: usize| Tensor::full(&gpu, [n], value, DType::F32).unwrap().watch();
+    let (first, second, apart) = (watched(2.0, 40_000), watched(3.0, 40_000), watched(1.0, 5));
+    let loss = first.square().unwrap().mul(&second).unwrap().sum(&[], false).unwrap();
+    let all = [first.clone(), second.clone(), apart.clone()];
+    let buckets = loss.backward_in_buckets(None, true, &all).unwrap();
+    assert_eq!(buckets.len(), 2, "of 160 kB each");
+    let values: Vec<Tensor> = buckets.iter().map(|bucket| bucket.values.mul_scalar(10.0).unwrap()).collect();
+    let scaled = wgrad::autograd::PackedGradients::unpack(&buckets, &values);
+    let value = |x: &Tensor| scaled.get(x).map(|gradient| gradient.to_vec::<f32>().unwrap());
+    assert_eq!((value(&first), value(&second), value(&apart)), (Some(vec![120.0; 40_000]), Some(vec![40.0; 40_000]), None));
+    // What the loss used last has its gradient first.
+    assert_eq!(buckets[0].values.to_vec::<f32>().unwrap()[..40_000], vec![4.0; 40_000]);
+    let of_second = loss.backward_in_buckets(Some(&Tensor::full(&gpu, [], 0.5, DType::F32).unwrap()), true, &all[1..2]).unwrap();
+    assert_eq!(of_second.len(), 1);
+    assert_eq!(of_second[0].values.to_vec::<f32>().unwrap(), vec![2.0; 40_000]);
+    let refused = loss.backward_in_buckets(None, false, &all[2..]).err().unwrap();
+    assert!(refused.to_string().contains("depends on none"), "{refused}");
+}

@@ -10,6 +10,9 @@ use crate::common::group::threads;
 use crate::common::teachers::teachers;
 use serde_json::Value;
 use wgrad::data::Dataset;
+use wgrad::error::Error;
+use wgrad::parallel::{Group, Shards, Sums};
+use wgrad::tensor::{DType, Tensor};
 use wgrad::train::estimate::run_memory;
 use wgrad::train::progress::Style;
 use wgrad::train::{Checkpoint, Recipe, RunDirectory, Trainer};
@@ -33,7 +36,7 @@ fn run(recipe: &Recipe, data: &Arc<Dataset>, processes: usize, folder: &Path, fr
         let one = |group: Arc<crate::common::group::Threads>| {
             scope.spawn(move || {
                 let gpu = crate::common::gpu();
-                let first = wgrad::parallel::Group::rank(&*group) == 0;
+                let first = group.rank() == 0;
                 let directory = (first && from.is_none()).then(|| RunDirectory::create(folder, recipe, &gpu).unwrap());
                 let directory = directory.or_else(|| first.then(|| RunDirectory::resume(folder).unwrap().0));
                 let trainer = match from {
@@ -188,4 +191,43 @@ fn a_step_of_eight_shards_needs_the_memory_of_one_and_gradients() {
         println!("{method}: {} of one shard, {gradients} of gradients, {} of eight shards", one.peak, eight.peak);
         assert!(eight.peak as f64 <= 1.1 * (one.peak + gradients) as f64, "{method}: {one:?}, {gradients}, {eight:?}");
     }
+}
+
+#[test]
+fn a_sum_travels_while_the_step_goes_on() {
+    let mut group = threads(2);
+    let (theirs, own) = (group.pop().unwrap(), group.pop().unwrap());
+    let gpu = crate::common::gpu();
+    let on = |values: &[f32]| Tensor::from_slice(&gpu, values, [values.len()]).unwrap();
+    let bytes = |values: &[f32]| bytemuck::cast_slice::<f32, u8>(values).to_vec();
+    let shards = Shards::new(4, own).unwrap();
+    let mut sums = Sums::new(&shards);
+    sums.push(&on(&[1.0, 2.0])).unwrap();
+    sums.push(&on(&[8.0])).unwrap();
+    sums.end_shard();
+    sums.push(&on(&[10.0, 20.0])).unwrap();
+    // The last shard has not given its second tensor yet.
+    assert_eq!(theirs.exchange(0, &bytes(&[100.0, 200.0])).unwrap(), bytes(&[11.0, 22.0]));
+    sums.push(&on(&[1.0])).unwrap();
+    assert_eq!((sums.given(), theirs.exchange(0, &bytes(&[0.5])).unwrap()), (2, bytes(&[9.0])));
+    let all: Vec<Vec<f32>> = sums.finish().unwrap().iter().map(|sum| sum.to_vec().unwrap()).collect();
+    assert_eq!(all, [vec![111.0, 222.0], vec![9.5]]);
+
+    // What a process cannot have sent, and one that is gone, are errors.
+    let mut sums = Sums::new(&shards);
+    for _ in 0..2 {
+        sums.push(&on(&[1.0])).unwrap();
+        sums.end_shard();
+    }
+    assert!(sums.push(&on(&[1.0])).is_err());
+    theirs.exchange(0, &bytes(&[1.0, 2.0])).unwrap();
+    assert!(sums.finish().unwrap_err().to_string().contains("8 bytes came, 4 were expected"));
+    drop(theirs);
+    let mut sums = Sums::new(&shards);
+    for _ in 0..2 {
+        sums.push(&on(&[1.0])).unwrap();
+        sums.end_shard();
+    }
+    assert!(matches!(sums.finish().unwrap_err(), Error::Parallel { rank: 1, .. }));
+    assert!(Sums::new(&shards).push(&Tensor::full(&gpu, [1], 1.0, DType::I32).unwrap()).is_err());
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::views::Views;
 use super::{METRICS_EVERY, Trainer};
-use crate::autograd::{Gradients, PackedGradients};
+use crate::autograd::PackedGradients;
 use crate::capture::{Capture, Inputs};
 use crate::data::PackedBatch;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::methods::{Batch, Contrast, Method, TrainStep};
 use crate::nn::{Joint, Mode, Parameters};
 use crate::ops::exactly;
 use crate::optim::{GradScaler, Optimizer};
-use crate::parallel::{Group, Lockstep, Rows, Shards, Tree, mean};
+use crate::parallel::{Group, Lockstep, Rows, Shards, Sums, mean};
 use crate::tensor::{DType, Tensor};
 use crate::train::changes::{check_agreement, data_line};
 
@@ -42,7 +42,7 @@ struct Shard {
     /// Its own step, where its loss is its own.
     step: Option<TrainStep>,
     /// Where the gradients of each of the method's losses lie in the first of the sums.
-    gradients: Vec<PackedGradients>,
+    gradients: Vec<Vec<PackedGradients>>,
     /// What is added up over the shards: gradients, running statistics, and the figures of its step.
     sums: Vec<Tensor>,
 }
@@ -102,11 +102,12 @@ fn with_figures(step: &TrainStep, figures: &Tensor) -> Result<TrainStep> {
 
 /// The gradients of a loss by its `gradients` with respect to `embeddings`: those of the sum of the
 /// products of both, in one walk of the tape.
-fn backward_from(embeddings: &[Tensor], gradients: &[Tensor]) -> Result<Gradients> {
+fn backward_from(embeddings: &[Tensor], gradients: &[Tensor], of: &[Tensor]) -> Result<Vec<PackedGradients>> {
     let watched = embeddings.iter().zip(gradients).filter(|(z, _)| z.is_watched());
     let products = watched.map(|(z, g)| z.cast(DType::F32)?.mul(&g.cast(DType::F32)?)?.sum(&[], false));
     let sum = products.reduce(|a, b| a?.add(&b?)).transpose()?;
-    sum.ok_or_else(|| Error::autograd("backward", "what the loss compares depends on no parameter that is trained"))?.backward()
+    let sum = sum.ok_or_else(|| Error::autograd("backward", "what the loss compares depends on no parameter that is trained"))?;
+    sum.backward_in_buckets(None, false, of)
 }
 
 /// All rows, labels last. What is captured with the labels of one batch takes those of the next.
@@ -140,22 +141,23 @@ fn rows_of(shard: usize, shards: usize, all: &[Tensor]) -> Result<Vec<Tensor>> {
 }
 
 /// What shards have given so far.
-#[derive(Default)]
 struct Given {
-    sums: Tree,
+    sums: Sums,
     kept: Rows,
-    /// What is looked at in this step.
-    seen: Rows,
+    /// What is looked at in this step, if it is.
+    seen: Option<Rows>,
     first: Option<Shard>,
 }
 
 impl Given {
-    fn take(&mut self, shard: Shard, look: bool) -> Result<()> {
-        self.sums.push(&shard.sums)?;
+    /// Takes what a shard gives, but the sums that it has given already.
+    fn take(&mut self, shard: Shard) -> Result<()> {
+        shard.sums.iter().skip(self.sums.given()).try_for_each(|sum| self.sums.push(sum))?;
+        self.sums.end_shard();
         if let Some(step) = &shard.step {
             self.kept.push(&step.kept.tensors())?;
-            if look {
-                self.seen.push(&[step.embeddings.as_slice(), step.teacher.as_slice()].concat())?;
+            if let Some(seen) = &mut self.seen {
+                seen.push(&[step.embeddings.as_slice(), step.teacher.as_slice()].concat())?;
             }
         }
         self.first.get_or_insert(shard);
@@ -187,21 +189,20 @@ impl Work<'_> {
         gradients: impl FnOnce(&dyn Contrast, &[Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<Shard> {
         let batch = self.views.of(packed)?;
+        let watched = self.params.all_in_home().iter().map(|p| p.tensor(Mode::Train)).collect::<Result<Vec<_>>>()?;
         let (step, gradients) = match self.method.contrast() {
             Some(contrast) => {
                 let compared = self.embed(contrast, &batch)?;
-                (None, vec![backward_from(&compared, &gradients(contrast, &compared)?)?])
+                (None, vec![backward_from(&compared, &gradients(contrast, &compared)?, &watched)?])
             }
             None => {
                 let mut step = self.method.loss(&batch)?;
                 step.loss_scale = self.scaler.map(GradScaler::scale);
-                let gradients = step.backward_each(&self.method.losses(&step))?;
+                let gradients = step.buckets_of_each(&self.method.losses(&step), &watched)?;
                 (Some(step), gradients)
             }
         };
-        let watched = self.params.all_in_home().iter().map(|p| p.tensor(Mode::Train)).collect::<Result<Vec<_>>>()?;
-        let gradients = gradients.iter().map(|gradients| gradients.pack(&watched)).collect::<Result<Vec<_>>>()?;
-        let mut sums: Vec<Tensor> = gradients.iter().map(|packed| packed.values.clone()).chain(statistics).collect();
+        let mut sums: Vec<Tensor> = gradients.iter().flatten().map(|packed| packed.values.clone()).chain(statistics).collect();
         sums.extend(step.as_ref().map(figures).transpose()?);
         Ok(Shard { step, gradients, sums })
     }
@@ -229,19 +230,19 @@ impl Trainer {
         self.method.begin_step()?;
         let averages = self.method.averages().into_iter().map(|(_, home)| home);
         let statistics = Statistics::of(std::iter::once(&self.params).chain(averages).cloned().collect())?;
-        let mut given = Given::default();
+        let mut given = Given { sums: Sums::new(&self.shards), kept: Rows::default(), seen: look.then(Rows::default), first: None };
         let compared = match self.recipe.parallel.sync_batch_norm {
-            true => self.together(&statistics, batches, &mut given, look)?,
-            false => self.one_by_one(&statistics, batches, &mut given, look)?,
+            true => self.together(&statistics, batches, &mut given)?,
+            false => self.one_by_one(&statistics, batches, &mut given)?,
         };
         let Given { sums, kept, seen, first } = given;
         let Some(Shard { step, gradients, .. }) = first else { return Err(Error::argument("parallel", "this process has no shard")) };
-        let mut sums = self.shards.join(sums)?;
+        let mut sums = sums.finish()?;
         let kept = self.shards.gather(&kept)?;
         let (whole, figures) = match (compared, step) {
             (Some(whole), _) => (whole.clone(), figures(&whole)?),
             (None, Some(step)) => {
-                let mut rows = if look { self.shards.gather(&seen)? } else { Vec::new() };
+                let mut rows = seen.map_or(Ok(Vec::new()), |seen| self.shards.gather(&seen))?;
                 let teacher = if step.teacher.is_some() { rows.pop() } else { None };
                 let figures = sums.pop().map_or_else(|| figures(&step), |sum| mean(&sum, self.shards.count()))?;
                 (TrainStep { embeddings: rows, teacher, ..step }, figures)
@@ -253,7 +254,7 @@ impl Trainer {
 
     /// Each shard after the other, by captured programs. Gives the step where its loss compares the
     /// images of the whole batch.
-    fn one_by_one(&mut self, statistics: &Statistics, batches: &[PackedBatch], given: &mut Given, look: bool) -> Result<Option<TrainStep>> {
+    fn one_by_one(&mut self, statistics: &Statistics, batches: &[PackedBatch], given: &mut Given) -> Result<Option<TrainStep>> {
         let Self { programs, method, params, scaler, views, shards, .. } = self;
         let work = Work { method: &**method, params, scaler: scaler.as_ref(), views };
         let (count, own) = (shards.count(), shards.own());
@@ -275,17 +276,25 @@ impl Trainer {
         for (shard, packed) in own.zip(batches) {
             statistics.begin(shard, count)?;
             let gradients = compared.as_ref().map_or(Ok(Vec::new()), |(_, all)| rows_of(shard, count, all))?;
-            let found = programs.shard.run(&(packed.clone(), gradients), |(packed, gradients)| {
+            let inputs = (packed.clone(), gradients);
+            let shard = |(packed, gradients): &(PackedBatch, Vec<Tensor>)| {
                 work.shard(packed, chunks(&statistics.homes), |_, _| Ok(gradients.clone()))
-            })?;
-            given.take(found, look)?;
+            };
+            // With others, a sum is on its way while the device goes on.
+            let found = match shards.group().size() {
+                1 => programs.shard.run(&inputs, shard)?,
+                _ => programs
+                    .shard
+                    .run_in_parts(&inputs, shard, |shard, at| shard.sums.get(at).map_or(Ok(()), |sum| given.sums.push(sum)))?,
+            };
+            given.take(found)?;
         }
         Ok(compared.map(|(step, _)| step))
     }
 
     /// All shards side by side, so that batch norms see the whole batch: run as they are, because
     /// other processes take part within.
-    fn together(&mut self, statistics: &Statistics, batches: &[PackedBatch], given: &mut Given, look: bool) -> Result<Option<TrainStep>> {
+    fn together(&mut self, statistics: &Statistics, batches: &[PackedBatch], given: &mut Given) -> Result<Option<TrainStep>> {
         let Self { method, params, scaler, views, shards, .. } = self;
         let work = Work { method: &**method, params, scaler: scaler.as_ref(), views };
         let (count, first) = (shards.count(), shards.own().start);
@@ -308,7 +317,7 @@ impl Trainer {
             })
         });
         joint(None);
-        found?.into_iter().try_for_each(|shard| given.take(shard, look))?;
+        found?.into_iter().try_for_each(|shard| given.take(shard))?;
         Ok(compared.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -317,16 +326,21 @@ impl Trainer {
         &mut self,
         statistics: &Statistics,
         step: &TrainStep,
-        gradients: &[PackedGradients],
+        gradients: &[Vec<PackedGradients>],
         inputs: &(Vec<Tensor>, Vec<Tensor>, Vec<Tensor>),
     ) -> Result<(TrainStep, Option<Tensor>)> {
         let Self { programs, method, optimizer, scaler, ema, learning_rate, recipe, shards, .. } = self;
         let updated = programs.update.run(inputs, |(sums, figures, kept)| {
-            let (of_losses, moved) = sums.split_at_checked(gradients.len()).unwrap_or_default();
+            let mut moved = sums.as_slice();
             // Shards have a loss each, whose mean counts, or are parts of one loss.
             let share = if method.contrast().is_some() { 1 } else { shards.count() };
-            let parts = gradients.iter().zip(of_losses).map(|(packed, sum)| Ok(packed.unpack(&mean(sum, share)?)));
-            let parts = parts.collect::<Result<_>>()?;
+            let mut parts = Vec::new();
+            for buckets in gradients {
+                let (of_loss, others) = moved.split_at_checked(buckets.len()).unwrap_or_default();
+                let values = of_loss.iter().map(|sum| mean(sum, share)).collect::<Result<Vec<_>>>()?;
+                parts.push(PackedGradients::unpack(buckets, &values));
+                moved = others;
+            }
             let moved = moved.iter().map(|sum| mean(sum, shards.count())).collect::<Result<Vec<_>>>()?;
             statistics.write(&moved)?;
             statistics.homes.iter().for_each(|home| home.bump_versions(true));
