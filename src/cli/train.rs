@@ -13,6 +13,7 @@ use super::profile;
 use super::signals::Stop;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::evaluate::Validation;
 use crate::gpu::{Gpu, Precision};
 use crate::inspect::cards::{cards, dispatches};
 use crate::io::console::tell;
@@ -22,6 +23,7 @@ use crate::train::estimate::{run_launches, run_memory};
 use crate::train::methods::METHODS;
 use crate::train::progress::Style;
 use crate::train::recipe::VERSION;
+use crate::train::validation::Validator;
 use crate::train::{Recipe, RunDirectory, Trainer};
 
 /// Train a model
@@ -114,7 +116,7 @@ impl Train {
         if let Some(path) = &options.profile {
             return profile::run(&gpu, &mut trainer, path, options.json);
         }
-        let trainer = trainer.shared_by(group.clone())?;
+        let trainer = judged(trainer, &dataset)?.shared_by(group.clone())?;
         let run = leads.then(|| RunDirectory::create(&options.out, &recipe, &gpu)).transpose()?;
         options.finish(trainer, run.as_ref())
     }
@@ -168,10 +170,10 @@ impl Options {
         let dataset = Arc::new(recipe.open(Split::Train)?);
         // A run that was ended before its first checkpoint starts again.
         let trainer = match &checkpoint {
-            Some(checkpoint) => Trainer::resume(gpu, checkpoint, dataset)?,
-            None => Trainer::new(gpu, recipe, dataset)?,
+            Some(checkpoint) => Trainer::resume(gpu, checkpoint, dataset.clone())?,
+            None => Trainer::new(gpu, recipe, dataset.clone())?,
         };
-        let trainer = trainer.shared_by(group.clone())?;
+        let trainer = judged(trainer, &dataset)?.shared_by(group.clone())?;
         if !leads {
             return self.finish(trainer, None);
         }
@@ -203,6 +205,12 @@ impl Options {
         }
         Ok(if outcome.finished || !stop.is_asked_for() { ExitCode::SUCCESS } else { stop.code() })
     }
+}
+
+/// `trainer` with what its recipe holds out of `dataset` to be judged by.
+fn judged(trainer: Trainer, dataset: &Arc<Dataset>) -> Result<Trainer> {
+    let validation = Validation::new(&trainer.recipe, dataset)?;
+    Ok(trainer.judged_by(validation.map(|validation| Box::new(validation) as Box<dyn Validator>)))
 }
 
 fn dry_run(gpu: &Gpu, trainer: &mut Trainer, dataset: &Arc<Dataset>, as_json: bool) -> Result<ExitCode> {

@@ -8,5 +8,7 @@ mod outputs;
 pub mod probe;
 pub mod similarity;
 pub mod tasks;
+mod validation;
 
 pub use outputs::{Evaluation, PictureInput, argmax, evaluate, outputs, stream_outputs};
+pub use validation::Validation;

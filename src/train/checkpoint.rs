@@ -5,6 +5,7 @@ use std::path::Path;
 use super::alarm::Alarm;
 use super::changes::{adapter_line, check_data, check_recipe, difference, limits_line};
 use super::recipe::Recipe;
+use super::validation::Looks;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::io::{Archive, HostTensor};
@@ -76,6 +77,8 @@ pub struct Checkpoint {
     pub epoch_loss: EpochLoss,
     /// What has been seen of a collapse.
     pub alarm: Alarm,
+    /// What images that are not learnt from have said.
+    pub validation: Looks,
     /// What the run computes.
     pub recipe: Recipe,
     /// The adapter that computed it, with its driver, schedule and version: others give other bits.
@@ -105,7 +108,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A lost device.
-    pub fn capture((position, epoch_loss, alarm): (Position, EpochLoss, Alarm), recipe: &Recipe, state: State) -> Result<Self> {
+    pub fn capture(
+        (position, epoch_loss, alarm, validation): (Position, EpochLoss, Alarm, Looks),
+        recipe: &Recipe,
+        state: State,
+    ) -> Result<Self> {
         let State { params, ema, optimizer, method, teachers, data } = state;
         let mut archive = Archive::default();
         for (prefix, params) in homes(params, ema, method) {
@@ -124,6 +131,7 @@ impl Checkpoint {
             position,
             epoch_loss,
             alarm,
+            validation,
             recipe: recipe.clone(),
             adapter: adapter_line(gpu),
             limits: Some(limits_line(gpu)),
@@ -228,7 +236,8 @@ impl Checkpoint {
             ("batch", batch.to_string()),
             ("epoch_loss_sum", self.epoch_loss.sum.to_string()),
             ("epoch_loss_count", self.epoch_loss.count.to_string()),
-            ("alarm", serde_json::to_string(&self.alarm).map_err(|e| Error::data("alarm", e.to_string()))?),
+            ("alarm", json("alarm", &self.alarm)?),
+            ("validation", json("validation", &self.validation)?),
             ("seed", self.recipe.seed.to_string()),
             ("recipe", self.recipe.to_toml()?),
             ("adapter", self.adapter.clone()),
@@ -265,8 +274,11 @@ impl Checkpoint {
             batch: number(&archive, path, "batch")?,
         };
         let epoch_loss = EpochLoss { sum: number(&archive, path, "epoch_loss_sum")?, count: number(&archive, path, "epoch_loss_count")? };
-        let alarm = serde_json::from_str(archive.require_text(path, "alarm")?)
-            .map_err(|e| Error::data(&source, format!("the entry \"alarm\": {e}")))?;
+        let damaged = |key: &str, e: serde_json::Error| Error::data(&source, format!("the entry \"{key}\": {e}"));
+        let alarm = serde_json::from_str(archive.require_text(path, "alarm")?).map_err(|e| damaged("alarm", e))?;
+        // Checkpoints of earlier versions had no looks.
+        let looks = archive.text.get("validation").map_or(Ok(Looks::default()), |text| serde_json::from_str(text));
+        let validation = looks.map_err(|e| damaged("validation", e))?;
         let recipe = Recipe::parse(archive.require_text(path, "recipe")?, &source)?;
         let adapter = archive.require_text(path, "adapter")?.to_string();
         let tuning_table = archive.require_text(path, "tuning_table")?.to_string();
@@ -275,8 +287,26 @@ impl Checkpoint {
         // Nor limits and data.
         let [limits, data] = ["limits", "data"].map(|key| archive.text.remove(key));
         archive.text.clear();
-        Ok(Self { position, epoch_loss, alarm, recipe, adapter, limits, tuning_table, teachers, data, checked, archive, source })
+        Ok(Self {
+            position,
+            epoch_loss,
+            alarm,
+            validation,
+            recipe,
+            adapter,
+            limits,
+            tuning_table,
+            teachers,
+            data,
+            checked,
+            archive,
+            source,
+        })
     }
+}
+
+fn json(key: &str, value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::data(key, e.to_string()))
 }
 
 fn host(tensor: &Tensor) -> Result<HostTensor> {

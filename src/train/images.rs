@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::recipe::Recipe;
+use super::recipe::tables::ValidationTable;
 use crate::data::{AugmentStep, Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, open_with};
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
@@ -30,14 +31,32 @@ impl Recipe {
     }
 
     /// The images to learn from, with their true labels: all of `dataset`, or as many of each class
-    /// as the recipe says, by its seed, but those of classes to omit.
+    /// as the recipe says, by its seed, but those of classes to omit and those to be judged by
+    /// ([`Self::held_out`]).
     ///
     /// # Errors
     /// A class with fewer images; one that does not exist.
     pub fn chosen(&self, dataset: Arc<Dataset>) -> Result<Arc<Dataset>> {
+        let split = self.validation.split;
+        let dataset = if split > 0.0 { Arc::new(dataset.subset(&dataset.share_indices(split, self.seed)?.1)?) } else { dataset };
         let chosen = |dataset: &Dataset| dataset.subset(&dataset.split_indices(self.data.per_class, self.seed)?.0);
         let dataset = if self.data.per_class == 0 { dataset } else { Arc::new(chosen(&dataset)?) };
         if self.data.omit.is_empty() { Ok(dataset) } else { dataset.without(&self.data.omit).map(Arc::new) }
+    }
+
+    /// The images of `dataset` that are not learnt from but judged by, with their true labels; `None`
+    /// where the recipe holds none out.
+    ///
+    /// # Errors
+    /// A class with a single image; one to omit that does not exist.
+    pub fn held_out(&self, dataset: &Dataset) -> Result<Option<Arc<Dataset>>> {
+        let ValidationTable { split, images, .. } = self.validation;
+        if split == 0.0 {
+            return Ok(None);
+        }
+        let held_out = dataset.subset(&dataset.share_indices(split, self.seed)?.0)?;
+        let held_out = if self.data.omit.is_empty() { held_out } else { held_out.without(&self.data.omit)? };
+        Ok(Some(Arc::new(if images == 0 { held_out } else { held_out.thinned(images)? })))
     }
 
     /// The images to learn from, with the labels that are learnt from: some may be wrong or hidden,

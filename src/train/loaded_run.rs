@@ -25,15 +25,18 @@ pub struct LoadedRun {
 }
 
 impl LoadedRun {
-    /// Opens the run in the directory `run`. Its training images give the classes and the
-    /// statistics to normalise with; `data` says where they are when they have moved.
+    /// Opens the run in the directory `run`, or by a file of weights in it, such as
+    /// `runs/latest/best.safetensors`. Its training images give the classes and the statistics to
+    /// normalise with; `data` says where they are when they have moved.
     ///
     /// # Errors
     /// [`Error::Data`] where there is no run, it is not finished, or its files do not fit; those of
     /// opening its data.
     pub fn open(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Self> {
-        let (run, mut recipe) = RunDirectory::open(run)?;
-        if !run.weights().exists() {
+        let (folder, weights) = if run.is_file() { (run.parent().unwrap_or(run), Some(run.to_path_buf())) } else { (run, None) };
+        let (run, mut recipe) = RunDirectory::open(folder)?;
+        let weights = weights.unwrap_or_else(|| run.weights());
+        if !weights.exists() {
             let command = format!("wgrad train {} --resume --out {}", recipe.method.name, run.path().display());
             let message = format!("has no weights yet: the run is not finished; go on with `{command}`");
             return Err(Error::data(run.path().display().to_string(), message));
@@ -42,15 +45,26 @@ impl LoadedRun {
             recipe.data.path.clone_from(data);
         }
         let train = recipe.chosen(Arc::new(recipe.open(Split::Train)?))?;
-        let params = Parameters::new(gpu, recipe.seed);
-        let mut archive = Archive::load(&run.weights())?;
-        let backbone = recipe.encoder(&params, &train)?;
-        let head = archive.tensors.get(&format!("{}.weight", backbone.head())).map(|weight| weight.shape().dim(0));
+        let (params, network) = recipe.network_with(gpu, &train, Archive::load(&weights)?, &weights.display().to_string())?;
+        Ok(Self { recipe, network, train, params })
+    }
+}
+
+impl Recipe {
+    /// The encoder, with a classifier where `weights`, which errors call `source`, have one, and with
+    /// these weights; `train` is what is learnt from.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for weights of another network; out of memory.
+    pub fn network_with(&self, gpu: &Gpu, train: &Dataset, mut weights: Archive, source: &str) -> Result<(Parameters, Network)> {
+        let params = Parameters::new(gpu, self.seed);
+        let backbone = self.encoder(&params, train)?;
+        let head = weights.tensors.get(&format!("{}.weight", backbone.head())).map(|weight| weight.shape().dim(0));
         let network = Network::new(&params, backbone, head)?;
         // The rest are heads that only training needs.
         let own = state_dict::to_archive(&params)?.tensors;
-        archive.tensors.retain(|name, _| own.contains_key(name));
-        state_dict::fill(&params, &archive, &run.weights().display().to_string(), &[])?;
-        Ok(Self { recipe, network, train, params })
+        weights.tensors.retain(|name, _| own.contains_key(name));
+        state_dict::fill(&params, &weights, source, &[])?;
+        Ok((params, network))
     }
 }

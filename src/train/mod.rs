@@ -17,6 +17,7 @@ pub mod spectrum;
 mod teacher_cache;
 pub mod teachers;
 pub mod trainer;
+pub mod validation;
 pub mod watch;
 
 pub use checkpoint::Checkpoint;

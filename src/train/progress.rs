@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::alarm::Event;
+use super::validation::Look;
 use super::watch::Diagnostics;
 use crate::error::{Error, Result};
 use crate::io::console::{clean, tell};
@@ -41,6 +42,8 @@ pub struct Progress {
     recent: VecDeque<(u64, Instant)>,
     shown: Option<Instant>,
     figures: String,
+    /// What the last look at images that are not learnt from has found.
+    seen: String,
     /// Why JSON is no longer printed.
     unheard: Option<std::io::Error>,
 }
@@ -49,7 +52,18 @@ impl Progress {
     /// Progress over `steps` steps of `batch` images, of which `done` are behind.
     pub fn new(style: Style, label: &str, steps: u64, done: u64, batch: usize) -> Self {
         let bar = if style == Style::Auto { bar(label, steps).map(|bar| bar.with_position(done)) } else { None };
-        Self { style, bar, label: label.into(), steps, batch, recent: VecDeque::new(), shown: None, figures: String::new(), unheard: None }
+        Self {
+            style,
+            bar,
+            label: label.into(),
+            steps,
+            batch,
+            recent: VecDeque::new(),
+            shown: None,
+            figures: String::new(),
+            seen: String::new(),
+            unheard: None,
+        }
     }
 
     /// Shows a step's figures; `step` counts from 1.
@@ -64,7 +78,7 @@ impl Progress {
         });
         if let Some(bar) = &self.bar {
             bar.set_position(step);
-            bar.set_message(format!("loss {loss:.4}{}{speed}", self.figures));
+            bar.set_message(format!("loss {loss:.4}{}{}{speed}", self.seen, self.figures));
             return;
         }
         let last = step == self.steps;
@@ -98,6 +112,23 @@ impl Progress {
             if skipped > 0 { format!(", {skipped} steps skipped because their gradients were not finite") } else { String::new() };
         let Metrics { epoch, loss, .. } = metrics;
         self.say(&format!("{} epoch {epoch} done: mean loss {loss:.4}, {rate:.0} images/s{skipped}", self.label));
+    }
+
+    /// Shows what a look has found, and whether it is the best so far, and hands it on as JSON.
+    pub fn look(&mut self, look: &Look, best: bool) {
+        self.print(&look.to_json(best));
+        let Look { epoch, now, averaged, .. } = look;
+        self.seen = format!("  validation {:.2} %", look.score() * 100.0);
+        let averaged = averaged.as_ref().map_or(String::new(), |averaged| format!("; averaged weights: {}", averaged.to_text()));
+        let best = if best { " (the best so far)" } else { "" };
+        self.note(&format!("epoch {epoch} validation: {}{averaged}{best}", now.to_text()));
+    }
+
+    /// Says something of the run.
+    pub fn note(&self, text: &str) {
+        if self.style == Style::Auto {
+            self.say(&format!("{} {text}", self.label));
+        }
     }
 
     fn say(&self, line: &str) {

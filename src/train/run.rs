@@ -203,6 +203,11 @@ impl RunDirectory {
         self.path.join("weights.safetensors")
     }
 
+    /// The weights of the epoch that was best on images that are not learnt from.
+    pub fn best_weights(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
     fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }

@@ -14,3 +14,4 @@ mod precision;
 mod probe;
 mod recipes;
 mod training;
+mod validation;

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::Recipe;
 use super::problem::Problem;
-use super::tables::{ModelTable, ScheduleTable};
+use super::tables::{ModelTable, ScheduleTable, ValidationTable};
 use crate::error::{Error, Result};
 use crate::models::{self, ModelOptions};
 use crate::optim::Rule;
@@ -74,6 +74,14 @@ impl Recipe {
         self.precision.scaler.check().map_err(|e| Problem::of("precision", e))?;
         schedule(&self.schedule, *epochs)?;
         self.augmentation.views.names(1).map_err(|e| Problem::of("augmentation.views", e))?;
+        let ValidationTable { split, every, patience, min_delta, .. } = self.validation;
+        within("validation.split", split, 0.0, 0.9)?;
+        within("validation.every", every, 1, 65_535)?;
+        within("validation.patience", patience, 0, 65_535)?;
+        within("validation.min_delta", min_delta, 0.0, 1.0)?;
+        if patience > 0 && split == 0.0 {
+            return Err(Problem::new("validation.patience", "stops by images that are not learnt from: set validation.split, to 0.1 say"));
+        }
         within("finetune.layer_decay", finetune.layer_decay, 0.0, 1.0)?;
         for (group, at) in finetune.groups.iter().zip(0..) {
             within(&format!("finetune.groups[{at}].lr_scale"), group.lr_scale, 0.0, f32::MAX)?;

@@ -50,7 +50,7 @@ pub use self::present::present_form;
 use self::document::Document;
 use self::tables::{
     AugmentationTable, DataTable, FinetuneTable, MemoryTable, MethodTable, ModelTable, OptimizerTable, ParallelTable, PrecisionTable,
-    ScheduleTable,
+    ScheduleTable, ValidationTable,
 };
 use super::methods::find;
 use crate::error::{Error, Result};
@@ -98,6 +98,8 @@ pub struct Recipe {
     pub schedule: ScheduleTable,
     /// What the network is shown of an image.
     pub augmentation: AugmentationTable,
+    /// What is looked at while the run goes on.
+    pub validation: ValidationTable,
     /// The weights to begin from, and which of them are trained how.
     pub finetune: FinetuneTable,
 }
@@ -123,6 +125,7 @@ impl Default for Recipe {
             parallel: ParallelTable::default(),
             schedule: ScheduleTable::default(),
             augmentation: AugmentationTable::default(),
+            validation: ValidationTable::default(),
             finetune: FinetuneTable::default(),
         }
     }

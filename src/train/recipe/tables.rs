@@ -155,6 +155,30 @@ impl Default for ParallelTable {
     }
 }
 
+/// `[validation]`: what is looked at while the run goes on. Looking changes nothing that is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationTable {
+    /// The share of each class's images, chosen by the seed, that is not learnt from but judged by; 0
+    /// for none.
+    pub split: f32,
+    /// Epochs from one look to the next; the last epoch has one, too.
+    pub every: u32,
+    /// How many of these images are looked at, at most; 0 for all.
+    pub images: usize,
+    /// Early stopping: the run ends after so many looks that were not better than the best; 0: it
+    /// goes on to its last epoch.
+    pub patience: u32,
+    /// A look is better where its accuracy is higher by more than this.
+    pub min_delta: f32,
+}
+
+impl Default for ValidationTable {
+    fn default() -> Self {
+        Self { split: 0.0, every: 1, images: 0, patience: 0, min_delta: 0.0 }
+    }
+}
+
 /// `[schedule]`: the learning rate over the run. Its peak is [`OptimizerTable::learning_rate`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]

@@ -1,6 +1,7 @@
 //! The loop: a recipe becomes a model, a method, an optimizer and a stream of batches, and is run
 //! to its end.
 
+mod looks;
 mod records;
 mod shards;
 mod state;
@@ -22,6 +23,7 @@ use super::progress::{Progress, Style};
 use super::recipe::Recipe;
 use super::run::RunDirectory;
 use super::teachers::teachers;
+use super::validation::{Looks, Validator};
 use super::watch::{Observed, PendingDiagnostics};
 use crate::capture::Capture;
 use crate::data::{Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
@@ -89,6 +91,9 @@ pub struct Trainer {
     reads: VecDeque<Read>,
     epoch_loss: EpochLoss,
     alarm: Alarm,
+    /// Who judges the network between epochs, and what they have said.
+    validator: Option<Box<dyn Validator>>,
+    looks: Looks,
     /// When the call under way began, and the seconds of those before it.
     since: (Instant, f64),
 }
@@ -178,6 +183,8 @@ impl Trainer {
             reads,
             epoch_loss,
             alarm: Alarm::default(),
+            validator: None,
+            looks: Looks::default(),
             since: (Instant::now(), 0.0),
         })
     }
@@ -235,7 +242,7 @@ impl Trainer {
         stop: &mut dyn FnMut(Position) -> bool,
     ) -> Result<bool> {
         let batches = self.loader.batches();
-        while self.position.epoch < self.recipe.epochs {
+        while self.position.epoch < self.recipe.epochs && !self.has_stopped_early() {
             self.begin_epoch(self.position.epoch)?;
             if self.position.batch == 0 {
                 self.epoch_loss = EpochLoss::default();
@@ -272,6 +279,7 @@ impl Trainer {
                 });
             }
             self.report_epoch(epoch_begun, skipped, progress, directory)?;
+            self.validate(progress, directory)?;
             self.save(progress, directory)?;
         }
         Ok(true)

@@ -8,6 +8,7 @@ use super::Trainer;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::io::Archive;
 use crate::methods::Teacher;
 use crate::nn::{Role, state_dict};
 use crate::train::changes::data_line;
@@ -38,6 +39,7 @@ impl Trainer {
         trainer.position = checkpoint.position;
         trainer.epoch_loss = checkpoint.epoch_loss;
         trainer.alarm = checkpoint.alarm.clone();
+        trainer.looks = checkpoint.validation;
         Ok(trainer)
     }
 
@@ -46,7 +48,7 @@ impl Trainer {
     /// # Errors
     /// A lost device.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
-        Checkpoint::capture((self.position, self.epoch_loss, self.alarm.clone()), &self.recipe.clone(), self.state())
+        Checkpoint::capture((self.position, self.epoch_loss, self.alarm.clone(), self.looks), &self.recipe.clone(), self.state())
     }
 
     fn state(&mut self) -> State<'_> {
@@ -62,6 +64,11 @@ impl Trainer {
     /// # Errors
     /// A lost device; [`Error::Io`](crate::error::Error::Io).
     pub fn save_weights(&self, path: &Path) -> Result<()> {
+        self.weights()?.save(path)
+    }
+
+    /// The weights to use.
+    pub(super) fn weights(&self) -> Result<Archive> {
         let mut archive = state_dict::to_archive(&self.params)?;
         if let Some(ema) = &self.ema {
             // The file has the network's own running statistics (timm's `exclude_buffers`): they
@@ -71,6 +78,6 @@ impl Trainer {
                 self.params.slots().into_iter().filter(|s| matches!(s.role, Role::Value(_))).map(|s| s.name).collect();
             archive.tensors.extend(averaged.into_iter().filter(|(name, _)| values.contains(name)));
         }
-        archive.save(path)
+        Ok(archive)
     }
 }
