@@ -8,9 +8,10 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Augmentation, Dataset, DeviceBatch, HostBatch, ImageOptions, Split, Views, open_with};
-use crate::error::{Error, Result};
-use crate::report::{Canvas, Tile, to_bytes};
+use crate::data::{Dataset, ImageOptions, Split, open_with};
+use crate::error::Result;
+use crate::evaluate::ViewSheet;
+use crate::report::Canvas;
 
 /// Say what a data set holds; --preview draws what augmentation makes of its images
 #[derive(clap::Args)]
@@ -96,59 +97,11 @@ impl Data {
 
     /// Rows of images, the original first, then what the views make of it.
     fn preview(&self, dataset: &Dataset, list: &str) -> Result<Canvas> {
-        let views: Views = list.parse()?;
-        let names = views.names(self.epochs.into())?;
-        let [height, width, _] = dataset.image_size()?;
-        // Many draws of one view, or one draw of many views.
-        let draws = matches!(views, Views::All(_));
-        let place = |column: u32| if draws { (self.epoch.saturating_add(column), 0) } else { (self.epoch, column) };
-        let chosen = each_class_in_turn(dataset, self.images.into());
         let gpu = device::open()?;
-        let batch = DeviceBatch::upload(&gpu, &HostBatch::of(dataset, &chosen))?;
-        let mut columns = vec![(batch.inputs.clone(), "image".to_string())];
-        for (name, column) in names.iter().zip(0..) {
-            let (epoch, view) = place(column);
-            let images = Augmentation::preset(name, self.seed, [height, width])?.apply(&batch, epoch, view)?;
-            columns.push((images, if draws { format!("epoch {epoch}") } else { (*name).to_string() }));
-        }
-        let captions: Vec<&str> = columns.iter().map(|(_, caption)| caption.as_str()).collect();
-        let labels: Vec<&str> = chosen
-            .iter()
-            .filter_map(|index| dataset.class_names().get(usize::try_from(dataset.label(*index)?).ok()?))
-            .map(String::as_str)
-            .collect();
-        let pictures = columns
-            .iter()
-            .map(|(images, _)| {
-                let size = images.shape().array().map(|[_, h, w, c]| [h, w, c]);
-                let size = size.ok_or_else(|| Error::argument("preview", "a view is no image"))?;
-                Ok((to_bytes(&images.to_vec::<f32>()?, 0.0, 1.0), size))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let tile = |row: usize| {
-            pictures.iter().filter_map(move |(pixels, size)| {
-                let bytes = size.iter().product::<usize>();
-                Some(Tile { pixels: pixels.get(row * bytes..(row + 1) * bytes)?, size: *size })
-            })
-        };
-        let tiles: Vec<Tile> = (0..chosen.len()).flat_map(tile).collect();
-        Canvas::contact_sheet(&tiles, columns.len(), &captions, &labels)
+        let sheet = ViewSheet::new(&gpu, dataset, self.images.into(), &list.parse()?, self.epochs.into(), (self.epoch, self.seed))?;
+        let captions: Vec<&str> = sheet.columns.iter().map(String::as_str).collect();
+        let class = |index: &usize| dataset.class_names().get(usize::try_from(dataset.label(*index)?).ok()?);
+        let labels: Vec<&str> = sheet.rows.iter().filter_map(class).map(String::as_str).collect();
+        Canvas::contact_sheet(&sheet.tiles().collect::<Vec<_>>(), captions.len(), &captions, &labels)
     }
-}
-
-/// The places of `count` images: the first of each class, then the second of each, and so on.
-fn each_class_in_turn(dataset: &Dataset, count: usize) -> Vec<usize> {
-    let mut seen = vec![0usize; dataset.classes()];
-    let mut places: Vec<(usize, i32, usize)> = Vec::new();
-    for (index, label) in dataset.labels().iter().enumerate() {
-        if let Some(seen) = usize::try_from(*label).ok().and_then(|label| seen.get_mut(label)) {
-            // No later one of a class can be among them.
-            if *seen < count {
-                places.push((*seen, *label, index));
-            }
-            *seen += 1;
-        }
-    }
-    places.sort_unstable();
-    places.into_iter().take(count).map(|(.., index)| index).collect()
 }

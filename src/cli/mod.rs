@@ -20,6 +20,7 @@ mod predict;
 mod probe;
 mod profile;
 mod recipe;
+mod report;
 mod signals;
 mod similarity;
 mod table;
@@ -72,6 +73,7 @@ enum Command {
     Similarity(similarity::Similarity),
     Embed(embed::Embed),
     Eval(eval::Eval),
+    Report(report::Report),
     Predict(predict::Predict),
     Compare(compare::Compare),
     Demo(demo::Demo),
@@ -99,6 +101,7 @@ impl Arguments {
             Command::Similarity(command) => command.run(),
             Command::Embed(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Report(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Compare(command) => command.run(),
             Command::Demo(command) => command.run(),

@@ -1,6 +1,6 @@
 //! `wgrad train`: a run from a recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,8 +14,10 @@ use super::signals::Stop;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::Validation;
+use crate::evaluate::run_report::html;
 use crate::gpu::{Gpu, Precision};
 use crate::inspect::cards::{cards, dispatches};
+use crate::io::atomic::write_atomically;
 use crate::io::console::tell;
 use crate::nn::Summary;
 use crate::parallel::{self, Group};
@@ -118,7 +120,7 @@ impl Train {
         }
         let trainer = judged(trainer, &dataset)?.shared_by(group.clone())?;
         let run = leads.then(|| RunDirectory::create(&options.out, &recipe, &gpu)).transpose()?;
-        options.finish(trainer, run.as_ref())
+        options.finish(&gpu, trainer, run.as_ref())
     }
 }
 
@@ -175,7 +177,7 @@ impl Options {
         };
         let trainer = judged(trainer, &dataset)?.shared_by(group.clone())?;
         if !leads {
-            return self.finish(trainer, None);
+            return self.finish(gpu, trainer, None);
         }
         let difference = checkpoint.and_then(|c| c.difference(gpu));
         difference.iter().for_each(tell);
@@ -183,27 +185,49 @@ impl Options {
         run.rewind(step)?;
         run.enter_resumption(step, gpu, difference.as_deref())?;
         tell(format!("resuming after step {step} of {}", trainer.steps()));
-        self.finish(trainer, Some(&run))
+        self.finish(gpu, trainer, Some(&run))
     }
 
     /// The rest of the run, written down by the process that has a directory.
-    fn finish(&self, mut trainer: Trainer, run: Option<&RunDirectory>) -> Result<ExitCode> {
+    fn finish(&self, gpu: &Gpu, mut trainer: Trainer, run: Option<&RunDirectory>) -> Result<ExitCode> {
         let stop = Stop::on_signals()?;
         let style = match run {
             None => Style::Silent,
             Some(_) if self.json => Style::Json,
             Some(_) => Style::Auto,
         };
-        let outcome = trainer.run(run, style, &mut |_| stop.is_asked_for())?;
+        let mut epoch = trainer.position().epoch;
+        let outcome = trainer.run(run, style, &mut |position| {
+            if position.epoch > epoch {
+                epoch = position.epoch;
+                run.into_iter().for_each(|run| write_page(run, None));
+            }
+            stop.is_asked_for()
+        })?;
         if let Some(run) = run {
+            write_page(run, Some((gpu, self.data.as_deref())));
             if outcome.finished {
-                tell(format!("finished in {:.1} s; weights in {}", outcome.seconds, run.weights().display()));
+                tell(format!(
+                    "finished in {:.1} s; weights in {}, curves in {}",
+                    outcome.seconds,
+                    run.weights().display(),
+                    run.report().display()
+                ));
             } else {
                 let command = format!("wgrad train {} --resume --out {}", trainer.recipe.method.name, run.path().display());
                 tell(format!("stopped after step {}; go on with `{command}`", outcome.position.step));
             }
         }
         Ok(if outcome.finished || !stop.is_asked_for() { ExitCode::SUCCESS } else { stop.code() })
+    }
+}
+
+/// Writes the run's page. Training is worth more than its page, so what is wrong with that is only
+/// said.
+fn write_page(run: &RunDirectory, device: Option<(&Gpu, Option<&Path>)>) {
+    let page = html(run.path(), device.map(|(gpu, _)| gpu), device.and_then(|(_, data)| data));
+    if let Err(error) = page.and_then(|page| write_atomically(&run.report(), page.as_bytes())) {
+        tell(format!("{}: {error}; `wgrad report {}` writes it", run.report().display(), run.path().display()));
     }
 }
 

@@ -43,6 +43,7 @@ mod picture;
 mod presets;
 mod resample;
 mod samples;
+mod split;
 mod stream;
 mod tasks;
 mod text;

@@ -1,6 +1,7 @@
 //! What draws and formats: pictures, plots, statistics of measurements, and where they were made.
 
 mod canvas;
+pub(crate) mod chart;
 pub(crate) mod csv;
 mod environment;
 pub(crate) mod page;

@@ -4,6 +4,9 @@ use minijinja::{AutoEscape, Environment, Value};
 
 use crate::error::{Error, Result};
 
+/// The style of all pages of runs, for a screen, light or dark, and paper.
+pub(crate) const STYLE: &str = include_str!("page.css");
+
 /// The page that `template` makes of the values in `context`. It fills the block `body` of
 /// `page.html`, which asks for `title`, `style`, `wgrad`, `command` and perhaps `date`.
 ///

@@ -72,6 +72,17 @@ impl Svg {
         };
     }
 
+    /// A line through points.
+    pub(crate) fn path(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>) {
+        let points: Vec<String> = points.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        self.0 += &format!("<polyline class=\"{class}\" points=\"{}\"/>\n", points.join(" "));
+    }
+
+    /// A small point that says `title` under the pointer.
+    pub(crate) fn spot(&mut self, class: &str, (x, y): (f64, f64), title: &str) {
+        self.0 += &format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.2\"><title>{}</title></circle>\n", escape(title));
+    }
+
     pub(crate) fn finish(self) -> String {
         self.0 + "</svg>\n"
     }

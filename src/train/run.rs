@@ -237,6 +237,36 @@ impl RunDirectory {
         write_atomically(&self.outcome_path(), pretty(&json!(spent)).as_bytes())
     }
 
+    /// The lines of metrics, in the order in which they were written; none before the first. A line
+    /// that a killed process left half-written is left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn metrics(&self) -> Result<Vec<Value>> {
+        let path = self.metrics_path();
+        let bytes = if path.exists() { read(&path)? } else { Vec::new() };
+        Ok(BufReader::new(bytes.as_slice())
+            .lines()
+            .map_while(|line| line.ok())
+            .filter_map(|line| serde_json::from_str(&line).ok())
+            .collect())
+    }
+
+    /// Where the run began.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] where the file is damaged.
+    pub fn environment(&self) -> Result<Environment> {
+        let path = self.environment_path();
+        let damaged = |e: serde_json::Error| Error::data(path.display().to_string(), format!("is no environment of a run: {e}"));
+        serde_json::from_slice(&read(&path)?).map_err(damaged)
+    }
+
+    /// Where the run's page is.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
     /// Appends one line to the metrics.
     ///
     /// # Errors

@@ -14,7 +14,8 @@ use wgrad::io::{Archive, HostTensor};
 #[test]
 fn help_names_every_command_and_misuse_is_code_2() {
     let help = done(&["--help"]).out;
-    for command in ["info", "methods", "recipe", "doctor", "ops", "train", "probe", "embed", "eval", "predict", "compare", "demo"] {
+    for command in ["info", "methods", "recipe", "doctor", "ops", "train", "probe", "embed", "eval", "predict", "report", "compare", "demo"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(done(&[command, "--help"]).out.contains("Usage: wgrad"));
     }

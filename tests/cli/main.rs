@@ -11,3 +11,4 @@ mod inspect;
 #[cfg(unix)]
 mod outputs;
 mod predict;
+mod report;

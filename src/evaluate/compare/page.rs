@@ -7,7 +7,7 @@ use super::measure::{BATCH, Measured};
 use super::rows::Row;
 use super::{Comparison, short};
 use crate::error::Result;
-use crate::report::page::{page, safe};
+use crate::report::page::{STYLE, page, safe};
 use crate::report::svg::{Area, Axis, Svg, tick, width};
 
 /// The page.
@@ -45,7 +45,7 @@ pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> Result<Strin
         include_str!("page.html"),
         context! {
             title => title.map_or_else(|| names.join(", "), String::from),
-            style => safe(include_str!("page.css")),
+            style => safe(STYLE),
             place,
             figures,
             columns => comparison.columns.iter().map(|column| column.subject.name.clone()).collect::<Vec<_>>(),
