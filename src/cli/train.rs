@@ -73,6 +73,10 @@ struct Options {
     /// What is computed in f16: nothing (f32), or products, convolutions and activations (mixed)
     #[arg(long, value_name = "f32|mixed")]
     precision: Option<Precision>,
+    /// Passes over the data; with --resume a run goes on for so many in all, which may be more than
+    /// it began with
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
     /// The run's directory
     #[arg(long, value_name = "DIR", default_value = "runs/latest")]
     out: PathBuf,
@@ -139,6 +143,7 @@ impl Options {
             None if self.weights.is_some() => Recipe::finetuning(method, &freeze),
             None => Recipe::defaults(method),
         };
+        recipe.epochs = self.epochs.unwrap_or(recipe.epochs);
         recipe.data.path = self.data.clone().unwrap_or(recipe.data.path);
         recipe.data.resolution = self.resolution.unwrap_or(recipe.data.resolution);
         recipe.model.name = self.model.clone().unwrap_or(recipe.model.name);
@@ -158,7 +163,7 @@ impl Options {
     fn resume(&self, gpu: &Gpu, method: &str, group: &Arc<dyn Group>) -> Result<ExitCode> {
         // One process writes; the others read what it will not change before all have read it.
         let leads = group.rank() == 0;
-        let (run, recipe) = if leads { RunDirectory::resume(&self.out)? } else { RunDirectory::open(&self.out)? };
+        let (run, mut recipe) = if leads { RunDirectory::resume(&self.out)? } else { RunDirectory::open(&self.out)? };
         let own = &recipe.method.name;
         if own != method {
             let message = format!("holds a run of the method \"{own}\"; use `wgrad train {own}`");
@@ -166,7 +171,13 @@ impl Options {
         }
         let (mut checkpoint, notes) = run.newest_checkpoint()?;
         notes.iter().filter(|_| leads).for_each(tell);
+        let before = recipe.epochs;
         if let Some(checkpoint) = &mut checkpoint {
+            // What has been learnt stays; the schedule is that of the new length from here on.
+            if let Some(epochs) = self.epochs {
+                checkpoint.prolong(epochs)?;
+                recipe.epochs = epochs;
+            }
             checkpoint.follow(&recipe, &run.recipe_path())?;
         }
         let dataset = Arc::new(recipe.open(Split::Train)?);
@@ -183,6 +194,10 @@ impl Options {
         difference.iter().for_each(tell);
         let step = trainer.position().step;
         run.rewind(step)?;
+        if trainer.recipe.epochs != before {
+            run.keep_recipe(&trainer.recipe)?;
+            tell(format!("the run goes on to epoch {}; it began with {before}", trainer.recipe.epochs));
+        }
         run.enter_resumption(step, gpu, difference.as_deref())?;
         tell(format!("resuming after step {step} of {}", trainer.steps()));
         self.finish(gpu, trainer, Some(&run))

@@ -42,6 +42,18 @@ pub enum Schedule {
         /// Steps of the run.
         steps: u64,
     },
+    /// PyTorch's `CosineAnnealingWarmRestarts` (SGDR, Loshchilov and Hutter 2017): half a cosine from
+    /// `rate` to `end` over `first` steps, then again over `factor` times as many, and so on.
+    WarmRestarts {
+        /// The rate that each cycle begins with.
+        rate: f32,
+        /// What it falls to.
+        end: f32,
+        /// Steps of the first cycle.
+        first: u64,
+        /// A cycle's steps over those of the one before it.
+        factor: u32,
+    },
     /// PyTorch's `OneCycleLR` with cosine annealing (Smith and Topin 2018): from `rate /
     /// div_factor` up to `rate`, which it reaches at step `pct_start * steps - 1`, then down to
     /// `rate / div_factor / final_div_factor` at the last. Where the peak would lie before the
@@ -105,7 +117,12 @@ impl Schedule {
             Schedule::WarmUpCosine { warm_up, steps, .. } if warm_up > steps => {
                 Err(Error::argument("warm_up", format!("{warm_up} steps of warm-up are more than the run's {steps}")))
             }
-            Schedule::Cosine { rate, end, .. } | Schedule::WarmUpCosine { rate, end, .. } => finite("rate", rate).and(finite("end", end)),
+            Schedule::WarmRestarts { first: 0, .. } | Schedule::WarmRestarts { factor: 0, .. } => {
+                Err(Error::argument("schedule", "a cycle has at least 1 step, and a factor of at least 1"))
+            }
+            Schedule::Cosine { rate, end, .. } | Schedule::WarmUpCosine { rate, end, .. } | Schedule::WarmRestarts { rate, end, .. } => {
+                finite("rate", rate).and(finite("end", end))
+            }
             Schedule::OneCycle { rate, pct_start, div_factor, final_div_factor, .. } => {
                 require_share("schedule", "pct_start", pct_start)?;
                 require_positive("schedule", "div_factor", div_factor)?;
@@ -130,6 +147,20 @@ impl Schedule {
             Schedule::Cosine { rate, end, steps } => {
                 let part = step.min(steps) as f64 / steps.max(1) as f64;
                 half_cosine(f64::from(rate), f64::from(end), part) as f32
+            }
+            Schedule::WarmRestarts { rate, end, first, factor } => {
+                let (mut at, mut cycle) = (step, first);
+                match factor {
+                    // All cycles are alike, however many there are.
+                    1 => at %= first,
+                    _ => {
+                        while at >= cycle {
+                            at -= cycle;
+                            cycle = cycle.saturating_mul(factor.into());
+                        }
+                    }
+                }
+                half_cosine(f64::from(rate), f64::from(end), at as f64 / cycle as f64) as f32
             }
             Schedule::WarmUpCosine { rate, warm_up, .. } if step < warm_up => rate * step as f32 / warm_up.saturating_sub(1).max(1) as f32,
             Schedule::WarmUpCosine { rate, end, warm_up, steps } => {
@@ -209,6 +240,38 @@ mod tests {
         }
     }
 
+    /// `CosineAnnealingWarmRestarts(T_0, T_mult, eta_min=0.1)` from 0.5: T_0 4 and T_mult 2, and 3
+    /// and 1; its formula in float64.
+    #[test]
+    fn warm_restarts_are_pytorchs() {
+        let rates = |first, factor, steps: u64| -> Vec<f32> {
+            let schedule = Schedule::WarmRestarts { rate: 0.5, end: 0.1, first, factor };
+            (0..steps).map(|step| schedule.rate(step)).collect()
+        };
+        let doubled = [
+            0.5,
+            0.441_421_36,
+            0.3,
+            0.158_578_64,
+            0.5,
+            0.484_775_9,
+            0.441_421_36,
+            0.376_536_7,
+            0.3,
+            0.223_463_3,
+            0.158_578_64,
+            0.115_224_1,
+            0.5,
+        ];
+        let alike = [0.5, 0.4, 0.2, 0.5, 0.4, 0.2, 0.5];
+        for (found, expected) in [(rates(4, 2, 13), doubled.to_vec()), (rates(3, 1, 7), alike.to_vec())] {
+            assert!(found.iter().zip(&expected).all(|(a, b): (&f32, &f32)| (a - b).abs() < 1e-6), "{found:?}, expected {expected:?}");
+        }
+        assert_eq!(Schedule::WarmRestarts { rate: 0.5, end: 0.1, first: 3, factor: 1 }.rate(3_000_000_000_000), 0.5);
+        let late = Schedule::WarmRestarts { rate: 0.5, end: 0.1, first: 1, factor: u32::MAX };
+        assert!(late.rate(u64::MAX).is_finite());
+    }
+
     /// `StepLR` and `CosineAnnealingLR` at their ends and for runs of a step or two.
     #[test]
     fn the_ends_of_short_runs_are_pytorchs() {
@@ -235,6 +298,9 @@ mod tests {
             Schedule::Step { rate: 0.1, gamma: 0.5, step_size: 0 },
             Schedule::Cosine { rate: 0.1, end: f32::NAN, steps: 3 },
             Schedule::WarmUpCosine { rate: 0.1, end: 0.0, warm_up: 4, steps: 3 },
+            Schedule::WarmRestarts { rate: 0.1, end: 0.0, first: 0, factor: 1 },
+            Schedule::WarmRestarts { rate: 0.1, end: 0.0, first: 3, factor: 0 },
+            Schedule::WarmRestarts { rate: 0.1, end: f32::NAN, first: 3, factor: 1 },
             Schedule::one_cycle(0.1, 3).with_pct_start(1.5),
             Schedule::one_cycle(0.1, 3).with_pct_start(f32::NAN),
             Schedule::OneCycle { rate: 0.1, steps: 3, pct_start: 0.3, div_factor: 0.0, final_div_factor: 1.0 },

@@ -16,8 +16,18 @@ const BAR: &str = " | ";
 /// What the parts of [`adapter_line`] are.
 const ADAPTER: [&str; 4] = ["adapter", "driver", "schedule", "version"];
 /// Keys of a recipe that do not decide what is computed, or whose contents are compared by
-/// themselves: where things lie, and how often they are written.
-const FREE: [&str; 5] = ["data.path", "teachers", "finetune.weights", "checkpoint_every", "stop_on_collapse"];
+/// themselves: where things lie, how often they are written, and who looks on.
+const FREE: [&str; 9] = [
+    "data.path",
+    "teachers",
+    "finetune.weights",
+    "checkpoint_every",
+    "stop_on_collapse",
+    "validation.every",
+    "validation.images",
+    "validation.patience",
+    "validation.min_delta",
+];
 
 /// Adapter, driver, schedule and version in one line.
 pub(super) fn adapter_line(gpu: &Gpu) -> String {

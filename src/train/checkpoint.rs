@@ -213,6 +213,19 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Goes on to `epochs` epochs in all, of which the recipe may have had fewer or more.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where more have begun already.
+    pub fn prolong(&mut self, epochs: u32) -> Result<()> {
+        let begun = self.position.epoch + u32::from(self.position.batch > 0);
+        if epochs < begun {
+            return Err(Error::argument("epochs", format!("the run is in epoch {begun} already, so it cannot end with epoch {epochs}")));
+        }
+        self.recipe.epochs = epochs;
+        Ok(())
+    }
+
     /// What makes the bits of a run that goes on here differ from those of an uninterrupted one;
     /// `None` where they will be the same.
     pub fn difference(&self, gpu: &Gpu) -> Option<String> {

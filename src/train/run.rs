@@ -73,6 +73,14 @@ impl RunDirectory {
             fs::remove_file(self.metrics_path()).map_err(|e| Error::io(&self.metrics_path(), &e))?;
         }
         write_atomically(&self.environment_path(), pretty(&json!(Environment::of(gpu))).as_bytes())?;
+        self.keep_recipe(recipe)
+    }
+
+    /// Keeps `recipe` as the run's own: it goes on for more epochs, say.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_recipe(&self, recipe: &Recipe) -> Result<()> {
         write_atomically(&self.recipe_path(), recipe.to_toml()?.as_bytes())
     }
 

@@ -77,3 +77,28 @@ fn a_run_without_labels_is_judged_by_neighbours_and_drawn() {
     }
     assert!(!page.contains("What it mistakes"));
 }
+
+#[test]
+fn a_finished_run_goes_on_for_more_epochs() {
+    let folder = folder();
+    let data = data(folder.path());
+    let [short, long] = ["short", "long"].map(|name| folder.path().join(name));
+    let constant = ["--set", "schedule=constant"];
+    for (out, epochs) in [(&short, 2), (&long, 4)] {
+        assert_eq!(run(train("supervised", &data, out, epochs).args(constant)).code, Some(0));
+    }
+    let resume = |epochs: &str| {
+        let mut command = wgrad();
+        command.args(["train", "supervised", "--resume", "--epochs", epochs, "--out", text(&short)]);
+        command
+    };
+    refused(&mut resume("1"), &["in epoch 2 already"]);
+    let went_on = run(&mut resume("4"));
+    assert_eq!(went_on.code, Some(0), "{}", went_on.err);
+    assert!(went_on.err.contains("goes on to epoch 4; it began with 2"), "{}", went_on.err);
+    // A rate that does not depend on the length: as if it had been so long from the start.
+    let [a, b] = [&short, &long].map(|out| fs::read(out.join("weights.safetensors")).unwrap());
+    assert!(a == b, "weights differ");
+    let [a, b] = [&short, &long].map(|out| fs::read_to_string(out.join("recipe.toml")).unwrap());
+    assert_eq!(a, b);
+}

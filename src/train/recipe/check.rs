@@ -148,6 +148,11 @@ fn schedule(schedule: &ScheduleTable, epochs: u32) -> Result<(), Problem> {
             within("schedule.warm_up_epochs", warm_up_epochs, 0.0, epochs as f32)?;
             within("schedule.minimum_learning_rate", minimum_learning_rate, 0.0, 1e6)
         }
+        ScheduleTable::WarmRestarts { restart_epochs, restart_factor, minimum_learning_rate } => {
+            within("schedule.restart_epochs", restart_epochs, 1, 65_535)?;
+            within("schedule.restart_factor", restart_factor, 1, 65_535)?;
+            within("schedule.minimum_learning_rate", minimum_learning_rate, 0.0, 1e6)
+        }
         ScheduleTable::OneCycle { pct_start, div_factor, final_div_factor } => {
             within("schedule.pct_start", pct_start, 0.0, 1.0)?;
             positive("schedule.div_factor", div_factor)?;

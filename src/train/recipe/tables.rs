@@ -192,6 +192,15 @@ pub enum ScheduleTable {
         /// The last rate.
         minimum_learning_rate: f32,
     },
+    /// PyTorch's `CosineAnnealingWarmRestarts`: from the peak along half a cosine, again and again.
+    WarmRestarts {
+        /// Epochs of the first cycle.
+        restart_epochs: u32,
+        /// A cycle's epochs over those of the one before it.
+        restart_factor: u32,
+        /// What each cycle falls to.
+        minimum_learning_rate: f32,
+    },
     /// PyTorch's `OneCycleLR`: up to the peak and down again, both along half a cosine.
     OneCycle {
         /// Part of the steps before the peak.
@@ -212,10 +221,10 @@ pub enum ScheduleTable {
 
 impl ScheduleTable {
     /// The names that [`Self::named`] knows.
-    pub const NAMES: [&str; 4] = ["constant", "cosine", "one_cycle", "step"];
+    pub const NAMES: [&str; 5] = ["constant", "cosine", "warm_restarts", "one_cycle", "step"];
 
     /// The schedule called `name`: `cosine` without warm-up down to 0, the others with PyTorch's
-    /// defaults, stairs of 30 epochs.
+    /// defaults, cycles of 10 epochs, stairs of 30.
     ///
     /// # Errors
     /// [`Error::Argument`] for another name, with those that there are.
@@ -223,6 +232,7 @@ impl ScheduleTable {
         Ok(match name {
             "constant" => Self::Constant {},
             "cosine" => Self::Cosine { warm_up_epochs: 0.0, minimum_learning_rate: 0.0 },
+            "warm_restarts" => Self::WarmRestarts { restart_epochs: 10, restart_factor: 1, minimum_learning_rate: 0.0 },
             "one_cycle" => Self::OneCycle { pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 },
             "step" => Self::Step { step_epochs: 30, gamma: 0.1 },
             other => return Err(Error::unknown("schedule", other, Self::NAMES)),
@@ -240,6 +250,9 @@ impl ScheduleTable {
             Self::Cosine { warm_up_epochs, minimum_learning_rate } => {
                 let warm_up = (f64::from(warm_up_epochs) * steps_per_epoch as f64).round() as u64;
                 Schedule::cosine([rate, minimum_learning_rate], warm_up, steps)
+            }
+            Self::WarmRestarts { restart_epochs, restart_factor, minimum_learning_rate: end } => {
+                Schedule::WarmRestarts { rate, end, first: steps_per_epoch * u64::from(restart_epochs), factor: restart_factor }
             }
             Self::OneCycle { pct_start, div_factor, final_div_factor } => {
                 Schedule::OneCycle { rate, steps, pct_start, div_factor, final_div_factor }
