@@ -22,7 +22,7 @@ use crate::nn::{Module, Parameters};
 use crate::report::csv::csv;
 use crate::tensor::Tensor;
 use crate::tensor::random::{Purpose, Stream};
-use crate::train::LoadedRun;
+use crate::train::{LoadedRun, RunDirectory};
 
 /// What lays features out on a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -173,7 +173,7 @@ impl Embed {
 
     /// Writes the table and the picture; their paths.
     fn write(&self, images: &Dataset, chosen: &[usize], points: &[[f32; 2]], clusters: &[i32]) -> Result<Vec<String>> {
-        let folder = self.out.clone().unwrap_or_else(|| self.run.join("embedding"));
+        let folder = self.out.clone().map_or_else(|| Ok(RunDirectory::open(&self.run)?.0.path().join("embedding")), Ok)?;
         make_folder(&folder)?;
         let name = if self.method == Method::Pca { "pca" } else { "tsne" };
         let row = |(((index, label), cluster), [x, y]): (((&usize, &i32), &i32), &[f32; 2])| {

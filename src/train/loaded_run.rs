@@ -25,17 +25,16 @@ pub struct LoadedRun {
 }
 
 impl LoadedRun {
-    /// Opens the run in the directory `run`, or by a file of weights in it, such as
-    /// `runs/latest/best.safetensors`. Its training images give the classes and the statistics to
-    /// normalise with; `data` says where they are when they have moved.
+    /// Opens the run in the directory `run`, or by a file of weights in it ([`RunDirectory::open`]).
+    /// Its training images give the classes and the statistics to normalise with; `data` says where
+    /// they are when they have moved.
     ///
     /// # Errors
     /// [`Error::Data`] where there is no run, it is not finished, or its files do not fit; those of
     /// opening its data.
     pub fn open(gpu: &Gpu, run: &Path, data: Option<&PathBuf>) -> Result<Self> {
-        let (folder, weights) = if run.is_file() { (run.parent().unwrap_or(run), Some(run.to_path_buf())) } else { (run, None) };
-        let (run, mut recipe) = RunDirectory::open(folder)?;
-        let weights = weights.unwrap_or_else(|| run.weights());
+        let (run, mut recipe) = RunDirectory::open(run)?;
+        let weights = run.weights();
         if !weights.exists() {
             let command = format!("wgrad train {} --resume --out {}", recipe.method.name, run.path().display());
             let message = format!("has no weights yet: the run is not finished; go on with `{command}`");

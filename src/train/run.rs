@@ -21,6 +21,8 @@ use crate::report::Environment;
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// The weights that are meant.
+    weights: PathBuf,
     /// Held where the run is to be written, so that no other process does.
     lock: Option<Arc<File>>,
     /// The last checkpoint is known to be good: it was read or written.
@@ -85,17 +87,28 @@ impl RunDirectory {
     }
 
     fn of(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), lock: None, last_is_good: Cell::new(false) }
+        // A file of weights in a run stands for the run with these.
+        let (path, weights) = match path.parent().filter(|_| path.is_file()) {
+            Some(folder) => (folder.to_path_buf(), path.to_path_buf()),
+            None => (path.to_path_buf(), path.join("weights.safetensors")),
+        };
+        Self { path, weights, lock: None, last_is_good: Cell::new(false) }
     }
 
-    /// An existing run and its recipe, to be read.
+    /// Whether there is a run, by its directory or a file of weights in it.
+    pub fn is_run(path: &Path) -> bool {
+        Self::of(path).recipe_path().exists()
+    }
+
+    /// An existing run and its recipe, to be read: by its directory, or a file of weights in it, such
+    /// as `runs/latest/best.safetensors`, which are then what is meant by its weights.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] where there is none; [`Error::Data`] where the recipe is
     /// damaged.
     pub fn open(path: &Path) -> Result<(Self, Recipe)> {
         let run = Self::of(path);
-        if path.is_dir() && !run.recipe_path().exists() {
+        if run.path.is_dir() && !run.recipe_path().exists() {
             return Err(Error::data(path.display().to_string(), "holds no run: it has no recipe.toml"));
         }
         let recipe = Recipe::read(&run.recipe_path())?;
@@ -107,6 +120,9 @@ impl RunDirectory {
     /// # Errors
     /// As [`Self::open`]; [`Error::Argument`] where another process works there.
     pub fn resume(path: &Path) -> Result<(Self, Recipe)> {
+        if path.is_file() {
+            return Err(Error::argument(path.display().to_string(), "is a file; a run goes on in its directory"));
+        }
         Self::open(path)?;
         let run = Self::of(path).held()?;
         // What was read before may have been half of what another process wrote.
@@ -208,7 +224,7 @@ impl RunDirectory {
 
     /// The weights alone, in PyTorch's layout.
     pub fn weights(&self) -> PathBuf {
-        self.path.join("weights.safetensors")
+        self.weights.clone()
     }
 
     /// The weights of the epoch that was best on images that are not learnt from.

@@ -10,19 +10,19 @@ fn a_run_shows_what_it_has_written_down() {
     let folder = folder();
     let (data, out) = (data(folder.path()), folder.path().join("run"));
     let settings = ["split=0.25", "ema=0.5", "tasks="];
-    let trained = run(train("supervised", &data, &out, 3).args(settings.iter().flat_map(|setting| ["--set", setting])));
+    let trained = run(train("supervised", &data, &out, 6).args(settings.iter().flat_map(|setting| ["--set", setting])));
     assert_eq!(trained.code, Some(0), "{}", trained.err);
     assert!(
-        trained.err.contains("supervised epoch 3 validation: top-1 ") && trained.err.contains("; averaged weights: top-1 "),
+        trained.err.contains("supervised epoch 6 validation: top-1 ") && trained.err.contains("; averaged weights: top-1 "),
         "{}",
         trained.err
     );
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     for words in [
         "supervised of ",
-        "3 of 3 epochs",
+        "6 of 6 epochs",
         "What it mistakes",
-        "quarter 0",
+        "<th>0</th>",
         "What it was shown",
         "data:image/png;base64,",
         "split = 0.25",
@@ -35,15 +35,12 @@ fn a_run_shows_what_it_has_written_down() {
     let lines: Vec<Value> =
         fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let looks: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "validation").collect();
-    assert_eq!(looks.len(), 3);
+    assert_eq!(looks.len(), 6);
     // Every point of a curve says its step, and its value as three digits.
     for look in &looks {
-        let point = format!("validation, step {}: {:.3}<", look["step"], look["loss"].as_f64().unwrap());
-        let point = if look["loss"].as_f64().unwrap() < 1.0 {
-            point
-        } else {
-            format!("validation, step {}: {:.2}<", look["step"], look["loss"].as_f64().unwrap())
-        };
+        let loss = look["loss"].as_f64().unwrap();
+        let shown = if loss < 1.0 { format!("{loss:.3}") } else { format!("{loss:.2}") };
+        let point = format!("validation, step {}: {shown}<", look["step"]);
         assert!(page.contains(&point), "{point}");
     }
     let best = looks.iter().rev().find(|look| look["best"] == true).unwrap();
@@ -51,8 +48,9 @@ fn a_run_shows_what_it_has_written_down() {
     assert!(page.contains(&fact), "{fact}");
 
     // The best weights stand for the run, and the page can be made anew.
-    for command in ["eval", "probe"] {
-        json(&[command, text(&out.join("best.safetensors")), "--json"]);
+    let best = out.join("best.safetensors");
+    for command in [&["eval", text(&best)][..], &["probe", text(&best), "--labels", "5"], &["compare", text(&best)]] {
+        json(&[command, &["--json"]].concat());
     }
     let other = folder.path().join("page.html");
     assert_eq!(done(&["report", text(&out), "--out", text(&other)]).out.trim(), text(&other));
@@ -65,12 +63,12 @@ fn a_run_shows_what_it_has_written_down() {
 fn a_run_without_labels_is_judged_by_neighbours_and_drawn() {
     let folder = folder();
     let (data, out) = (data(folder.path()), folder.path().join("run"));
-    let trained = run(train("simclr", &data, &out, 2).args(["--set", "split=0.25", "--set", "validation.every=2", "--json"]));
+    let trained = run(train("simclr", &data, &out, 6).args(["--set", "split=0.25", "--set", "validation.every=6", "--json"]));
     assert_eq!(trained.code, Some(0), "{}", trained.err);
     let looks: Vec<Value> =
         trained.out.lines().map(|line| serde_json::from_str(line).unwrap()).filter(|line: &Value| line["kind"] == "validation").collect();
     assert_eq!(looks.len(), 1, "{}", trained.out);
-    assert!(looks[0]["knn"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)) && looks[0]["epoch"] == 2);
+    assert!(looks[0]["knn"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)) && looks[0]["epoch"] == 6);
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     for words in ["nearest neighbours", "Effective rank", "What it was shown"] {
         assert!(page.contains(words), "{words}");

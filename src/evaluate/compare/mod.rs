@@ -38,7 +38,7 @@ impl Subject {
         if let Some(entry) = METHODS.iter().find(|entry| entry.name == text) {
             return Ok(Self { name: text.into(), entry, runs: Vec::new() });
         }
-        if let Some(missing) = runs.iter().find(|run| !run.join("recipe.toml").exists()) {
+        if let Some(missing) = runs.iter().find(|run| !RunDirectory::is_run(run)) {
             let names: Vec<&str> = METHODS.iter().map(|entry| entry.name).collect();
             let message = format!("is no run's directory (it has no recipe.toml), and no method; there are {}", names.join(", "));
             return Err(Error::argument(missing.display().to_string(), message));

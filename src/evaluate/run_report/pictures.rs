@@ -11,6 +11,7 @@ use crate::data::{Dataset, Split, Views};
 use crate::error::Result;
 use crate::evaluate::{Evaluation, ViewSheet, argmax, outputs};
 use crate::gpu::Gpu;
+use crate::report::page::safe;
 use crate::report::{Canvas, Tile};
 use crate::tensor::InputShape;
 use crate::train::{LoadedRun, Recipe, RunDirectory};
@@ -104,15 +105,15 @@ fn views(gpu: &Gpu, recipe: &Recipe, train: &Arc<Dataset>) -> Result<Option<Valu
     let views: &Views = &recipe.augmentation.views;
     let sheet = ViewSheet::new(gpu, train, IMAGES, views, DRAWS, (0, recipe.seed))?;
     let pictures = sheet.tiles().map(png).collect::<Result<Vec<_>>>()?;
-    let rows: Vec<Vec<String>> = pictures.chunks(sheet.columns.len().max(1)).map(<[String]>::to_vec).collect();
+    let rows: Vec<Vec<Value>> = pictures.chunks(sheet.columns.len().max(1)).map(<[Value]>::to_vec).collect();
     Ok(Some(context! { columns => sheet.columns, rows }))
 }
 
 /// A picture as an address that holds all of it.
-fn png(tile: Tile) -> Result<String> {
+fn png(tile: Tile) -> Result<Value> {
     let [height, width, _] = tile.size;
     let scale = SIDE.div_ceil(height.max(width).max(1)).max(1);
     let mut canvas = Canvas::new(width * scale, height * scale)?;
     canvas.image([0, 0], tile, scale)?;
-    Ok(format!("data:image/png;base64,{}", STANDARD.encode(canvas.png()?)))
+    Ok(safe(format!("data:image/png;base64,{}", STANDARD.encode(canvas.png()?))))
 }
