@@ -10,5 +10,6 @@ mod multitask;
 mod pretext;
 mod reference_trajectories;
 mod semi_supervised;
+mod shards;
 mod ssl_dino;
 mod watch;
