@@ -7,11 +7,13 @@
 
 mod aligned_teacher;
 mod autoencoder;
+mod barlow_twins;
 mod byol;
 mod card;
 mod coarse_to_fine;
 mod context;
 mod contrastive_distillation;
+mod covariance;
 mod decoupled_distillation;
 mod dino;
 mod distillation;
@@ -43,6 +45,7 @@ mod trained_network;
 mod transformer_distillation;
 mod unlabelled;
 mod vae;
+mod vicreg;
 
 /// Every method: the module that its recipes are named after, and its type. `$then!` is given the
 /// list.
@@ -56,6 +59,8 @@ macro_rules! every_method {
             byol Byol,
             simsiam SimSiam,
             dino Dino,
+            barlow_twins BarlowTwins,
+            vicreg VicReg,
             supcon SupCon,
             rotation Rotation,
             jigsaw Jigsaw,
