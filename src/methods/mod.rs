@@ -40,6 +40,7 @@ mod simsiam;
 mod step;
 mod supcon;
 mod supervised;
+mod swav;
 mod teacher;
 mod trained_network;
 mod transformer_distillation;
@@ -61,6 +62,7 @@ macro_rules! every_method {
             dino Dino,
             barlow_twins BarlowTwins,
             vicreg VicReg,
+            swav SwAv,
             supcon SupCon,
             rotation Rotation,
             jigsaw Jigsaw,
