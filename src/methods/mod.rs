@@ -21,6 +21,7 @@ mod embedder;
 mod embedding_distillation;
 mod feature_distillation;
 mod fixmatch;
+mod info_nce;
 mod jigsaw;
 mod mae;
 mod masked_tokens;
@@ -30,6 +31,7 @@ mod moco;
 mod moco_v3;
 mod multitask;
 mod mutual;
+mod nnclr;
 mod partial_labels;
 mod pseudo_label;
 mod queue;
@@ -63,6 +65,7 @@ macro_rules! every_method {
             barlow_twins BarlowTwins,
             vicreg VicReg,
             swav SwAv,
+            nnclr NnClr,
             supcon SupCon,
             rotation Rotation,
             jigsaw Jigsaw,

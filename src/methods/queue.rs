@@ -41,6 +41,12 @@ impl KeyQueue {
         Ok(Queue { keys: self.keys.clone(), age: rows as f64 / entering as f64 })
     }
 
+    /// The keys nearest to the rows of `z` `[N, D]` by cosine, `[N, D]`; the first where several
+    /// are.
+    pub fn nearest(&self, z: &Tensor) -> Result<Tensor> {
+        self.keys.index_select(0, &z.similarity_matrix(&self.keys, 1.0)?.argmax(-1)?)
+    }
+
     /// Replaces the oldest keys by `keys` `[N, D]`; N divides the queue.
     pub fn push(&self, keys: &Tensor) -> Result<()> {
         self.keys.queue_write_next(keys, &self.cursor)
