@@ -14,10 +14,11 @@ use serde_json::Value;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
-    Batch, Byol, ByolConfig, Clock, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation, DistillationConfig,
-    EmaTeacherConfig, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, MethodContext,
-    MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig,
-    Supervised, SupervisedConfig, TaskLabels, Teacher, Weighting,
+    BarlowTwins, BarlowTwinsConfig, Batch, Byol, ByolConfig, Clock, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig,
+    Distillation, DistillationConfig, EmaTeacherConfig, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher,
+    MeanTeacherConfig, Method, MethodContext, MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, NnClr, NnClrConfig, SimClr,
+    SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Supervised, SupervisedConfig, SwAv, SwAvConfig, TaskLabels, Teacher,
+    VicReg, VicRegConfig, Weighting,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormOptions, Conv2dOptions};
@@ -171,12 +172,22 @@ impl Run<'_> {
         self.follow(self.learner::<M>(config, Told::default()))
     }
 
-    fn views(&self, step: u64, views: usize) -> Vec<Tensor> {
-        (0..views).map(|view| self.images(step, view)).collect()
+    /// As many as the file says, or as the method takes.
+    fn views(&self, step: u64, method: &dyn Method) -> Vec<Tensor> {
+        let crops = self.doc["hyper_parameters"]["crops"].as_u64();
+        (0..crops.map_or(method.views(), |crops| crops as usize)).map(|view| self.images(step, view)).collect()
     }
 
-    fn batch(&self, step: u64, views: usize, labels: &[i32]) -> Batch {
-        let views = self.views(step, views);
+    /// Gives the method's state `name`, a queue, the generator's first contents.
+    fn fill_queue(&self, method: &dyn Method, name: &str) {
+        let (_, queue) = method.state().into_iter().find(|(found, _)| found == name).unwrap();
+        let values: Vec<f32> = unit(&format!("{}{name}", self.prefix), queue.numel()).iter().map(|v| *v as f32).collect();
+        let filled = Tensor::from_slice(self.gpu, &values, queue.shape()).unwrap().l2_normalize(-1, 1e-12).unwrap();
+        queue.copy_from(&filled).unwrap();
+    }
+
+    fn batch(&self, step: u64, method: &dyn Method, labels: &[i32]) -> Batch {
+        let views = self.views(step, method);
         let indices: Vec<i32> = (step as i32 * BATCH as i32..).take(BATCH).collect();
         let known: Vec<i32> = indices.iter().map(|image| labels[*image as usize]).collect();
         let [labels, indices] = [known, indices].map(|values| Tensor::from_slice(self.gpu, &values, [BATCH]).unwrap());
@@ -186,8 +197,7 @@ impl Run<'_> {
     /// Trains with the file's SGD.
     fn follow<M: Method + 'static>(&self, learner: Learner<M>) -> Vec<String> {
         if let Some(sharded) = learner.sharded {
-            let views = learner.method.views();
-            return self.compare(&sharded.train(learner.method, |step| self.views(step, views)), &learner.params);
+            return self.compare(&sharded.train(learner.method, |step, method| self.views(step, method)), &learner.params);
         }
         let mut sgd = Sgd::new(&learner.params, SgdOptions { momentum: self.hp("momentum"), ..Default::default() }).unwrap();
         self.follow_with(&learner, &mut sgd, |_| self.hp("lr"), || {})
@@ -204,7 +214,7 @@ impl Run<'_> {
         let one_step = |number: u64| {
             clock.step.set(number);
             method.begin_step().unwrap();
-            let step = method.loss(&self.batch(number, method.views(), labels)).unwrap();
+            let step = method.loss(&self.batch(number, method, labels)).unwrap();
             optimizer.step_with(&method.gradients(&step).unwrap(), rate(number).into()).unwrap();
             method.after_update(&step).unwrap();
             after();
@@ -314,10 +324,7 @@ fn moco(run: &Run) -> Vec<String> {
         symmetric: false,
     };
     let learner = run.learner::<Moco>(config, Told::default());
-    let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
-    let filled = Tensor::from_slice(run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
-    let (_, queue) = learner.method.state().into_iter().find(|(name, _)| name == "queue").unwrap();
-    queue.copy_from(&filled).unwrap();
+    run.fill_queue(&learner.method, "queue");
     run.follow(learner)
 }
 
@@ -340,6 +347,38 @@ fn dino(run: &Run) -> Vec<String> {
         ..Default::default()
     };
     run.plain::<Dino>(config)
+}
+
+fn barlow_twins(run: &Run) -> Vec<String> {
+    run.plain::<BarlowTwins>(BarlowTwinsConfig { lambda_param: run.hp("lambda_param"), projector: projector() })
+}
+
+fn vicreg(run: &Run) -> Vec<String> {
+    let [lambda_param, mu_param, nu_param] = ["lambda_param", "mu_param", "nu_param"].map(|name| run.hp(name));
+    run.plain::<VicReg>(VicRegConfig { lambda_param, mu_param, nu_param, projector: projector() })
+}
+
+fn swav(run: &Run) -> Vec<String> {
+    let config = SwAvConfig {
+        projector: projector(),
+        prototypes: 20,
+        freeze_prototypes_epochs: 0,
+        temperature: run.hp("temperature"),
+        sinkhorn_epsilon: run.hp("sinkhorn_epsilon"),
+        sinkhorn_iterations: run.hp("sinkhorn_iterations") as usize,
+        queue: 32,
+        epoch_queue_starts: 0,
+    };
+    let learner = run.learner::<SwAv>(config, Told::default());
+    (0..2).for_each(|view| run.fill_queue(&learner.method, &format!("queue.{view}")));
+    run.follow(learner)
+}
+
+fn nnclr(run: &Run) -> Vec<String> {
+    let config = NnClrConfig { temperature: run.hp("temperature"), projector: projector(), predictor: predictor(), queue: 64 };
+    let learner = run.learner::<NnClr>(config, Told::default());
+    run.fill_queue(&learner.method, "queue");
+    run.follow(learner)
 }
 
 fn supcon(run: &Run) -> Vec<String> {
@@ -388,6 +427,10 @@ fn follow_all(variable: &str, folder: &str) {
         ("byol", byol),
         ("simsiam", simsiam),
         ("dino", dino),
+        ("barlow_twins", barlow_twins),
+        ("vicreg", vicreg),
+        ("swav", swav),
+        ("nnclr", nnclr),
         ("supcon", supcon),
         ("distillation", distillation),
         ("decoupled_distillation", decoupled_distillation),

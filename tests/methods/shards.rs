@@ -36,10 +36,10 @@ impl Sharded {
     }
 
     /// The losses of `method` on `views` of each step's batch.
-    pub fn train<M: Method + 'static>(self, method: M, views: impl Fn(u64) -> Vec<Tensor>) -> Vec<f64> {
+    pub fn train<M: Method + 'static>(self, method: M, views: impl Fn(u64, &dyn Method) -> Vec<Tensor>) -> Vec<f64> {
         let Self { mut trainer, dataset } = self;
         let steps = trainer.recipe.epochs;
-        let images: Vec<Tensor> = views(0).iter().map(|view| view.copy().unwrap()).collect();
+        let images: Vec<Tensor> = views(0, &method).iter().map(|view| view.copy().unwrap()).collect();
         trainer.method = Box::new(Shown { method, images: images.clone() });
         let loader = Loader::training(dataset.clone(), dataset.len(), trainer.recipe.seed).unwrap();
         let one_step = |epoch: u32| {
@@ -47,7 +47,7 @@ impl Sharded {
             let mut places = vec![0; dataset.len()];
             loader.order(epoch).iter().zip(0..).for_each(|(index, row)| places[*index as usize] = row);
             let places = Tensor::from_slice(trainer.params.gpu(), &places, [places.len()]).unwrap();
-            for (images, view) in images.iter().zip(views(epoch.into())) {
+            for (images, view) in images.iter().zip(views(epoch.into(), &*trainer.method)) {
                 images.copy_from(&view.index_select(0, &places).unwrap()).unwrap();
             }
             trainer.run(None, Style::Silent, &mut |_| true).unwrap().loss
@@ -82,6 +82,10 @@ impl<M: Method> Contrast for Shown<M> {
 impl<M: Method> Method for Shown<M> {
     fn name(&self) -> &'static str {
         self.method.name()
+    }
+
+    fn views(&self) -> usize {
+        self.method.views()
     }
 
     fn begin_step(&self) -> Result<()> {

@@ -22,7 +22,7 @@ import torch.multiprocessing
 import generate_trajectories as trajectories
 
 PROCESSES = 2
-METHODS = (trajectories.simclr, trajectories.moco)
+METHODS = (trajectories.simclr, trajectories.moco, trajectories.barlow_twins, trajectories.vicreg, trajectories.swav, trajectories.nnclr)
 
 
 class Gather(torch.autograd.Function):
