@@ -118,7 +118,8 @@ fn what_a_recipe_asks_for_is_shared_to_the_same_bits() {
 
 #[test]
 fn a_run_goes_on_with_another_number_of_processes_to_the_same_bits() {
-    for (method, [before, after]) in [("supervised", [4, 1]), ("simclr", [1, 4]), ("moco", [2, 4]), ("multitask", [4, 2])] {
+    let ways = [("supervised", [4, 1]), ("simclr", [1, 4]), ("moco", [2, 4]), ("swav", [4, 2]), ("nnclr", [1, 2]), ("multitask", [4, 2])];
+    for (method, [before, after]) in ways {
         if !crate::common::wanted(method) {
             continue;
         }
