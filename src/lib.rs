@@ -41,7 +41,7 @@
 //! | [`optim`] | optimizers, learning-rate schedules, moving averages |
 //! | `parallel` | the shards of a step, and the processes that share them (feature `cli`; over MPI: `mpi`) |
 //! | [`models`] | networks |
-//! | [`methods`] | how a model is trained: 29 methods, from labels, from none, from teachers |
+//! | [`methods`] | how a model is trained: 33 methods, from labels, from none, from teachers |
 //! | `data`, `train`, `evaluate`, `report`, `bench`, `cli` | images and augmentation; runs and checkpoints; probes and comparisons; plots and statistics; the kernel benchmark; the command line (feature `cli`, on by default) |
 //! | [`io`] | files: archives of tensors, atomic writing, layouts of weights |
 //! | [`error`] | the one error type |

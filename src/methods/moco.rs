@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::KeyQueue;
 use super::{
-    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Kept, Method, MethodCard, MethodContext, MethodFactory, Queue, Supervision,
-    TrainStep, TrainedNetwork,
+    Batch, Build, EmaTeacher, EmaTeacherConfig, Embedder, Kept, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep,
+    TrainedNetwork,
 };
-use crate::error::{Error, Result, require_positive};
+use crate::error::{Result, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::Parameters;
 use crate::tensor::Tensor;
@@ -105,11 +105,7 @@ impl Method for Moco {
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [first, second] = batch.exactly(self.name())?;
         let entering = first.shape().dim(0) * self.shards * if self.config.symmetric { 2 } else { 1 };
-        if entering == 0 || !self.config.queue.is_multiple_of(entering) {
-            let message = format!("{} keys must be a multiple of the {entering} that enter at each step", self.config.queue);
-            return Err(Error::argument("queue", message));
-        }
-        let queue = Some(Queue { keys: self.queue.keys.clone(), age: self.config.queue as f64 / entering as f64 });
+        let queue = Some(self.queue.entered_by(entering)?);
         let [loss, q, k] = self.contrast(first, second)?;
         if !self.config.symmetric {
             let kept = Kept::new(vec![k.clone()]);

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::info_nce::info_nce;
 use super::{
     Batch, Build, Contrast, EmaTeacher, EmaTeacherConfig, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision,
     TrainStep, TrainedNetwork,
@@ -72,12 +73,9 @@ impl MethodFactory for MocoV3 {
 }
 
 impl MocoV3 {
-    /// Cross entropy with the query's own key as the class, times `2 temperature`: mean of
-    /// `logsumexp - own`.
+    /// Cross entropy with the query's own key as the class, times `2 temperature`.
     fn one_way(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
-        let all = q.similarity_matrix(k, self.temperature)?.logsumexp(&[1], false)?;
-        let own = q.cosine_similarity(k, 1e-8)?.mul_scalar(1.0 / self.temperature)?;
-        all.sub(&own)?.mean(&[0], false)?.mul_scalar(2.0 * self.temperature)
+        info_nce(q, k, self.temperature)?.mul_scalar(2.0 * self.temperature)
     }
 }
 

@@ -7,11 +7,13 @@
 
 mod aligned_teacher;
 mod autoencoder;
+mod barlow_twins;
 mod byol;
 mod card;
 mod coarse_to_fine;
 mod context;
 mod contrastive_distillation;
+mod covariance;
 mod decoupled_distillation;
 mod dino;
 mod distillation;
@@ -19,6 +21,7 @@ mod embedder;
 mod embedding_distillation;
 mod feature_distillation;
 mod fixmatch;
+mod info_nce;
 mod jigsaw;
 mod mae;
 mod masked_tokens;
@@ -28,6 +31,7 @@ mod moco;
 mod moco_v3;
 mod multitask;
 mod mutual;
+mod nnclr;
 mod partial_labels;
 mod pseudo_label;
 mod queue;
@@ -38,11 +42,13 @@ mod simsiam;
 mod step;
 mod supcon;
 mod supervised;
+mod swav;
 mod teacher;
 mod trained_network;
 mod transformer_distillation;
 mod unlabelled;
 mod vae;
+mod vicreg;
 
 /// Every method: the module that its recipes are named after, and its type. `$then!` is given the
 /// list.
@@ -56,6 +62,10 @@ macro_rules! every_method {
             byol Byol,
             simsiam SimSiam,
             dino Dino,
+            barlow_twins BarlowTwins,
+            vicreg VicReg,
+            swav SwAv,
+            nnclr NnClr,
             supcon SupCon,
             rotation Rotation,
             jigsaw Jigsaw,

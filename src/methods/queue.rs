@@ -1,6 +1,7 @@
 //! A queue of embeddings from earlier steps, which serve as negatives (He et al. 2019,
 //! arXiv:1911.05722).
 
+use super::Queue;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::tensor::Tensor;
@@ -25,6 +26,25 @@ impl KeyQueue {
         let last = i32::try_from(rows).unwrap_or(i32::MAX) - 1;
         let cursor = Tensor::from_slice(gpu, &[0i32], [1])?.with_range(Some((0, last)))?;
         Ok(Self { keys, cursor })
+    }
+
+    /// What is watched of it where so many keys enter at each step.
+    ///
+    /// # Errors
+    /// A queue that is no multiple of them.
+    pub fn entered_by(&self, entering: usize) -> Result<Queue> {
+        let rows = self.keys.shape().dim(0);
+        if entering == 0 || !rows.is_multiple_of(entering) {
+            let message = format!("{rows} keys must be a multiple of the {entering} that enter at each step");
+            return Err(Error::argument("queue", message));
+        }
+        Ok(Queue { keys: self.keys.clone(), age: rows as f64 / entering as f64 })
+    }
+
+    /// The keys nearest to the rows of `z` `[N, D]` by cosine, `[N, D]`; the first where several
+    /// are.
+    pub fn nearest(&self, z: &Tensor) -> Result<Tensor> {
+        self.keys.index_select(0, &z.similarity_matrix(&self.keys, 1.0)?.argmax(-1)?)
     }
 
     /// Replaces the oldest keys by `keys` `[N, D]`; N divides the queue.

@@ -110,7 +110,9 @@ pub trait Contrast: Send + Sync {
     /// As [`Method::loss`](super::Method::loss).
     fn embed(&self, batch: &Batch) -> Result<Vec<Tensor>>;
 
-    /// The loss of what [`Self::embed`] gave, and of the images' labels.
+    /// The loss of what [`Self::embed`] gave, and of the images' labels. What it keeps has a row for
+    /// each of these images. Parameters have their place in the first half: over shards, none that
+    /// is used here gets a gradient.
     ///
     /// # Errors
     /// As [`Method::loss`](super::Method::loss).

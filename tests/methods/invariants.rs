@@ -14,7 +14,7 @@ use wgrad::optim::{Ema, Optimizer, Schedule, Sgd, SgdOptions};
 use wgrad::tensor::random::{Purpose, Stream};
 use wgrad::tensor::{DType, InputShape, Tensor};
 
-fn normal(gpu: &Gpu, seed: u32, shape: [usize; 2]) -> Tensor {
+pub fn normal(gpu: &Gpu, seed: u32, shape: [usize; 2]) -> Tensor {
     let mut stream = Stream::keyed(seed, Purpose::Test.key(), 0);
     let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| stream.normal()).collect();
     Tensor::from_slice(gpu, &values, shape).unwrap()
@@ -26,7 +26,7 @@ fn orthogonal(gpu: &Gpu, rows: usize, first: usize, width: usize) -> Tensor {
     Tensor::from_slice(gpu, &values, [rows, width]).unwrap()
 }
 
-fn close(what: &str, found: f32, expected: f64) {
+pub fn close(what: &str, found: f32, expected: f64) {
     assert!((f64::from(found) - expected).abs() <= 2e-6 * expected.abs().max(1.0), "{what}: {found}, expected {expected}");
 }
 
@@ -80,17 +80,17 @@ fn a_queue_of_equal_keys_gives_the_logarithm_of_their_number() {
 }
 
 /// A method on a small network, and what drives it.
-struct Driven<M> {
-    method: M,
-    params: Parameters,
+pub struct Driven<M> {
+    pub method: M,
+    pub params: Parameters,
     clock: Clock,
-    sgd: Sgd,
+    pub sgd: Sgd,
 }
 
-const BATCH: usize = 8;
+pub const BATCH: usize = 8;
 
 impl<M: MethodFactory> Driven<M> {
-    fn new(gpu: &Gpu, config: M::Config) -> Self {
+    pub fn new(gpu: &Gpu, config: M::Config) -> Self {
         let params = Parameters::new(gpu, 3);
         let clock = Clock { steps: 10, steps_per_epoch: 5, ..Default::default() };
         let setting =
@@ -102,7 +102,7 @@ impl<M: MethodFactory> Driven<M> {
         Self { method, params, clock, sgd }
     }
 
-    fn batch(&self, step: u64) -> Batch {
+    pub fn batch(&self, step: u64) -> Batch {
         let gpu = self.params.gpu();
         let view = |view: u32| normal(gpu, 100 * step as u32 + view, [BATCH, 64]).reshape(&[BATCH, 8, 8, 1]).unwrap();
         let labels = Tensor::from_slice(gpu, &[0i32; BATCH], [BATCH]).unwrap();

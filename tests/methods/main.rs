@@ -9,6 +9,8 @@ mod merge;
 mod multitask;
 mod pretext;
 mod reference_trajectories;
+mod self_supervised;
 mod semi_supervised;
+mod shards;
 mod ssl_dino;
 mod watch;

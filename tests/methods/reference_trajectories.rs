@@ -1,21 +1,24 @@
 //! The first ten steps of every learning method against PyTorch, on both schedules: losses of each
 //! step, and the norm of every parameter after the last. Short programs on the public API. The
 //! generator draws images that keep the inputs of ReLUs away from their edge. `WGRAD_TRAJECTORIES`
-//! names another folder.
+//! names another folder, and `WGRAD_PARALLEL` one of steps that PyTorch's processes shared: these
+//! are taken over as many shards.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::common::filled::{fill, integers, nhwc, unit};
 use crate::common::{gpus, reference_files};
+use crate::shards::Sharded;
 use serde_json::Value;
 use wgrad::error::Result;
 use wgrad::gpu::Gpu;
 use wgrad::methods::{
-    Batch, Byol, ByolConfig, Clock, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig, Distillation, DistillationConfig,
-    EmaTeacherConfig, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher, MeanTeacherConfig, Method, MethodContext,
-    MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, SimClr, SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig,
-    Supervised, SupervisedConfig, TaskLabels, Teacher, Weighting,
+    BarlowTwins, BarlowTwinsConfig, Batch, Byol, ByolConfig, Clock, DecoupledDistillation, DecoupledDistillationConfig, Dino, DinoConfig,
+    Distillation, DistillationConfig, EmaTeacherConfig, FeatureDistillation, FeatureDistillationConfig, HIDDEN, Hint, MeanTeacher,
+    MeanTeacherConfig, Method, MethodContext, MethodFactory, Moco, MocoConfig, Multitask, MultitaskConfig, NnClr, NnClrConfig, SimClr,
+    SimClrConfig, SimSiam, SimSiamConfig, SupCon, SupConConfig, Supervised, SupervisedConfig, SwAv, SwAvConfig, TaskLabels, Teacher,
+    VicReg, VicRegConfig, Weighting,
 };
 use wgrad::models::{Backbone, MlpConfig, Network};
 use wgrad::nn::layers::{BatchNormOptions, Conv2dOptions};
@@ -95,6 +98,8 @@ impl Default for Told {
 
 /// A method with what it is trained by.
 struct Learner<M> {
+    /// What takes steps over shards.
+    sharded: Option<Sharded>,
     params: Parameters,
     method: M,
     clock: Clock,
@@ -132,7 +137,9 @@ impl Run<'_> {
     /// The library's method, as `config` sets it up, with the generator's initial values. The
     /// images of all steps are its data set, in their order.
     fn learner<M: MethodFactory>(&self, config: M::Config, told: Told) -> Learner<M> {
-        let params = Parameters::new(self.gpu, 0);
+        let shards = self.doc["processes"].as_u64().unwrap_or(1) as usize;
+        let sharded = (shards > 1).then(|| self.sharded(shards));
+        let params = sharded.as_ref().map_or_else(|| Parameters::new(self.gpu, 0), |sharded| sharded.parameters().clone());
         let clock = Clock { steps: STEPS, steps_per_epoch: STEPS, ..Default::default() };
         let table = |name: &str, below| (0..STEPS).flat_map(|step| self.integers(step, name, below)).collect::<Vec<i32>>();
         let known = |(at, label): (usize, i32)| if at % BATCH < told.labelled { label } else { HIDDEN };
@@ -145,20 +152,42 @@ impl Run<'_> {
         let tasks = told.tasks.iter().map(task).collect();
         let (classes, input, teachers) = (10, InputShape::Image([16, 16, 3]), told.teachers);
         let context =
-            MethodContext { clock: clock.clone(), classes, input, seed: 0, shards: 1, labels: labels.clone().into(), tasks, teachers };
+            MethodContext { clock: clock.clone(), classes, input, seed: 0, shards, labels: labels.clone().into(), tasks, teachers };
         let method = M::new(&params, &|params| Ok(Box::new(Net::new(params))), config, &context).unwrap();
         fill(&params, "");
         method.begin().unwrap();
-        Learner { params, method, clock, labels }
+        Learner { sharded, params, method, clock, labels }
+    }
+
+    /// A run with the file's SGD.
+    fn sharded(&self, shards: usize) -> Sharded {
+        let [rate, momentum] = ["lr", "momentum"].map(|name| self.hp(name));
+        let optimizer = [format!("learning_rate={rate}"), "optimizer=sgd".into(), format!("momentum={momentum}"), "nesterov=false".into()];
+        let steps = [format!("epochs={STEPS}"), format!("batch={BATCH}"), format!("shards={shards}")];
+        Sharded::new(self.gpu, BATCH, &[steps.as_slice(), optimizer.as_slice()].concat())
     }
 
     /// As [`Self::learner`], of images and labels alone, trained by [`Self::follow`].
     fn plain<M: MethodFactory>(&self, config: M::Config) -> Vec<String> {
-        self.follow(&self.learner::<M>(config, Told::default()))
+        self.follow(self.learner::<M>(config, Told::default()))
     }
 
-    fn batch(&self, step: u64, views: usize, labels: &[i32]) -> Batch {
-        let views = (0..views).map(|view| self.images(step, view)).collect();
+    /// As many as the file says, or as the method takes.
+    fn views(&self, step: u64, method: &dyn Method) -> Vec<Tensor> {
+        let crops = self.doc["hyper_parameters"]["crops"].as_u64();
+        (0..crops.map_or(method.views(), |crops| crops as usize)).map(|view| self.images(step, view)).collect()
+    }
+
+    /// Gives the method's state `name`, a queue, the generator's first contents.
+    fn fill_queue(&self, method: &dyn Method, name: &str) {
+        let (_, queue) = method.state().into_iter().find(|(found, _)| found == name).unwrap();
+        let values: Vec<f32> = unit(&format!("{}{name}", self.prefix), queue.numel()).iter().map(|v| *v as f32).collect();
+        let filled = Tensor::from_slice(self.gpu, &values, queue.shape()).unwrap().l2_normalize(-1, 1e-12).unwrap();
+        queue.copy_from(&filled).unwrap();
+    }
+
+    fn batch(&self, step: u64, method: &dyn Method, labels: &[i32]) -> Batch {
+        let views = self.views(step, method);
         let indices: Vec<i32> = (step as i32 * BATCH as i32..).take(BATCH).collect();
         let known: Vec<i32> = indices.iter().map(|image| labels[*image as usize]).collect();
         let [labels, indices] = [known, indices].map(|values| Tensor::from_slice(self.gpu, &values, [BATCH]).unwrap());
@@ -166,33 +195,46 @@ impl Run<'_> {
     }
 
     /// Trains with the file's SGD.
-    fn follow<M: Method>(&self, learner: &Learner<M>) -> Vec<String> {
+    fn follow<M: Method + 'static>(&self, learner: Learner<M>) -> Vec<String> {
+        if let Some(sharded) = learner.sharded {
+            return self.compare(&sharded.train(learner.method, |step, method| self.views(step, method)), &learner.params);
+        }
         let mut sgd = Sgd::new(&learner.params, SgdOptions { momentum: self.hp("momentum"), ..Default::default() }).unwrap();
-        self.follow_with(learner, &mut sgd, |_| self.hp("lr"), || {})
+        self.follow_with(&learner, &mut sgd, |_| self.hp("lr"), || {})
     }
 
-    /// Trains as `Trainer` does, and compares losses and norms. `after` runs after each step.
+    /// Trains as `Trainer` does in steps of one shard, and compares. `after` runs after each step.
     fn follow_with<M: Method>(
         &self,
-        Learner { params, method, clock, labels }: &Learner<M>,
+        Learner { params, method, clock, labels, .. }: &Learner<M>,
         optimizer: &mut dyn Optimizer,
         rate: impl Fn(u64) -> f32,
         after: impl Fn(),
     ) -> Vec<String> {
-        let expected: Vec<f64> = self.doc["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
-        let f32_error = |what: &str| self.doc["f32_error"][what].as_f64().unwrap();
-        let mut wrong = Vec::new();
-        for number in 0..STEPS {
+        let one_step = |number: u64| {
             clock.step.set(number);
             method.begin_step().unwrap();
-            let step = method.loss(&self.batch(number, method.views(), labels)).unwrap();
-            let (found, want) = (f64::from(step.loss.item().unwrap()), expected[number as usize]);
-            if (found - want).abs() > (20.0 * f32_error("losses")).max(1e-4) * want.abs().max(1e-3) {
-                wrong.push(format!("loss of step {number}: {found}, expected {want}"));
-            }
+            let step = method.loss(&self.batch(number, method, labels)).unwrap();
             optimizer.step_with(&method.gradients(&step).unwrap(), rate(number).into()).unwrap();
             method.after_update(&step).unwrap();
             after();
+            f64::from(step.loss.item().unwrap())
+        };
+        let losses: Vec<f64> = (0..STEPS).map(one_step).collect();
+        assert_eq!(optimizer.skipped().unwrap(), 0);
+        self.compare(&losses, params)
+    }
+
+    /// What of the losses, and of the parameters' norms after the last step, is not the file's.
+    fn compare(&self, losses: &[f64], params: &Parameters) -> Vec<String> {
+        let expected: Vec<f64> = self.doc["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let f32_error = |what: &str| self.doc["f32_error"][what].as_f64().unwrap();
+        let mut wrong = Vec::new();
+        assert_eq!(losses.len(), expected.len());
+        for (number, (found, want)) in losses.iter().zip(expected).enumerate() {
+            if (found - want).abs() > (20.0 * f32_error("losses")).max(1e-4) * want.abs().max(1e-3) {
+                wrong.push(format!("loss of step {number}: {found}, expected {want}"));
+            }
         }
         for (name, want) in self.doc["param_norm"].as_object().unwrap() {
             let parameter = params.get(name).unwrap_or_else(|| panic!("no parameter {name}"));
@@ -201,7 +243,6 @@ impl Run<'_> {
                 wrong.push(format!("norm of {name}: {found}, expected {want}"));
             }
         }
-        assert_eq!(optimizer.skipped().unwrap(), 0);
         wrong
     }
 
@@ -283,11 +324,8 @@ fn moco(run: &Run) -> Vec<String> {
         symmetric: false,
     };
     let learner = run.learner::<Moco>(config, Told::default());
-    let filled: Vec<f32> = unit(&format!("{}queue", run.prefix), 64 * 32).iter().map(|v| *v as f32).collect();
-    let filled = Tensor::from_slice(run.gpu, &filled, [64, 32]).unwrap().l2_normalize(-1, 1e-12).unwrap();
-    let (_, queue) = learner.method.state().into_iter().find(|(name, _)| name == "queue").unwrap();
-    queue.copy_from(&filled).unwrap();
-    run.follow(&learner)
+    run.fill_queue(&learner.method, "queue");
+    run.follow(learner)
 }
 
 fn byol(run: &Run) -> Vec<String> {
@@ -311,12 +349,44 @@ fn dino(run: &Run) -> Vec<String> {
     run.plain::<Dino>(config)
 }
 
+fn barlow_twins(run: &Run) -> Vec<String> {
+    run.plain::<BarlowTwins>(BarlowTwinsConfig { lambda_param: run.hp("lambda_param"), projector: projector() })
+}
+
+fn vicreg(run: &Run) -> Vec<String> {
+    let [lambda_param, mu_param, nu_param] = ["lambda_param", "mu_param", "nu_param"].map(|name| run.hp(name));
+    run.plain::<VicReg>(VicRegConfig { lambda_param, mu_param, nu_param, projector: projector() })
+}
+
+fn swav(run: &Run) -> Vec<String> {
+    let config = SwAvConfig {
+        projector: projector(),
+        prototypes: 20,
+        freeze_prototypes_epochs: 0,
+        temperature: run.hp("temperature"),
+        sinkhorn_epsilon: run.hp("sinkhorn_epsilon"),
+        sinkhorn_iterations: run.hp("sinkhorn_iterations") as usize,
+        queue: 32,
+        epoch_queue_starts: 0,
+    };
+    let learner = run.learner::<SwAv>(config, Told::default());
+    (0..2).for_each(|view| run.fill_queue(&learner.method, &format!("queue.{view}")));
+    run.follow(learner)
+}
+
+fn nnclr(run: &Run) -> Vec<String> {
+    let config = NnClrConfig { temperature: run.hp("temperature"), projector: projector(), predictor: predictor(), queue: 64 };
+    let learner = run.learner::<NnClr>(config, Told::default());
+    run.fill_queue(&learner.method, "queue");
+    run.follow(learner)
+}
+
 fn supcon(run: &Run) -> Vec<String> {
     run.plain::<SupCon>(SupConConfig { temperature: run.hp("temperature"), projector: projector() })
 }
 
 fn distilled<M: MethodFactory>(run: &Run, config: M::Config) -> Vec<String> {
-    run.follow(&run.learner::<M>(config, Told { teachers: vec![run.frozen_teacher()], ..Told::default() }))
+    run.follow(run.learner::<M>(config, Told { teachers: vec![run.frozen_teacher()], ..Told::default() }))
 }
 
 fn distillation(run: &Run) -> Vec<String> {
@@ -337,16 +407,16 @@ fn multitask(run: &Run) -> Vec<String> {
     let told = Told { tasks: vec![("rotation", 4)], ..Told::default() };
     let learner = run.learner::<Multitask>(config, told);
     learner.params.get("log_var").unwrap().detach().unwrap().write(&[0.0f32; 2]).unwrap();
-    run.follow(&learner)
+    run.follow(learner)
 }
 
 fn mean_teacher(run: &Run) -> Vec<String> {
     let config = MeanTeacherConfig { consistency: 1.0, ramp_up: 0.0, teacher: run.teacher() };
-    run.follow(&run.learner::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }))
+    run.follow(run.learner::<MeanTeacher>(config, Told { labelled: 4, ..Told::default() }))
 }
 
-#[test]
-fn methods_follow_pytorch_for_ten_steps() {
+/// Follows every file of a folder on both schedules.
+fn follow_all(variable: &str, folder: &str) {
     type Program = fn(&Run) -> Vec<String>;
     let programs: BTreeMap<&str, Program> = BTreeMap::from([
         ("supervised", supervised as Program),
@@ -357,6 +427,10 @@ fn methods_follow_pytorch_for_ten_steps() {
         ("byol", byol),
         ("simsiam", simsiam),
         ("dino", dino),
+        ("barlow_twins", barlow_twins),
+        ("vicreg", vicreg),
+        ("swav", swav),
+        ("nnclr", nnclr),
         ("supcon", supcon),
         ("distillation", distillation),
         ("decoupled_distillation", decoupled_distillation),
@@ -364,7 +438,7 @@ fn methods_follow_pytorch_for_ten_steps() {
         ("multitask", multitask),
         ("mean_teacher", mean_teacher),
     ]);
-    let paths = reference_files("WGRAD_TRAJECTORIES", "trajectories", "json");
+    let paths = reference_files(variable, folder, "json");
     let (mut failures, mut passed) = (Vec::new(), 0);
     let gpus = gpus();
     for path in &paths {
@@ -383,6 +457,16 @@ fn methods_follow_pytorch_for_ten_steps() {
             }
         }
     }
-    println!("{passed} of {} trajectories passed", paths.len() * gpus.len());
+    println!("{passed} of {} {folder} passed", paths.len() * gpus.len());
     assert!(failures.is_empty() && passed > 0, "{}", failures.join("\n"));
+}
+
+#[test]
+fn methods_follow_pytorch_for_ten_steps() {
+    follow_all("WGRAD_TRAJECTORIES", "trajectories");
+}
+
+#[test]
+fn shards_follow_the_processes_of_pytorch_for_ten_steps() {
+    follow_all("WGRAD_PARALLEL", "parallel");
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use toml::{Table, Value};
 use wgrad::error::{Error, Result};
 use wgrad::gpu::Gpu;
-use wgrad::methods::{ContrastiveDistillationConfig, MocoConfig};
+use wgrad::methods::{ContrastiveDistillationConfig, MocoConfig, NnClrConfig};
 use wgrad::models::{ImageDecoder, TextConfig, TextEncoder, Vit, VitConfig};
 use wgrad::models::{ImageDecoderConfig, Mlp, MlpConfig, ModelOptions, Prototypes, ResNet, ResNetConfig, SmallCnn, SmallCnnConfig, model};
 use wgrad::nn::layers::{BatchNormOptions, Conv2dOptions, SqueezeExciteOptions};
@@ -212,6 +212,7 @@ fn settings_of_the_library_are_counted_too() {
     for queue in [usize::MAX, 1 << 40, 1_000_000_000, 0] {
         for (method, config) in [
             ("moco", toml::to_string(&MocoConfig { queue: 4, ..Default::default() })),
+            ("nnclr", toml::to_string(&NnClrConfig { queue: 4, ..Default::default() })),
             ("contrastive_distillation", toml::to_string(&ContrastiveDistillationConfig { queue: 4, ..Default::default() })),
         ] {
             let own = recipe(method);

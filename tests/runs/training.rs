@@ -75,9 +75,13 @@ pub fn recipe(method: &str) -> Recipe {
         &format!("labels_per_class={labels}"),
         &format!("labelled_batch={labelled}"),
     ];
-    // The recipe's groups are of other classes.
-    let coarse = own.method.settings.contains_key("coarse").then_some("coarse=0+2, 1+3");
-    own.with(settings.into_iter().chain(coarse)).unwrap()
+    // The recipe's groups are of other classes; a queue that joins in the second epoch.
+    let others: &[&str] = match method {
+        "coarse_to_fine" => &["coarse=0+2, 1+3"],
+        "swav" => &["queue=32", "epoch_queue_starts=1"],
+        _ => &[],
+    };
+    own.with(settings.into_iter().chain(others.iter().copied())).unwrap()
 }
 
 /// A run with the teachers that its method needs.

@@ -238,7 +238,11 @@ impl Trainer {
         let Given { sums, kept, seen, first } = given;
         let Some(Shard { step, gradients, .. }) = first else { return Err(Error::argument("parallel", "this process has no shard")) };
         let mut sums = sums.finish()?;
-        let kept = self.shards.gather(&kept)?;
+        let kept = match &compared {
+            // What compares the whole batch keeps the rows of all images.
+            Some(whole) => whole.kept.tensors(),
+            None => self.shards.gather(&kept)?,
+        };
         let (whole, figures) = match (compared, step) {
             (Some(whole), _) => (whole.clone(), figures(&whole)?),
             (None, Some(step)) => {
