@@ -8,8 +8,10 @@
 // workgroup where there is a scalar unit), in an invocation's vec4 ("vec4": of 4), or not at all ("none": it takes one position of four pixels).
 // Positions are a number of three digits (tap row, tap column, channel) to which 16 is added: no step divides. Where invocations have positions of
 // their own, the places that follow, in the source and in the weights, are added up beside them: a carry has a step of its own.
-// The next vec4s are fetched before the present ones are used, and nothing asks for them before, as linear/gemm_gpu.wgsl says: an index outside
-// becomes 0, and the value becomes zero where it goes into a tile.
+// The next vec4s are fetched before the present ones are used, and nothing asks for them before, as
+// linear/gemm_gpu.wgsl says: an index outside becomes 0, and the value becomes zero where it goes
+// into a tile. Tests are joined by &: compilers may keep the branches of &&, and wait before a
+// branch for all that was fetched.
 // Tiles of 64 add up blocks of 128 positions before these are added to each other, as linear/gemm_gpu.wgsl does, and the bias comes last.
 // Design: CUTLASS's implicit GEMM; ggml's Vulkan convolution.
 //
@@ -55,11 +57,11 @@ var<workgroup> weights: array<vec4<f32>, {{ size("x", TILE, SPREAD) }}>;
     {% endif %}
     {% for h in range(H) %}
     {% if VECTOR %}
-    {{ declare }}inside{{ h }} = {{ "live && " if FOURS != "step" }}inside_source(corner{{ h }}.y + tap_y, corner{{ h }}.x + tap_x);
+    {{ declare }}inside{{ h }} = {{ "live & " if FOURS != "step" }}inside_source(corner{{ h }}.y + tap_y, corner{{ h }}.x + tap_x);
     {{ declare }}next_x{{ h }} = x[select(0u, from{{ h }} + shift, inside{{ h }}) >> 2u];
     {% else %}
     {% for i in range(4) %}
-    {{ declare }}inside{{ h }}_{{ i }} = live && inside_source(corner{{ h }}_{{ i }}.y + tap_y, corner{{ h }}_{{ i }}.x + tap_x);
+    {{ declare }}inside{{ h }}_{{ i }} = live & inside_source(corner{{ h }}_{{ i }}.y + tap_y, corner{{ h }}_{{ i }}.x + tap_x);
     {% endfor %}
     {{ declare }}next_x{{ h }} = vec4<{{ T }}>(
         {%- for i in range(4) -%}
@@ -95,6 +97,20 @@ var<workgroup> weights: array<vec4<f32>, {{ size("x", TILE, SPREAD) }}>;
         );
     {% endif %}
         weights[weights_place + {{ 16 * h }}u] = {{ "next_w" ~ h if FOURS == "step" else "select(vec4<f32>(), next_w" ~ h ~ ", live)" }};
+    {% endfor %}
+{% endmacro %}
+{# Where the bias lies, and an invocation's first result of each pixel, NONE where there is none.
+   What they are worked out from takes more registers than they do, so this comes before the loop
+   where registers are few. #}
+{% macro places() %}
+    {% for q in range(H) %}
+    let bias_at{{ q }} = first + min(column4_{{ q }}, columns4 - 1u) + bias_row(columns4);
+    {% endfor %}
+    {% for i in range(4 * H) %}
+    let number{{ i }} = corner(start, {{ i // 4 * 64 + i % 4 }}u + down * 4u, t).number;
+    let none{{ i }} = (number{{ i }} == NONE) | (column4_0 >= columns4);
+    let first_of{{ i }} = number{{ i }} * p.target_channels + t.channel_group * p.columns;
+    let to{{ i }} = select(first_of{{ i }} + column4_0 * 4u, NONE, none{{ i }});
     {% endfor %}
 {% endmacro %}
 @compute @workgroup_size(256)
@@ -155,6 +171,11 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     {{ fetch("var ") }}
     {% for q in range(H) %}
     let column4_{{ q }} = t.column4 + {{ 16 * q }}u + across;
+    {% endfor %}
+    {% if AHEAD == 1 %}
+    {{ places() }}
+    {% endif %}
+    {% for q in range(H) %}
     {% for i in range(4 * H) %}
     var sum{{ i }}_{{ q }} = vec4<f32>();
     {% endfor %}
@@ -182,23 +203,24 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     {% endfor %}
     }
     {% endif %}
+    {% if AHEAD > 1 %}
+    {{ places() }}
+    {% endif %}
     {% for q in range(H) %}
-    let bias{{ q }} = load4_weight(first + min(column4_{{ q }}, columns4 - 1u) + bias_row(columns4));
+    let bias{{ q }} = load4_weight(bias_at{{ q }});
     {% for i in range(4 * H) %}
     sum{{ i }}_{{ q }} += bias{{ q }};
     {% endfor %}
     {% endfor %}
     {% for i in range(4 * H) %}
-    let number{{ i }} = corner(start, {{ i // 4 * 64 + i % 4 }}u + down * 4u, t).number;
     {% for q in range(H) %}
-    if (number{{ i }} != NONE && column4_{{ q }} < columns4) {
-        let to = number{{ i }} * p.target_channels + t.channel_group * p.columns + column4_{{ q }} * 4u;
+    if (to{{ i }} != NONE{{ " && column4_" ~ q ~ " < columns4" if q > 0 }}) {
         {% if VECTOR_OUT %}
-        store4_y(to / 4u, sum{{ i }}_{{ q }});
+        store4_y(to{{ i }} / 4u + {{ 16 * q }}u, sum{{ i }}_{{ q }});
         {% else %}
         {% for m in range(4) %}
         if (column4_{{ q }} * 4u + {{ m }}u < p.columns) {
-            store_y(to + {{ m }}u, sum{{ i }}_{{ q }}[{{ m }}]);
+            store_y(to{{ i }} + {{ 64 * q + m }}u, sum{{ i }}_{{ q }}[{{ m }}]);
         }
         {% endfor %}
         {% endif %}

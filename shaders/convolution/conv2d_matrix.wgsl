@@ -36,12 +36,12 @@
     {% endif %}
     {% for i in range(4) %}
     {% if VECTOR %}
-    {{ declare }}inside{{ i }} = live && inside_source(corner{{ i }}.y + tap.y, corner{{ i }}.x + tap.x);
+    {{ declare }}inside{{ i }} = live & inside_source(corner{{ i }}.y + tap.y, corner{{ i }}.x + tap.x);
     {{ declare }}x_next{{ i }} = x[select(0u, from{{ i }} + shift, inside{{ i }}) >> 2u];
     {{ declare }}w_next{{ i }} = weight[weights_from + row + {{ i }}u * columns4];
     {% else %}
     {% for e in range(4) %}
-    {{ declare }}inside{{ i }}_{{ e }} = live_{{ e }} && inside_source(corner{{ i }}.y + tap_{{ e }}.y, corner{{ i }}.x + tap_{{ e }}.x);
+    {{ declare }}inside{{ i }}_{{ e }} = live_{{ e }} & inside_source(corner{{ i }}.y + tap_{{ e }}.y, corner{{ i }}.x + tap_{{ e }}.x);
     insides |= select(0u, {{ 2 ** (4 * i + e) }}u, inside{{ i }}_{{ e }});
     {% endfor %}
     {{ declare }}x_next{{ i }} = vec4<{{ T }}>(

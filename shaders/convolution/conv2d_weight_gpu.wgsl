@@ -5,8 +5,11 @@
 // memory. Each brings 4 rows and 4 filters of one pixel: 16 neighbours read 64 adjacent values, with VECTOR (channels divisible by 4) as vec4s.
 // Pixels are a number of three digits (image, row, column) to which 16 is added: no step divides. Row and column are counted in source pixels,
 // and the place of the source pixel is added up beside them: no step multiplies.
-// The next values are fetched before the present ones are used, and nothing asks for them before, as linear/gemm_gpu.wgsl says: an index
-// outside becomes 0, and the value becomes zero where it goes into a tile.
+// The next values are fetched before the present ones are used, and nothing asks for them before,
+// as linear/gemm_gpu.wgsl says: an index outside becomes 0, and the value becomes zero where it
+// goes into a tile. Tests are joined by &: compilers may keep the branches of &&, and wait before
+// a branch for all that was fetched. The place of the step after the next is worked out behind the
+// product, where multiply-adds fill the waits of its sums for each other.
 // Design: CUTLASS's implicit GEMM for weight gradients with split K.
 //
 // x        source pixels [N, H, W, C]
@@ -27,13 +30,17 @@ var<workgroup> upstream: array<vec4<f32>, 256>;
 {% macro fetch(declare="") %}
     {{ declare }}live = pixel < end;
     {% for i in range(1 if VECTOR else 4) %}
-    {{ declare }}inside{{ i }} = live && u32(y + row_y{{ i }}) < p.source_height && u32(x_at + row{{ i }}.x) < p.source_width;
+    {{ declare }}inside{{ i }} = live & (u32(y + row_y{{ i }}) < p.source_height) & (u32(x_at + row{{ i }}.x) < p.source_width);
     {{ declare }}next_x{{ i }} = x[select(0u, place + offset{{ i }}, inside{{ i }}){{ " >> 2u" if VECTOR }}];
     {% endfor %}
     {% for i in range(1 if VECTOR_OUT else 4) %}
-    {{ declare }}wanted{{ i }} = live && column4 * 4u + {{ i }}u < p.columns;
+    {{ declare }}wanted{{ i }} = live & (column4 * 4u + {{ i }}u < p.columns);
     {{ declare }}next_dy{{ i }} = dy[select(0u, to + {{ i }}u, wanted{{ i }}){{ " >> 2u" if VECTOR_OUT }}];
     {% endfor %}
+{% endmacro %}
+
+{# Goes on by 16 pixels. #}
+{% macro advance() %}
     pixel += 16u;
     to += 16u * p.filters;
     x_at += by_x;
@@ -93,6 +100,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     var x_at = i32(begin.x * p.step_x);
     var place = (begin.image * p.source_height + u32(y)) * line + u32(x_at) * p.source_channels;
     {{ fetch("var ") }}
+    {{ advance() }}
     {% for i in range(4) %}
     var sum{{ i }}_0 = vec4<f32>();
     {% endfor %}
@@ -103,6 +111,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
         workgroupBarrier();
         {{ fetch() }}
         {{ product("sources", "x", "upstream", "x", 64, "sum", AHEAD) }}
+        {{ advance() }}
     }
     // As a writer: rows 4 * down on, filters of column4.
     {% for i in range(4) %}

@@ -30,7 +30,7 @@
     at{{ e }} = advance(at{{ e }}, onward, p.width, p.height);
     {% for i in range(1 if VECTOR else 4) %}
     {{ declare }}source{{ e }}_{{ i }} = source_at(place{{ e }}, row{{ i }});
-    {{ declare }}inside{{ e }}_{{ i }} = live{{ e }} && source{{ e }}_{{ i }} != NONE;
+    {{ declare }}inside{{ e }}_{{ i }} = live{{ e }} & (source{{ e }}_{{ i }} != NONE);
     {% if not VECTOR %}
     insides |= select(0u, {{ 2 ** (4 * e + i) }}u, inside{{ e }}_{{ i }});
     {% endif %}
@@ -44,10 +44,10 @@
     {% endif %}
     {{ declare }}to{{ e }} = (pixel + {{ e }}u) * p.filters + t.channel_group * p.columns + column;
     {% if VECTOR_OUT %}
-    {{ declare }}y_next{{ e }} = dy[select(0u, to{{ e }}, live{{ e }} && column < p.columns) >> 2u];
+    {{ declare }}y_next{{ e }} = dy[select(0u, to{{ e }}, live{{ e }} & (column < p.columns)) >> 2u];
     {% else %}
     {{ declare }}y_next{{ e }} = vec4<{{ T }}>(
-    {%- for i in range(4) %}dy[select(0u, to{{ e }} + {{ i }}u, live{{ e }} && column + {{ i }}u < p.columns)]{{ ", " if i < 3 }}{% endfor -%}
+    {%- for i in range(4) %}dy[select(0u, to{{ e }} + {{ i }}u, live{{ e }} & (column + {{ i }}u < p.columns))]{{ ", " if i < 3 }}{% endfor -%}
     );
     {% endif %}
     {% endfor %}

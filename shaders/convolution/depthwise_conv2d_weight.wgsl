@@ -2,8 +2,9 @@
 //     sum over output pixels (n, y, x) of  x[n, y * step + start + r * dilation, .., o / multiplier] * dy[n, y, x, o]
 // Output rows (of all images; with SIZE > 0 bands of 2 rows, of 1 with STRIDE 2) are split into slabs; reduce.wgsl adds their partial sums.
 //
-// SIZE = 0: a thread owns one tap and WIDTH channels of a slab; any kernel, stride, dilation, multiplier. Where there is no STRIP, a slab is
-// one of `parts` of `lanes` columns, too: rows that are too long for one thread are shared.
+// SIZE = 0: a thread owns one tap and WIDTH channels of a slab; any kernel, stride, dilation,
+// multiplier.
+// PIECES: rows are too long for one thread, so a slab is one of `parts` of `lanes` columns, too.
 // SIZE = 3, 5, 7 (kernel width; no dilation along x, STRIDE 1 or 2, multiplier 1, WIDTH 4): a thread owns BAND rows of the kernel
 // and goes along its output rows in tiles of a band x 4 pixels, reading the source rows of 3 * STRIDE + SIZE columns
 // under a tile once. On GPUs neighbours are neighbours in channels. STRIP (software drivers): a workgroup of 8 has a slab with all its
@@ -23,6 +24,19 @@
     source_channels: u32, kernel_height: u32, kernel_width: u32, step_y: u32, step_x: u32, start_y: i32, start_x: i32, dilation_y: i32,
     dilation_x: i32, multiplier: u32, slab_rows: u32, lanes: u32, parts: u32, nothing: f32") }}
 
+{# The slab of a piece, and its columns: all of a row are the same for all threads, whose tests for
+   its end then cost nothing where there is a scalar unit. #}
+{% macro columns() %}
+{% if PIECES %}
+    let slab = piece / p.parts;
+    let left = (piece - slab * p.parts) * p.lanes;
+    let right = min(left + p.lanes, p.width);
+{% else %}
+    let slab = piece;
+    let left = 0u;
+    let right = p.width;
+{% endif %}
+{% endmacro %}
 {% if SIZE == 0 %}
 @compute @workgroup_size(64)
 fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -35,9 +49,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let taps = p.kernel_height * p.kernel_width;
     let piece = item / taps;
     let tap = item - piece * taps;
-    let slab = piece / p.parts;
-    let left = (piece - slab * p.parts) * p.lanes;
-    let right = min(left + p.lanes, p.width);
+    {{ columns() }}
     let r = tap / p.kernel_width;
     let offset_y = p.start_y + i32(r) * p.dilation_y;
     let offset_x = p.start_x + i32(tap - r * p.kernel_width) * p.dilation_x;
@@ -62,7 +74,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     store{{ W }}_partial(item * p.line + channel, sum);
 }
 {% else %}
-{% set columns = 3 * STRIDE + SIZE %}
+{% set wide = 3 * STRIDE + SIZE %}
 {% set tall = 1 if STRIDE == 2 else 2 %}
 // Adds the tile (band, column x) to the sums, where `live`.
 {% macro tile() %}
@@ -72,7 +84,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
             let next_row = p.width * p.channels;
             {% for o in range(tall) %}
             {% for c in range(4) %}
-            let live{{ o }}_{{ c }} = live && x + {{ c }}u < p.width && y + {{ o }}u < p.height;
+            let live{{ o }}_{{ c }} = live & (x + {{ c }}u < p.width) & (y + {{ o }}u < p.height);
             let to{{ o }}_{{ c }} = first_to + {{ o }}u * next_row + {{ c }}u * p.channels;
             let dy{{ o }}_{{ c }} = select(vec4<f32>(), load4_dy(select(0u, to{{ o }}_{{ c }}, live{{ o }}_{{ c }})), live{{ o }}_{{ c }});
             {% endfor %}
@@ -82,14 +94,14 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
             let first_at = u32(corner_x) * p.channels + channel;
             let source_row = p.source_width * p.channels;
             let first_source = (image * p.source_height + u32(corner_y)) * source_row;
-            {% for c in range(columns) %}
+            {% for c in range(wide) %}
             let ok{{ c }} = u32(corner_x + {{ c }}) < p.source_width;
             let at{{ c }} = select(channel, first_at + {{ c }}u * p.channels, ok{{ c }});
             {% endfor %}
             {% for j in range((tall - 1) * STRIDE + BAND) %}
             if (u32(corner_y + {{ j }}) < p.source_height) {
                 let source = first_source + {{ j }}u * source_row;
-                {% for c in range(columns) %}
+                {% for c in range(wide) %}
                 let x{{ c }} = select(vec4<f32>(), load4_x(source + at{{ c }}), ok{{ c }});
                 {% endfor %}
                 {% for o in range(tall) %}
@@ -187,9 +199,7 @@ fn gradient(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg:
     let kernel_bands = p.kernel_height / {{ BAND }}u;
     let piece = item / kernel_bands;
     let r = (item - piece * kernel_bands) * {{ BAND }}u;
-    let slab = piece / p.parts;
-    let left = (piece - slab * p.parts) * p.lanes;
-    let right = min(left + p.lanes, p.width);
+    {{ columns() }}
     let bands = (p.height + {{ tall - 1 }}u) / {{ tall }}u;
     let end = min((slab + 1u) * p.slab_rows, p.rows);
     let live = true;

@@ -4,10 +4,12 @@
 
 @compute @workgroup_size(8)
 fn numbers(@builtin(local_invocation_index) lane: u32) {
-    // An array that is indexed by the lane would lie in memory.
-{% for name in ["a", "b", "c", "d", "e", "f", "g", "h"] %}
-    if (lane == {{ loop.index0 }}u && lane < p.n) {
-        store_y(lane, p.{{ name }});
-    }
+    // An array that is indexed by the lane would lie in memory; eight stores are eight branches.
+    var value = p.a;
+{% for name in ["b", "c", "d", "e", "f", "g", "h"] %}
+    value = select(value, p.{{ name }}, lane == {{ loop.index }}u);
 {% endfor %}
+    if (lane < p.n) {
+        store_y(lane, value);
+    }
 }

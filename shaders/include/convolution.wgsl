@@ -59,7 +59,7 @@ fn corner(o: Origin, offset: u32, t: Tile) -> Corner {
     let sub_x = o.x + offset - rows * p.sub_width;
     let y = sub_y * p.up_y + t.phase_y;
     let x = sub_x * p.up_x + t.phase_x;
-    let inside = o.pixel + offset < p.pixels && y < p.target_height && x < p.target_width;
+    let inside = (o.pixel + offset < p.pixels) & (y < p.target_height) & (x < p.target_width);
     return Corner(
         select(OUTSIDE, i32(sub_y * p.step_y), inside),
         i32(sub_x * p.step_x),
@@ -69,7 +69,7 @@ fn corner(o: Origin, offset: u32, t: Tile) -> Corner {
 }
 
 fn inside_source(y: i32, x: i32) -> bool {
-    return u32(y) < p.source_height && u32(x) < p.source_width;
+    return (u32(y) < p.source_height) & (u32(x) < p.source_width);
 }
 
 // Along one axis: the first tap that meets whole source pixels of a phase, `last` where none before it does, and how many do.

@@ -44,7 +44,7 @@ fn pixel_at(index: u32) -> Pixel {
 
 fn next(at: Pixel) -> Pixel {
     let end_x = at.x + 1u == p.width;
-    let end_y = end_x && at.y + 1u == p.height;
+    let end_y = end_x & (at.y + 1u == p.height);
     return Pixel(select(at.image, at.image + 1u, end_y), select(select(at.y, at.y + 1u, end_x), 0u, end_y), select(at.x + 1u, 0u, end_x));
 }
 
@@ -55,7 +55,7 @@ const OUTSIDE = -0x40000000;
 fn source_at(at: Pixel, row: Row) -> u32 {
     let y = i32(at.y * p.step_y) + row.y;
     let x = i32(at.x * p.step_x) + row.x;
-    let ok = row.inside && u32(y) < p.source_height && u32(x) < p.source_width;
+    let ok = row.inside & (u32(y) < p.source_height) & (u32(x) < p.source_width);
     return select(NONE, ((at.image * p.source_height + u32(y)) * p.source_width + u32(x)) * p.source_channels + row.channel, ok);
 }
 

@@ -79,7 +79,7 @@ fn {{ "backward" if BACKWARD else "forward" }}(@builtin(workgroup_id) wid: vec3<
                 weight = exp(load_scores(first + key) - largest) * rate;
                 let dp = load_dp(first + key);
                 // An infinite center would make all others NaN.
-                if (weight > top && abs(dp) <= 3.4e38) {
+                if ((weight > top) & (abs(dp) <= 3.4e38)) {
                     dot += total * (center - dp);
                     part_dot += part_total * (center - dp);
                     top = weight;

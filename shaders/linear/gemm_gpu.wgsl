@@ -40,26 +40,28 @@ var<workgroup> b_tile: array<vec4<f32>, {{ size(LAYOUT["b"], TILE) }}>;
     var {{ name }}_at{{ h }} = ({{ name }}_from{{ h }} + min(t.first_k + {{ name }}_tile_k, {{ name }}_last) * p.{{ name }}_k) >> 2u;
     let {{ name }}_end{{ h }} = ({{ name }}_from{{ h }} + {{ name }}_last * p.{{ name }}_k) >> 2u;
     {% endif %}
-    var {{ name }}_next{{ h }}: vec4<{{ TYPE[name] }}>;
     {% endfor %}
 {% endmacro %}
 
-{# An invocation's part of the step at `start`, as it is stored. Steps follow each other, so an index that would take a multiplication is added up. #}
-{% macro fetch(name, how, start) %}
+{# An invocation's part of the step at `start`, as it is stored. Steps follow each other, so an index
+   that would take a multiplication is added up. The first fetch has no condition, so that buffers
+   are looked up before the loop and not in it: an operand without any k is read at 0. #}
+{% macro fetch(name, how, start, first=false) %}
     {% set k = start ~ " + " ~ name ~ "_tile_k" %}
     {% set step = "min(" ~ k ~ ", " ~ name ~ "_last) * p." ~ name ~ "_k" %}
+    {% set declare, open, close = ("var ", "select(0u, ", ", any_k)") if first else ("", "", "") %}
     {% for h in range(H) %}
     {% set from = name ~ "_from" ~ h %}
     {% set at = name ~ "_at" ~ h %}
     {% if how == "x" %}
-    {{ name }}_next{{ h }} = {{ name }}[{{ at }}];
+    {{ declare }}{{ name }}_next{{ h }} = {{ name }}[{{ open ~ at ~ close }}];
     {{ at }} = min({{ at }} + 4u * p.{{ name }}_k, {{ name }}_end{{ h }});
     {% elif how == "k" %}
-    {{ name }}_next{{ h }} = {{ name }}[({{ from }} + min({{ k }}, {{ name }}_last)) >> 2u];
+    {{ declare }}{{ name }}_next{{ h }} = {{ name }}[{{ open }}({{ from }} + min({{ k }}, {{ name }}_last)) >> 2u{{ close }}];
     {% else %}
-    {{ name }}_next{{ h }} = vec4<{{ TYPE[name] }}>(
+    {{ declare }}{{ name }}_next{{ h }} = vec4<{{ TYPE[name] }}>(
         {%- for j in range(4) -%}
-        {{ name }}_at({{ from }}{{ " + min(" ~ k ~ " + " ~ j ~ "u, " ~ name ~ "_last)" if how == "ks" else "[" ~ j ~ "] + " ~ step }}){{ ", " if j < 3 }}
+        {{ name }}_at({{ open ~ from }}{{ " + min(" ~ k ~ " + " ~ j ~ "u, " ~ name ~ "_last)" if how == "ks" else "[" ~ j ~ "] + " ~ step }}{{ close }}){{ ", " if j < 3 }}
         {%- endfor -%}
         );
     {% endif %}
@@ -86,17 +88,15 @@ fn gemm(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         return;
     }
     let t = locate(group);
+    let any_k = t.first_k < t.end_k;
     let across = local & 15u;
     let down = local >> 4u;
     {{ reader("a_tile", LAYOUT["a"], "down") }}
     {{ reader("b_tile", LAYOUT["b"], "across") }}
     {{ locate_part("a", A, "t.row", "p.m") }}
     {{ locate_part("b", B, "t.column", "p.n") }}
-    // An operand without any k has nothing to read.
-    if (t.first_k < t.end_k) {
-        {{ fetch("a", A, "t.first_k") }}
-        {{ fetch("b", B, "t.first_k") }}
-    }
+    {{ fetch("a", A, "t.first_k", true) }}
+    {{ fetch("b", B, "t.first_k", true) }}
 {% for i in range(4 * H) %}
     {% for q in range(H) %}
     var sum{{ i }}_{{ q }} = vec4<f32>();

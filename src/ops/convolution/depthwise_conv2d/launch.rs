@@ -218,7 +218,7 @@ pub(super) fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<T
     ];
     let launch = Launch::new(x.gpu(), &WEIGHT, "gradient").storage(x.dtype().storage()).flops(g.flops()).define("WIDTH", width);
     let launch = launch.define("SIZE", size).define("STRIDE", stride).define("BAND", band).define("STRIP", strip);
-    let launch = launch.read(x).read(dy).write(&partial).params(params);
+    let launch = launch.define("PIECES", !strip && parts > 1).read(x).read(dy).write(&partial).params(params);
     if strip {
         launch.walk(exact(blocks.div_ceil(parts))).groups(slabs.count * items * parts)?;
     } else {
