@@ -9,8 +9,11 @@ use crate::report::chart::{Series, chart};
 use crate::report::page::safe;
 use crate::report::svg::digits;
 
-/// What is drawn together: a caption, and the curves as (name, kind of line, key).
-const FIGURES: [(&str, &[(&str, &str, &str)]); 9] = [
+/// A curve or column: its name, the kind of lines that it is of, and its key in them.
+type Curve = (&'static str, &'static str, &'static str);
+
+/// What is drawn together: a caption, and the curves.
+const FIGURES: [(&str, &[Curve]); 9] = [
     (
         "Loss",
         &[
@@ -62,7 +65,7 @@ fn figure(caption: &str, series: &[Series]) -> Option<Value> {
 /// All figures that `lines` have values for. What only some methods count has a figure of its own,
 /// after the others.
 pub(super) fn figures(lines: &[Json]) -> Vec<Value> {
-    let series = |(name, kind, key): &(&str, &str, &str)| {
+    let series = |(name, kind, key): &Curve| {
         let points = points(lines, kind, key);
         (!points.is_empty()).then(|| Series { name: (*name).into(), points })
     };
@@ -82,7 +85,7 @@ pub(super) fn figures(lines: &[Json]) -> Vec<Value> {
 
 /// A line for each epoch: its own figures, and those of the look behind it.
 pub(super) fn table(lines: &[Json]) -> Value {
-    const COLUMNS: [(&str, &str, &str); 8] = [
+    const COLUMNS: [Curve; 8] = [
         ("loss", "epoch", "loss"),
         ("learning rate", "epoch", "learning_rate"),
         ("images/s", "epoch", "images_per_second"),
@@ -97,7 +100,7 @@ pub(super) fn table(lines: &[Json]) -> Value {
     let rows: Vec<Value> = epochs
         .map(|epoch| {
             let look = lines.iter().rev().find(|line| line["kind"] == "validation" && line["epoch"] == epoch["epoch"]);
-            let cell = |(_, kind, key): &&(&str, &str, &str)| {
+            let cell = |(_, kind, key): &&Curve| {
                 let line = if *kind == "epoch" { Some(epoch) } else { look };
                 line.and_then(|line| line[*key].as_f64()).map_or("–".into(), digits)
             };
