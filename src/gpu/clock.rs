@@ -1,6 +1,6 @@
 //! The clock. Rust's own does not run in a browser.
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use std::time::Instant;
+pub(super) use std::time::Instant;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web_time::Instant;
+pub(super) use web_time::Instant;

@@ -42,7 +42,6 @@ use std::time::Duration;
 pub use adapter::{GpuOptions, adapters, adapters_async};
 pub use binding::{Bind, Binding, Storage};
 pub use capabilities::{AdapterKind, Capabilities, Schedule, Vendor};
-pub(crate) use clock::Instant;
 #[cfg(feature = "cli")]
 pub use executables::{Compiler, Executable};
 pub(crate) use kernel::kernel;

@@ -14,7 +14,7 @@ mod tree;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arithmetic::Arithmetic;
 
@@ -25,7 +25,7 @@ pub use mpi::Mpi;
 pub use sums::Sums;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Instant};
+use crate::gpu::Gpu;
 use crate::tensor::Tensor;
 
 /// The shards of each step, and who computes them.
