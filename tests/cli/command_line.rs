@@ -116,7 +116,10 @@ fn json_metrics_go_to_stdout_and_everything_else_to_stderr() {
     let kinds: Vec<Value> = found.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
     assert_eq!(kinds, ["epoch", "epoch", "epoch", "step", "epoch"]);
     assert_eq!(found.out, fs::read_to_string(out.join("metrics.jsonl")).unwrap());
-    assert_eq!(files(&out), ["checkpoints", "environment.json", "metrics.jsonl", "outcome.json", "recipe.toml", "weights.safetensors"]);
+    assert_eq!(
+        files(&out),
+        ["checkpoints", "environment.json", "metrics.jsonl", "outcome.json", "recipe.toml", "report.html", "weights.safetensors"]
+    );
     assert_eq!(files(&out.join("checkpoints")), ["last.safetensors", "previous.safetensors"]);
     assert!(found.err.contains("finished in"), "{}", found.err);
     let environment: Value = serde_json::from_slice(&fs::read(out.join("environment.json")).unwrap()).unwrap();

@@ -131,10 +131,10 @@ mod tests {
         assert_eq!(captions, expected);
         let table = table(&lines);
         let of = |value: &Value, key: &str| value.get_attr(key).map(|found| found.to_string()).unwrap_or_default();
-        assert_eq!(of(&table, "columns"), r#"["loss", "learning rate", "images/s", "validation loss", "top-1"]"#);
+        assert_eq!(of(&table, "columns"), "['loss', 'learning rate', 'images/s', 'validation loss', 'top-1']");
         let rows: Vec<Value> = table.get_attr("rows").and_then(|rows| rows.try_iter()).map(Iterator::collect).unwrap_or_default();
         let cells: Vec<String> = rows.iter().map(|row| of(row, "cells")).collect();
-        assert_eq!(cells, [r#"["1.50", "0.100", "9.00", "1.25", "0.500"]"#, r#"["0.750", "0.100", "9.00", "–", "–"]"#]);
+        assert_eq!(cells, ["['1.50', '0.100', '9.00', '1.25', '0.500']", "['0.750', '0.100', '9.00', '–', '–']"]);
         assert_eq!(rows.iter().map(|row| of(row, "best")).collect::<Vec<_>>(), ["true", "false"]);
     }
 }
