@@ -49,7 +49,7 @@ fn a_run_shows_what_it_has_written_down() {
 
     // The best weights stand for the run, and the page can be made anew.
     let best = out.join("best.safetensors");
-    for command in [&["eval", text(&best)][..], &["probe", text(&best), "--labels", "5"], &["compare", text(&best)]] {
+    for command in [&["eval", text(&best)][..], &["probe", text(&best), "--labels", "5"], &["compare", text(&best), text(&out)]] {
         json(&[command, &["--json"]].concat());
     }
     let other = folder.path().join("page.html");
