@@ -135,6 +135,6 @@ mod tests {
         let rows: Vec<Value> = table.get_attr("rows").and_then(|rows| rows.try_iter()).map(Iterator::collect).unwrap_or_default();
         let cells: Vec<String> = rows.iter().map(|row| of(row, "cells")).collect();
         assert_eq!(cells, ["['1.50', '0.100', '9.00', '1.25', '0.500']", "['0.750', '0.100', '9.00', '–', '–']"]);
-        assert_eq!(rows.iter().map(|row| of(row, "best")).collect::<Vec<_>>(), ["true", "false"]);
+        assert_eq!(rows.iter().map(|row| of(row, "best")).collect::<Vec<_>>(), ["True", "False"]);
     }
 }
