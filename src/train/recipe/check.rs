@@ -74,8 +74,9 @@ impl Recipe {
         self.precision.scaler.check().map_err(|e| Problem::of("precision", e))?;
         schedule(&self.schedule, *epochs)?;
         self.augmentation.views.names(1).map_err(|e| Problem::of("augmentation.views", e))?;
-        let ValidationTable { split, every, patience, min_delta, .. } = self.validation;
+        let ValidationTable { split, every, images, patience, min_delta } = self.validation;
         within("validation.split", split, 0.0, 0.9)?;
+        within("validation.images", images, 0, MOST)?;
         within("validation.every", every, 1, 65_535)?;
         within("validation.patience", patience, 0, 65_535)?;
         within("validation.min_delta", min_delta, 0.0, 1.0)?;
