@@ -108,6 +108,9 @@ faults() {
     begin killed
     kill -KILL "$(member 1 killed)"
     ends "a process that is killed" 30 "rank 1"
+    # mpirun does not wait until the system has taken down all threads of those that it has killed;
+    # the run's directory is theirs until then.
+    flock --wait 30 "$work/killed" true
     timeout -s INT 20 "$wgrad" train simclr --resume --out "$work/killed" >"$work/log" 2>&1 || true
     grep -q "resuming after step" "$work/log" && grep -q "stopped after step" "$work/log" || { cat "$work/log" && return 1; }
     echo "what was killed goes on from its last checkpoint"
