@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let model = Classifier::new(&params, MobileNet::new(&params, &config)?, train.classes())?;
     let mut optimizer = Sgd::new(&params, SgdOptions { momentum: 0.9, nesterov: true, ..Default::default() })?;
 
-    let clean = Augmentation::preset("none", SEED, [height, width])?.normalized(&train.statistics());
+    let clean = Augmentation::preset("none", SEED, [height, width])?.normalized(&train.statistics()?);
     let loader = Loader::training(train, BATCH, SEED)?;
     let schedule = Schedule::one_cycle(0.2, loader.batches() as u64);
 

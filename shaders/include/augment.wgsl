@@ -28,6 +28,9 @@ fn between(bits: u32, low: f32, high: f32) -> f32 {
     return low + uniform_from_bits(bits) * (high - low);
 }
 {% else %}
+{% if PICTURES is defined %}
+{{ input(0, "source", type="i32") }}
+{% else %}
 {{ input(0, "source", type="f32", width=4 if CHANNELS == 4 else 1) }}
 
 fn load_pixel(i: u32) -> vec4<f32> {
@@ -39,6 +42,7 @@ fn load_pixel(i: u32) -> vec4<f32> {
     return vec4<f32>(load_source(i), 0.0, 0.0, 0.0);
 {% endif %}
 }
+{% endif %}
 
 // A place up to size - 1 outside of 0..size, reflected into it; the edge is not repeated.
 fn reflect_index(i: i32, size: i32) -> i32 {

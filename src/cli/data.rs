@@ -1,4 +1,5 @@
-//! `wgrad data`: what a data set holds, and what augmentation makes of its images.
+//! `wgrad data`: what a data set holds, what augmentation makes of its images, and its pictures packed
+//! into one file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,15 +9,20 @@ use serde_json::json;
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Dataset, ImageOptions, Split, open_with};
+use crate::data::{Dataset, ImageOptions, Packed, PictureOptions, Split, open_with, pack};
 use crate::error::Result;
 use crate::evaluate::ViewSheet;
 use crate::report::Canvas;
 
-/// Say what a data set holds; --preview draws what augmentation makes of its images
+/// Say what a data set holds; --preview draws what augmentation makes of its images; pack decodes
+/// pictures once and for all
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Data {
-    /// A folder of images: MNIST or CIFAR files, or one folder a class
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// MNIST or CIFAR files, pictures in one folder a class, a list train.csv, tar archives; or a file
+    /// of `wgrad data pack`
     #[arg(value_name = "DIR", default_value = "data/fashion-mnist")]
     data: PathBuf,
     /// The test images
@@ -49,8 +55,58 @@ pub(super) struct Data {
     json: bool,
 }
 
+#[derive(clap::Subcommand)]
+enum Action {
+    Pack(Pack),
+}
+
+/// Decode pictures into one file, from which trainings read them without decoding
+#[derive(clap::Args)]
+struct Pack {
+    /// Pictures in one folder a class, a list train.csv, or tar archives
+    #[arg(value_name = "DIR")]
+    data: PathBuf,
+    /// The file; beside the folder, with its name, where it is not given
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Shrink pictures whose shorter side is longer than this
+    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    short_side: u32,
+    /// Threads that decode; 0: one a core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    workers: usize,
+    /// List pictures that cannot be read, and leave them out
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+impl Pack {
+    fn run(self) -> Result<ExitCode> {
+        // Each picture is read once, so nothing is kept.
+        let options = PictureOptions {
+            short_side: self.short_side as usize,
+            workers: self.workers,
+            memory_mib: 0,
+            skip_bad: self.skip_bad,
+            ..PictureOptions::default()
+        };
+        let (train, test) = (open_with(&self.data, Split::Train, options)?, open_with(&self.data, Split::Test, options)?);
+        let out = self.out.unwrap_or_else(|| PathBuf::from(self.data.as_os_str()).with_added_extension("safetensors"));
+        let bar = indicatif::ProgressBar::new((train.len() + test.len()) as u64);
+        let packed = pack([&train, &test], &out, |done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        let Packed { train, test, bytes } = packed?;
+        let mib = bytes as f64 / f64::from(1 << 20);
+        say(format!("{}: {train} pictures to learn from, {test} to measure on, {mib:.1} MiB", out.display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 impl Data {
     pub(super) fn run(self) -> Result<ExitCode> {
+        if let Some(Action::Pack(pack)) = self.action {
+            return pack.run();
+        }
         let split = if self.test { Split::Test } else { Split::Train };
         let dataset = open_with(&self.data, split, ImageOptions { size: self.size, ..ImageOptions::default() })?;
         match &self.preview {
@@ -68,7 +124,7 @@ impl Data {
         for label in dataset.labels() {
             usize::try_from(*label).ok().and_then(|label| counts.get_mut(label)).into_iter().for_each(|count| *count += 1);
         }
-        let statistics = dataset.statistics();
+        let statistics = dataset.statistics()?;
         let name = dataset.name();
         let size = dataset.input().batch(1).shape.to_vec().split_off(1);
         if self.json {

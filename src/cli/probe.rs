@@ -118,7 +118,7 @@ impl Probe {
         other.data.path = self.on.clone().unwrap_or(other.data.path);
         let classes = self.classes.as_deref().filter(|classes| *classes != "*");
         other.data.classes = classes.map(ClassGroup::list).unwrap_or_default();
-        let open = |split| Ok::<_, Error>(Arc::new(other.open(split)?.normalized_as(&loaded.train)));
+        let open = |split| Ok::<_, Error>(Arc::new(other.open(split)?.normalized_as(&loaded.train)?));
         Ok((open(Split::Train)?, open(Split::Test)?))
     }
 }

@@ -70,6 +70,9 @@ struct Options {
     /// Bring the images to so many pixels a side
     #[arg(long, value_name = "PIXELS")]
     resolution: Option<usize>,
+    /// List pictures that cannot be read, and leave them out: all are read once before the first step
+    #[arg(long)]
+    skip_bad: bool,
     /// What is computed in f16: nothing (f32), or products, convolutions and activations (mixed)
     #[arg(long, value_name = "f32|mixed")]
     precision: Option<Precision>,
@@ -81,7 +84,7 @@ struct Options {
     #[arg(long, value_name = "DIR", default_value = "runs/latest")]
     out: PathBuf,
     /// Go on from the last checkpoint of --out, by the recipe that is kept there
-    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "model", "weights", "freeze", "resolution", "precision", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["recipe", "set", "data", "model", "weights", "freeze", "resolution", "skip_bad", "precision", "dry_run"])]
     resume: bool,
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
@@ -146,6 +149,7 @@ impl Options {
         recipe.epochs = self.epochs.unwrap_or(recipe.epochs);
         recipe.data.path = self.data.clone().unwrap_or(recipe.data.path);
         recipe.data.resolution = self.resolution.unwrap_or(recipe.data.resolution);
+        recipe.data.skip_bad |= self.skip_bad;
         recipe.model.name = self.model.clone().unwrap_or(recipe.model.name);
         recipe.precision.name = self.precision.unwrap_or(recipe.precision.name);
         recipe.finetune.weights = self.weights.clone().unwrap_or(recipe.finetune.weights);

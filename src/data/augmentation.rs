@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::ChannelStatistics;
 use super::device::DeviceBatch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Scalar;
-use crate::ops::augment::{Color, Draws, Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
+use crate::ops::augment::{Color, CropPictures, Draws, Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
 use crate::tensor::Tensor;
 
 /// One step of a pipeline. Chances lie in 0..=1.
@@ -183,19 +183,49 @@ impl Augmentation {
     }
 
     /// One view of a batch: images `[N, h, w, C]`, or texts `[N, L]`, which only a pipeline without
-    /// steps takes.
+    /// steps takes. Pictures of many sizes are cut to one by the first step, a random crop.
     ///
     /// # Errors
     /// Those of the steps' operators: numbers outside their limits, images that a step does not
     /// take, an epoch of 65536 or more, a view of 256 or more.
     pub fn apply(&self, batch: &DeviceBatch, epoch: impl Into<Scalar<u32>>, view: u32) -> Result<Tensor> {
         let epoch = epoch.into();
-        let mut images = batch.inputs.detach();
-        for (step, number) in self.steps.iter().zip(0..) {
-            let draws = Draws { seed: self.seed, epoch: epoch.clone(), view, step: number };
-            images = step.apply(&images, &batch.indices, draws)?;
+        let draws = |step| Draws { seed: self.seed, epoch: epoch.clone(), view, step };
+        let mut steps = self.steps.iter().zip(0..);
+        let mut images = match &batch.pictures {
+            None => batch.inputs.detach(),
+            Some(pictures) => match steps.next() {
+                Some((AugmentStep::RandomResizedCrop { size: Some(size), scale, ratio, flip, interpolation }, number)) => {
+                    let (size, scale, ratio, flip, interpolation) = (*size, *scale, *ratio, *flip, *interpolation);
+                    let crop = RandomResizedCrop { size, scale, ratio, flip, interpolation, draws: draws(number) };
+                    let (channels, out_channels) = (pictures.channels, pictures.out_channels);
+                    batch.inputs.crop_pictures(&pictures.sizes, &batch.indices, CropPictures { crop, channels, out_channels })?
+                }
+                _ => {
+                    let message = "pictures of many sizes take a random_resized_crop with a size as their first step";
+                    return Err(Error::argument("augmentation", message));
+                }
+            },
+        };
+        for (step, number) in steps {
+            images = step.apply(&images, &batch.indices, draws(number))?;
         }
         Ok(images)
+    }
+
+    /// The same pipeline, whose first step, where it is a random crop that keeps the size of images,
+    /// gives that of `size` instead: pictures of many sizes have none to keep.
+    #[must_use]
+    pub fn sized(mut self, to: [usize; 2]) -> Self {
+        if let Some(AugmentStep::RandomResizedCrop { size, .. }) = self.steps.first_mut() {
+            *size = size.or(Some(to));
+        }
+        self
+    }
+
+    /// Whether its first step is a random crop, which may be taken from pictures of many sizes.
+    pub fn begins_with_crop(&self) -> bool {
+        matches!(self.steps.first(), Some(AugmentStep::RandomResizedCrop { .. }))
     }
 }
 

@@ -172,8 +172,8 @@ pub(super) mod tests {
         let train = read_cifar10(folder.path(), Split::Train).unwrap();
         assert_eq!((train.len(), train.image_size().unwrap()), (10, [32, 32, 3]));
         assert_eq!(train.labels(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
-        assert_eq!(train.image(0).unwrap()[..9], [1, 2, 3, 7, 8, 9, 7, 8, 9]);
-        assert_eq!(train.image(7).unwrap()[3..], [3; 3069]);
+        assert_eq!(train.image(0).unwrap().unwrap()[..9], [1, 2, 3, 7, 8, 9, 7, 8, 9]);
+        assert_eq!(train.image(7).unwrap().unwrap()[3..], [3; 3069]);
         let test = read_cifar10(folder.path(), Split::Test).unwrap();
         assert_eq!((test.name(), test.labels()), ("cifar10 (test)", &[5, 9][..]));
     }
@@ -195,7 +195,7 @@ pub(super) mod tests {
         assert!(CIFAR100.recognise(folder.path()));
         let train = read_cifar100(folder.path(), Split::Train).unwrap();
         assert_eq!((train.labels(), train.classes()), (&[99][..], 100));
-        assert_eq!(train.image(0).unwrap()[..6], [1, 2, 3, 4, 5, 6]);
+        assert_eq!(train.image(0).unwrap().unwrap()[..6], [1, 2, 3, 4, 5, 6]);
         std::fs::write(&path, record(&[0, 100], [4, 5, 6])).unwrap();
         let error = read_cifar100(folder.path(), Split::Train).unwrap_err().to_string();
         assert!(error.contains("0 to 99, found 100 in record 0"), "{error}");

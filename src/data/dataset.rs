@@ -1,5 +1,8 @@
-//! Labelled images or texts in memory.
+//! Labelled images or texts: in memory, or pictures on disk.
 
+use std::borrow::Cow;
+
+use super::pictures::Pictures;
 use super::samples::Samples;
 use super::tasks::Task;
 use crate::error::{Error, Result};
@@ -24,13 +27,25 @@ impl std::fmt::Display for Split {
     }
 }
 
+/// Where images or texts are.
+#[derive(Debug, Clone, PartialEq)]
+enum Source {
+    /// In memory.
+    Held(Samples),
+    /// On disk, to be read when they are wanted.
+    Pictures(Pictures),
+}
+
 /// Labelled images of one size, or texts of one length: at least one, and every label has a class
 /// ([`Dataset::new`] checks that) or is [hidden](Self::hide). What is said of images holds of
 /// texts, too, where it is not of pixels.
+///
+/// Pictures of many sizes stay on disk: where they are looked at, each is cut to the one size, and a
+/// picture that cannot be read is an error then.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
-    samples: Samples,
+    source: Source,
     labels: Vec<i32>,
     class_names: Vec<String>,
     tasks: Vec<Task>,
@@ -66,13 +81,6 @@ impl Dataset {
     pub fn of(name: impl Into<String>, samples: Samples, labels: Vec<i32>, class_names: Vec<String>) -> Result<Self> {
         let name = name.into();
         let wrong = |message: String| Err(Error::data(name.clone(), message));
-        if labels.is_empty() {
-            return wrong("expected at least one image, found none".to_string());
-        }
-        // Indices of images are u32, in batches and in random draws.
-        if u32::try_from(labels.len()).is_err() {
-            return wrong(format!("expected fewer than 2^32 images, found {}", labels.len()));
-        }
         let shape = samples.shape();
         if shape.numel() == 0 {
             return wrong(format!("expected at least 1 pixel of 1 channel, or 1 token, found {shape}"));
@@ -80,12 +88,35 @@ impl Dataset {
         if labels.len().checked_mul(shape.numel()) != Some(samples.numel()) {
             return wrong(format!("expected {} {shape}, found {} values", labels.len(), samples.numel()));
         }
+        Self::checked(name, Source::Held(samples), labels, class_names)
+    }
+
+    /// A data set of pictures on disk.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn of_pictures(name: String, pictures: Pictures, labels: Vec<i32>, class_names: Vec<String>) -> Result<Self> {
+        if pictures.len() != labels.len() {
+            return Err(Error::data(name, format!("expected a label for each of {} pictures, found {}", pictures.len(), labels.len())));
+        }
+        Self::checked(name, Source::Pictures(pictures), labels, class_names)
+    }
+
+    fn checked(name: String, source: Source, labels: Vec<i32>, class_names: Vec<String>) -> Result<Self> {
+        let wrong = |message: String| Err(Error::data(name.clone(), message));
+        if labels.is_empty() {
+            return wrong("expected at least one image, found none".to_string());
+        }
+        // Indices of images are u32, in batches and in random draws.
+        if u32::try_from(labels.len()).is_err() {
+            return wrong(format!("expected fewer than 2^32 images, found {}", labels.len()));
+        }
         let classes = class_names.len();
         let has_class = |&label: &i32| usize::try_from(label).is_ok_and(|label| label < classes);
         if let Some((index, label)) = labels.iter().enumerate().find(|(_, label)| !has_class(label)) {
             return wrong(format!("expected labels of 0 to {} for {classes} classes, found {label} at image {index}", classes as i64 - 1));
         }
-        Ok(Self { name, samples, labels, class_names, tasks: Vec::new(), statistics: None })
+        Ok(Self { name, source, labels, class_names, tasks: Vec::new(), statistics: None })
     }
 
     /// What the data set is called in messages and reports.
@@ -95,7 +126,10 @@ impl Dataset {
 
     /// What one of them is.
     pub fn input(&self) -> InputShape {
-        self.samples.shape()
+        match &self.source {
+            Source::Held(samples) => samples.shape(),
+            Source::Pictures(pictures) => InputShape::Image(pictures.size()),
+        }
     }
 
     /// Height, width and channels of the images; 1 channel is grey, 3 are red, green, blue.
@@ -116,9 +150,58 @@ impl Dataset {
         self.labels.is_empty()
     }
 
-    /// The images or texts.
-    pub fn samples(&self) -> &Samples {
-        &self.samples
+    /// The images or texts, where they are in memory: pictures of many sizes are not.
+    pub fn samples(&self) -> Option<&Samples> {
+        match &self.source {
+            Source::Held(samples) => Some(samples),
+            Source::Pictures(_) => None,
+        }
+    }
+
+    /// The pictures on disk, where it is of such.
+    pub(super) fn pictures(&self) -> Option<&Pictures> {
+        match &self.source {
+            Source::Held(_) => None,
+            Source::Pictures(pictures) => Some(pictures),
+        }
+    }
+
+    /// Whether it is of pictures that each have a size of their own, which random crops are taken
+    /// from: [`Loader::uncropped`](super::Loader::uncropped).
+    pub fn has_many_sizes(&self) -> bool {
+        self.pictures().is_some()
+    }
+
+    /// The images or texts at `indices`, in that order, all of one size; an index that does not exist
+    /// is passed over.
+    ///
+    /// # Errors
+    /// Of pictures on disk: [`Error::Io`], [`Error::Data`] naming one that cannot be read.
+    pub fn read(&self, indices: &[usize]) -> Result<Samples> {
+        match &self.source {
+            Source::Held(samples) => Ok(samples.pick(indices.iter().copied())),
+            Source::Pictures(pictures) => pictures.images(indices),
+        }
+    }
+
+    /// As [`Self::read`], of pictures of many sizes each in its own.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_uncropped(&self, indices: &[usize]) -> Result<Samples> {
+        match &self.source {
+            Source::Held(samples) => Ok(samples.pick(indices.iter().copied())),
+            Source::Pictures(pictures) => pictures.stored(indices),
+        }
+    }
+
+    /// What the images or texts are known by: a checksum of them, or of the names and lengths of files
+    /// on disk.
+    pub fn fingerprint(&self) -> u32 {
+        match &self.source {
+            Source::Held(samples) => crc32fast::hash(samples.bytes()),
+            Source::Pictures(pictures) => pictures.fingerprint(),
+        }
     }
 
     /// One label an image.
@@ -137,11 +220,23 @@ impl Dataset {
     }
 
     /// The pixels of one image, HWC; texts have none.
-    pub fn image(&self, index: usize) -> Option<&[u8]> {
-        let Samples::Images { size, pixels } = &self.samples else { return None };
-        let size = size.iter().product();
-        let start = index.checked_mul(size)?;
-        pixels.get(start..start.checked_add(size)?)
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn image(&self, index: usize) -> Result<Option<Cow<'_, [u8]>>> {
+        match &self.source {
+            Source::Held(Samples::Images { size, pixels }) => {
+                let size = size.iter().product();
+                let range = index.checked_mul(size).and_then(|start| Some(start..start.checked_add(size)?));
+                Ok(range.and_then(|range| pixels.get(range)).map(Cow::Borrowed))
+            }
+            Source::Held(_) => Ok(None),
+            Source::Pictures(_) if index >= self.len() => Ok(None),
+            Source::Pictures(pictures) => match pictures.images(&[index])? {
+                Samples::Images { pixels, .. } => Ok(Some(Cow::Owned(pixels))),
+                _ => Ok(None),
+            },
+        }
     }
 
     /// The label of one image.
@@ -206,44 +301,75 @@ impl Dataset {
             self.label(index).ok_or_else(unknown)
         };
         let labels = indices.iter().map(label).collect::<Result<_>>()?;
-        let samples = self.samples.pick(indices.iter().copied());
+        let source = match &self.source {
+            Source::Held(samples) => Source::Held(samples.pick(indices.iter().copied())),
+            Source::Pictures(pictures) => Source::Pictures(pictures.pick(indices)),
+        };
         let (name, class_names) = (self.name.clone(), self.class_names.clone());
         let tasks = self.tasks.iter().map(|task| task.pick(indices)).collect();
-        Ok(Self { name, samples, labels, class_names, tasks, statistics: self.statistics.clone() })
+        Ok(Self { name, source, labels, class_names, tasks, statistics: self.statistics.clone() })
     }
 
     /// The same images, to be normalised by the statistics of `other`: for a network that has
     /// learnt from those.
-    #[must_use]
-    pub fn normalized_as(self, other: &Self) -> Self {
-        Self { statistics: Some(other.statistics()), ..self }
+    ///
+    /// # Errors
+    /// As [`Self::statistics`].
+    pub fn normalized_as(self, other: &Self) -> Result<Self> {
+        Ok(Self { statistics: Some(other.statistics()?), ..self })
     }
 
     /// Mean and standard deviation of each channel over all images, in exact integer sums, or what
-    /// [`Self::normalized_as`] says. Texts have no channels.
-    pub fn statistics(&self) -> ChannelStatistics {
-        if let Some(statistics) = &self.statistics {
-            return statistics.clone();
+    /// [`Self::normalized_as`] says. Texts have no channels. Of pictures on disk it is those of 10,000
+    /// at equal distances, or of all where there are fewer, each cut to the one size.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn statistics(&self) -> Result<ChannelStatistics> {
+        match (&self.statistics, &self.source) {
+            (Some(statistics), _) => Ok(statistics.clone()),
+            (None, Source::Pictures(pictures)) => pictures.statistics(),
+            (None, Source::Held(Samples::Images { size: [.., channels], pixels })) => {
+                let mut sums = ChannelSums::new(*channels);
+                sums.add(pixels);
+                Ok(sums.statistics())
+            }
+            (None, Source::Held(_)) => Ok(ChannelStatistics { mean: Vec::new(), std: Vec::new() }),
         }
-        let Samples::Images { size: [.., channels], pixels } = &self.samples else {
-            return ChannelStatistics { mean: Vec::new(), std: Vec::new() };
-        };
-        let mut sums = vec![(0u64, 0u64); *channels];
-        for pixel in pixels.chunks_exact(*channels) {
-            for ((sum, squares), &value) in sums.iter_mut().zip(pixel) {
+    }
+}
+
+/// Exact sums over pixels, which statistics are made of.
+pub(super) struct ChannelSums {
+    /// Of values and of their squares, a pair a channel.
+    sums: Vec<(u64, u64)>,
+    pixels: u64,
+}
+
+impl ChannelSums {
+    pub fn new(channels: usize) -> Self {
+        Self { sums: vec![(0, 0); channels], pixels: 0 }
+    }
+
+    /// Adds pixels, NHWC.
+    pub fn add(&mut self, pixels: &[u8]) {
+        for pixel in pixels.chunks_exact(self.sums.len().max(1)) {
+            for ((sum, squares), &value) in self.sums.iter_mut().zip(pixel) {
                 *sum += u64::from(value);
                 *squares += u64::from(value) * u64::from(value);
             }
+            self.pixels += 1;
         }
-        let count = (pixels.len() / channels) as f64;
-        let (mean, std) = sums
-            .into_iter()
-            .map(|(sum, squares)| {
-                let mean = sum as f64 / count;
-                let std = (squares as f64 / count - mean * mean).max(0.0).sqrt();
-                ((mean / 255.0) as f32, if std > 0.0 { (std / 255.0) as f32 } else { 1.0 })
-            })
-            .unzip();
+    }
+
+    pub fn statistics(self) -> ChannelStatistics {
+        let count = self.pixels as f64;
+        let of = |(sum, squares): (u64, u64)| {
+            let mean = sum as f64 / count;
+            let std = (squares as f64 / count - mean * mean).max(0.0).sqrt();
+            ((mean / 255.0) as f32, if std > 0.0 { (std / 255.0) as f32 } else { 1.0 })
+        };
+        let (mean, std) = self.sums.into_iter().map(of).unzip();
         ChannelStatistics { mean, std }
     }
 }
@@ -265,10 +391,10 @@ pub(super) mod tests {
     fn images_and_labels() {
         let dataset = small(5);
         assert_eq!((dataset.len(), dataset.classes(), dataset.image_size().unwrap()), (5, 4, [2, 1, 3]));
-        assert_eq!(dataset.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(*dataset.image(1).unwrap().unwrap(), [6, 7, 8, 9, 10, 11]);
         assert_eq!(dataset.label(4), Some(0));
-        assert_eq!((dataset.image(5), dataset.label(5)), (None, None));
-        assert_eq!(dataset.image(usize::MAX), None);
+        assert_eq!((dataset.image(5), dataset.label(5)), (Ok(None), None));
+        assert_eq!(dataset.image(usize::MAX), Ok(None));
     }
 
     #[test]
@@ -323,11 +449,11 @@ pub(super) mod tests {
     fn statistics_per_channel() {
         let pixels = vec![0, 255, 7, 255, 255, 7];
         let dataset = Dataset::new("x", [1, 2, 3], pixels, vec![0], vec!["a".to_string()]).unwrap();
-        let ChannelStatistics { mean, std } = dataset.statistics();
+        let ChannelStatistics { mean, std } = dataset.statistics().unwrap();
         assert_eq!(mean, [0.5, 1.0, 7.0 / 255.0]);
         assert_eq!(std, [0.5, 1.0, 1.0]);
         let other = small(5);
-        let part = other.clone().normalized_as(&dataset).subset(&[1]).unwrap();
+        let part = other.clone().normalized_as(&dataset).unwrap().subset(&[1]).unwrap();
         assert_eq!(part.statistics(), dataset.statistics());
         assert_ne!(other.statistics(), dataset.statistics());
     }

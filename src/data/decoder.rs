@@ -1,4 +1,4 @@
-//! One PNG, JPEG or WebP file as it is, 8 bits a channel.
+//! One PNG, JPEG, WebP, GIF, BMP or TIFF file as it is, 8 bits a channel.
 //!
 //! Files come from anywhere. What a header promises is compared with a limit before anything is
 //! allocated for it, parts that no pixel needs (texts, colour profiles) are not unpacked, and a
@@ -8,6 +8,9 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::gif::GifDecoder;
+use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat};
@@ -56,35 +59,79 @@ impl Limit {
         Err(format!("{width}x{height} pixels; the limit is {most} million and {SIDE} a side: shrink it, or raise {VARIABLE}"))
     }
 
+    /// The length of a file, where it is not beyond the limit.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file.
+    pub(super) fn file_length(self, name: &str, bytes: u64) -> Result<usize> {
+        let most = self.file_bytes();
+        let length = usize::try_from(bytes).ok().filter(|_| bytes <= most);
+        length.ok_or_else(|| Error::data(name, format!("{EXPECTED}: more than {most} bytes, the limit; raise {VARIABLE}")))
+    }
+
     /// Bytes of a file at most: more than its pixels have uncompressed, with 16 bits a channel.
     fn file_bytes(self) -> u64 {
         (8 * self.pixels).saturating_add(1 << 20)
     }
 }
 
-/// The picture in a file, turned as it says.
+/// What the files are that are read, for messages.
+const EXPECTED: &str = "expected a PNG, JPEG, WebP, GIF, BMP or TIFF image, found";
+
+/// The bytes of a file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] naming the file, for one that is no picture, damaged, ends early,
-/// or exceeds the limit.
-pub(super) fn read(path: &Path, limit: Limit) -> Result<DynamicImage> {
-    let wrong = |found: String| Error::data(path.display().to_string(), format!("expected a PNG, JPEG or WebP image, found: {found}"));
+/// [`Error::Io`]; [`Error::Data`] naming the file, for one that exceeds the limit.
+pub(super) fn bytes(path: &Path, limit: Limit) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| Error::io(path, &error))?;
     let read = file.take(limit.file_bytes() + 1).read_to_end(&mut bytes).map_err(|error| Error::io(path, &error))?;
-    if read as u64 > limit.file_bytes() {
-        return Err(wrong(format!("more than {} bytes, the limit; raise {VARIABLE}", limit.file_bytes())));
-    }
-    let decoded = match image::guess_format(&bytes) {
-        Ok(ImageFormat::Png) => png(&bytes, limit),
-        Ok(ImageFormat::Jpeg) => jpeg(&bytes, limit),
-        Ok(ImageFormat::WebP) => webp(&bytes, limit),
+    limit.file_length(&path.display().to_string(), read as u64)?;
+    Ok(bytes)
+}
+
+/// The picture in the bytes of a file, turned as it says.
+///
+/// # Errors
+/// [`Error::Data`] naming the file, for one that is no picture, damaged, ends early, or exceeds the
+/// limit.
+pub(super) fn decode(name: &str, bytes: &[u8], limit: Limit) -> Result<DynamicImage> {
+    let decoded = match image::guess_format(bytes) {
+        Ok(ImageFormat::Png) => png(bytes, limit),
+        Ok(ImageFormat::Jpeg) => jpeg(bytes, limit),
+        Ok(ImageFormat::WebP) => webp(bytes, limit),
+        Ok(ImageFormat::Gif) if !gif_has_end(bytes) => Err("a file that ends early: the mark of the end is missing".into()),
+        Ok(ImageFormat::Gif) => other(GifDecoder::new(Cursor::new(bytes)), limit),
+        Ok(ImageFormat::Bmp) => other(BmpDecoder::new(Cursor::new(bytes)), limit),
+        Ok(ImageFormat::Tiff) => other(TiffDecoder::new(Cursor::new(bytes)), limit),
         _ => Err("a file of another kind".into()),
     };
-    let (mut picture, orientation) = decoded.map_err(wrong)?;
+    let (mut picture, orientation) = decoded.map_err(|found| Error::data(name, format!("{EXPECTED}: {found}")))?;
     // Cameras store pictures as the sensor lies, and how to turn them apart.
     picture.apply_orientation(orientation);
     Ok(picture)
+}
+
+/// What needs no care of its own: the first picture of a file, cut to 8 bits.
+fn other<D: ImageDecoder>(decoder: image::ImageResult<D>, limit: Limit) -> Decoded {
+    let text = |error: image::ImageError| error.to_string();
+    let mut decoder = decoder.map_err(text)?;
+    let (size, colour) = (decoder.dimensions(), decoder.color_type());
+    limit.check(size.0.into(), size.1.into())?;
+    let mut limits = image::Limits::no_limits();
+    limits.max_alloc = Some(limit.file_bytes());
+    decoder.set_limits(limits).map_err(text)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut pixels = zeros(usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX))?;
+    decoder.read_image(&mut pixels).map_err(text)?;
+    let channels = colour.channel_count().into();
+    // Of 16 bits it is the upper 8 that are kept.
+    let pixels = match colour.bytes_per_pixel() / colour.channel_count() {
+        1 => pixels,
+        2 => pixels.as_chunks::<2>().0.iter().map(|bytes| (u16::from_ne_bytes(*bytes) >> 8) as u8).collect(),
+        _ => return Err(format!("pixels of {colour:?}; 8 and 16 bits a channel are read")),
+    };
+    Ok((picture(size, channels, pixels)?, orientation))
 }
 
 fn png(bytes: &[u8], limit: Limit) -> Decoded {
@@ -192,6 +239,28 @@ fn webp_parts(mut parts: &[u8], limit: Limit, outside: bool) -> Result<(), Strin
     Ok(())
 }
 
+/// Whether the blocks of a GIF file lead to the mark of its end.
+fn gif_has_end(bytes: &[u8]) -> bool {
+    // A table of colours has 3 bytes for each, and a power of two of them, where its flag is set.
+    let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    let Some(flags) = bytes.get(10) else { return false };
+    let mut rest = bytes.get(13 + table(*flags)..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [0x3b, ..] => return true,
+            [0x21, _, tail @ ..] => tail,
+            // A picture: its place, its colours, and the width of its codes.
+            [0x2c, _, _, _, _, _, _, _, _, flags, tail @ ..] => tail.get(table(*flags) + 1..).unwrap_or_default(),
+            _ => return false,
+        };
+        // Parts with their lengths, until one that is empty.
+        while let Some((length @ 1.., tail)) = rest.split_first() {
+            rest = tail.get(usize::from(*length)..).unwrap_or_default();
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+}
+
 fn turned(exif: Option<&[u8]>) -> Orientation {
     exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
 }
@@ -232,7 +301,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        read(&path, Limit::of(megapixels))
+        let limit = Limit::of(megapixels);
+        decode(name, &super::bytes(&path, limit)?, limit)
     }
 
     fn refused(name: &str, bytes: &[u8], words: &str) {
@@ -246,6 +316,15 @@ mod tests {
         file.into_inner()
     }
 
+    fn gif(frames: &[RgbImage]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        let frame = |frame: &RgbImage| image::Frame::new(DynamicImage::from(frame.clone()).into_rgba8());
+        encoder.encode_frames(frames.iter().map(frame)).unwrap();
+        drop(encoder);
+        bytes
+    }
+
     /// One of each kind, with what the crate `image` makes of it, which forgives.
     fn all() -> Vec<(&'static str, Vec<u8>)> {
         let colours = RgbImage::from_fn(24, 17, |x, y| Rgb([10 * x as u8, 14 * y as u8, (x * y) as u8]));
@@ -255,8 +334,12 @@ mod tests {
             ("clear.png", encoded(clear.clone(), ImageFormat::Png)),
             ("colour.jpg", encoded(colours.clone(), ImageFormat::Jpeg)),
             ("grey.jpg", encoded(GrayImage::new(9, 7), ImageFormat::Jpeg)),
-            ("colour.webp", encoded(colours, ImageFormat::WebP)),
-            ("clear.webp", encoded(clear, ImageFormat::WebP)),
+            ("colour.webp", encoded(colours.clone(), ImageFormat::WebP)),
+            ("clear.webp", encoded(clear.clone(), ImageFormat::WebP)),
+            ("colour.bmp", encoded(colours.clone(), ImageFormat::Bmp)),
+            ("colour.tiff", encoded(colours.clone(), ImageFormat::Tiff)),
+            ("clear.tiff", encoded(clear, ImageFormat::Tiff)),
+            ("first.gif", gif(&[colours.clone(), image::imageops::rotate180(&colours)])),
         ];
         FILES.map(|(name, bytes)| (name, bytes.to_vec())).into_iter().chain(made).collect()
     }
@@ -293,7 +376,15 @@ mod tests {
             bytes[mark + 3..mark + 7].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
             refused(name, &bytes, "16383x16383 pixels");
         }
-        refused("text.png", b"GIF89a", "another kind");
+        refused("text.png", b"FLIF89a", "another kind");
+        // Only the headers of others: their sides are the first numbers.
+        let small = RgbImage::new(8, 8);
+        let mut bmp = encoded(small.clone(), ImageFormat::Bmp);
+        bmp[18..26].copy_from_slice(&[0, 0x20, 0, 0, 0, 0x20, 0, 0]);
+        refused("wide.bmp", &bmp, "8192x8192 pixels; the limit is 1 million");
+        let mut wide = gif(&[small]);
+        wide[6..10].copy_from_slice(&[0, 0x20, 0, 0x20]);
+        refused("wide.gif", &wide, "8192x8192 pixels; the limit is 1 million");
         refused("long.jpg", &vec![0; (9 << 20) + 1], "the limit");
     }
 }

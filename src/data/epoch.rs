@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Epoch<B = HostBatch> {
     /// `None` once dropped, so that the thread's next send fails.
-    receiver: Option<Receiver<B>>,
+    receiver: Option<Receiver<Result<B>>>,
     worker: Option<JoinHandle<()>>,
     remaining: usize,
     /// Why there are no batches; the first and last item.
@@ -20,8 +20,8 @@ pub struct Epoch<B = HostBatch> {
 
 impl<B: Send + 'static> Epoch<B> {
     /// `remaining` batches, which `work` sends from a thread of its own, at most `ahead` before they
-    /// are asked for.
-    pub(super) fn start(name: String, remaining: usize, ahead: usize, work: impl FnOnce(SyncSender<B>) + Send + 'static) -> Self {
+    /// are asked for; an error is the last.
+    pub(super) fn start(name: String, remaining: usize, ahead: usize, work: impl FnOnce(SyncSender<Result<B>>) + Send + 'static) -> Self {
         let (sender, receiver) = sync_channel(ahead);
         match std::thread::Builder::new().name("wgrad-loader".to_string()).spawn(move || work(sender)) {
             Ok(worker) => Self { receiver: Some(receiver), worker: Some(worker), remaining, failure: None, name },
@@ -46,8 +46,8 @@ impl<B> Iterator for Epoch<B> {
             return None;
         }
         if let Some(batch) = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) {
-            self.remaining -= 1;
-            return Some(Ok(batch));
+            self.remaining = if batch.is_ok() { self.remaining - 1 } else { 0 };
+            return Some(batch);
         }
         self.remaining = 0;
         let lost = || Error::data(self.name.clone(), "the thread that loads data stopped early");

@@ -1,21 +1,20 @@
-//! Folders of PNG, JPEG and WebP images, one folder a class, as photographs usually come.
+//! Folders of pictures, one folder a class, as photographs usually come.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::dataset::{Dataset, Split};
-use super::decoder::Limit;
 use super::formats::Format;
-use super::picture::{ImageOptions, decode};
+use super::pictures::{Location, PictureOptions, dataset};
+use super::split::held_out;
 use crate::error::{Error, Result};
-use crate::tensor::random::{Purpose, Stream};
 
 /// Names of the folder of each split, in the order they are looked for.
-const TRAIN_FOLDERS: [&str; 2] = ["train", "training"];
-const TEST_FOLDERS: [&str; 5] = ["test", "testing", "val", "validation", "valid"];
+pub(super) const TRAIN_FOLDERS: [&str; 2] = ["train", "training"];
+pub(super) const TEST_FOLDERS: [&str; 5] = ["test", "testing", "val", "validation", "valid"];
 
-/// Where there is no folder for each split, one image in so many is held out for testing.
-const HOLD_OUT: usize = 5;
+/// What files of pictures end with.
+const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 
 /// An image file and the place of its class.
 pub type LabelledFile = (PathBuf, i32);
@@ -23,14 +22,19 @@ pub type LabelledFile = (PathBuf, i32);
 /// A class: its name, and its image files in order.
 type Class = (String, Vec<PathBuf>);
 
-/// Reads all images of `folder/<class>/*.{png,jpg,jpeg,webp}`. Classes and files are taken in the
-/// order of their names; hidden and other files are passed over.
+/// All pictures of `folder/<class>/*.{png,jpg,jpeg,webp,gif,bmp,tif,tiff}`, and of folders inside of
+/// a class. Classes and files are taken in the order of their names; hidden and other files are
+/// passed over. Pictures are read when they are wanted.
 ///
 /// # Errors
-/// When there is no class folder, one holds no image, or an image cannot be read; they name the
-/// folder or file.
-pub fn read_image_folder(folder: &Path, options: ImageOptions) -> Result<Dataset> {
-    decode_all(folder.display().to_string(), list_classes(folder)?, options)
+/// When there is no class folder, or one holds no picture; they name the folder.
+pub fn read_image_folder(folder: &Path, options: impl Into<PictureOptions>) -> Result<Dataset> {
+    dataset_of(folder.display().to_string(), folder, list_classes(folder)?, all, options.into())
+}
+
+/// Every picture is in the split.
+fn all(labels: &[i32], _: usize) -> Vec<bool> {
+    vec![true; labels.len()]
 }
 
 /// The classes of an image folder by name, and its images with the place of their class: those of
@@ -61,7 +65,7 @@ pub fn list_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Pictures, for folders whose format is not said.
 pub(super) const FORMAT: Format = Format {
-    expects: "PNG, JPEG or WebP images in a folder for each class (<class>/*.png, or train/<class>/*.png and test/<class>/*.png)",
+    expects: "pictures in a folder for each class (<class>/*.png, or train/<class>/*.png and test/<class>/*.png)",
     recognise,
     read: read_image_split,
 };
@@ -69,8 +73,7 @@ pub(super) const FORMAT: Format = Format {
 /// Whether a folder looks like images by class, with or without a folder for each split.
 fn recognise(folder: &Path) -> bool {
     split_folder(folder, Split::Train).is_some()
-        || list(folder, Path::is_dir)
-            .is_ok_and(|classes| classes.iter().any(|class| list(class, is_image).is_ok_and(|files| !files.is_empty())))
+        || list(folder, Path::is_dir).is_ok_and(|classes| classes.iter().any(|class| has_picture(class)))
 }
 
 /// Reads one split: `folder/train/<class>/*` and `folder/test/<class>/*` (or `val`, ...), which
@@ -81,21 +84,22 @@ fn recognise(folder: &Path) -> bool {
 ///
 /// # Errors
 /// As [`read_image_folder`], and when the splits have different classes.
-pub fn read_image_split(folder: &Path, split: Split, options: ImageOptions) -> Result<Dataset> {
-    let classes = match split_folder(folder, Split::Train) {
+pub fn read_image_split(folder: &Path, split: Split, options: impl Into<PictureOptions>) -> Result<Dataset> {
+    let (name, options) = (format!("{} ({split})", folder.display()), options.into());
+    match split_folder(folder, Split::Train) {
         Some(train) => {
             let train_classes = list_classes(&train)?;
-            match split {
+            let classes = match split {
                 Split::Train => train_classes,
                 Split::Test => test_classes(folder, &train_classes)?,
-            }
+            };
+            dataset_of(name, folder, classes, all, options)
         }
         None => {
-            log::info!("{}: one image in {HOLD_OUT} is held out for testing", folder.display());
-            hold_out(list_classes(folder)?, split)
+            log::info!("{}: a part of the images is held out for testing", folder.display());
+            dataset_of(name, folder, list_classes(folder)?, |labels, classes| held_out(labels, classes, split), options)
         }
-    };
-    decode_all(format!("{} ({split})", folder.display()), classes, options)
+    }
 }
 
 fn split_folder(folder: &Path, split: Split) -> Option<PathBuf> {
@@ -127,31 +131,13 @@ fn test_classes(folder: &Path, train_classes: &[Class]) -> Result<Vec<Class>> {
     Ok(classes)
 }
 
-/// Keeps one split's files of each class.
-fn hold_out(classes: Vec<Class>, split: Split) -> Vec<Class> {
-    (0..)
-        .zip(classes)
-        .map(|(label, (name, files))| {
-            let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
-            let order = Stream::keyed(0, Purpose::Split.numbered(label), 1).permutation(count);
-            let held = files.len() / HOLD_OUT;
-            let kept = files
-                .into_iter()
-                .zip(order)
-                .filter(|(_, place)| ((*place as usize) < held) == (split == Split::Test))
-                .map(|(file, _)| file);
-            (name, kept.collect())
-        })
-        .collect()
-}
-
 /// The class folders of `folder` by name, each with its images.
 fn list_classes(folder: &Path) -> Result<Vec<Class>> {
     let mut classes = Vec::new();
     for path in list(folder, Path::is_dir)? {
-        let files = list(&path, is_image)?;
+        let files = list_pictures(&path)?;
         if files.is_empty() {
-            let message = "expected PNG, JPEG or WebP images in this class folder, found none";
+            let message = format!("expected pictures ({}) in this class folder, found none", EXTENSIONS.join(", "));
             return Err(Error::data(path.display().to_string(), message));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -181,57 +167,45 @@ fn list(folder: &Path, kind: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    path.is_file() && ["png", "jpg", "jpeg", "webp"].iter().any(|e| e.eq_ignore_ascii_case(extension))
+    has_picture_name(path) && path.is_file()
 }
 
-/// Decodes all files, on all cores.
-fn decode_all(name: String, classes: Vec<Class>, options: ImageOptions) -> Result<Dataset> {
-    let (image_bytes, limit) = (options.image_bytes()?, Limit::from_env()?);
-    let mut class_names = Vec::new();
-    let (mut labels, mut files) = (Vec::new(), Vec::new());
-    for (label, (class_name, class_files)) in (0..).zip(classes) {
-        class_names.push(class_name);
-        labels.extend(std::iter::repeat_n(label, class_files.len()));
-        files.extend(class_files);
-    }
+/// Whether a file is called as a picture of a format that is read.
+pub(super) fn has_picture_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(extension))
+}
 
-    let bytes = files.len().saturating_mul(image_bytes);
-    let mut pixels = Vec::new();
-    if pixels.try_reserve_exact(bytes).is_err() {
-        let message = format!("{} images need {bytes} bytes of memory; there are not", files.len());
-        return Err(Error::data(name, message));
-    }
-    pixels.resize(bytes, 0);
+/// Whether there is a picture in a folder, or in one inside of it.
+fn has_picture(folder: &Path) -> bool {
+    list(folder, is_image).is_ok_and(|files| !files.is_empty())
+        || list(folder, |path| path.is_dir() && !path.is_symlink()).is_ok_and(|inner| inner.iter().any(|inner| has_picture(inner)))
+}
 
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = files.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = files
-            .chunks(share)
-            .zip(pixels.chunks_mut(share * image_bytes))
-            .map(|(files, pixels)| {
-                scope.spawn(move || {
-                    files.iter().zip(pixels.chunks_exact_mut(image_bytes)).try_for_each(|(file, pixels)| {
-                        pixels.copy_from_slice(&decode(file, options, limit)?);
-                        Ok(())
-                    })
-                })
-            })
-            .collect();
-        // The first error in the order of the files, whichever thread was faster.
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(Error::data(name.clone(), "an image made its decoder crash"))))
-    })?;
-    let size = [options.size, options.size, options.channels()];
-    Dataset::new(name, size, pixels, labels, class_names)
+/// The pictures of classes below `root`, with the places of their classes.
+fn dataset_of(
+    name: String,
+    root: &Path,
+    classes: Vec<Class>,
+    kept: impl Fn(&[i32], usize) -> Vec<bool>,
+    options: PictureOptions,
+) -> Result<Dataset> {
+    let (class_names, files): (Vec<String>, Vec<Vec<PathBuf>>) = classes.into_iter().unzip();
+    let labels: Vec<i32> = (0..).zip(&files).flat_map(|(label, files)| std::iter::repeat_n(label, files.len())).collect();
+    let kept = kept(&labels, class_names.len());
+    let chosen = files.into_iter().flatten().zip(labels).zip(kept).filter(|(_, kept)| *kept);
+    let located = chosen.map(|((file, label), _)| {
+        let inner = file.strip_prefix(root).map(Path::to_path_buf);
+        Ok((Location::file(root, inner.unwrap_or(file))?, label))
+    });
+    dataset(name, root, located.collect::<Result<_>>()?, class_names, options)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::data::ImageOptions;
     use crate::io::Interpolation;
     use image::{Rgb, RgbImage};
 
@@ -257,7 +231,7 @@ pub(super) mod tests {
         assert_eq!(dataset.class_names(), ["cat", "dog"]);
         assert_eq!(dataset.labels(), [0, 1, 1]);
         assert_eq!(dataset.image_size().unwrap(), [4, 4, 3]);
-        let colours: Vec<&[u8]> = (0..3).map(|i| &dataset.image(i).unwrap()[..3]).collect();
+        let colours: Vec<Vec<u8>> = (0..3).map(|i| dataset.image(i).unwrap().unwrap()[..3].to_vec()).collect();
         assert_eq!(colours, [[70, 80, 90], [40, 50, 60], [10, 20, 30]]);
     }
 
@@ -274,7 +248,7 @@ pub(super) mod tests {
         write_image(&root.join("val/a/1.png"), (4, 4), [4; 3]);
         assert_eq!(read_image_split(root, Split::Train, SMALL).unwrap().labels(), [0, 1]);
         let test = read_image_split(root, Split::Test, SMALL).unwrap();
-        assert_eq!(test.image(0).unwrap()[0], 4);
+        assert_eq!(test.image(0).unwrap().unwrap()[0], 4);
         assert!(recognise(root));
         write_image(&root.join("val/c/1.png"), (4, 4), [4; 3]);
         let error = read_image_split(root, Split::Test, SMALL).unwrap_err().to_string();
@@ -295,7 +269,7 @@ pub(super) mod tests {
         assert_eq!(test.labels(), [0, 0, 1, 1]);
         let values = |d: &Dataset, label| -> Vec<u8> {
             let of_class = (0..d.len()).filter(|&i| d.label(i) == Some(label));
-            of_class.map(|i| d.image(i).unwrap()[0]).collect()
+            of_class.map(|i| d.image(i).unwrap().unwrap()[0]).collect()
         };
         let mut all = [values(&train, 0), values(&test, 0)].concat();
         all.sort_unstable();
@@ -332,7 +306,7 @@ pub(super) mod tests {
             let whole = std::fs::read(&path).unwrap();
             for length in (0..whole.len()).step_by(whole.len() / 40 + 1) {
                 std::fs::write(&path, &whole[..length]).unwrap();
-                let error = read_image_folder(root, SMALL).unwrap_err();
+                let error = read_image_folder(root, SMALL).unwrap().read(&[0]).unwrap_err();
                 assert!(error.to_string().contains(name), "{error}");
             }
             std::fs::remove_file(&path).unwrap();

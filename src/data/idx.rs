@@ -181,7 +181,7 @@ pub(super) mod tests {
         let train = read_idx_folder(&path, Split::Train).unwrap();
         assert_eq!(train.name(), "my-fashion (train)");
         assert_eq!((train.len(), train.image_size().unwrap()), (7, [2, 3, 1]));
-        assert_eq!(train.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(*train.image(1).unwrap().unwrap(), [6, 7, 8, 9, 10, 11]);
         assert_eq!(train.labels(), [0, 1, 2, 3, 4, 0, 1]);
         assert_eq!(train.class_names(), FASHION_MNIST_CLASSES);
         let test = read_idx_folder(&path, Split::Test).unwrap();

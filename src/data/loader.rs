@@ -62,16 +62,31 @@ pub struct HostBatch {
 impl HostBatch {
     /// Those at `indices` of `dataset`, whose labels are known; an index that does not exist is
     /// passed over.
-    pub fn of(dataset: &Dataset, indices: &[usize]) -> Self {
-        let indices = indices.iter().copied().filter(|index| *index < dataset.len());
-        Self {
-            samples: dataset.samples().pick(indices.clone()),
-            labels: indices.clone().filter_map(|index| dataset.label(index)).collect(),
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn of(dataset: &Dataset, indices: &[usize]) -> Result<Self> {
+        Self::read(dataset, indices, Dataset::read)
+    }
+
+    /// As [`Self::of`], of pictures of many sizes each in its own: see [`Loader::uncropped`].
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn uncropped(dataset: &Dataset, indices: &[usize]) -> Result<Self> {
+        Self::read(dataset, indices, Dataset::read_uncropped)
+    }
+
+    fn read(dataset: &Dataset, indices: &[usize], read: impl Fn(&Dataset, &[usize]) -> Result<Samples>) -> Result<Self> {
+        let indices: Vec<usize> = indices.iter().copied().filter(|index| *index < dataset.len()).collect();
+        Ok(Self {
+            samples: read(dataset, &indices)?,
+            labels: indices.iter().filter_map(|index| dataset.label(*index)).collect(),
             // A data set has fewer than 2^32.
-            indices: indices.map(|index| index as u32).collect(),
+            indices: indices.iter().map(|index| *index as u32).collect(),
             classes: dataset.classes(),
             hidden: false,
-        }
+        })
     }
 }
 
@@ -84,6 +99,8 @@ pub struct Loader {
     hidden: bool,
     /// The places of images with labels and without, where batches are made of both.
     parts: Option<[Vec<u32>; 2]>,
+    /// Pictures of many sizes come as they are.
+    uncropped: bool,
 }
 
 impl Loader {
@@ -96,7 +113,7 @@ impl Loader {
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
         let hidden = !dataset.is_labelled();
         let parts = (options.labelled > 0).then(|| parts(&dataset));
-        let loader = Self { dataset, options, hidden, parts };
+        let loader = Self { dataset, options, hidden, parts, uncropped: false };
         if let Some([known, others]) = &loader.parts {
             let message = format!(
                 "{} of {} images have labels; {} of {} in a batch",
@@ -137,6 +154,14 @@ impl Loader {
     /// As [`Loader::new`].
     pub fn evaluation(dataset: Arc<Dataset>, batch_size: usize) -> Result<Self> {
         Self::new(dataset, LoaderOptions { batch_size, seed: 0, shuffle: false, drop_last: false, labelled: 0, shards: 1 })
+    }
+
+    /// The same loader, which gives pictures of many sizes as they are, for a random crop to choose
+    /// from all of each; else, and of images of one size, the centre. What they go through then must
+    /// begin with a [`RandomResizedCrop`](super::AugmentStep::RandomResizedCrop).
+    #[must_use]
+    pub fn uncropped(self) -> Self {
+        Self { uncropped: true, ..self }
     }
 
     /// The data set.
@@ -215,7 +240,7 @@ impl Loader {
         &self,
         epoch: u32,
         first_batch: usize,
-        gather: impl Fn(&Self, &[u32]) -> B + Send + 'static,
+        gather: impl Fn(&Self, &[u32]) -> Result<B> + Send + 'static,
     ) -> Epoch<B> {
         let name = format!("loader of {}", self.dataset.name());
         let batches = self.batches();
@@ -228,17 +253,20 @@ impl Loader {
             // Sends batches until there are no more or no one listens.
             let order = loader.order(epoch);
             for indices in order.chunks(loader.options.batch_size.max(1)).skip(first_batch).take(remaining) {
-                if sender.send(gather(&loader, indices)).is_err() {
+                let batch = gather(&loader, indices);
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
                     return;
                 }
             }
         })
     }
 
-    fn gather(&self, indices: &[u32]) -> HostBatch {
+    fn gather(&self, indices: &[u32]) -> Result<HostBatch> {
         // The order holds only indices of the data set, so nothing is passed over.
         let places: Vec<usize> = indices.iter().map(|index| *index as usize).collect();
-        HostBatch { hidden: self.hidden, ..HostBatch::of(&self.dataset, &places) }
+        let read = if self.uncropped { Dataset::read_uncropped } else { Dataset::read };
+        Ok(HostBatch { hidden: self.hidden, ..HostBatch::read(&self.dataset, &places, read)? })
     }
 }
 
@@ -266,7 +294,7 @@ mod tests {
         assert_eq!(found.iter().map(|b| b.labels.len()).collect::<Vec<_>>(), [4, 4, 2]);
         assert_eq!(found[2].indices, [8, 9]);
         assert_eq!(found[2].labels, [0, 1]);
-        assert_eq!(found[2].samples.bytes(), &loader.dataset().samples().bytes()[8 * 6..]);
+        assert_eq!(found[2].samples.bytes(), &loader.dataset().samples().unwrap().bytes()[8 * 6..]);
     }
 
     #[test]
@@ -282,7 +310,7 @@ mod tests {
         for batch in &first {
             for (i, &index) in batch.indices.iter().enumerate() {
                 seen.push(index);
-                assert_eq!(batch.samples.bytes()[i * 6..][..6], *dataset.image(index as usize).unwrap());
+                assert_eq!(batch.samples.bytes()[i * 6..][..6], *dataset.image(index as usize).unwrap().unwrap());
                 assert_eq!(Some(batch.labels[i]), dataset.label(index as usize));
             }
         }

@@ -1,11 +1,11 @@
 //! Reading labelled images and texts from disk and serving them in batches. Reading runs on the
-//! CPU; what is done to the images then runs on the device.
+//! CPU, of pictures on all of its cores; what is done to the images then runs on the device.
 //!
 //! | | |
 //! |---|---|
 //! | `open` | opens a folder, whichever format it has |
 //! | `formats` | the formats, one line each |
-//! | `dataset` | labelled images or texts in memory: parts, statistics |
+//! | `dataset` | labelled images or texts: parts, statistics |
 //! | `samples` | the images or texts themselves |
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
@@ -13,9 +13,10 @@
 //! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
-//! | `folder` | PNG, JPEG and WebP images, a folder a class |
+//! | `folder` | pictures, a folder a class |
+//! | `pictures` | pictures of many sizes, which stay on disk: lists, archives, one packed file |
 //! | `picture` | one picture file, as pixels of the size that is wanted |
-//! | `decoder` | one PNG, JPEG or WebP file as it is, within limits |
+//! | `decoder` | one picture file as it is, within limits |
 //! | `resample` | scaling pictures, to the bytes that Pillow gives |
 //! | `stream` | pictures read ahead, batch by batch |
 //! | `text` | questions with classes, as token numbers |
@@ -40,6 +41,7 @@ mod labels;
 mod loader;
 mod open;
 mod picture;
+mod pictures;
 mod presets;
 mod resample;
 mod samples;
@@ -54,7 +56,7 @@ pub use augmentation::{AugmentStep, Augmentation};
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use classes::{Class, ClassGroup};
 pub use dataset::{ChannelStatistics, Dataset, Split};
-pub use device::{DeviceBatch, PackedBatch};
+pub use device::{DeviceBatch, PackedBatch, PictureSizes};
 pub use epoch::Epoch;
 pub use folder::{LabelledFile, list_image_folder, list_pictures, read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
@@ -62,6 +64,7 @@ pub use labels::{Labels, Matched};
 pub use loader::{HostBatch, Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
+pub use pictures::{Packed, PictureOptions, pack};
 pub use samples::Samples;
 pub use stream::{PictureBatch, stream_pictures};
 pub use tasks::{Task, TaskGroups};

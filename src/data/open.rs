@@ -1,33 +1,34 @@
-//! Opening a folder without saying what is in it.
+//! Opening a folder, or a file of packed pictures, without saying what is in it.
 
 use std::path::Path;
 
 use super::dataset::{Dataset, Split};
 use super::formats::FORMATS;
-use super::picture::ImageOptions;
+use super::pictures::{PictureOptions, open_packed};
 use super::tasks::read_tasks;
 use crate::error::{Error, Result};
 
-/// Reads one split of the data set in a folder, whichever of the known formats it has. Images of a
-/// folder of photographs get the size of `ImageOptions::default()`; [`open_with`] says otherwise.
+/// Reads one split of the data set in a folder, whichever of the known formats it has, or of a file of
+/// packed pictures ([`pack`](super::pack)). Pictures of many sizes stay on disk and are read when they
+/// are wanted, as `PictureOptions::default()` says; [`open_with`] says otherwise.
 ///
 /// # Errors
 /// When the folder holds none of the formats (the error lists them), or its files are damaged.
 pub fn open(path: &Path, split: Split) -> Result<Dataset> {
-    open_with(path, split, ImageOptions::default())
+    open_with(path, split, PictureOptions::default())
 }
 
-/// As [`open`], with the size and colour of images that come in many sizes. The other formats have
+/// As [`open`], with how pictures that come in many sizes are read. The other formats have
 /// a size of their own. `train_tasks.csv` and `test_tasks.csv` in the folder are what else is known
 /// of the images: see [`Dataset::tasks`].
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_with(path: &Path, split: Split, options: ImageOptions) -> Result<Dataset> {
+pub fn open_with(path: &Path, split: Split, options: impl Into<PictureOptions>) -> Result<Dataset> {
+    let options = options.into();
     let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?;
     if !metadata.is_dir() {
-        let message = "expected the folder of a data set, found a file";
-        return Err(Error::data(path.display().to_string(), message));
+        return open_packed(path, split, options);
     }
     let Some(format) = FORMATS.iter().find(|format| (format.recognise)(path)) else {
         let expected: Vec<&str> = FORMATS.iter().map(|format| format.expects).collect();
@@ -74,7 +75,7 @@ mod tests {
         let file = folder.path().join("file");
         assert!(open(&file, Split::Train).unwrap_err().to_string().contains("no such file or folder"));
         std::fs::write(&file, "").unwrap();
-        assert!(open(&file, Split::Train).unwrap_err().to_string().contains("found a file"));
+        assert!(open(&file, Split::Train).unwrap_err().to_string().contains("found a file that is neither"));
     }
 
     #[test]
@@ -89,7 +90,7 @@ mod tests {
             assert_eq!((dataset.len(), dataset.image_size().unwrap()), (per_class * 10, [28, 28, 1]));
             assert_eq!(dataset.class_names(), idx::FASHION_MNIST_CLASSES);
             assert_eq!(dataset.split_indices(per_class, 0).unwrap().1, [0; 0], "classes balance");
-            let mean = dataset.statistics().mean[0];
+            let mean = dataset.statistics().unwrap().mean[0];
             assert!((0.25..0.32).contains(&mean), "{mean}");
         }
     }

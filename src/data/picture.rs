@@ -4,7 +4,10 @@
 //! bytes; only what is kept is ever scaled, so a thin picture never becomes a huge one. Colours are
 //! Pillow's `convert("RGB")`: transparency is left out, 16 bits lose the lower 8.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
+
+use image::DynamicImage;
 
 use super::decoder::{self, Limit};
 use super::resample::{Axis, resample};
@@ -73,18 +76,25 @@ impl ImageOptions {
 
 /// The pixels of one image file, `options.image_bytes()` bytes of them.
 pub(super) fn decode(path: &Path, options: ImageOptions, limit: Limit) -> Result<Vec<u8>> {
-    let read = || {
-        let picture = decoder::read(path, limit)?;
-        let [horizontal, vertical] = options.axes(picture.width() as usize, picture.height() as usize);
-        Ok(if options.grey {
-            resample::<1>(&picture.into_luma8(), horizontal, vertical, options.interpolation)
-        } else {
-            resample::<3>(&picture.into_rgb8(), horizontal, vertical, options.interpolation)
-        })
-    };
-    // Files come from anywhere; one that makes its decoder panic must not end a run over thousands.
-    let crashed = |_| Err(Error::data(path.display().to_string(), "this image made its decoder crash"));
-    std::panic::catch_unwind(read).unwrap_or_else(crashed)
+    let name = path.display().to_string();
+    guarded(&name, || Ok(cut(decoder::decode(&name, &decoder::bytes(path, limit)?, limit)?, options)))
+}
+
+/// A picture as an image of the size that is wanted.
+pub(super) fn cut(picture: DynamicImage, options: ImageOptions) -> Vec<u8> {
+    let [horizontal, vertical] = options.axes(picture.width() as usize, picture.height() as usize);
+    if options.grey {
+        resample::<1>(&picture.into_luma8(), horizontal, vertical, options.interpolation)
+    } else {
+        resample::<3>(&picture.into_rgb8(), horizontal, vertical, options.interpolation)
+    }
+}
+
+/// What `read` reads. Files come from anywhere; one that makes its decoder panic must not end a run
+/// over thousands.
+pub(super) fn guarded<T>(name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let crashed = |_| Err(Error::data(name, "this image made its decoder crash"));
+    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(crashed)
 }
 
 #[cfg(test)]

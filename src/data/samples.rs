@@ -1,4 +1,5 @@
-//! What a data set or a batch consists of: images of one size, or texts of one length.
+//! What a data set or a batch consists of: images of one size, texts of one length, or, of a batch,
+//! pictures of many sizes.
 
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -21,21 +22,34 @@ pub enum Samples {
         /// The numbers.
         numbers: Vec<u16>,
     },
+    /// Pictures that each have a size of their own.
+    Pictures {
+        /// Bytes a pixel.
+        channels: usize,
+        /// Bytes that each has room for, a multiple of 4.
+        slot: usize,
+        /// Heights and widths.
+        sizes: Vec<[i32; 2]>,
+        /// Their pixels, each row by row from the start of its slot.
+        pixels: Vec<u8>,
+    },
 }
 
 impl Samples {
-    /// The shape of one.
+    /// The shape of one; of pictures of many sizes as much as all have in common, a row of pixels as
+    /// long as the largest.
     pub fn shape(&self) -> InputShape {
         match self {
             Self::Images { size, .. } => InputShape::Image(*size),
             Self::Tokens { length, .. } => InputShape::Tokens(*length),
+            Self::Pictures { channels, slot, .. } => InputShape::Image([1, slot / (*channels).max(1), *channels]),
         }
     }
 
     /// How many pixels' channels or tokens there are in all.
     pub fn numel(&self) -> usize {
         match self {
-            Self::Images { pixels, .. } => pixels.len(),
+            Self::Images { pixels, .. } | Self::Pictures { pixels, .. } => pixels.len(),
             Self::Tokens { numbers, .. } => numbers.len(),
         }
     }
@@ -43,7 +57,7 @@ impl Samples {
     /// All of them as bytes: what they are known by.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Images { pixels, .. } => pixels,
+            Self::Images { pixels, .. } | Self::Pictures { pixels, .. } => pixels,
             Self::Tokens { numbers, .. } => bytemuck::cast_slice(numbers),
         }
     }
@@ -57,6 +71,11 @@ impl Samples {
         }
         let (indices, length) = (indices.into_iter(), self.shape().numel());
         match self {
+            Self::Pictures { channels, slot, sizes, pixels } => {
+                let indices: Vec<usize> = indices.collect();
+                let sizes = indices.iter().filter_map(|index| sizes.get(*index).copied()).collect();
+                Self::Pictures { channels: *channels, slot: *slot, sizes, pixels: rows(pixels, *slot, indices.into_iter()) }
+            }
             Self::Images { size, pixels } => Self::Images { size: *size, pixels: rows(pixels, length, indices) },
             Self::Tokens { length, numbers } => Self::Tokens { length: *length, numbers: rows(numbers, *length, indices) },
         }
@@ -70,7 +89,7 @@ impl Samples {
             i32::from_le_bytes(word)
         };
         let words: Vec<i32> = match self {
-            Self::Images { pixels, .. } => pixels.chunks(4).map(word).collect(),
+            Self::Images { pixels, .. } | Self::Pictures { pixels, .. } => pixels.chunks(4).map(word).collect(),
             Self::Tokens { numbers, .. } => numbers.iter().map(|number| i32::from(*number)).collect(),
         };
         Tensor::from_slice(gpu, &words, [words.len()])?.with_range(None)

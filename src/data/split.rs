@@ -1,8 +1,25 @@
 //! Parts of a data set, chosen by a seed.
 
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::tensor::random::{Purpose, Stream};
+
+/// Where there is no split of its own, one image in so many of each class is held out for testing.
+const HOLD_OUT: usize = 5;
+
+/// Whether each of the images with `labels` is in the split: one in [`HOLD_OUT`] of each class is in
+/// [`Split::Test`]. Which ones depends on the class's place and number of images alone.
+pub(super) fn held_out(labels: &[i32], classes: usize, split: Split) -> Vec<bool> {
+    let mut counts = vec![0; classes];
+    let place = |label: i32| usize::try_from(label).unwrap_or(usize::MAX);
+    labels.iter().filter_map(|label| counts.get_mut(place(*label)).map(|count: &mut u32| *count += 1)).for_each(drop);
+    let orders = counts.iter().zip(0..).map(|(count, label)| {
+        let order = Stream::keyed(0, Purpose::Split.numbered(label), 1).permutation(*count);
+        order.into_iter().map(|place| (place as usize) < *count as usize / HOLD_OUT).collect::<Vec<_>>().into_iter()
+    });
+    let mut orders: Vec<_> = orders.collect();
+    labels.iter().map(|label| orders.get_mut(place(*label)).and_then(Iterator::next).unwrap_or(false) == (split == Split::Test)).collect()
+}
 
 impl Dataset {
     /// The indices of `per_class` random images of every class, and those of all others, both

@@ -110,7 +110,7 @@ pub(super) fn read_tasks(folder: &Path, split: Split, images: usize) -> Result<V
         if cells.len() != images {
             return Err(wrong(format!("expected a line for each of {images} images below the names, found {}", cells.len())));
         }
-        let classes = classes(train);
+        let classes = sorted_classes(train);
         let label = |(cell, line): (&String, usize)| match classes.iter().position(|class| class == cell) {
             Some(class) => Ok(class as i32),
             None if cell.is_empty() => Ok(HIDDEN),
@@ -122,9 +122,10 @@ pub(super) fn read_tasks(folder: &Path, split: Split, images: usize) -> Result<V
     columns(&path)?.into_iter().map(task).collect()
 }
 
-/// What a column names, each once.
-fn classes(cells: &[String]) -> Vec<String> {
-    let named: BTreeSet<&String> = cells.iter().filter(|cell| !cell.is_empty()).collect();
+/// The classes that cells name, each once: in the order of numbers where all are, else of letters.
+/// Empty cells name none.
+pub(super) fn sorted_classes<'a>(cells: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let named: BTreeSet<&String> = cells.into_iter().filter(|cell| !cell.is_empty()).collect();
     let mut classes: Vec<String> = named.into_iter().cloned().collect();
     // A stable sort: where one is no number, the order of letters stays.
     if classes.iter().all(|class| class.parse::<i64>().is_ok()) {

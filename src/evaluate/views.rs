@@ -26,11 +26,18 @@ impl ViewSheet {
         let [height, width, _] = dataset.image_size()?;
         let one = matches!(views, Views::All(_));
         let rows = each_class_in_turn(dataset, images);
-        let batch = DeviceBatch::upload(gpu, &HostBatch::of(dataset, &rows))?;
+        let batch = DeviceBatch::upload(gpu, &HostBatch::of(dataset, &rows)?)?;
         let mut columns = vec![(batch.inputs.clone(), "image".to_string())];
         for (name, column) in names.iter().zip(0..) {
             let (epoch, view) = if one { (epoch.saturating_add(column), 0) } else { (epoch, column) };
-            let images = Augmentation::preset(name, seed, [height, width])?.apply(&batch, epoch, view)?;
+            let augmentation = Augmentation::preset(name, seed, [height, width])?;
+            // As in training: a random crop is one of the whole picture.
+            let images = if dataset.has_many_sizes() && augmentation.begins_with_crop() {
+                let whole = DeviceBatch::upload(gpu, &HostBatch::uncropped(dataset, &rows)?)?;
+                augmentation.sized([height, width]).apply(&whole, epoch, view)?
+            } else {
+                augmentation.apply(&batch, epoch, view)?
+            };
             columns.push((images, if one { format!("epoch {epoch}") } else { (*name).to_string() }));
         }
         let picture = |images: &crate::tensor::Tensor| {

@@ -32,10 +32,29 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     // was opened cannot become another.
     match OpenOptions::new().write(true).open(&target) {
         Ok(file) if is_stream(&target, &file)? => (&file).write_all(bytes),
-        Ok(file) => replace(&target, bytes, Some(&file)),
-        Err(error) if error.kind() == ErrorKind::NotFound => replace(&target, bytes, None),
+        Ok(file) => replace(&target, Some(&file), |new| new.write_all(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => replace(&target, None, |new| new.write_all(bytes)),
         Err(error) => Err(error),
     }
+}
+
+/// As [`write_atomically`], what `fill` writes, piece by piece: for what does not fit into memory.
+///
+/// # Errors
+/// As [`write_atomically`]; those of `fill`, and then nothing of it is left.
+pub fn write_in_pieces(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let mut failure = None;
+    let fill = |file: &mut File| {
+        fill(file).map_err(|error| {
+            failure = Some(error);
+            IoError::other("what was to be written could not be made")
+        })
+    };
+    let written = followed(path).and_then(|target| {
+        let old = File::open(&target).ok();
+        replace(&target, old.as_ref(), fill)
+    });
+    written.map_err(|error| failure.unwrap_or_else(|| Error::io(path, &error)))
 }
 
 /// Whether it is written into: no file, or one that another process has open for us.
@@ -62,8 +81,8 @@ fn followed(path: &Path) -> std::io::Result<PathBuf> {
     Err(IoError::other("leads through too many links"))
 }
 
-/// Puts a file with `bytes` in the place of `old`.
-fn replace(path: &Path, bytes: &[u8], old: Option<&File>) -> std::io::Result<()> {
+/// Puts a file that `fill` fills in the place of `old`.
+fn replace(path: &Path, old: Option<&File>, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.file_name().is_none() {
         return Err(IoError::new(ErrorKind::InvalidInput, "is not the name of a file"));
@@ -75,7 +94,7 @@ fn replace(path: &Path, bytes: &[u8], old: Option<&File>) -> std::io::Result<()>
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // Removed again where anything fails.
     let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    fill(file.as_file_mut())?;
     if let Some(old) = old {
         keep_owner(file.as_file(), &old.metadata()?);
         file.as_file().set_permissions(old.metadata()?.permissions())?;

@@ -17,8 +17,11 @@ const BAR: &str = " | ";
 const ADAPTER: [&str; 4] = ["adapter", "driver", "schedule", "version"];
 /// Keys of a recipe that do not decide what is computed, or whose contents are compared by
 /// themselves: where things lie, how often they are written, and who looks on.
-const FREE: [&str; 9] = [
+const FREE: [&str; 12] = [
     "data.path",
+    "data.workers",
+    "data.memory_mib",
+    "data.skip_bad",
     "teachers",
     "finetune.weights",
     "checkpoint_every",
@@ -66,7 +69,7 @@ pub(super) fn data_line(recipe: &Recipe, dataset: &Dataset) -> String {
     [
         format!("images={}", dataset.len()),
         format!("size={}", dataset.input()),
-        format!("pixels={:08x}", crc32fast::hash(dataset.samples().bytes())),
+        format!("pixels={:08x}", dataset.fingerprint()),
         format!("labels={:08x}", crc32fast::hash(bytemuck::cast_slice(dataset.labels()))),
         format!("classes={}", dataset.classes()),
         format!("names of classes={:016x}", fnv(format!("{:?}", dataset.class_names()).as_bytes())),

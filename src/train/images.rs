@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::recipe::Recipe;
-use super::recipe::tables::ValidationTable;
-use crate::data::{AugmentStep, Augmentation, ChannelStatistics, Dataset, ImageOptions, Split, open_with};
+use super::recipe::tables::{DataTable, ValidationTable};
+use crate::data::{AugmentStep, Augmentation, ChannelStatistics, Dataset, ImageOptions, PictureOptions, Split, open_with};
 use crate::error::{Error, Result};
 use crate::io::Preprocessing;
 use crate::models;
@@ -16,17 +16,18 @@ use crate::tensor::InputShape;
 pub const NORMALIZATIONS: [&str; 4] = ["auto", "data", "imagenet", "inception"];
 
 impl Recipe {
-    /// One split of the recipe's data. Pictures, which come in many sizes, are read at its
-    /// resolution.
+    /// One split of the recipe's data. Pictures, which come in many sizes, are cut to its resolution,
+    /// but for those that random crops are taken from.
     ///
     /// # Errors
     /// As [`open_with`].
     pub fn open(&self, split: Split) -> Result<Dataset> {
-        let mut options = ImageOptions::default();
+        let mut image = ImageOptions::default();
         if self.data.resolution > 0 {
-            options.size = self.data.resolution;
+            image.size = self.data.resolution;
         }
-        let dataset = open_with(&self.data.path, split, options)?;
+        let DataTable { short_side, workers, memory_mib, skip_bad, .. } = self.data;
+        let dataset = open_with(&self.data.path, split, PictureOptions { image, short_side, workers, memory_mib, skip_bad })?;
         if self.data.classes.is_empty() { Ok(dataset) } else { dataset.regrouped(&self.data.classes) }
     }
 
@@ -101,6 +102,9 @@ impl Recipe {
             ));
         };
         let mut augmentation = Augmentation::preset(name, seed, [height, width])?;
+        if dataset.has_many_sizes() {
+            augmentation = augmentation.sized([height, width]);
+        }
         if [height, width] != [own[0], own[1]] {
             resize(&mut augmentation.steps, [height, width]);
         }
@@ -125,7 +129,7 @@ impl Recipe {
         let (mean, std) = match self.data.normalize.as_str() {
             "auto" if !self.finetune.weights.as_os_str().is_empty() => published?,
             "auto" | "data" => {
-                let statistics = dataset.statistics();
+                let statistics = dataset.statistics()?;
                 // A grey image's colours have its own statistics.
                 let spread = |values: Vec<f32>| if values.len() == 1 { values.repeat(3) } else { values };
                 return Ok(ChannelStatistics { mean: spread(statistics.mean), std: spread(statistics.std) });

@@ -31,7 +31,7 @@ pub(super) fn cached(teacher: Teacher, recipe: &Recipe, dataset: &Arc<Dataset>) 
     let shape = [dataset.len(), teacher.classes().len()];
     let preprocessing = recipe.preprocessing("none", recipe.seed, dataset)?;
     let mut text =
-        format!("{} {:016x} {shape:?} {preprocessing:?} {:?}", teacher.hash()?, fnv(dataset.samples().bytes()), teacher.renormalization()?);
+        format!("{} {:08x} {shape:?} {preprocessing:?} {:?}", teacher.hash()?, dataset.fingerprint(), teacher.renormalization()?);
     if gpu.precision() != Precision::F32 {
         text += &format!(" {}", gpu.precision());
     }

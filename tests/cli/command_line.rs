@@ -272,7 +272,7 @@ fn pictures_made_from_the_bundled_data_are_classified() {
     let test = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist"), Split::Test).unwrap();
     let names: Vec<PathBuf> = (0..30).map(|i| folder.path().join(format!("picture {i}.png"))).collect();
     for (i, name) in names.iter().enumerate() {
-        image::GrayImage::from_raw(28, 28, test.image(i).unwrap().to_vec()).unwrap().save(name).unwrap();
+        image::GrayImage::from_raw(28, 28, test.image(i).unwrap().unwrap().to_vec()).unwrap().save(name).unwrap();
     }
     let mut arguments = vec!["predict", "--run", text(&out), "--top", "10", "--json"];
     arguments.extend(names.iter().map(|n| text(n)));

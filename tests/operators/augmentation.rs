@@ -26,8 +26,12 @@ fn replayed_views_are_the_views_themselves() {
                 Tensor::from_slice(&gpu, &places, [n]).unwrap(),
             ];
             epoch.set(step);
-            let view =
-                |inputs: &Vec<Tensor>| DeviceBatch { inputs: inputs[0].clone(), labels: inputs[1].clone(), indices: inputs[1].clone() };
+            let view = |inputs: &Vec<Tensor>| DeviceBatch {
+                inputs: inputs[0].clone(),
+                pictures: None,
+                labels: inputs[1].clone(),
+                indices: inputs[1].clone(),
+            };
             let replayed = capture.run(&inputs, |inputs| pipeline.apply(&view(inputs), &epoch, 1)).unwrap();
             let bits = |images: &Tensor| images.to_vec::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             let anew = pipeline.apply(&view(&inputs), step, 1).unwrap();

@@ -204,14 +204,14 @@ fn a_run_goes_on_with_its_own_data_and_recipe_alone() {
     let data = |pixels: &[u8], labels: &[i32], names: &[String]| {
         Arc::new(Dataset::new("tiny", size, pixels.to_vec(), labels.to_vec(), names.to_vec()).unwrap())
     };
-    let (mut pixels, mut labels) = (whole.samples().bytes().to_vec(), whole.labels().to_vec());
+    let (mut pixels, mut labels) = (whole.samples().unwrap().bytes().to_vec(), whole.labels().to_vec());
     pixels[70] ^= 1;
     labels.swap(0, 1);
     for (other, words) in [
         (dataset(101), "images (100 then, 101 now)"),
-        (data(whole.samples().bytes(), whole.labels(), &names), "names of classes ("),
+        (data(whole.samples().unwrap().bytes(), whole.labels(), &names), "names of classes ("),
         (data(&pixels, whole.labels(), whole.class_names()), "pixels ("),
-        (data(whole.samples().bytes(), &labels, whole.class_names()), "labels ("),
+        (data(whole.samples().unwrap().bytes(), &labels, whole.class_names()), "labels ("),
     ] {
         let error = Trainer::resume(&crate::common::gpu(), &Checkpoint::load(&path).unwrap(), other).map(|_| ()).unwrap_err();
         let message = error.to_string();

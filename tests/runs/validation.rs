@@ -135,7 +135,7 @@ fn a_run_that_learns_nothing_more_ends_early() {
 #[test]
 fn what_is_judged_by_is_a_share_of_each_class_and_never_learnt_from() {
     let data = data_of("supervised", 103);
-    let images = |dataset: &Dataset| (0..dataset.len()).map(|i| dataset.image(i).unwrap().to_vec()).collect::<Vec<_>>();
+    let images = |dataset: &Dataset| (0..dataset.len()).map(|i| dataset.image(i).unwrap().unwrap().to_vec()).collect::<Vec<_>>();
     let recipe = recipe("supervised").with(["split=0.2"]).unwrap();
     let (held_out, rest) = (recipe.held_out(&data).unwrap().unwrap(), recipe.chosen(data.clone()).unwrap());
     let (a, b): (BTreeSet<_>, BTreeSet<_>) = (images(&held_out).into_iter().collect(), images(&rest).into_iter().collect());

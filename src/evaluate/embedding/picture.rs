@@ -72,7 +72,10 @@ fn draw_images(canvas: &mut Canvas, places: &[[f32; 2]], classes: &[usize], imag
     for (i, (place, class)) in places.iter().zip(classes).enumerate() {
         let covers =
             |other: &[f32; 2]| (place[0] - other[0]).abs() < (width + 2) as f32 && (place[1] - other[1]).abs() < (height + 2) as f32;
-        let Some(image) = images.image(i).filter(|_| !drawn.iter().any(covers)) else { continue };
+        if drawn.iter().any(covers) {
+            continue;
+        }
+        let Some(image) = images.image(i)? else { continue };
         let rows = image.chunks_exact(columns * channels).step_by(every);
         let pixels: Vec<u8> = rows.flat_map(|row| row.chunks_exact(channels).step_by(every).flatten()).copied().collect();
         let corner = |centre: f32, side: usize| (centre as usize).saturating_sub(side / 2);

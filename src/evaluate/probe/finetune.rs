@@ -129,7 +129,7 @@ impl<'a> Tuner<'a> {
         for (places, number) in batches(images.len(), BATCH, seed).zip(numbers) {
             rate.set(schedule.rate(number - begin));
             let first = number as u32 * BATCH as u32;
-            let batch = HostBatch { indices: (first..).take(places.len()).collect(), ..HostBatch::of(images, &places) };
+            let batch = HostBatch { indices: (first..).take(places.len()).collect(), ..HostBatch::of(images, &places)? };
             captured.run(&PackedBatch::upload(self.gpu, &batch)?, |batch| {
                 let batch = batch.unpack()?;
                 let views = augmentation.apply(&batch, 0, 0)?;

@@ -91,7 +91,8 @@ fn mistakes(images: &Arc<Dataset>, logits: &[f32], name: &dyn Fn(usize) -> Strin
     }
     wrong.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let picture = |(share, place, truth, found): (f64, usize, usize, usize)| {
-        let tile = Tile { pixels: images.image(place).unwrap_or_default(), size };
+        let pixels = images.image(place)?.unwrap_or_default();
+        let tile = Tile { pixels: &pixels, size };
         Ok(context! { picture => png(tile)?, truth => name(truth), found => name(found), share => format!("{:.1} %", 100.0 * share) })
     };
     wrong.into_iter().take(MISTAKES).map(picture).collect()

@@ -8,7 +8,7 @@ use super::{
     unit,
 };
 use crate::error::{Result, require_share, require_within};
-use crate::gpu::{Scalar, rounds};
+use crate::gpu::{Param, Scalar, rounds};
 use crate::ops::entry::{Entry, kernels};
 use crate::ops::layout::strided;
 use crate::ops::sample::{Bad, Sample, indices, uniform};
@@ -60,7 +60,38 @@ impl RandomResizedCrop {
     /// Aspect ratios from 3 : 4 to 4 : 3, torchvision's default.
     pub const RATIO: [f32; 2] = [0.75, 4.0 / 3.0];
 
-    fn record(&self, [h, w]: [usize; 2], bits: &dyn Fn(u32) -> [u32; 2]) -> Vec<f64> {
+    /// Refuses what no crop can be: everything but the images.
+    pub(super) fn check(&self, operator: &str) -> Result<()> {
+        let ([h, w], [low, high], [thin, wide]) = (self.size, self.scale, self.ratio);
+        check_side(operator, "the result", h)?;
+        check_side(operator, "the result", w)?;
+        require_within(operator, "the greatest scale", high, [0.0, 1.0])?;
+        require_within(operator, "the least scale", low, [0.0, high])?;
+        require_within(operator, "the least ratio", thin, [1e-3, 1e3])?;
+        require_within(operator, "the greatest ratio", wide, [thin, 1e3])?;
+        require_share(operator, "flip", self.flip)?;
+        Ok(())
+    }
+
+    /// What the kernel's stage `draw` is told beside the sides of images.
+    pub(super) fn params(&self) -> [Param; 7] {
+        let ([low, high], [thin, wide]) = (self.scale, self.ratio);
+        [low, high, thin.ln(), wide.ln(), thin, wide, self.flip].map(Param::from)
+    }
+
+    pub(super) fn from_attributes(attributes: &Attributes) -> Result<Self> {
+        let filters = [("bilinear", Interpolation::Bilinear), ("bicubic", Interpolation::Bicubic)];
+        Ok(Self {
+            size: [attributes.size("height")?, attributes.size("width")?],
+            scale: range(attributes, "scale_low", "scale_high", [0.08, 1.0])?,
+            ratio: range(attributes, "ratio_low", "ratio_high", Self::RATIO)?,
+            flip: attributes.number_or("flip", 0.0)? as f32,
+            interpolation: choice(attributes, "interpolation", filters)?,
+            draws: Draws::from_attributes(attributes)?,
+        })
+    }
+
+    pub(super) fn record(&self, [h, w]: [usize; 2], bits: &dyn Fn(u32) -> [u32; 2]) -> Vec<f64> {
         let (height, width) = (h as f64, w as f64);
         let logarithms = self.ratio.map(f32::ln);
         let sides = (1..=TRIES).map(|block| {
@@ -92,13 +123,17 @@ fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec, interpolation: Interpola
     let (h, w) = (images.shape().dim(1), images.shape().dim(2));
     let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
     let pixels = y.numel() / c;
-    // Taps of a whole image, which is the largest box.
-    let support = if interpolation == Interpolation::Bicubic { 2 } else { 1 };
-    let taps = |side: usize, out: usize| side.min((2 * support * side).div_ceil(out).max(2 * support) + 1);
-    let walk = rounds(taps(h, out_h), rounds(taps(w, out_w), 0));
+    let walk = walk([h, w], [out_h, out_w], interpolation);
     let launch = stage(&CROP, images, c).define("CUBIC", interpolation == Interpolation::Bicubic);
     launch.write(&y).read(boxes).params(params![pixels, h, w, out_h, out_w]).walk(walk).invocations(pixels)?;
     Ok(y)
+}
+
+/// Rounds of the loops over the taps of a whole image, which is the largest box.
+pub(super) fn walk([h, w]: [usize; 2], [out_h, out_w]: [usize; 2], interpolation: Interpolation) -> usize {
+    let support = if interpolation == Interpolation::Bicubic { 2 } else { 1 };
+    let taps = |side: usize, out: usize| side.min((2 * support * side).div_ceil(out).max(2 * support) + 1);
+    rounds(taps(h, out_h), rounds(taps(w, out_w), 0))
 }
 
 /// Weights of all pixels of a side for one of `out` pixels, normalised.
@@ -116,7 +151,7 @@ fn weights(at: usize, out: usize, side: f64, interpolation: Interpolation) -> Ve
     weights.map(|weight| weight / total).collect()
 }
 
-fn resize_reference(images: &Array, boxes: &Array, [out_h, out_w]: [usize; 2], interpolation: Interpolation) -> Array {
+pub(super) fn resize_reference(images: &Array, boxes: &Array, [out_h, out_w]: [usize; 2], interpolation: Interpolation) -> Array {
     let (n, c) = (images.shape.dim(0), images.shape.dim(3));
     Array::from_fn([n, out_h, out_w, c], |index| {
         let [n, y, x, c] = index else { return f64::NAN };
@@ -139,23 +174,16 @@ impl Operator for RandomResizedCrop {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [n, _, _, c] = check_drawn(self.name(), inputs, &self.draws)?;
-        let ([h, w], [low, high], [thin, wide]) = (self.size, self.scale, self.ratio);
-        check_side(self.name(), "the result", h)?;
-        check_side(self.name(), "the result", w)?;
-        require_within(self.name(), "the greatest scale", high, [0.0, 1.0])?;
-        require_within(self.name(), "the least scale", low, [0.0, high])?;
-        require_within(self.name(), "the least ratio", thin, [1e-3, 1e3])?;
-        require_within(self.name(), "the greatest ratio", wide, [thin, 1e3])?;
-        require_share(self.name(), "flip", self.flip)?;
+        self.check(self.name())?;
+        let [h, w] = self.size;
         Ok(vec![Spec::f32([n, h, w, c]), Spec::f32([n, 4])])
     }
 
     fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
         let ([images, indices], [spec, _]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
         let (h, w) = (images.shape().dim(1), images.shape().dim(2));
-        let ([low, high], [thin, wide]) = (self.scale, self.ratio);
-        let params = params![h, w, low, high, thin.ln(), wide.ln(), thin, wide, self.flip];
-        let boxes = self.draws.launch(&CROP, indices, 4, params, rounds(10, 0))?;
+        let params = [&params![h, w][..], &self.params()].concat();
+        let boxes = self.draws.launch(&CROP, indices, 4, &params, rounds(10, 0))?;
         Ok(vec![resize(images, &boxes, spec, self.interpolation)?, boxes])
     }
 
@@ -248,19 +276,7 @@ fn crop_entry() -> Entry {
         inputs: &["images", "indices"],
         outputs: &["y", "draws"],
         kernels: &[KERNELS],
-        build: Box::new(|attributes: &Attributes| {
-            Ok(Box::new(RandomResizedCrop {
-                size: [attributes.size("height")?, attributes.size("width")?],
-                scale: range(attributes, "scale_low", "scale_high", [0.08, 1.0])?,
-                ratio: range(attributes, "ratio_low", "ratio_high", RandomResizedCrop::RATIO)?,
-                flip: attributes.number_or("flip", 0.0)? as f32,
-                interpolation: {
-                    let choices = [("bilinear", Interpolation::Bilinear), ("bicubic", Interpolation::Bicubic)];
-                    choice(attributes, "interpolation", choices)?
-                },
-                draws: Draws::from_attributes(attributes)?,
-            }))
-        }),
+        build: Box::new(|attributes: &Attributes| Ok(Box::new(RandomResizedCrop::from_attributes(attributes)?))),
         samples: Box::new(move || {
             let crop = |size, scale| make(size, scale, sample_draws());
             let sample = |shape, crop| Sample::new(crop, sample_inputs(shape));
@@ -343,7 +359,7 @@ impl Tensor {
     /// Anything but f32 images with an i32 index each; ranges that are empty or outside their
     /// limits.
     pub fn random_resized_crop(&self, indices: &Tensor, crop: RandomResizedCrop) -> Result<Tensor> {
-        images_of(crop, self, indices)
+        images_of(crop, &[self, indices])
     }
 
     /// The square of side `fraction * min(H, W)` in the centre of images `[N, H, W, C]`, resized to

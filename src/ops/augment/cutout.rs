@@ -106,6 +106,6 @@ impl Tensor {
     /// # Errors
     /// Anything but f32 images with an i32 index each; a chance outside 0..=1; a size of 0.
     pub fn cutout(&self, indices: &Tensor, size: usize, p: f32, draws: Draws) -> Result<Tensor> {
-        images_of(Cutout { size, p, draws }, self, indices)
+        images_of(Cutout { size, p, draws }, &[self, indices])
     }
 }

@@ -206,6 +206,6 @@ impl Tensor {
     /// Anything but f32 images with an i32 index each; an even kernel or one too large to reflect;
     /// a bad range.
     pub fn gaussian_blur(&self, indices: &Tensor, blur: GaussianBlur) -> Result<Tensor> {
-        images_of(blur, self, indices)
+        images_of(blur, &[self, indices])
     }
 }

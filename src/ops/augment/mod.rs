@@ -10,6 +10,7 @@
 
 mod color;
 mod crop;
+mod crop_pictures;
 mod cutout;
 mod gaussian_blur;
 mod noise;
@@ -19,6 +20,7 @@ mod unpack;
 
 pub use color::{Color, JitterStyle};
 pub use crop::{CenterResize, Interpolation, RandomResizedCrop};
+pub use crop_pictures::CropPictures;
 pub use cutout::Cutout;
 pub use gaussian_blur::{Edge, GaussianBlur};
 pub use noise::{Distribution, Noise};
@@ -158,9 +160,9 @@ fn check_drawn(operator: &str, inputs: &[Spec], draws: &Draws) -> Result<[usize;
 }
 
 /// The images, without what was drawn.
-fn images_of(operator: impl Operator, images: &Tensor, indices: &Tensor) -> Result<Tensor> {
+fn images_of(operator: impl Operator, inputs: &[&Tensor]) -> Result<Tensor> {
     let name = operator.name().to_string();
-    apply(operator, &[images, indices])?.into_iter().next().ok_or_else(|| Error::argument(name, "it has no output"))
+    apply(operator, inputs)?.into_iter().next().ok_or_else(|| Error::argument(name, "it has no output"))
 }
 
 /// The two numbers of a range attribute.
@@ -218,6 +220,7 @@ pub(super) fn entries() -> Vec<Entry> {
     let mut entries = vec![unpack::entry(), cutout::entry(), gaussian_blur::entry(), noise::entry(), normalize::entry()];
     entries.extend(color::entries());
     entries.extend(crop::entries());
+    entries.push(crop_pictures::entry());
     entries.extend(reflect_crop::entries());
     entries
 }

@@ -115,7 +115,7 @@ impl Tensor {
     /// # Errors
     /// Anything but f32 images with an i32 index each; a chance outside 0..=1.
     pub fn horizontal_flip(&self, indices: &Tensor, p: f32, draws: Draws) -> Result<Tensor> {
-        images_of(ReflectCrop { pad: 0, flip: p, draws }, self, indices)
+        images_of(ReflectCrop { pad: 0, flip: p, draws }, &[self, indices])
     }
 
     /// Images `[N, H, W, C]` padded by reflection, cropped at a random place and mirrored with
@@ -125,6 +125,6 @@ impl Tensor {
     /// Anything but f32 images with an i32 index each; a padding as large as the image; a chance
     /// outside 0..=1.
     pub fn reflect_crop(&self, indices: &Tensor, pad: usize, flip: f32, draws: Draws) -> Result<Tensor> {
-        images_of(ReflectCrop { pad, flip, draws }, self, indices)
+        images_of(ReflectCrop { pad, flip, draws }, &[self, indices])
     }
 }

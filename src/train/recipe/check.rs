@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::Recipe;
 use super::problem::Problem;
 use super::tables::{ModelTable, ScheduleTable, ValidationTable};
+use crate::data::PictureOptions;
 use crate::error::{Error, Result};
 use crate::models::{self, ModelOptions};
 use crate::optim::Rule;
@@ -57,6 +58,9 @@ impl Recipe {
         within("data.per_class", data.per_class, 0, MOST)?;
         within("data.labels_per_class", data.labels_per_class, 0, MOST)?;
         within("data.resolution", data.resolution, 0, 4096)?;
+        within("data.short_side", data.short_side, 0, PictureOptions::SHORTEST_SIDE)?;
+        within("data.workers", data.workers, 0, PictureOptions::WORKERS)?;
+        within("data.memory_mib", data.memory_mib, 0, PictureOptions::MOST_MIB)?;
         if !NORMALIZATIONS.contains(&data.normalize.as_str()) {
             return Err(Problem::of("data.normalize", Error::unknown("normalize", &data.normalize, NORMALIZATIONS)));
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::data::{Class, ClassGroup, TaskGroups, Views};
+use crate::data::{Class, ClassGroup, PictureOptions, TaskGroups, Views};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
 use crate::nn::ParameterGroup;
@@ -34,6 +34,16 @@ pub struct DataTable {
     /// Height and width that the network is given; 0 for the images' own. Of images that are no
     /// squares it is the centre.
     pub resolution: usize,
+    /// Pictures of many sizes that random crops are taken from are shrunk to a short side of so many
+    /// pixels where theirs is longer; 0: 3/2 of the resolution.
+    pub short_side: usize,
+    /// Threads that read and decode pictures; 0: one a core.
+    pub workers: usize,
+    /// Decoded pictures that are kept in memory, in MiB; the others are read again each epoch.
+    pub memory_mib: usize,
+    /// Pictures that cannot be read are listed and left out, where else the first of them is an error:
+    /// all of them are read once before the first step.
+    pub skip_bad: bool,
     /// Grey images become red, green and blue: for weights that were learnt on colours.
     pub rgb: bool,
     /// What images are normalised by, see [`NORMALIZATIONS`](crate::train::images::NORMALIZATIONS).
@@ -326,6 +336,10 @@ impl Default for DataTable {
         Self {
             path: PathBuf::from("data/fashion-mnist"),
             resolution: 0,
+            short_side: 0,
+            workers: 0,
+            memory_mib: PictureOptions::MEMORY_MIB,
+            skip_bad: false,
             rgb: false,
             normalize: "auto".into(),
             per_class: 0,

@@ -26,7 +26,7 @@ use super::teachers::teachers;
 use super::validation::{Looks, Validator};
 use super::watch::{Observed, PendingDiagnostics};
 use crate::capture::Capture;
-use crate::data::{Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
+use crate::data::{Augmentation, Dataset, HostBatch, Loader, LoaderOptions, PackedBatch};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Precision, Program, ScalarCell};
 use crate::methods::{Clock, Method, Teacher, TrainStep};
@@ -156,6 +156,9 @@ impl Trainer {
         }
         let schedule = recipe.schedule.over(recipe.optimizer.learning_rate, recipe.epochs, steps_per_epoch)?;
         let augmentations = recipe.views(method.views(), &dataset)?;
+        // Random crops are taken from pictures as they are, where all views begin with one.
+        let crops = dataset.has_many_sizes() && augmentations.iter().all(Augmentation::begins_with_crop);
+        let loader = if crops { loader.uncropped() } else { loader };
         let position = Position::default();
         let (reads, epoch_loss) = (VecDeque::new(), EpochLoss::default());
         Ok(Self {

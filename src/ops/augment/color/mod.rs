@@ -161,7 +161,7 @@ impl Tensor {
     /// # Errors
     /// Anything but f32 images with an i32 index each; strengths and chances outside their limits.
     pub fn color_jitter(&self, indices: &Tensor, color: Color) -> Result<Tensor> {
-        images_of(color, self, indices)
+        images_of(color, &[self, indices])
     }
 
     /// Images `[N, H, W, C]` turned grey with chance `p`; they keep their channels.
@@ -169,7 +169,7 @@ impl Tensor {
     /// # Errors
     /// Anything but f32 images with an i32 index each; a chance outside 0..=1.
     pub fn grayscale(&self, indices: &Tensor, p: f32, draws: Draws) -> Result<Tensor> {
-        images_of(Color { grayscale: p, draws, ..Color::default() }, self, indices)
+        images_of(Color { grayscale: p, draws, ..Color::default() }, &[self, indices])
     }
 
     /// Images `[N, H, W, C]` where, with chance `p`, values from `threshold` up become 1 - x.
@@ -177,6 +177,6 @@ impl Tensor {
     /// # Errors
     /// Anything but f32 images with an i32 index each; a chance outside 0..=1.
     pub fn solarize(&self, indices: &Tensor, threshold: f32, p: f32, draws: Draws) -> Result<Tensor> {
-        images_of(Color { solarize: p, threshold, draws, ..Color::default() }, self, indices)
+        images_of(Color { solarize: p, threshold, draws, ..Color::default() }, &[self, indices])
     }
 }
