@@ -27,6 +27,7 @@ mod shards;
 mod stored;
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -136,14 +137,19 @@ impl Pictures {
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] naming the first picture, in this order, that cannot be read.
     pub fn images(&self, indices: &[usize]) -> Result<Samples> {
-        let size = self.size();
-        let bytes = size.iter().product();
+        let pixels = self.cut(indices, |shared, place| shared.cache.image(place, || shared.image(place)))?;
+        Ok(Samples::Images { size: self.size(), pixels })
+    }
+
+    /// The bytes of images, each as `read` gives it.
+    fn cut<B: Deref<Target = [u8]>>(&self, indices: &[usize], read: impl Fn(&Shared, usize) -> Result<B> + Sync) -> Result<Vec<u8>> {
+        let bytes = self.size().iter().product();
         let mut pixels = zeros(&self.shared.name, indices.len().saturating_mul(bytes))?;
         self.each(indices, pixels.chunks_exact_mut(bytes), |shared, place, to| {
-            to.copy_from_slice(&*shared.image(place)?);
+            to.copy_from_slice(&read(shared, place)?);
             Ok(())
         })?;
-        Ok(Samples::Images { size, pixels })
+        Ok(pixels)
     }
 
     /// The pictures at `indices` in their own shapes.
@@ -203,9 +209,8 @@ impl Pictures {
         let [.., channels] = self.size();
         let mut sums = ChannelSums::new(channels);
         for chunk in chosen.chunks(CHUNK) {
-            if let Samples::Images { pixels, .. } = self.images(chunk)? {
-                sums.add(&pixels);
-            }
+            // They are seen once, so there is no use in keeping them.
+            sums.add(&self.cut(chunk, Shared::image)?);
         }
         Ok(self.statistics.get_or_init(|| sums.statistics()).clone())
     }
@@ -223,9 +228,8 @@ impl Pictures {
 }
 
 impl Shared {
-    fn image(&self, place: usize) -> Result<Arc<[u8]>> {
-        let location = self.location(place)?;
-        self.cache.image(place, || location.image(&self.root, self.options, self.limit))
+    fn image(&self, place: usize) -> Result<Vec<u8>> {
+        self.location(place)?.image(&self.root, self.options, self.limit)
     }
 
     fn stored(&self, place: usize) -> Result<Arc<Stored>> {

@@ -41,7 +41,7 @@ impl From<ImageOptions> for PictureOptions {
 
 impl PictureOptions {
     /// What is kept of pictures that were read, where nothing else is said.
-    pub const MEMORY_MIB: usize = 512;
+    pub const MEMORY_MIB: usize = 256;
     /// The largest short side that pictures may be kept with.
     pub const SHORTEST_SIDE: usize = 8192;
     /// The largest number of threads.
