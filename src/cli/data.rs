@@ -3,14 +3,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::device;
 use super::output::say;
 use super::table::Table;
-use crate::data::{Dataset, ImageOptions, Packed, PictureOptions, Split, open_with, pack};
-use crate::error::Result;
+use crate::data::{Dataset, ImageOptions, Loader, Packed, PictureOptions, Split, open_with, pack};
+use crate::error::{Error, Result};
 use crate::evaluate::ViewSheet;
 use crate::report::Canvas;
 
@@ -50,6 +52,12 @@ pub(super) struct Data {
     /// Decides what is drawn at random: the same picture for the same seed
     #[arg(long, default_value_t = 0, requires = "preview")]
     seed: u32,
+    /// Read two epochs as a training does, and say how fast: decoding, then what is kept in memory
+    #[arg(long, conflicts_with_all = ["preview", "json"])]
+    speed: bool,
+    /// Threads that read pictures; 0: one a core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    workers: usize,
     /// Print JSON
     #[arg(long, conflicts_with = "preview")]
     json: bool,
@@ -108,7 +116,11 @@ impl Data {
             return pack.run();
         }
         let split = if self.test { Split::Test } else { Split::Train };
-        let dataset = open_with(&self.data, split, ImageOptions { size: self.size, ..ImageOptions::default() })?;
+        let options = PictureOptions::from(ImageOptions { size: self.size, ..ImageOptions::default() });
+        let dataset = open_with(&self.data, split, PictureOptions { workers: self.workers, ..options })?;
+        if self.speed {
+            return speed(dataset);
+        }
         match &self.preview {
             Some(list) => {
                 self.preview(&dataset, list)?.save(&self.out)?;
@@ -160,4 +172,20 @@ impl Data {
         let labels: Vec<&str> = sheet.rows.iter().filter_map(class).map(String::as_str).collect();
         Canvas::contact_sheet(&sheet.tiles().collect::<Vec<_>>(), captions.len(), &captions, &labels)
     }
+}
+
+/// Images a batch where reading is timed.
+const BATCH: usize = 128;
+
+/// Reads two epochs in random order, each picture as random crops see it.
+fn speed(dataset: Dataset) -> Result<ExitCode> {
+    let images = dataset.len();
+    let loader = Loader::training(Arc::new(dataset), BATCH.min(images), 0)?.uncropped();
+    for epoch in 0..2 {
+        let begun = Instant::now();
+        let read = loader.epoch(epoch).try_fold(0, |read, batch| Ok::<_, Error>(read + batch?.labels.len()))?;
+        let rate = read as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+        say(format!("epoch {}: {read} images, {rate:.0} a second", epoch + 1))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,8 @@
 
 use std::sync::mpsc::sync_channel;
 
+use rayon::prelude::*;
+
 use super::decoder::Limit;
 use super::folder::LabelledFile;
 use super::loader::HostBatch;
@@ -51,7 +53,9 @@ pub fn stream_pictures(
         let mut pixels = Vec::with_capacity(chunk.len() * bytes);
         let (mut labels, mut indices) = (Vec::new(), Vec::new());
         let mut damaged = Vec::new();
-        for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decode_all(chunk, options, limit)) {
+        let decode = |(file, _): &LabelledFile| decode(file, options, limit);
+        let decoded: Vec<_> = chunk.par_iter().with_max_len(1).map(decode).collect();
+        for ((place, (_, label)), decoded) in (first..).zip(chunk).zip(decoded) {
             match decoded {
                 Ok(picture) => {
                     pixels.extend(picture);
@@ -75,19 +79,6 @@ pub fn stream_pictures(
         });
         receiver.into_iter().try_for_each(each)
     })
-}
-
-/// Decodes on all cores.
-fn decode_all(files: &[LabelledFile], options: ImageOptions, limit: Limit) -> Vec<Result<Vec<u8>>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut decoded: Vec<Result<Vec<u8>>> = vec![Ok(Vec::new()); files.len()];
-    let share = files.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        for (files, decoded) in files.chunks(share).zip(decoded.chunks_mut(share)) {
-            scope.spawn(move || files.iter().zip(decoded).for_each(|((file, _), slot)| *slot = decode(file, options, limit)));
-        }
-    });
-    decoded
 }
 
 #[cfg(test)]

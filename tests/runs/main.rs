@@ -10,6 +10,7 @@ mod finetune;
 mod impossible;
 mod interruption;
 mod parallel;
+mod pictures;
 mod precision;
 mod probe;
 mod recipes;

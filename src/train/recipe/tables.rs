@@ -29,7 +29,8 @@ pub struct MethodTable {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
-    /// A folder: MNIST or CIFAR files, one folder a class, or texts.
+    /// A folder of MNIST or CIFAR files, of pictures (by folders, a list or tar archives), or of texts;
+    /// or a file of packed pictures.
     pub path: PathBuf,
     /// Height and width that the network is given; 0 for the images' own. Of images that are no
     /// squares it is the centre.
