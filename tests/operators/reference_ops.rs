@@ -196,6 +196,13 @@ fn every_case_on_every_schedule_and_with_random_choices() {
     check_folder(&reference_files("WGRAD_REFERENCE", "ops", "safetensors"), tuned_gpus());
 }
 
+/// Augmentation is torchvision's and timm's on the same draws.
+#[test]
+fn augmentation_is_torchvisions_and_timms() {
+    let gpus = gpus().into_iter().map(|(schedule, gpu)| (schedule.to_string(), gpu)).collect();
+    check_folder(&reference_files("WGRAD_AUGMENT", "augment", "safetensors"), gpus);
+}
+
 /// What PyTorch makes of NaN and infinities, forward and backward.
 #[test]
 fn nan_and_infinities_are_what_pytorch_makes_of_them() {

@@ -13,8 +13,12 @@ mod crop;
 mod crop_pictures;
 mod cutout;
 mod gaussian_blur;
+mod mix_images;
+mod mixup_target;
 mod noise;
 mod normalize;
+mod rand_augment;
+mod random_erasing;
 mod reflect_crop;
 mod unpack;
 
@@ -23,8 +27,12 @@ pub use crop::{CenterResize, Interpolation, RandomResizedCrop};
 pub use crop_pictures::CropPictures;
 pub use cutout::Cutout;
 pub use gaussian_blur::{Edge, GaussianBlur};
+pub use mix_images::MixImages;
+pub use mixup_target::MixupTarget;
 pub use noise::{Distribution, Noise};
 pub use normalize::Normalize;
+pub use rand_augment::{RandAugment, Sampling};
+pub use random_erasing::{ErasingValue, Noisy, RandomErasing};
 pub use reflect_crop::ReflectCrop;
 pub use unpack::Unpack;
 
@@ -159,6 +167,16 @@ fn check_drawn(operator: &str, inputs: &[Spec], draws: &Draws) -> Result<[usize;
     Ok(sizes)
 }
 
+/// The sizes of images with a record of `width` numbers each.
+fn check_records(operator: &str, images: &Tensor, draws: &Tensor, width: usize) -> Result<[usize; 4]> {
+    let sizes @ [n, ..] = check_images(operator, images.spec())?;
+    require_f32(operator, "draws", draws.spec())?;
+    if draws.shape().array() != Some([n, width]) {
+        return Err(Error::shape(operator, format!("{n} images need draws of shape [{n}, {width}], found {}", draws.shape())));
+    }
+    Ok(sizes)
+}
+
 /// The images, without what was drawn.
 fn images_of(operator: impl Operator, inputs: &[&Tensor]) -> Result<Tensor> {
     let name = operator.name().to_string();
@@ -218,6 +236,7 @@ fn bad_drawn<O: Operator>(make: impl Fn(Draws) -> O) -> Vec<Bad> {
 /// The family's lines of the registry.
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = vec![unpack::entry(), cutout::entry(), gaussian_blur::entry(), noise::entry(), normalize::entry()];
+    entries.extend([mix_images::entry(), mixup_target::entry(), rand_augment::entry(), random_erasing::entry()]);
     entries.extend(color::entries());
     entries.extend(crop::entries());
     entries.push(crop_pictures::entry());

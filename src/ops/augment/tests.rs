@@ -177,6 +177,77 @@ fn blur_and_cutout_draw_what_they_should() {
 }
 
 #[test]
+fn rand_augment_draws_every_operation_with_both_signs() {
+    let augment = RandAugment { num_ops: 2, magnitude: 9, num_magnitude_bins: 31, sampling: Sampling::Nearest, draws: sample_draws() };
+    let records = drawn(augment, 5);
+    for number in 0..2 {
+        for operation in 0..14 {
+            let found: Vec<f64> = records.iter().map(|r| &r[4 * number..]).filter(|r| r[0] == f64::from(operation)).map(|r| r[1]).collect();
+            assert!(likely(found.len(), 1.0 / 14.0), "operation {operation}: {}", found.len());
+            let negative = found.iter().filter(|m| **m < 0.0).count();
+            // A translation of 5 pixels by 9 of 30 is none.
+            let signed = (1..=9).contains(&operation) && ![3, 4].contains(&operation);
+            assert!(if signed { likely(negative, 1.0 / 28.0) } else { negative == 0 }, "{operation}");
+        }
+    }
+    // Independent of each other: the same twice in one of 14.
+    assert!(likely(records.iter().filter(|r| r[0] == r[4]).count(), 1.0 / 14.0));
+}
+
+#[test]
+fn erasing_draws_boxes_and_noise_as_asked_for() {
+    let erasing = |value| RandomErasing { p: 0.5, scale: [0.1, 0.3], ratio: RandomErasing::RATIO, value, draws: sample_draws() };
+    let records = drawn(erasing(ErasingValue::default()), 64);
+    let boxes: Vec<&Vec<f64>> = records.iter().filter(|r| r[2] > 0.0).collect();
+    assert!(likely(boxes.len(), 0.5));
+    let areas: Vec<f64> = boxes.iter().map(|r| (r[2] - r[0]) * (r[3] - r[1]) / 4096.0).collect();
+    assert!(areas.iter().all(|a| (0.09..0.32).contains(a)) && (mean(areas.iter().copied()) - 0.2).abs() < 0.01);
+    assert!(boxes.iter().all(|r| r[0] >= 0.0 && r[1] >= 0.0 && r[2] <= 64.0 && r[3] <= 64.0));
+    // Noise has mean 0 and variance 1, and pixels, channels and images have nothing in common.
+    let gpu = gpu();
+    let images = Tensor::full(&gpu, [2, 64, 64, 3], 9.0, DType::F32).unwrap();
+    let draws: Vec<f32> = [[0.0, 0.0, 64.0, 64.0, 1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 64.0, 64.0, 1.0, 2.0, 3.0, 5.0]].concat();
+    let draws = Tensor::from_slice(&gpu, &draws, [2, 8]).unwrap();
+    let noise = erasing(ErasingValue::Noise(Noisy::Random)).replay(&images, &draws).unwrap().to_f64().unwrap();
+    let n = noise.len() as f64;
+    let product = |shift: usize| mean(noise.iter().zip(&noise[shift..]).map(|(a, b)| a * b));
+    assert!(mean(noise.iter().copied()).abs() < 5.0 / n.sqrt());
+    assert!((product(0) - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{}", product(0));
+    for shift in [1, 2, 3, 192, 64 * 64 * 3] {
+        assert!(product(shift).abs() < 5.0 / (n / 2.0).sqrt(), "shift {shift}: {}", product(shift));
+    }
+}
+
+/// A record that was drawn does the same again, and what fits no image is refused.
+#[test]
+fn records_are_replayed() {
+    let gpu = gpu();
+    let mut stream = Stream::new(2, Purpose::Test);
+    let data: Vec<f32> = (0..3 * 7 * 9 * 3).map(|_| stream.uniform()).collect();
+    let images = Tensor::from_slice(&gpu, &data, [3, 7, 9, 3]).unwrap();
+    let indices = Tensor::from_slice(&gpu, &[5, 0, 9], [3]).unwrap();
+    let augment = RandAugment { num_ops: 3, magnitude: 9, num_magnitude_bins: 31, sampling: Sampling::Bilinear, draws: sample_draws() };
+    let erasing =
+        RandomErasing { p: 1.0, scale: [0.2, 0.5], ratio: [1.0, 1.0], value: ErasingValue::Noise(Noisy::Random), draws: sample_draws() };
+    let pairs = [
+        (
+            apply(augment.clone(), &[&images, &indices]).unwrap(),
+            augment.replay(&images, &apply(augment.clone(), &[&images, &indices]).unwrap()[1]),
+        ),
+        (
+            apply(erasing.clone(), &[&images, &indices]).unwrap(),
+            erasing.replay(&images, &apply(erasing.clone(), &[&images, &indices]).unwrap()[1]),
+        ),
+    ];
+    for (outputs, again) in pairs {
+        assert_eq!(outputs[0].to_vec::<f32>().unwrap(), again.unwrap().to_vec::<f32>().unwrap());
+        assert_ne!(outputs[0].to_vec::<f32>().unwrap(), data);
+    }
+    let error = augment.replay(&images, &Tensor::zeros(&gpu, [3, 8], DType::F32).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("3 images need draws of shape [3, 12], found [3, 8]"), "{error}");
+}
+
+#[test]
 fn what_asks_for_nothing_changes_no_bit() {
     let gpu = gpu();
     for channels in [1, 3, 4] {
@@ -195,6 +266,8 @@ fn what_asks_for_nothing_changes_no_bit() {
         let still = |style| images.color_jitter(&indices, Color { style, ..Color::jitter([0.0; 4], 1.0, sample_draws()) }).unwrap();
         let sharp = |edge| GaussianBlur { kernel: 5, sigma: [0.1, 2.0], p: 0.0, edge, draws: sample_draws() };
         let flipped = |images: &Tensor| images.horizontal_flip(&indices, 1.0, sample_draws()).unwrap();
+        let [scale, ratio] = [RandomErasing::SCALE, RandomErasing::RATIO];
+        let unerased = RandomErasing { p: 0.0, scale, ratio, value: ErasingValue::Number(0.5), draws: sample_draws() };
         let results = [
             images.random_resized_crop(&indices, whole.clone()).unwrap(),
             images.random_resized_crop(&indices, RandomResizedCrop { interpolation: Interpolation::Bicubic, ..whole.clone() }).unwrap(),
@@ -212,6 +285,8 @@ fn what_asks_for_nothing_changes_no_bit() {
             images.gaussian_blur(&indices, sharp(Edge::Replicate)).unwrap(),
             images.gaussian_blur(&indices, sharp(Edge::Zeros)).unwrap(),
             images.cutout(&indices, 3, 0.0, sample_draws()).unwrap(),
+            images.random_erasing(&indices, unerased).unwrap(),
+            images.mix_images(&flipped(&images), MixImages { lam: 1.0.into(), ..MixImages::default() }).unwrap(),
             images.normalize_images([0.0; 3], [1.0; 3]).unwrap(),
         ];
         for (number, result) in results.iter().enumerate() {
