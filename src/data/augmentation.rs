@@ -3,152 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::augment_step::AugmentStep;
 use super::dataset::ChannelStatistics;
 use super::device::DeviceBatch;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
-use crate::ops::augment::{Color, CropPictures, Draws, Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
+use crate::ops::augment::{CropPictures, Draws, RandomResizedCrop};
 use crate::tensor::Tensor;
-
-/// One step of a pipeline. Chances lie in 0..=1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
-pub enum AugmentStep {
-    /// A random box, resized: [`RandomResizedCrop`].
-    RandomResizedCrop {
-        /// Height and width of the result; the image's own where it is not given.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        size: Option<[usize; 2]>,
-        /// Least and greatest share of the area.
-        scale: [f32; 2],
-        /// Least and greatest width / height.
-        #[serde(default = "default_ratio")]
-        ratio: [f32; 2],
-        /// The chance of being mirrored.
-        #[serde(default)]
-        flip: f32,
-        /// How boxes are resized.
-        #[serde(default)]
-        interpolation: Interpolation,
-    },
-    /// Padding by reflection, then a random crop of the old size:
-    /// [`ReflectCrop`](crate::ops::augment::ReflectCrop).
-    ReflectCrop {
-        /// Pixels of padding on each side.
-        pad: usize,
-        /// The chance of being mirrored.
-        #[serde(default)]
-        flip: f32,
-    },
-    /// Left and right exchanged.
-    HorizontalFlip {
-        /// The chance of it.
-        p: f32,
-    },
-    /// Jittered colours, then perhaps grey: [`Color`].
-    ColorJitter {
-        /// Whose jitter it is.
-        #[serde(default)]
-        style: JitterStyle,
-        /// Strength of brightness.
-        #[serde(default)]
-        brightness: f32,
-        /// Strength of contrast.
-        #[serde(default)]
-        contrast: f32,
-        /// Strength of saturation.
-        #[serde(default)]
-        saturation: f32,
-        /// Largest turn of the hue, at most 0.5.
-        #[serde(default)]
-        hue: f32,
-        /// The chance of jitter.
-        p: f32,
-        /// The chance of becoming grey after it: as a step [`AugmentStep::Grayscale`] would, in the
-        /// same pass.
-        #[serde(default)]
-        grayscale: f32,
-    },
-    /// No colour.
-    Grayscale {
-        /// The chance of it.
-        p: f32,
-    },
-    /// Bright values inverted.
-    Solarize {
-        /// The least value that is inverted.
-        threshold: f32,
-        /// The chance of it.
-        p: f32,
-    },
-    /// Blur of random width: [`GaussianBlur`].
-    GaussianBlur {
-        /// Pixels of the kernel along an axis, odd.
-        kernel: usize,
-        /// Least and greatest standard deviation in pixels.
-        sigma: [f32; 2],
-        /// The chance of it.
-        p: f32,
-        /// What lies outside.
-        #[serde(default)]
-        edge: Edge,
-    },
-    /// A square set to 0: [`Cutout`](crate::ops::augment::Cutout).
-    Cutout {
-        /// The square's side in pixels.
-        size: usize,
-        /// The chance of it.
-        p: f32,
-    },
-    /// The centre, resized; nothing random: [`CenterResize`](crate::ops::augment::CenterResize).
-    CenterResize {
-        /// Height and width of the result.
-        size: [usize; 2],
-        /// The square's side as a part of the image's shorter side.
-        fraction: f32,
-    },
-    /// A grey image as red, green and blue alike.
-    ToRgb,
-    /// `(x - mean) / std`; a grey image takes the first numbers.
-    Normalize {
-        /// The mean of each channel.
-        mean: [f32; 3],
-        /// The standard deviation of each channel.
-        std: [f32; 3],
-    },
-}
-
-fn default_ratio() -> [f32; 2] {
-    RandomResizedCrop::RATIO
-}
-
-impl AugmentStep {
-    fn apply(&self, images: &Tensor, indices: &Tensor, draws: Draws) -> Result<Tensor> {
-        match *self {
-            AugmentStep::RandomResizedCrop { size, scale, ratio, flip, interpolation } => {
-                let size = size.unwrap_or([images.shape().dim(1), images.shape().dim(2)]);
-                images.random_resized_crop(indices, RandomResizedCrop { size, scale, ratio, flip, interpolation, draws })
-            }
-            AugmentStep::ReflectCrop { pad, flip } => images.reflect_crop(indices, pad, flip, draws),
-            AugmentStep::HorizontalFlip { p } => images.horizontal_flip(indices, p, draws),
-            AugmentStep::ColorJitter { style, brightness, contrast, saturation, hue, p, grayscale } => {
-                let jitter = Color::jitter([brightness, contrast, saturation, hue], p, draws);
-                images.color_jitter(indices, Color { style, grayscale, ..jitter })
-            }
-            AugmentStep::Grayscale { p } => images.grayscale(indices, p, draws),
-            AugmentStep::Solarize { threshold, p } => images.solarize(indices, threshold, p, draws),
-            AugmentStep::GaussianBlur { kernel, sigma, p, edge } => {
-                images.gaussian_blur(indices, GaussianBlur { kernel, sigma, p, edge, draws })
-            }
-            AugmentStep::Cutout { size, p } => images.cutout(indices, size, p, draws),
-            AugmentStep::CenterResize { size, fraction } => images.center_resize(size, fraction),
-            AugmentStep::ToRgb => {
-                images.shape().array().filter(|s| s[3] == 1).map_or(Ok(images.clone()), |[n, h, w, _]| images.expand(&[n, h, w, 3]))
-            }
-            AugmentStep::Normalize { mean, std } => images.normalize_images(mean, std),
-        }
-    }
-}
 
 /// A pipeline: its steps in order, and the seed that they draw from.
 ///
@@ -172,14 +33,18 @@ impl Augmentation {
         Self { seed, steps: steps.into() }
     }
 
-    /// The same pipeline with a last step that normalises by a data set's statistics.
+    /// The same pipeline with a step behind its others that normalises by a data set's statistics.
+    /// Random erasing moves behind it: 0 is the mean colour there, and noise is as strong as images.
     #[must_use]
-    pub fn normalized(mut self, statistics: &ChannelStatistics) -> Self {
+    pub fn normalized(self, statistics: &ChannelStatistics) -> Self {
         let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
         mean.iter_mut().zip(&statistics.mean).for_each(|(to, from)| *to = *from);
         std.iter_mut().zip(&statistics.std).for_each(|(to, from)| *to = *from);
-        self.steps.push(AugmentStep::Normalize { mean, std });
-        self
+        let (erasing, mut steps): (Vec<_>, Vec<_>) =
+            self.steps.into_iter().partition(|step| matches!(step, AugmentStep::RandomErasing { .. }));
+        steps.push(AugmentStep::Normalize { mean, std });
+        steps.extend(erasing);
+        Self { steps, ..self }
     }
 
     /// One view of a batch: images `[N, h, w, C]`, or texts `[N, L]`, which only a pipeline without
@@ -235,6 +100,7 @@ mod tests {
     use super::super::{HostBatch, PackedBatch, Samples};
     use super::*;
     use crate::gpu::{Gpu, GpuOptions};
+    use crate::ops::augment::{ErasingValue, RandomErasing};
     use crate::tensor::random::{Purpose, Stream};
 
     fn gpu() -> Gpu {
@@ -381,6 +247,22 @@ mod tests {
         for (bad, word) in [(r#"step = "horizontal_flip", p = 0.5, q = 1"#, "q"), (r#"step = "rotate""#, "rotate")] {
             assert!(toml::from_str::<Augmentation>(&format!("steps = [{{ {bad} }}]")).unwrap_err().to_string().contains(word));
         }
+    }
+
+    #[test]
+    fn erasing_comes_behind_normalising() {
+        let [scale, ratio] = [RandomErasing::SCALE, RandomErasing::RATIO];
+        let erasing = AugmentStep::RandomErasing { p: 0.25, scale, ratio, value: ErasingValue::default() };
+        let statistics = ChannelStatistics { mean: vec![0.5], std: vec![0.25] };
+        let pipeline = Augmentation::new(1, [erasing, AugmentStep::ToRgb]).normalized(&statistics);
+        let [AugmentStep::ToRgb, AugmentStep::Normalize { .. }, last] = pipeline.steps[..] else { panic!("{pipeline:?}") };
+        assert_eq!(last, erasing);
+        let text = r#"steps = [{ step = "random_erasing", p = 0.25 }, { step = "random_erasing", p = 0.1, value = "random" }]"#;
+        let read: Augmentation = toml::from_str(text).unwrap();
+        assert_eq!(read.steps[0], erasing);
+        assert_eq!(toml::from_str::<Augmentation>(&toml::to_string(&read).unwrap()).unwrap(), read);
+        let error = toml::from_str::<Augmentation>(r#"steps = [{ step = "random_erasing", p = 0.1, value = "noise" }]"#).unwrap_err();
+        assert!(error.to_string().contains("expected a number or"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,9 @@
 //! | `samples` | the images or texts themselves |
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
-//! | `augmentation` | what is done to the images of a batch: steps, and published recipes by name |
+//! | `augmentation` | what is done to the images of a batch: pipelines of steps |
+//! | `augment_step` | one such step |
+//! | `presets` | published pipelines by name |
 //! | `views` | which recipe makes which view of an image |
 //! | `idx` | MNIST, Fashion-MNIST and their kind |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
@@ -26,6 +28,7 @@
 //! | `labels` | what classes are called |
 //! | `gzip` | what the readers share: files that may be compressed, damaged or hostile |
 
+mod augment_step;
 mod augmentation;
 mod cifar;
 mod classes;
@@ -52,7 +55,8 @@ mod text;
 mod views;
 mod wordpiece;
 
-pub use augmentation::{AugmentStep, Augmentation};
+pub use augment_step::AugmentStep;
+pub use augmentation::Augmentation;
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use classes::{Class, ClassGroup};
 pub use dataset::{ChannelStatistics, Dataset, Split};

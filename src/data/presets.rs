@@ -1,8 +1,11 @@
 //! Published augmentations by name.
 
-use super::augmentation::{AugmentStep, Augmentation};
+use super::augment_step::AugmentStep;
+use super::augmentation::Augmentation;
 use crate::error::{Error, Result};
-use crate::ops::augment::{Edge, GaussianBlur, Interpolation, JitterStyle, RandomResizedCrop};
+use crate::ops::augment::{
+    Edge, ErasingValue, GaussianBlur, Interpolation, JitterStyle, RandAugment, RandomErasing, RandomResizedCrop, Sampling,
+};
 
 /// One published view: a random crop with a flip, jitter with grey, blur, solarize, in this order.
 /// Where a source flips later, that is the same: no other step tells left from right.
@@ -133,16 +136,49 @@ impl Preset {
     }
 }
 
+/// Presets for learning from labels.
+const LABELLED: [&str; 5] =
+    ["supervised", "randaugment", "torchvision_classification", "torchvision_randaugment", "torchvision_randaugment_erasing"];
+
+/// The steps of one of [`LABELLED`]. RandAugment draws two operations of strength 9 of 31.
+fn labelled(name: &str) -> Vec<AugmentStep> {
+    // pytorch/vision, `references/classification/presets.py`: `ClassificationPresetTrain`, as it is, with
+    // `--auto-augment ra`, and with `--random-erase 0.1`, too.
+    let crop = AugmentStep::RandomResizedCrop {
+        size: None,
+        scale: [0.08, 1.0],
+        ratio: RandomResizedCrop::RATIO,
+        flip: 0.5,
+        interpolation: Interpolation::Bilinear,
+    };
+    let augment =
+        AugmentStep::RandAugment { num_ops: 2, magnitude: 9, num_magnitude_bins: RandAugment::BINS, sampling: Sampling::Bilinear };
+    let erasing =
+        AugmentStep::RandomErasing { p: 0.1, scale: RandomErasing::SCALE, ratio: RandomErasing::RATIO, value: ErasingValue::default() };
+    let shift = AugmentStep::ReflectCrop { pad: 4, flip: 0.5 };
+    match name {
+        "randaugment" => vec![shift, augment],
+        "torchvision_classification" => vec![crop],
+        "torchvision_randaugment" => vec![crop, augment],
+        "torchvision_randaugment_erasing" => vec![crop, augment, erasing],
+        _ => vec![shift],
+    }
+}
+
 impl Augmentation {
     /// The names that [`Self::preset`] knows.
     // Evaluated when it is built: an index outside would be an error there.
     #[allow(clippy::indexing_slicing)]
-    pub const PRESETS: [&str; VIEWS.len() + 2] = {
-        let mut names = ["none"; VIEWS.len() + 2];
-        names[1] = "supervised";
+    pub const PRESETS: [&str; 1 + LABELLED.len() + VIEWS.len()] = {
+        let mut names = ["none"; 1 + LABELLED.len() + VIEWS.len()];
         let mut i = 0;
+        while i < LABELLED.len() {
+            names[1 + i] = LABELLED[i];
+            i += 1;
+        }
+        i = 0;
         while i < VIEWS.len() {
-            names[i + 2] = VIEWS[i].name;
+            names[1 + LABELLED.len() + i] = VIEWS[i].name;
             i += 1;
         }
         names
@@ -155,6 +191,10 @@ impl Augmentation {
     /// |---|---|---|---|---|---|---|
     /// | `none` | | | | | | |
     /// | `supervised` | | padded by 4 reflected pixels | | | | |
+    /// | `randaugment` | ours, for small images | padded by 4 reflected pixels | RandAugment | | | |
+    /// | `torchvision_classification` | [pytorch/vision] | 0.08-1 | | | | |
+    /// | `torchvision_randaugment` | its `--auto-augment ra` | 0.08-1 | RandAugment | | | |
+    /// | `torchvision_randaugment_erasing` | and `--random-erase 0.1` | 0.08-1 | RandAugment | | | |
     /// | `simclr` | [google-research/simclr] | 0.08-1, bicubic | SimCLR's 0.8, 0.8, 0.8, 0.2 | 0.2 | 0.5, H/10, zeros | |
     /// | `simclr_cifar` | the same, for CIFAR | 0.08-1, bicubic | SimCLR's 0.4, 0.4, 0.4, 0.1 | 0.2 | | |
     /// | `simclr_lightly` | [lightly] | 0.08-1 | 0.8, 0.8, 0.8, 0.2 | 0.2 | 0.5 | |
@@ -172,6 +212,9 @@ impl Augmentation {
     /// | `grey_dino_global_1`, `grey_dino_global_2` | ours | 0.4-1 | 0.4, 0.4 | | 1, 0.1; H/10 | 0, 0.2 |
     /// | `grey_dino_local` | ours | 0.15-0.4 to 3/7 of the sides | 0.4, 0.4 | | 0.5, H/10 | |
     ///
+    /// RandAugment draws two operations of strength 9 of 31, without jitter: [`RandAugment`]. Erasing
+    /// fills a box with the mean colour: [`RandomErasing`].
+    ///
     /// Where two numbers stand with a comma between, they are those of the two views. All but
     /// `none` mirror half of the images. Crops have aspect ratios from 3 : 4 to 4 : 3 and are
     /// bilinear with antialiasing unless the table says otherwise; jitter is torchvision's unless
@@ -185,6 +228,7 @@ impl Augmentation {
     /// BYOL cuts them off at the image; TensorFlow's bicubic does not antialias, and SimCLR's
     /// counts from corners of pixels.
     ///
+    /// [pytorch/vision]: https://github.com/pytorch/vision/blob/main/references/classification/presets.py
     /// [google-research/simclr]: https://github.com/google-research/simclr/blob/master/data_util.py
     /// [lightly]: https://github.com/lightly-ai/lightly/tree/master/lightly/transforms
     /// [facebookresearch/moco]: https://github.com/facebookresearch/moco/blob/main/main_moco.py
@@ -199,7 +243,7 @@ impl Augmentation {
     pub fn preset(name: &str, seed: u32, size: [usize; 2]) -> Result<Self> {
         let steps = match name {
             "none" => vec![],
-            "supervised" => vec![AugmentStep::ReflectCrop { pad: 4, flip: 0.5 }],
+            _ if LABELLED.contains(&name) => labelled(name),
             _ => {
                 let found =
                     VIEWS.iter().find(|preset| preset.name == name).ok_or_else(|| Error::unknown("augmentation", name, Self::PRESETS))?;
