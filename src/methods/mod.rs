@@ -27,6 +27,7 @@ mod mae;
 mod masked_tokens;
 mod mean_teacher;
 mod merge;
+mod mixing;
 mod moco;
 mod moco_v3;
 mod multitask;

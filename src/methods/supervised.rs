@@ -1,8 +1,9 @@
-//! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016); images whose
-//! labels are hidden do not count.
+//! Learning from labels: cross entropy with label smoothing (Szegedy et al. 2016), perhaps of
+//! images that are mixed by mixup or CutMix; images whose labels are hidden do not count.
 
 use serde::{Deserialize, Serialize};
 
+use super::mixing::Mixing;
 use super::{Batch, Build, HIDDEN, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
 use crate::error::{Result, require_share};
 use crate::models::{Backbone, Classifier};
@@ -15,11 +16,20 @@ use crate::ops::loss::cross_entropy::CrossEntropyFuncOptions;
 pub struct SupervisedConfig {
     /// Probability spread evenly over all classes.
     pub label_smoothing: f32,
+    /// mixup (Zhang et al. 2018): lambda is drawn from Beta(`mixup`, `mixup`) for each step; 0 for
+    /// none. As in timm, an image is mixed with that at its place from the batch's end.
+    pub mixup: f32,
+    /// CutMix (Yun et al. 2019), likewise: lambda is the share that a box of the other image leaves.
+    pub cutmix: f32,
+    /// The chance of a step to mix at all.
+    pub mixup_prob: f32,
+    /// The chance of CutMix where a step may do either.
+    pub mixup_switch_prob: f32,
 }
 
 impl Default for SupervisedConfig {
     fn default() -> Self {
-        Self { label_smoothing: 0.1 }
+        Self { label_smoothing: 0.1, mixup: 0.0, cutmix: 0.0, mixup_prob: 1.0, mixup_switch_prob: 0.5 }
     }
 }
 
@@ -27,6 +37,7 @@ impl Default for SupervisedConfig {
 pub struct Supervised {
     model: Classifier<Box<dyn Backbone>>,
     options: CrossEntropyFuncOptions,
+    mixing: Option<Mixing>,
 }
 
 impl MethodFactory for Supervised {
@@ -38,7 +49,7 @@ impl MethodFactory for Supervised {
         family: "classification",
         year: 1986,
         authors: "Rumelhart, Hinton, Williams",
-        paper: "Learning representations by back-propagating errors; label smoothing: Szegedy et al. 2016, arXiv:1512.00567",
+        paper: "Learning representations by back-propagating errors; label smoothing: Szegedy et al. 2016, arXiv:1512.00567; mixup: Zhang et al. 2018, arXiv:1710.09412; CutMix: Yun et al. 2019, arXiv:1905.04899",
         related: &["distillation", "supcon"],
     };
 
@@ -48,9 +59,10 @@ impl MethodFactory for Supervised {
 
     fn new(params: &Parameters, build: Build, config: SupervisedConfig, context: &MethodContext) -> Result<Self> {
         require_share(Self::CARD.name, "label_smoothing", config.label_smoothing)?;
+        let mixing = Mixing::new(Self::CARD.name, &config, context)?;
         let model = Classifier::new(params, build(params)?, context.classes)?;
         let ignore_index = context.labels.contains(&HIDDEN).then_some(HIDDEN);
-        Ok(Self { model, options: CrossEntropyFuncOptions { label_smoothing: config.label_smoothing, ignore_index } })
+        Ok(Self { model, options: CrossEntropyFuncOptions { label_smoothing: config.label_smoothing, ignore_index }, mixing })
     }
 }
 
@@ -61,7 +73,14 @@ impl Method for Supervised {
 
     fn loss(&self, batch: &Batch) -> Result<TrainStep> {
         let [images] = batch.exactly(self.name())?;
-        Ok(TrainStep::new(self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?, []))
+        let loss = match &self.mixing {
+            Some(mixing) => {
+                let (mixed, targets) = mixing.mix(images, &batch.labels)?;
+                self.model.forward(&mixed, Mode::Train)?.soft_cross_entropy(&targets)?
+            }
+            None => self.model.forward(images, Mode::Train)?.cross_entropy_with(&batch.labels, &self.options)?,
+        };
+        Ok(TrainStep::new(loss, []))
     }
 
     fn network(&self) -> TrainedNetwork<'_> {

@@ -39,6 +39,8 @@ pub enum Purpose {
     Cluster = 0x0800_0000,
     /// Tests and benchmarks.
     Test = 0x0900_0000,
+    /// How images of a batch are mixed; a sequence is a step.
+    Mix = 0x0a00_0000,
 }
 
 impl Purpose {

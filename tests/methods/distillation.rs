@@ -187,7 +187,11 @@ fn the_teachers_part_and_the_labels_part() {
         loss::<Distillation>(&gpu, DistillationConfig { temperature: 2.0, soft_weight }, vec![teacher(&gpu, &[0, 1, 2, 3], true)], labels)
     };
     // Without a teacher's part it is supervised learning.
-    close(&[of(0.0, &labels)], &[loss::<Supervised>(&gpu, SupervisedConfig { label_smoothing: 0.0 }, vec![], &labels)], 1e-6);
+    close(
+        &[of(0.0, &labels)],
+        &[loss::<Supervised>(&gpu, SupervisedConfig { label_smoothing: 0.0, ..Default::default() }, vec![], &labels)],
+        1e-6,
+    );
     // The teacher alone looks at no label, and neither does one beside whom no label is known.
     assert_eq!(of(1.0, &labels), of(1.0, &[HIDDEN; 6]));
     close(&[of(0.3, &[HIDDEN; 6])], &[0.3 * of(1.0, &labels)], 1e-6);
@@ -255,7 +259,7 @@ fn the_decoupled_part_rises_over_the_warm_up() {
         let (_, method) = made::<DecoupledDistillation>(&gpu, config(warm_up_epochs), &setting).unwrap();
         method.loss(&batch(&gpu, &labels)).unwrap().loss.item().unwrap()
     };
-    let plain = loss::<Supervised>(&gpu, SupervisedConfig { label_smoothing: 0.0 }, vec![], &labels);
+    let plain = loss::<Supervised>(&gpu, SupervisedConfig { label_smoothing: 0.0, ..Default::default() }, vec![], &labels);
     let whole = at(0, 0) - plain;
     assert!(whole > 1e-3);
     for (step, share) in [(0, 0.25), (2, 0.25), (3, 0.5), (9, 1.0), (30, 1.0)] {

@@ -265,7 +265,8 @@ fn norm(parameters: &[Parameter]) -> f64 {
 }
 
 fn supervised(run: &Run) -> Vec<String> {
-    let learner = run.learner::<Supervised>(SupervisedConfig { label_smoothing: run.hp("label_smoothing") }, Told::default());
+    let learner =
+        run.learner::<Supervised>(SupervisedConfig { label_smoothing: run.hp("label_smoothing"), ..Default::default() }, Told::default());
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), ..Default::default() };
     let mut sgd = Sgd::new(&learner.params, SgdOptions { momentum: run.hp("momentum"), nesterov: true, common }).unwrap();
     run.follow_with(&learner, &mut sgd, |_| run.hp("lr"), || {})
@@ -273,7 +274,7 @@ fn supervised(run: &Run) -> Vec<String> {
 
 /// Cross entropy without smoothing.
 fn classifier(run: &Run) -> Learner<Supervised> {
-    run.learner(SupervisedConfig { label_smoothing: 0.0 }, Told::default())
+    run.learner(SupervisedConfig { label_smoothing: 0.0, ..Default::default() }, Told::default())
 }
 
 fn supervised_adamw(run: &Run) -> Vec<String> {

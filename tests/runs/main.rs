@@ -9,6 +9,7 @@ mod estimate;
 mod finetune;
 mod impossible;
 mod interruption;
+mod mixing;
 mod parallel;
 mod pictures;
 mod precision;

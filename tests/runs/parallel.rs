@@ -97,8 +97,9 @@ fn a_runs_bits_do_not_depend_on_how_many_processes_share_it() {
 fn what_a_recipe_asks_for_is_shared_to_the_same_bits() {
     let f16 = crate::common::gpu().capabilities().f16;
     let blocks = ["sync_batch_norm=true", "checkpoint_blocks=true", "model=resnet18", "width=0.0625", "stem_stride=1", "epochs=1"];
-    let cases: [(&str, &[&str]); 10] = [
+    let cases: [(&str, &[&str]); 11] = [
         ("supervised", &["sync_batch_norm=true"]),
+        ("supervised", &["mixup=0.2", "cutmix=1.0", "augmentation=torchvision_randaugment_erasing"]),
         ("simclr", &["sync_batch_norm=true"]),
         ("byol", &["sync_batch_norm=true"]),
         ("supervised", &blocks),
