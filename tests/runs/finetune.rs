@@ -352,3 +352,20 @@ fn the_program_fine_tunes_and_says_what_starts_anew() {
     let found: serde_json::Value = serde_json::from_str(&wgrad(&["eval", &out[1], "--per-class", "5", "--json"]).0).unwrap();
     assert_eq!(found["images"], 20);
 }
+
+/// Weight averaging and layer-wise decay belong to no method: all take both, on paper and by their
+/// slots.
+#[test]
+fn every_method_takes_averages_and_layer_wise_decay() {
+    let gpu = gpu().dry().unwrap();
+    for method in super::training::methods() {
+        let recipe = super::training::recipe(method).with(["ema=0.99", "layer_decay=0.5"]).unwrap();
+        let trainer = super::training::trainer(&gpu, recipe, &super::training::data_of(method, 100));
+        let mut rates: Vec<f32> = trainer.params.slots().iter().map(|slot| slot.learning_rate).collect();
+        rates.sort_by(f32::total_cmp);
+        // Heads learn at the full rate, and what lies before them at half of it and less.
+        rates.dedup();
+        assert!(rates.len() > 1 && rates.last() == Some(&1.0), "{method}: {rates:?}");
+        assert!(rates.windows(2).all(|pair| pair[1] == 2.0 * pair[0]), "{method}: {rates:?}");
+    }
+}
