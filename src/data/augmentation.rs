@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::augment_step::AugmentStep;
-use super::dataset::ChannelStatistics;
 use super::device::DeviceBatch;
+use super::statistics::ChannelStatistics;
 use crate::error::{Error, Result};
 use crate::gpu::Scalar;
 use crate::ops::augment::{CropPictures, Draws, RandomResizedCrop};

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::loader::HostBatch;
+use super::batch::HostBatch;
 use crate::error::{Error, Result};
 
 /// The batches of one epoch. Dropping it stops and joins its thread.

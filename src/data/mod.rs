@@ -7,6 +7,8 @@
 //! | `formats` | the formats, one line each |
 //! | `dataset` | labelled images or texts: parts, statistics |
 //! | `samples` | the images or texts themselves |
+//! | `statistics` | what images are normalised by |
+//! | `batch` | a batch in host memory |
 //! | `loader` | batches in a repeatable order, prepared ahead |
 //! | `device` | a batch on the device |
 //! | `augmentation` | what is done to the images of a batch: pipelines of steps |
@@ -30,6 +32,7 @@
 
 mod augment_step;
 mod augmentation;
+mod batch;
 mod cifar;
 mod classes;
 mod dataset;
@@ -49,6 +52,7 @@ mod presets;
 mod resample;
 mod samples;
 mod split;
+mod statistics;
 mod stream;
 mod tasks;
 mod text;
@@ -57,19 +61,21 @@ mod wordpiece;
 
 pub use augment_step::AugmentStep;
 pub use augmentation::Augmentation;
+pub use batch::HostBatch;
 pub use cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, read_cifar10, read_cifar100};
 pub use classes::{Class, ClassGroup};
-pub use dataset::{ChannelStatistics, Dataset, Split};
+pub use dataset::{Dataset, Split};
 pub use device::{DeviceBatch, PackedBatch, PictureSizes};
 pub use epoch::Epoch;
 pub use folder::{LabelledFile, list_image_folder, list_pictures, read_image_folder, read_image_split};
 pub use idx::{FASHION_MNIST_CLASSES, IdxImages, read_idx_folder, read_idx_images, read_idx_labels};
 pub use labels::{Labels, Matched};
-pub use loader::{HostBatch, Loader, LoaderOptions};
+pub use loader::{Loader, LoaderOptions};
 pub use open::{open, open_with};
 pub use picture::ImageOptions;
 pub use pictures::{Packed, PictureOptions, pack};
 pub use samples::Samples;
+pub use statistics::ChannelStatistics;
 pub use stream::{PictureBatch, stream_pictures};
 pub use tasks::{Task, TaskGroups};
 pub use text::read_text_folder;

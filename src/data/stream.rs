@@ -5,9 +5,9 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 
+use super::batch::HostBatch;
 use super::decoder::Limit;
 use super::folder::LabelledFile;
-use super::loader::HostBatch;
 use super::picture::{ImageOptions, decode};
 use super::samples::Samples;
 use crate::error::{Error, Result};

@@ -44,9 +44,10 @@ pub(super) use self::shards::FORMAT as SHARDS_FORMAT;
 
 use self::cache::Cache;
 use self::stored::Stored;
-use super::dataset::{ChannelStatistics, ChannelSums, Dataset};
+use super::dataset::Dataset;
 use super::decoder::Limit;
 use super::samples::Samples;
+use super::statistics::{ChannelStatistics, ChannelSums};
 use crate::error::{Error, Result};
 
 /// Statistics are those of so many pictures at equal distances, or of all where there are fewer.

@@ -24,8 +24,7 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let sizes = [(5, 9), (9, 5), (40, 13), (8, 8), (30, 31), (2, 97)];
     for (class, split, count) in [("cat", "train", 6), ("dog", "train", 6), ("cat", "test", 2), ("dog", "test", 2)] {
-        for i in 0..count {
-            let (width, height) = sizes[i];
+        for (i, (width, height)) in sizes.into_iter().enumerate().take(count) {
             let shade = |x: u32, y: u32| Rgb([(x * 7 + y * 3) as u8, (y * 11) as u8, (i * 40) as u8]);
             let path = folder.path().join(split).join(class).join(format!("inner/{i}.png"));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

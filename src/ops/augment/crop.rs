@@ -1,20 +1,17 @@
-//! Boxes of images resized to one size: random ones (torchvision's RandomResizedCrop), and one in
-//! the centre.
+//! Random boxes of images resized to one size: torchvision's RandomResizedCrop.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draws, bad_drawn, below, between, check_drawn, check_images, check_side, choice, images_of, range, sample_draws, sample_inputs, stage,
-    unit,
+    Draws, bad_drawn, below, between, check_drawn, check_side, choice, images_of, range, sample_draws, sample_inputs, stage, unit,
 };
 use crate::error::{Result, require_share, require_within};
-use crate::gpu::{Param, Scalar, rounds};
+use crate::gpu::{Param, rounds};
 use crate::ops::entry::{Entry, kernels};
-use crate::ops::layout::strided;
-use crate::ops::sample::{Bad, Sample, indices, uniform};
-use crate::ops::{Array, Attributes, Cost, Edges, Operator, apply_one, exactly};
+use crate::ops::sample::{Bad, Sample};
+use crate::ops::{Array, Attributes, Cost, Edges, Operator, exactly};
 use crate::params;
-use crate::tensor::{DType, Spec, Tensor};
+use crate::tensor::{Spec, Tensor};
 
 kernels!(CROP = "augment/crop");
 
@@ -118,7 +115,7 @@ impl RandomResizedCrop {
 }
 
 /// The kernel's second stage, whichever way the boxes were made.
-fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec, interpolation: Interpolation) -> Result<Tensor> {
+pub(super) fn resize(images: &Tensor, boxes: &Tensor, spec: &Spec, interpolation: Interpolation) -> Result<Tensor> {
     let [_, out_h, out_w, c] = [0, 1, 2, 3].map(|axis| spec.shape.dim(axis));
     let (h, w) = (images.shape().dim(1), images.shape().dim(2));
     let y = Tensor::empty(images.gpu(), &spec.shape, spec.dtype)?;
@@ -207,65 +204,7 @@ impl Operator for RandomResizedCrop {
     }
 }
 
-/// The square of side `fraction * min(H, W)` in the centre, resized to `size`: for measuring.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CenterResize {
-    /// Height and width of the result.
-    pub size: [usize; 2],
-    /// The square's side as a part of the image's shorter side, above 0 and at most 1.
-    pub fraction: f32,
-}
-
-impl CenterResize {
-    fn square(&self, [h, w]: [usize; 2]) -> [f32; 4] {
-        let side = (h.min(w) as f32 * self.fraction).round().max(1.0) as usize;
-        [(w - side) / 2, (h - side) / 2, side, side].map(|v| v as f32)
-    }
-}
-
-impl Operator for CenterResize {
-    fn name(&self) -> &str {
-        "center_resize"
-    }
-
-    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        let [images] = exactly(self.name(), inputs)?;
-        let ([n, _, _, c], [h, w]) = (check_images(self.name(), images)?, self.size);
-        check_side(self.name(), "the result", h)?;
-        check_side(self.name(), "the result", w)?;
-        require_within(self.name(), "fraction", self.fraction, [1e-3, 1.0])?;
-        Ok(vec![Spec::f32([n, h, w, c])])
-    }
-
-    fn forward(&self, inputs: &[&Tensor], outputs: &[Spec]) -> Result<Vec<Tensor>> {
-        let ([images], [spec]) = (exactly(self.name(), inputs)?, exactly(self.name(), outputs)?);
-        let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape().dim(axis));
-        let square = Tensor::empty(images.gpu(), [1, 4], DType::F32)?;
-        square.write_scalars(&self.square([h, w]).map(Scalar::from))?;
-        Ok(vec![resize(images, &square.expand(&[n, 4])?, spec, Interpolation::Bilinear)?])
-    }
-
-    fn rows(&self, _: &[Spec], _: &[Spec]) -> Vec<usize> {
-        vec![0]
-    }
-
-    fn edges(&self, _: usize) -> Edges {
-        Edges::Nan
-    }
-
-    fn reference(&self, inputs: &[Array]) -> Result<Vec<Array>> {
-        let [images] = exactly(self.name(), inputs)?;
-        let [n, h, w, _] = [0, 1, 2, 3].map(|axis| images.shape.dim(axis));
-        let boxes = Array::new([n, 4], self.square([h, w]).repeat(n).into_iter().map(f64::from).collect());
-        Ok(vec![resize_reference(images, &boxes, self.size, Interpolation::Bilinear)])
-    }
-
-    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        Cost::streaming(inputs, outputs, 8.0)
-    }
-}
-
-fn crop_entry() -> Entry {
+pub(super) fn entry() -> Entry {
     let make = |size, scale, draws| {
         let (ratio, interpolation) = (RandomResizedCrop::RATIO, Interpolation::Bilinear);
         RandomResizedCrop { size, scale, ratio, flip: 0.5, interpolation, draws }
@@ -316,41 +255,6 @@ fn crop_entry() -> Entry {
     }
 }
 
-fn center_entry() -> Entry {
-    Entry {
-        name: "center_resize",
-        module: module_path!(),
-        inputs: &["images"],
-        outputs: &["y"],
-        kernels: &[KERNELS, strided::KERNELS],
-        build: Box::new(|attributes: &Attributes| {
-            let size = [attributes.size("height")?, attributes.size("width")?];
-            Ok(Box::new(CenterResize { size, fraction: attributes.number_or("fraction", 1.0)? as f32 }))
-        }),
-        samples: Box::new(|| {
-            let sample = |shape: [usize; 4], size, fraction| Sample::new(CenterResize { size, fraction }, [uniform(shape, 0.0, 1.0)]);
-            vec![
-                sample([3, 33, 65, 3], [7, 5], 0.875),
-                sample([3, 7, 5, 1], [33, 3], 1.0),
-                sample([5, 7, 7, 4], [7, 7], 1.0),
-                sample([0, 7, 7, 4], [7, 7], 1.0),
-            ]
-        }),
-        bad: Box::new(|| {
-            let image = || uniform([2, 5, 5, 3], 0.0, 1.0);
-            vec![
-                Bad::new(CenterResize { size: [5, 5], fraction: 1.5 }, [image()], "fraction must lie in"),
-                Bad::new(CenterResize { size: [5, 0], fraction: 1.0 }, [image()], "the result must have sides"),
-                Bad::new(CenterResize { size: [5, 5], fraction: 1.0 }, [indices([2, 5, 5, 3], 9)], "images must be f32"),
-            ]
-        }),
-    }
-}
-
-pub(super) fn entries() -> Vec<Entry> {
-    vec![crop_entry(), center_entry()]
-}
-
 impl Tensor {
     /// A random box of each of the images `[N, H, W, C]`, resized to `[N, size, C]`: see
     /// [`RandomResizedCrop`].
@@ -360,15 +264,6 @@ impl Tensor {
     /// limits.
     pub fn random_resized_crop(&self, indices: &Tensor, crop: RandomResizedCrop) -> Result<Tensor> {
         images_of(crop, &[self, indices])
-    }
-
-    /// The square of side `fraction * min(H, W)` in the centre of images `[N, H, W, C]`, resized to
-    /// `[N, size, C]`.
-    ///
-    /// # Errors
-    /// Anything but f32 images of 1, 3 or 4 channels; a fraction outside 0..=1; an empty size.
-    pub fn center_resize(&self, size: [usize; 2], fraction: f32) -> Result<Tensor> {
-        apply_one(CenterResize { size, fraction }, &[self])
     }
 }
 

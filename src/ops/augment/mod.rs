@@ -8,6 +8,7 @@
 //! Images are f32 `[N, H, W, C]` with values in 0..1 and 1, 3 or 4 channels; the fourth is padding
 //! behind red, green and blue.
 
+mod center_resize;
 mod color;
 mod crop;
 mod crop_pictures;
@@ -22,8 +23,9 @@ mod random_erasing;
 mod reflect_crop;
 mod unpack;
 
+pub use center_resize::CenterResize;
 pub use color::{Color, JitterStyle};
-pub use crop::{CenterResize, Interpolation, RandomResizedCrop};
+pub use crop::{Interpolation, RandomResizedCrop};
 pub use crop_pictures::CropPictures;
 pub use cutout::Cutout;
 pub use gaussian_blur::{Edge, GaussianBlur};
@@ -238,8 +240,7 @@ pub(super) fn entries() -> Vec<Entry> {
     let mut entries = vec![unpack::entry(), cutout::entry(), gaussian_blur::entry(), noise::entry(), normalize::entry()];
     entries.extend([mix_images::entry(), mixup_target::entry(), rand_augment::entry(), random_erasing::entry()]);
     entries.extend(color::entries());
-    entries.extend(crop::entries());
-    entries.push(crop_pictures::entry());
+    entries.extend([crop::entry(), center_resize::entry(), crop_pictures::entry()]);
     entries.extend(reflect_crop::entries());
     entries
 }
