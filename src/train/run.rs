@@ -2,7 +2,7 @@
 //! `checkpoints/`.
 
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use super::checkpoint::Checkpoint;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::{append_line, is_partial, lock_folder, make_folder, read, write_atomically};
+use crate::io::atomic::{append, is_partial, make_folder, read, write_atomically};
+use crate::io::lock::{FolderLock, HOLDER, holder, lock_folder};
 use crate::report::Environment;
 
 /// One run's files.
@@ -24,7 +25,7 @@ pub struct RunDirectory {
     /// The weights that are meant.
     weights: PathBuf,
     /// Held where the run is to be written, so that no other process does.
-    lock: Option<Arc<File>>,
+    lock: Option<Arc<FolderLock>>,
     /// The last checkpoint is known to be good: it was read or written.
     last_is_good: Cell<bool>,
 }
@@ -63,6 +64,7 @@ impl RunDirectory {
             let _ = fs::remove_file(run.environment_path());
             let _ = fs::remove_dir(run.checkpoints());
             if !existed {
+                let _ = fs::remove_file(path.join(HOLDER));
                 let _ = fs::remove_dir(path);
             }
         })?;
@@ -137,14 +139,19 @@ impl RunDirectory {
     /// lets go.
     ///
     /// # Errors
-    /// [`Error::Argument`] where another one is in.
-    pub fn hold(&self) -> Result<Arc<File>> {
+    /// [`Error::Argument`] where another one is in, with its number, its machine and since when.
+    pub fn hold(&self) -> Result<Arc<FolderLock>> {
         if let Some(lock) = &self.lock {
             return Ok(lock.clone());
         }
-        let message = "another process is training into this directory; wait for its end or end it (then --resume goes on with the run), \
-                       or choose another --out";
-        let taken = || Error::argument(self.path.display().to_string(), message);
+        let taken = || {
+            let message = format!(
+                "another process is training into this directory{}; wait for its end or end it (then --resume goes on with the run), or choose \
+                 another --out",
+                holder(&self.path)
+            );
+            Error::argument(self.path.display().to_string(), message)
+        };
         lock_folder(&self.path)?.map(Arc::new).ok_or_else(taken)
     }
 
@@ -296,7 +303,7 @@ impl RunDirectory {
     /// # Errors
     /// [`Error::Io`].
     pub fn append(&self, metrics: &Value) -> Result<()> {
-        append_line(&self.metrics_path(), &metrics.to_string())
+        append(&self.metrics_path(), format!("{metrics}\n").as_bytes())
     }
 
     /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written
