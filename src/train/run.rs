@@ -1,5 +1,5 @@
 //! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `outcome.json`,
-//! `checkpoints/`.
+//! `checkpoints/`, and `tensorboard/` where it is asked for.
 
 use std::cell::Cell;
 use std::fs;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
+use super::events::Events;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -26,6 +27,8 @@ pub struct RunDirectory {
     weights: PathBuf,
     /// Held where the run is to be written, so that no other process does.
     lock: Option<Arc<FolderLock>>,
+    /// Where metrics go for TensorBoard, too.
+    events: Option<Events>,
     /// The last checkpoint is known to be good: it was read or written.
     last_is_good: Cell<bool>,
 }
@@ -76,6 +79,9 @@ impl RunDirectory {
         if self.metrics_path().exists() {
             fs::remove_file(self.metrics_path()).map_err(|e| Error::io(&self.metrics_path(), &e))?;
         }
+        if self.tensorboard().exists() {
+            fs::remove_dir_all(self.tensorboard()).map_err(|e| Error::io(&self.tensorboard(), &e))?;
+        }
         write_atomically(&self.environment_path(), pretty(&json!(Environment::of(gpu))).as_bytes())?;
         self.keep_recipe(recipe)
     }
@@ -94,7 +100,7 @@ impl RunDirectory {
             Some(folder) => (folder.to_path_buf(), path.to_path_buf()),
             None => (path.to_path_buf(), path.join("weights.safetensors")),
         };
-        Self { path, weights, lock: None, last_is_good: Cell::new(false) }
+        Self { path, weights, lock: None, events: None, last_is_good: Cell::new(false) }
     }
 
     /// Whether there is a run, by its directory or a file of weights in it.
@@ -298,12 +304,31 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
+    /// Where TensorBoard finds the run's curves.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// The same run, whose metrics behind `step` are written for TensorBoard, too; those before it,
+    /// where they were not.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn with_tensorboard(mut self, step: u64) -> Result<Self> {
+        let before = if self.tensorboard().exists() { Vec::new() } else { self.metrics()? };
+        let events = Events::begin(&self.tensorboard(), if before.is_empty() { step } else { 0 })?;
+        before.iter().try_for_each(|line| events.append(line))?;
+        self.events = Some(events);
+        Ok(self)
+    }
+
     /// Appends one line to the metrics.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn append(&self, metrics: &Value) -> Result<()> {
-        append(&self.metrics_path(), format!("{metrics}\n").as_bytes())
+        append(&self.metrics_path(), format!("{metrics}\n").as_bytes())?;
+        self.events.as_ref().map_or(Ok(()), |events| events.append(metrics))
     }
 
     /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written

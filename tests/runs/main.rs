@@ -14,5 +14,6 @@ mod pictures;
 mod precision;
 mod probe;
 mod recipes;
+mod tensorboard;
 mod training;
 mod validation;
