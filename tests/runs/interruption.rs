@@ -117,7 +117,7 @@ mod unix {
         let folder = folder();
         let data = data(folder.path());
         let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
-        let epochs = 200;
+        let epochs = 100;
         assert_eq!(run(&mut train("supervised", &data, &whole, epochs)).code, Some(0));
         let (mut random, mut interrupted) = (17u64, 0);
         for _ in 0..20 {
