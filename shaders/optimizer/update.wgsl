@@ -10,11 +10,14 @@
 // adam:    g += decay w, or w -= lr decay w first (c = 1: AdamW); m, v = moving averages of g, g^2;          a beta1, b beta2, d eps
 //          w -= lr / correction1 * m / (sqrt(v) / sqrt(correction2) + eps)
 // lars:    g += decay w; v = a v + trust g, trust = b |w| / |g| (1 where either is 0); w -= lr v              a momentum, b eta
+//          c = 1: trust is min(trust / lr, 1), so that lr is the most by which a layer moves (LARC)
 //          norms [count, 4]: (x, y, s, t) with |w| = x 2^s, |g| = y 2^t
 // rmsprop: g += decay w; s = a s + (1 - a) g^2; b = c b + g / (sqrt(s) + eps); w -= lr b                      a alpha, c momentum, d eps
 {% include "grid.wgsl" %}
 {% if RULE == "lars" %}
 {% include "squares.wgsl" %}
+{% from "nan.wgsl" import nan_kept %}
+{{ nan_kept("f32") }}
 {% endif %}
 {{ inout(0, "values", type="f32", width=4) }}
 {{ input(1, "gradients", type="f32", width=4) }}
@@ -81,6 +84,12 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: v
     if (row.w == 0.0 && !(norms.x == 0.0 || norms.y == 0.0)) {
         let exponent = i32(norms.z - norms.w);
         trust = vec2<f32>(p.b * norms.x / norms.y * power(exponent / 2), power(exponent - exponent / 2));
+        let rate = trust.x * trust.y;
+        if (p.c != 0.0 && rate >= lr && !is_nan(rate)) {
+            trust = vec2<f32>(1.0);
+        } else if (p.c != 0.0) {
+            trust.x /= lr;
+        }
     }
     let v = p.a * load4_first(i) + trust.x * g * trust.y;
     store4_first(i, v);

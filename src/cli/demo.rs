@@ -1,7 +1,6 @@
 //! `wgrad demo`: from images without labels to a small network and a table in minutes, on real
 //! photographs of clothes.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::evaluate::compare::{Subject, measure};
 use crate::evaluate::probe::{ProbeOptions, ProbeSubject, probe};
 use crate::gpu::Gpu;
-use crate::io::atomic::{lock_folder, make_folder, write_atomically};
+use crate::io::atomic::{make_folder, write_atomically};
 use crate::io::console::tell;
+use crate::io::lock::{FolderLock, HOLDER, holder, lock_folder};
 use crate::report::Environment;
 use crate::train::progress::Style;
 use crate::train::{Recipe, RunDirectory, Trainer};
@@ -130,14 +130,17 @@ impl Demo {
     }
 
     /// An empty directory that no other demo is in, until what is returned is dropped.
-    fn clear(&self) -> Result<File> {
-        let refused = |message| Err(Error::argument(self.out.display().to_string(), message));
+    fn clear(&self) -> Result<FolderLock> {
+        let refused = |message: &str| Err(Error::argument(self.out.display().to_string(), message));
         // A demo's directory is the demo's own; anything else is left alone.
         make_folder(&self.out)?;
-        let Some(lock) = lock_folder(&self.out)? else { return refused("another demo is under way there; choose another --out") };
+        let Some(lock) = lock_folder(&self.out)? else {
+            return refused(&format!("another demo is under way there{}; choose another --out", holder(&self.out)));
+        };
         let paths =
             std::fs::read_dir(&self.out).and_then(|found| found.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>());
-        let paths = paths.map_err(|e| Error::io(&self.out, &e))?;
+        let mut paths = paths.map_err(|e| Error::io(&self.out, &e))?;
+        paths.retain(|path| !path.ends_with(HOLDER));
         if !paths.is_empty() && !self.out.join("simclr").join("recipe.toml").exists() {
             return refused("exists and holds no demo; choose another --out");
         }

@@ -1,20 +1,24 @@
-//! Signals that ask for the end: the step under way is finished and a checkpoint written.
+//! Signals that ask for the end: the step under way is finished and a checkpoint written. A second
+//! one ends the program at once.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::io::console::tell;
 
-/// What Ctrl-C sends.
-const INTERRUPT: i32 = 2;
-/// What a shell adds to the signal that ended a program.
-const ENDED: i32 = 128;
+/// The exit code of a program that was interrupted, by whichever signal: what a shell gives for
+/// Ctrl-C.
+const INTERRUPTED: u8 = 130;
+/// One cause may send several signals: a terminal that goes and its shell, mpirun to a process and
+/// the system to its group, a service's supervisor two different ones. Those that come so soon after
+/// the first are the same wish.
+const ONE_CAUSE: Duration = Duration::from_secs(1);
 
-/// Whether the end was asked for, and by which signal.
+/// Whether the end was asked for, and when.
 #[derive(Clone, Default)]
-pub(super) struct Stop(Arc<AtomicI32>);
+pub(super) struct Stop(Arc<OnceLock<Instant>>);
 
 impl Stop {
     /// Listens from now on: to Ctrl-C, to SIGTERM, by which services, containers and clusters end a
@@ -26,34 +30,43 @@ impl Stop {
     }
 
     pub(super) fn is_asked_for(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.0.get().is_some()
     }
 
     /// The exit code of a program that was ended so.
     pub(super) fn code(&self) -> ExitCode {
-        u8::try_from(ENDED + self.0.load(Ordering::Relaxed)).map_or(ExitCode::FAILURE, ExitCode::from)
+        ExitCode::from(INTERRUPTED)
     }
 
-    fn ask(&self, signal: i32) {
-        if self.0.swap(signal, Ordering::Relaxed) == 0 {
-            tell("interrupted: stopping after this step (Ctrl-C once more to stop at once)");
-        } else if signal == INTERRUPT {
-            std::process::exit(ENDED + signal);
+    fn ask(&self) {
+        match self.0.get() {
+            None => {
+                let _ = self.0.set(Instant::now());
+                tell("interrupted: stopping after this step (once more, a second later, to stop at once)");
+            }
+            Some(first) if first.elapsed() > ONE_CAUSE => at_once(),
+            Some(_) => {}
         }
-        // The others come twice for one cause: from the terminal and from its shell, or to a
-        // process and to its group.
     }
+}
+
+/// Ends the program where it stands, without a word to the device, which may be amid a long kernel.
+fn at_once() -> ! {
+    #[cfg(unix)]
+    signal_hook::low_level::exit(INTERRUPTED.into());
+    #[cfg(not(unix))]
+    std::process::exit(INTERRUPTED.into());
 }
 
 #[cfg(unix)]
 fn listen(stop: Stop) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGTERM};
-    let mut chosen = vec![INTERRUPT, SIGTERM];
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut chosen = vec![SIGINT, SIGTERM];
     if !is_ignored(SIGHUP) {
         chosen.push(SIGHUP);
     }
     let mut signals = signal_hook::iterator::Signals::new(chosen)?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|signal| stop.ask(signal)))?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| stop.ask()))?;
     Ok(())
 }
 
@@ -67,5 +80,5 @@ fn is_ignored(signal: i32) -> bool {
 
 #[cfg(not(unix))]
 fn listen(stop: Stop) -> Result<(), ctrlc::Error> {
-    ctrlc::set_handler(move || stop.ask(INTERRUPT))
+    ctrlc::set_handler(move || stop.ask())
 }

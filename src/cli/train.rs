@@ -86,6 +86,10 @@ struct Options {
     /// Go on from the last checkpoint of --out, by the recipe that is kept there
     #[arg(long, conflicts_with_all = ["recipe", "set", "data", "model", "weights", "freeze", "resolution", "skip_bad", "precision", "dry_run"])]
     resume: bool,
+    /// Write the metrics for TensorBoard, too, into the run's `tensorboard` folder; a run that was
+    /// begun so goes on so
+    #[arg(long, conflicts_with_all = ["dry_run", "profile"])]
+    tensorboard: bool,
     /// Print parameters, memory and expected time, and stop
     #[arg(long)]
     dry_run: bool,
@@ -127,6 +131,7 @@ impl Train {
         }
         let trainer = judged(trainer, &dataset)?.shared_by(group.clone())?;
         let run = leads.then(|| RunDirectory::create(&options.out, &recipe, &gpu)).transpose()?;
+        let run = run.map(|run| if options.tensorboard { run.with_tensorboard(0) } else { Ok(run) }).transpose()?;
         options.finish(&gpu, trainer, run.as_ref())
     }
 }
@@ -198,6 +203,7 @@ impl Options {
         difference.iter().for_each(tell);
         let step = trainer.position().step;
         run.rewind(step)?;
+        let run = if self.tensorboard || run.tensorboard().exists() { run.with_tensorboard(step)? } else { run };
         if trainer.recipe.epochs != before {
             run.keep_recipe(&trainer.recipe)?;
             tell(format!("the run goes on to epoch {}; it began with {before}", trainer.recipe.epochs));

@@ -76,7 +76,7 @@ const DINO: Preset = Preset { scale: [0.4, 1.0], interpolation: Interpolation::B
 /// something of 28 pixels.
 const GREY: Preset = Preset { scale: [0.3, 1.0], jitter: [0.4, 0.4, 0.0, 0.0], grey: 0.0, kernel: Kernel::Tenth(Edge::Reflect), ..PYTORCH };
 
-const VIEWS: [Preset; 22] = [
+const VIEWS: [Preset; 23] = [
     Preset { name: "simclr", blur: 0.5, ..SIMCLR },
     // README.md: `--use_blur=False --color_jitter_strength=0.5`.
     Preset { name: "simclr_cifar", jitter: [0.4, 0.4, 0.4, 0.1], ..SIMCLR },
@@ -97,6 +97,8 @@ const VIEWS: [Preset; 22] = [
     Preset { name: "solo_symmetric_weak", jitter: [0.4, 0.4, 0.4, 0.1], blur: 0.5, ..SOLO },
     Preset { name: "solo_asymmetric_a", ..SOLO },
     Preset { name: "solo_asymmetric_b", solarize: 0.2, ..SOLO },
+    // `scripts/pretrain/cifar/vicreg.yaml`.
+    Preset { name: "solo_vicreg", scale: [0.2, 1.0], solarize: 0.1, ..SOLO },
     Preset { name: "dino_global_1", blur: 1.0, ..DINO },
     Preset { name: "dino_global_2", blur: 0.1, solarize: 0.2, ..DINO },
     Preset { name: "dino_local", scale: [0.05, 0.4], local: true, blur: 0.5, ..DINO },
@@ -205,6 +207,7 @@ impl Augmentation {
     /// | `solo_symmetric` | [solo-learn] on CIFAR: SimCLR | 0.08-1, bicubic | 0.8, 0.8, 0.8, 0.2 | 0.2 | 0.5 | |
     /// | `solo_symmetric_weak` | MoCo v2+, SimSiam | 0.08-1, bicubic | 0.4, 0.4, 0.4, 0.1 | 0.2 | 0.5 | |
     /// | `solo_asymmetric_a`, `solo_asymmetric_b` | BYOL, DINO, MoCo v3 | 0.08-1, bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | | 0, 0.2 |
+    /// | `solo_vicreg` | VICReg | 0.2-1, bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | | 0.1 |
     /// | `dino_global_1`, `dino_global_2` | [facebookresearch/dino] | 0.4-1, bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | 1, 0.1 | 0, 0.2 |
     /// | `dino_local` | the same | 0.05-0.4 to 3/7 of the sides (up to a multiple of 4), bicubic | 0.4, 0.4, 0.2, 0.1 | 0.2 | 0.5 | |
     /// | `grey_simclr` | ours, for small grey images | 0.3-1 | 0.4, 0.4 | | | |

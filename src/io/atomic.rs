@@ -124,13 +124,13 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Adds a line to the end of a file, in one piece.
+/// Adds bytes to the end of a file, in one piece.
 ///
 /// # Errors
 /// [`Error::Io`] naming the path.
-pub fn append_line(path: &Path, line: &str) -> Result<()> {
+pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).map_err(|error| Error::io(path, &error))
+    file.and_then(|mut file| file.write_all(bytes)).map_err(|error| Error::io(path, &error))
 }
 
 /// Makes a folder and those above it.
@@ -145,29 +145,6 @@ pub fn make_folder(path: &Path) -> Result<()> {
 /// behind.
 pub fn is_partial(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) && path.extension().is_some_and(|e| e == "partial")
-}
-
-/// Holds `folder` for this process alone, until the file that is returned is dropped or the process
-/// ends, however it does; `None` where someone else holds it. What is locked is the folder itself,
-/// or where the system or the disk does not do that, a file `.lock` in it.
-///
-/// # Errors
-/// [`Error::Io`] naming the folder.
-pub fn lock_folder(folder: &Path) -> Result<Option<File>> {
-    let itself = File::open(folder).and_then(|file| held(file, folder));
-    let beside = |_| {
-        let path = folder.join(".lock");
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).and_then(|file| held(file, &path))
-    };
-    itself.or_else(beside).map_err(|error| Error::io(folder, &error))
-}
-
-fn held(file: File, path: &Path) -> std::io::Result<Option<File>> {
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(IoError::new(error.kind(), format!("{} cannot be locked: {error}", path.display()))),
-    }
 }
 
 /// Reads a whole file.
@@ -216,16 +193,6 @@ mod tests {
         let left = fs::read(&path).unwrap();
         assert!(left.len() == 5000 && left.iter().all(|byte| *byte == left[0]));
         assert_eq!(names(folder.path()), ["file"]);
-    }
-
-    #[test]
-    fn a_folder_is_held_by_one_until_it_is_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let held = lock_folder(folder.path()).unwrap().unwrap();
-        assert!(lock_folder(folder.path()).unwrap().is_none());
-        drop(held);
-        assert!(lock_folder(folder.path()).unwrap().is_some());
-        assert!(matches!(lock_folder(&folder.path().join("missing")), Err(Error::Io { .. })));
     }
 
     #[cfg(unix)]

@@ -8,6 +8,8 @@ pub mod console;
 mod element;
 mod header;
 pub mod layout;
+#[cfg(feature = "cli")]
+pub mod lock;
 mod pickle;
 pub(crate) mod prefix;
 pub mod preprocessing;

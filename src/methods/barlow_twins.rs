@@ -1,13 +1,12 @@
 //! Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230): the cross-correlation of two views'
 //! features, over the batch, shall be the identity. The loss is the paper's sum over its elements,
-//! without the factor that the authors' code and solo-learn (`scale_loss`) put in front: it grows
-//! with the embeddings' width.
+//! which grows with the embeddings' width, times what solo-learn calls `scale_loss`.
 
 use serde::{Deserialize, Serialize};
 
 use super::covariance::{full_precision, off_diagonal_squares};
 use super::{Batch, Build, Contrast, Embedder, Method, MethodCard, MethodContext, MethodFactory, Supervision, TrainStep, TrainedNetwork};
-use crate::error::{Result, require_not_negative};
+use crate::error::{Result, require_not_negative, require_positive};
 use crate::models::MlpConfig;
 use crate::nn::Parameters;
 use crate::ops::elementwise::fuse::fuse;
@@ -23,13 +22,19 @@ const EPS: f32 = 1e-5;
 pub struct BarlowTwinsConfig {
     /// Weight of the elements beside the diagonal.
     pub lambda_param: f32,
+    /// Multiplies the loss (1; solo-learn has 0.1 on CIFAR).
+    pub scale_loss: f32,
     /// What the loss sees: wide embeddings (3 layers, 8192 hidden and outputs).
     pub projector: MlpConfig,
 }
 
 impl Default for BarlowTwinsConfig {
     fn default() -> Self {
-        Self { lambda_param: 5e-3, projector: MlpConfig { layers: 3, hidden: 256, outputs: 256, ..MlpConfig::hidden_norm() } }
+        Self {
+            lambda_param: 5e-3,
+            scale_loss: 1.0,
+            projector: MlpConfig { layers: 3, hidden: 256, outputs: 256, ..MlpConfig::hidden_norm() },
+        }
     }
 }
 
@@ -37,6 +42,7 @@ impl Default for BarlowTwinsConfig {
 pub struct BarlowTwins {
     network: Embedder,
     lambda_param: f32,
+    scale_loss: f32,
 }
 
 impl MethodFactory for BarlowTwins {
@@ -58,7 +64,9 @@ impl MethodFactory for BarlowTwins {
 
     fn new(params: &Parameters, build: Build, config: BarlowTwinsConfig, _: &MethodContext) -> Result<Self> {
         require_not_negative(Self::CARD.name, "lambda_param", config.lambda_param)?;
-        Ok(Self { network: Embedder::new(params, build, &config.projector)?, lambda_param: config.lambda_param })
+        require_positive(Self::CARD.name, "scale_loss", config.scale_loss)?;
+        let network = Embedder::new(params, build, &config.projector)?;
+        Ok(Self { network, lambda_param: config.lambda_param, scale_loss: config.scale_loss })
     }
 }
 
@@ -82,7 +90,7 @@ impl Contrast for BarlowTwins {
         let diagonal = z1.mul(&z2)?.mean(&[0], false)?;
         let on_diagonal = diagonal.add_scalar(-1.0)?.square()?.sum(&[], false)?;
         let off_diagonal = off_diagonal_squares(&correlation, &diagonal)?;
-        let loss = on_diagonal.add(&off_diagonal.mul_scalar(self.lambda_param)?)?;
+        let loss = on_diagonal.add(&off_diagonal.mul_scalar(self.lambda_param)?)?.mul_scalar(self.scale_loss)?;
         let parts = vec![("on_diagonal".into(), on_diagonal), ("off_diagonal".into(), off_diagonal)];
         Ok(TrainStep { parts, ..TrainStep::new(loss, embeddings) })
     }

@@ -55,6 +55,8 @@ pub enum Rule {
         momentum: f32,
         /// How far a layer moves: see [`LarsOptions::trust_coefficient`].
         trust_coefficient: f32,
+        /// See [`LarsOptions::clip_lr`].
+        clip_lr: bool,
     },
 }
 
@@ -74,7 +76,7 @@ impl Rule {
             "adam" => Self::Adam { betas, eps },
             "adamw" => Self::AdamW { betas, eps },
             "rmsprop" => Self::RmsProp { alpha: rmsprop.alpha, eps: rmsprop.eps, momentum: rmsprop.momentum },
-            "lars" => Self::Lars { momentum: lars.momentum, trust_coefficient: lars.trust_coefficient },
+            "lars" => Self::Lars { momentum: lars.momentum, trust_coefficient: lars.trust_coefficient, clip_lr: lars.clip_lr },
             other => return Err(Error::unknown("optimizer", other, Self::NAMES)),
         })
     }
@@ -91,7 +93,9 @@ impl Rule {
             Self::Adam { betas, eps } => Box::new(Adam::new(params, AdamOptions { betas, eps, common })?),
             Self::AdamW { betas, eps } => Box::new(AdamW::new(params, AdamOptions { betas, eps, common })?),
             Self::RmsProp { alpha, eps, momentum } => Box::new(RmsProp::new(params, RmsPropOptions { alpha, eps, momentum, common })?),
-            Self::Lars { momentum, trust_coefficient } => Box::new(Lars::new(params, LarsOptions { momentum, trust_coefficient, common })?),
+            Self::Lars { momentum, trust_coefficient, clip_lr } => {
+                Box::new(Lars::new(params, LarsOptions { momentum, trust_coefficient, clip_lr, common })?)
+            }
         })
     }
 }

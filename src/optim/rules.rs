@@ -150,13 +150,16 @@ pub struct LarsOptions {
     /// How far a layer moves: its rate is this times the norm of its weights over that of their
     /// gradient.
     pub trust_coefficient: f32,
+    /// That rate is not a factor of the learning rate, but taken in its place where it is smaller
+    /// (LARC in NVIDIA's apex, `clip_lr` in solo-learn).
+    pub clip_lr: bool,
     /// Decay and clipping.
     pub common: OptimizerOptions,
 }
 
 impl Default for LarsOptions {
     fn default() -> Self {
-        Self { momentum: 0.9, trust_coefficient: 1e-3, common: OptimizerOptions::default() }
+        Self { momentum: 0.9, trust_coefficient: 1e-3, clip_lr: false, common: OptimizerOptions::default() }
     }
 }
 
@@ -164,7 +167,7 @@ optimizer! {
     /// Layer-wise adaptive rates (You et al. 2017), DeepMind's variant: the trust ratio scales the
     /// decayed gradient inside the momentum.
     Lars, LarsOptions, |_: &LarsOptions| -> &'static [&'static str] { &["velocity"] }, true,
-    |c: &LarsOptions| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient }, none
+    |c: &LarsOptions| LarsUpdate { momentum: c.momentum, eta: c.trust_coefficient, clip: c.clip_lr }, none
 }
 
 /// How [`RmsProp`] is set up.

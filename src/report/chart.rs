@@ -1,4 +1,4 @@
-//! Curves over the steps of a run.
+//! Curves over the steps or epochs of runs.
 
 use super::svg::{Svg, digits, tick, width};
 
@@ -12,7 +12,7 @@ pub(crate) struct Series {
 const MOST: usize = 500;
 /// Up to so many points are marked, and say their values under the pointer.
 const MARKED: usize = 60;
-/// Curves have so many colours.
+/// Curves have so many colours; those that have one again are dashed.
 const COLOURS: usize = 6;
 /// Of the frame: left, top, width, height.
 const LEFT: f64 = 58.0;
@@ -80,14 +80,15 @@ pub(crate) fn chart(title: &str, x_name: &str, series: &[Series]) -> String {
     svg.text("axis-name middle", (LEFT + WIDTH / 2.0, top + HEIGHT + 36.0), x_name);
     for (i, (name, points)) in drawn.iter().enumerate() {
         let colour = i % COLOURS;
-        svg.path(&format!("curve c{colour}"), points.iter().map(|point| at(*point)));
+        let class = if i < COLOURS { format!("curve c{colour}") } else { format!("curve c{colour} again") };
+        svg.path(&class, points.iter().map(|point| at(*point)));
         if points.len() <= MARKED {
             for (x, y) in points {
                 svg.spot(&format!("c{colour}"), at((*x, *y)), &format!("{name}, {x_name} {}: {}", tick(*x), digits(*y)));
             }
         }
         if let Some((x, y)) = places.get(i) {
-            svg.path(&format!("curve c{colour}"), [(*x, y - 4.0), (x + 16.0, y - 4.0)].into_iter());
+            svg.path(&class, [(*x, y - 4.0), (x + 16.0, y - 4.0)].into_iter());
             svg.text("", (x + 22.0, *y), name);
         }
     }

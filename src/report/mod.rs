@@ -8,6 +8,7 @@ pub(crate) mod page;
 mod peaks;
 pub mod statistics;
 pub(crate) mod svg;
+pub(crate) mod tensorboard;
 
 pub use canvas::{BLACK, Canvas, Colour, LINE, Tile, WHITE, class_colour, to_bytes, viridis};
 pub use environment::Environment;

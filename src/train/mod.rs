@@ -4,6 +4,7 @@ pub mod alarm;
 mod changes;
 pub mod checkpoint;
 pub mod estimate;
+mod events;
 pub mod finetune;
 pub mod images;
 pub mod learner;

@@ -78,7 +78,7 @@ impl Progress {
         });
         if let Some(bar) = &self.bar {
             bar.set_position(step);
-            bar.set_message(format!("loss {loss:.4}{}{}{speed}", self.seen, self.figures));
+            bar.set_message(self.message(loss, &speed));
             return;
         }
         let last = step == self.steps;
@@ -88,6 +88,11 @@ impl Progress {
         self.shown = Some(Instant::now());
         let Self { label, steps, figures, .. } = self;
         tell(format!("{label} step {step}/{steps}  loss {loss:.4}{figures}  learning rate {learning_rate:.4}{speed}"));
+    }
+
+    /// What stands beside the bar. A narrow terminal cuts its end off: first what matters least.
+    fn message(&self, loss: f32, speed: &str) -> String {
+        format!("loss {loss:.4}{speed}{}{}", self.seen, self.figures)
     }
 
     /// Shows these figures from now on.
@@ -118,7 +123,7 @@ impl Progress {
     pub fn look(&mut self, look: &Look, best: bool) {
         self.print(&look.to_json(best));
         let Look { epoch, now, averaged, .. } = look;
-        self.seen = format!("  validation {:.2} %", look.score() * 100.0);
+        self.seen = format!("  validation: {}", averaged.as_ref().unwrap_or(now).to_text());
         let averaged = averaged.as_ref().map_or(String::new(), |averaged| format!("; averaged weights: {}", averaged.to_text()));
         let best = if best { " (the best so far)" } else { "" };
         self.note(&format!("epoch {epoch} validation: {}{averaged}{best}", now.to_text()));
@@ -180,7 +185,7 @@ fn bar(label: &str, length: u64) -> Option<ProgressBar> {
     std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new(length);
         // The template is constant; should it ever be wrong, the default bar is shown.
-        bar.set_style(ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(ProgressStyle::with_template("{prefix} {bar:16} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(clean(label));
         bar.set_message("compiling kernels");
         bar
@@ -297,6 +302,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::validation::Verdict;
 
     #[test]
     fn the_rate_is_that_of_the_latest_steps() {
@@ -304,6 +310,20 @@ mod tests {
         let at = |step, seconds| (step, begun + Duration::from_secs_f64(seconds));
         assert_eq!(steps_per_second(&VecDeque::from([at(1, 0.0)])), None);
         assert_eq!(steps_per_second(&VecDeque::from([at(7, 3.0), at(8, 3.5), at(9, 4.0)])), Some(2.0));
+    }
+
+    #[test]
+    fn rate_and_the_last_look_come_before_what_may_be_cut_off() {
+        let mut progress = Progress::new(Style::Silent, "moco", 100, 0, 16);
+        progress.watch(&Diagnostics { std: Some(0.5), ..Default::default() });
+        assert_eq!(progress.message(1.5, "  9 images/s, 9 s left"), "loss 1.5000  9 images/s, 9 s left  std 0.500");
+        let verdict = |score| Verdict { score, figures: vec![("top_1", score), ("loss", 0.5)] };
+        let look = Look { step: 7, epoch: 1, now: verdict(0.25), averaged: None };
+        for (look, words) in [(look.clone(), "25.00"), (Look { averaged: Some(verdict(0.75)), ..look }, "75.00")] {
+            progress.look(&look, true);
+            let expected = format!("loss 1.5000  9 images/s, 9 s left  validation: top-1 {words} %, loss 0.5000  std 0.500");
+            assert_eq!(progress.message(1.5, "  9 images/s, 9 s left"), expected);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A run is a directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `outcome.json`,
-//! `checkpoints/`.
+//! `checkpoints/`, and `tensorboard/` where it is asked for.
 
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
+use super::events::Events;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::io::atomic::{append_line, is_partial, lock_folder, make_folder, read, write_atomically};
+use crate::io::atomic::{append, is_partial, make_folder, read, write_atomically};
+use crate::io::lock::{FolderLock, HOLDER, holder, lock_folder};
 use crate::report::Environment;
 
 /// One run's files.
@@ -24,7 +26,9 @@ pub struct RunDirectory {
     /// The weights that are meant.
     weights: PathBuf,
     /// Held where the run is to be written, so that no other process does.
-    lock: Option<Arc<File>>,
+    lock: Option<Arc<FolderLock>>,
+    /// Where metrics go for TensorBoard, too.
+    events: Option<Events>,
     /// The last checkpoint is known to be good: it was read or written.
     last_is_good: Cell<bool>,
 }
@@ -63,6 +67,7 @@ impl RunDirectory {
             let _ = fs::remove_file(run.environment_path());
             let _ = fs::remove_dir(run.checkpoints());
             if !existed {
+                let _ = fs::remove_file(path.join(HOLDER));
                 let _ = fs::remove_dir(path);
             }
         })?;
@@ -73,6 +78,9 @@ impl RunDirectory {
         make_folder(&self.checkpoints())?;
         if self.metrics_path().exists() {
             fs::remove_file(self.metrics_path()).map_err(|e| Error::io(&self.metrics_path(), &e))?;
+        }
+        if self.tensorboard().exists() {
+            fs::remove_dir_all(self.tensorboard()).map_err(|e| Error::io(&self.tensorboard(), &e))?;
         }
         write_atomically(&self.environment_path(), pretty(&json!(Environment::of(gpu))).as_bytes())?;
         self.keep_recipe(recipe)
@@ -92,7 +100,7 @@ impl RunDirectory {
             Some(folder) => (folder.to_path_buf(), path.to_path_buf()),
             None => (path.to_path_buf(), path.join("weights.safetensors")),
         };
-        Self { path, weights, lock: None, last_is_good: Cell::new(false) }
+        Self { path, weights, lock: None, events: None, last_is_good: Cell::new(false) }
     }
 
     /// Whether there is a run, by its directory or a file of weights in it.
@@ -137,14 +145,19 @@ impl RunDirectory {
     /// lets go.
     ///
     /// # Errors
-    /// [`Error::Argument`] where another one is in.
-    pub fn hold(&self) -> Result<Arc<File>> {
+    /// [`Error::Argument`] where another one is in, with its number, its machine and since when.
+    pub fn hold(&self) -> Result<Arc<FolderLock>> {
         if let Some(lock) = &self.lock {
             return Ok(lock.clone());
         }
-        let message = "another process is training into this directory; wait for its end or end it (then --resume goes on with the run), \
-                       or choose another --out";
-        let taken = || Error::argument(self.path.display().to_string(), message);
+        let taken = || {
+            let message = format!(
+                "another process is training into this directory{}; wait for its end or end it (then --resume goes on with the run), or choose \
+                 another --out",
+                holder(&self.path)
+            );
+            Error::argument(self.path.display().to_string(), message)
+        };
         lock_folder(&self.path)?.map(Arc::new).ok_or_else(taken)
     }
 
@@ -291,12 +304,31 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
+    /// Where TensorBoard finds the run's curves.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// The same run, whose metrics behind `step` are written for TensorBoard, too; those before it,
+    /// where they were not.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn with_tensorboard(mut self, step: u64) -> Result<Self> {
+        let before = if self.tensorboard().exists() { Vec::new() } else { self.metrics()? };
+        let events = Events::begin(&self.tensorboard(), if before.is_empty() { step } else { 0 })?;
+        before.iter().try_for_each(|line| events.append(line))?;
+        self.events = Some(events);
+        Ok(self)
+    }
+
     /// Appends one line to the metrics.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn append(&self, metrics: &Value) -> Result<()> {
-        append_line(&self.metrics_path(), &metrics.to_string())
+        append(&self.metrics_path(), format!("{metrics}\n").as_bytes())?;
+        self.events.as_ref().map_or(Ok(()), |events| events.append(metrics))
     }
 
     /// Makes ready to go on after `step`: drops the metrics of later steps, which will be written

@@ -79,6 +79,18 @@ fn runs_are_measured_side_by_side() {
     for words in ["classifier-0", "MoCo v2", "<svg", "linear probe, 20 labels a class", "2 runs: 40 test images"] {
         assert!(page.contains(words), "{words}");
     }
+    // Every run's curve, over its own epochs; no images were held out to be judged by.
+    let mean = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().last().map(serde_json::from_str::<Value>);
+    for (name, run) in [("1 · encoder", &encoder), ("2 · classifier-0", &a), ("3 · classifier-0", &a), ("3 · classifier-1", &b)] {
+        let loss = mean(run).unwrap().unwrap()["loss"].as_f64().unwrap();
+        let shown = if loss < 1.0 { format!("{loss:.3}") } else { format!("{loss:.2}") };
+        for words in [format!("<title>{name}, epoch 2: {shown}<"), format!(">{name}</text>")] {
+            assert!(page.contains(&words), "{words}");
+        }
+    }
+    for (words, there) in [("Loss, mean of each epoch", true), ("Learning rate", true), ("Share of validation images", false)] {
+        assert_eq!(page.contains(words), there, "{words}");
+    }
     assert!(!page.contains("src=") && !page.contains("url(") && !page.contains("<script") && !page.contains("NaN"));
 
     let mixed = format!("{},{}", text(&a), text(&encoder));

@@ -287,8 +287,8 @@ fn supervised_adamw(run: &Run) -> Vec<String> {
 fn supervised_schedule(run: &Run) -> Vec<String> {
     let learner = classifier(run);
     let common = OptimizerOptions { weight_decay: run.hp("weight_decay"), clip_norm: Some(0.5), ..Default::default() };
-    let mut lars =
-        Lars::new(&learner.params, LarsOptions { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), common }).unwrap();
+    let options = LarsOptions { momentum: run.hp("momentum"), trust_coefficient: run.hp("eta"), clip_lr: false, common };
+    let mut lars = Lars::new(&learner.params, options).unwrap();
     let average = Ema::new(&learner.params).unwrap();
     let schedule = Schedule::Cosine { rate: 0.5, end: 0.0, steps: STEPS };
     let mut wrong = run.follow_with(&learner, &mut lars, |step| schedule.rate(step), || average.update(run.hp("ema")).unwrap());
@@ -351,7 +351,7 @@ fn dino(run: &Run) -> Vec<String> {
 }
 
 fn barlow_twins(run: &Run) -> Vec<String> {
-    run.plain::<BarlowTwins>(BarlowTwinsConfig { lambda_param: run.hp("lambda_param"), projector: projector() })
+    run.plain::<BarlowTwins>(BarlowTwinsConfig { lambda_param: run.hp("lambda_param"), projector: projector(), ..Default::default() })
 }
 
 fn vicreg(run: &Run) -> Vec<String> {

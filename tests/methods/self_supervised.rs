@@ -33,6 +33,8 @@ fn barlow_twins_at_known_points() {
     // All nine correlations are alike, six of them beside the diagonal.
     let same = Tensor::concat(&[&z.slice(1, 0, 1).unwrap(); 3], 1).unwrap();
     close("one feature three times", loss(&same, &same), 3.0 * (1.0 - own) * (1.0 - own) + 0.25 * 6.0 * own * own);
+    let scaled = Driven::<BarlowTwins>::new(&gpu, BarlowTwinsConfig { scale_loss: 0.125, lambda_param: 0.25, ..Default::default() }).method;
+    close("a scaled loss", compared(&scaled, &gpu, &[z.clone(), z.neg().unwrap()]), 0.125 * 3.0 * (1.0 + own) * (1.0 + own));
     let [a, b] = [1, 2].map(|seed| normal(&gpu, seed, [9, 6]));
     let other = b.mul_scalar(64.0).unwrap().add_scalar(3.0).unwrap();
     assert!((loss(&a, &other) - loss(&a, &b)).abs() < 1e-3 * loss(&a, &b), "longer and shifted features");

@@ -74,6 +74,14 @@ fn norms_are_those_of_float64_where_squares_leave_f32() {
             let mut lars = Lars::new(&params, LarsOptions { momentum: 0.0, trust_coefficient: 0.5, ..Default::default() }).unwrap();
             lars.step(&gradients(&all, value), 0.25).unwrap();
             all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - 0.25 * 0.5 * 20.0 / 10.0));
+            // Clipped, a layer moves as far, but no further than by its gradient times the rate.
+            for rate in [0.25, 4.0] {
+                let (params, all) = home(&gpu, &[100], 2.0);
+                let options = LarsOptions { momentum: 0.0, trust_coefficient: 0.5, clip_lr: true, ..Default::default() };
+                Lars::new(&params, options).unwrap().step(&gradients(&all, value), rate).unwrap();
+                let moved = (f64::from(rate) * f64::from(value)).min(0.5 * 20.0 / 10.0);
+                all.iter().flat_map(values).for_each(|v| close(&what, v, 2.0 - moved));
+            }
         }
         // The norm itself is beyond f32: it is shown as infinite, and the step is what it should
         // be.

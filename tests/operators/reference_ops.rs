@@ -87,7 +87,9 @@ fn check_optimizer(gpu: &Gpu, case: &Case, name: &str) -> Result<(), String> {
         "sgd" => Box::new(Sgd::new(&params, SgdOptions { momentum, nesterov: a.flag("nesterov").unwrap(), common }).unwrap()),
         "adam" => Box::new(Adam::new(&params, adam()?).unwrap()),
         "adamw" => Box::new(AdamW::new(&params, adam()?).unwrap()),
-        "lars" => Box::new(Lars::new(&params, LarsOptions { momentum, trust_coefficient: number("eta", 1e-3)?, common }).unwrap()),
+        "lars" => {
+            Box::new(Lars::new(&params, LarsOptions { momentum, trust_coefficient: number("eta", 1e-3)?, clip_lr: false, common }).unwrap())
+        }
         "rmsprop" => {
             let config = RmsPropOptions { alpha: number("alpha", 0.99)?, eps: number("eps", 1e-8)?, momentum, common };
             Box::new(RmsProp::new(&params, config).unwrap())

@@ -255,7 +255,7 @@ fn run_directories_are_not_mixed_up() {
     fs::write(path.join("checkpoints/.last.safetensors.17.partial"), "x").unwrap();
     run.rewind(40).unwrap();
     assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "{\"step\":20}\n{\"step\":40}\n");
-    assert_eq!(files(&path), ["environment.json", "metrics.jsonl", "recipe.toml"]);
+    assert_eq!(files(&path), [".holder.json", "environment.json", "metrics.jsonl", "recipe.toml"]);
 
     // Where a run goes on with another table, it says from which step its bits differ.
     let tuning = Some(Arc::new(Tuning::random(1)));

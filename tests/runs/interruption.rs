@@ -34,6 +34,22 @@ mod unix {
         Guard(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
+    fn resume(out: &Path) -> Command {
+        let mut command = wgrad();
+        command.args(["train", "supervised", "--resume", "--out"]).arg(out);
+        command
+    }
+
+    /// A run's metrics but for what the clock says.
+    fn lines(run: &Path) -> Vec<Value> {
+        let parse = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("images_per_second");
+            line
+        };
+        fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().map(parse).collect()
+    }
+
     /// Waits until the checkpoint in `run` has gone beyond step `beyond`.
     fn checkpoint_beyond(run: &Path, beyond: u64, child: &mut Guard) -> u64 {
         let begun = Instant::now();
@@ -66,11 +82,7 @@ mod unix {
         assert_eq!(killed.0.wait().unwrap().code(), None);
         assert!(!out.join("weights.safetensors").exists());
 
-        let resume = || {
-            let mut command = wgrad();
-            command.args(["train", "supervised", "--resume", "--out"]).arg(&out);
-            command
-        };
+        let resume = || resume(&out);
         let mut interrupted = spawn(&mut resume());
         checkpoint_beyond(&out, step, &mut interrupted);
         signal(&interrupted, "-INT");
@@ -95,16 +107,87 @@ mod unix {
         assert!(after["seconds"].as_f64() > Some(1e6), "{after}");
         assert!(rest.err.contains("resuming after step"), "{}", rest.err);
         assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(whole.join("weights.safetensors")).unwrap());
-        let lines = |run: &Path| {
-            let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-            let parse = |line: &str| {
-                let mut line: Value = serde_json::from_str(line).unwrap();
-                line.as_object_mut().unwrap().remove("images_per_second");
-                line
-            };
-            text.lines().map(parse).collect::<Vec<_>>()
-        };
         assert_eq!(lines(&out), lines(&whole));
+    }
+
+    /// One run that is ended again and again, at moments that nothing depends on: amid a step, a
+    /// checkpoint, the start, or the page behind an epoch.
+    #[test]
+    fn a_run_that_is_ended_twenty_times_comes_to_the_same_weights() {
+        let folder = folder();
+        let data = data(folder.path());
+        let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
+        let epochs = 100;
+        assert_eq!(run(&mut train("supervised", &data, &whole, epochs)).code, Some(0));
+        let (mut random, mut interrupted) = (17u64, 0);
+        for _ in 0..20 {
+            let begun = out.join("recipe.toml").exists();
+            let mut command = if begun { resume(&out) } else { train("supervised", &data, &out, epochs) };
+            let mut child = spawn(&mut command);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_millis(random >> 33 & 1023));
+            signal(&child, "-TERM");
+            let status = child.0.wait().unwrap();
+            // Before a run listens, it is the system that ends it.
+            assert!([Some(130), Some(0), None].contains(&status.code()), "{status}");
+            interrupted += usize::from(status.code() == Some(130));
+        }
+        assert!(interrupted > 0, "the run never listened");
+        assert_eq!(run(&mut resume(&out)).code, Some(0));
+        assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(whole.join("weights.safetensors")).unwrap());
+        assert_eq!(lines(&out), lines(&whole));
+        assert!(!out.join(".holder.json").exists());
+    }
+
+    /// Waits until the process listens to SIGTERM.
+    #[cfg(target_os = "linux")]
+    fn listens(child: &mut Guard) {
+        let path = format!("/proc/{}/status", child.0.id());
+        let caught = || {
+            let status = fs::read_to_string(&path).unwrap_or_default();
+            let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+            mask.is_some_and(|mask| mask >> 14 & 1 == 1)
+        };
+        while !caught() {
+            assert!(child.0.try_wait().unwrap().is_none(), "the run ended before it listened");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Amid a step that takes much longer.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_second_signal_ends_at_once_unless_it_has_the_cause_of_the_first() {
+        let folder = folder();
+        let (data, out) = (data(folder.path()), folder.path().join("run"));
+        for (first, second) in [("-TERM", "-TERM"), ("-HUP", "-INT")] {
+            if first == "-HUP" && hangups_are_ignored() {
+                continue;
+            }
+            let mut long = train("supervised", &data, &out, 1);
+            long.args(["--set", "model=resnet18", "--set", "batch=96", "--set", "resolution=64"]);
+            let mut child = spawn(&mut long);
+            listens(&mut child);
+            // A process and its group: twice, for one cause.
+            signal(&child, first);
+            signal(&child, first);
+            let mut words = std::io::BufReader::new(child.0.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("interrupted: stopping after this step") {
+                line.clear();
+                assert!(std::io::BufRead::read_line(&mut words, &mut line).unwrap() > 0, "the run ended");
+            }
+            std::thread::sleep(Duration::from_millis(1200));
+            assert!(child.0.try_wait().unwrap().is_none(), "the run ended though its step is a long one");
+            let asked = Instant::now();
+            signal(&child, second);
+            assert_eq!(child.0.wait().unwrap().code(), Some(130));
+            assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+            assert_eq!(files(&out.join("checkpoints")), [""; 0]);
+        }
+        // The note of who was there is left, and is no lock: the directory is anyone's.
+        assert!(out.join(".holder.json").exists());
+        assert_eq!(run(&mut train("supervised", &data, &out, 1)).code, Some(0));
     }
 
     /// Whether these tests run under nohup: then so do their runs, which go on to their end.
@@ -122,21 +205,18 @@ mod unix {
         let whole = folder.path().join("whole");
         let epochs = 60;
         assert_eq!(run(&mut train("supervised", &data, &whole, epochs)).code, Some(0));
-        let resume = || {
-            let mut command = wgrad();
-            command.args(["train", "supervised", "--resume", "--out"]).arg(&out);
-            command
-        };
+        let resume = || resume(&out);
         let mut first = train("supervised", &data, &out, epochs);
         first.args(["--set", "checkpoint_every=1000000"]);
         let mut child = spawn(&mut first);
         let mut step = 0;
-        for (signal_name, code) in [("-TERM", 143), ("-HUP", 129)] {
+        for signal_name in ["-TERM", "-HUP"] {
             checkpoint_beyond(&out, step, &mut child);
             // It stands still while others try, however long these take.
             signal(&child, "-STOP");
+            let who = format!("run: another process is training into this directory (process {} on host ", child.0.id());
             for other in [&mut train("simclr", &data, &out, 1), &mut resume()] {
-                refused(other, &["run: another process is training into this directory", "--out"]);
+                refused(other, &[&who, ", since 2", "--out"]);
             }
             assert!(child.0.try_wait().unwrap().is_none(), "the run ended while others tried");
             signal(&child, "-CONT");
@@ -144,7 +224,7 @@ mod unix {
             if signal_name == "-HUP" && hangups_are_ignored() {
                 break;
             }
-            assert_eq!(child.0.wait().unwrap().code(), Some(code));
+            assert_eq!(child.0.wait().unwrap().code(), Some(130));
             assert!(!out.join("weights.safetensors").exists());
             // The signal has written one: the next is by a run that has begun again.
             step = wgrad::train::Checkpoint::load(&out.join("checkpoints/last.safetensors")).unwrap().position.step;
@@ -167,8 +247,7 @@ mod unix {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 32;
         fs::write(&last, &bytes).unwrap();
-        let mut resume = wgrad();
-        resume.args(["train", "supervised", "--resume", "--out"]).arg(&out);
+        let mut resume = resume(&out);
         let resumed = run(&mut resume);
         assert_eq!(resumed.code, Some(0), "{}", resumed.err);
         for words in ["last.safetensors: is damaged", "the checkpoint before it, of step 9", "resuming after step 9 of 12"] {

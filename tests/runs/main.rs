@@ -15,5 +15,6 @@ mod pictures;
 mod precision;
 mod probe;
 mod recipes;
+mod tensorboard;
 mod training;
 mod validation;

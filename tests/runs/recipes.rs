@@ -1,6 +1,7 @@
 //! The recipes that come with wgrad: each is read, names what exists, and fits the device that it
 //! is for.
 
+use crate::common::program::text;
 use crate::common::{black::black, teachers};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,13 +20,17 @@ fn recipes(folder: &str) -> Vec<(PathBuf, Recipe)> {
     files.into_iter().map(|path| (path.clone(), Recipe::read(&path).unwrap_or_else(|e| panic!("{e}")))).collect()
 }
 
-/// Every method has a recipe of each size, and a step of it, with teachers as large as itself,
-/// takes no more memory than its device has.
+/// Every method has a recipe of each size.
 fn fit(folder: &str, size: [usize; 3], gibibytes: f64) {
     let found = recipes(folder);
     for method in METHODS.iter().filter(|entry| !entry.recipe.is_empty()).map(|entry| entry.name) {
         assert!(found.iter().any(|(_, recipe)| recipe.method.name == method), "recipes/{folder} has none of {method}");
     }
+    each_fits(found, size, gibibytes);
+}
+
+/// A step of each, with teachers as large as itself, takes no more memory than its device has.
+fn each_fits(found: Vec<(PathBuf, Recipe)>, size: [usize; 3], gibibytes: f64) {
     let gpu = Gpu::with(GpuOptions { memory_budget_bytes: None, ..crate::common::options() }).unwrap();
     for (path, recipe) in found {
         recipe.check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -77,4 +82,11 @@ fn recipes_for_a_consumer_gpu_fit() {
 #[test]
 fn recipes_for_a_data_centre_gpu_fit() {
     fit("datacentre", [224, 224, 3], 79.0);
+}
+
+#[test]
+fn recipes_with_published_figures_fit_a_consumer_gpu() {
+    let (cifar, imagenette) = recipes("published").into_iter().partition(|(path, _)| text(path).contains("cifar10_"));
+    each_fits(cifar, [32, 32, 3], 11.0);
+    each_fits(imagenette, [160, 160, 3], 11.0);
 }

@@ -324,7 +324,7 @@ fn too_small_a_budget_is_a_typed_error_that_leaves_nothing_half_written() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(files(&path), ["environment.json", "recipe.toml"]);
+    assert_eq!(files(&path), [".holder.json", "environment.json", "recipe.toml"]);
     // Nothing was learnt, so the directory can be used again, once it is let go.
     assert!(RunDirectory::create(&path, &recipe, &gpu).unwrap_err().to_string().contains("another process"));
     drop(run);

@@ -1,6 +1,7 @@
 //! Methods and finished runs side by side: what is known of each, and what is measured of runs
 //! (docs/compare.md).
 
+mod curves;
 mod measure;
 mod page;
 mod rows;
@@ -103,7 +104,7 @@ impl Comparison {
     /// A page that needs nothing else. Its title is what is compared where there is no other.
     ///
     /// # Errors
-    /// Never, of templates that are tested.
+    /// [`Error::Io`], [`Error::Data`] where the metrics of a run cannot be read.
     pub fn html(&self, title: Option<&str>) -> Result<String> {
         page::html(self, title)
     }

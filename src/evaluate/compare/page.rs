@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 
 use super::measure::{BATCH, Measured};
 use super::rows::Row;
-use super::{Comparison, short};
+use super::{Comparison, curves, short};
 use crate::error::Result;
 use crate::report::page::{STYLE, page, safe};
 use crate::report::svg::{Area, Axis, Svg, tick, width};
@@ -13,7 +13,7 @@ use crate::report::svg::{Area, Axis, Svg, tick, width};
 /// The page.
 ///
 /// # Errors
-/// Never, of templates that are tested.
+/// Those of reading the runs' metrics.
 pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> Result<String> {
     let names: Vec<String> = comparison.columns.iter().map(|column| label(&column.subject.name)).collect();
     let place = comparison.environment.as_ref().map(|e| {
@@ -48,6 +48,7 @@ pub(super) fn html(comparison: &Comparison, title: Option<&str>) -> Result<Strin
             style => safe(STYLE),
             place,
             figures,
+            curves => curves::figures(comparison)?,
             columns => comparison.columns.iter().map(|column| column.subject.name.clone()).collect::<Vec<_>>(),
             groups => [group("Measured", true), group("The method", false)],
             notes => notes(),
@@ -67,13 +68,13 @@ fn notes() -> String {
 }
 
 /// What a column is called in pictures.
-fn label(name: &str) -> String {
+pub(super) fn label(name: &str) -> String {
     let name = if name.contains('/') { short(std::path::Path::new(name.split(',').next().unwrap_or(name))) } else { name.into() };
     if name.chars().count() > 30 { name.chars().take(29).chain(['…']).collect() } else { name }
 }
 
 /// A column's name behind its number from 1.
-fn numbered(index: usize, name: &str) -> String {
+pub(super) fn numbered(index: usize, name: &str) -> String {
     format!("{} · {name}", index + 1)
 }
 

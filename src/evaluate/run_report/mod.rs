@@ -45,6 +45,12 @@ pub fn html(run: &Path, device: Option<&Gpu>, data: Option<&Path>) -> Result<Str
     )
 }
 
+/// The share of validation images that is right by the weights that a run leaves, and what it is
+/// called in a line of metrics.
+pub(super) fn score(line: &Json) -> Option<(&'static str, f64)> {
+    ["averaged_top_1", "top_1", "averaged_knn", "knn"].into_iter().find_map(|key| Some((key, line[key].as_f64()?)))
+}
+
 fn text(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), String::from)
 }
@@ -61,8 +67,8 @@ fn facts(directory: &RunDirectory, recipe: &Recipe, lines: &[Json]) -> Result<Ve
     let epochs = last("epoch").and_then(|line| line["epoch"].as_u64()).unwrap_or(0);
     let best = lines.iter().rev().find(|line| line["kind"] == "validation" && line["best"] == true);
     let score = |line: &Json| {
-        let key = ["averaged_top_1", "top_1", "averaged_knn", "knn"].into_iter().find(|key| line[*key].is_number())?;
-        Some(format!("{:.2} % ({}), epoch {}", 100.0 * line[key].as_f64()?, key.replace('_', " "), line["epoch"]))
+        let (key, share) = score(line)?;
+        Some(format!("{:.2} % ({}), epoch {}", 100.0 * share, key.replace('_', " "), line["epoch"]))
     };
     let state = if directory.weights().exists() { "finished" } else { "under way, or stopped" };
     let facts = [

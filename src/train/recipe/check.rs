@@ -139,7 +139,7 @@ fn rule(rule: &Rule) -> Result<(), Problem> {
             within("optimizer.momentum", momentum, 0.0, 1.0)?;
             positive("optimizer.eps", eps)
         }
-        Rule::Lars { momentum, trust_coefficient } => {
+        Rule::Lars { momentum, trust_coefficient, .. } => {
             within("optimizer.momentum", momentum, 0.0, 1.0)?;
             positive("optimizer.trust_coefficient", trust_coefficient)
         }
