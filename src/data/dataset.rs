@@ -381,36 +381,4 @@ pub(super) mod tests {
         assert!(dataset.subset(&[]).is_err());
         assert!(dataset.subset(&[5]).unwrap_err().to_string().contains("below 5, found 5"));
     }
-
-    #[test]
-    fn splits_are_balanced_nested_and_repeatable() {
-        let dataset = small(40);
-        let (few, rest) = dataset.split_indices(2, 1).unwrap();
-        let (more, _) = dataset.split_indices(5, 1).unwrap();
-        assert_eq!((few.len(), rest.len(), more.len()), (8, 32, 20));
-        assert!(few.iter().all(|i| more.contains(i) && !rest.contains(i)));
-        assert!(few.is_sorted() && rest.is_sorted());
-        assert_eq!(dataset.split_indices(2, 1).unwrap().0, few);
-        assert_ne!(dataset.split_indices(2, 2).unwrap().0, few);
-        let (labelled, others) = dataset.split(2, 1).unwrap();
-        assert!((0..4).all(|c| labelled.labels().iter().filter(|&&l| l == c).count() == 2));
-        assert_eq!(others.len(), 32);
-        assert!(dataset.split(0, 1).is_err());
-        assert!(dataset.split(10, 1).is_err());
-        let error = dataset.split(11, 1).unwrap_err().to_string();
-        assert!(error.contains("expected 11 images of class a, found 10"), "{error}");
-    }
-
-    #[test]
-    fn statistics_per_channel() {
-        let pixels = vec![0, 255, 7, 255, 255, 7];
-        let dataset = Dataset::new("x", [1, 2, 3], pixels, vec![0], vec!["a".to_string()]).unwrap();
-        let ChannelStatistics { mean, std } = dataset.statistics().unwrap();
-        assert_eq!(mean, [0.5, 1.0, 7.0 / 255.0]);
-        assert_eq!(std, [0.5, 1.0, 1.0]);
-        let other = small(5);
-        let part = other.clone().normalized_as(&dataset).unwrap().subset(&[1]).unwrap();
-        assert_eq!(part.statistics(), dataset.statistics());
-        assert_ne!(other.statistics(), dataset.statistics());
-    }
 }

@@ -44,3 +44,24 @@ impl ChannelSums {
         ChannelStatistics { mean, std }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::super::dataset::Dataset;
+    use super::super::dataset::tests::small;
+    use super::*;
+
+    #[test]
+    fn statistics_per_channel() {
+        let pixels = vec![0, 255, 7, 255, 255, 7];
+        let dataset = Dataset::new("x", [1, 2, 3], pixels, vec![0], vec!["a".to_string()]).unwrap();
+        let ChannelStatistics { mean, std } = dataset.statistics().unwrap();
+        assert_eq!(mean, [0.5, 1.0, 7.0 / 255.0]);
+        assert_eq!(std, [0.5, 1.0, 1.0]);
+        let other = small(5);
+        let part = other.clone().normalized_as(&dataset).unwrap().subset(&[1]).unwrap();
+        assert_eq!(part.statistics(), dataset.statistics());
+        assert_ne!(other.statistics(), dataset.statistics());
+    }
+}
