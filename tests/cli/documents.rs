@@ -73,8 +73,10 @@ fn commands_have_the_options_that_are_given() {
             let after = |flag: &str| words.iter().position(|w| *w == flag).and_then(|at| words.get(at + 1));
             let right = match words.as_slice() {
                 ["wgrad", name, options @ ..] if name.chars().all(|c| c.is_ascii_lowercase()) => {
-                    let help = help.entry(name.to_string()).or_insert_with(|| {
-                        let ran = run(wgrad().args([name, "--help"]));
+                    // A word behind it may be a command of its own.
+                    let inner = options.first().filter(|word| word.chars().all(|c| c.is_ascii_lowercase())).unwrap_or(&"");
+                    let help = help.entry(format!("{name} {inner}")).or_insert_with(|| {
+                        let ran = run(wgrad().args([name, inner, "--help"].iter().filter(|word| !word.is_empty())));
                         if ran.code == Some(0) { ran.out } else { String::new() }
                     });
                     let flags = options.iter().filter(|word| word.starts_with("--")).map(|word| word.split('=').next().unwrap());
