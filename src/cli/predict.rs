@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::evaluate::stream_outputs;
 use crate::train::progress::Count;
 
-/// Classify pictures (PNG, JPEG, WebP) with a run's classifier, or a model by name with weights
-/// from a file
+/// Classify pictures (PNG, JPEG, WebP, GIF, BMP, TIFF) with a run's classifier, or a model by name
+/// with weights from a file
 #[derive(clap::Args)]
 pub(super) struct Predict {
     /// The pictures, and folders of them
@@ -86,7 +86,7 @@ impl Predict {
             let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?;
             let found = if metadata.is_dir() { list_pictures(path)? } else { vec![path.clone()] };
             if found.is_empty() {
-                return Err(Error::data(path.display().to_string(), "expected PNG, JPEG or WebP images in this folder, found none"));
+                return Err(Error::data(path.display().to_string(), "expected pictures in this folder, found none"));
             }
             files.extend(found.into_iter().map(|file| (file, 0)));
         }

@@ -76,8 +76,9 @@ fn commands_have_the_options_that_are_given() {
                     // A word behind it may be a command of its own.
                     let inner = options.first().filter(|word| word.chars().all(|c| c.is_ascii_lowercase())).unwrap_or(&"");
                     let help = help.entry(format!("{name} {inner}")).or_insert_with(|| {
-                        let ran = run(wgrad().args([name, inner, "--help"].iter().filter(|word| !word.is_empty())));
-                        if ran.code == Some(0) { ran.out } else { String::new() }
+                        let help = |words: &[&str]| Some(run(wgrad().args(words))).filter(|ran| ran.code == Some(0)).map(|ran| ran.out);
+                        let own = if inner.is_empty() { None } else { help(&[name, inner, "--help"]) };
+                        own.or_else(|| help(&[name, "--help"])).unwrap_or_default()
                     });
                     let flags = options.iter().filter(|word| word.starts_with("--")).map(|word| word.split('=').next().unwrap());
                     !help.is_empty() && flags.into_iter().all(|flag| help.split([' ', '\n', ',', '[', '=']).any(|word| word == flag))

@@ -145,13 +145,10 @@ fn pictures_and_folders_are_classified_and_damaged_ones_named() {
 
     let plain = run(&world.arguments("predict", MODEL, &[&more[..], &inputs].concat()));
     assert_eq!(plain.code, Some(1));
-    assert!(plain.err.contains("b2.jpg") && plain.err.contains("PNG, JPEG or WebP"), "{}", plain.err);
+    assert!(plain.err.contains("b2.jpg") && plain.err.contains("PNG, JPEG, WebP"), "{}", plain.err);
     assert!(plain.out.contains("a very long name, with a comma  ") && plain.out.lines().count() == 2 + 5 * 4, "{}", plain.out);
     // Alone it is an error.
-    refused(
-        &world.arguments("predict", MODEL, &["--labels", text(&labels), text(&folder.join("b2.jpg"))]),
-        &["b2.jpg", "PNG, JPEG or WebP"],
-    );
+    refused(&world.arguments("predict", MODEL, &["--labels", text(&labels), text(&folder.join("b2.jpg"))]), &["b2.jpg", "PNG, JPEG, WebP"]);
     let empty = world.path("empty");
     fs::create_dir(&empty).unwrap();
     refused(&world.arguments("predict", MODEL, &[text(&empty)]), &["empty", "found none"]);
