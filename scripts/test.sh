@@ -28,6 +28,10 @@ if ! command -v cargo >/dev/null 2>&1; then
 fi
 source scripts/ensure_vulkan.sh
 ensure_vulkan || exit 1
+# Mesa keeps what it has compiled, a tenth of the time of most tests; where the home folder cannot be
+# written it would not.
+export MESA_SHADER_CACHE_DIR="${MESA_SHADER_CACHE_DIR:-$PWD/target/mesa}"
+mkdir -p "$MESA_SHADER_CACHE_DIR"
 
 # Whether a tool is there, and not another of its name (Debian's tint is a game).
 has_tool() {
