@@ -35,6 +35,7 @@
 //! | [`gpu`] | adapters, devices, kernels and launching them |
 //! | [`tensor`] | tensors, shapes, element types, random numbers; every operator is a method of [`tensor::Tensor`] |
 //! | [`autograd`] | the tape: [`watch`](tensor::Tensor::watch), [`backward`](tensor::Tensor::backward), [`autograd::Gradients`] |
+//! | [`check`] | a sanitizer for kernels that needs no GPU |
 //! | [`ops`] | the [`ops::Operator`] trait, all operators by family, the registry, [`ops::gradcheck`] |
 //! | [`capture`] | a step that is recorded once and replayed |
 //! | [`nn`] | [`nn::Parameters`], layers, initial values, state dictionaries |
@@ -48,7 +49,7 @@
 //!
 //! A folder uses what stands below it in this order and never what stands above: cli, bench,
 //! evaluate, train, methods, models, parallel, nn with optim, data, report and io, capture, ops, autograd,
-//! tensor, gpu, error.
+//! tensor, check, gpu, error.
 //!
 //! # Features
 //!
@@ -62,6 +63,7 @@ pub mod autograd;
 #[cfg(feature = "cli")]
 pub mod bench;
 pub mod capture;
+pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]

@@ -1,5 +1,6 @@
 //! What the command line says of a kernel from outside: bindings, parameters, amounts.
 
+use crate::check::Contents;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Param, ParamKind};
 use crate::tensor::random::{Purpose, Stream};
@@ -66,25 +67,40 @@ impl Bound {
         Ok(Self { name, dtype, shape: Shape::from(sizes), fill })
     }
 
-    /// The buffer, always with the same contents.
-    ///
-    /// # Errors
-    /// Out of memory; f16 on an adapter that cannot store it.
-    pub fn tensor(&self, gpu: &Gpu) -> Result<Tensor> {
+    /// What it holds, always the same.
+    fn values(&self) -> Vec<f64> {
         let seed = self.name.bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let mut stream = Stream::new(seed, Purpose::Test);
-        let n = self.shape.numel();
-        let mut value = |index: usize| match (self.fill, self.dtype) {
+        let value = |index: usize| match (self.fill, self.dtype) {
             (Fill::Random, DType::I32) => f64::from(stream.below(100)),
             (Fill::Random, _) => f64::from(stream.uniform()) * 2.0 - 1.0,
             (Fill::Value(value), _) => value,
             (Fill::Index, _) => index as f64,
         };
+        (0..self.shape.numel()).map(value).collect()
+    }
+
+    /// The buffer, always with the same contents.
+    ///
+    /// # Errors
+    /// Out of memory; f16 on an adapter that cannot store it.
+    pub fn tensor(&self, gpu: &Gpu) -> Result<Tensor> {
+        let values = self.values();
         match self.dtype {
-            DType::F32 => Tensor::from_slice(gpu, &(0..n).map(|i| value(i) as f32).collect::<Vec<_>>(), &self.shape),
-            DType::F16 => Tensor::from_slice(gpu, &(0..n).map(|i| half::f16::from_f64(value(i))).collect::<Vec<_>>(), &self.shape),
-            DType::I32 => Tensor::from_slice(gpu, &(0..n).map(|i| value(i) as i32).collect::<Vec<_>>(), &self.shape),
+            DType::F32 => Tensor::from_slice(gpu, &values.iter().map(|v| *v as f32).collect::<Vec<_>>(), &self.shape),
+            DType::F16 => Tensor::from_slice(gpu, &values.iter().map(|v| half::f16::from_f64(*v)).collect::<Vec<_>>(), &self.shape),
+            DType::I32 => Tensor::from_slice(gpu, &values.iter().map(|v| *v as i32).collect::<Vec<_>>(), &self.shape),
         }
+    }
+
+    /// The same contents in host memory.
+    pub fn contents(&self) -> Contents {
+        let bytes = |value: f64| match self.dtype {
+            DType::F32 => (value as f32).to_le_bytes().to_vec(),
+            DType::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+            DType::I32 => (value as i32).to_le_bytes().to_vec(),
+        };
+        Contents { name: self.name.clone(), bytes: self.values().into_iter().flat_map(bytes).collect() }
     }
 }
 

@@ -7,6 +7,7 @@ use super::arguments::{Bound, params};
 use super::run::Gate;
 use super::sampled::NO_REFERENCE;
 use super::workload::{Prepared, Workload};
+use crate::check::{self, Report};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Param};
 use crate::ops::Cost;
@@ -126,6 +127,19 @@ impl User {
             buffers: buffers.collect::<Result<_>>()?,
             kernel,
         })
+    }
+
+    /// Runs it on the interpreter, which looks for what WGSL forbids.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn check(&self, options: check::Options) -> Result<Report> {
+        let kernel = Kernel::new(&self.name, with_params(&self.text, true));
+        let entry = self.entry.as_deref().unwrap_or_default();
+        let interface = check::interface(&kernel, entry, &self.defines)?;
+        let params = params(&self.params, &interface.params)?;
+        let buffers = self.bound.iter().map(Bound::contents).collect();
+        check::check(&kernel, &interface.entry, &self.defines, buffers, &params, self.grid, options)
     }
 
     /// The workload of it: `expect` is compared with on the same inputs.

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use super::device;
 use super::exchange;
+use super::kernel::KernelArguments;
 use super::output::say;
 use super::table::Table;
-use crate::bench::arguments::{Bound, expression};
+use crate::bench::arguments::expression;
 use crate::bench::compare::{Verdict, compare};
 use crate::bench::formats::{csv, json_line};
 use crate::bench::measure::{Flush, Options, measure};
 use crate::bench::report::html;
 use crate::bench::run::{Row, Run};
 use crate::bench::sweep::{Sweep, mark_winners};
-use crate::bench::user::User;
 use crate::bench::workload::{Workload, wanted};
 use crate::bench::{ladder, peers, probes, workloads};
 use crate::error::{Error, Result};
@@ -76,22 +76,15 @@ pub(super) struct Bench {
     #[arg(long, value_name = "FILE")]
     pub(super) compare: Option<PathBuf>,
     #[command(flatten)]
-    kernel: KernelArguments,
+    kernel: Measured,
 }
 
-/// What a file of WGSL is measured on.
+/// What one launch of a kernel does, and what its results are held against.
 #[derive(clap::Args)]
 #[command(next_help_heading = "A kernel of your own")]
-struct KernelArguments {
-    /// A buffer: x=f32[1024,1024]:random; also f16, i32, u32, and zero, one, index or a number
-    #[arg(long, value_name = "NAME=TYPE[SIZES]:FILL")]
-    bind: Vec<String>,
-    /// Its parameters in order, or by name: 1024,0.5 or n=1024,scale=0.5
-    #[arg(long, value_name = "NUMBERS", default_value = "", allow_hyphen_values = true)]
-    params: String,
-    /// Workgroups along x, y and z
-    #[arg(long, value_name = "X,Y,Z", default_value = "1", value_delimiter = ',', num_args = 1..=3)]
-    grid: Vec<u32>,
+struct Measured {
+    #[command(flatten)]
+    kernel: KernelArguments,
     /// Operations of one launch: 2*1024*1024
     #[arg(long, value_name = "NUMBER")]
     flops: Option<String>,
@@ -104,39 +97,14 @@ struct KernelArguments {
     /// Largest relative error
     #[arg(long, value_name = "NUMBER", default_value_t = 1e-4)]
     tolerance: f64,
-    /// The entry point, where there are several
-    #[arg(long, value_name = "NAME")]
-    entry: Option<String>,
-    /// A constant of a template
-    #[arg(long, value_name = "NAME=VALUE")]
-    define: Vec<String>,
 }
 
-impl KernelArguments {
-    fn user(&self, path: &Path) -> Result<User> {
-        let (name, text) = User::read(path)?;
-        let define = |text: &String| {
-            let (name, value) =
-                text.split_once('=').ok_or_else(|| Error::argument("--define", format!("expected NAME=VALUE, found \"{text}\"")))?;
-            Ok((name.to_string(), value.to_string()))
-        };
-        let size = |axis: usize| self.grid.get(axis).copied().unwrap_or(1);
-        Ok(User {
-            text,
-            name,
-            entry: self.entry.clone(),
-            defines: self.define.iter().map(define).collect::<Result<_>>()?,
-            bound: self.bind.iter().map(|text| Bound::parse(text)).collect::<Result<_>>()?,
-            params: self.params.clone(),
-            grid: [size(0), size(1), size(2)],
-        })
-    }
-
+impl Measured {
     fn workload(&self, path: &Path) -> Result<Workload> {
         let amount = |text: &Option<String>| text.as_deref().map_or(Ok(0.0), expression);
         let cost = Cost { flops: amount(&self.flops)?, bytes: amount(&self.bytes)? };
-        let expect = self.expect.as_deref().map(|path| self.user(path)).transpose()?;
-        Ok(self.user(path)?.workload(expect, self.tolerance, cost))
+        let expect = self.expect.as_deref().map(|path| self.kernel.user(path)).transpose()?;
+        Ok(self.kernel.user(path)?.workload(expect, self.tolerance, cost))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line, one file a command.
 
 mod bench;
+mod check;
 mod classifier;
 mod compare;
 mod data;
@@ -12,6 +13,7 @@ mod eval;
 mod exchange;
 mod info;
 mod inspect;
+mod kernel;
 mod methods;
 mod models;
 mod ops;
@@ -67,6 +69,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Ops(ops::Ops),
     Bench(Box<bench::Bench>),
+    Check(check::Check),
     Inspect(Box<inspect::Inspect>),
     Train(train::Train),
     Probe(probe::Probe),
@@ -95,6 +98,7 @@ impl Arguments {
             Command::Doctor(command) => command.run(),
             Command::Ops(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Check(command) => command.run(),
             Command::Inspect(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Probe(command) => command.run(),

@@ -78,6 +78,11 @@ impl Kernel {
         if self.trusted { work() } else { on_large_stack(&self.name, work) }
     }
 
+    /// The text as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The name, for the crate's own kernels the path below `shaders/`.
     pub fn name(&self) -> &str {
         &self.name

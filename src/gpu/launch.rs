@@ -12,7 +12,7 @@ use super::command::Dispatch;
 use super::kernel::{Kernel, Pipeline};
 use super::plan::{PlannedKernel, PlannedLaunch};
 use super::pool::SENTINEL_BYTES;
-use super::reflection::ParamKind;
+use super::reflection::{ParamKind, Reflection};
 use super::scalar::Param;
 use super::template::Defines;
 use crate::error::{Error, Result};
@@ -32,6 +32,25 @@ pub struct Interface {
     pub params: Vec<(String, ParamKind)>,
     /// The entry point.
     pub entry: String,
+}
+
+impl Interface {
+    /// That of the entry point `entry`, the only one where it is empty.
+    pub(super) fn of(kernel: &str, reflection: &Reflection, entry: &str) -> Result<Self> {
+        let entries: Vec<&str> = reflection.entries.iter().map(|(name, _)| name.as_str()).collect();
+        let entry = match entries.as_slice() {
+            [only] if entry.is_empty() => only,
+            names => names
+                .iter()
+                .find(|name| **name == entry)
+                .ok_or_else(|| Error::shader(kernel, format!("no entry point \"{entry}\"; it has: {}", entries.join(", "))))?,
+        };
+        Ok(Self {
+            bindings: reflection.bindings.iter().map(|b| (b.name.clone(), b.writable)).collect(),
+            params: reflection.params.clone(),
+            entry: entry.to_string(),
+        })
+    }
 }
 
 /// A kernel about to be launched. Bindings are given in the order of their numbers.
@@ -182,18 +201,7 @@ impl<'a> Launch<'a> {
     pub fn interface(&self) -> Result<Interface> {
         self.gpu.check()?;
         let reflection = self.gpu.kernels().reflection(self.gpu.device(), self.kernel, &self.defines)?;
-        let entries: Vec<&str> = reflection.entries.iter().map(|(name, _)| name.as_str()).collect();
-        let entry = match entries.as_slice() {
-            [only] if self.entry.is_empty() => only,
-            names => names.iter().find(|name| **name == self.entry).ok_or_else(|| {
-                Error::shader(self.kernel.name(), format!("no entry point \"{}\"; it has: {}", self.entry, entries.join(", ")))
-            })?,
-        };
-        Ok(Interface {
-            bindings: reflection.bindings.iter().map(|b| (b.name.clone(), b.writable)).collect(),
-            params: reflection.params.clone(),
-            entry: entry.to_string(),
-        })
+        Interface::of(self.kernel.name(), &reflection, self.entry)
     }
 
     /// The kernel as it would be built, whatever has been bound so far.

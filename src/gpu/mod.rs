@@ -28,6 +28,7 @@ mod recorder;
 mod recording;
 mod reflection;
 mod scalar;
+pub(crate) mod source;
 mod template;
 mod timing;
 mod translate;

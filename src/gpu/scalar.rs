@@ -168,7 +168,7 @@ impl From<f32> for Param {
 
 impl Param {
     /// Its present bits.
-    pub(super) fn bits(&self) -> u32 {
+    pub(crate) fn bits(&self) -> u32 {
         match self {
             Param::U32(v) => *v,
             Param::I32(v) => v.cast_unsigned(),

@@ -281,10 +281,19 @@ impl Templates {
         target: Target,
         read: impl Fn(&str) -> Option<Fault>,
     ) -> Option<String> {
-        let environment = Self::environment(|index, text| mark(text, index + 1)).ok()?;
-        let marked = Self::expand(&environment, name, &mark(text, 0), defines, target).ok()?;
-        let files: Vec<(&str, &str)> = std::iter::once((name, text)).chain(INCLUDES.iter().copied()).collect();
-        Some(read(&marked)?.located(&marked, &files))
+        let marked = Self::marked(name, text, defines, target).ok()?;
+        Some(read(&marked)?.located(&marked, &Self::files(name, text)))
+    }
+
+    /// One variant with a mark before each line that says whose it is.
+    pub(crate) fn marked(name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {
+        let environment = Self::environment(|index, text| mark(text, index + 1))?;
+        Self::expand(&environment, name, &mark(text, 0), defines, target)
+    }
+
+    /// The files that marks number: the kernel's own, and what it may include.
+    pub(crate) fn files<'a>(name: &'a str, text: &'a str) -> Vec<(&'a str, &'a str)> {
+        std::iter::once((name, text)).chain(INCLUDES.iter().copied()).collect()
     }
 
     fn expand(environment: &Environment, name: &str, text: &str, defines: &Defines, target: Target) -> Result<String> {

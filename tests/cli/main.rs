@@ -4,6 +4,7 @@
 mod common;
 
 mod bench;
+mod check;
 mod command_line;
 mod comparison;
 mod documents;
