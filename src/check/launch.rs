@@ -15,6 +15,12 @@ use crate::gpu::source::Source;
 
 /// The largest grid times workgroup that is run.
 const MOST_INVOCATIONS: u64 = 1 << 22;
+/// Invocations of the largest workgroup.
+const MOST_LANES: u64 = 1024;
+/// Bytes of the largest variable, which each invocation may have for itself.
+const MOST_BYTES: usize = 256 << 10;
+/// Bytes of the largest buffer: what is known of each place takes many times that.
+const MOST_BUFFER: usize = 16 << 20;
 
 impl<'s> Machine<'s> {
     pub fn new(
@@ -28,8 +34,13 @@ impl<'s> Machine<'s> {
         let module = &source.module;
         let entry = module.entry_points.iter().position(|point| point.name == entry).unwrap_or(0);
         let size = module.entry_points.get(entry).map_or([1; 3], |entry| entry.workgroup_size);
-        let lanes = size.iter().product::<u32>() as usize;
-        let invocations = grid.iter().map(|side| u64::from(*side)).product::<u64>() * lanes as u64;
+        let all = |sides: [u32; 3]| sides.iter().fold(1u64, |all, side| all.saturating_mul(u64::from(*side)));
+        let (lanes, invocations) = (all(size), all(grid).saturating_mul(all(size)));
+        if lanes > MOST_LANES {
+            let message = format!("a workgroup of {lanes} invocations cannot be checked: expected at most {MOST_LANES}");
+            return Err(Error::shader(source.name(), message));
+        }
+        let lanes = lanes as usize;
         if invocations > MOST_INVOCATIONS {
             let message = format!("expected at most {MOST_INVOCATIONS} invocations, found {invocations}: check a smaller grid");
             return Err(Error::argument("grid", message));
@@ -67,6 +78,10 @@ impl<'s> Machine<'s> {
             let memory = match variable.space {
                 AddressSpace::Storage { .. } => {
                     let bytes = given.remove(&name).ok_or_else(|| Error::argument("bind", format!("the buffer {name} is missing")))?;
+                    if bytes.len() > MOST_BUFFER {
+                        let message = format!("{name}: expected at most {MOST_BUFFER} bytes, found {}: check a smaller size", bytes.len());
+                        return Err(Error::argument("bind", message));
+                    }
                     self.buffers.push((name, handle.index()));
                     Memory::Shared(Shared::new(bytes, true))
                 }
@@ -93,11 +108,17 @@ impl<'s> Machine<'s> {
 
     pub fn bytes_of(&self, inner: &TypeInner) -> Result<usize> {
         let module = &self.source.module;
-        inner.try_size(module.to_ctx()).map(|size| size as usize).ok_or_else(|| self.unknown("types without a size"))
+        let size = inner.try_size(module.to_ctx()).map(|size| size as usize).ok_or_else(|| self.unknown("types without a size"))?;
+        if size <= MOST_BYTES {
+            return Ok(size);
+        }
+        let message = format!("a variable of {size} bytes cannot be checked: expected at most {MOST_BYTES}");
+        Err(Error::shader(self.source.name(), message))
     }
 
     /// Where the scalars of a type lie.
     pub fn leaves(&self, inner: &TypeInner) -> Result<Vec<(u32, Scalar)>> {
+        self.bytes_of(inner)?;
         let found = leaves(&self.source.module, inner).filter(|found| found.iter().all(|(_, scalar)| scalar.width <= 4));
         found.ok_or_else(|| self.unknown("64-bit numbers, and values without a size,"))
     }

@@ -215,7 +215,14 @@ fn wrong_calls_are_errors() {
     assert!(call("other", &["x", "y"], [1; 3]).contains("no entry point \"other\"; it has: run"));
     assert!(call("run", &["x"], [1; 3]).contains("the buffer y is missing"));
     assert!(call("run", &["x", "y", "z"], [1; 3]).contains("no buffer z"));
-    assert!(call("run", &["x", "y"], [1 << 20, 1, 1]).contains("check a smaller grid"));
+    for grid in [[1 << 20, 1, 1], [u32::MAX; 3]] {
+        assert!(call("run", &["x", "y"], grid).contains("check a smaller grid"));
+    }
+    let huge = ["var<workgroup> s: array<f32, 100000000>;", "var<private> s: array<f32, 10000000>;"];
+    for text in huge.map(|s| format!("{s}\n@compute @workgroup_size(1) fn run() {{ s[0] = x[0]; y[0] = s[0]; }}")) {
+        let error = run(&text, &[1.0], [1; 3], Options::default()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("cannot be checked: expected at most"), "{error}");
+    }
     let error = check(&Kernel::new("broken", "fn ("), "", &[], vec![], &[], [1; 3], Options::default()).map(drop).unwrap_err().to_string();
     assert!(error.contains("broken:1:"), "{error}");
 }
